@@ -1,0 +1,52 @@
+# make demo    train, convert, export and detect on a drawn data set (under 10 minutes on two cores)
+# make test    the tests; `make test SLOW=1` adds the slow ones
+# make check   lint, types and tests: what CI runs
+# make clean   remove caches and runs/demo; .venv stays
+#
+# Everything is installed into .venv from requirements.txt; nothing else is downloaded.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
+
+.PHONY: help demo test check lint clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+demo: $(VENV)/.installed
+	$(RUN) examples/demo.py
+
+# One thread per test process: more would fight over the same cores.
+test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(WORKERS) $(MARKERS) $(TESTS)
+
+check: lint test
+
+lint: $(VENV)/.installed-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+clean:
+	rm -rf runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
+	@echo "installing requirements.txt into $(VENV)"
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@echo "installing requirements-dev.txt into $(VENV)"
+	$(PIP) -r requirements-dev.txt
+	@touch $@

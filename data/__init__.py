@@ -1,0 +1,1 @@
+"""From picture and label files to batches."""

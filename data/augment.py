@@ -1,0 +1,191 @@
+"""Random changes of a training picture and its boxes, as in YOLOv5's recipe.
+
+Every function is pure: picture, targets and a random generator in, new picture and targets out.
+Pictures are (H, W, 3) uint8 RGB, boxes xyxy in pixels of the picture they come with.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from utils.boxes import box_area, clip_boxes
+from utils.letterbox import PAD_VALUE
+from utils.structures import FloatArray, ImageArray, Targets
+
+MIN_SIDE = 2.0  # pixels a box must keep after a warp
+MIN_AREA_SHARE = 0.1  # share of its area a box must keep inside the picture
+MAX_ASPECT = 100.0
+_PROBABILITIES = ("flipud", "fliplr", "mosaic", "mixup", "copy_paste")
+_UP_TO_ONE = ("hsv_h", "hsv_s", "hsv_v", "translate", "scale")
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """How strongly training pictures are changed; the default changes nothing.
+
+    Attributes:
+        hsv_h: hue varies by up to this share of the color circle.
+        hsv_s: saturation is multiplied by 1 - hsv_s to 1 + hsv_s.
+        hsv_v: brightness, likewise.
+        degrees: rotation by up to this angle, both ways.
+        translate: shift by up to this share of the width and height.
+        scale: size is multiplied by 1 - scale to 1 + scale.
+        shear: slant by up to this angle, in x and in y.
+        perspective: perspective terms up to this (0.001 is much).
+        flipud: probability of turning the picture upside down.
+        fliplr: probability of mirroring left and right.
+        mosaic: probability of making one picture of four.
+        mixup: probability of blending a mosaic with another one.
+        copy_paste: probability of pasting a segmented object; needs polygons, see TrainDataset.
+    """
+
+    hsv_h: float = 0.0
+    hsv_s: float = 0.0
+    hsv_v: float = 0.0
+    degrees: float = 0.0
+    translate: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    perspective: float = 0.0
+    flipud: float = 0.0
+    fliplr: float = 0.0
+    mosaic: float = 0.0
+    mixup: float = 0.0
+    copy_paste: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            high = 1.0 if name in (*_PROBABILITIES, *_UP_TO_ONE) else math.inf
+            if not 0 <= value <= high:
+                rule = "from 0 to 1" if high == 1.0 else "at least 0"
+                raise ValueError(f"{name} is {value!r}, must be {rule}")
+
+
+def augment_hsv(image: ImageArray, config: AugmentConfig, rng: np.random.Generator) -> ImageArray:
+    """Vary hue, saturation and brightness, each through a table of 256 values."""
+    strength = np.array([config.hsv_h, config.hsv_s, config.hsv_v])
+    if not strength.any():
+        return image
+    hue, saturation, brightness = 1 + rng.uniform(-1, 1, 3) * strength
+    levels = np.arange(256)
+    table = np.stack(
+        [
+            (levels * hue) % 180,  # OpenCV's hue counts in steps of two degrees
+            np.clip(levels * saturation, 0, 255),
+            np.clip(levels * brightness, 0, 255),
+        ],
+        axis=1,
+    ).astype(np.uint8)
+    varied = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table[None])
+    return np.asarray(cv2.cvtColor(varied, cv2.COLOR_HSV2RGB), np.uint8)
+
+
+def random_flip(
+    image: ImageArray, targets: Targets, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[ImageArray, Targets]:
+    """Turn upside down and mirror, each with its probability."""
+    height, width = image.shape[:2]
+    upside_down, mirrored = rng.random(2) < (config.flipud, config.fliplr)
+    boxes = targets.boxes
+    if upside_down:
+        image = np.asarray(cv2.flip(image, 0), np.uint8)
+        boxes = np.stack(
+            [boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], axis=1
+        )
+    if mirrored:
+        image = np.asarray(cv2.flip(image, 1), np.uint8)
+        boxes = np.stack(
+            [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1
+        )
+    return image, Targets(boxes, targets.class_ids)
+
+
+def random_affine(
+    image: ImageArray,
+    targets: Targets,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    *,
+    output_hw: tuple[int, int],
+) -> tuple[ImageArray, Targets]:
+    """Rotate, scale, shear, shift and tilt a picture onto a canvas of `output_hw`.
+
+    The middle of the picture goes to the middle of the canvas, give or take `translate`. Boxes
+    become the upright boxes around their four moved corners, cut at the canvas; those left with
+    less than 2 pixels, a tenth of their area, or an aspect above 100 are dropped.
+    """
+    matrix, scale = _draw_matrix(image.shape[:2], output_hw, config, rng)
+    if image.shape[:2] != output_hw or not np.allclose(matrix, np.eye(3), atol=1e-9):
+        image = _warp(image, matrix, output_hw)
+    if not len(targets):
+        return image, targets
+    moved = clip_boxes(_move_boxes(targets.boxes, matrix), output_hw)
+    keep = _worth_keeping(targets.boxes * np.float32(scale), moved)
+    return image, Targets(moved, targets.class_ids)[keep]
+
+
+def _draw_matrix(
+    image_hw: tuple[int, ...],
+    output_hw: tuple[int, int],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.float64], float]:
+    """A random 3x3 matrix from picture to canvas, box coordinates, and the scale in it."""
+    center = np.eye(3)
+    center[:2, 2] = -image_hw[1] / 2, -image_hw[0] / 2
+    perspective = np.eye(3)
+    perspective[2, :2] = rng.uniform(-config.perspective, config.perspective, 2)
+    angle = rng.uniform(-config.degrees, config.degrees)
+    scale = rng.uniform(1 - config.scale, 1 + config.scale)
+    rotation = np.eye(3)
+    rotation[:2] = cv2.getRotationMatrix2D((0, 0), angle, scale)
+    shear = np.eye(3)
+    slants = np.radians(rng.uniform(-config.shear, config.shear, 2))
+    shear[0, 1], shear[1, 0] = np.tan(slants)
+    translation = np.eye(3)
+    shift = rng.uniform(0.5 - config.translate, 0.5 + config.translate, 2)
+    translation[:2, 2] = shift * (output_hw[1], output_hw[0])
+    return translation @ shear @ rotation @ perspective @ center, float(scale)
+
+
+def _warp(
+    image: ImageArray, matrix: npt.NDArray[np.float64], output_hw: tuple[int, int]
+) -> ImageArray:
+    """Move pixels as `matrix` moves box coordinates; what was not in the picture becomes gray."""
+    # OpenCV's origin is the middle of the first pixel, that of boxes its corner.
+    to_corner = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    to_middle = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])
+    pixels = to_middle @ matrix @ to_corner
+    output_wh = (output_hw[1], output_hw[0])
+    gray = (PAD_VALUE, PAD_VALUE, PAD_VALUE)
+    if np.array_equal(matrix[2], (0, 0, 1)):
+        warped = cv2.warpAffine(image, pixels[:2], output_wh, borderValue=gray)
+    else:
+        warped = cv2.warpPerspective(image, pixels, output_wh, borderValue=gray)
+    return np.asarray(warped, np.uint8)
+
+
+def _move_boxes(boxes: FloatArray, matrix: npt.NDArray[np.float64]) -> FloatArray:
+    """The upright boxes around the moved corners of (N, 4) boxes."""
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2).astype(np.float64)
+    moved = corners @ matrix[:, :2].T + matrix[:, 2]
+    points = moved[..., :2] / moved[..., 2:]
+    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1).astype(np.float32)
+
+
+def _worth_keeping(before: FloatArray, after: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which boxes still show something, given their sizes before and after."""
+    width, height = (after[:, 2:] - after[:, :2]).T
+    wide_enough = (width > MIN_SIDE) & (height > MIN_SIDE)
+    area_share = box_area(after) / np.maximum(box_area(before), 1e-12)
+    longer, shorter = np.maximum(width, height), np.minimum(width, height)
+    keep: npt.NDArray[np.bool_] = (
+        wide_enough & (area_share > MIN_AREA_SHARE) & (longer < MAX_ASPECT * shorter)
+    )
+    return keep

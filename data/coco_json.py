@@ -1,0 +1,176 @@
+"""COCO json labels (`instances_*.json`), read in place."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data.label_rules import (
+    Box,
+    LabelledPicture,
+    LabelSet,
+    Problem,
+    UnreadableLabelsError,
+    check_box,
+    make_label_set,
+    make_targets,
+)
+from utils.errors import DatasetError
+
+ROUNDING_PIXELS = 0.02  # boxes are written with two decimals, corner and size
+
+
+def read_categories(file: Path) -> dict[int, str]:
+    """Category id -> name, in ascending order of id.
+
+    Raises:
+        DatasetError: the file is missing, or not a COCO json.
+    """
+    return _categories(file, _read_json(file))
+
+
+def list_coco_pictures(
+    images: Path, file: Path, category_ids: Sequence[int]
+) -> tuple[tuple[LabelledPicture, ...], tuple[Problem, ...]]:
+    """The pictures a COCO json lists, sorted by their COCO id, and annotations without a picture.
+
+    Args:
+        images: the folder that `file_name` is relative to.
+        file: the json.
+        category_ids: category id of each class id.
+
+    Raises:
+        DatasetError: the json is missing or malformed, or an annotation's category is not among
+            `category_ids`.
+    """
+    content = _read_json(file)
+    class_of = {category_id: class_id for class_id, category_id in enumerate(category_ids)}
+    of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in content["annotations"]:
+        category_id = annotation.get("category_id")
+        if category_id not in class_of:
+            raise DatasetError(
+                f"{file}: annotation {annotation.get('id')}: category_id is {category_id!r}, but "
+                f"the data set's categories are {_shorten(category_ids)}; fix the label or "
+                "list the category in every json"
+            )
+        of_image[annotation.get("image_id")].append(annotation)
+    pictures = []
+    for image in sorted(content["images"], key=functools.partial(_image_id, file)):
+        reader = functools.partial(
+            _read_annotations, file, image, of_image.pop(image["id"], []), class_of
+        )
+        pictures.append(LabelledPicture(images / image["file_name"], image["id"], reader))
+    strays = [
+        Problem(
+            "dropped",
+            f"{file}: annotation {annotation.get('id')}: image_id is {image_id!r}, must be one of "
+            "'images'; row dropped",
+        )
+        for image_id, annotations in of_image.items()
+        for annotation in annotations
+    ]
+    return tuple(pictures), tuple(strays)
+
+
+def _read_annotations(
+    file: Path,
+    image: dict[str, Any],
+    annotations: Sequence[dict[str, Any]],
+    class_of: dict[int, int],
+    image_hw: tuple[int, int],
+) -> LabelSet:
+    """The labels of one picture, whose size must be the json's."""
+    stated_hw = (image.get("height", image_hw[0]), image.get("width", image_hw[1]))
+    if stated_hw != image_hw:
+        raise UnreadableLabelsError(
+            f"{file}: image {image['id']} ({image['file_name']}): size is "
+            f"{stated_hw[1]}x{stated_hw[0]}, but the picture's is {image_hw[1]}x{image_hw[0]}; "
+            "picture left out"
+        )
+    height, width = image_hw
+    boxes: list[Box] = []
+    areas: list[float] = []
+    crowd_boxes: list[Box] = []
+    class_ids: list[int] = []
+    crowd_ids: list[int] = []
+    problems: list[Problem] = []
+    for annotation in annotations:
+        place = f"{file}: annotation {annotation.get('id')} ({image['file_name']})"
+        try:
+            x, y, box_width, box_height = (float(number) for number in annotation["bbox"])
+            area = float(annotation.get("area", box_width * box_height))
+        except (KeyError, TypeError, ValueError):
+            words = f"bbox is {annotation.get('bbox')!r}, must be [x, y, width, height]"
+            problems.append(Problem("dropped", f"{place}: {words}; row dropped"))
+            continue
+        box, kind, words = check_box(
+            (x, y, x + box_width, y + box_height),
+            (width, height),
+            ROUNDING_PIXELS / min(image_hw),
+        )
+        if kind is not None:
+            problems.append(Problem(kind, f"{place}: {words}"))
+        if box is None:
+            continue
+        class_id = class_of[annotation["category_id"]]
+        if annotation.get("iscrowd"):
+            crowd_boxes.append(box)
+            crowd_ids.append(class_id)
+        else:
+            boxes.append(box)
+            areas.append(area)
+            class_ids.append(class_id)
+    return make_label_set(
+        boxes, class_ids, problems, areas=areas, crowd=make_targets(crowd_boxes, crowd_ids)
+    )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise DatasetError(f"{file}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{file}: cannot be read as json: {error}") from None
+    for key in ("images", "annotations", "categories"):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise DatasetError(
+                f"{file}: must have a list of objects under {key!r} (COCO instances)"
+            )
+    return dict(content)
+
+
+def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
+    categories: dict[int, str] = {}
+    for category in content["categories"]:
+        category_id, name = category.get("id"), category.get("name")
+        if not isinstance(category_id, int) or not isinstance(name, str):
+            raise DatasetError(
+                f"{file}: category {category!r} must have a whole number 'id' and a text 'name'"
+            )
+        if category_id in categories:
+            raise DatasetError(f"{file}: category id {category_id} is given twice")
+        categories[category_id] = name
+    if not categories:
+        raise DatasetError(f"{file}: 'categories' is empty, must name the classes")
+    return dict(sorted(categories.items()))
+
+
+def _image_id(file: Path, image: dict[str, Any]) -> int:
+    image_id = image.get("id")
+    if not isinstance(image_id, int) or not isinstance(image.get("file_name"), str):
+        raise DatasetError(
+            f"{file}: image {image!r} must have a whole number 'id' and a text 'file_name'"
+        )
+    return image_id
+
+
+def _shorten(category_ids: Sequence[int]) -> str:
+    words = [str(category_id) for category_id in category_ids]
+    return ", ".join(words if len(words) <= 10 else [*words[:9], "...", words[-1]])

@@ -1,0 +1,223 @@
+"""Pictures and labels as samples: augmented for training, plain for evaluation.
+
+A training sample depends on (seed, epoch, index) alone, never on which worker makes it or on what
+was made before, so a run can be repeated and continued exactly.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset
+
+from data.augment import AugmentConfig, augment_hsv, random_affine, random_flip
+from data.image_file import read_image
+from data.mosaic import NUM_TILES, make_mosaic, mix_up
+from data.rect_batches import rect_shapes, sort_by_aspect
+from utils.errors import DatasetError
+from utils.letterbox import Letterbox, long_side_hw
+from utils.logs import Progress
+from utils.structures import ImageArray, ImageRecord, Sample, Targets
+
+logger = logging.getLogger(__name__)
+
+
+class SampleKey(NamedTuple):
+    """Which training sample: picture `index` as it looks in `epoch`."""
+
+    epoch: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+
+class TrainDataset(Dataset[Sample]):
+    """Augmented samples, all of one input size (or of the sizes given).
+
+    Attributes:
+        records: the pictures.
+        image_size: side of the network input in pixels.
+        augment: how strongly pictures are changed.
+        seed: of the random numbers.
+        mosaic_until_epoch: first epoch without mosaic; None makes mosaics to the end.
+        rect_shapes: (height, width) of each picture's input instead of the square; no mosaics then.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        image_size: int,
+        augment: AugmentConfig,
+        seed: int,
+        *,
+        mosaic_until_epoch: int | None = None,
+        rect_shapes: Sequence[tuple[int, int]] | None = None,
+        cache_images: bool = False,
+    ) -> None:
+        if rect_shapes is not None and len(rect_shapes) != len(records):
+            raise ValueError(f"{len(rect_shapes)} rect_shapes for {len(records)} records")
+        self.records = tuple(records)
+        self.image_size = image_size
+        self.augment = augment
+        self.seed = seed
+        self.mosaic_until_epoch = mosaic_until_epoch
+        self.rect_shapes = None if rect_shapes is None else tuple(rect_shapes)
+        if augment.copy_paste > 0:
+            logger.warning(
+                "copy_paste is %g, but has no effect: it needs polygons, and labels are read as "
+                "boxes",
+                augment.copy_paste,
+            )
+        # Filled now: what a worker process stored would be lost to the others.
+        self._cache = self._read_all() if cache_images else None
+
+    def __len__(self) -> int:
+        """The number of pictures."""
+        return len(self.records)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """The sample of a key.
+
+        Raises:
+            DatasetError: its picture, or one that a mosaic needs, cannot be read any more.
+        """
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        if self._makes_mosaics(epoch) and rng.random() < self.augment.mosaic:
+            image, targets = self._mosaic(index, rng)
+            if rng.random() < self.augment.mixup:
+                other = self._mosaic(int(rng.integers(len(self.records))), rng)
+                image, targets = mix_up((image, targets), other, rng)
+        else:
+            image, targets = self._single(index, rng)
+        image = augment_hsv(image, self.augment, rng)
+        image, targets = random_flip(image, targets, self.augment, rng)
+        record = self.records[index]
+        return Sample(image, targets, record.image_id, path=record.path)
+
+    def _makes_mosaics(self, epoch: int) -> bool:
+        ended = self.mosaic_until_epoch is not None and epoch >= self.mosaic_until_epoch
+        return self.rect_shapes is None and not ended
+
+    def _mosaic(self, index: int, rng: np.random.Generator) -> tuple[ImageArray, Targets]:
+        """A mosaic of picture `index` and three others, cut down to the input size."""
+        others = rng.integers(len(self.records), size=NUM_TILES - 1)
+        tiles = [self._resized(int(tile)) for tile in rng.permutation([index, *others])]
+        image, targets = make_mosaic(tiles, self.image_size, rng)
+        output_hw = (self.image_size, self.image_size)
+        return random_affine(image, targets, self.augment, rng, output_hw=output_hw)
+
+    def _single(self, index: int, rng: np.random.Generator) -> tuple[ImageArray, Targets]:
+        """One picture, letterboxed, then moved about."""
+        image, targets = self._resized(index)
+        output_hw = (
+            (self.image_size, self.image_size)
+            if self.rect_shapes is None
+            else self.rect_shapes[index]
+        )
+        height, width = image.shape[:2]
+        letterbox = Letterbox.fit((height, width), output_hw)
+        image = letterbox.apply_image(image)
+        targets = Targets(letterbox.apply_boxes(targets.boxes), targets.class_ids)
+        return random_affine(image, targets, self.augment, rng, output_hw=output_hw)
+
+    def _resized(self, index: int) -> tuple[ImageArray, Targets]:
+        """A picture with its longer side resized to the input size, and its targets."""
+        record = self.records[index]
+        image = self._read_resized(record) if self._cache is None else self._cache[index]
+        height, width = image.shape[:2]
+        scale_x, scale_y = width / record.image_hw[1], height / record.image_hw[0]
+        scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+        return image, Targets(record.targets.boxes * scale, record.targets.class_ids)
+
+    def _read_resized(self, record: ImageRecord) -> ImageArray:
+        return _resize_long_side(_read_unchanged(record), self.image_size, cv2.INTER_LINEAR)
+
+    def _read_all(self) -> list[ImageArray]:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            images = pool.map(self._read_resized, self.records)
+            return list(Progress(images, len(self.records), "caching pictures", "picture"))
+
+
+class EvalDataset(Dataset[Sample]):
+    """Letterboxed samples, pixel for pixel what YOLOv5's validation feeds its networks.
+
+    Attributes:
+        records: the pictures in the order of the samples: with `rect`, sorted by aspect ratio.
+        image_size: what the longer side of a picture is resized to.
+        batch_size: how many consecutive samples have one input size and make a batch.
+        input_hws: (height, width) of each sample's input.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        image_size: int,
+        batch_size: int,
+        *,
+        stride: int = 32,
+        rect: bool,
+        pad: float = 0.5,
+    ) -> None:
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.records = tuple(records)
+        self.input_hws: tuple[tuple[int, int], ...]
+        if rect:
+            order = sort_by_aspect([record.image_hw for record in records])
+            self.records = tuple(records[place] for place in order)
+            hws = [record.image_hw for record in self.records]
+            self.input_hws = rect_shapes(hws, image_size, batch_size, stride=stride, pad=pad)
+        else:
+            self.input_hws = ((image_size, image_size),) * len(self.records)
+
+    def __len__(self) -> int:
+        """The number of pictures."""
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample at a place; its letterbox maps boxes of the original to the input.
+
+        Raises:
+            DatasetError: the picture cannot be read any more.
+        """
+        record = self.records[index]
+        original = _read_unchanged(record)
+        shrinks = max(record.image_hw) > self.image_size
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        resized = _resize_long_side(original, self.image_size, interpolation)
+        height, width = resized.shape[:2]
+        # Rounding up can leave the picture a pixel larger than a square input: fit it again.
+        fitted = Letterbox.fit((height, width), self.input_hws[index], scale_up=False)
+        letterbox = replace(fitted, original_hw=record.image_hw)
+        return Sample(
+            image=fitted.apply_image(resized),
+            targets=Targets(letterbox.apply_boxes(record.targets.boxes), record.targets.class_ids),
+            image_id=record.image_id,
+            letterbox=letterbox,
+            path=record.path,
+        )
+
+
+def _read_unchanged(record: ImageRecord) -> ImageArray:
+    """The picture of a record, which must still be the one that was checked."""
+    image = read_image(record.path)
+    if image.shape[:2] != record.image_hw:
+        raise DatasetError(
+            f"{record.path}: {image.shape[1]}x{image.shape[0]} pixels, was "
+            f"{record.image_hw[1]}x{record.image_hw[0]} when the data set was read; start again"
+        )
+    return image
+
+
+def _resize_long_side(image: ImageArray, long_side: int, interpolation: int) -> ImageArray:
+    image_hw = (image.shape[0], image.shape[1])
+    height, width = long_side_hw(image_hw, long_side)
+    if (height, width) == image_hw:
+        return image
+    return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)

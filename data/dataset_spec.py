@@ -1,0 +1,214 @@
+"""Data yamls: which pictures and labels a data set has, and what its classes are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.coco_json import read_categories
+from utils.errors import ConfigError
+from utils.strict_yaml import check_keys, find_shipped, read_yaml
+
+SHIPPED = Path(__file__).parent / "datasets"
+SPLIT_NAMES = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class YoloSplit:
+    """Pictures with YOLO text labels.
+
+    Attributes:
+        images: folders of pictures, .txt files that list pictures, or both.
+    """
+
+    images: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CocoSplit:
+    """Pictures with COCO json labels.
+
+    Attributes:
+        images: the folder of the pictures.
+        annotations: the `instances_*.json`.
+    """
+
+    images: Path
+    annotations: Path
+
+
+@dataclass(frozen=True, slots=True)
+class VocSplit:
+    """Pictures with Pascal VOC xml labels.
+
+    Attributes:
+        images: the folder of the pictures.
+        annotations: the folder of the xml files.
+        split: the .txt file with one picture's name (no suffix) per line.
+    """
+
+    images: Path
+    annotations: Path
+    split: Path
+
+
+SplitSpec = YoloSplit | CocoSplit | VocSplit
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """What a data yaml says.
+
+    Attributes:
+        name: the yaml's name without suffix.
+        path: the folder everything lies in.
+        class_names: name of each class id.
+        category_ids: COCO category id of each class id (the class id itself without COCO json).
+        splits: "train", "val" and perhaps "test".
+        download: the yaml's hint where to get the data; shown to the user, never executed.
+    """
+
+    name: str
+    path: Path
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    splits: Mapping[str, SplitSpec]
+    download: str | None
+
+
+def load_dataset_spec(name_or_path: str | Path) -> DatasetSpec:
+    """Read a data yaml, given by path or by the name of a shipped one.
+
+    Pictures need not be there yet; the COCO json of a data set that has one must be.
+
+    Raises:
+        ConfigError: the yaml is wrong; the message names the file and the key.
+        DatasetError: a COCO json is missing or wrong.
+    """
+    file = find_shipped(name_or_path, SHIPPED)
+    content = read_yaml(file)
+    optional = ["path", "test", "names", "nc", "download", "roboflow"]
+    check_keys(str(file), content, ["train", "val"], optional)
+    root, bases = _folders(file, content.get("path"))
+    splits = {
+        name: _read_split(f"{file}: {name}", content[name], bases)
+        for name in SPLIT_NAMES
+        if name != "test" or content.get("test") is not None
+    }
+    download = content.get("download")
+    class_names = _read_names(file, content.get("names"))
+    # val's json comes first because it is smaller than train's and has the same categories
+    ordered = (splits["val"], splits["train"], splits.get("test"))
+    jsons = [split.annotations for split in ordered if isinstance(split, CocoSplit)]
+    if jsons:
+        class_names, category_ids = _coco_classes(file, class_names, jsons[0])
+    elif class_names is None:
+        raise ConfigError(
+            f"{file}: key 'names' is missing; list the class names (only COCO json may go without)"
+        )
+    else:
+        category_ids = tuple(range(len(class_names)))
+    _check_count(file, content.get("nc"), class_names)
+    return DatasetSpec(
+        name=file.stem,
+        path=root,
+        class_names=class_names,
+        category_ids=category_ids,
+        splits=splits,
+        download=None if download is None else str(download),
+    )
+
+
+def _folders(file: Path, path: object) -> tuple[Path, tuple[Path, ...]]:
+    """The data set's folder, and the folders in which its relative paths are looked up."""
+    if path is None:  # as older yamls and Roboflow's exports are written
+        return file.parent, (file.parent, Path.cwd())
+    if not isinstance(path, str):
+        raise ConfigError(f"{file}: path is {path!r}, must be a folder")
+    candidates = (file.parent / path, Path.cwd() / path)
+    root = next((folder for folder in candidates if folder.is_dir()), candidates[-1])
+    return root, (root,)
+
+
+def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> SplitSpec:
+    """One of the three forms a split may have."""
+    if isinstance(value, Mapping):
+        check_keys(where, value, ["images", "annotations"], ["split"])
+        for key, path in value.items():
+            if not isinstance(path, str):
+                raise ConfigError(f"{where}: {key} is {path!r}, must be a path")
+        places = {key: _locate(str(path), bases) for key, path in value.items()}
+        return VocSplit(**places) if "split" in places else CocoSplit(**places)
+    paths = value if isinstance(value, list) else [value]
+    if not paths or not all(isinstance(path, str) and path for path in paths):
+        raise ConfigError(
+            f"{where} is {value!r}, must be a folder, a list of folders, a .txt file, or "
+            "{images, annotations} (COCO json) or {images, annotations, split} (VOC xml)"
+        )
+    return YoloSplit(tuple(_locate(path, bases) for path in paths))
+
+
+def _locate(path: str, bases: tuple[Path, ...]) -> Path:
+    """The first place where a path exists; the first place looked at if it exists nowhere.
+
+    Roboflow writes `../train/images` for a folder beside the yaml, and YOLOv5 forgives that.
+    """
+    words = [path, path.removeprefix("../")] if path.startswith("../") else [path]
+    places = [base / word for base in bases for word in words]
+    return next((place for place in places if place.exists()), places[0])
+
+
+def _read_names(file: Path, names: object) -> tuple[str, ...] | None:
+    """Class names from a list or from a mapping 0..n-1; None where the yaml has none."""
+    if names is None:
+        return None
+    if isinstance(names, Mapping):
+        for class_id in range(len(names)):
+            if class_id not in names:
+                raise ConfigError(
+                    f"{file}: names has {len(names)} entries but none for class {class_id}; "
+                    f"its keys must be the whole numbers 0 to {len(names) - 1}"
+                )
+        names = [names[class_id] for class_id in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise ConfigError(f"{file}: names is {names!r}, must be a list or a mapping 0: name, ...")
+    for class_id, name in enumerate(names):
+        # Yaml reads an unquoted `no` or `on` as a truth value.
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            raise ConfigError(
+                f"{file}: names[{class_id}] is {name!r}, must be text; put it in quotes"
+            )
+    return tuple(str(name) for name in names)
+
+
+def _coco_classes(
+    file: Path, class_names: tuple[str, ...] | None, annotations: Path
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and category ids of a COCO json, under the yaml's own names if it gives some."""
+    categories = read_categories(annotations)
+    found, category_ids = tuple(categories.values()), tuple(categories)
+    if class_names is None or class_names == found:
+        return found, category_ids
+    if len(class_names) != len(found):
+        raise ConfigError(
+            f"{file}: names has {len(class_names)} entries, {annotations} has {len(found)} "
+            "categories; leave names out to use those of the json"
+        )
+    for class_id, name in enumerate(class_names):
+        if name != found[class_id] and name in found:
+            raise ConfigError(
+                f"{file}: names[{class_id}] is {name!r}, but category {category_ids[class_id]} of "
+                f"{annotations} is {found[class_id]!r}; names must be in ascending order of "
+                "category id, or left out"
+            )
+    return class_names, category_ids
+
+
+def _check_count(file: Path, num_classes: Any, class_names: tuple[str, ...]) -> None:
+    if num_classes is not None and num_classes != len(class_names):
+        raise ConfigError(
+            f"{file}: nc is {num_classes!r}, but names has {len(class_names)} entries; "
+            "nc may be left out"
+        )

@@ -1,0 +1,141 @@
+"""What every label format shares: the rules for a good box, and how a bad one is reported."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from utils.boxes import box_area
+from utils.structures import FloatArray, Targets
+
+Box = tuple[float, float, float, float]
+ProblemKind = Literal["unreadable", "dropped", "clipped", "duplicate"]
+MAX_OVERSHOOT = 0.01  # of the picture's side; what reaches further out is a wrong label
+
+
+class UnreadableLabelsError(Exception):
+    """A label file as a whole makes no sense; its picture is left out (it is no background)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with the data that does not stop the run.
+
+    Attributes:
+        kind: "unreadable" (the picture is left out), "dropped" or "duplicate" (the row is left
+            out), "clipped" (the box was cut at the edge of the picture).
+        text: `file:line: what was found, the rule, what was done`.
+    """
+
+    kind: ProblemKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """The labels of one picture; boxes in pixels of the original picture.
+
+    Attributes:
+        targets: the objects, N of them.
+        areas: (N,) float32, see ImageRecord.
+        crowd: regions that are neither right nor wrong to detect.
+        problems: what was wrong with the other rows.
+        has_file: False where the picture has no label file.
+    """
+
+    targets: Targets
+    areas: FloatArray
+    crowd: Targets
+    problems: tuple[Problem, ...] = ()
+    has_file: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPicture:
+    """A picture that a split lists, and how to read its labels.
+
+    Attributes:
+        path: where the picture is.
+        image_id: see ImageRecord.
+        read_labels: picture's (height, width) -> its labels. Raises DatasetError for a class
+            beyond the names and UnreadableLabelsError for a file that makes no sense.
+    """
+
+    path: Path
+    image_id: int
+    read_labels: Callable[[tuple[int, int]], LabelSet]
+
+
+def no_labels() -> LabelSet:
+    """The labels of a picture without a label file: it shows background only."""
+    return LabelSet(Targets.empty(), np.zeros(0, np.float32), Targets.empty(), has_file=False)
+
+
+def check_box(
+    box: Box, limit_wh: tuple[float, float], rounding: float
+) -> tuple[Box | None, ProblemKind | None, str]:
+    """Apply the rules every box must pass.
+
+    Args:
+        box: x1, y1, x2, y2 in any unit.
+        limit_wh: width and height of the picture in that unit.
+        rounding: share of a side that a file's decimals may be off; clipped in silence.
+
+    Returns:
+        The box inside the picture (None: it must be dropped), the kind of problem (None: there is
+        none) and its words.
+    """
+    if not all(map(math.isfinite, box)):
+        return None, "dropped", f"box is {format_numbers(box)}, must be finite; row dropped"
+    for name, low, high in (("width", box[0], box[2]), ("height", box[1], box[3])):
+        if high <= low:
+            return None, "dropped", f"{name} is {high - low:g}, must be > 0; row dropped"
+    width, height = limit_wh
+    overshoot = max(-box[0] / width, -box[1] / height, box[2] / width - 1, box[3] / height - 1)
+    inside = (
+        max(box[0], 0.0),
+        max(box[1], 0.0),
+        min(box[2], width),
+        min(box[3], height),
+    )
+    if overshoot > MAX_OVERSHOOT or inside[2] <= inside[0] or inside[3] <= inside[1]:
+        words = f"box is outside the picture by {overshoot:.2%}, must be at most 1 %; row dropped"
+        return None, "dropped", words
+    if overshoot > rounding:
+        return inside, "clipped", f"box is outside the picture by {overshoot:.2%}; clipped"
+    return inside, None, ""
+
+
+def format_numbers(numbers: Sequence[float]) -> str:
+    """Numbers as a label file writes them, for messages."""
+    return " ".join(f"{number:g}" for number in numbers)
+
+
+def make_targets(boxes: Sequence[Box], class_ids: Sequence[int]) -> Targets:
+    """Targets from rows, which may be none."""
+    return Targets(
+        np.array(boxes, np.float32).reshape(-1, 4), np.array(class_ids, np.int64).reshape(-1)
+    )
+
+
+def make_label_set(
+    boxes: Sequence[Box],
+    class_ids: Sequence[int],
+    problems: Sequence[Problem],
+    *,
+    areas: Sequence[float] | None = None,
+    crowd: Targets | None = None,
+) -> LabelSet:
+    """Labels from rows; without `areas`, those of the boxes are taken."""
+    targets = make_targets(boxes, class_ids)
+    return LabelSet(
+        targets=targets,
+        areas=box_area(targets.boxes) if areas is None else np.array(areas, np.float32),
+        crowd=Targets.empty() if crowd is None else crowd,
+        problems=tuple(problems),
+    )

@@ -1,0 +1,201 @@
+"""YOLO text labels: one `.txt` per picture, one row per object, numbers as shares of the picture.
+
+A row is `class cx cy w h` or a polygon `class x1 y1 x2 y2 x3 y3 ...`; each row is read on its own,
+so a file may hold both kinds.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.image_file import IMAGE_SUFFIXES
+from data.label_rules import (
+    Box,
+    LabelledPicture,
+    LabelSet,
+    Problem,
+    UnreadableLabelsError,
+    check_box,
+    make_label_set,
+    no_labels,
+)
+from utils.errors import DatasetError
+
+BOX_COLUMNS = 5
+MIN_POLYGON_COLUMNS = 7  # class and three corners
+ROUNDING = 1e-5  # half a unit of the fifth decimal, in the centre and in the size
+
+
+class _RowError(ValueError):
+    """A row that must be dropped; the text says what was found and the rule."""
+
+
+def list_yolo_pictures(
+    images: Sequence[Path], class_names: tuple[str, ...] | None
+) -> tuple[LabelledPicture, ...]:
+    """The pictures of folders and .txt lists, sorted by path, numbered from 0.
+
+    Args:
+        images: folders (searched with their subfolders) and .txt files (one picture per line).
+        class_names: what class ids may refer to; None allows every class id.
+
+    Raises:
+        DatasetError: a folder or list is missing or unreadable.
+    """
+    paths = sorted(path for place in images for path in _pictures_of(place))
+    return tuple(
+        LabelledPicture(
+            path,
+            image_id,
+            functools.partial(read_label_file, label_path(path), class_names=class_names),
+        )
+        for image_id, path in enumerate(paths)
+    )
+
+
+def label_path(image: Path) -> Path:
+    """Where a picture's label file is: the last folder `images` becomes `labels`.
+
+    Without a folder of that name, the label file is beside the picture.
+    """
+    parts = list(image.parts[:-1])
+    for position in reversed(range(len(parts))):
+        if parts[position] == "images":
+            parts[position] = "labels"
+            break
+    return Path(*parts, image.stem + ".txt")
+
+
+def read_label_file(
+    path: Path, image_hw: tuple[int, int], *, class_names: tuple[str, ...] | None
+) -> LabelSet:
+    """The labels of one picture. A missing file means that it shows background only.
+
+    Args:
+        path: the label file.
+        image_hw: height and width of the picture in pixels.
+        class_names: what class ids may refer to; None allows every class id.
+
+    Raises:
+        DatasetError: a row's class is beyond `class_names`.
+        UnreadableLabelsError: the file is not text.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return no_labels()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableLabelsError(
+            f"{path}: cannot be read as UTF-8 text ({error}); picture left out"
+        ) from None
+    height, width = image_hw
+    problems: list[Problem] = []
+    rows: dict[tuple[int, Box, float], int] = {}  # class, box, area -> line where it came first
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        try:
+            class_id, box, area = _parse_row(line.split())
+        except _RowError as error:
+            problems.append(Problem("dropped", f"{place}: {error}; row dropped"))
+            continue
+        if class_names is not None and class_id >= len(class_names):
+            raise DatasetError(
+                f"{place}: class is {class_id}, but names has {len(class_names)} entries "
+                f"(0 to {len(class_names) - 1}); add the name or fix the label"
+            )
+        inside, kind, words = check_box(box, (1.0, 1.0), ROUNDING)
+        if kind is not None:
+            problems.append(Problem(kind, f"{place}: {words}"))
+        if inside is None:
+            continue
+        first = rows.setdefault((class_id, inside, area), number)
+        if first != number:
+            words = f"same object as in line {first}; duplicate removed"
+            problems.append(Problem("duplicate", f"{place}: {words}"))
+    return make_label_set(
+        [(x1 * width, y1 * height, x2 * width, y2 * height) for _, (x1, y1, x2, y2), _ in rows],
+        [class_id for class_id, _, _ in rows],
+        problems,
+        areas=[area * height * width for _, _, area in rows],
+    )
+
+
+def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float]:
+    """Class id, box and area of one row, the latter two with the picture as unit."""
+    numbers = [_parse_number(column) for column in columns]
+    polygon = len(numbers) >= MIN_POLYGON_COLUMNS and len(numbers) % 2 == 1
+    if len(numbers) != BOX_COLUMNS and not polygon:
+        raise _RowError(
+            f"{len(numbers)} columns, must be {BOX_COLUMNS} (class cx cy w h) or a polygon "
+            f"(class x1 y1 x2 y2 x3 y3 ..., an odd number from {MIN_POLYGON_COLUMNS})"
+        )
+    if numbers[0] < 0 or not numbers[0].is_integer():
+        raise _RowError(f"class is {columns[0]}, must be a whole number from 0")
+    class_id = int(numbers[0])
+    if polygon:
+        xs, ys = numbers[1::2], numbers[2::2]
+        return class_id, (min(xs), min(ys), max(xs), max(ys)), _polygon_area(xs, ys)
+    cx, cy, width, height = numbers[1:]
+    box = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+    return class_id, box, width * height
+
+
+def _parse_number(column: str) -> float:
+    try:
+        number = float(column)
+    except ValueError:
+        raise _RowError(f"{column!r} is not a number") from None
+    if not math.isfinite(number):
+        raise _RowError(f"{column!r} is not a finite number")
+    return number
+
+
+def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """The shoelace formula."""
+    pairs = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True)
+    return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in pairs)) / 2
+
+
+def _pictures_of(place: Path) -> list[Path]:
+    if place.is_dir():
+        return _search_folder(place)
+    if place.suffix == ".txt" and place.is_file():
+        return _read_list(place)
+    if place.exists():
+        raise DatasetError(f"{place}: must be a folder of pictures or a .txt file that lists them")
+    raise DatasetError(f"{place}: no such folder or file")
+
+
+def _search_folder(folder: Path) -> list[Path]:
+    """Pictures in a folder and below it, hidden files and folders left out."""
+    found = []
+    for parent, subfolders, names in os.walk(folder, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                found.append(Path(parent, name))
+    return found
+
+
+def _read_list(file: Path) -> list[Path]:
+    """Pictures named by a .txt file; `./` and relative paths start at the file's folder.
+
+    Relative paths that do not exist there start at the working directory, as in YOLOv5.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{file}: cannot be read as text: {error}") from None
+    paths = [Path(line.strip()) for line in lines if line.strip()]
+    relative = next((path for path in paths if not path.is_absolute()), None)
+    # One look decides for the whole list: looking at each of 100,000 entries would take long.
+    base = file.parent
+    if relative is not None and not (base / relative).exists() and relative.exists():
+        base = Path()
+    return [base / path for path in paths]

@@ -1,0 +1,184 @@
+"""Samples to batches, in worker processes or in this one.
+
+Nothing that a batch holds depends on the number of workers: the sampler, which runs in the main
+process, hands out keys that say all a worker needs to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from data.dataset import EvalDataset, SampleKey, TrainDataset
+from utils.errors import DatasetError
+from utils.structures import Batch, Sample
+
+KeyT = TypeVar("KeyT")
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples of one input size (at least one) as a batch."""
+    counts = [len(sample.targets) for sample in samples]
+    images = np.stack([sample.image.transpose(2, 0, 1) for sample in samples])
+    return Batch(
+        images=torch.from_numpy(images),
+        image_index=torch.from_numpy(np.repeat(np.arange(len(samples)), counts)),
+        class_ids=torch.from_numpy(np.concatenate([s.targets.class_ids for s in samples])),
+        boxes=torch.from_numpy(np.concatenate([s.targets.boxes for s in samples])),
+        image_ids=tuple(sample.image_id for sample in samples),
+        letterboxes=tuple(sample.letterbox for sample in samples),
+        paths=tuple(sample.path for sample in samples),
+    )
+
+
+class TrainLoader:
+    """The batches of each epoch, in an order drawn from (seed, epoch)."""
+
+    def __init__(
+        self, dataset: TrainDataset, batch_size: int, workers: int, seed: int, pin_memory: bool
+    ) -> None:
+        self.dataset = dataset
+        self._sampler = _EpochSampler(
+            len(dataset), batch_size, seed, keep_batches=dataset.rect_shapes is not None
+        )
+        self._loader = _make_loader(dataset, self._sampler, workers, pin_memory)
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch; the last one may be smaller."""
+        return len(self._sampler)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of an epoch, counted from 0.
+
+        Raises:
+            DatasetError: while iterating, a picture cannot be read any more.
+        """
+        self._sampler.epoch = number  # in the same breath as iterating: both are lazy
+        yield from _unwrap(self._loader)
+
+
+class EvalLoader:
+    """The batches of an EvalDataset, in its order, as often as asked for."""
+
+    def __init__(self, dataset: EvalDataset, workers: int, pin_memory: bool) -> None:
+        self.dataset = dataset
+        indices = range(len(dataset))
+        size = dataset.batch_size
+        self._batches = [list(indices[start : start + size]) for start in indices[::size]]
+        self._loader = _make_loader(dataset, self._batches, workers, pin_memory)
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches.
+
+        Raises:
+            DatasetError: while iterating, a picture cannot be read any more.
+        """
+        return _unwrap(self._loader)
+
+
+def train_loader(
+    dataset: TrainDataset, *, batch_size: int, workers: int, seed: int, device_is_cuda: bool
+) -> TrainLoader:
+    """Batches of a training set.
+
+    Args:
+        dataset: the samples.
+        batch_size: pictures per batch.
+        workers: processes that make samples; 0 makes them in this process.
+        seed: of the order.
+        device_is_cuda: put batches in page-locked memory, from which a GPU copies faster.
+    """
+    return TrainLoader(dataset, batch_size, workers, seed, device_is_cuda)
+
+
+def eval_loader(dataset: EvalDataset, *, workers: int, device_is_cuda: bool) -> EvalLoader:
+    """Batches of an evaluation set; the arguments are those of train_loader."""
+    return EvalLoader(dataset, workers, device_is_cuda)
+
+
+class _EpochSampler:
+    """Batches of sample keys; with `keep_batches`, whole batches change places, not pictures."""
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int, *, keep_batches: bool) -> None:
+        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+        self.keep_batches = keep_batches
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-self.num_samples // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch = self.epoch
+        rng = np.random.default_rng([self.seed, epoch])
+        order = np.arange(self.num_samples)
+        if not self.keep_batches:
+            rng.shuffle(order)
+        starts = np.arange(0, self.num_samples, self.batch_size)
+        if self.keep_batches:
+            rng.shuffle(starts)
+        for start in starts:
+            chosen = order[start : start + self.batch_size]
+            yield [SampleKey(epoch, int(index)) for index in chosen]
+
+
+class _ErrorsAsValues(Dataset[Sample | DatasetError], Generic[KeyT]):
+    """Hands a worker's error to the main process as it is; torch would wrap it in a traceback."""
+
+    def __init__(self, dataset: Dataset[Sample]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: KeyT) -> Sample | DatasetError:
+        try:
+            return self.dataset[key]
+        except DatasetError as error:
+            return error
+
+
+def _make_loader(
+    dataset: Dataset[Sample],
+    batches: Iterable[list[Any]],
+    workers: int,
+    pin_memory: bool,
+) -> DataLoader[Sample | DatasetError]:
+    start_worker: Callable[[int], None] | None = _start_worker if workers > 0 else None
+    return DataLoader(
+        _ErrorsAsValues(dataset),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate_or_error,
+        pin_memory=pin_memory,
+        worker_init_fn=start_worker,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # its own: making batches must not move torch's random state
+    )
+
+
+def _collate_or_error(samples: Sequence[Sample | DatasetError]) -> Batch | DatasetError:
+    good: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, DatasetError):
+            return sample
+        good.append(sample)
+    return collate(good)
+
+
+def _unwrap(loader: DataLoader[Sample | DatasetError]) -> Iterator[Batch]:
+    for batch in loader:
+        if isinstance(batch, DatasetError):
+            raise batch
+        yield batch
+
+
+def _start_worker(_: int) -> None:
+    """One thread per worker process: the workers are the parallelism."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

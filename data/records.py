@@ -1,0 +1,185 @@
+"""From a data set's files to the list of its pictures and labels, all checked."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.coco_json import list_coco_pictures
+from data.dataset_spec import CocoSplit, DatasetSpec, YoloSplit
+from data.image_file import verify_image
+from data.label_rules import LabelledPicture, Problem, ProblemKind, UnreadableLabelsError
+from data.labels import list_yolo_pictures
+from data.voc_xml import list_voc_pictures
+from utils.errors import DatasetError
+from utils.logs import Progress
+from utils.structures import ImageRecord, Targets
+
+logger = logging.getLogger(__name__)
+MAX_PROBLEMS_SHOWN = 20
+MAX_THREADS = 16
+_CHUNK = 2048  # pictures handed to the threads at once, so that a large set needs no large queue
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """A split's pictures and what was wrong with it.
+
+    Attributes:
+        records: the usable pictures, in the order of their listing.
+        problems: what was left out or mended, in the same order.
+        num_without_file: how many of the records have no label file.
+    """
+
+    records: tuple[ImageRecord, ...]
+    problems: tuple[Problem, ...]
+    num_without_file: int
+
+    def count(self, kind: ProblemKind) -> int:
+        """How many problems are of this kind."""
+        return sum(problem.kind == kind for problem in self.problems)
+
+    def summary(self) -> str:
+        """All counts in one line."""
+        num_objects = sum(len(record.targets) for record in self.records)
+        num_backgrounds = sum(
+            len(record.targets) + len(record.crowd) == 0 for record in self.records
+        )
+        return (
+            f"{len(self.records)} pictures, {num_objects} objects, {num_backgrounds} backgrounds "
+            f"({self.num_without_file} without a label file), {self.count('unreadable')} pictures "
+            f"left out, label rows: {self.count('dropped')} dropped, "
+            f"{self.count('clipped')} clipped, {self.count('duplicate')} duplicates removed"
+        )
+
+
+def read_records(
+    spec: DatasetSpec, split: str, *, strict: bool = False, single_class: bool = False
+) -> tuple[ImageRecord, ...]:
+    """The usable pictures of a split, after logging a summary and what was wrong.
+
+    Args:
+        spec: the data set.
+        split: "train", "val" or "test".
+        strict: make anything wrong with pictures or labels an error.
+        single_class: take every object as class 0.
+
+    Raises:
+        DatasetError: files are missing, a class is beyond the names, no picture is usable, or
+            (with `strict`) anything is wrong.
+    """
+    result = scan_split(spec, split, single_class=single_class)
+    logger.info("%s %s: %s", spec.name, split, result.summary())
+    for problem in result.problems[:MAX_PROBLEMS_SHOWN]:
+        logger.warning("  %s", problem.text)
+    if len(result.problems) > MAX_PROBLEMS_SHOWN:
+        logger.warning("  ... and %d more", len(result.problems) - MAX_PROBLEMS_SHOWN)
+    if strict and result.problems:
+        raise DatasetError(
+            f"{result.problems[0].text} (strict; {len(result.problems)} such in {split})"
+        )
+    if not result.records:
+        raise DatasetError(f"{spec.name}: no usable picture in {split}{_hint(spec)}")
+    if result.num_without_file == len(result.records):
+        logger.warning("  no picture of %s has a label file: nothing can be learned", split)
+    return result.records
+
+
+def scan_split(spec: DatasetSpec, split: str, *, single_class: bool = False) -> ScanResult:
+    """Read and check every picture and label of a split.
+
+    Raises:
+        DatasetError: files are missing, or a class is beyond the names.
+    """
+    pictures, problems = _list_pictures(spec, split, single_class)
+    records: list[ImageRecord] = []
+    found = list(problems)
+    num_without_file = 0
+    checked = _check_all(pictures)
+    for record, has_file, its_problems in Progress(
+        checked, len(pictures), f"reading {split}", "picture"
+    ):
+        found.extend(its_problems)
+        if record is not None:
+            records.append(_as_one_class(record) if single_class else record)
+            num_without_file += not has_file
+    return ScanResult(tuple(records), tuple(found), num_without_file)
+
+
+def _list_pictures(
+    spec: DatasetSpec, split: str, single_class: bool
+) -> tuple[tuple[LabelledPicture, ...], tuple[Problem, ...]]:
+    """What the split lists, before any picture is opened."""
+    if split not in spec.splits:
+        known = ", ".join(spec.splits)
+        raise DatasetError(f"{spec.name}: has no split {split!r} (it has {known})")
+    source = spec.splits[split]
+    class_names = None if single_class else spec.class_names
+    try:
+        if isinstance(source, YoloSplit):
+            return list_yolo_pictures(source.images, class_names), ()
+        if isinstance(source, CocoSplit):
+            return list_coco_pictures(source.images, source.annotations, spec.category_ids)
+        files = (source.images, source.annotations, source.split)
+        return list_voc_pictures(*files, class_names), ()
+    except DatasetError as error:
+        raise DatasetError(f"{error}{_hint(spec)}") from None
+
+
+def _check_all(
+    pictures: Sequence[LabelledPicture],
+) -> Iterator[tuple[ImageRecord | None, bool, tuple[Problem, ...]]]:
+    """Check pictures on several threads (decoding releases Python's lock), results in order."""
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(pictures), _CHUNK):
+            yield from pool.map(_check_picture, pictures[start : start + _CHUNK])
+
+
+def _check_picture(
+    picture: LabelledPicture,
+) -> tuple[ImageRecord | None, bool, tuple[Problem, ...]]:
+    """The record of one picture (None: left out), whether it has labels, and its problems."""
+    try:
+        image_hw = verify_image(picture.path)
+    except DatasetError as error:
+        return None, False, (Problem("unreadable", f"{error}; picture left out"),)
+    try:
+        labels = picture.read_labels(image_hw)
+    except UnreadableLabelsError as error:
+        return None, False, (Problem("unreadable", str(error)),)
+    record = ImageRecord(
+        path=picture.path,
+        image_hw=image_hw,
+        targets=labels.targets,
+        image_id=picture.image_id,
+        areas=labels.areas,
+        crowd=labels.crowd,
+    )
+    return record, labels.has_file, labels.problems
+
+
+def _as_one_class(record: ImageRecord) -> ImageRecord:
+    def as_class_0(targets: Targets) -> Targets:
+        return Targets(targets.boxes, np.zeros_like(targets.class_ids))
+
+    return ImageRecord(
+        path=record.path,
+        image_hw=record.image_hw,
+        targets=as_class_0(record.targets),
+        image_id=record.image_id,
+        areas=record.areas,
+        crowd=as_class_0(record.crowd),
+    )
+
+
+def _hint(spec: DatasetSpec) -> str:
+    """Where the data may be had, if the yaml says."""
+    if spec.download is None:
+        return ""
+    first, *more = spec.download.strip().splitlines() or [""]
+    return f" (the yaml's download key, not executed here: {first}{' ...' if more else ''})"

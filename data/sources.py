@@ -1,0 +1,199 @@
+"""Where detect.py's pictures come from: files, folders, lists, videos, cameras and streams.
+
+Nothing here reaches for the network unless the user gave the address of a stream.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from data.image_file import IMAGE_SUFFIXES, read_image
+from data.video import read_stream, read_video_file, without_password
+from utils.errors import DatasetError
+from utils.frame import Frame, Skipped
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
+    | {".ogv", ".ts", ".webm", ".wmv"}
+)
+STREAM_ADDRESS = re.compile(r"(rtsp|rtmp|http|https|udp|tcp)://", re.IGNORECASE)
+
+
+class Source(Protocol):
+    """Something that yields frames one by one."""
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is live: without an end, and waiting for nobody."""
+
+    def __iter__(self) -> Iterator[Frame | Skipped]:
+        """The frames in order; files that cannot be read show up as Skipped."""
+
+
+def open_source(text: str, vid_stride: int = 1) -> Source:
+    """What `--source` names.
+
+    Args:
+        text: a picture, a video, a folder (not searched further down), a pattern like `a/*.jpg`,
+            a .txt list of paths, a camera number, or the address of a stream.
+        vid_stride: of videos and streams, yield every so many-th frame.
+
+    Raises:
+        DatasetError: there is no such thing, or no pictures and videos in it.
+    """
+    if STREAM_ADDRESS.match(text) or text.isdigit():
+        return StreamSource(text, vid_stride)
+    if text.lower() == "screen" or text.lower().endswith(".streams"):
+        raise DatasetError(
+            f"--source {text}: screens and lists of streams cannot be read; "
+            "give one stream and start detect.py once for each"
+        )
+    return FileSource(tuple(_find_files(text)), vid_stride)
+
+
+def _find_files(text: str) -> list[Path]:
+    path = Path(text)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if _is_media(file))
+        return _some(files, f"--source {text}: no pictures or videos in this folder")
+    if path.suffix.lower() == ".txt" and path.is_file():
+        return _some(_listed(path), f"--source {text}: this list is empty")
+    if path.is_file():
+        if _is_media(path):
+            return [path]
+        raise DatasetError(
+            f"--source {text}: the suffix {path.suffix!r} is neither a picture's nor a video's "
+            f"(known: {' '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))})"
+        )
+    if any(sign in text for sign in "*?["):
+        anchor = Path(path.anchor)
+        pattern = str(path.relative_to(anchor)) if path.anchor else text
+        files = sorted(file for file in anchor.glob(pattern) if _is_media(file))
+        return _some(files, f"--source {text}: no picture or video matches this pattern")
+    raise DatasetError(f"--source {text}: no such file or folder")
+
+
+def _some(files: list[Path], message: str) -> list[Path]:
+    if not files:
+        raise DatasetError(message)
+    return files
+
+
+def _is_media(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and path.is_file()
+
+
+def _listed(list_file: Path) -> list[Path]:
+    """Paths of a .txt list: relative ones from the list's folder or the working directory."""
+    try:
+        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{list_file}: cannot be read as text: {error}") from None
+    paths = [Path(line.strip()) for line in lines if line.strip()]
+    beside = [list_file.parent / path for path in paths]
+    return [near if near.exists() else path for near, path in zip(beside, paths, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Pictures and videos, one after the other."""
+
+    files: tuple[Path, ...]
+    vid_stride: int = 1
+
+    @property
+    def is_stream(self) -> bool:
+        """Files wait for whoever reads them."""
+        return False
+
+    def __iter__(self) -> Iterator[Frame | Skipped]:
+        """The frames of all files.
+
+        Raises:
+            DatasetError: the only file is a video that cannot be read.
+        """
+        for position, path in enumerate(self.files, 1):
+            if path.suffix.lower() in VIDEO_SUFFIXES:
+                yield from self._video_frames(path, position)
+            else:
+                yield self._picture(path, position)
+
+    def _picture(self, path: Path, position: int) -> Frame | Skipped:
+        try:
+            image = read_image(path)
+        except DatasetError as error:
+            return Skipped(path, _reason(error, path))
+        return Frame(
+            image=image,
+            source=str(path),
+            path=path,
+            position=position,
+            num_positions=len(self.files),
+            frame_index=1,
+            frame_count=1,
+            fps=None,
+            is_video=False,
+        )
+
+    def _video_frames(self, path: Path, position: int) -> Iterator[Frame | Skipped]:
+        total = len(self.files)
+        try:
+            for reader, index, image in read_video_file(path, self.vid_stride):
+                yield Frame(
+                    image=image,
+                    source=str(path),
+                    path=path,
+                    position=position,
+                    num_positions=total,
+                    frame_index=index,
+                    frame_count=reader.frame_count,
+                    fps=reader.fps,
+                    is_video=True,
+                )
+        except DatasetError as error:
+            if total == 1:
+                raise
+            yield Skipped(path, _reason(error, path))
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSource:
+    """A camera (by number) or a network stream (by address)."""
+
+    address: str
+    vid_stride: int = 1
+
+    @property
+    def is_stream(self) -> bool:
+        """Cameras wait for nobody."""
+        return True
+
+    def __iter__(self) -> Iterator[Frame | Skipped]:
+        """The frames as they come.
+
+        Raises:
+            DatasetError: it cannot be opened.
+        """
+        shown = without_password(self.address)
+        name = f"camera{shown}" if shown.isdigit() else re.sub(r"[^A-Za-z0-9_-]+", "_", shown)
+        for reader, index, image in read_stream(self.address, self.vid_stride):
+            yield Frame(
+                image=image,
+                source=shown,
+                path=Path(name),
+                position=1,
+                num_positions=1,
+                frame_index=index,
+                frame_count=reader.frame_count,
+                fps=reader.fps,
+                is_video=True,
+            )
+
+
+def _reason(error: DatasetError, path: Path) -> str:
+    """The message without the path, which stands beside it."""
+    return str(error).removeprefix(f"{path}: ")

@@ -1,0 +1,167 @@
+"""Writes the drawn data set in YOLO's layout.
+
+Each picture has a random generator of its own, seeded by (seed, split, number): the same arguments
+give the same bytes, and more pictures do not change the first ones.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data.synthetic.clip import write_clip
+from data.synthetic.scenes import draw_scene
+from data.synthetic.shapes import CLASS_NAMES
+from utils.boxes import xyxy_to_cxcywh
+from utils.errors import ConfigError, DatasetError
+from utils.logs import Progress
+from utils.output_files import write_json
+from utils.strict_yaml import write_yaml
+from utils.structures import ImageArray, Targets
+
+MARKER = "synthetic.json"  # in a folder made here; holds the list of files made
+CLIP = "unseen.mp4"
+SPLITS = ("train", "val", "unseen")
+NUM_UNSEEN = 12
+VAL_SHARE = 5  # one picture in five is for validation
+LEAST_IMAGES, LEAST_SIZE = 5, 64
+JPEG_QUALITY = 92
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticConfig:
+    """What to draw.
+
+    Attributes:
+        images: labelled pictures, training and validation together.
+        size: long side of the pictures in pixels.
+        seed: the same seed gives the same bytes.
+    """
+
+    images: int = 240
+    size: int = 320
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.images < LEAST_IMAGES:
+            raise ConfigError(f"--images {self.images}: at least {LEAST_IMAGES} are needed")
+        if self.size < LEAST_SIZE:
+            raise ConfigError(f"--size {self.size}: must be at least {LEAST_SIZE} pixels")
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed}: must not be negative")
+
+
+def write_dataset(folder: Path, config: SyntheticConfig) -> Path:
+    """Draw pictures, labels, data.yaml, and unlabelled pictures and a clip to try a detector on.
+
+    Args:
+        folder: new, empty, or made by this function before (then what it made is replaced).
+        config: what to draw.
+
+    Returns:
+        The data yaml.
+
+    Raises:
+        DatasetError: the folder holds something that this function did not write.
+    """
+    names = _names_per_split(config.images)
+    _clear_own_files(folder)
+    files = [
+        *(f"images/{split}/{name}.jpg" for split in SPLITS for name in names[split]),
+        *(f"labels/{split}/{name}.txt" for split in ("train", "val") for name in names[split]),
+        *("data.yaml", CLIP),
+    ]
+    # First of all, so that a run cut short leaves a folder that the next one may clear.
+    write_json(folder / MARKER, {"made_by": "data.synthetic", "files": files})
+    _write_pictures(folder, config, names)
+    write_clip(folder / CLIP, config.size, np.random.default_rng([config.seed, len(SPLITS)]))
+    write_yaml(
+        folder / "data.yaml",
+        {
+            "path": ".",
+            "train": "images/train",
+            "val": "images/val",
+            "names": dict(enumerate(CLASS_NAMES)),
+        },
+    )
+    logger.info(
+        "%s: %d pictures to train, %d to validate, %d and a clip to try",
+        folder,
+        *(len(names[split]) for split in SPLITS),
+    )
+    return folder / "data.yaml"
+
+
+def label_text(targets: Targets, image_hw: tuple[int, int]) -> str:
+    """YOLO's rows, `class cx cy w h` as shares of the picture; empty without objects."""
+    height, width = image_hw
+    norm = xyxy_to_cxcywh(targets.boxes) / np.array([width, height, width, height], np.float32)
+    return "".join(
+        f"{class_id} {' '.join(f'{value:.6f}' for value in row)}\n"
+        for class_id, row in zip(targets.class_ids, norm, strict=True)
+    )
+
+
+def _names_per_split(images: int) -> dict[str, list[str]]:
+    num_val = images // VAL_SHARE
+    counts = {"train": images - num_val, "val": num_val, "unseen": NUM_UNSEEN}
+    return {split: [f"{number:05d}" for number in range(counts[split])] for split in SPLITS}
+
+
+def _write_pictures(folder: Path, config: SyntheticConfig, names: dict[str, list[str]]) -> None:
+    for kind in ("images", "labels"):
+        for split in SPLITS if kind == "images" else ("train", "val"):
+            (folder / kind / split).mkdir(parents=True, exist_ok=True)
+    work = [(split, number) for split in SPLITS for number in range(len(names[split]))]
+    for split, number in Progress(work, len(work), "drawing", "picture"):
+        generator = np.random.default_rng([config.seed, SPLITS.index(split), number])
+        image, targets = draw_scene(generator, _picture_hw(generator, config.size))
+        _write_jpeg(folder / "images" / split / f"{names[split][number]}.jpg", image)
+        if split != "unseen":
+            text = label_text(targets, (image.shape[0], image.shape[1]))
+            (folder / "labels" / split / f"{names[split][number]}.txt").write_text(text)
+
+
+def _picture_hw(generator: np.random.Generator, size: int) -> tuple[int, int]:
+    """Square, landscape or portrait."""
+    shapes = ((size, size), (size * 3 // 4, size), (size, size * 3 // 4))
+    return shapes[generator.integers(len(shapes))]
+
+
+def _write_jpeg(path: Path, image: ImageArray) -> None:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    path.write_bytes(encoded.tobytes())  # cv2.imwrite hides errors and some paths confuse it
+
+
+def _clear_own_files(folder: Path) -> None:
+    """Remove what an earlier run wrote, and nothing else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    marker = folder / MARKER
+    if not marker.is_file():
+        raise DatasetError(
+            f"{folder}: exists and was not made by data.synthetic (it has no {MARKER}); "
+            "name a new or an empty folder"
+        )
+    for name in _files_made(marker):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _files_made(marker: Path) -> Iterable[str]:
+    """The list in the marker; names that lead out of the folder are refused."""
+    try:
+        files = json.loads(marker.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{marker}: cannot be read ({error}); remove the folder") from None
+    for name in files:
+        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DatasetError(f"{marker}: {name!r} is not a file of this folder")
+    return list(files)

@@ -1,0 +1,130 @@
+"""Reading the frames of video files, cameras and network streams with OpenCV."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+
+from utils.errors import DatasetError
+from utils.structures import ImageArray
+
+logger = logging.getLogger(__name__)
+
+ASSUMED_FPS = 30.0  # where the file or camera does not say
+HIGHEST_FPS = 1000.0  # some cameras claim 90000, their clock and not their rate
+RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try to open a lost stream
+# A container's frame count is often an estimate: so few missing frames are no news.
+COUNT_SLACK_FRAMES, COUNT_SLACK_SHARE = 2, 0.01
+
+
+class VideoReader:
+    """The frames of one opened capture, RGB, every `stride`-th.
+
+    Attributes:
+        frames_read: how many frames have gone by, the left-out ones included.
+    """
+
+    def __init__(self, capture: cv2.VideoCapture, stride: int) -> None:
+        self._capture, self._stride = capture, stride
+        self.frames_read = 0
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        self._fps = fps if 0 < fps < HIGHEST_FPS else ASSUMED_FPS
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.frame_count = count if count > 0 else None
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of what is yielded, so that the result plays at the same speed."""
+        return self._fps / self._stride
+
+    def __iter__(self) -> Iterator[tuple[int, ImageArray]]:
+        """Number (from 1) and picture of each frame, until no more can be read."""
+        while self._capture.grab():
+            self.frames_read += 1
+            if (self.frames_read - 1) % self._stride:
+                continue
+            readable, image = self._capture.retrieve()
+            if not readable or image is None:
+                self.frames_read -= 1
+                return
+            yield self.frames_read, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
+
+    @property
+    def broke_off(self) -> bool:
+        """Whether clearly fewer frames came than the file says it has."""
+        if self.frame_count is None:
+            return False
+        slack = max(COUNT_SLACK_FRAMES, self.frame_count * COUNT_SLACK_SHARE)
+        return self.frames_read < self.frame_count - slack
+
+
+def read_video_file(path: Path, stride: int) -> Iterator[tuple[VideoReader, int, ImageArray]]:
+    """The frames of a file: the reader (for fps and count), the frame's number, the picture.
+
+    A file that breaks off midway ends with a warning that names the frame.
+
+    Raises:
+        DatasetError: not one frame can be read.
+    """
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        reader = VideoReader(capture, stride)
+        for index, image in reader:
+            yield reader, index, image
+    finally:
+        capture.release()
+    if reader.frames_read == 0:
+        raise DatasetError(f"{path}: not a video that OpenCV can read, or one without frames")
+    if reader.broke_off:
+        logger.warning(
+            "%s: broken after frame %d of %d; the rest is left out",
+            path,
+            reader.frames_read,
+            reader.frame_count,
+        )
+
+
+def read_stream(address: str, stride: int) -> Iterator[tuple[VideoReader, int, ImageArray]]:
+    """The frames of a camera or network stream; a lost connection is opened again, for a while.
+
+    Args:
+        address: a camera number or an address (`rtsp://...`, `http://...`).
+        stride: yield every so many-th frame.
+
+    Raises:
+        DatasetError: it cannot be opened at all.
+    """
+    shown = without_password(address)
+    seen = failures = 0
+    while True:
+        capture = cv2.VideoCapture(int(address) if address.isdigit() else address)
+        try:
+            reader = VideoReader(capture, stride)
+            for _, image in reader:
+                seen, failures = seen + 1, 0
+                yield reader, seen, image
+        finally:
+            capture.release()
+        if not seen:
+            raise DatasetError(f"--source {shown}: this camera or stream cannot be opened")
+        if reader.frame_count is not None and reader.frames_read:
+            return  # a file behind an address, read to its end
+        if failures == len(RECONNECT_DELAYS):
+            logger.warning("%s: gave up after %d frames", shown, seen)
+            return
+        delay = RECONNECT_DELAYS[failures]
+        failures += 1
+        logger.warning("%s: no more frames; opening it again in %g s", shown, delay)
+        time.sleep(delay)
+
+
+def without_password(address: str) -> str:
+    """`rtsp://user:secret@host/1` -> `rtsp://host/1`, for messages and results."""
+    return re.sub(r"//[^/@]*@", "//", address)

@@ -1,0 +1,1 @@
+"""The network: layers, re-parameterizable blocks, loss, and what makes boxes of its output."""

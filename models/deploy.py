@@ -1,0 +1,74 @@
+"""A trained network to its deploy form, and how far two networks are apart."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.detector import Detector
+from models.reparam.rep_block import ConvAct, RepBlock
+
+
+def to_deploy(model: Detector) -> Detector:
+    """A new network with every block folded to one convolution; `model` is left as it is.
+
+    A network that is in deploy form already comes back as a copy.
+
+    Raises:
+        ValueError: `model` is in train mode.
+    """
+    if model.training:
+        raise ValueError("only a network in eval mode has a deploy form; call .eval()")
+    deployed = copy.deepcopy(model)
+    _replace_blocks(deployed)
+    return deployed
+
+
+def _replace_blocks(module: nn.Module) -> None:
+    """Put each block's deploy form in its place, outermost block first."""
+    for name, child in module.named_children():
+        if isinstance(child, RepBlock):
+            setattr(module, name, child.to_deploy())
+        else:
+            _replace_blocks(child)
+
+
+def is_deployed(model: nn.Module) -> bool:
+    """Whether no block with branches or norms is left."""
+    return not any(isinstance(module, RepBlock) for module in model.modules())
+
+
+def block_counts(model: nn.Module) -> dict[str, int]:
+    """How many convolution blocks of each kind a network has."""
+    kinds = (type(module).__name__ for module in model.modules()
+             if isinstance(module, RepBlock | ConvAct))  # fmt: skip
+    return dict(sorted(Counter(kinds).items()))
+
+
+def relative_error(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """max |a - b| / max |a| of the worst map; infinite where a value is not finite."""
+    worst = 0.0
+    for a, b in zip(reference, other, strict=True):
+        difference = (a.double() - b.double()).abs().max() / a.double().abs().max()
+        worst = max(worst, float(difference) if torch.isfinite(difference) else float("inf"))
+    return worst
+
+
+@torch.no_grad()
+def equivalence_error(model: nn.Module, other: nn.Module, inputs: Sequence[Tensor]) -> float:
+    """The worst `relative_error` of two networks' raw predictions over several inputs.
+
+    Both are run in the dtype of their weights.
+    """
+    return max(
+        relative_error(model(_as_weights(model, x)), other(_as_weights(other, x))) for x in inputs
+    )
+
+
+def _as_weights(model: nn.Module, x: Tensor) -> Tensor:
+    parameter = next(model.parameters())
+    return x.to(parameter.device, parameter.dtype)

@@ -1,0 +1,244 @@
+"""What a row's module name builds: a literal table from name to builder.
+
+A builder takes the row's surroundings and its arguments by position, as the yaml gives them; its
+signature is the row's grammar.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from torch import nn
+
+from models.head import DetectHead
+from models.layers import C3, SPPF, Bottleneck, Concat, ConvFactory, ConvGeometry, RepBlockMaker
+from models.model_spec import LayerSpec, ModelSpec
+from models.reparam.repvgg import RepVGGBlock
+from utils.call_text import parse_call
+from utils.errors import ConfigError
+from utils.strict_yaml import suggest
+
+
+@dataclass(frozen=True, slots=True)
+class RowContext:
+    """A row's surroundings.
+
+    Attributes:
+        layer: the row itself.
+        spec: the architecture it is part of.
+        in_channels: channels of each source.
+        in_strides: input pixels per cell of each source.
+        repeats: how many times the block is repeated, after depth scaling.
+        conv: makes the convolutions.
+    """
+
+    layer: LayerSpec
+    spec: ModelSpec
+    in_channels: tuple[int, ...]
+    in_strides: tuple[Fraction, ...]
+    repeats: int
+    conv: ConvFactory
+
+    def scaled_channels(self, channels: int) -> int:
+        """Channels after width scaling; the width of the head's own output is never scaled."""
+        num_anchors = len(self.spec.anchors[0]) // 2
+        if channels == num_anchors * (self.spec.num_classes + 5):
+            return channels
+        multiple = self.spec.channel_multiple
+        return math.ceil(channels * self.spec.width_multiple / multiple) * multiple
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLayer:
+    """A module with what the rows after it need to know."""
+
+    module: nn.Module
+    out_channels: int
+    stride: Fraction
+
+
+RowBuilder = Callable[..., BuiltLayer]
+
+
+def _geometry(
+    row: RowContext, out: int, k: int, s: int, p: int | None, g: int, d: int
+) -> ConvGeometry:
+    return ConvGeometry(row.in_channels[0], row.scaled_channels(out), k, s, p, g, d)
+
+
+def _conv(
+    row: RowContext,
+    out: int,
+    k: int = 1,
+    s: int = 1,
+    p: int | None = None,
+    g: int = 1,
+    d: int = 1,
+    act: bool = True,
+) -> BuiltLayer:
+    geometry = _geometry(row, out, k, s, p, g, d)
+    module = row.conv(geometry, act=act)
+    return BuiltLayer(module, geometry.out_channels, row.in_strides[0] * s)
+
+
+def _rep_row(family: str) -> RowBuilder:
+    def build(
+        row: RowContext, out: int, k: int = 3, s: int = 1, p: int | None = None, g: int = 1
+    ) -> BuiltLayer:
+        geometry = _geometry(row, out, k, s, p, g, 1)
+        if not geometry.is_plain_3x3:
+            raise ConfigError(
+                f"{row.layer.where}: {family} replaces 3x3 convolutions with padding 1"
+            )
+        conv = replace(row.conv, rep_block=REP_BLOCKS[family], rep_policy="all")
+        return BuiltLayer(conv(geometry), geometry.out_channels, row.in_strides[0] * s)
+
+    return build
+
+
+def _c3(row: RowContext, out: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> BuiltLayer:
+    channels = row.scaled_channels(out)
+    module = C3(
+        row.in_channels[0],
+        channels,
+        repeats=row.repeats,
+        shortcut=shortcut,
+        groups=g,
+        expansion=e,
+        conv=row.conv,
+    )
+    return BuiltLayer(module, channels, row.in_strides[0])
+
+
+def _bottleneck(
+    row: RowContext, out: int, shortcut: bool = True, g: int = 1, e: float = 0.5
+) -> BuiltLayer:
+    channels = row.scaled_channels(out)
+    module = Bottleneck(
+        row.in_channels[0], channels, shortcut=shortcut, groups=g, expansion=e, conv=row.conv
+    )
+    return BuiltLayer(module, channels, row.in_strides[0])
+
+
+def _sppf(row: RowContext, out: int, k: int = 5) -> BuiltLayer:
+    channels = row.scaled_channels(out)
+    module = SPPF(row.in_channels[0], channels, k, conv=row.conv)
+    return BuiltLayer(module, channels, row.in_strides[0])
+
+
+def _upsample(
+    row: RowContext, size: None = None, scale: int = 2, mode: str = "nearest"
+) -> BuiltLayer:
+    if size is not None:
+        raise ConfigError(f"{row.layer.where}: size is {size!r}; give None and a scale factor")
+    module = nn.Upsample(scale_factor=scale, mode=mode)
+    return BuiltLayer(module, row.in_channels[0], row.in_strides[0] / scale)
+
+
+def _concat(row: RowContext, dimension: int = 1) -> BuiltLayer:
+    if dimension != 1:
+        raise ConfigError(f"{row.layer.where}: dimension is {dimension!r}, only channels (1) join")
+    if len(set(row.in_strides)) > 1:
+        strides = ", ".join(str(stride) for stride in row.in_strides)
+        raise ConfigError(f"{row.layer.where}: joins maps of different strides ({strides})")
+    return BuiltLayer(Concat(), sum(row.in_channels), row.in_strides[0])
+
+
+def _detect(row: RowContext, nc: object = "nc", anchors: object = "anchors") -> BuiltLayer:
+    if nc not in ("nc", row.spec.num_classes):
+        raise ConfigError(
+            f"{row.layer.where}: nc is {nc!r}, but the file says {row.spec.num_classes}"
+        )
+    if anchors != "anchors" and anchors != row.spec.anchors:
+        raise ConfigError(f"{row.layer.where}: write the anchors at the key `anchors`")
+    if len(row.spec.anchors) != len(row.in_channels):
+        raise ConfigError(
+            f"{row.layer.where}: reads {len(row.in_channels)} maps, "
+            f"but anchors has {len(row.spec.anchors)} levels"
+        )
+    num_anchors = len(row.spec.anchors[0]) // 2
+    module = DetectHead(row.in_channels, num_anchors, row.spec.num_classes)
+    return BuiltLayer(module, 0, row.in_strides[0])
+
+
+def _repvgg(geometry: ConvGeometry, activation: nn.Module, identity: bool) -> nn.Module:
+    return RepVGGBlock(
+        geometry.in_channels,
+        geometry.out_channels,
+        stride=geometry.stride,
+        groups=geometry.groups,
+        activation=activation,
+        identity=identity,
+    )
+
+
+REP_BLOCKS: dict[str, RepBlockMaker] = {"RepVGG": _repvgg}
+
+LAYERS: dict[str, RowBuilder] = {
+    "Conv": _conv,
+    "Bottleneck": _bottleneck,
+    "C3": _c3,
+    "SPPF": _sppf,
+    "Concat": _concat,
+    "Upsample": _upsample,
+    "Detect": _detect,
+    "RepVGG": _rep_row("RepVGG"),
+    "RepVGGBlock": _rep_row("RepVGG"),
+}
+_REPEATS_INSIDE = {"C3"}  # the block takes the repeats itself; others are chained
+
+
+def rep_block_maker(text: str | None, where: str) -> RepBlockMaker | None:
+    """The family `text` names, or None for plain convolutions.
+
+    Raises:
+        ConfigError: unknown family, or options it does not take.
+    """
+    if text is None:
+        return None
+    call = parse_call(text, where)
+    if call.name not in REP_BLOCKS:
+        raise ConfigError(f"{where}: unknown rep_block {text!r}{suggest(call.name, REP_BLOCKS)}")
+    if call.args or call.kwargs:
+        raise ConfigError(f"{where}: rep_block {call.name} takes no options, got {text!r}")
+    return REP_BLOCKS[call.name]
+
+
+def build_layer(row: RowContext) -> BuiltLayer:
+    """The module a row describes.
+
+    Raises:
+        ConfigError: unknown module, or arguments its builder does not take.
+    """
+    name = row.layer.module.removeprefix("nn.")
+    if name not in LAYERS:
+        raise ConfigError(f"{row.layer.where}: unknown module {row.layer.module!r}"
+                          f"{suggest(name, LAYERS)}")  # fmt: skip
+    if name in _REPEATS_INSIDE or row.repeats == 1:
+        return _call(name, row)
+    built = [_call(name, row)]
+    for _ in range(row.repeats - 1):
+        last = built[-1]
+        inner = replace(row, in_channels=(last.out_channels,), in_strides=(last.stride,))
+        built.append(_call(name, inner))
+    chain = nn.Sequential(*(layer.module for layer in built))
+    return replace(built[-1], module=chain)
+
+
+def _call(name: str, row: RowContext) -> BuiltLayer:
+    builder = LAYERS[name]
+    try:
+        inspect.signature(builder).bind(row, *row.layer.args)
+    except TypeError:
+        names = ", ".join(list(inspect.signature(builder).parameters)[1:])
+        raise ConfigError(
+            f"{row.layer.where}: args {list(row.layer.args)!r} do not fit {name}({names})"
+        ) from None
+    try:
+        return builder(row, *row.layer.args)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{row.layer.where}: args {list(row.layer.args)!r}: {error}") from None

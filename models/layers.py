@@ -1,0 +1,204 @@
+"""The plain layers of YOLOv5 v6/v7, and the factory that decides what a 3x3 convolution is.
+
+Shapes: B batch, H W cells. Attribute names (cv1, m, ...) follow YOLOv5's state dicts, so that its
+checkpoints map onto these layers name by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.batch_norm import batch_norm
+from models.reparam import algebra
+from models.reparam.rep_block import ConvAct, ConvParams, RepBlock, params_of
+
+Form = Literal["train", "deploy"]
+ActivationMaker = Callable[[], nn.Module]
+
+
+class ConvBNAct(RepBlock):
+    """act(BN(conv(x))), the block with a single branch."""
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.bn = batch_norm(conv.out_channels)
+        self.act = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W')."""
+        return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def equivalent_conv(self) -> ConvParams:
+        """The convolution with its norm folded in."""
+        weight, bias = algebra.fuse_bn(self.conv.weight, self.conv.bias, self.bn)
+        return params_of(self.conv, weight, bias)
+
+    def main_conv(self) -> nn.Conv2d:
+        """The only branch."""
+        return self.conv
+
+
+@dataclass(frozen=True, slots=True)
+class ConvGeometry:
+    """What a yaml row says of a convolution; `padding` None keeps the size at stride 1."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: int = 1
+    stride: int = 1
+    padding: int | None = None
+    groups: int = 1
+    dilation: int = 1
+
+    def conv(self, *, bias: bool) -> nn.Conv2d:
+        """The bare convolution."""
+        padding = self.padding
+        if padding is None:
+            padding = self.dilation * (self.kernel_size - 1) // 2
+        return nn.Conv2d(
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,
+            self.stride,
+            padding,
+            groups=self.groups,
+            dilation=self.dilation,
+            bias=bias,
+        )
+
+    @property
+    def is_plain_3x3(self) -> bool:
+        """Whether a re-parameterizable 3x3 block can stand here."""
+        return self.kernel_size == 3 and self.padding in (None, 1) and self.dilation == 1
+
+
+RepBlockMaker = Callable[[ConvGeometry, nn.Module, bool], nn.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class ConvFactory:
+    """Makes every convolution of a network, so that one word in the yaml changes them all.
+
+    Attributes:
+        activation: makes the activation that follows each convolution.
+        form: "train" (branches and norms) or "deploy" (convolutions with bias).
+        rep_block: makes the block for a plain 3x3 convolution from (geometry, activation,
+            identity allowed); None keeps convolution and norm.
+        rep_policy: which 3x3 convolutions become blocks: "all", "downsample" (stride 2 only), or
+            "no-identity-in-residual" (all, without identity branch inside a residual bottleneck).
+    """
+
+    activation: ActivationMaker
+    form: Form = "train"
+    rep_block: RepBlockMaker | None = None
+    rep_policy: str = "all"
+
+    def __call__(
+        self, geometry: ConvGeometry, *, act: bool = True, in_residual: bool = False
+    ) -> nn.Module:
+        """A convolution followed by its activation (`act=False`: none)."""
+        activation = self.activation() if act else nn.Identity()
+        if self.form == "deploy":
+            return ConvAct(geometry.conv(bias=True), activation)
+        if self.rep_block is not None and geometry.is_plain_3x3 and self._swapped(geometry):
+            identity = not (in_residual and self.rep_policy == "no-identity-in-residual")
+            return self.rep_block(geometry, activation, identity)
+        return ConvBNAct(geometry.conv(bias=False), activation)
+
+    def _swapped(self, geometry: ConvGeometry) -> bool:
+        return self.rep_policy != "downsample" or geometry.stride == 2
+
+
+class Bottleneck(nn.Module):
+    """1x1 then 3x3 convolution, plus the input where `shortcut` and the channels allow it."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        shortcut: bool = True,
+        groups: int = 1,
+        expansion: float = 0.5,
+        conv: ConvFactory,
+    ) -> None:
+        super().__init__()
+        hidden = int(out_channels * expansion)
+        self.add = shortcut and in_channels == out_channels
+        self.cv1 = conv(ConvGeometry(in_channels, hidden))
+        self.cv2 = conv(ConvGeometry(hidden, out_channels, 3, groups=groups), in_residual=self.add)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
+        y: Tensor = self.cv2(self.cv1(x))
+        return x + y if self.add else y
+
+
+class C3(nn.Module):
+    """Cross-stage-partial block: bottlenecks on one half, the other half passes by, 1x1 over both."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        repeats: int = 1,
+        shortcut: bool = True,
+        groups: int = 1,
+        expansion: float = 0.5,
+        conv: ConvFactory,
+    ) -> None:
+        super().__init__()
+        hidden = int(out_channels * expansion)
+        self.cv1 = conv(ConvGeometry(in_channels, hidden))
+        self.cv2 = conv(ConvGeometry(in_channels, hidden))
+        self.cv3 = conv(ConvGeometry(2 * hidden, out_channels))
+        self.m = nn.Sequential(
+            *(
+                Bottleneck(
+                    hidden, hidden, shortcut=shortcut, groups=groups, expansion=1.0, conv=conv
+                )
+                for _ in range(repeats)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
+        y: Tensor = self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+        return y
+
+
+class SPPF(nn.Module):
+    """Spatial pyramid pooling by three chained max-pools, as wide as pools of 5, 9 and 13."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, pool_size: int = 5, *, conv: ConvFactory
+    ) -> None:
+        super().__init__()
+        hidden = in_channels // 2
+        self.cv1 = conv(ConvGeometry(in_channels, hidden))
+        self.cv2 = conv(ConvGeometry(hidden * 4, out_channels))
+        self.m = nn.MaxPool2d(pool_size, stride=1, padding=pool_size // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
+        first = self.cv1(x)
+        second = self.m(first)
+        third = self.m(second)
+        y: Tensor = self.cv2(torch.cat((first, second, third, self.m(third)), 1))
+        return y
+
+
+class Concat(nn.Module):
+    """Several maps of one size as one, along the channels."""
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """[(B, c_i, H, W)] -> (B, sum of c_i, H, W)."""
+        return torch.cat(maps, 1)

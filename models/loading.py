@@ -1,0 +1,36 @@
+"""Weights files of any kind to a network that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.detector import Detector, build_model
+from models.model_spec import ModelSpec
+from models.yolov5_weights import read_yolov5
+from utils.checkpoint import Checkpoint, is_native, load_checkpoint
+from utils.errors import CheckpointError
+
+
+def read_weights(path: str | Path) -> Checkpoint:
+    """One of our checkpoints, or a YOLOv5 `.pt` read as one; nothing in it is executed.
+
+    Raises:
+        CheckpointError: missing, unreadable, unsafe, or of layers this project does not have.
+    """
+    path = Path(path)
+    return load_checkpoint(path) if is_native(path) else read_yolov5(path)
+
+
+def build_from_checkpoint(checkpoint: Checkpoint) -> Detector:
+    """The network a checkpoint describes, with its best weights, in eval mode, float32.
+
+    Raises:
+        CheckpointError: the weights do not fit the architecture.
+    """
+    spec = ModelSpec.from_yaml(checkpoint.spec, "checkpoint")
+    model = build_model(spec, form=checkpoint.form)
+    try:
+        model.load_state_dict(checkpoint.best_weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"checkpoint: weights do not fit the architecture: {error}") from None
+    return model.float().eval()

@@ -1,0 +1,227 @@
+"""The architecture as data: YOLOv5's yaml grammar, parsed and checked into a frozen ModelSpec.
+
+Rows are `[from, number, module, args]`. Nothing in a yaml is ever evaluated; whatever is unknown is
+an error that names the file, the row and the closest known word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.errors import ConfigError
+from utils.strict_yaml import check_keys, find_shipped, read_yaml, suggest
+
+SPECS_FOLDER = Path(__file__).parent / "specs"
+REP_POLICIES = ("all", "downsample", "no-identity-in-residual")
+DEFAULT_ACTIVATION = "SiLU"
+
+_REQUIRED = ("nc", "depth_multiple", "width_multiple", "anchors", "backbone", "head")
+_OPTIONAL = ("activation", "channel_multiple", "rep_block", "rep_policy", "ch")
+_WORDS = {"None": None, "True": True, "False": False}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """One row, as written: depth and width are scaled when the model is built.
+
+    Attributes:
+        index: place in the network; layer 0 sees the picture.
+        sources: indices of the layers it reads; -1 is the picture.
+        repeats: the row's `number`, before scaling.
+        module: the row's module name.
+        args: the row's arguments; text, numbers, None, or lists of them.
+        where: the row's place in its file, for messages.
+    """
+
+    index: int
+    sources: tuple[int, ...]
+    repeats: int
+    module: str
+    args: tuple[Any, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A whole architecture.
+
+    Attributes:
+        num_classes: classes the head predicts.
+        depth_multiple: factor on the number of repeated blocks.
+        width_multiple: factor on channels, rounded up to `channel_multiple`.
+        anchors: per level, flat (w1, h1, w2, h2, ...) in pixels of the network input.
+        backbone: rows `[from, number, module, args]` as in the yaml.
+        head: likewise; the last row is Detect.
+        activation: name and numbers, as `LeakyReLU(0.1)`.
+        rep_block: family of the 3x3 convolutions, or None for plain ones.
+        rep_policy: which 3x3 convolutions are of that family, one of REP_POLICIES.
+        channel_multiple: channels are multiples of this.
+        name: the file it came from, for messages.
+    """
+
+    num_classes: int
+    depth_multiple: float
+    width_multiple: float
+    anchors: tuple[tuple[float, ...], ...]
+    backbone: tuple[tuple[Any, ...], ...]
+    head: tuple[tuple[Any, ...], ...]
+    activation: str = DEFAULT_ACTIVATION
+    rep_block: str | None = None
+    rep_policy: str = "all"
+    channel_multiple: int = 8
+    name: str = "model"
+
+    @classmethod
+    def from_file(cls, name: str | Path) -> ModelSpec:
+        """The spec in a yaml file, looked up in the working directory, then among the shipped ones.
+
+        Raises:
+            ConfigError: no such file, or a mistake in it.
+        """
+        path = find_shipped(name, SPECS_FOLDER)
+        return cls.from_yaml(read_yaml(path), str(name))
+
+    @classmethod
+    def from_yaml(cls, content: Mapping[str, Any], where: str) -> ModelSpec:
+        """The spec a yaml mapping describes; `where` names it in messages.
+
+        Raises:
+            ConfigError: unknown or missing key, or a value of the wrong kind.
+        """
+        check_keys(where, content, _REQUIRED, _OPTIONAL)
+        if content.get("ch", 3) != 3:
+            raise ConfigError(f"{where}: ch is {content['ch']!r}; pictures have 3 channels here")
+        rep_policy = content.get("rep_policy") or "all"
+        if rep_policy not in REP_POLICIES:
+            raise ConfigError(
+                f"{where}: unknown rep_policy {rep_policy!r}{suggest(str(rep_policy), REP_POLICIES)}"
+            )
+        return cls(
+            num_classes=_number(content, "nc", where, int),
+            depth_multiple=_number(content, "depth_multiple", where, float),
+            width_multiple=_number(content, "width_multiple", where, float),
+            anchors=_anchors(content["anchors"], where),
+            backbone=_rows(content["backbone"], f"{where}: backbone"),
+            head=_rows(content["head"], f"{where}: head"),
+            activation=str(content.get("activation") or DEFAULT_ACTIVATION),
+            rep_block=_optional_text(content.get("rep_block")),
+            rep_policy=rep_policy,
+            channel_multiple=_number(
+                {"channel_multiple": 8, **content}, "channel_multiple", where, int
+            ),
+            name=where,
+        )
+
+    def to_yaml(self) -> dict[str, Any]:
+        """The mapping `from_yaml` reads back to an equal spec; plain JSON-able values."""
+        return {
+            "nc": self.num_classes,
+            "depth_multiple": self.depth_multiple,
+            "width_multiple": self.width_multiple,
+            "channel_multiple": self.channel_multiple,
+            "activation": self.activation,
+            "rep_block": self.rep_block,
+            "rep_policy": self.rep_policy,
+            "anchors": [list(level) for level in self.anchors],
+            "backbone": [_plain(row) for row in self.backbone],
+            "head": [_plain(row) for row in self.head],
+        }
+
+    def replaced(self, **changes: Any) -> ModelSpec:
+        """The same architecture with other classes, anchors, activation or block family."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def layers(self) -> tuple[LayerSpec, ...]:
+        """All rows with absolute sources, backbone then head.
+
+        Raises:
+            ConfigError: a row reads a layer that is not before it.
+        """
+        parts = [("backbone", self.backbone), ("head", self.head)]
+        rows = [(part, number, row) for part, rows in parts for number, row in enumerate(rows)]
+        return tuple(
+            self._layer(index, part, number, row) for index, (part, number, row) in enumerate(rows)
+        )
+
+    def _layer(self, index: int, part: str, number: int, row: tuple[Any, ...]) -> LayerSpec:
+        where = f"{self.name}: {part} row {number} (layer {index}, {row[2]})"
+        sources = row[0] if isinstance(row[0], tuple) else (row[0],)
+        absolute = tuple(index + source if source < 0 else source for source in sources)
+        for source, given in zip(absolute, sources, strict=True):
+            if not -1 <= source < index or (source == -1 and index > 0):
+                raise ConfigError(f"{where}: from {given} is no layer before layer {index}")
+        return LayerSpec(index, absolute, row[1], row[2], row[3], where)
+
+
+def _number(content: Mapping[str, Any], key: str, where: str, kind: type) -> Any:
+    value = content[key]
+    allowed = (int, float) if kind is float else (int,)
+    if isinstance(value, bool) or not isinstance(value, allowed) or value <= 0:
+        word = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"{where}: {key} is {value!r}, expected {word} above 0")
+    return kind(value)
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value in (None, "None", "none", "") else str(value)
+
+
+def _anchors(value: object, where: str) -> tuple[tuple[float, ...], ...]:
+    refusal = ConfigError(
+        f"{where}: anchors is {value!r}, expected one list `[w1,h1, w2,h2, ...]` in pixels per level"
+    )
+    if not isinstance(value, list) or not value:
+        raise refusal
+    levels = []
+    for level in value:
+        if not isinstance(level, list) or not level or len(level) % 2:
+            raise refusal
+        if not all(isinstance(side, int | float) and side > 0 for side in level):
+            raise refusal
+        levels.append(tuple(float(side) for side in level))
+    if len({len(level) for level in levels}) > 1:
+        raise refusal
+    return tuple(levels)
+
+
+def _rows(value: object, where: str) -> tuple[tuple[Any, ...], ...]:
+    if not isinstance(value, list) or not value:
+        raise ConfigError(f"{where} is {value!r}, expected rows `[from, number, module, args]`")
+    return tuple(_row(row, f"{where} row {number}") for number, row in enumerate(value))
+
+
+def _row(row: object, where: str) -> tuple[Any, ...]:
+    if not isinstance(row, list) or len(row) != 4:
+        raise ConfigError(f"{where} is {row!r}, expected `[from, number, module, args]`")
+    source, repeats, module, args = row
+    sources = source if isinstance(source, list) else [source]
+    if not sources or not all(type(index) is int for index in sources):
+        raise ConfigError(f"{where}: from is {source!r}, expected a layer number or a list of them")
+    if type(repeats) is not int or repeats < 1:
+        raise ConfigError(f"{where}: number is {repeats!r}, expected a whole number of at least 1")
+    if not isinstance(module, str):
+        raise ConfigError(f"{where}: module is {module!r}, expected a name")
+    if not isinstance(args, list):
+        raise ConfigError(f"{where}: args is {args!r}, expected a list")
+    return (tuple(source) if isinstance(source, list) else source, repeats, module, _frozen(args))
+
+
+def _frozen(args: list[Any]) -> tuple[Any, ...]:
+    """Lists as tuples; the words None, True and False, which yaml reads as text in rows, as values."""
+    return tuple(
+        _frozen(arg)
+        if isinstance(arg, list)
+        else _WORDS.get(arg, arg)
+        if isinstance(arg, str)
+        else arg
+        for arg in args
+    )
+
+
+def _plain(row: tuple[Any, ...]) -> list[Any]:
+    return [_plain(item) if isinstance(item, tuple) else item for item in row]

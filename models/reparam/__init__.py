@@ -1,0 +1,1 @@
+"""Blocks with many branches while they train and one convolution when they run."""

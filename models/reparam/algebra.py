@@ -1,0 +1,68 @@
+"""Kernel identities: what several linear operations are as one convolution.
+
+Pure functions on weights (out, in / groups, kh, kw) and biases (out,), each with its closed form.
+All of them compute in float64; whoever builds the final convolution casts last, once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+# SyncBatchNorm is no subclass of BatchNorm2d; both are _BatchNorm.
+BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+def batch_norm_scale_shift(bn: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Batch-norm with fixed statistics as `scale * x + shift`, both (channels,) float64.
+
+    scale = gamma / sqrt(var + eps), shift = beta - mean * scale, with this module's own eps;
+    gamma = 1 and beta = 0 where the norm is not affine (Ioffe & Szegedy 2015, algorithm 2).
+
+    Raises:
+        ValueError: the norm keeps no running statistics.
+    """
+    if bn.running_mean is None or bn.running_var is None:
+        raise ValueError("a batch-norm without running statistics cannot be folded")
+    scale = (bn.running_var.double() + bn.eps).rsqrt()
+    if bn.weight is not None:
+        scale = scale * bn.weight.double()
+    shift = -bn.running_mean.double() * scale
+    if bn.bias is not None:
+        shift = shift + bn.bias.double()
+    return scale, shift
+
+
+def fuse_bn(weight: Tensor, bias: Tensor | None, bn: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Convolution followed by batch-norm: weight' = scale * weight, bias' = scale * bias + shift."""
+    scale, shift = batch_norm_scale_shift(bn)
+    fused_bias = shift if bias is None else shift + scale * bias.double()
+    return weight.double() * scale[:, None, None, None], fused_bias
+
+
+def pad_kernel(weight: Tensor, kernel_size: tuple[int, int]) -> Tensor:
+    """A smaller kernel in the centre of a larger one of zeros.
+
+    Raises:
+        ValueError: the sizes differ by an odd number, so that no centre exists, or shrink.
+    """
+    extra_h, extra_w = kernel_size[0] - weight.shape[2], kernel_size[1] - weight.shape[3]
+    if min(extra_h, extra_w) < 0 or extra_h % 2 or extra_w % 2:
+        raise ValueError(f"a {tuple(weight.shape[2:])} kernel has no centre in {kernel_size}")
+    half_h, half_w = extra_h // 2, extra_w // 2
+    return nn.functional.pad(weight, (half_w, half_w, half_h, half_h))
+
+
+def identity_kernel(
+    channels: int, groups: int, kernel_size: tuple[int, int], device: torch.device
+) -> Tensor:
+    """The (channels, channels / groups, kh, kw) float64 kernel that returns its input.
+
+    In a grouped convolution, filter `o` sees only its own group, so its one sits at input
+    `o mod (channels / groups)`.
+    """
+    per_group = channels // groups
+    kernel = torch.zeros(channels, per_group, *kernel_size, dtype=torch.float64, device=device)
+    filters = torch.arange(channels, device=device)
+    kernel[filters, filters % per_group, kernel_size[0] // 2, kernel_size[1] // 2] = 1
+    return kernel

@@ -1,0 +1,115 @@
+"""What every re-parameterizable block promises, and the plain convolution it becomes."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class ConvParams:
+    """One convolution as numbers: weight (out, in / groups, kh, kw), bias (out,), and its geometry."""
+
+    weight: Tensor
+    bias: Tensor
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+class ConvAct(nn.Module):
+    """Convolution with bias, then activation: the deploy form of every block."""
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.act = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W')."""
+        return self.act(self.conv(x))  # type: ignore[no-any-return]
+
+
+class RepBlock(nn.Module, ABC):
+    """A linear map made of branches and norms, then an activation.
+
+    Subclasses name their branches, sum them in `forward`, and say in `equivalent_conv` which single
+    convolution computes the same in eval mode.
+    """
+
+    act: nn.Module
+
+    @abstractmethod
+    def equivalent_conv(self) -> ConvParams:
+        """The one convolution this block computes with its present statistics, in float64."""
+
+    @abstractmethod
+    def main_conv(self) -> nn.Conv2d:
+        """The branch whose geometry, dtype and device the deploy form takes over."""
+
+    def to_deploy(self) -> ConvAct:
+        """A new, plain module that computes what this block computes in eval mode.
+
+        The block itself is left as it is. Weights are folded in float64 and cast last.
+
+        Raises:
+            ValueError: the block is in train mode, where batch-norm uses the statistics of each
+                batch and no fixed convolution is equivalent.
+        """
+        if self.training:
+            raise ValueError(
+                "only a block in eval mode has an equivalent convolution; call .eval()"
+            )
+        conv = conv_from_params(self.equivalent_conv(), like=self.main_conv())
+        return ConvAct(conv, copy.deepcopy(self.act))
+
+
+@torch.no_grad()
+def conv_from_params(params: ConvParams, like: nn.Conv2d) -> nn.Conv2d:
+    """A Conv2d with these numbers, in the dtype and on the device of `like`, ready to train on."""
+    out_channels, in_per_group, height, width = params.weight.shape
+    conv = nn.Conv2d(
+        in_per_group * params.groups,
+        out_channels,
+        (height, width),
+        stride=params.stride,
+        padding=params.padding,
+        dilation=params.dilation,
+        groups=params.groups,
+        dtype=like.weight.dtype,
+        device=like.weight.device,
+    )
+    conv.weight.copy_(params.weight)
+    bias_of(conv).copy_(params.bias)
+    return conv
+
+
+def bias_of(conv: nn.Conv2d) -> nn.Parameter:
+    """The bias of a convolution that was built with one."""
+    if conv.bias is None:
+        raise ValueError("this convolution has no bias")
+    return conv.bias
+
+
+@torch.no_grad()
+def params_of(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> ConvParams:
+    """`weight` and `bias` with the geometry of `conv`."""
+    return ConvParams(
+        weight=weight,
+        bias=bias,
+        stride=_pair(conv.stride),
+        padding=_pair(conv.padding),
+        dilation=_pair(conv.dilation),
+        groups=conv.groups,
+    )
+
+
+def _pair(value: object) -> tuple[int, int]:
+    if not (isinstance(value, tuple) and len(value) == 2):
+        raise ValueError(f"expected two numbers, got {value!r}")
+    return int(value[0]), int(value[1])

@@ -1,0 +1,195 @@
+"""The rules that no linter knows: rooms, directions of imports, sizes, quiet imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.house.source_tree import (
+    ROOMS,
+    ROOT,
+    SCRIPTS,
+    all_files,
+    dotted_name,
+    imported_modules,
+    module_name,
+    parse,
+    product_files,
+    run_at_import,
+)
+
+MOST_FILE_LINES = 400
+MOST_FUNCTION_LINES = 60
+BANNED_STEMS = {
+    "general",
+    "misc",
+    "common",
+    "helpers",
+    "tools",
+    "functions",
+    "core",
+    "base",
+    "stuff",
+}
+MAY_IMPORT = {"models": {"models", "utils"}, "data": {"data", "utils"}, "utils": {"utils"}}
+LAZY_LIBRARIES = {"onnx", "onnxruntime", "onnxslim", "pycocotools", "matplotlib", "tensorboard"}
+QUIET_CALLS = {  # may run when a module is imported: they only name things
+    "TypeVar",
+    "ParamSpec",
+    "NewType",
+    "Path",
+    "Path.resolve",
+    "dataclass",
+    "dataclasses.dataclass",
+    "dataclasses.field",
+    "field",
+    "option",
+    "frozenset",
+    "tuple",
+    "range",
+    "functools.partial",
+    "partial",
+    "logging.getLogger",
+    "re.compile",
+    "np.array",
+    "np.dtype",
+    "torch.no_grad",
+    "torch.inference_mode",
+    "MappingProxyType",
+    "types.MappingProxyType",
+}
+
+
+def each(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def test_the_five_scripts_are_here() -> None:
+    assert [name for name in SCRIPTS if not (ROOT / f"{name}.py").is_file()] == []
+
+
+@each(all_files())
+def test_module_is_named_after_a_thing(path: Path) -> None:
+    assert path.stem not in BANNED_STEMS
+    assert not path.stem.endswith("_utils")
+
+
+@each(all_files())
+def test_sizes(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_FILE_LINES
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > MOST_FUNCTION_LINES
+    ]
+    assert long == []
+
+
+@each(product_files())
+def test_imports_point_downwards(path: Path) -> None:
+    assert list(forbidden_imports(path, parse(path))) == []
+
+
+@each(product_files())
+def test_heavy_optional_libraries_are_imported_where_they_are_used(path: Path) -> None:
+    early = [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in run_at_import(parse(path))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for _, module in imported_modules(node)
+        if module.split(".")[0] in LAZY_LIBRARIES
+    ]
+    assert early == []
+
+
+@each(product_files())
+def test_importing_only_defines_names(path: Path) -> None:
+    assert list(loud_calls(parse(path))) == []
+
+
+@each(product_files())
+def test_assert_is_for_tests(path: Path) -> None:
+    # `python -O` removes asserts: a check of the user's input must raise.
+    lines = [node.lineno for node in ast.walk(parse(path)) if isinstance(node, ast.Assert)]
+    assert lines == []
+
+
+def test_reparam_blocks_know_nothing_of_the_detector() -> None:
+    whole = ("models.detector", "models.head", "models.loss")
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {module}"
+        for path in (ROOT / "models" / "reparam").glob("*.py")
+        for line, module in imported_modules(parse(path))
+        if module.startswith(whole)
+    ]
+    assert wrong == []
+
+
+# The rules above must be able to fail: each is shown code that breaks it.
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        ("utils/boxes.py", "import models.head"),  # upwards
+        (
+            "utils/boxes.py",
+            "def f():\n    from data import labels",
+        ),  # upwards, hidden in a function
+        ("models/head.py", "from data.labels import read"),  # across
+        ("data/labels.py", "from models import head"),  # across
+        ("models/head.py", "import train"),  # a script
+        ("val.py", "from train import train"),  # a script by a script
+        ("models/head.py", "from tests import builders"),  # tests in the product
+        ("models/head.py", "from . import layers"),  # relative: hides where it points
+    ],
+)
+def test_wrong_imports_are_noticed(place: str, code: str) -> None:
+    assert len(list(forbidden_imports(ROOT / place, ast.parse(code)))) == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "cv2.setNumThreads(0)",  # plain call
+        "class A:\n    x = open('f')",  # in a class body
+        "def f(x=load()):\n    pass",  # in a default
+        "@register('x')\ndef f():\n    pass",  # in a decorator
+        "if True:\n    seed(0)",  # in a branch
+        "X = [g(y) for y in Y]",  # in a comprehension
+    ],
+)
+def test_loud_imports_are_noticed(code: str) -> None:
+    assert len(list(loud_calls(ast.parse(code)))) == 1
+
+
+def test_quiet_imports_pass() -> None:
+    code = (
+        "HERE = Path(__file__).resolve().parent\nlogger = logging.getLogger(__name__)\n"
+        "def f():\n    g()\nif TYPE_CHECKING:\n    h()\nif __name__ == '__main__':\n    f()\n"
+    )
+    assert list(loud_calls(ast.parse(code))) == []
+
+
+def forbidden_imports(path: Path, tree: ast.Module) -> Iterator[str]:
+    room = module_name(path).split(".")[0]
+    house = {*ROOMS, *SCRIPTS, "tests", "examples"}
+    allowed = MAY_IMPORT.get(room, set(ROOMS) if room in SCRIPTS else set())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level > 0:
+            yield f"{path.name}:{node.lineno}: relative import"
+    for line, module in imported_modules(tree):
+        root = module.split(".")[0]
+        if root in house and root not in allowed:
+            yield f"{path.name}:{line}: {room} imports {module}"
+
+
+def loud_calls(tree: ast.Module) -> Iterator[str]:
+    for node in run_at_import(tree):
+        if isinstance(node, ast.Call) and dotted_name(node) not in QUIET_CALLS:
+            yield f"line {node.lineno}: {ast.unparse(node)}"

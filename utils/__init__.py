@@ -1,0 +1,1 @@
+"""What models, data and the scripts all need; imports neither of them."""

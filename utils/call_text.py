@@ -1,0 +1,42 @@
+"""`Name(1, key=2)` as written in yaml and on the command line: parsed, never evaluated."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import Any
+
+from utils.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class CallText:
+    """A name with literal arguments."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_call(text: str, where: str) -> CallText:
+    """`LeakyReLU(0.1)`, `nn.SiLU()` or a bare `RepVGG` as a name and literals.
+
+    A leading `nn.` or `torch.nn.` is dropped.
+
+    Raises:
+        ConfigError: not a name with literal arguments.
+    """
+    refusal = ConfigError(f"{where}: {text!r} is not a name like `SiLU` or `LeakyReLU(0.1)`")
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        call = node if isinstance(node, ast.Call) else None
+        name = ast.unparse(call.func if call else node)
+        args = tuple(ast.literal_eval(arg) for arg in call.args) if call else ()
+        keywords = call.keywords if call else []
+        kwargs = {str(word.arg): ast.literal_eval(word.value) for word in keywords}
+    except (SyntaxError, ValueError):
+        raise refusal from None
+    name = name.removeprefix("torch.").removeprefix("nn.")
+    if not name.isidentifier():
+        raise refusal
+    return CallText(name, args, kwargs)

@@ -1,0 +1,155 @@
+"""Our checkpoint files: plain tensors and JSON-like metadata, no pickled class ever.
+
+A file is one dictionary written by torch.save that loads with `weights_only=True`. This module is
+the only place that calls torch.save and, with `inert_pickle`, torch.load.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import zipfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from utils.errors import CheckpointError
+from utils.output_files import atomic_path
+
+FORMAT = "reparam-yolov5"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything one weights file holds.
+
+    Attributes:
+        form: "train" (branches and norms) or "deploy" (one convolution with bias each).
+        spec: the architecture as a yaml mapping (ModelSpec.to_yaml).
+        class_names: in class-id order.
+        weights: state dict of the network, float32.
+        image_size: side of the square pictures it was trained on, in pixels.
+        ema_weights: state dict of the averaged network, where training kept one apart.
+        training: optimizer state and progress, for `--resume`; None in finished files.
+        config: the settings of the run that made it.
+        metrics: the figures it reached.
+        made_with: versions of the programs that made it.
+    """
+
+    form: Literal["train", "deploy"]
+    spec: dict[str, Any]
+    class_names: tuple[str, ...]
+    weights: dict[str, Tensor]
+    image_size: int = 640
+    ema_weights: dict[str, Tensor] | None = None
+    training: dict[str, Any] | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    made_with: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def best_weights(self) -> dict[str, Tensor]:
+        """The weights to use for inference: the averaged ones where there are any."""
+        return self.weights if self.ema_weights is None else self.ema_weights
+
+    def for_inference(self) -> Checkpoint:
+        """The same without what only `--resume` needs."""
+        return replace(self, weights=self.best_weights, ema_weights=None, training=None)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; the file appears whole or not at all."""
+    metadata = {
+        "form": checkpoint.form,
+        "spec": checkpoint.spec,
+        "class_names": list(checkpoint.class_names),
+        "image_size": checkpoint.image_size,
+        "config": checkpoint.config,
+        "metrics": checkpoint.metrics,
+        "made_with": {"torch": torch.__version__, "python": platform.python_version()},
+    }
+    content = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "metadata": json.dumps(metadata, default=str),
+        "weights": _on_cpu(checkpoint.weights),
+        "ema_weights": None if checkpoint.ema_weights is None else _on_cpu(checkpoint.ema_weights),
+        "training": checkpoint.training,
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def is_native(path: Path) -> bool:
+    """Whether a weights file can be read without stand-ins for pickled classes.
+
+    Raises:
+        CheckpointError: no such file, or no PyTorch file at all.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such weights file (nothing is ever downloaded)")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is a folder, expected a weights file")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: not a PyTorch checkpoint ({_what_it_is(path)})")
+    try:
+        return not torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
+        raise CheckpointError(f"{path}: damaged checkpoint ({error})") from None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read one of our own files.
+
+    Raises:
+        CheckpointError: missing, damaged, of another format, or of a newer schema.
+    """
+    if not is_native(path):
+        raise CheckpointError(f"{path}: holds pickled classes, not our format")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
+        raise CheckpointError(f"{path}: damaged checkpoint ({error})") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: holds weights without their architecture, so no network can be built from it; "
+            "give a checkpoint written by train.py or convert.py"
+        )
+    if content["schema_version"] > SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{path}: schema {content['schema_version']} is newer than {SCHEMA_VERSION}, "
+            "which this version reads; update the program"
+        )
+    metadata = json.loads(content["metadata"])
+    return Checkpoint(
+        form=metadata["form"],
+        spec=metadata["spec"],
+        class_names=tuple(metadata["class_names"]),
+        weights=content["weights"],
+        image_size=metadata["image_size"],
+        ema_weights=content["ema_weights"],
+        training=content["training"],
+        config=metadata["config"],
+        metrics=metadata["metrics"],
+        made_with=metadata["made_with"],
+    )
+
+
+def _on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in weights.items()}
+
+
+def _what_it_is(path: Path) -> str:
+    """A guess at the kind of a file that is no checkpoint, for the message."""
+    start = path.read_bytes()[:512]
+    if not start:
+        return "the file is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer: fetch the real file"
+    if b"\0" not in start:
+        return "it is text"
+    return "expected a .pt file written by torch.save since 1.6"

@@ -1,0 +1,151 @@
+"""One frozen dataclass per script is its command line: names, types, defaults and help live there.
+
+`parse(TrainConfig, [])` equals `TrainConfig()`. Flags keep YOLOv5's spelling; `-` and `_` are the
+same, and every alias of a flag works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from utils.errors import CheckFailedError, UserError
+from utils.logs import configure_logging
+
+ConfigT = TypeVar("ConfigT")
+logger = logging.getLogger(__name__)
+
+
+def option(
+    default: Any,
+    help_text: str,
+    *aliases: str,
+    choices: Sequence[str] | None = None,
+    const: Any = None,
+) -> Any:
+    """A dataclass field that is also a flag.
+
+    Args:
+        default: what the flag is when it is not given.
+        help_text: one line for `--help`.
+        *aliases: other spellings, with their dashes (`"--img"`).
+        choices: the words allowed, if only some are.
+        const: what the bare flag means, for flags whose value may be left out (`--resume`).
+    """
+    metadata = {"help": help_text, "aliases": aliases, "choices": choices, "const": const}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def parse(config_class: type[ConfigT], argv: Sequence[str], refused: Mapping[str, str]) -> ConfigT:
+    """The command line as a config.
+
+    Args:
+        config_class: dataclass whose fields were made by `option`.
+        argv: the arguments after the script's name.
+        refused: flag (with dashes) -> the sentence that says what to use instead.
+
+    Raises:
+        SystemExit: with code 2 for a wrong flag, 0 for `--help`.
+    """
+    parser = argparse.ArgumentParser(
+        description=(config_class.__doc__ or "").split("\n")[0],
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
+        flags = ["--" + field.name.replace("_", "-"), *field.metadata["aliases"]]
+        parser.add_argument(
+            *flags,
+            dest=field.name,
+            default=field.default,
+            help=field.metadata["help"].replace("%", "%%"),
+            **_argument_kind(hints[field.name], field.metadata),
+        )
+    for flag, sentence in refused.items():
+        parser.add_argument(
+            flag,
+            action=_refusal(sentence),
+            nargs="*",
+            help=argparse.SUPPRESS,
+            default=argparse.SUPPRESS,
+        )
+    values = vars(parser.parse_args([_with_dashes(word) for word in argv]))
+    return config_class(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )
+
+
+def run_script(
+    config_class: type[ConfigT],
+    action: Callable[[ConfigT], int],
+    argv: Sequence[str] | None,
+    refused: Mapping[str, str],
+) -> int:
+    """Parse, act, and turn the project's errors into one line and an exit code.
+
+    Returns:
+        What `action` returns; 1 after a failed check; 2 after the user's mistake.
+    """
+    config = parse(config_class, sys.argv[1:] if argv is None else argv, refused)
+    configure_logging()
+    try:
+        return action(config)
+    except UserError as error:
+        logger.error("error: %s", error)
+        return 2
+    except CheckFailedError as error:
+        logger.error("failed: %s", error)
+        return 1
+    except KeyboardInterrupt:
+        logger.error("interrupted")
+        return 130
+
+
+def _argument_kind(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """argparse's words for a field's type."""
+    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if hint is bool:
+        return {"action": "store_true"}
+    if (
+        bool in members and metadata["const"] is None
+    ):  # bool | None: on, off, or decided by the script
+        return {"action": argparse.BooleanOptionalAction}
+    kind = next(member for member in members if member is not types.NoneType)
+    several = typing.get_origin(kind) is tuple
+    words: dict[str, Any] = {"type": typing.get_args(kind)[0] if several else kind}
+    if several:
+        words["nargs"] = "*" if metadata["const"] is not None else "+"
+    elif metadata["const"] is not None:
+        words.update(nargs="?", const=metadata["const"])
+    if metadata["choices"] is not None:
+        words["choices"] = metadata["choices"]
+    return words
+
+
+def _with_dashes(word: str) -> str:
+    """`--save_period=3` -> `--save-period=3`."""
+    if not word.startswith("--"):
+        return word
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value
+
+
+def _refusal(sentence: str) -> type[argparse.Action]:
+    class Refuse(argparse.Action):
+        def __call__(
+            self,
+            parser: argparse.ArgumentParser,
+            namespace: Any,
+            values: Any,
+            flag: str | None = None,
+        ) -> NoReturn:
+            parser.error(f"{flag}: {sentence}")
+
+    return Refuse

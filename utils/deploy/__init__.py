@@ -1,0 +1,1 @@
+"""Exported files: writing, checking and running them."""

@@ -1,0 +1,114 @@
+"""What an exported file says about its network: class names, strides, anchors, kind of head.
+
+Our files hold JSON texts; YOLOv5's hold Python literals. Both are read, neither is evaluated.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.errors import CheckpointError
+
+DEFAULT_STRIDES = (8, 16, 32)  # of every P5 network
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkMetadata:
+    """The metadata that running a file needs.
+
+    Attributes:
+        class_names: name of each class; empty where the file does not say.
+        strides: input pixels per cell, finest level first (YOLOv5's files give only the largest).
+        anchors: per level the (width, height) of its anchors in input pixels; None where not said.
+        head: `decoded` (boxes), `raw` (logits, one map per level), `sigmoid` (the same after the
+            sigmoid), `e2e` (suppression done).
+    """
+
+    class_names: tuple[str, ...]
+    strides: tuple[int, ...]
+    anchors: tuple[tuple[tuple[float, float], ...], ...] | None
+    head: str
+
+    @classmethod
+    def from_texts(cls, path: Path, texts: Mapping[str, str]) -> NetworkMetadata:
+        """Read the key -> text mapping of a file.
+
+        Args:
+            path: the file, for messages.
+            texts: its metadata; unknown keys are left alone, all keys may be missing.
+
+        Raises:
+            CheckpointError: a text that cannot be understood.
+        """
+        head = _value(path, texts, "head", str)
+        return cls(
+            class_names=_class_names(_value(path, texts, "names", _as_names)),
+            strides=_value(path, texts, "stride", _as_strides) or DEFAULT_STRIDES,
+            anchors=_value(path, texts, "anchors", _as_anchors),
+            head=head or "decoded",
+        )
+
+
+def _class_names(by_id: dict[int, str] | None) -> tuple[str, ...]:
+    if not by_id:
+        return ()
+    return tuple(by_id.get(class_id, f"class {class_id}") for class_id in range(max(by_id) + 1))
+
+
+def _as_names(value: Any) -> dict[int, str]:
+    pairs = value.items() if isinstance(value, dict) else enumerate(_as_list(value))
+    return {int(class_id): str(name) for class_id, name in pairs}
+
+
+def _as_strides(value: Any) -> tuple[int, ...]:
+    return tuple(int(stride) for stride in (value if isinstance(value, list) else [value]))
+
+
+def _as_anchors(value: Any) -> tuple[tuple[tuple[float, float], ...], ...]:
+    return tuple(
+        tuple((float(width), float(height)) for width, height in _pairs(_as_list(level)))
+        for level in _as_list(value)
+    )
+
+
+def _pairs(level: list[Any]) -> list[Any]:
+    """`[10, 13, 16, 30]` (YOLOv5's yaml) and `[[10, 13], [16, 30]]` mean the same."""
+    if level and not isinstance(level[0], list):
+        return [level[i : i + 2] for i in range(0, len(level), 2)]
+    return level
+
+
+def _as_list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, found {type(value).__name__}")
+    return value
+
+
+def _value(path: Path, texts: Mapping[str, str], key: str, convert: Any) -> Any:
+    """The converted value of one key; None where it is missing."""
+    text = texts.get(key)
+    if text is None:
+        return None
+    try:
+        return convert(_parse(text))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: metadata {key!r} is {text[:80]!r}, which cannot be understood: {error}"
+        ) from None
+
+
+def _parse(text: str) -> Any:
+    """JSON, else a Python literal, else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

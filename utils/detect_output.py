@@ -1,0 +1,131 @@
+"""The files a detection run leaves: labels, tables, crops, and the pictures with boxes on them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import logging
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from utils.boxes import xyxy_to_cxcywh
+from utils.draw import draw_detections
+from utils.frame import Frame
+from utils.image_output import writable_suffix, write_image
+from utils.output_files import atomic_path
+from utils.structures import Detections, ImageArray
+from utils.video_output import VideoFile
+
+logger = logging.getLogger(__name__)
+
+CSV_COLUMNS = [
+    *("Image Name", "Prediction", "Confidence"),  # YOLOv5's; ours follow
+    *("x1", "y1", "x2", "y2", "Class ID", "Frame", "Source"),
+]
+BOX_DECIMALS, SCORE_DECIMALS = 3, 5  # as COCO results are written
+CROP_SCALE, CROP_MARGIN = 1.02, 10  # a crop shows a little more than the box, as YOLOv5's do
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """What to write.
+
+    Attributes:
+        pictures: pictures and videos with boxes drawn on them.
+        labels: one text file per picture or frame in which something was found.
+        label_scores: the score as last column of the labels.
+        label_corners: labels hold left, top, right, bottom instead of centre and size.
+        csv: `predictions.csv`.
+        json: `predictions.json`.
+        crops: each detection as a picture of its own.
+        line_thickness: of drawn boxes, in pixels; None to suit the picture.
+        hide_labels: draw boxes without names.
+        hide_scores: draw names without scores.
+    """
+
+    pictures: bool = True
+    labels: bool = False
+    label_scores: bool = False
+    label_corners: bool = False
+    csv: bool = False
+    json: bool = False
+    crops: bool = False
+    line_thickness: int | None = None
+    hide_labels: bool = False
+    hide_scores: bool = False
+
+
+class _Sink(Protocol):
+    """One kind of output."""
+
+    def write(self, frame: Frame, stem: str, detections: Detections) -> None:
+        """Add one frame; boxes in pixels of its picture, `stem` is the name of its files."""
+
+
+class DetectionOutput(AbstractContextManager["DetectionOutput"]):
+    """All the files of one run; tables and videos appear when the block ends well."""
+
+    def __init__(self, folder: Path, class_names: Sequence[str], options: OutputOptions) -> None:
+        """Open the tables that `options` asks for, in `folder`."""
+        self._class_names, self._options = class_names, options
+        self._names = _OutputNames()
+        self._cleanup = contextlib.ExitStack()
+        self._sinks: list[_Sink] = []
+        if options.labels:
+            labels = _LabelFiles(folder / "labels", options.label_scores, options.label_corners)
+            self._sinks.append(labels)
+        if options.csv:
+            file = self._open_table(folder / "predictions.csv")
+            self._sinks.append(_CsvTable(file, class_names))
+        if options.json:
+            table = _JsonTable(self._open_table(folder / "predictions.json"), class_names)
+            self._sinks.append(self._cleanup.enter_context(table))
+        if options.crops:
+            self._sinks.append(_Crops(folder / "crops", class_names))
+        self._pictures = self._cleanup.enter_context(_Pictures(folder)) if options.pictures else None
+
+    def write(self, frame: Frame, detections: Detections) -> None:
+        """Add one frame to every output.
+
+        Args:
+            frame: the picture and where it comes from.
+            detections: boxes in pixels of that picture.
+        """
+        name = self._names.of(frame)
+        stem = f"{name}_{frame.frame_index}" if frame.is_video else name
+        for sink in self._sinks:
+            sink.write(frame, stem, detections)
+        if self._pictures is not None:
+            self._pictures.write(frame, name, self.draw(frame, detections))
+
+    def draw(self, frame: Frame, detections: Detections) -> ImageArray:
+        """The frame's picture with boxes and names on it."""
+        return draw_detections(
+            frame.image,
+            detections,
+            self._class_names,
+            line_thickness=self._options.line_thickness,
+            hide_labels=self._options.hide_labels,
+            hide_scores=self._options.hide_scores,
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Finish the tables and the last video, or remove them after an error."""
+        self._cleanup.__exit__(kind, error, traceback)
+
+    def _open_table(self, path: Path) -> IO[str]:
+        temporary = self._cleanup.enter_context(atomic_path(path))
+        return self._cleanup.enter_context(temporary.open("w", newline="", encoding="utf-8"))

@@ -1,0 +1,40 @@
+"""Which device to compute on, as `--device` spells it."""
+
+from __future__ import annotations
+
+import torch
+
+from utils.errors import ConfigError
+
+
+def choose_device(text: str) -> torch.device:
+    """`cpu`, `mps`, a GPU number, or empty for the best there is.
+
+    Raises:
+        ConfigError: the device is not on this machine, or several are named.
+    """
+    word = text.strip().lower().removeprefix("cuda:")
+    if word == "cpu":
+        return torch.device("cpu")
+    if word == "mps" or (word == "" and torch.backends.mps.is_available()):
+        if not torch.backends.mps.is_available():
+            raise ConfigError("--device mps: this machine has no MPS device; use cpu")
+        return torch.device("mps")
+    if word == "":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if "," in word:
+        raise ConfigError(f"--device {text}: one device at a time; name one GPU")
+    if not word.isdigit():
+        raise ConfigError(f"--device {text}: expected cpu, mps, or a GPU number like 0")
+    if int(word) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"--device {text}: this machine has {torch.cuda.device_count()} CUDA GPUs; use cpu"
+        )
+    return torch.device("cuda", int(word))
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, for the console."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    return f"{device.type}, {torch.get_num_threads()} threads"

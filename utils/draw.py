@@ -1,0 +1,219 @@
+"""Boxes and names drawn on pictures, and several pictures put side by side."""
+
+from __future__ import annotations
+
+import colorsys
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from utils.structures import Detections, FloatArray, ImageArray, IntArray, Targets
+
+Color = tuple[int, int, int]  # RGB, 0-255
+
+GOLDEN_RATIO = 0.618033988749895  # steps of this size around the color wheel never come close
+DARK_TEXT, LIGHT_TEXT = (20, 20, 20), (255, 255, 255)
+FONT, FONT_WEIGHT = "sans", 600
+SMALLEST_TEXT = 11  # pixels high; below this letters cannot be told apart
+TILE_GAP_COLOR = 255
+TITLE_TEXT = 18  # pixels high, above each picture of a grid
+MAX_TILES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Pen:
+    """Sizes that suit one picture, in pixels."""
+
+    line: int
+    text: int
+    margin: int
+
+    @classmethod
+    def for_picture(cls, image: ImageArray, line_thickness: int | None) -> _Pen:
+        height, width = image.shape[:2]
+        line = line_thickness or max(round((height + width) / 2 * 0.003), 2)
+        text = max(round(6 + 3.5 * line), SMALLEST_TEXT)
+        return cls(line=line, text=text, margin=max(text // 4, 2))
+
+
+def class_color(class_id: int) -> Color:
+    """The color of a class, the same in every picture and run; neighbours differ clearly."""
+    hue = (0.02 + class_id * GOLDEN_RATIO) % 1.0
+    # Rounds of lightness keep classes apart whose hues fall close together.
+    value = (1.0, 0.82, 0.92)[class_id // 5 % 3]
+    saturation = (0.85, 0.95, 0.7)[class_id // 7 % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def text_color(background: Color) -> Color:
+    """Dark or light letters, whichever can be read on the background."""
+    red, green, blue = background
+    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
+    return DARK_TEXT if luminance > 140 else LIGHT_TEXT
+
+
+def draw_detections(
+    image: ImageArray,
+    detections: Detections,
+    class_names: Sequence[str],
+    *,
+    line_thickness: int | None = None,
+    hide_labels: bool = False,
+    hide_scores: bool = False,
+) -> ImageArray:
+    """A copy of the picture with its detections drawn on it, the best on top.
+
+    Args:
+        image: (H, W, 3) RGB.
+        detections: boxes in pixels of `image`.
+        class_names: name of each class id.
+        line_thickness: pixels; None to suit the picture.
+        hide_labels: boxes only.
+        hide_scores: names without scores.
+    """
+    labels = []
+    for class_id, score in zip(detections.class_ids, detections.scores, strict=True):
+        name = class_names[class_id]
+        labels.append("" if hide_labels else name if hide_scores else f"{name} {score:.2f}")
+    return _draw(image, detections.boxes, detections.class_ids, labels, line_thickness)
+
+
+def draw_targets(
+    image: ImageArray,
+    targets: Targets,
+    class_names: Sequence[str],
+    *,
+    line_thickness: int | None = None,
+) -> ImageArray:
+    """A copy of the picture with its labelled objects drawn on it.
+
+    Args:
+        image: (H, W, 3) RGB.
+        targets: boxes in pixels of `image`.
+        class_names: name of each class id.
+        line_thickness: pixels; None to suit the picture.
+    """
+    labels = [class_names[class_id] for class_id in targets.class_ids]
+    return _draw(image, targets.boxes, targets.class_ids, labels, line_thickness)
+
+
+def tile_pictures(
+    images: Sequence[ImageArray],
+    titles: Sequence[str] = (),
+    *,
+    max_side: int = 1920,
+    gap: int = 6,
+) -> ImageArray:
+    """Up to 16 pictures in a grid as square as possible, each under its title.
+
+    Args:
+        images: (H, W, 3) RGB each; sizes may differ, smaller ones are centred in their cell.
+        titles: one per picture, or none at all.
+        max_side: the longer side of the result in pixels; the pictures are shrunk to fit.
+        gap: pixels of white between pictures.
+
+    Returns:
+        (H, W, 3) RGB.
+    """
+    images = list(images[:MAX_TILES])
+    if not images:
+        return np.full((gap, gap, 3), TILE_GAP_COLOR, np.uint8)
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    height = max(image.shape[0] for image in images)
+    width = max(image.shape[1] for image in images)
+    title_h = round(TITLE_TEXT * 1.4) if titles else 0
+    spare_h, spare_w = max_side - gap - rows * (gap + title_h), max_side - gap - columns * gap
+    scale = min(1.0, spare_h / (rows * height), spare_w / (columns * width))
+    cell_h, cell_w = title_h + max(int(height * scale), 1), max(int(width * scale), 1)
+    shape = (rows * (cell_h + gap) + gap, columns * (cell_w + gap) + gap, 3)
+    grid = np.full(shape, TILE_GAP_COLOR, np.uint8)
+    for number, image in enumerate(images):
+        row, column = divmod(number, columns)
+        top, left = gap + row * (cell_h + gap), gap + column * (cell_w + gap)
+        cell = grid[top : top + cell_h, left : left + cell_w]
+        _fill_cell(cell, _shrink(image, scale), titles[number] if titles else "", title_h)
+    return grid
+
+
+def _shrink(image: ImageArray, scale: float) -> ImageArray:
+    if scale >= 1.0:
+        return image
+    height, width = image.shape[:2]
+    size = (max(int(width * scale), 1), max(int(height * scale), 1))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _fill_cell(cell: ImageArray, tile: ImageArray, title: str, title_h: int) -> None:
+    """Put title and picture, centred together, into one cell of the grid."""
+    height, width = tile.shape[:2]
+    top = (cell.shape[0] - title_h - height) // 2
+    left = (cell.shape[1] - width) // 2
+    cell[top + title_h : top + title_h + height, left : left + width] = tile
+    if title:
+        strip = np.full((title_h, cell.shape[1] - left, 3), TILE_GAP_COLOR, np.uint8)
+        cv2.putText(strip, title, (1, TITLE_TEXT), DARK_TEXT, _font(), TITLE_TEXT, FONT_WEIGHT)
+        cell[top : top + title_h, left:] = strip
+
+
+def _draw(
+    image: ImageArray,
+    boxes: FloatArray,
+    class_ids: IntArray,
+    labels: Sequence[str],
+    line_thickness: int | None,
+) -> ImageArray:
+    canvas = np.ascontiguousarray(image).copy()
+    pen = _Pen.for_picture(canvas, line_thickness)
+    # All boxes before all labels, worst first: no line crosses a name, the best name is on top.
+    order = range(len(boxes) - 1, -1, -1)
+    for i in order:
+        _draw_box(canvas, boxes[i], class_color(int(class_ids[i])), pen)
+    for i in order:
+        if labels[i]:
+            corner = (round(float(boxes[i, 0])), round(float(boxes[i, 1])))
+            _draw_label(canvas, corner, labels[i], class_color(int(class_ids[i])), pen)
+    return canvas
+
+
+def _draw_box(canvas: ImageArray, box: FloatArray, color: Color, pen: _Pen) -> None:
+    left, top, right, bottom = (round(float(edge)) for edge in box)
+    cv2.rectangle(canvas, (left, top), (right, bottom), color, pen.line, cv2.LINE_AA)
+
+
+def _draw_label(
+    canvas: ImageArray,
+    corner: tuple[int, int],
+    text: str,
+    background: Color,
+    pen: _Pen,
+) -> None:
+    """Text on a filled box above `corner`, or below it where there is no room; never outside."""
+    height, width = canvas.shape[:2]
+    text_w = _text_width(text, pen.text)
+    label_w, label_h = text_w + 2 * pen.margin, pen.text + 2 * pen.margin
+    left = max(min(corner[0] - pen.line // 2, width - label_w), 0)
+    above = corner[1] - label_h
+    top = corner[1] if above < 0 else above
+    top = max(min(top, height - label_h), 0)
+    cv2.rectangle(canvas, (left, top), (left + label_w - 1, top + label_h - 1), background, -1)
+    # Letters stand on their baseline; parts like that of g hang below it by a fifth.
+    origin = (left + pen.margin, top + pen.margin + round(pen.text * 0.82))
+    color = text_color(background)
+    cv2.putText(canvas, text, origin, color, _font(), pen.text, FONT_WEIGHT)
+
+
+def _text_width(text: str, size: int) -> int:
+    left, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), _font(), size, FONT_WEIGHT)
+    return int(left + width)
+
+
+@functools.cache
+def _font() -> cv2.FontFace:
+    """OpenCV's own outline font, which has the letters of most scripts."""
+    return cv2.FontFace(FONT)

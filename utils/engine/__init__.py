@@ -1,0 +1,1 @@
+"""Training and evaluation loops over objects handed in."""

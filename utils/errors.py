@@ -1,0 +1,31 @@
+"""The errors the five scripts turn into one clear line and an exit code."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """The user's input is wrong; the message says what, where, and how to mend it (exit code 2)."""
+
+
+class ConfigError(UserError):
+    """A flag, a model yaml or a hyper-parameter yaml is wrong."""
+
+
+class DatasetError(UserError):
+    """A data yaml, a label file or a picture source is wrong."""
+
+
+class CheckpointError(UserError):
+    """A weights file is missing, unreadable, unsafe or of the wrong form."""
+
+
+class MissingPackageError(UserError):
+    """An optional library is needed for what was asked and is not installed."""
+
+
+class CheckFailedError(Exception):
+    """The run went through, but what it made failed its own check (exit code 1)."""
+
+
+class ConversionError(CheckFailedError):
+    """The converted model does not compute what the original computes."""

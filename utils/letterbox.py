@@ -1,0 +1,134 @@
+"""Resize with kept proportions, then pad to the network's input size; and back.
+
+The pixels are those YOLOv5 feeds its networks: the same resize, the same rounding of the padding.
+The way back uses the integers that were really padded and the scale that was really applied, so
+`undo_boxes(apply_boxes(b)) == b`. (YOLOv5 undoes with unrounded padding: up to 0.75 px off.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+PAD_VALUE = 114  # the grey YOLOv5's networks were trained with
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """How one picture was made into a network input.
+
+    Attributes:
+        original_hw: height and width of the picture.
+        resized_hw: height and width after resizing, before padding.
+        input_hw: height and width of the network input.
+        pad_top: rows of padding above; the rest is below.
+        pad_left: columns of padding on the left; the rest is on the right.
+    """
+
+    original_hw: tuple[int, int]
+    resized_hw: tuple[int, int]
+    input_hw: tuple[int, int]
+    pad_top: int
+    pad_left: int
+
+    @classmethod
+    def fit(
+        cls,
+        original_hw: tuple[int, int],
+        input_hw: tuple[int, int],
+        *,
+        stride: int | None = None,
+        scale_up: bool = True,
+    ) -> Letterbox:
+        """The largest picture of the same proportions inside `input_hw`, centred.
+
+        With `stride`, the padding is cut to what the next multiple of `stride` needs (YOLOv5's
+        `auto`), so the input may be smaller than `input_hw`. Without `scale_up`, small pictures
+        keep their size.
+        """
+        scale = min(input_hw[0] / original_hw[0], input_hw[1] / original_hw[1])
+        if not scale_up:
+            scale = min(scale, 1.0)
+        # A sliver (1 pixel against hundreds) must not vanish.
+        resized_hw = (max(round(original_hw[0] * scale), 1), max(round(original_hw[1] * scale), 1))
+        return cls.pad_only(original_hw, resized_hw, input_hw, stride=stride)
+
+    @classmethod
+    def pad_only(
+        cls,
+        original_hw: tuple[int, int],
+        resized_hw: tuple[int, int],
+        input_hw: tuple[int, int],
+        *,
+        stride: int | None = None,
+    ) -> Letterbox:
+        """Padding around a picture whose resized size is already decided."""
+        spare_h, spare_w = input_hw[0] - resized_hw[0], input_hw[1] - resized_hw[1]
+        if stride is not None:
+            spare_h, spare_w = spare_h % stride, spare_w % stride
+        # YOLOv5 rounds half the padding after subtracting 0.1: an odd row goes below, not above.
+        return cls(
+            original_hw=original_hw,
+            resized_hw=resized_hw,
+            input_hw=(resized_hw[0] + spare_h, resized_hw[1] + spare_w),
+            pad_top=round(spare_h / 2 - 0.1),
+            pad_left=round(spare_w / 2 - 0.1),
+        )
+
+    @property
+    def scale_xy(self) -> tuple[float, float]:
+        """The scale really applied, along x and along y (they differ by rounding)."""
+        return (
+            self.resized_hw[1] / self.original_hw[1],
+            self.resized_hw[0] / self.original_hw[0],
+        )
+
+    def apply_image(
+        self, image: npt.NDArray[np.uint8], interpolation: int = cv2.INTER_LINEAR
+    ) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) picture -> (input height, input width, 3) network input."""
+        height, width = self.resized_hw
+        if image.shape[:2] != (height, width):
+            image = cv2.resize(image, (width, height), interpolation=interpolation)
+        if self.resized_hw == self.input_hw:
+            return image
+        padded = np.full((*self.input_hw, 3), PAD_VALUE, np.uint8)
+        padded[self.pad_top : self.pad_top + height, self.pad_left : self.pad_left + width] = image
+        return padded
+
+    def apply_boxes(self, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, 4) xyxy in pixels of the original -> pixels of the network input."""
+        return boxes * self._scale_xyxy() + self._pad_xyxy()
+
+    def undo_boxes(
+        self, boxes: npt.NDArray[np.float32], *, clip: bool = True
+    ) -> npt.NDArray[np.float32]:
+        """(N, 4) xyxy in pixels of the network input -> pixels of the original, clipped to it."""
+        original = (boxes - self._pad_xyxy()) / self._scale_xyxy()
+        if clip:
+            height, width = self.original_hw
+            original = np.clip(original, 0, np.array([width, height, width, height], np.float32))
+        return original
+
+    def _scale_xyxy(self) -> npt.NDArray[np.float32]:
+        return np.array(self.scale_xy * 2, np.float32)
+
+    def _pad_xyxy(self) -> npt.NDArray[np.float32]:
+        return np.array((self.pad_left, self.pad_top) * 2, np.float32)
+
+
+def long_side_hw(image_hw: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """Height and width after scaling the longer side to `long_side` px (YOLOv5's loader rounds up)."""
+    scale = long_side / max(image_hw)
+    if scale == 1:
+        return image_hw
+    return math.ceil(image_hw[0] * scale), math.ceil(image_hw[1] * scale)
+
+
+def round_up_to_stride(size: int, stride: int) -> int:
+    """The smallest multiple of `stride` that is at least `size`."""
+    return max(math.ceil(size / stride), 1) * stride

@@ -1,0 +1,73 @@
+"""What the console shows: log lines, and progress of long work."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+ItemT = TypeVar("ItemT")
+PLAIN_INTERVAL_SECONDS = 15.0
+
+
+def configure_logging() -> None:
+    """Plain messages: information on standard output, warnings and errors on standard error."""
+    to_stdout = logging.StreamHandler(sys.stdout)
+    to_stdout.addFilter(lambda record: record.levelno < logging.WARNING)
+    to_stderr = logging.StreamHandler(sys.stderr)
+    to_stderr.setLevel(logging.WARNING)
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[to_stdout, to_stderr], force=True
+    )
+
+
+class Progress(Iterable[ItemT]):
+    """Iterates over work while showing rate and time left.
+
+    On a terminal a bar is drawn; elsewhere (a file, CI) plain lines appear every 15 seconds.
+    `note` sets the text shown after the bar, losses for example.
+    """
+
+    def __init__(self, items: Iterable[ItemT], total: int, title: str, unit: str = "batch") -> None:
+        self.items, self.total, self.title, self.unit = items, total, title, unit
+        self.text = ""
+
+    def note(self, text: str) -> None:
+        """Show `text` beside the progress from now on."""
+        self.text = text
+
+    def __iter__(self) -> Iterator[ItemT]:
+        return self._with_bar() if sys.stderr.isatty() else self._with_lines()
+
+    def _with_bar(self) -> Iterator[ItemT]:
+        from tqdm import tqdm  # here, so that importing this module stays cheap
+
+        with tqdm(total=self.total, desc=self.title, unit=self.unit, dynamic_ncols=True) as bar:
+            for item in self.items:
+                yield item
+                bar.set_postfix_str(self.text, refresh=False)
+                bar.update()
+
+    def _with_lines(self) -> Iterator[ItemT]:
+        logger = logging.getLogger(__name__)
+        start = last = time.monotonic()
+        for done, item in enumerate(self.items, 1):
+            yield item
+            now = time.monotonic()
+            if now - last < PLAIN_INTERVAL_SECONDS:
+                continue
+            last = now
+            rate = done / (now - start)
+            left = (self.total - done) / rate
+            logger.info(
+                "%s: %d/%d %s, %.2f/s, %.0f s left  %s",
+                self.title,
+                done,
+                self.total,
+                self.unit,
+                rate,
+                left,
+                self.text,
+            )

@@ -1,0 +1,1 @@
+"""Pictures of training and validation, one module per picture, drawn without global plot state."""

@@ -1,0 +1,86 @@
+"""The one place that opens and saves figures; every plot looks alike and needs no display."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.errors import MissingPackageError
+from utils.output_files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1f2933"
+ACCENT = "#0b6fb8"
+MARK = "#d1495b"
+QUIET = "#b8c4ce"
+HEAT_COLORS = "Blues"
+CLASS_COLORS = (
+    *("#0b6fb8", "#d1495b", "#2a9d6f", "#e09f3e", "#7b4fa3", "#13a0a8", "#8c5a3c", "#d670ad"),
+    *("#6b7a8f", "#97a832"),
+)
+
+
+def make_figure(size_inches: tuple[float, float], rows: int, columns: int) -> tuple[Figure, Any]:
+    """A figure and its (rows, columns) array of axes, independent of any other figure.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # here: it is slow to load and only plots need it
+    except ImportError:
+        raise MissingPackageError(
+            "plots need matplotlib: pip install matplotlib, or turn plots off (--noplots)"
+        ) from None
+    figure = Figure(figsize=size_inches, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def save_figure(figure: Figure, path: Path, dots_per_inch: int = 150) -> None:
+    """Write the figure as the kind of picture the suffix of `path` says (.png, .jpg)."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dots_per_inch)
+
+
+def style_axes(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    """Title, labels, a light grid, and no frame on top and right."""
+    axes.set_title(title, fontsize=10, color=INK)
+    axes.set_xlabel(x_label, fontsize=9, color=INK)
+    axes.set_ylabel(y_label, fontsize=9, color=INK)
+    axes.tick_params(labelsize=8, colors=INK)
+    axes.grid(color=QUIET, alpha=0.4, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def printable(names: Sequence[str]) -> list[str]:
+    """Class names as a figure can show them.
+
+    A dollar sign would start a formula, and letters that the font lacks would be empty boxes.
+    """
+    return [
+        "".join(letter if _has_glyph(letter) else "?" for letter in name).replace("$", r"\$")
+        for name in names
+    ]
+
+
+def class_color(class_id: int) -> str:
+    """The colour of a class; repeats after ten."""
+    return CLASS_COLORS[class_id % len(CLASS_COLORS)]
+
+
+def tick_step(count: int, most: int) -> int:
+    """Every how many of `count` ticks to label so that at most `most` are."""
+    return max(math.ceil(count / most), 1)
+
+
+def _has_glyph(letter: str) -> bool:
+    """Whether DejaVu Sans, which comes with matplotlib, can draw the letter."""
+    from matplotlib import font_manager  # as in make_figure
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return font.get_char_index(ord(letter)) != 0

@@ -1,0 +1,144 @@
+"""Yaml files read without surprises: the one place that calls the yaml library.
+
+Every mistake is a ConfigError that names the file, the key, what was found, and what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from utils.errors import ConfigError
+
+ConfigT = TypeVar("ConfigT")
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice (plain yaml keeps the last, silently)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, typing.Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is written twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping a yaml file holds.
+
+    Raises:
+        ConfigError: the file is missing, is not yaml, or is not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text: {error}") from None
+    try:
+        content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid yaml: {_one_line(error)}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
+    return content
+
+
+def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a mapping, keys in the order given."""
+    path.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
+
+
+def find_shipped(name: str | Path, folder: Path) -> Path:
+    """The yaml `name` in the working directory or, failing that, in the project's `folder`.
+
+    Raises:
+        ConfigError: it is in neither; names the closest shipped file.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = folder / path.name
+    if shipped.is_file():
+        return shipped
+    known = sorted(file.name for file in folder.glob("*.yaml"))
+    raise ConfigError(f"{path}: no such file{suggest(path.name, known, 'shipped')}")
+
+
+def suggest(word: str, known: Iterable[str], adjective: str = "known") -> str:
+    """`; did you mean 'x'? (known: ...)`, to end an error about an unknown word."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} ({adjective}: {', '.join(known)})"
+
+
+def check_keys(
+    where: str, content: Mapping[str, Any], required: Iterable[str], optional: Iterable[str] = ()
+) -> None:
+    """Refuse unknown and missing keys.
+
+    Raises:
+        ConfigError: naming the key, with a suggestion.
+    """
+    required = list(required)
+    allowed = [*required, *optional]
+    for key in content:
+        if key not in allowed:
+            raise ConfigError(f"{where}: unknown key {key!r}{suggest(str(key), allowed)}")
+    for key in required:
+        if key not in content:
+            raise ConfigError(f"{where}: key {key!r} is missing")
+
+
+def to_dataclass(where: str, content: Mapping[str, Any], target: type[ConfigT]) -> ConfigT:
+    """A frozen dataclass of numbers, strings and flags from a mapping.
+
+    Args:
+        where: the file, for messages.
+        content: key -> value; keys without a default in `target` are required.
+        target: the dataclass.
+
+    Raises:
+        ConfigError: unknown or missing key, wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(target)}  # type: ignore[arg-type]
+    required = [
+        name
+        for name, field in fields.items()
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    check_keys(where, content, required, [name for name in fields if name not in required])
+    hints = typing.get_type_hints(target)
+    values = {key: _checked(f"{where}: {key}", value, hints[key]) for key, value in content.items()}
+    try:
+        return target(**values)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _checked(where: str, value: object, hint: Any) -> object:
+    """`value` if it is of the hinted type; whole numbers serve as floats."""
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) in allowed:
+        return value
+    words = " or ".join(getattr(kind, "__name__", str(kind)) for kind in allowed)
+    raise ConfigError(f"{where} is {value!r} ({type(value).__name__}), expected {words}")
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,175 @@
+"""The values that flow between the rooms: targets, samples, batches, detections.
+
+Shapes: B batch, H W pixels, N boxes of one picture, M boxes of a whole batch, C classes.
+Boxes are xyxy in float32 pixels; of which picture (original or network input) is said at each field.
+This module needs numpy alone, so that detection works where torch is not installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.letterbox import Letterbox
+
+if TYPE_CHECKING:
+    import torch
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+ImageArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The labelled objects of one picture.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy in pixels.
+        class_ids: (N,) int64.
+    """
+
+    boxes: FloatArray
+    class_ids: IntArray
+
+    @classmethod
+    def empty(cls) -> Targets:
+        """Targets of a picture without objects."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        """The number of objects."""
+        return len(self.boxes)
+
+    def __getitem__(self, keep: npt.NDArray[np.bool_] | IntArray) -> Targets:
+        """The objects chosen by a mask or by positions."""
+        return Targets(self.boxes[keep], self.class_ids[keep])
+
+    @staticmethod
+    def concatenate(parts: list[Targets]) -> Targets:
+        """All objects of several pictures, in order."""
+        if not parts:
+            return Targets.empty()
+        return Targets(
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.class_ids for part in parts]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One picture of a data set and what is labelled in it, as the files say.
+
+    Attributes:
+        path: where the picture is.
+        image_hw: its height and width in pixels, after EXIF orientation.
+        targets: the objects to learn and to find, boxes in pixels of the original picture.
+        image_id: the number this picture has in COCO results (its COCO id, or its place in the list).
+        areas: (N,) float32, the area COCO sorts each object by (segment area where the labels give one).
+        crowd: boxes (K, 4) and class ids (K,) of regions that are neither right nor wrong to detect.
+    """
+
+    path: Path
+    image_hw: tuple[int, int]
+    targets: Targets
+    image_id: int
+    areas: FloatArray
+    crowd: Targets
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture ready to be collated.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        targets: boxes in pixels of `image`.
+        image_id: as in ImageRecord.
+        letterbox: how `image` was made from the original; None where augmentation moved pixels freely.
+        path: the file the picture came from (the first one, for a mosaic).
+    """
+
+    image: ImageArray
+    targets: Targets
+    image_id: int
+    letterbox: Letterbox | None = None
+    path: Path = Path()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Several samples as tensors.
+
+    Attributes:
+        images: (B, 3, H, W) uint8 RGB as loaded; the engine makes them float 0-1 on the device.
+        image_index: (M,) int64, which picture of the batch each object belongs to.
+        class_ids: (M,) int64.
+        boxes: (M, 4) float32 xyxy in pixels of the network input.
+        image_ids: as in ImageRecord, one per picture.
+        letterboxes: one per picture (None for augmented training pictures).
+        paths: the files the pictures came from.
+    """
+
+    images: torch.Tensor
+    image_index: torch.Tensor
+    class_ids: torch.Tensor
+    boxes: torch.Tensor
+    image_ids: tuple[int, ...]
+    letterboxes: tuple[Letterbox | None, ...]
+    paths: tuple[Path, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            image_index=self.image_index.to(device, non_blocking=True),
+            class_ids=self.class_ids.to(device, non_blocking=True),
+            boxes=self.boxes.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory (called by the data loader)."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            image_index=self.image_index.pin_memory(),
+            class_ids=self.class_ids.pin_memory(),
+            boxes=self.boxes.pin_memory(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What was found in one picture, best score first.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy in pixels.
+        scores: (N,) float32 in 0-1, objectness times class probability.
+        class_ids: (N,) int64.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    class_ids: IntArray
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """Nothing found."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        """The number of detections."""
+        return len(self.boxes)
+
+    def __getitem__(self, keep: npt.NDArray[np.bool_] | IntArray | slice) -> Detections:
+        """The detections chosen by a mask, by positions or by a slice."""
+        return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep])
+
+    def in_original(self, letterbox: Letterbox) -> Detections:
+        """The same detections with boxes in pixels of the original picture, clipped to it."""
+        return replace(self, boxes=letterbox.undo_boxes(self.boxes))
