@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +34,29 @@ def read_categories(file: Path) -> dict[int, str]:
 
 
 def list_coco_pictures(
-    images: Path, file: Path, category_ids: Sequence[int]
+    images: Path, file: Path, categories: Mapping[int, str]
 ) -> tuple[tuple[LabelledPicture, ...], tuple[Problem, ...]]:
     """The pictures a COCO json lists, sorted by their COCO id, and annotations without a picture.
 
     Args:
         images: the folder that `file_name` is relative to.
         file: the json.
-        category_ids: category id of each class id.
+        categories: category id -> name, in the order of the class ids.
 
     Raises:
-        DatasetError: the json is missing or malformed, or an annotation's category is not among
-            `category_ids`.
+        DatasetError: the json is missing or malformed, its categories contradict `categories`, or
+            an annotation's category is not among them.
     """
     content = _read_json(file)
-    class_of = {category_id: class_id for class_id, category_id in enumerate(category_ids)}
+    _check_categories(file, content, categories)
+    class_of = {category_id: class_id for class_id, category_id in enumerate(categories)}
     of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in content["annotations"]:
         category_id = annotation.get("category_id")
         if category_id not in class_of:
             raise DatasetError(
                 f"{file}: annotation {annotation.get('id')}: category_id is {category_id!r}, but "
-                f"the data set's categories are {_shorten(category_ids)}; fix the label or "
+                f"the data set's categories are {_shorten(categories)}; fix the label or "
                 "list the category in every json"
             )
         of_image[annotation.get("image_id")].append(annotation)
@@ -162,6 +163,17 @@ def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
     return dict(sorted(categories.items()))
 
 
+def _check_categories(file: Path, content: dict[str, Any], categories: Mapping[int, str]) -> None:
+    """Refuse a json in which an id stands for another known class (a renamed class is fine)."""
+    known = set(categories.values())
+    for category_id, name in _categories(file, content).items():
+        if name in known and name != categories.get(category_id, name):
+            raise DatasetError(
+                f"{file}: category {category_id} is {name!r}, but it is "
+                f"{categories[category_id]!r} in the data set's other files; ids must agree"
+            )
+
+
 def _image_id(file: Path, image: dict[str, Any]) -> int:
     image_id = image.get("id")
     if not isinstance(image_id, int) or not isinstance(image.get("file_name"), str):
@@ -171,6 +183,6 @@ def _image_id(file: Path, image: dict[str, Any]) -> int:
     return image_id
 
 
-def _shorten(category_ids: Sequence[int]) -> str:
+def _shorten(category_ids: Iterable[int]) -> str:
     words = [str(category_id) for category_id in category_ids]
     return ", ".join(words if len(words) <= 10 else [*words[:9], "...", words[-1]])

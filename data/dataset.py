@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from data.augment import AugmentConfig, augment_hsv, random_affine, random_flip
 from data.image_file import read_image
 from data.mosaic import NUM_TILES, make_mosaic, mix_up
-from data.rect_batches import rect_shapes, sort_by_aspect
+from data.rect_batches import rect_input_hws, sort_by_aspect
 from utils.errors import DatasetError
 from utils.letterbox import Letterbox, long_side_hw
 from utils.logs import Progress
@@ -45,7 +45,8 @@ class TrainDataset(Dataset[Sample]):
         augment: how strongly pictures are changed.
         seed: of the random numbers.
         mosaic_until_epoch: first epoch without mosaic; None makes mosaics to the end.
-        rect_shapes: (height, width) of each picture's input instead of the square; no mosaics then.
+        rect_shapes: (height, width) of each picture's input instead of the square (rect_input_hws,
+            records sorted by aspect ratio); no mosaics then.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class EvalDataset(Dataset[Sample]):
             order = sort_by_aspect([record.image_hw for record in records])
             self.records = tuple(records[place] for place in order)
             hws = [record.image_hw for record in self.records]
-            self.input_hws = rect_shapes(hws, image_size, batch_size, stride=stride, pad=pad)
+            self.input_hws = rect_input_hws(hws, image_size, batch_size, stride=stride, pad=pad)
         else:
             self.input_hws = ((image_size, image_size),) * len(self.records)
 

@@ -147,7 +147,7 @@ def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> SplitSpec
             f"{where} is {value!r}, must be a folder, a list of folders, a .txt file, or "
             "{images, annotations} (COCO json) or {images, annotations, split} (VOC xml)"
         )
-    return YoloSplit(tuple(_locate(path, bases) for path in paths))
+    return YoloSplit(tuple(_locate(str(path), bases) for path in paths))
 
 
 def _locate(path: str, bases: tuple[Path, ...]) -> Path:

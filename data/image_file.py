@@ -54,7 +54,8 @@ def verify_image(path: Path) -> tuple[int, int]:
             raise DatasetError(f"{path}: the file is empty")
         with Image.open(path) as image:
             width, height = image.size
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+            # Pillow turns TIFF by itself; everything else it leaves as stored.
+            turned = image.format != "TIFF" and image.getexif().get(_EXIF_ORIENTATION) in _TURNED
             if min(width, height) >= _SHORTEST_DRAFT:
                 image.draft(None, (width // 8, height // 8))
             image.load()
@@ -68,4 +69,4 @@ def verify_image(path: Path) -> tuple[int, int]:
         raise DatasetError(
             f"{path}: {width}x{height} pixels, must be at least {MIN_SIDE} on each side"
         )
-    return (width, height) if orientation in _TURNED else (height, width)
+    return (width, height) if turned else (height, width)

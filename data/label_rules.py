@@ -96,18 +96,22 @@ def check_box(
         if high <= low:
             return None, "dropped", f"{name} is {high - low:g}, must be > 0; row dropped"
     width, height = limit_wh
-    overshoot = max(-box[0] / width, -box[1] / height, box[2] / width - 1, box[3] / height - 1)
+    overshoot = max(
+        -box[0] / width, -box[1] / height, (box[2] - width) / width, (box[3] - height) / height
+    )
     inside = (
         max(box[0], 0.0),
         max(box[1], 0.0),
         min(box[2], width),
         min(box[3], height),
     )
-    if overshoot > MAX_OVERSHOOT or inside[2] <= inside[0] or inside[3] <= inside[1]:
-        words = f"box is outside the picture by {overshoot:.2%}, must be at most 1 %; row dropped"
-        return None, "dropped", words
+    outside = f"box reaches {overshoot:.2%} of a side outside the picture"
+    if overshoot > MAX_OVERSHOOT:
+        return None, "dropped", f"{outside}, must be at most {MAX_OVERSHOOT:.0%}; row dropped"
+    if inside[2] <= inside[0] or inside[3] <= inside[1]:
+        return None, "dropped", f"{outside}, nothing of it is inside; row dropped"
     if overshoot > rounding:
-        return inside, "clipped", f"box is outside the picture by {overshoot:.2%}; clipped"
+        return inside, "clipped", f"{outside}, must be inside; clipped"
     return inside, None, ""
 
 

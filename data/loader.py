@@ -24,9 +24,9 @@ KeyT = TypeVar("KeyT")
 def collate(samples: Sequence[Sample]) -> Batch:
     """Samples of one input size (at least one) as a batch."""
     counts = [len(sample.targets) for sample in samples]
-    images = np.stack([sample.image.transpose(2, 0, 1) for sample in samples])
+    images = np.stack([sample.image for sample in samples])
     return Batch(
-        images=torch.from_numpy(images),
+        images=torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
         image_index=torch.from_numpy(np.repeat(np.arange(len(samples)), counts)),
         class_ids=torch.from_numpy(np.concatenate([s.targets.class_ids for s in samples])),
         boxes=torch.from_numpy(np.concatenate([s.targets.boxes for s in samples])),

@@ -84,7 +84,8 @@ def read_records(
             f"{result.problems[0].text} (strict; {len(result.problems)} such in {split})"
         )
     if not result.records:
-        raise DatasetError(f"{spec.name}: no usable picture in {split}{_hint(spec)}")
+        reason = f": {result.problems[0].text}" if result.problems else " (none is listed)"
+        raise DatasetError(f"{spec.name}: no usable picture in {split}{reason}{_hint(spec)}")
     if result.num_without_file == len(result.records):
         logger.warning("  no picture of %s has a label file: nothing can be learned", split)
     return result.records
@@ -124,7 +125,8 @@ def _list_pictures(
         if isinstance(source, YoloSplit):
             return list_yolo_pictures(source.images, class_names), ()
         if isinstance(source, CocoSplit):
-            return list_coco_pictures(source.images, source.annotations, spec.category_ids)
+            categories = dict(zip(spec.category_ids, spec.class_names, strict=True))
+            return list_coco_pictures(source.images, source.annotations, categories)
         files = (source.images, source.annotations, source.split)
         return list_voc_pictures(*files, class_names), ()
     except DatasetError as error:

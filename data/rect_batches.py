@@ -16,7 +16,7 @@ def sort_by_aspect(image_hws: Sequence[tuple[int, int]]) -> IntArray:
     return np.argsort(aspect, kind="stable")
 
 
-def rect_shapes(
+def rect_input_hws(
     sorted_hws: Sequence[tuple[int, int]],
     image_size: int,
     batch_size: int,

@@ -67,7 +67,7 @@ def _decode_level(raw: Tensor, anchors: tuple[float, ...], stride: int) -> Tenso
     num_anchors = len(anchors) // 2
     batch, _, height, width = raw.shape
     probability = split_anchors(raw, num_anchors).sigmoid()
-    xy, wh, rest = probability.split((2, 2, probability.shape[-1] - 4), -1)
+    xy, wh, rest = torch.split(probability, [2, 2, probability.shape[-1] - 4], -1)
     sizes = raw.new_tensor(anchors).view(1, num_anchors, 1, 1, 2)
     columns = torch.arange(width, device=raw.device, dtype=raw.dtype)
     rows = torch.arange(height, device=raw.device, dtype=raw.dtype)

@@ -48,7 +48,9 @@ def read_yolov5(path: Path) -> Checkpoint:
     )
 
 
-def _renamed(tensors: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _renamed(
+    tensors: dict[str, Tensor], expected: dict[str, Tensor], path: Path
+) -> dict[str, Tensor]:
     """`model.3.conv.weight` -> `layers.3.conv.weight`, all present, of the right shapes."""
     weights = {
         "layers." + name.removeprefix("model."): tensor

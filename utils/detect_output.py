@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
 import logging
 import re
 from collections.abc import Sequence
@@ -12,26 +10,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
-import numpy as np
-
-from utils.boxes import xyxy_to_cxcywh
+from utils.detect_pictures import AnnotatedPictures, Crops
+from utils.detect_tables import CsvTable, JsonTable, LabelFiles
 from utils.draw import draw_detections
 from utils.frame import Frame
-from utils.image_output import writable_suffix, write_image
 from utils.output_files import atomic_path
 from utils.structures import Detections, ImageArray
-from utils.video_output import VideoFile
 
 logger = logging.getLogger(__name__)
-
-CSV_COLUMNS = [
-    *("Image Name", "Prediction", "Confidence"),  # YOLOv5's; ours follow
-    *("x1", "y1", "x2", "y2", "Class ID", "Frame", "Source"),
-]
-BOX_DECIMALS, SCORE_DECIMALS = 3, 5  # as COCO results are written
-CROP_SCALE, CROP_MARGIN = 1.02, 10  # a crop shows a little more than the box, as YOLOv5's do
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +64,23 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
     def __init__(self, folder: Path, class_names: Sequence[str], options: OutputOptions) -> None:
         """Open the tables that `options` asks for, in `folder`."""
         self._class_names, self._options = class_names, options
-        self._names = _OutputNames()
+        self._names = OutputNames()
         self._cleanup = contextlib.ExitStack()
         self._sinks: list[_Sink] = []
         if options.labels:
-            labels = _LabelFiles(folder / "labels", options.label_scores, options.label_corners)
+            labels = LabelFiles(folder / "labels", options.label_scores, options.label_corners)
             self._sinks.append(labels)
         if options.csv:
             file = self._open_table(folder / "predictions.csv")
-            self._sinks.append(_CsvTable(file, class_names))
+            self._sinks.append(CsvTable(file, class_names))
         if options.json:
-            table = _JsonTable(self._open_table(folder / "predictions.json"), class_names)
+            table = JsonTable(self._open_table(folder / "predictions.json"), class_names)
             self._sinks.append(self._cleanup.enter_context(table))
         if options.crops:
-            self._sinks.append(_Crops(folder / "crops", class_names))
-        self._pictures = self._cleanup.enter_context(_Pictures(folder)) if options.pictures else None
+            self._sinks.append(Crops(folder / "crops", class_names))
+        self._pictures = (
+            self._cleanup.enter_context(AnnotatedPictures(folder)) if options.pictures else None
+        )
 
     def write(self, frame: Frame, detections: Detections) -> None:
         """Add one frame to every output.
@@ -129,3 +119,42 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
     def _open_table(self, path: Path) -> IO[str]:
         temporary = self._cleanup.enter_context(atomic_path(path))
         return self._cleanup.enter_context(temporary.open("w", newline="", encoding="utf-8"))
+
+
+class OutputNames:
+    """A name for the files of each source file, so that no two write over each other.
+
+    The first `a.jpg` is called `a`, the next file of that stem (another folder, another suffix)
+    `a_2`. A video's frames are called `a_1`, `a_2`, ...; those names are kept free for them.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._taken: set[str] = set()
+        self._videos: set[str] = set()
+
+    def of(self, frame: Frame) -> str:
+        """The name for the file (or stream) that this frame comes from."""
+        if frame.position not in self._names:
+            self._names[frame.position] = self._claim(frame)
+        return self._names[frame.position]
+
+    def _claim(self, frame: Frame) -> str:
+        stem = name = frame.path.stem
+        number = 1
+        while self._clashes(name.casefold(), frame.is_video):
+            number += 1
+            name = f"{stem}_{number}"
+        (self._videos if frame.is_video else self._taken).add(name.casefold())
+        if name != stem:
+            logger.info("%s: its files are called %s, %s was taken", frame.source, name, stem)
+        return name
+
+    def _clashes(self, name: str, is_video: bool) -> bool:
+        if name in self._taken or name in self._videos:
+            return True
+        if is_video:
+            frames = re.compile(re.escape(name) + r"_\d+")
+            return any(frames.fullmatch(taken) for taken in self._taken)
+        video, _, number = name.rpartition("_")
+        return number.isdigit() and video in self._videos

@@ -183,7 +183,7 @@ def _draw(
 
 def _draw_box(canvas: ImageArray, box: FloatArray, color: Color, pen: _Pen) -> None:
     left, top, right, bottom = (round(float(edge)) for edge in box)
-    cv2.rectangle(canvas, (left, top), (right, bottom), color, pen.line, cv2.LINE_AA)
+    cv2.rectangle(canvas, (left, top), (right, bottom), color, pen.line)
 
 
 def _draw_label(

@@ -93,7 +93,8 @@ class Letterbox:
         """(H, W, 3) picture -> (input height, input width, 3) network input."""
         height, width = self.resized_hw
         if image.shape[:2] != (height, width):
-            image = cv2.resize(image, (width, height), interpolation=interpolation)
+            resized = cv2.resize(image, (width, height), interpolation=interpolation)
+            image = np.asarray(resized, np.uint8)
         if self.resized_hw == self.input_hw:
             return image
         padded = np.full((*self.input_hw, 3), PAD_VALUE, np.uint8)

@@ -60,6 +60,6 @@ def class_aware_nms(
         As `nms`.
     """
     # Boxes of different classes are moved apart by YOLOv5's 7680 px, in float32 as there: the
-    # rounding of the moved boxes decides borderline overlaps, and so it decides them as YOLOv5 does.
+    # rounding of the moved boxes decides borderline overlaps, and so decides them as in YOLOv5.
     moved = boxes + (class_ids * CLASS_OFFSET).astype(np.float32)[:, None]
     return nms(moved, scores, iou_threshold, max_keep)

@@ -17,7 +17,7 @@ Grid = npt.NDArray[np.floating[Any]]
 
 RING_WIDTH = 0.3
 CROSS_ARM = 0.34
-CRATE_SIDE = 0.8
+CRATE_SIDE = 0.78
 STAR_WAIST = 0.45
 MARGIN = 1.12  # the grid reaches this far, so that soft edges are not cut off
 

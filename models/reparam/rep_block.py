@@ -85,15 +85,9 @@ def conv_from_params(params: ConvParams, like: nn.Conv2d) -> nn.Conv2d:
         device=like.weight.device,
     )
     conv.weight.copy_(params.weight)
-    bias_of(conv).copy_(params.bias)
+    if conv.bias is not None:  # always: that is how it was built two lines above
+        conv.bias.copy_(params.bias)
     return conv
-
-
-def bias_of(conv: nn.Conv2d) -> nn.Parameter:
-    """The bias of a convolution that was built with one."""
-    if conv.bias is None:
-        raise ValueError("this convolution has no bias")
-    return conv.bias
 
 
 @torch.no_grad()

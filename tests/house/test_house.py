@@ -60,6 +60,8 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "torch.inference_mode",
     "MappingProxyType",
     "types.MappingProxyType",
+    "PostprocessConfig",  # a frozen dataclass of thresholds
+    "_rep_row",  # models.layer_registry: returns a row builder for a family
 }
 
 

@@ -1,0 +1,88 @@
+"""The pictures of a training run: training batches, and validation batches beside them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from data.augment import AugmentConfig
+from data.dataset import EvalDataset, TrainDataset
+from data.dataset_spec import DatasetSpec
+from data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
+from data.records import read_records
+from data.rect_batches import rect_input_hws, sort_by_aspect
+
+VAL_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PictureConfig:
+    """How the pictures of a run are loaded.
+
+    Attributes:
+        image_size: side of the network input in pixels, a multiple of `stride`.
+        stride: largest stride of the network.
+        batch_size: pictures per training batch.
+        workers: most processes that load pictures.
+        seed: of order and augmentation.
+        rect: rectangular training batches without mosaic.
+        cache: keep resized training pictures in memory.
+        mosaic_until_epoch: first epoch without mosaic; None makes mosaics to the end.
+        strict: any bad picture or label row is an error.
+        single_class: treat all classes as one.
+        pin_memory: for training on a GPU.
+    """
+
+    image_size: int
+    stride: int
+    batch_size: int
+    workers: int
+    seed: int
+    rect: bool = False
+    cache: bool = False
+    mosaic_until_epoch: int | None = None
+    strict: bool = False
+    single_class: bool = False
+    pin_memory: bool = False
+
+
+def load_training_pictures(
+    spec: DatasetSpec, augment: AugmentConfig, config: PictureConfig
+) -> tuple[TrainLoader, EvalLoader]:
+    """The loaders of a run.
+
+    Raises:
+        DatasetError: something is wrong with the files.
+    """
+    records = read_records(spec, "train", strict=config.strict, single_class=config.single_class)
+    val_records = read_records(spec, "val", strict=config.strict, single_class=config.single_class)
+    shapes = None
+    if config.rect:
+        order = sort_by_aspect([record.image_hw for record in records])
+        records = tuple(records[place] for place in order)
+        hws = [record.image_hw for record in records]
+        shapes = rect_input_hws(
+            hws, config.image_size, config.batch_size, stride=config.stride, pad=0.0
+        )
+    dataset = TrainDataset(
+        records,
+        config.image_size,
+        augment,
+        config.seed,
+        mosaic_until_epoch=config.mosaic_until_epoch,
+        rect_shapes=shapes,
+        cache_images=config.cache,
+    )
+    # More processes than cores, or than pictures in a batch, only get in each other's way.
+    workers = min(config.workers, os.cpu_count() or 1, config.batch_size)
+    train = train_loader(
+        dataset,
+        batch_size=config.batch_size,
+        workers=workers,
+        seed=config.seed,
+        device_is_cuda=config.pin_memory,
+    )
+    val_dataset = EvalDataset(
+        val_records, config.image_size, VAL_BATCH_SIZE, stride=config.stride, rect=True
+    )
+    return train, eval_loader(val_dataset, workers=workers, device_is_cuda=config.pin_memory)

@@ -1,0 +1,283 @@
+"""Find objects in pictures, videos and streams.
+
+python detect.py --weights best.pt --source pictures/
+python detect.py --weights best.onnx --source street.mp4 --save-txt --save-json
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.dataset_spec import load_dataset_spec
+from data.sources import Source, open_source
+from models.open_runner import open_runner
+from utils.cli import option, run_script
+from utils.deploy.runner import Runner
+from utils.detect_console import DetectionLog, PreviewWindow
+from utils.detect_input import InputSize, PreparedFrame, as_network_input, prepare_batches
+from utils.detect_output import DetectionOutput, OutputOptions
+from utils.detect_result import DetectResult
+from utils.errors import CheckpointError, ConfigError, DatasetError
+from utils.frame import Skipped
+from utils.output_files import make_run_folder, write_json
+from utils.postprocess import PostprocessConfig, postprocess
+from utils.structures import Detections
+from utils.timing import StageClock
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("decode", "preprocess", "inference", "postprocess", "write")
+REFUSED = {
+    "--update": "weights files are never changed in place; write a smaller one with convert.py",
+    "--visualize": "feature maps are not drawn; export.py and a graph viewer show the network",
+    "--dnn": "OpenCV's network module is not used; .onnx files run in onnxruntime without the flag",
+    "--augment": "there is no test-time augmentation; a larger --imgsz finds smaller objects",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DetectConfig:
+    """Find objects in pictures, videos and streams."""
+
+    weights: tuple[str, ...] | str = option(
+        "yolov5s.pt", "checkpoint (.pt) or exported file (.onnx)"
+    )
+    source: str = option(
+        "data/images", "picture, video, folder, pattern, list.txt, camera number or stream address"
+    )
+    data: str | None = option(None, "data yaml with class names, for a file that has none inside")
+    imgsz: tuple[int, ...] | int = option(
+        (640,), "input size: one number, or height and width", "--img", "--img-size"
+    )
+    conf_thres: float = option(0.25, "detections must score above this")
+    iou_thres: float = option(0.45, "boxes of a class that overlap more than this are one object")
+    max_det: int = option(1000, "at most this many detections per picture")
+    device: str = option("", "cpu, a GPU number, mps; empty for the best there is")
+    half: bool = option(False, "compute in float16 (GPU)")
+    view_img: bool = option(False, "show the results in a window")
+    save_txt: bool = option(False, "write labels/*.txt in YOLO format")
+    save_conf: bool = option(False, "with --save-txt: the score as last column")
+    save_format: int = option(0, "with --save-txt: 0 centre and size, 1 left top right bottom")
+    save_csv: bool = option(False, "write predictions.csv")
+    save_json: bool = option(False, "write predictions.json")
+    save_crop: bool = option(False, "write each detection as a picture to crops/<class>/")
+    nosave: bool = option(False, "do not write pictures and videos with boxes drawn on them")
+    classes: tuple[int, ...] | None = option(None, "only these class ids")
+    agnostic_nms: bool = option(False, "boxes suppress each other across classes")
+    project: str = option("runs/detect", "where the run's folder goes")
+    name: str = option("exp", "name of the run's folder; a number is added if it exists")
+    exist_ok: bool = option(False, "use the folder even if it exists")
+    line_thickness: int | None = option(None, "of boxes, in pixels; default: suits the picture")
+    hide_labels: bool = option(False, "draw boxes without names")
+    hide_conf: bool = option(False, "draw names without scores")
+    vid_stride: int = option(1, "look at every so many-th frame of a video")
+    batch_size: int = option(1, "pictures looked at together", "--batch")
+    strict: bool = option(False, "a picture that cannot be read is an error")
+    report: str | None = option(None, "write counts and times to this .json")
+
+
+def detect(config: DetectConfig) -> DetectResult:
+    """Run the network over the source and write what it finds.
+
+    Raises:
+        UserError: a flag, the weights or the source is wrong; with `strict`, a file is unreadable.
+    """
+    _check_numbers(config)
+    source = open_source(config.source, config.vid_stride)
+    runner = open_runner(_weights(config), device=config.device, half=config.half)
+    class_names = _class_names(config, runner)
+    if config.classes and not 0 <= min(config.classes) <= max(config.classes) < len(class_names):
+        raise ConfigError(
+            f"--classes {' '.join(map(str, config.classes))}: the classes of {_weights(config)} "
+            f"are 0 to {len(class_names) - 1}"
+        )
+    preview = PreviewWindow() if config.view_img else None
+    folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
+    options = _output_options(config)
+    with DetectionOutput(folder, class_names, options) as output:
+        run = _Run(config, runner, class_names, output, preview)
+        result = run.over(source, folder)
+    logger.info(result.as_text())
+    if config.report is not None:
+        write_json(Path(config.report), result.as_report())
+    return result
+
+
+class _Run:
+    """The loop over the frames, and what it counts."""
+
+    def __init__(
+        self,
+        config: DetectConfig,
+        runner: Runner,
+        class_names: tuple[str, ...],
+        output: DetectionOutput,
+        preview: PreviewWindow | None,
+    ) -> None:
+        self.strict, self.batch_size = config.strict, runner.batch_size or config.batch_size
+        self.size = InputSize.choose(_wanted_hw(config), runner.input_hw, runner.stride)
+        self.rules = _postprocess_config(config)
+        self.num_classes = len(class_names)
+        self.log = DetectionLog(class_names, config.vid_stride)
+        self.runner, self.output, self.preview = runner, output, preview
+        self.clock = StageClock(STAGES)
+        self.frames = self.detections = 0
+        self.skipped: list[Skipped] = []
+
+    def over(self, source: Source, folder: Path) -> DetectResult:
+        """Look at every frame; Ctrl-C ends a stream well."""
+        start = time.perf_counter()
+        # A live picture is not kept waiting for others.
+        batch_size = 1 if source.is_stream else self.batch_size
+        try:
+            for batch in prepare_batches(source, self.size, batch_size, self.clock):
+                if isinstance(batch, Skipped):
+                    self._skip(batch)
+                elif not self._look_at(batch):
+                    break
+        except KeyboardInterrupt:
+            if not source.is_stream:
+                raise
+            logger.info("stopped; the frames so far are kept")
+        seconds = max(time.perf_counter() - start, 1e-9)
+        return DetectResult(
+            frames=self.frames,
+            detections=self.detections,
+            skipped=tuple(self.skipped),
+            ms_per_frame=self.clock.milliseconds_per(self.frames),
+            frames_per_second=self.frames / seconds,
+            folder=folder,
+        )
+
+    def _skip(self, item: Skipped) -> None:
+        if self.strict:
+            raise DatasetError(f"{item.path}: {item.reason}")
+        logger.warning("%s: skipped: %s", item.path, item.reason)
+        self.skipped.append(item)
+
+    def _look_at(self, batch: list[PreparedFrame]) -> bool:
+        """Find and write what is in one batch; False when the user closed the window."""
+        with self.clock.stage("preprocess"):
+            images = as_network_input(batch)
+        before = self.clock.seconds["inference"]
+        with self.clock.stage("inference"):
+            decoded = self.runner.run(images)
+        if decoded.shape[2] != 5 + self.num_classes:
+            raise CheckpointError(
+                f"the network has {decoded.shape[2] - 5} classes but there are names for "
+                f"{self.num_classes}; give the --data that it was trained with"
+            )
+        ms = 1000 * (self.clock.seconds["inference"] - before) / len(batch)
+        for prepared, rows in zip(batch, decoded, strict=True):
+            with self.clock.stage("postprocess"):
+                found = postprocess(rows, self.rules).in_original(prepared.letterbox)
+            self.log.add(prepared.frame, prepared.letterbox.input_hw, found, ms)
+            with self.clock.stage("write"):
+                self.output.write(prepared.frame, found)
+            self.frames, self.detections = self.frames + 1, self.detections + len(found)
+            if not self._show(prepared, found):
+                return False
+        return True
+
+    def _show(self, prepared: PreparedFrame, found: Detections) -> bool:
+        if self.preview is None:
+            return True
+        drawn = self.output.draw(prepared.frame, found)
+        return self.preview.show(drawn, is_video=prepared.frame.is_video)
+
+
+def _weights(config: DetectConfig) -> str:
+    """The one weights file; a tuple comes from the command line."""
+    names = (config.weights,) if isinstance(config.weights, str) else config.weights
+    if len(names) != 1:
+        raise ConfigError(
+            f"--weights {' '.join(names)}: networks are not averaged; give one file and "
+            "run detect.py once for each"
+        )
+    return names[0]
+
+
+def _class_names(config: DetectConfig, runner: Runner) -> tuple[str, ...]:
+    """From the file; from `--data` where the file has none."""
+    if runner.class_names:
+        if config.data is not None:
+            logger.info("--data %s: not needed, %s has names", config.data, _weights(config))
+        return runner.class_names
+    if config.data is None:
+        raise CheckpointError(
+            f"{_weights(config)}: has no class names inside; give --data, a yaml that lists them"
+        )
+    return load_dataset_spec(config.data).class_names
+
+
+def _wanted_hw(config: DetectConfig) -> tuple[int, int]:
+    sizes = (config.imgsz,) if isinstance(config.imgsz, int) else config.imgsz
+    if len(sizes) not in (1, 2) or min(sizes) < 1:
+        words = " ".join(map(str, sizes))
+        raise ConfigError(f"--imgsz {words}: expected one size, or height and width, above 0")
+    return sizes[0], sizes[-1]
+
+
+def _check_numbers(config: DetectConfig) -> None:
+    for flag, share in (("--conf-thres", config.conf_thres), ("--iou-thres", config.iou_thres)):
+        if not 0 <= share <= 1:
+            raise ConfigError(f"{flag} {share}: must be from 0 to 1")
+    at_least_one = {
+        "--max-det": config.max_det,
+        "--vid-stride": config.vid_stride,
+        "--batch-size": config.batch_size,
+        "--line-thickness": 1 if config.line_thickness is None else config.line_thickness,
+    }
+    for flag, number in at_least_one.items():
+        if number < 1:
+            raise ConfigError(f"{flag} {number}: must be at least 1")
+    if config.save_format not in (0, 1):
+        raise ConfigError(f"--save-format {config.save_format}: must be 0 or 1")
+    _wanted_hw(config)
+
+
+def _postprocess_config(config: DetectConfig) -> PostprocessConfig:
+    return PostprocessConfig(
+        score_threshold=config.conf_thres,
+        iou_threshold=config.iou_thres,
+        max_detections=config.max_det,
+        class_agnostic=config.agnostic_nms,
+        classes=config.classes,
+    )
+
+
+def _output_options(config: DetectConfig) -> OutputOptions:
+    return OutputOptions(
+        pictures=not config.nosave,
+        labels=config.save_txt,
+        label_scores=config.save_conf,
+        label_corners=config.save_format == 1,
+        csv=config.save_csv,
+        json=config.save_json,
+        crops=config.save_crop,
+        line_thickness=config.line_thickness,
+        hide_labels=config.hide_labels,
+        hide_scores=config.hide_conf,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    return run_script(DetectConfig, _detect_and_judge, argv, REFUSED)
+
+
+def _detect_and_judge(config: DetectConfig) -> int:
+    result = detect(config)
+    if result.skipped and not result.frames:
+        logger.error("failed: not one of %d files could be read", len(result.skipped))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

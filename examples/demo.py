@@ -1,0 +1,217 @@
+"""The whole way in a few minutes: draw a data set, train, convert, measure, export, detect.
+
+`make demo` runs it. Each step is the command a user would type, printed before it runs; all files
+go to runs/demo. Exit code 1: a step failed, the AP is not that of a network that learned (0.10 to
+0.95), or the deploy form does not reach the train form's AP to four decimals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = Path("runs/demo")  # relative to ROOT, where every step runs, so that the commands stay short
+DATA_YAML = OUT / "data" / "data.yaml"
+MADE_HERE = ("train", "val-train", "val-deploy", "val-onnx", "detect-pictures", "detect-clip")
+LEAST_AP, MOST_AP = 0.10, 0.95
+SAME_AP = 0.5e-4
+logger = logging.getLogger("demo")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoConfig:
+    """How much to draw and to train; the defaults need about five minutes on two cores.
+
+    Attributes:
+        images: labelled pictures.
+        imgsz: side of the network input in pixels.
+        epochs: passes over the training pictures.
+    """
+
+    images: int = 600
+    imgsz: int = 192
+    epochs: int = 15
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredForm:
+    """One form of the network: its file and the AP that val.py measured."""
+
+    name: str
+    path: Path
+    metrics: dict[str, Any]
+
+
+class StepFailedError(Exception):
+    """A command of the demo ended with an error."""
+
+
+def demo(config: DemoConfig) -> int:
+    """Run every step; return the exit code.
+
+    Raises:
+        StepFailedError: a command ended with an error.
+    """
+    start = time.monotonic()
+    clear_earlier_run()
+    draw_data(config)
+    trained = train(config)
+    deploy = convert(config, trained)
+    onnx = export(config, deploy)
+    forms = [
+        MeasuredForm(name, path, measure(config, name, path))
+        for name, path in (("train", trained), ("deploy", deploy), ("onnx", onnx))
+    ]
+    found = [
+        detect(config, onnx, "detect-pictures", OUT / "data" / "images" / "unseen"),
+        detect(config, onnx, "detect-clip", OUT / "data" / "unseen.mp4"),
+    ]
+    show_summary(forms, found, time.monotonic() - start)
+    return check(forms)
+
+
+def clear_earlier_run() -> None:
+    """Remove the folders an earlier demo made (the data set replaces its own files)."""
+    for name in MADE_HERE:
+        shutil.rmtree(ROOT / OUT / name, ignore_errors=True)
+
+
+def draw_data(config: DemoConfig) -> None:
+    """Pictures with labels, and some without to try the network on."""
+    run_module("data.synthetic", OUT / "data", "--images", config.images)
+
+
+def train(config: DemoConfig) -> Path:
+    """Train a nano network whose 3x3 convolutions have RepVGG's branches, from nothing."""
+    words = ("--cfg", "repyolov5n.yaml", "--weights", "", "--data", DATA_YAML)
+    size = ("--imgsz", config.imgsz, "--epochs", config.epochs, "--batch-size", 16)
+    report = run_script("train", "train", *words, *size, "--workers", 2)
+    return Path(report["weights"]["best"])
+
+
+def convert(config: DemoConfig, trained: Path) -> Path:
+    """Merge the branches into plain convolutions, and see that the AP stays."""
+    words = ("--weights", trained, "--data", DATA_YAML, "--imgsz", config.imgsz)
+    report = run_step("convert", "convert.py", *words, "--report", OUT / "convert.json")
+    logger.info("largest relative error of the raw output: %s", report["max_rel_error"])
+    return Path(report["output"])
+
+
+def export(config: DemoConfig, deploy: Path) -> Path:
+    """Write an ONNX file that needs no torch to run."""
+    words = ("--weights", deploy, "--imgsz", config.imgsz)
+    report = run_step("export", "export.py", *words, "--report", OUT / "export.json")
+    return Path(report["files"][0]["path"])
+
+
+def measure(config: DemoConfig, form: str, weights: Path) -> dict[str, Any]:
+    """AP on the validation pictures, square inputs for all forms: an ONNX file has one size."""
+    words = ("--weights", weights, "--data", DATA_YAML, "--imgsz", config.imgsz, "--no-rect")
+    return run_script("val", f"val-{form}", *words, "--workers", 2)
+
+
+def detect(config: DemoConfig, weights: Path, name: str, source: Path) -> dict[str, Any]:
+    """Find objects in pictures or a clip that the training never saw."""
+    words = ("--weights", weights, "--source", source, "--imgsz", config.imgsz)
+    return run_script("detect", name, *words)
+
+
+def run_script(script: str, name: str, *words: object) -> dict[str, Any]:
+    """Run a script that has a run folder; return its report."""
+    folder = ("--project", OUT, "--name", name, "--exist-ok")
+    return run_step(name, f"{script}.py", *words, *folder, "--report", OUT / f"{name}.json")
+
+
+def run_module(module: str, *words: object) -> None:
+    """Run `python -m module`."""
+    run_command(("-m", module, *words))
+
+
+def run_step(name: str, *words: object) -> dict[str, Any]:
+    """Run a command that writes runs/demo/NAME.json; return what that holds."""
+    report_path = ROOT / OUT / f"{name}.json"
+    report_path.unlink(missing_ok=True)
+    run_command(words)
+    report: dict[str, Any] = json.loads(report_path.read_text(encoding="utf-8"))
+    return report
+
+
+def run_command(words: Sequence[object]) -> None:
+    """Print a python command, run it, and stop everything if it fails."""
+    command = [str(word) for word in words]
+    shown = shlex.join(["python", *command])
+    logger.info("\n$ %s", shown)
+    start = time.monotonic()
+    code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+    if code != 0:
+        raise StepFailedError(f"exit code {code} from: {shown}")
+    logger.info("(%.0f s)", time.monotonic() - start)
+
+
+def show_summary(
+    forms: Sequence[MeasuredForm], found: Sequence[dict[str, Any]], seconds: float
+) -> None:
+    """AP and size of each form, and where to look."""
+    logger.info("\n%-8s %8s %8s %10s  file", "form", "AP", "AP50", "size")
+    for form in forms:
+        megabytes = (ROOT / form.path).stat().st_size / 1e6
+        ap, ap50 = form.metrics["AP"], form.metrics["AP50"]
+        logger.info("%-8s %8.4f %8.4f %7.2f MB  %s", form.name, ap, ap50, megabytes, form.path)
+    for what, result in zip(("pictures", "frames of the clip"), found, strict=True):
+        logger.info(
+            "%d %s: %d objects found, %.0f per second",
+            result["frames"],
+            what,
+            result["detections"],
+            result["frames_per_second"],
+        )
+    logger.info("detections drawn:   %s and %s", OUT / "detect-pictures", OUT / "detect-clip")
+    logger.info("training curves:    %s", OUT / "train" / "results.png")
+    logger.info("took %.0f s", seconds)
+
+
+def check(forms: Sequence[MeasuredForm]) -> int:
+    """0 if the network learned and the deploy form is as good as the train form, else 1."""
+    trained, deploy = (form.metrics["AP"] for form in forms[:2])
+    if not LEAST_AP < trained < MOST_AP:
+        logger.error("failed: AP %.4f is not between %s and %s", trained, LEAST_AP, MOST_AP)
+        return 1
+    if abs(trained - deploy) >= SAME_AP:
+        logger.error("failed: AP %.5f in train form, %.5f in deploy form", trained, deploy)
+        return 1
+    logger.info("passed: the deploy form has the train form's AP to four decimals")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, run, and return the exit code."""
+    defaults = DemoConfig()
+    parser = argparse.ArgumentParser(
+        description="Draw a data set, train, convert, measure, export, detect.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--images", type=int, default=defaults.images, help="labelled pictures")
+    parser.add_argument("--imgsz", type=int, default=defaults.imgsz, help="network input in pixels")
+    parser.add_argument("--epochs", type=int, default=defaults.epochs, help="passes over the data")
+    flags = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        return demo(DemoConfig(flags.images, flags.imgsz, flags.epochs))
+    except StepFailedError as error:
+        logger.error("failed: %s", error)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Evidence that takes long: scripts that resume and write dated reports."""

@@ -1,0 +1,70 @@
+"""The network a training run starts from."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from models.detector import Detector, build_model
+from models.loading import read_weights
+from models.model_spec import ModelSpec
+from utils.checkpoint import Checkpoint
+from utils.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def initial_model(
+    cfg: str, weights: str, num_classes: int, overrides: dict[str, str | None]
+) -> Detector:
+    """Architecture from a yaml or a checkpoint, weights from the checkpoint where shapes agree.
+
+    Args:
+        cfg: model yaml; empty takes the checkpoint's architecture and anchors.
+        weights: checkpoint; empty starts from random weights.
+        num_classes: classes of the data set.
+        overrides: fields of ModelSpec to change (`rep_block`, `rep_policy`, `activation`).
+
+    Raises:
+        UserError: neither is given, or one of them is wrong.
+    """
+    if not weights and not cfg:
+        raise ConfigError("give an architecture (--cfg repyolov5n.yaml) or --weights to start from")
+    checkpoint = read_weights(weights) if weights else None
+    changes: dict[str, Any] = {**overrides, "num_classes": num_classes}
+    if cfg or checkpoint is None:
+        spec = ModelSpec.from_file(cfg)
+    else:
+        _refuse_deploy_form(checkpoint, weights)
+        spec = ModelSpec.from_yaml(checkpoint.spec, weights)
+    # Through the yaml form, so that overrides are checked like the yaml's own words.
+    spec = ModelSpec.from_yaml(spec.replaced(**changes).to_yaml(), spec.name)
+    model = build_model(spec)
+    if checkpoint is not None:
+        _transfer(model, checkpoint, weights)
+    return model
+
+
+def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
+    if checkpoint.form == "deploy":
+        raise ConfigError(
+            f"{weights}: a deploy-form checkpoint has no norms left to train with; "
+            "start from the train-form checkpoint it was converted from"
+        )
+
+
+def _transfer(model: Detector, checkpoint: Checkpoint, name: str) -> None:
+    """Copy the tensors whose name and shape agree, and say how many did."""
+    state = model.state_dict()
+    fitting = {
+        key: tensor
+        for key, tensor in checkpoint.best_weights.items()
+        if key in state and tensor.shape == state[key].shape
+    }
+    if not fitting:
+        raise ConfigError(
+            f"{name}: none of its weights fits this architecture; leave --weights out"
+        )
+    model.load_state_dict({**state, **fitting})
+    logger.info("%s: %d of %d tensors taken over, the others start fresh",
+                name, len(fitting), len(state))  # fmt: skip

@@ -1,0 +1,74 @@
+"""Tiny ONNX detectors whose answers are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET, IR_VERSION = 17, 8
+OUR_METADATA = {
+    "names": json.dumps(["cat", "dog"]),
+    "stride": json.dumps([8, 16, 32]),
+    "head": json.dumps("decoded"),
+}
+
+
+def save_detector(
+    path: Path,
+    rows: Sequence[Sequence[float]],
+    *,
+    input_shape: Sequence[int | str] = ("batch", 3, "height", "width"),
+    metadata: Mapping[str, str] = OUR_METADATA,
+    float_type: int = TensorProto.FLOAT,
+) -> Path:
+    """A file that answers `rows` for every picture, objectness times the picture's brightest value.
+
+    So a black picture has nothing in it, and one with a white pixel has everything.
+
+    Args:
+        path: the .onnx to write.
+        rows: (N, 5 + C) decoded predictions.
+        input_shape: numbers for fixed sizes, names for free ones.
+        metadata: key -> text.
+        float_type: of input and output.
+    """
+    numpy_type = helper.tensor_dtype_to_np_dtype(float_type)
+    predictions = np.array(rows, numpy_type)[None]
+    objectness_column = np.zeros(predictions.shape[2], numpy_type)
+    objectness_column[4] = 1
+    constants = {
+        "predictions": predictions,
+        "objectness_column": objectness_column,
+        "other_columns": 1 - objectness_column,
+        "shape": np.array([-1, 1, 1], np.int64),
+    }
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["brightest"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Reshape", ["brightest", "shape"], ["per_picture"]),
+        helper.make_node("Mul", ["per_picture", "objectness_column"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "other_columns"], ["factors"]),
+        helper.make_node("Mul", ["predictions", "factors"], ["output0"]),
+    ]
+    output_shape = [input_shape[0], *predictions.shape[1:]]
+    graph = helper.make_graph(
+        nodes,
+        "detector",
+        [helper.make_tensor_value_info("images", float_type, list(input_shape))],
+        [helper.make_tensor_value_info("output0", float_type, output_shape)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return save_graph(path, graph, metadata)
+
+
+def save_graph(path: Path, graph: onnx.GraphProto, metadata: Mapping[str, str]) -> Path:
+    """Write a graph as a model that onnxruntime reads."""
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+    model.ir_version = IR_VERSION
+    helper.set_model_props(model, dict(metadata))
+    onnx.save(model, path)
+    return path

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from data.coco_json import list_coco_pictures, read_categories
+from data.label_rules import UnreadableLabelsError
+from tests.unit.data.builders import write_coco
+from utils.errors import DatasetError
+
+CATEGORIES = {3: "owl", 7: "cat"}
+HW = (100, 200)
+IMAGES = [
+    {"id": 9, "file_name": "b.jpg", "height": 100, "width": 200},
+    {"id": 4, "file_name": "deep/a.jpg", "height": 100, "width": 200},
+]
+
+
+def annotation(**changes):
+    words = {"id": 1, "image_id": 9, "category_id": 7, "bbox": [10, 20, 30, 40], "area": 600.5}
+    return {**words, "iscrowd": 0, **changes}
+
+
+def read(folder, *annotations):
+    """The pictures, and the labels of picture 9."""
+    file = write_coco(folder / "i.json", IMAGES, annotations)
+    pictures, strays = list_coco_pictures(folder, file, CATEGORIES)
+    return pictures, strays, pictures[1].read_labels(HW)
+
+
+def test_categories_come_in_order_of_their_id(tmp_path):
+    assert list(read_categories(write_coco(tmp_path / "i.json", [], [])).items()) == [
+        (3, "owl"),
+        (7, "cat"),
+    ]
+
+
+def test_objects_and_crowd_regions(tmp_path):
+    crowd = annotation(id=2, iscrowd=1, bbox=[0, 0, 50, 60], category_id=3)
+    pictures, strays, labels = read(tmp_path, annotation(), crowd)
+
+    assert [(p.image_id, p.path) for p in pictures] == [
+        (4, tmp_path / "deep" / "a.jpg"),
+        (9, tmp_path / "b.jpg"),
+    ]
+    assert labels.targets.boxes.tolist() == [[10, 20, 40, 60]]
+    assert labels.targets.class_ids.tolist() == [1]
+    assert labels.areas.tolist() == [600.5]
+    assert labels.crowd.boxes.tolist() == [[0, 0, 50, 60]]
+    assert labels.crowd.class_ids.tolist() == [0]
+    assert strays == labels.problems == ()
+
+
+def test_a_picture_without_annotations_is_background(tmp_path):
+    pictures, _, _ = read(tmp_path)
+
+    labels = pictures[0].read_labels(HW)
+
+    assert len(labels.targets) == 0 and labels.has_file
+
+
+def test_area_may_be_left_out(tmp_path):
+    row = annotation()
+    del row["area"]
+
+    assert read(tmp_path, row)[2].areas.tolist() == [1200]
+
+
+def test_the_same_box_twice_stays_as_the_judge_counts_both(tmp_path):
+    assert len(read(tmp_path, annotation(), annotation(id=2))[2].targets) == 2
+
+
+OUTSIDE = "of a side outside the picture"
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"bbox": [10, 20, 0, 40]}, "dropped", "width is 0, must be > 0; row dropped"),
+        (
+            {"bbox": [10, 20, 30]},
+            "dropped",
+            "bbox is [10, 20, 30], must be [x, y, width, height]; row dropped",
+        ),
+        ({"bbox": None}, "dropped", "bbox is None, must be [x, y, width, height]; row dropped"),
+        (
+            {"bbox": ["a", 2, 3, 4]},
+            "dropped",
+            "bbox is ['a', 2, 3, 4], must be [x, y, width, height]; row dropped",
+        ),
+        (
+            {"bbox": [float("nan"), 20, 30, 40]},
+            "dropped",
+            "box is nan 20 nan 60, must be finite; row dropped",
+        ),
+        (
+            {"bbox": [190, 20, 20, 40]},
+            "dropped",
+            f"box reaches 5.00% {OUTSIDE}, must be at most 1%; row dropped",
+        ),
+        (
+            {"bbox": [190, 20, 11, 40]},
+            "clipped",
+            f"box reaches 0.50% {OUTSIDE}, must be inside; clipped",
+        ),
+    ],
+)
+def test_bad_annotations(tmp_path, changes, kind, words):
+    labels = read(tmp_path, annotation(id=55, **changes), annotation(id=56))[2]
+
+    (problem,) = labels.problems
+    assert problem.text == f"{tmp_path / 'i.json'}: annotation 55 (b.jpg): {words}"
+    assert problem.kind == kind
+    assert len(labels.targets) == (2 if kind == "clipped" else 1)
+    np.testing.assert_array_equal(labels.targets.boxes[-1], [10, 20, 40, 60])
+
+
+def test_two_decimals_may_overshoot(tmp_path):
+    labels = read(tmp_path, annotation(bbox=[190.01, 60, 10.0, 40.01]))[2]
+
+    assert labels.problems == ()
+    assert labels.targets.boxes[0, 2:].tolist() == [200, 100]
+
+
+def test_annotations_of_unknown_pictures_are_reported(tmp_path):
+    strays = read(tmp_path, annotation(id=5, image_id=77))[1]
+
+    assert [stray.text for stray in strays] == [
+        f"{tmp_path / 'i.json'}: annotation 5: image_id is 77, must be one of 'images'; row dropped"
+    ]
+
+
+def test_a_picture_of_another_size_is_left_out(tmp_path):
+    pictures, _, _ = read(tmp_path)
+
+    with pytest.raises(UnreadableLabelsError) as caught:
+        pictures[1].read_labels((200, 100))
+
+    assert str(caught.value) == (
+        f"{tmp_path / 'i.json'}: image 9 (b.jpg): size is 200x100, but the picture's is 100x200; "
+        "picture left out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no such file"),
+        ("{", "cannot be read as json: "),
+        ("[]", "must have a list of objects under 'images' (COCO instances)"),
+        (
+            {"images": [], "annotations": [], "categories": [3]},
+            "must have a list of objects under 'categories' (COCO instances)",
+        ),
+        (
+            {"images": [], "annotations": [], "categories": []},
+            "'categories' is empty, must name the classes",
+        ),
+        (
+            {"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]},
+            "category {'id': '1', 'name': 'a'} must have a whole number 'id' and a text 'name'",
+        ),
+        (
+            {
+                "images": [],
+                "annotations": [],
+                "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}],
+            },
+            "category id 1 is given twice",
+        ),
+    ],
+)
+def test_files_that_are_no_coco_json(tmp_path, content, words):
+    file = tmp_path / "i.json"
+    if content is not None:
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
+
+    with pytest.raises(DatasetError) as caught:
+        read_categories(file)
+
+    assert str(caught.value).startswith(f"{file}: {words}")
+
+
+def test_an_unknown_category_stops(tmp_path):
+    with pytest.raises(DatasetError) as caught:
+        read(tmp_path, annotation(category_id=8))
+
+    assert str(caught.value) == (
+        f"{tmp_path / 'i.json'}: annotation 1: category_id is 8, but the data set's categories are "
+        "3, 7; fix the label or list the category in every json"
+    )
+
+
+def test_an_id_that_means_another_class_here_stops(tmp_path):
+    file = write_coco(tmp_path / "i.json", [], [])
+
+    with pytest.raises(DatasetError) as caught:
+        list_coco_pictures(tmp_path, file, {3: "cat", 7: "owl"})
+
+    assert str(caught.value) == (
+        f"{file}: category 3 is 'owl', but it is 'cat' in the data set's other files; "
+        "ids must agree"
+    )
+
+
+def test_renamed_categories_are_fine(tmp_path):
+    file = write_coco(tmp_path / "i.json", [], [])
+
+    assert list_coco_pictures(tmp_path, file, {3: "Eule", 7: "Katze"}) == ((), ())
+
+
+def test_an_image_without_a_name_stops(tmp_path):
+    file = write_coco(tmp_path / "i.json", [{"id": 4}], [])
+
+    with pytest.raises(DatasetError) as caught:
+        list_coco_pictures(tmp_path, file, CATEGORIES)
+
+    assert str(caught.value) == (
+        f"{file}: image {{'id': 4}} must have a whole number 'id' and a text 'file_name'"
+    )
+
+
+def test_long_lists_of_categories_are_shortened(tmp_path):
+    file = write_coco(tmp_path / "i.json", IMAGES, [annotation(category_id=999)])
+    many = {number: f"class {number}" for number in range(20, 50)}
+
+    with pytest.raises(DatasetError, match=r"are 20, 21, .*28, \.\.\., 49; fix"):
+        list_coco_pictures(tmp_path, file, many)

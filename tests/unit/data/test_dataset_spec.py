@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import pytest
+
+from data.augment import AugmentConfig
+from data.dataset_spec import (
+    SHIPPED,
+    CocoSplit,
+    VocSplit,
+    YoloSplit,
+    load_dataset_spec,
+)
+from tests.unit.data.builders import write_coco, write_yaml
+from utils.errors import ConfigError, DatasetError
+from utils.strict_yaml import read_yaml
+
+SPLITS = "train: a\nval: b\n"
+
+
+def test_yolo_text(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "t.txt").touch()
+    text = "train: [a, b]\nval: c\ntest: t.txt\nnames: {1: dog, 0: cat}\nnc: 2\n"
+    file = write_yaml(tmp_path, f"{text}roboflow: {{workspace: x}}\ndownload: a script\n")
+
+    spec = load_dataset_spec(file)
+
+    assert spec.name == "animals"
+    assert spec.path == tmp_path
+    assert spec.class_names == ("cat", "dog")
+    assert spec.category_ids == (0, 1)
+    assert spec.download == "a script"
+    assert spec.splits == {
+        "train": YoloSplit((tmp_path / "a", tmp_path / "b")),
+        "val": YoloSplit((tmp_path / "c",)),
+        "test": YoloSplit((tmp_path / "t.txt",)),
+    }
+
+
+def test_an_empty_test_split_is_none(tmp_path):
+    spec = load_dataset_spec(write_yaml(tmp_path, f"{SPLITS}test:\nnames: [x]\n"))
+
+    assert set(spec.splits) == {"train", "val"}
+    assert spec.download is None
+
+
+def test_coco_json(tmp_path):
+    write_coco(tmp_path / "i.json", [], [])
+    split = "{images: pictures, annotations: i.json}"
+    file = write_yaml(tmp_path, f"train: {split}\nval: {split}\n")
+
+    spec = load_dataset_spec(file)
+
+    assert spec.splits["val"] == CocoSplit(tmp_path / "pictures", tmp_path / "i.json")
+    assert spec.class_names == ("owl", "cat")
+    assert spec.category_ids == (3, 7)
+
+
+def test_coco_json_under_other_names(tmp_path):
+    write_coco(tmp_path / "i.json", [], [])
+    split = "{images: pictures, annotations: i.json}"
+    text = f"train: {split}\nval: {split}\n"
+
+    assert load_dataset_spec(write_yaml(tmp_path, f"{text}names: [Eule, cat]")).class_names == (
+        "Eule",
+        "cat",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat, owl]"))
+    assert str(caught.value) == (
+        f"{tmp_path / 'animals.yaml'}: names[0] is 'cat', but category 3 of {tmp_path / 'i.json'} "
+        "is 'owl'; names must be in ascending order of category id, or left out"
+    )
+    with pytest.raises(ConfigError, match="names has 1 entries, .* has 2 categories; leave names"):
+        load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat]"))
+
+
+def test_a_missing_coco_json(tmp_path):
+    split = "{images: pictures, annotations: i.json}"
+
+    with pytest.raises(DatasetError) as caught:
+        load_dataset_spec(write_yaml(tmp_path, f"train: {split}\nval: {split}\n"))
+
+    assert str(caught.value) == f"{tmp_path / 'i.json'}: no such file"
+
+
+def test_pascal_voc(tmp_path):
+    split = "{images: i, annotations: a, split: s.txt}"
+
+    spec = load_dataset_spec(write_yaml(tmp_path, f"train: {split}\nval: {split}\nnames: [x, 2]\n"))
+
+    assert spec.splits["train"] == VocSplit(tmp_path / "i", tmp_path / "a", tmp_path / "s.txt")
+    assert spec.class_names == ("x", "2")
+
+
+def test_the_path_is_looked_up_beside_the_yaml_first(tmp_path, monkeypatch):
+    beside, working = tmp_path / "beside", tmp_path / "working"
+    for folder in (beside, working / "set"):
+        folder.mkdir(parents=True)
+    file = beside / "a.yaml"
+    file.write_text(f"path: set\n{SPLITS}names: [x]\n")
+    monkeypatch.chdir(working)
+
+    assert load_dataset_spec(file).path == working / "set"
+    (beside / "set").mkdir()
+    assert load_dataset_spec(file).path == beside / "set"
+
+
+def test_an_absolute_path(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(f"path: {tmp_path / 'set'}\n{SPLITS}names: [x]\n")
+    (tmp_path / "set").mkdir()
+
+    assert load_dataset_spec(file).path == tmp_path / "set"
+
+
+def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
+    (tmp_path / "train" / "images").mkdir(parents=True)
+    file = tmp_path / "data.yaml"
+    file.write_text("train: ../train/images\nval: ../valid/images\nnames: [x]\n")
+
+    spec = load_dataset_spec(file)
+
+    assert spec.path == tmp_path
+    assert spec.splits["train"] == YoloSplit((tmp_path / "train" / "images",))
+    assert spec.splits["val"] == YoloSplit((tmp_path / "../valid/images",))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # keys
+        ("train: a\nnames: [x]", "key 'val' is missing"),
+        (
+            f"{SPLITS}name: [x]",
+            "unknown key 'name'; did you mean 'names'? (known: train, val, path, test, names, nc, "
+            "download, roboflow)",
+        ),
+        (
+            f"{SPLITS}names: [x]\nkpt_shape: [17, 3]",
+            "unknown key 'kpt_shape' (known: train, val, path, test, names, nc, download, "
+            "roboflow)",
+        ),
+        # splits
+        (
+            "train:\nval: b\nnames: [x]",
+            "train is None, must be a folder, a list of folders, a .txt file, or {images, "
+            "annotations} (COCO json) or {images, annotations, split} (VOC xml)",
+        ),
+        (
+            "train: {images: a, annotation: b}\nval: b\nnames: [x]",
+            "train: unknown key 'annotation'; did you mean 'annotations'? "
+            "(known: images, annotations, split)",
+        ),
+        ("train: {images: a}\nval: b\nnames: [x]", "train: key 'annotations' is missing"),
+        (
+            "train: {images: 3, annotations: b}\nval: b\nnames: [x]",
+            "train: images is 3, must be a path",
+        ),
+        # names
+        (
+            SPLITS,
+            "key 'names' is missing; list the class names (only COCO json may go without)",
+        ),
+        (f"{SPLITS}names: x", "names is 'x', must be a list or a mapping 0: name, ..."),
+        (f"{SPLITS}names: []", "names is [], must be a list or a mapping 0: name, ..."),
+        (
+            f"{SPLITS}names: {{0: x, 2: y}}",
+            "names has 2 entries but none for class 1; its keys must be the whole numbers 0 to 1",
+        ),
+        (f"{SPLITS}names: [yes, no]", "names[0] is True, must be text; put it in quotes"),
+        # nc
+        (
+            f"{SPLITS}names: [x, y]\nnc: 3",
+            "nc is 3, but names has 2 entries; nc may be left out",
+        ),
+    ],
+)
+def test_wrong_yamls(tmp_path, text, words):
+    file = write_yaml(tmp_path, text)
+
+    with pytest.raises(ConfigError) as caught:
+        load_dataset_spec(file)
+
+    separator = " " if words.startswith("train: ") else ": "
+    assert str(caught.value) in (f"{file}: {words}", f"{file}{separator}{words}")
+
+
+def test_the_path_must_be_text(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(f"path: [a]\n{SPLITS}names: [x]\n")
+
+    with pytest.raises(ConfigError) as caught:
+        load_dataset_spec(file)
+
+    assert str(caught.value) == f"{file}: path is ['a'], must be a folder"
+
+
+@pytest.mark.parametrize(
+    ("name", "num_classes", "kind"),
+    [("coco.yaml", 80, YoloSplit), ("coco128.yaml", 80, YoloSplit), ("voc.yaml", 20, VocSplit)],
+)
+def test_shipped_data_sets(tmp_path, monkeypatch, name, num_classes, kind):
+    monkeypatch.chdir(tmp_path)
+
+    spec = load_dataset_spec(name)
+
+    assert len(set(spec.class_names)) == num_classes
+    assert spec.category_ids == tuple(range(num_classes))
+    assert isinstance(spec.splits["val"], kind)
+    assert spec.download is not None
+
+
+def test_an_unknown_name_lists_what_is_shipped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ConfigError, match=r"^coco12\.yaml: no such file; did you mean 'coco"):
+        load_dataset_spec("coco12.yaml")
+
+
+RECIPES = {  # lrf, cls, obj, scale, mixup, copy_paste: where YOLOv5's three recipes differ
+    "low": (0.01, 0.5, 1.0, 0.5, 0.0, 0.0),
+    "med": (0.1, 0.3, 0.7, 0.9, 0.1, 0.0),
+    "high": (0.1, 0.3, 0.7, 0.9, 0.1, 0.1),
+}
+
+
+@pytest.mark.parametrize("level", RECIPES)
+def test_shipped_recipes(level):
+    recipe = read_yaml(SHIPPED.parent / "hyps" / f"hyp.scratch-{level}.yaml")
+
+    names = ("lrf", "cls", "obj", "scale", "mixup", "copy_paste")
+    assert tuple(recipe[name] for name in names) == RECIPES[level]
+    assert len(recipe) == 28
+    assert all(isinstance(value, float) for value in recipe.values())
+    assert set(AugmentConfig.__slots__) <= set(recipe)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.image_file import read_image, verify_image
+from tests.unit.data.builders import noise, write_picture
+from utils.errors import DatasetError
+
+ORIENTATION = 0x0112
+
+
+def test_pixels_are_rgb(tmp_path):
+    path = write_picture(tmp_path / "ä 图.png", (48, 64))
+
+    image = read_image(path)
+
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, noise((48, 64)))
+    assert verify_image(path) == (48, 64)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_exif_orientation(tmp_path, orientation, suffix):
+    upright = np.zeros((120, 200, 3), np.uint8)
+    upright[:30, :40] = 255
+    # What a camera held that way stores: the inverse of what the viewer must do.
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, quality=95)
+
+    image = read_image(path)
+
+    assert verify_image(path) == image.shape[:2] == (120, 200)
+    assert np.abs(image.astype(int) - upright).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        # gray, gray with 16 bits, color with 16 bits, color with transparency
+        (np.full((20, 30), 77, np.uint8), (77, 77, 77)),
+        (np.full((20, 30), 77 * 256, np.uint16), (77, 77, 77)),
+        (np.full((20, 30, 3), (10, 20 * 256, 30 * 256), np.uint16), (30, 20, 0)),
+        (np.full((20, 30, 4), (10, 20, 30, 0), np.uint8), (30, 20, 10)),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_every_kind_becomes_rgb_with_8_bits(tmp_path, pixels, expected, suffix):
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), pixels)
+
+    image = read_image(path)
+
+    assert image.shape == (20, 30, 3) and image.dtype == np.uint8
+    assert tuple(image[5, 5]) == expected
+    assert verify_image(path) == (20, 30)
+
+
+def test_the_content_counts_not_the_suffix(tmp_path):
+    path = write_picture(tmp_path / "a.png").rename(tmp_path / "a.jpg")
+
+    assert verify_image(path) == read_image(path).shape[:2] == (48, 64)
+
+
+def test_bytes_after_the_end_are_left_alone(tmp_path):
+    path = write_picture(tmp_path / "a.jpg")
+    path.write_bytes(path.read_bytes() + b"more")
+    before = path.read_bytes()
+
+    assert verify_image(path) == (48, 64)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("share", [0.3, 0.95])
+def test_cut_off_files(tmp_path, suffix, share):
+    path = write_picture(tmp_path / f"a{suffix}", (480, 640))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+    with pytest.raises(DatasetError) as caught:
+        verify_image(path)
+
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_pictures_too_small(tmp_path):
+    path = write_picture(tmp_path / "a.png", (9, 64))
+
+    with pytest.raises(DatasetError) as caught:
+        verify_image(path)
+
+    assert str(caught.value) == f"{path}: 64x9 pixels, must be at least 10 on each side"
+
+
+@pytest.mark.parametrize(
+    ("content", "verified", "read"),
+    [
+        (None, "no such file", "cannot be read: No such file or directory"),
+        (b"", "the file is empty", "the file is empty"),
+        (b"words, not pixels", "not a picture", "not a picture that can be decoded"),
+    ],
+)
+def test_files_that_are_no_pictures(tmp_path, content, verified, read):
+    path = tmp_path / "a.jpg"
+    if content is not None:
+        path.write_bytes(content)
+
+    for action, words in ((verify_image, verified), (read_image, read)):
+        with pytest.raises(DatasetError) as caught:
+            action(path)
+        assert str(caught.value) == f"{path}: {words}"

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.label_rules import UnreadableLabelsError
+from data.labels import label_path, list_yolo_pictures, read_label_file
+from tests.unit.data.builders import NAMES, write_picture
+from utils.errors import DatasetError
+
+HW = (100, 200)
+
+
+def read(folder: Path, content: str | bytes):
+    file = folder / "a.txt"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_label_file(file, HW, class_names=NAMES)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "2 0.5 0.5 0.2 0.4\n",
+        # no final newline, blanks, empty lines, tabs
+        "\n  2  0.5\t0.5 0.2 0.4 \n\n",
+        # Windows: byte order mark and CRLF
+        b"\xef\xbb\xbf2 0.5 0.5 0.2 0.4\r\n",
+        # a class written as a float, as NumPy's savetxt does
+        "2.0 5e-1 .5 0.2 0.4",
+        # the same rectangle as a polygon
+        "2 0.4 0.3 0.6 0.3 0.6 0.7 0.4 0.7",
+    ],
+)
+def test_good_rows(tmp_path, content):
+    labels = read(tmp_path, content)
+
+    np.testing.assert_allclose(labels.targets.boxes, [[80, 30, 120, 70]], rtol=1e-6)
+    assert labels.targets.class_ids.tolist() == [2]
+    np.testing.assert_allclose(labels.areas, [40 * 40], rtol=1e-6)
+    assert labels.problems == () and labels.has_file and len(labels.crowd) == 0
+
+
+@pytest.mark.parametrize("content", ["", "\n", "  \r\n\t\n", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_background(tmp_path, content):
+    labels = read(tmp_path, content)
+
+    assert labels.has_file
+    assert labels.targets.boxes.shape == (0, 4)
+    assert labels.problems == ()
+
+
+def test_a_missing_file_is_background(tmp_path):
+    labels = read_label_file(tmp_path / "none.txt", HW, class_names=NAMES)
+
+    assert not labels.has_file and len(labels.targets) == 0
+
+
+def test_a_file_may_mix_boxes_and_polygons(tmp_path):
+    labels = read(tmp_path, "0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.3 0.1 0.1 0.5\n0 0.2 0.2 0.1 0.1\n")
+
+    expected = [[80, 40, 120, 60], [20, 10, 60, 50], [30, 15, 50, 25]]
+    np.testing.assert_allclose(labels.targets.boxes, expected, rtol=1e-5)
+    # The polygon is a triangle: half its box.
+    np.testing.assert_allclose(labels.areas, [800, 800, 200], rtol=1e-5)
+
+
+COLUMNS = (
+    "must be 5 (class cx cy w h) or a polygon (class x1 y1 x2 y2 x3 y3 ..., an odd number from 7); "
+    "row dropped"
+)
+OUTSIDE = "of a side outside the picture"
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "words"),
+    [
+        # numbers that are none
+        ("0 nan 0.5 0.2 0.2", "dropped", "'nan' is not a finite number; row dropped"),
+        ("0 inf 0.5 0.2 0.2", "dropped", "'inf' is not a finite number; row dropped"),
+        ("cat 0.5 0.5 0.2 0.2", "dropped", "'cat' is not a number; row dropped"),
+        # commas make one word
+        ("0,0.5,0.5,0.2,0.2", "dropped", "'0,0.5,0.5,0.2,0.2' is not a number; row dropped"),
+        # too few, a score at the end, a polygon with half a point, a line
+        ("0 0.5 0.5 0.2", "dropped", f"4 columns, {COLUMNS}"),
+        ("0 0.5 0.5 0.2 0.2 0.9", "dropped", f"6 columns, {COLUMNS}"),
+        ("0 .1 .1 .2 .1 .2 .2 .1", "dropped", f"8 columns, {COLUMNS}"),
+        # classes that are none
+        ("1.7 .5 .5 .2 .2", "dropped", "class is 1.7, must be a whole number from 0; row dropped"),
+        ("-1 .5 .5 .2 .2", "dropped", "class is -1, must be a whole number from 0; row dropped"),
+        # no area
+        ("0 0.5 0.5 0 0.2", "dropped", "width is 0, must be > 0; row dropped"),
+        ("0 0.5 0.5 0.2 -0.1", "dropped", "height is -0.1, must be > 0; row dropped"),
+        ("0 .1 .1 .2 .1 .3 .1", "dropped", "height is 0, must be > 0; row dropped"),
+        # outside
+        (
+            "0 0.95 0.5 0.2 0.2",
+            "dropped",
+            f"box reaches 5.00% {OUTSIDE}, must be at most 1%; row dropped",
+        ),
+        (
+            "0 320 240 64 48",
+            "dropped",
+            f"box reaches 35100.00% {OUTSIDE}, must be at most 1%; row dropped",
+        ),
+        ("0 0.9 0.5 0.21 0.2", "clipped", f"box reaches 0.50% {OUTSIDE}, must be inside; clipped"),
+        # the same again, also when written otherwise
+        (
+            "1 .50 .5 .20 .2",
+            "duplicate",
+            "same object as in line 1; duplicate removed",
+        ),
+    ],
+)
+def test_a_bad_row_is_named_and_costs_only_itself(tmp_path, row, kind, words):
+    labels = read(tmp_path, f"1 0.5 0.5 0.2 0.2\n{row}\n2 0.2 0.2 0.1 0.1\n")
+
+    (problem,) = labels.problems
+    assert problem.text == f"{tmp_path / 'a.txt'}:2: {words}"
+    assert problem.kind == kind
+    expected = [1, 0, 2] if kind == "clipped" else [1, 2]
+    assert labels.targets.class_ids.tolist() == expected
+    assert len(labels.areas) == len(expected)
+    assert (labels.targets.boxes >= 0).all()
+    assert (labels.targets.boxes <= (200, 100, 200, 100)).all()
+
+
+def test_decimals_cut_by_the_writer_are_no_problem(tmp_path):
+    labels = read(tmp_path, "0 0.500001 0.5 1.000000 1.0\n")
+
+    assert labels.problems == ()
+    assert labels.targets.boxes.max() <= 200
+
+
+def test_a_class_beyond_the_names_stops(tmp_path):
+    with pytest.raises(DatasetError) as caught:
+        read(tmp_path, "0 0.5 0.5 0.1 0.1\n3 0.5 0.5 0.1 0.1\n")
+
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.txt'}:2: class is 3, but names has 3 entries (0 to 2); "
+        "add the name or fix the label"
+    )
+
+
+def test_every_class_is_allowed_without_names(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("70 0.5 0.5 0.1 0.1\n")
+
+    assert read_label_file(file, HW, class_names=None).targets.class_ids.tolist() == [70]
+
+
+def test_text_in_another_encoding_leaves_the_picture_out(tmp_path):
+    with pytest.raises(UnreadableLabelsError, match=r"a\.txt: cannot be read as UTF-8 text"):
+        read(tmp_path, "0 0.5 0.5 0.2 0.2".encode("utf-16"))
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("set/images/train/a.jpg", "set/labels/train/a.txt"),
+        # only the last one
+        ("images/set/images/a.b.png", "images/set/labels/a.b.txt"),
+        # none: beside the picture; a file or a longer name does not count
+        ("set/train/a.jpg", "set/train/a.txt"),
+        ("my_images/images.jpg", "my_images/images.txt"),
+    ],
+)
+def test_label_path(image, expected):
+    assert label_path(Path(image)) == Path(expected)
+
+
+def test_folders_are_searched_deeply_and_sorted(tmp_path):
+    for name in ("b/z.png", "a.JPG", "b/c/y.webp", ".hidden/x.png", "b/._z.png"):
+        write_picture(tmp_path / name)
+    (tmp_path / "notes.md").write_text("no picture")
+
+    pictures = list_yolo_pictures([tmp_path], NAMES)
+
+    assert [str(p.path.relative_to(tmp_path)) for p in pictures] == [
+        "a.JPG",
+        "b/c/y.webp",
+        "b/z.png",
+    ]
+    assert [picture.image_id for picture in pictures] == [0, 1, 2]
+
+
+def test_lists_start_at_their_own_folder(tmp_path):
+    picture = write_picture(tmp_path / "images" / "a.png")
+    file = tmp_path / "train.txt"
+    file.write_bytes(f"\ufeff./images/a.png\r\n{picture}\r\n\r\nimages/gone.png\r\n".encode())
+
+    pictures = list_yolo_pictures([file], NAMES)
+
+    assert [p.path for p in pictures] == [picture, picture, tmp_path / "images" / "gone.png"]
+
+
+def test_lists_may_start_at_the_working_directory(tmp_path, monkeypatch):
+    write_picture(tmp_path / "images" / "a.png")
+    (tmp_path / "lists").mkdir()
+    file = tmp_path / "lists" / "train.txt"
+    file.write_text("images/a.png\n")
+    monkeypatch.chdir(tmp_path)
+
+    (picture,) = list_yolo_pictures([file], NAMES)
+
+    assert picture.path == Path("images/a.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("gone", "no such folder or file"),
+        ("a.png", "must be a folder of pictures or a .txt file that lists them"),
+    ],
+)
+def test_places_that_hold_no_pictures(tmp_path, name, words):
+    write_picture(tmp_path / "a.png")
+
+    with pytest.raises(DatasetError) as caught:
+        list_yolo_pictures([tmp_path / name], NAMES)
+
+    assert str(caught.value) == f"{tmp_path / name}: {words}"
+
+
+def test_an_empty_folder_lists_nothing(tmp_path):
+    assert list_yolo_pictures([tmp_path], NAMES) == ()

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+
+from data.dataset_spec import load_dataset_spec
+from data.records import read_records, scan_split
+from tests.unit.data.builders import write_coco, write_picture, write_yaml, write_yolo_set
+from utils.errors import DatasetError
+
+GOOD = "0 0.5 0.5 0.5 0.5\n"
+
+
+def listing(folder):
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_a_split_with_everything_in_it(tmp_path, caplog):
+    file = write_yolo_set(
+        tmp_path,
+        {
+            "a": GOOD,
+            "b": "",  # background
+            "c": None,  # background without a file
+            "d": f"{GOOD}nan 0 0 0 0\n{GOOD}0 0.9 0.5 0.21 0.2\n",
+            "e": GOOD,  # its picture is cut off below
+            "f": GOOD,  # and this one's empty
+            "g": None,  # its labels are no text
+        },
+    )
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    jpeg = write_picture(images / "e.jpg", (480, 640))
+    (images / "e.png").unlink()
+    jpeg.write_bytes(jpeg.read_bytes()[:2000])
+    (images / "f.png").write_bytes(b"")
+    (labels / "g.txt").write_bytes(GOOD.encode("utf-16"))
+    before = listing(tmp_path)
+
+    spec = load_dataset_spec(file)
+    result = scan_split(spec, "train")
+    with caplog.at_level(logging.INFO):
+        records = read_records(spec, "train")
+
+    assert [record.path.stem for record in records] == ["a", "b", "c", "d"]
+    assert [record.image_id for record in records] == [0, 1, 2, 3]
+    assert {record.image_hw for record in records} == {(48, 64)}
+    assert records[0].targets.boxes.tolist() == [[16, 12, 48, 36]]
+    assert result.summary() == (
+        "4 pictures, 3 objects, 2 backgrounds (1 without a label file), 3 pictures left out, "
+        "label rows: 1 dropped, 1 clipped, 1 duplicates removed"
+    )
+    assert [problem.text.split(": ")[0] for problem in result.problems] == [
+        f"{labels / 'd.txt'}:2",
+        f"{labels / 'd.txt'}:3",
+        f"{labels / 'd.txt'}:4",
+        str(jpeg),
+        str(images / "f.png"),
+        str(labels / "g.txt"),
+    ]
+    assert result.problems[3].text.endswith("picture left out")
+    assert caplog.messages[0] == f"animals train: {result.summary()}"
+    assert caplog.messages[1:] == [f"  {problem.text}" for problem in result.problems]
+    assert listing(tmp_path) == before
+
+
+def test_many_problems_are_cut_short(tmp_path, caplog):
+    file = write_yolo_set(tmp_path, {"a": GOOD + "x\n" * 23})
+
+    with caplog.at_level(logging.INFO):
+        read_records(load_dataset_spec(file), "val")
+
+    assert len(caplog.messages) == 1 + 20 + 1
+    assert caplog.messages[-1] == "  ... and 3 more"
+
+
+def test_strict_stops_at_the_first_problem(tmp_path):
+    file = write_yolo_set(tmp_path, {"a": f"{GOOD}x\ny\n"})
+
+    with pytest.raises(DatasetError) as caught:
+        read_records(load_dataset_spec(file), "train", strict=True)
+
+    assert str(caught.value) == (
+        f"{tmp_path / 'labels' / 'a.txt'}:2: 'x' is not a number; row dropped "
+        "(strict; 2 such in train)"
+    )
+
+
+def test_strict_is_content_with_good_data(tmp_path):
+    file = write_yolo_set(tmp_path, {"a": GOOD, "b": None})
+
+    assert len(read_records(load_dataset_spec(file), "train", strict=True)) == 2
+
+
+def test_a_class_beyond_the_names_stops_in_every_split(tmp_path):
+    spec = load_dataset_spec(write_yolo_set(tmp_path, {"a": GOOD, "b": "3 0.5 0.5 0.5 0.5"}))
+
+    for split in ("train", "val"):
+        with pytest.raises(DatasetError, match=r"b\.txt:1: class is 3, but names has 3 entries"):
+            read_records(spec, split)
+
+
+def test_single_class_takes_every_class_as_0(tmp_path):
+    file = write_yolo_set(tmp_path, {"a": "5 0.5 0.5 0.5 0.5\n1 0.2 0.2 0.1 0.1\n"})
+
+    (record,) = read_records(load_dataset_spec(file), "train", single_class=True)
+
+    assert record.targets.class_ids.tolist() == [0, 0]
+
+
+def test_no_label_file_at_all_is_said_aloud(tmp_path, caplog):
+    file = write_yolo_set(tmp_path, {"a": None, "b": None})
+
+    read_records(load_dataset_spec(file), "train")
+
+    assert caplog.messages[-1] == ("  no picture of train has a label file: nothing can be learned")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("nothing", "animals: no usable picture in train (none is listed)"),
+        (
+            "broken",
+            "animals: no usable picture in train: {0}/images/a.png: the file is empty; "
+            "picture left out",
+        ),
+        ("no folder", "{0}/images: no such folder or file"),
+    ],
+)
+@pytest.mark.parametrize("download", ["", "see example.org", "import os\nos.remove('x')"])
+def test_nothing_to_read(tmp_path, change, words, download):
+    if change != "no folder":
+        (tmp_path / "images").mkdir()
+    if change == "broken":
+        (tmp_path / "images" / "a.png").touch()
+    text = "train: images\nval: images\nnames: [x]\n"
+    lines = "".join(f"  {line}\n" for line in download.splitlines())
+    file = write_yaml(tmp_path, f"{text}download: |\n{lines}" if download else text)
+
+    with pytest.raises(DatasetError) as caught:
+        read_records(load_dataset_spec(file), "train")
+
+    hint = {
+        "": "",
+        "s": " (the yaml's download key, not executed here: see example.org)",
+        "i": " (the yaml's download key, not executed here: import os ...)",
+    }[download[:1]]
+    assert str(caught.value) == words.format(tmp_path) + hint
+
+
+def test_an_unknown_split(tmp_path):
+    spec = load_dataset_spec(write_yolo_set(tmp_path, {"a": GOOD}))
+
+    with pytest.raises(DatasetError) as caught:
+        read_records(spec, "test")
+
+    assert str(caught.value) == "animals: has no split 'test' (it has train, val)"
+
+
+def test_coco_ids_crowd_and_missing_pictures(tmp_path):
+    write_picture(tmp_path / "images" / "b.png")
+    images = [
+        {"id": 12, "file_name": "b.png", "height": 48, "width": 64},
+        {"id": 5, "file_name": "gone.png", "height": 48, "width": 64},
+    ]
+    words = {"image_id": 12, "category_id": 7, "bbox": [0, 0, 10, 10], "area": 50}
+    annotations = [{"id": 1, "iscrowd": 0, **words}, {"id": 2, "iscrowd": 1, **words}]
+    write_coco(tmp_path / "i.json", images, annotations)
+    split = "{images: images, annotations: i.json}"
+    spec = load_dataset_spec(write_yaml(tmp_path, f"train: {split}\nval: {split}\n"))
+
+    result = scan_split(spec, "val")
+    (record,) = result.records
+
+    assert record.image_id == 12
+    assert record.areas.tolist() == [50]
+    assert len(record.targets) == len(record.crowd) == 1
+    assert [problem.text for problem in result.problems] == [
+        f"{tmp_path / 'images' / 'gone.png'}: no such file; picture left out"
+    ]
+    (merged,) = read_records(spec, "val", single_class=True)
+    assert merged.targets.class_ids.tolist() == merged.crowd.class_ids.tolist() == [0]
+
+
+def shared_spec(shared, folder, name, text):
+    file = folder / f"{name}.yaml"
+    file.write_text(f"path: {shared / 'data' / name}\n{text}")
+    return load_dataset_spec(file)
+
+
+def test_blood_cells(shared, tmp_path):
+    split = "{{images: JPEGImages, annotations: Annotations, split: ImageSets/Main/{}.txt}}"
+    text = f"train: {split.format('train')}\nval: {split.format('val')}\n"
+    spec = shared_spec(shared, tmp_path, "bccd", f"{text}names: [RBC, WBC, Platelets]\n")
+
+    train, val = scan_split(spec, "train"), scan_split(spec, "val")
+
+    assert (len(train.records), len(val.records)) == (205, 87)
+    assert sum(len(record.targets) for record in (*train.records, *val.records)) == 3943 - 2
+    degenerate = [problem.text for problem in (*train.problems, *val.problems)]
+    assert len(degenerate) == 2
+    assert all(re.search(r"xml:\d+: xmin ymin xmax ymax is", text) for text in degenerate)
+
+
+def test_tiny_coco(shared, tmp_path):
+    split = "{{images: {0}2017, annotations: annotations/instances_{0}2017.json}}"
+    text = f"train: {split.format('train')}\nval: {split.format('val')}\n"
+    spec = shared_spec(shared, tmp_path, "tiny_coco", text)
+
+    train, val = scan_split(spec, "train"), scan_split(spec, "val")
+
+    assert len(spec.class_names) == 80 and spec.category_ids[-1] == 90
+    assert (len(train.records), len(val.records)) == (50, 50)
+    assert sum(len(record.targets) for record in val.records) == 382 - 5
+    assert sum(len(record.crowd) for record in val.records) == 5
+    assert train.problems == val.problems == ()
+    assert {record.image_id for record in val.records} >= {397133, 37777}
+
+
+def test_coco128(shared, tmp_path):
+    names = load_dataset_spec("coco128.yaml").class_names
+    text = f"train: images/train2017\nval: images/train2017\nnames: {list(names)}\n"
+
+    result = scan_split(shared_spec(shared, tmp_path, "coco128", text), "train")
+
+    assert result.summary() == (
+        "128 pictures, 929 objects, 2 backgrounds (2 without a label file), 0 pictures left out, "
+        "label rows: 0 dropped, 0 clipped, 0 duplicates removed"
+    )

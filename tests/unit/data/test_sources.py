@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from data.sources import FileSource, StreamSource, open_source
+from utils.errors import DatasetError
+from utils.frame import Frame, Skipped
+
+RED_BGR = (0, 0, 255)
+
+
+def save_picture(path, image_hw=(20, 30)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((*image_hw, 3), RED_BGR, np.uint8))
+    return path
+
+
+def names(source):
+    return [item.path.name for item in source]
+
+
+def test_a_picture_is_rgb(tmp_path):
+    path = save_picture(tmp_path / "a.png")
+    (frame,) = open_source(str(path))
+    assert isinstance(frame, Frame)
+    assert frame.image.shape == (20, 30, 3) and frame.image[0, 0].tolist() == [255, 0, 0]
+    assert (frame.path, frame.source) == (path, str(path))
+    assert (frame.position, frame.num_positions, frame.frame_index) == (1, 1, 1)
+    assert (frame.frame_count, frame.fps, frame.is_video) == (1, None, False)
+
+
+def test_folder_is_sorted_and_not_searched_further_down(tmp_path):
+    for name in ("b.jpg", "a.PNG", "c.bmp", "deeper/d.jpg"):
+        save_picture(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    source = open_source(str(tmp_path))
+    assert names(source) == ["a.PNG", "b.jpg", "c.bmp"]
+    assert [(item.position, item.num_positions) for item in source] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_pattern(tmp_path):
+    for name in ("x/b.jpg", "y/a.jpg", "y/a.png"):
+        save_picture(tmp_path / name)
+    found = [
+        item.path.relative_to(tmp_path).as_posix() for item in open_source(f"{tmp_path}/*/*.jpg")
+    ]
+    assert found == ["x/b.jpg", "y/a.jpg"]
+
+
+def test_relative_pattern(tmp_path, monkeypatch):
+    save_picture(tmp_path / "x" / "b.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert names(open_source("x/*.jpg")) == ["b.jpg"]
+
+
+def test_list_of_paths(tmp_path):
+    absolute = save_picture(tmp_path / "far" / "a.jpg")
+    save_picture(tmp_path / "b.jpg")
+    (tmp_path / "list.txt").write_text(f"{absolute}\n\n  b.jpg \n gone.jpg\n")
+    *found, gone = open_source(str(tmp_path / "list.txt"))
+    assert [item.path.name for item in found] == ["a.jpg", "b.jpg"]
+    assert isinstance(gone, Skipped) and gone.path.name == "gone.jpg"
+
+
+def test_unreadable_pictures_are_skipped(tmp_path):
+    save_picture(tmp_path / "b.jpg")
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "c.jpg").write_text("this is no picture")
+    empty, good, text = open_source(str(tmp_path))
+    assert empty == Skipped(tmp_path / "a.jpg", "the file is empty")
+    assert isinstance(good, Frame)
+    assert text == Skipped(tmp_path / "c.jpg", "not a picture that can be decoded")
+
+
+ERRORS = [
+    # nothing there
+    ("gone", "--source {folder}/gone: no such file or folder"),
+    # a folder without media
+    ("", "--source {folder}/: no pictures or videos in this folder"),
+    # a pattern nobody matches
+    ("*.jpg", "--source {folder}/*.jpg: no picture or video matches this pattern"),
+    # an empty list
+    ("empty.txt", "--source {folder}/empty.txt: this list is empty"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), ERRORS)
+def test_errors(tmp_path, name, message):
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(DatasetError) as error:
+        open_source(f"{tmp_path}/{name}")
+    assert str(error.value) == message.format(folder=tmp_path)
+
+
+def test_other_suffixes_are_refused(tmp_path):
+    (tmp_path / "notes.md").write_text("words")
+    with pytest.raises(
+        DatasetError, match=r"the suffix '\.md' is neither a picture's nor a video's"
+    ):
+        open_source(str(tmp_path / "notes.md"))
+
+
+@pytest.mark.parametrize("text", ["screen", "cameras.streams"])
+def test_screens_and_lists_of_streams_are_refused(text):
+    with pytest.raises(DatasetError, match="give one stream"):
+        open_source(text)
+
+
+def test_streams_are_told_from_files():
+    assert open_source("0") == StreamSource("0")
+    assert open_source("rtsp://host/1", 3) == StreamSource("rtsp://host/1", 3)
+    assert open_source("0").is_stream
+    assert not FileSource(()).is_stream
+    assert list(FileSource(())) == []

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import pytest
+
+from data.label_rules import UnreadableLabelsError
+from data.voc_xml import list_voc_pictures, read_voc_file
+from tests.unit.data.builders import NAMES, write_picture
+from utils.errors import DatasetError
+
+HW = (100, 200)
+
+
+def voc_object(name="cat", edges=(11, 21, 40, 60), extra=""):
+    tags = ("xmin", "ymin", "xmax", "ymax")
+    box = "".join(f"<{tag}>{edge}</{tag}>" for tag, edge in zip(tags, edges, strict=True))
+    return f"<object>\n<name>{name}</name>{extra}\n<bndbox>{box}</bndbox></object>\n"
+
+
+def voc_file(*objects, size="<size><width>200</width><height>100</height></size>", head=""):
+    return f"{head}<annotation>{size}\n{''.join(objects)}</annotation>"
+
+
+def read(folder, content, names=NAMES):
+    file = folder / "a.xml"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_voc_file(file, HW, class_names=names)
+
+
+def test_edges_count_from_one_and_belong_to_the_box(tmp_path):
+    labels = read(tmp_path, voc_file(voc_object("owl", (1, 1, 200, 100)), voc_object()))
+
+    assert labels.targets.boxes.tolist() == [[0, 0, 200, 100], [10, 20, 40, 60]]
+    assert labels.targets.class_ids.tolist() == [2, 0]
+    assert labels.areas.tolist() == [20000, 1200]
+    assert labels.problems == () and labels.has_file
+
+
+def test_difficult_objects_become_crowd(tmp_path):
+    hard = voc_object("dog", extra="<difficult>1</difficult>")
+    easy = voc_object("dog", extra="<difficult>0</difficult>")
+
+    labels = read(tmp_path, voc_file(hard, easy))
+
+    assert labels.crowd.boxes.tolist() == labels.targets.boxes.tolist() == [[10, 20, 40, 60]]
+    assert labels.crowd.class_ids.tolist() == [1]
+    assert len(labels.areas) == 1
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        "",
+        # tools that do not know write 0
+        "<size><width>0</width><height>0</height></size>",
+        "<size><width>200.0</width><height>100.0</height></size>",
+    ],
+)
+def test_the_size_may_be_left_out(tmp_path, size):
+    assert len(read(tmp_path, voc_file(voc_object(), size=size)).targets) == 1
+
+
+def test_parts_of_an_object_are_not_the_object(tmp_path):
+    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+
+    labels = read(tmp_path, voc_file(voc_object(extra=part)))
+
+    assert labels.targets.boxes.tolist() == [[10, 20, 40, 60]]
+    assert labels.targets.class_ids.tolist() == [0]
+
+
+def test_files_without_objects_and_missing_files_are_background(tmp_path):
+    assert read(tmp_path, voc_file()).has_file
+    assert len(read(tmp_path, voc_file()).targets) == 0
+    assert not read_voc_file(tmp_path / "none.xml", HW, class_names=NAMES).has_file
+
+
+OUTSIDE = "of a side outside the picture"
+EDGES = "xmin ymin xmax ymax is"
+
+
+@pytest.mark.parametrize(
+    ("edges", "kind", "words"),
+    [
+        # a single point, as two boxes of BCCD; the wrong way round
+        (
+            (50, 50, 50, 50),
+            "dropped",
+            f"{EDGES} 50 50 50 50, must have xmax > xmin and ymax > ymin; row dropped",
+        ),
+        (
+            (40, 21, 11, 60),
+            "dropped",
+            f"{EDGES} 40 21 11 60, must have xmax > xmin and ymax > ymin; row dropped",
+        ),
+        # not numbers, not there
+        (("a", 1, 2, 3), "dropped", f"{EDGES} a 1 2 3, must be four numbers; row dropped"),
+        (("", 1, 2, 3), "dropped", f"{EDGES} ? 1 2 3, must be four numbers; row dropped"),
+        (("nan", 1, 2, 3), "dropped", "box is nan 0 2 3, must be finite; row dropped"),
+        # counted from 0: half a percent out
+        (
+            (0, 21, 40, 60),
+            "clipped",
+            f"box reaches 0.50% {OUTSIDE}, must be inside; clipped",
+        ),
+        (
+            (11, 21, 240, 60),
+            "dropped",
+            f"box reaches 20.00% {OUTSIDE}, must be at most 1%; row dropped",
+        ),
+    ],
+)
+def test_bad_boxes(tmp_path, edges, kind, words):
+    labels = read(tmp_path, voc_file(voc_object(), voc_object("dog", edges)))
+
+    (problem,) = labels.problems
+    assert problem.text == f"{tmp_path / 'a.xml'}:5: {words}"
+    assert problem.kind == kind
+    assert len(labels.targets) == (2 if kind == "clipped" else 1)
+
+
+def test_duplicates_are_removed(tmp_path):
+    labels = read(tmp_path, voc_file(voc_object(), voc_object(), voc_object("dog")))
+
+    assert [problem.text for problem in labels.problems] == [
+        f"{tmp_path / 'a.xml'}:5: same object as in line 2; duplicate removed"
+    ]
+    assert labels.targets.class_ids.tolist() == [0, 1]
+
+
+def test_an_unknown_name_stops(tmp_path):
+    with pytest.raises(DatasetError) as caught:
+        read(tmp_path, voc_file(voc_object("dogg")))
+
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.xml'}:2: name is 'dogg', must be one of names; did you mean 'dog'? "
+        "(known: cat, dog, owl)"
+    )
+
+
+def test_every_name_is_class_0_without_names(tmp_path):
+    labels = read(tmp_path, voc_file(voc_object("a"), voc_object("b", (1, 1, 9, 9))), names=None)
+
+    assert labels.targets.class_ids.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        # entities that grow, files that are fetched
+        (
+            voc_file(head='<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]>'),
+            ":1: document types and entities are not allowed in label files; picture left out",
+        ),
+        (
+            voc_file(head='<!DOCTYPE a SYSTEM "file:///etc/passwd">'),
+            ":1: document types and entities are not allowed in label files; picture left out",
+        ),
+        ("", ": not valid xml: no element found: line 1, column 0; picture left out"),
+        (
+            "<annotation>\n<object>",
+            ": not valid xml: no element found: line 2, column 8; picture left out",
+        ),
+        (
+            voc_file(size="<size><width>64</width><height>48</height></size>"),
+            ": size is 64x48, but the picture's is 200x100; picture left out",
+        ),
+        (
+            voc_file(size="<size><width>?</width><height>48</height></size>"),
+            ": size is ?x48, but the picture's is 200x100; picture left out",
+        ),
+    ],
+)
+def test_files_that_leave_their_picture_out(tmp_path, content, words):
+    with pytest.raises(UnreadableLabelsError) as caught:
+        read(tmp_path, content)
+
+    assert str(caught.value) == f"{tmp_path / 'a.xml'}{words}"
+
+
+def test_split_files(tmp_path):
+    for name in ("b.jpg", "a.PNG", "photo 1.jpg"):
+        write_picture(tmp_path / "images" / name)
+    (tmp_path / "xml").mkdir()
+    split = tmp_path / "train.txt"
+    # a per-class list, a name with a blank, a picture that is not there
+    split.write_bytes("\ufeffb  -1\r\na\r\nphoto 1\r\n\r\ngone\r\n".encode())
+
+    pictures = list_voc_pictures(tmp_path / "images", tmp_path / "xml", split, NAMES)
+
+    assert [(p.image_id, p.path.name) for p in pictures] == [
+        (0, "a.PNG"),
+        (1, "b.jpg"),
+        (2, "gone.jpg"),
+        (3, "photo 1.jpg"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("images", "no such folder"),
+        ("xml", "no such folder"),
+        ("train.txt", "no such file"),
+    ],
+)
+def test_missing_places(tmp_path, missing, words):
+    for folder in {"images", "xml"} - {missing}:
+        (tmp_path / folder).mkdir()
+
+    with pytest.raises(DatasetError) as caught:
+        list_voc_pictures(tmp_path / "images", tmp_path / "xml", tmp_path / "train.txt", NAMES)
+
+    assert str(caught.value) == f"{tmp_path / missing}: {words}"

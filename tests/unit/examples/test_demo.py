@@ -1,0 +1,53 @@
+"""The demo fails fast, names the command, and judges the figures it got."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.house.source_tree import ROOT
+
+
+@pytest.fixture(scope="module")
+def demo() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("demo_example", ROOT / "examples" / "demo.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("train_ap", "deploy_ap", "code", "said"),
+    [
+        (0.5, 0.5, 0, "passed: the deploy form has the train form's AP to four decimals"),
+        (0.5, 0.50004, 0, "passed"),  # the same to four decimals
+        (0.5, 0.5001, 1, "failed: AP 0.50000 in train form, 0.50010 in deploy form"),
+        (0.1, 0.1, 1, "failed: AP 0.1000 is not between 0.1 and 0.95"),  # learned nothing
+        (0.96, 0.96, 1, "failed: AP 0.9600 is not between"),  # too easy to be true
+        (float("nan"), 0.5, 1, "failed: AP nan is not between"),  # not measured
+    ],
+)
+def test_check(demo: ModuleType, train_ap, deploy_ap, code, said, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    forms = [
+        demo.MeasuredForm(name, Path(f"{name}.pt"), {"AP": ap})
+        for name, ap in (("train", train_ap), ("deploy", deploy_ap))
+    ]
+    assert demo.check(forms) == code
+    assert said in caplog.text
+
+
+def test_a_command_is_printed_and_its_failure_named(demo: ModuleType, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    demo.run_command(["-c", "pass"])
+    assert "$ python -c pass" in caplog.text
+    with pytest.raises(demo.StepFailedError) as caught:
+        demo.run_command(["-c", "raise SystemExit(3)"])
+    assert str(caught.value) == "exit code 3 from: python -c 'raise SystemExit(3)'"

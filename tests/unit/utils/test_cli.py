@@ -1,0 +1,143 @@
+"""A dataclass is a command line: same defaults, every spelling, clear refusals, exit codes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from utils.cli import option, parse, run_script
+from utils.errors import CheckFailedError, ConfigError
+
+REFUSED = {"--bucket": "copy the files yourself", "--quad": "use --batch-size"}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What an example script takes.
+
+    Only the first line is shown by --help.
+    """
+
+    weights: str = option("yolov5s.pt", "weights to start from")
+    imgsz: int = option(640, "input size", "--img", "--img-size")
+    batch_size: int = option(16, "pictures at a time (100% used)", "--batch")
+    sizes: tuple[int, ...] = option((640,), "one or two")
+    classes: tuple[int, ...] | None = option(None, "keep only these")
+    half: bool = option(False, "half precision")
+    rect: bool | None = option(None, "rectangular; the script decides when not given")
+    resume: str | None = option(None, "checkpoint; bare means the newest", const="newest")
+    amp: str = option("auto", "precision", choices=("auto", "off"))
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def test_no_flags_means_the_defaults() -> None:
+    assert parse(Config, [], REFUSED) == Config()
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--imgsz", "320"], {"imgsz": 320}),  # the name
+        (["--img", "320"], {"imgsz": 320}),  # short alias
+        (["--img-size", "320"], {"imgsz": 320}),  # long alias
+        (["--img_size=320"], {"imgsz": 320}),  # underscores and equals sign
+        (["--batch_size", "8"], {"batch_size": 8}),  # underscores
+        (["--weights", "my_run/best_1.pt"], {"weights": "my_run/best_1.pt"}),  # values keep theirs
+        (["--weights=a_b=c.pt"], {"weights": "a_b=c.pt"}),  # and behind the equals sign
+        (["--weights", ""], {"weights": ""}),  # from scratch
+        (["--sizes", "320", "640"], {"sizes": (320, 640)}),  # several
+        (["--classes", "0", "2"], {"classes": (0, 2)}),  # several where none is the default
+        (["--half"], {"half": True}),  # switch
+        (["--rect"], {"rect": True}),  # three states: on
+        (["--no-rect"], {"rect": False}),  # off
+        (["--no_rect"], {"rect": False}),  # off, with an underscore
+        (["--resume"], {"resume": "newest"}),  # bare
+        (["--resume", "last.pt"], {"resume": "last.pt"}),  # with its value
+        (["--amp", "off"], {"amp": "off"}),  # one of the words
+    ],
+    ids=" ".join,
+)
+def test_spellings(argv: list[str], expected: dict[str, object]) -> None:
+    assert parse(Config, argv, REFUSED) == Config(**expected)
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        (["--bucket", "x"], "--bucket: copy the files yourself"),  # refused with a value
+        (["--quad"], "--quad: use --batch-size"),  # refused bare
+        (["--epoch", "3"], "unrecognized arguments: --epoch 3"),  # not ours
+        (["--weigh", "x"], "unrecognized arguments: --weigh x"),  # no guessing of cut-off flags
+        (["--imgsz", "big"], "invalid int value: 'big'"),  # wrong type
+        (["--amp", "fp8"], "invalid choice: 'fp8'"),  # not among the words
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_mistakes_exit_with_2(argv: list[str], part: str, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(Config, argv, REFUSED)
+    assert caught.value.code == 2
+    assert part in capsys.readouterr().err
+
+
+def test_help_shows_lines_and_defaults_but_no_refused_flags(capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(Config, ["--help"], REFUSED)
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert "What an example script takes." in shown
+    assert "Only the first line" not in shown
+    assert "(100% used)" in shown
+    assert "default: 640" in shown
+    assert "--bucket" not in shown
+
+
+def run(action) -> int:
+    return run_script(Config, action, [], REFUSED)
+
+
+def raising(error: BaseException):
+    def action(config: Config) -> int:
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (ConfigError("a.yaml: key 'nc' is missing"), 2, "error: a.yaml: key 'nc' is missing\n"),
+        (CheckFailedError("AP 0.1 is below 0.5"), 1, "failed: AP 0.1 is below 0.5\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+    ids=["user's mistake", "failed check", "control-C"],
+)
+def test_errors_become_one_line_and_a_code(error, code, text, capsys) -> None:
+    assert run(raising(error)) == code
+    assert capsys.readouterr().err == text
+
+
+def test_other_errors_are_bugs_and_keep_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(raising(ZeroDivisionError()))
+
+
+def test_action_gets_the_config_and_decides_the_code() -> None:
+    seen = []
+
+    def action(config: Config) -> int:
+        seen.append(config)
+        return 1
+
+    assert run(action) == 1
+    assert seen == [Config()]

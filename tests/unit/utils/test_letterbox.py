@@ -1,0 +1,112 @@
+"""The letterbox feeds YOLOv5's pixels, and its way back is exact."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from utils.letterbox import PAD_VALUE, Letterbox, long_side_hw, round_up_to_stride
+
+ODD_SIZES = [(480, 641), (427, 640), (641, 480), (333, 500), (1, 700), (97, 31), (64, 64)]
+
+
+@pytest.mark.parametrize("stride", [None, 32])
+def test_padding_agrees_with_yolov5(shared: Path, stride: int | None) -> None:
+    table = json.loads((shared / "reference" / "golden_recipe.json").read_text())["letterbox"]
+    rows = [row for row in table if row["auto"] == (stride is not None)]
+    assert rows
+    for row in rows:
+        box = Letterbox.fit(tuple(row["image_hw"]), (row["size"], row["size"]), stride=stride)
+        assert list(box.input_hw) == row["out_hw"], row
+        spare = [box.input_hw[1] - box.resized_hw[1], box.input_hw[0] - box.resized_hw[0]]
+        assert [side / 2 for side in spare] == row["pad_returned"], row
+
+
+@pytest.mark.parametrize(
+    ("original_hw", "size", "stride", "input_hw", "pad_top", "pad_left"),
+    [
+        ((480, 640), 320, None, (320, 320), 40, 0),  # even padding
+        ((480, 640), 320, 32, (256, 320), 8, 0),  # cut to the stride
+        ((427, 640), 640, None, (640, 640), 106, 0),  # 213 spare: the odd row goes below
+        ((640, 427), 640, 32, (640, 448), 0, 10),  # 21 spare: the odd column goes right
+        ((10, 10), 64, None, (64, 64), 0, 0),  # small pictures are enlarged
+        ((1, 1000), 100, None, (100, 100), 49, 0),  # a sliver keeps one row
+    ],
+)
+def test_hand_examples(original_hw, size, stride, input_hw, pad_top, pad_left) -> None:
+    box = Letterbox.fit(original_hw, (size, size), stride=stride)
+    assert (box.input_hw, box.pad_top, box.pad_left) == (input_hw, pad_top, pad_left)
+
+
+def test_without_scale_up_small_pictures_keep_their_size() -> None:
+    box = Letterbox.fit((10, 20), (64, 64), scale_up=False)
+    assert (box.resized_hw, box.scale_xy) == ((10, 20), (1.0, 1.0))
+
+
+@pytest.mark.parametrize("original_hw", ODD_SIZES)
+@pytest.mark.parametrize("input_hw", [(640, 640), (320, 416)])
+@pytest.mark.parametrize("stride", [None, 32])
+def test_undo_is_the_inverse_of_apply(original_hw, input_hw, stride) -> None:
+    box = Letterbox.fit(original_hw, input_hw, stride=stride)
+    height, width = original_hw
+    corners = np.random.default_rng(0).uniform(0, 1, (50, 2, 2)) * (width, height)
+    boxes = np.sort(corners, axis=1).reshape(-1, 4).astype(np.float32)
+    back = box.undo_boxes(box.apply_boxes(boxes))
+    assert back.dtype == np.float32
+    # In pixels of the original; the input resolves no finer than its scale.
+    assert np.abs(back - boxes).max() <= 1e-3 * max(1, 1 / min(box.scale_xy))
+
+
+@pytest.mark.parametrize("original_hw", ODD_SIZES)
+def test_boxes_land_where_the_pixels_land(original_hw) -> None:
+    box = Letterbox.fit(original_hw, (320, 320))
+    white = np.full((*original_hw, 3), 255, np.uint8)
+    rows, columns = np.nonzero(box.apply_image(white)[..., 0] == 255)
+    seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    whole = np.array([[0, 0, original_hw[1], original_hw[0]]], np.float32)
+    assert np.allclose(box.apply_boxes(whole)[0], seen)
+
+
+def test_image_is_padded_with_grey_and_not_changed() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (30, 64, 3), np.uint8)
+    before = picture.copy()
+    box = Letterbox.fit((30, 64), (64, 64))
+    fed = box.apply_image(picture)
+    assert fed.shape == (64, 64, 3)
+    assert np.array_equal(fed[17:47], picture)
+    assert (np.delete(fed, slice(17, 47), axis=0) == PAD_VALUE).all()
+    assert np.array_equal(picture, before)
+
+
+def test_undo_clips_to_the_original_unless_told_not_to() -> None:
+    box = Letterbox.fit((50, 100), (100, 100))
+    outside = np.array([[-10, 0, 120, 100]], np.float32)
+    assert box.undo_boxes(outside).tolist() == [[0, 0, 100, 50]]
+    assert box.undo_boxes(outside, clip=False).tolist() == [[-10, -25, 120, 75]]
+
+
+def test_no_boxes() -> None:
+    box = Letterbox.fit((50, 100), (100, 100))
+    empty = np.zeros((0, 4), np.float32)
+    assert box.apply_boxes(empty).shape == box.undo_boxes(empty).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("image_hw", "long_side", "expected"),
+    [
+        ((480, 640), 320, (240, 320)),  # halved
+        ((427, 640), 320, (214, 320)),  # 213.5 is rounded up
+        ((100, 50), 200, (200, 100)),  # enlarged
+        ((640, 480), 640, (640, 480)),  # nothing to do
+    ],
+)
+def test_long_side(image_hw, long_side, expected) -> None:
+    assert long_side_hw(image_hw, long_side) == expected
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1, 32), (32, 32), (33, 64), (640, 640)])
+def test_round_up_to_stride(size, expected) -> None:
+    assert round_up_to_stride(size, 32) == expected

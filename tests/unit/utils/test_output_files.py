@@ -1,0 +1,60 @@
+"""Runs get folders of their own; a cut-off write leaves no half file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from utils.output_files import atomic_path, make_run_folder, write_json
+
+
+def test_run_folders_are_numbered_like_yolov5s(tmp_path: Path) -> None:
+    made = [make_run_folder(tmp_path / "train", "exp", exist_ok=False).name for _ in range(3)]
+    assert made == ["exp", "exp2", "exp3"]
+
+
+def test_a_gap_in_the_numbers_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp3").mkdir()
+    assert make_run_folder(tmp_path, "exp", exist_ok=False).name == "exp2"
+
+
+def test_exist_ok_uses_the_folder_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert make_run_folder(tmp_path, "exp", exist_ok=True) == tmp_path / "exp"
+
+
+def test_a_file_of_that_name_is_stepped_over(tmp_path: Path) -> None:
+    (tmp_path / "exp").write_text("in the way")
+    assert make_run_folder(tmp_path, "exp", exist_ok=False).name == "exp2"
+
+
+def test_atomic_path_replaces_at_the_end_and_keeps_the_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "a.pt"
+    with atomic_path(path) as temporary:
+        assert temporary.suffix == ".pt"
+        assert temporary.parent == path.parent
+        assert not path.exists()
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="cut off"), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("cut off")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_read_back_and_paths_become_text(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"AP": 0.5, "weights": Path("best.pt"), "empty": []})
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == {"AP": 0.5, "weights": "best.pt", "empty": []}
+    assert text.endswith("}\n")

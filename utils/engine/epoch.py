@@ -1,0 +1,180 @@
+"""One epoch of training over parts handed in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from utils.engine.ema import ModelEMA, ModelT
+from utils.engine.optim import clip_gradients
+from utils.engine.schedule import Schedule
+from utils.logs import Progress
+from utils.structures import Batch
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingLoss(Protocol):
+    """A loss to differentiate whose parts can be listed."""
+
+    @property
+    def total(self) -> Tensor:
+        """What to differentiate."""
+
+    def parts(self) -> Tensor:
+        """(3,) box, objectness, class, without gradient."""
+
+
+Criterion = Callable[[Sequence[Tensor], Batch], TrainingLoss]
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How numbers are computed while training.
+
+    Attributes:
+        dtype: of the autocast region; None computes in float32.
+        scaler: scales float16 losses so that small gradients survive; disabled elsewhere.
+    """
+
+    dtype: torch.dtype | None
+    scaler: torch.amp.GradScaler
+
+    @classmethod
+    def choose(cls, amp: str, device: torch.device) -> Precision:
+        """What `--amp` means on a device: auto is fp16 on CUDA, bf16 on CPUs that have it."""
+        dtypes = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+        dtype = dtypes[amp] if amp in dtypes else _automatic_dtype(device)
+        scaled = dtype is torch.float16 and device.type == "cuda"
+        return cls(dtype, torch.amp.GradScaler(device.type, enabled=scaled))
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        """The region in which forward passes run."""
+        if self.dtype is None:
+            return nullcontext()
+        return torch.autocast(device.type, dtype=self.dtype)
+
+
+def _automatic_dtype(device: torch.device) -> torch.dtype | None:
+    if device.type == "cuda":
+        return torch.float16
+    if device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False):
+        return torch.bfloat16
+    return None
+
+
+@dataclass(slots=True)
+class TrainingState(Generic[ModelT]):
+    """What training changes: the parts of a run that live from epoch to epoch.
+
+    Attributes:
+        model: the network in train form.
+        ema: its average.
+        optimizer: with groups biases, weights, norms.
+        precision: autocast and loss scaling.
+        frozen: layers kept in eval mode, whose parameters have no gradient.
+        last_step: batch (counted over the run) at which the optimizer last stepped.
+        skipped_steps: batches left out because their loss was not finite.
+    """
+
+    model: ModelT
+    ema: ModelEMA[ModelT]
+    optimizer: Optimizer
+    precision: Precision
+    frozen: Sequence[nn.Module] = ()
+    last_step: int = -1
+    skipped_steps: int = 0
+
+
+def train_one_epoch(
+    state: TrainingState[ModelT],
+    criterion: Criterion,
+    batches: Iterable[Batch],
+    schedule: Schedule,
+    epoch: int,
+    *,
+    device: torch.device,
+    resize: Callable[[Tensor, int], Tensor] | None = None,
+) -> tuple[float, float, float]:
+    """Train over all batches once.
+
+    Args:
+        state: changed in place.
+        criterion: raw predictions and batch -> loss.
+        batches: of uint8 pictures.
+        schedule: settings per batch.
+        epoch: counted from 0.
+        device: where to compute.
+        resize: changes the size of a batch's float pictures (multi-scale); gets the batch number.
+
+    Returns:
+        Mean box, objectness and class loss.
+    """
+    state.model.train()
+    for layer in state.frozen:
+        layer.eval()
+    state.optimizer.zero_grad()
+    total = torch.zeros(3, device=device)
+    progress = Progress(batches, schedule.batches_per_epoch, f"epoch {epoch + 1}/{schedule.epochs}")
+    counted = 0
+    for number, batch in enumerate(progress):
+        done = epoch * schedule.batches_per_epoch + number
+        settings = schedule.at(epoch, number)
+        settings.apply(state.optimizer)
+        batch = batch.to(device)
+        images = batch.images.float() / 255
+        if resize is not None:
+            images, batch = _resized(images, batch, resize, done)
+        with state.precision.autocast(device):
+            raw = state.model(images)
+            loss = criterion(raw, batch)
+        if not torch.isfinite(loss.total):
+            _skip(state, batch)
+            continue
+        torch.autograd.backward(state.precision.scaler.scale(loss.total))
+        if done - state.last_step >= settings.accumulate:
+            _step(state)
+            state.last_step = done
+        total += loss.parts()
+        counted += 1
+        box, objectness, class_ = (total / counted).tolist()
+        progress.note(f"box {box:.4f}  obj {objectness:.4f}  cls {class_:.4f}")
+    box, objectness, class_ = (total / max(counted, 1)).tolist()
+    return box, objectness, class_
+
+
+def _step(state: TrainingState[ModelT]) -> None:
+    """One optimizer step with clipped gradients, then the average follows."""
+    scaler = state.precision.scaler
+    scaler.unscale_(state.optimizer)
+    clip_gradients(state.model)
+    scaler.step(state.optimizer)
+    scaler.update()
+    state.optimizer.zero_grad()
+    state.ema.update(state.model)
+
+
+def _skip(state: TrainingState[ModelT], batch: Batch) -> None:
+    """Leave out a batch whose loss is not a number, and name its pictures."""
+    state.skipped_steps += 1
+    state.optimizer.zero_grad()
+    names = ", ".join(path.name for path in batch.paths[:4])
+    logger.warning(
+        "loss is not finite: batch skipped (%d so far; %s, ...)", state.skipped_steps, names
+    )
+
+
+def _resized(
+    images: Tensor, batch: Batch, resize: Callable[[Tensor, int], Tensor], done: int
+) -> tuple[Tensor, Batch]:
+    """Pictures at another size, and the batch's boxes scaled with them."""
+    resized = resize(images, done)
+    scale = resized.shape[3] / images.shape[3], resized.shape[2] / images.shape[2]
+    return resized, replace(batch, boxes=batch.boxes * batch.boxes.new_tensor(scale * 2))

@@ -1,0 +1,83 @@
+"""`results.csv`: one row per epoch, with YOLOv5's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.optim import Optimizer
+
+from utils.engine.evaluate import Evaluation
+
+COLUMNS = (
+    "epoch",
+    "train/box_loss",
+    "train/obj_loss",
+    "train/cls_loss",
+    "metrics/precision",
+    "metrics/recall",
+    "metrics/mAP_0.5",
+    "metrics/mAP_0.5:0.95",
+    "val/box_loss",
+    "val/obj_loss",
+    "val/cls_loss",
+    "x/lr0",
+    "x/lr1",
+    "x/lr2",
+)
+_WIDTH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """The figures of one epoch; figures that were not measured are None."""
+
+    epoch: int
+    train_loss: tuple[float, float, float]
+    precision: float | None
+    recall: float | None
+    AP50: float | None
+    AP: float | None
+    val_loss: tuple[float, float, float] | None
+    learning_rates: tuple[float, float, float]
+
+    @classmethod
+    def of(
+        cls,
+        epoch: int,
+        train_loss: tuple[float, float, float],
+        evaluation: Evaluation | None,
+        optimizer: Optimizer,
+    ) -> EpochRow:
+        """The row of an epoch that has just ended."""
+        metrics = None if evaluation is None else evaluation.metrics
+        biases, weights, norms = (float(group["lr"]) for group in optimizer.param_groups)
+        return cls(
+            epoch=epoch,
+            train_loss=train_loss,
+            precision=None if metrics is None else metrics.precision,
+            recall=None if metrics is None else metrics.recall,
+            AP50=None if metrics is None else metrics.AP50,
+            AP=None if metrics is None else metrics.AP,
+            val_loss=None if evaluation is None else evaluation.loss,
+            learning_rates=(biases, weights, norms),
+        )
+
+    def values(self) -> tuple[float | None, ...]:
+        """In the order of COLUMNS."""
+        quality = (self.precision, self.recall, self.AP50, self.AP)
+        val_loss = self.val_loss or (None, None, None)
+        return (self.epoch, *self.train_loss, *quality, *val_loss, *self.learning_rates)
+
+
+def append_row(path: Path, row: EpochRow) -> None:
+    """Add a row; the first one brings the header."""
+    if not path.exists():
+        path.write_text(_line(COLUMNS), encoding="utf-8")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(_line(["" if value is None else f"{value:.5g}" for value in row.values()]))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return ",".join(cell.rjust(_WIDTH) for cell in cells) + "\n"

@@ -1,0 +1,119 @@
+"""What a training run leaves in its folder, epoch by epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.batch_pictures import save_labelled_batch
+from utils.boxes import xyxy_to_cxcywh
+from utils.checkpoint import Checkpoint, save_checkpoint
+from utils.plots.label_statistics import plot_labels
+from utils.plots.training_curves import plot_results
+from utils.results_table import COLUMNS, EpochRow, append_row
+from utils.strict_yaml import write_yaml
+from utils.structures import Batch, ImageRecord
+
+BATCHES_DRAWN = 3
+
+
+class TrainingRun:
+    """The folder of one run: settings, results, checkpoints, pictures, TensorBoard events.
+
+    Attributes:
+        folder: where everything goes.
+        pictures: whether pictures and curves are drawn.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Mapping[str, Any]], *, pictures: bool):
+        """Write each of `settings` as `<name>.yaml` and open the event file.
+
+        Args:
+            folder: an existing folder.
+            settings: file stem -> content (`hyp`, `opt`).
+            pictures: whether to draw.
+        """
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.folder = folder
+        self.pictures = pictures
+        for stem, content in settings.items():
+            write_yaml(folder / f"{stem}.yaml", content)
+        self._events = SummaryWriter(str(folder))
+
+    @property
+    def best(self) -> Path:
+        """The best epoch's checkpoint."""
+        return self.folder / "weights" / "best.pt"
+
+    @property
+    def last(self) -> Path:
+        """The last epoch's checkpoint."""
+        return self.folder / "weights" / "last.pt"
+
+    def draw_labels(self, records: Iterable[ImageRecord], class_names: tuple[str, ...]) -> None:
+        """`labels.jpg`: how many objects of which sizes lie where."""
+        if not self.pictures:
+            return
+        class_ids, boxes = [np.zeros(0, np.int64)], [np.zeros((0, 4), np.float32)]
+        for record in records:
+            height, width = record.image_hw
+            class_ids.append(record.targets.class_ids)
+            size = np.array([width, height] * 2, np.float32)
+            boxes.append(xyxy_to_cxcywh(record.targets.boxes) / size)
+        plot_labels(
+            np.concatenate(class_ids),
+            np.concatenate(boxes),
+            class_names,
+            self.folder / "labels.jpg",
+        )
+
+    def drawing_first(
+        self, batches: Iterable[Batch], class_names: tuple[str, ...]
+    ) -> Iterator[Batch]:
+        """The same batches, the first three drawn as `train_batch*.jpg` in passing."""
+        for number, batch in enumerate(batches):
+            if self.pictures and number < BATCHES_DRAWN:
+                path = self.folder / f"train_batch{number}.jpg"
+                save_labelled_batch(path, batch, class_names)
+            yield batch
+
+    def add_epoch(self, row: EpochRow) -> None:
+        """Add a row to `results.csv` and to the events."""
+        append_row(self.folder / "results.csv", row)
+        for name, value in zip(COLUMNS[1:], row.values()[1:], strict=True):
+            if value is not None:
+                self._events.add_scalar(name, value, row.epoch)
+        self._events.flush()
+
+    def save(self, checkpoint: Checkpoint, *, better: bool, keep_as: str | None) -> None:
+        """Write `last.pt`; `best.pt`, without what only training needs, if `better`.
+
+        Args:
+            checkpoint: of this epoch.
+            better: it is the best so far.
+            keep_as: also keep it under this file name.
+        """
+        save_checkpoint(self.last, checkpoint)
+        if better:
+            save_checkpoint(self.best, checkpoint.for_inference())
+        if keep_as is not None:
+            save_checkpoint(self.last.with_name(keep_as), checkpoint.for_inference())
+
+    def close(self) -> None:
+        """Draw `results.png` and close the events."""
+        self._events.close()
+        if self.pictures:
+            plot_results(self.folder / "results.csv", self.folder / "results.png")
+
+
+def as_yaml_values(config: Any) -> dict[str, Any]:
+    """A config dataclass as plain values that yaml and JSON can hold."""
+    values = dataclasses.asdict(config)
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+    }

@@ -1,0 +1,206 @@
+"""Measure a network's AP on labelled pictures: `python val.py --weights best.pt --data coco.yaml`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.dataset import EvalDataset
+from data.dataset_spec import DatasetSpec, load_dataset_spec
+from data.loader import eval_loader
+from data.records import read_records
+from utils.cli import option, run_script
+from utils.engine.evaluate import Evaluation, evaluate
+from utils.engine.predictor import Predictor
+from utils.errors import CheckFailedError, ConfigError
+from utils.evaluation_report import (
+    EvaluationPictures,
+    evaluation_report,
+    log_table,
+    save_label_files,
+)
+from utils.letterbox import round_up_to_stride
+from utils.metrics.coco import coco_results
+from utils.output_files import make_run_folder, write_json
+from utils.postprocess import PostprocessConfig
+from utils.structures import ImageRecord
+
+logger = logging.getLogger(__name__)
+
+REFUSED = {
+    "--save-hybrid": "it mixes labels into detections and so inflates AP; use --save-txt",
+    "--augment": "test-time augmentation is not offered; use a larger --imgsz",
+    "--dnn": "ONNX files are run by onnxruntime; give the .onnx file to --weights",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ValConfig:
+    """Measure a network's AP on labelled pictures."""
+
+    weights: str = option("yolov5s.pt", "checkpoint or exported file")
+    data: str = option("coco128.yaml", "data yaml")
+    batch_size: int = option(32, "pictures per batch", "--batch")
+    imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
+    conf_thres: float = option(0.001, "score threshold; above 0.001 AP comes out too low")
+    iou_thres: float = option(0.6, "IoU above which NMS drops a box")
+    max_det: int = option(300, "most detections per picture")
+    task: str = option("val", "which split", choices=("train", "val", "test"))
+    device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
+    workers: int = option(8, "processes that load pictures")
+    single_cls: bool = option(False, "treat all classes as one")
+    half: bool = option(False, "compute in float16 (GPU)")
+    rect: bool | None = option(None, "least padding per batch (default: where the file accepts it)")
+    verbose: bool = option(False, "the table of every class, however many")
+    save_txt: bool = option(False, "write detections as YOLO label files")
+    save_conf: bool = option(False, "with scores in them")
+    save_json: bool = option(False, "write detections as COCO results")
+    project: str = option("runs/val", "folder of runs")
+    name: str = option("exp", "name of this run's folder")
+    exist_ok: bool = option(False, "use an existing folder again")
+    noplots: bool = option(False, "draw no curves and pictures")
+    strict: bool = option(False, "any bad picture or label row is an error")
+    fail_under: float | None = option(None, "exit with 1 when AP is below this")
+    report: str = option("", "write the result to this JSON file")
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """What `validate` found, and where it put its files."""
+
+    evaluation: Evaluation
+    folder: Path
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPredictor:
+    """A weights file ready to run, with what it demands of its input."""
+
+    predict: Predictor
+    class_names: tuple[str, ...]
+    stride: int
+    input_hw: tuple[int | None, int | None]
+
+
+def validate(config: ValConfig) -> EvalResult:
+    """Run a weights file over one split of a data set and judge it as COCO does.
+
+    Raises:
+        UserError: a file or a flag is wrong.
+    """
+    spec = load_dataset_spec(config.data)
+    loaded = load_predictor(config)
+    class_names = ("object",) if config.single_cls else spec.class_names
+    _check_classes(loaded, class_names, config, spec)
+    records = read_records(spec, config.task, strict=config.strict, single_class=config.single_cls)
+    dataset = _dataset(records, loaded, config)
+    folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
+    watcher = None if config.noplots else EvaluationPictures(folder, class_names)
+    loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
+    evaluation = evaluate(
+        loaded.predict, loader, len(loader), dataset.records, class_names, watch=watcher
+    )
+    log_table(evaluation.metrics, every_class=config.verbose or len(class_names) < 50)
+    report = evaluation_report(evaluation)
+    if watcher is not None:
+        watcher.finish(evaluation.metrics)
+    if config.save_json:
+        name = f"{Path(config.weights).stem}_predictions.json"
+        write_json(
+            folder / name, coco_results(dataset.records, evaluation.detections, spec.category_ids)
+        )
+    if config.save_txt:
+        save_label_files(folder / "labels", dataset.records, evaluation, scores=config.save_conf)
+    if config.report:
+        write_json(Path(config.report), report)
+    return EvalResult(evaluation, folder, report)
+
+
+def load_predictor(config: ValConfig) -> LoadedPredictor:
+    """The predictor for a checkpoint (torch) or an exported file (its runtime)."""
+    thresholds = PostprocessConfig(
+        score_threshold=config.conf_thres,
+        iou_threshold=config.iou_thres,
+        max_detections=config.max_det,
+        multi_label=True,
+    )
+    if Path(config.weights).suffix == ".onnx":
+        from utils.deploy.runner_predictor import RunnerPredictor
+
+        from utils.deploy.runner import OnnxRunner
+
+        runner = OnnxRunner(config.weights)
+        return LoadedPredictor(
+            RunnerPredictor(runner, thresholds), runner.class_names, runner.stride, runner.input_hw
+        )
+    from models.loading import build_from_checkpoint, read_weights
+    from models.torch_predictor import TorchPredictor
+    from utils.device import choose_device
+
+    device = choose_device(config.device)
+    if config.half and device.type != "cuda":
+        raise ConfigError(f"--half needs a GPU; the device is {device.type}")
+    checkpoint = read_weights(config.weights)
+    model = build_from_checkpoint(checkpoint).to(device)
+    if config.half:
+        model = model.half()
+    return LoadedPredictor(
+        TorchPredictor(model, thresholds, half=config.half),
+        checkpoint.class_names,
+        max(model.strides),
+        (None, None),
+    )
+
+
+def _check_classes(
+    loaded: LoadedPredictor, class_names: tuple[str, ...], config: ValConfig, spec: DatasetSpec
+) -> None:
+    if not loaded.class_names:
+        return  # an exported file without names: the data set's are taken
+    if len(loaded.class_names) != len(class_names) and not config.single_cls:
+        raise ConfigError(
+            f"{config.weights} knows {len(loaded.class_names)} classes, {spec.path} names "
+            f"{len(class_names)}; give the data set it was trained for"
+        )
+
+
+def _dataset(
+    records: tuple[ImageRecord, ...], loaded: LoadedPredictor, config: ValConfig
+) -> EvalDataset:
+    """Pictures in the shapes the file takes."""
+    fixed = loaded.input_hw[0]
+    if fixed is not None and config.rect:
+        raise ConfigError(f"{config.weights} takes {fixed} px squares only; leave out --rect")
+    if fixed is not None and fixed != config.imgsz:
+        logger.warning("--imgsz %d: the file takes %d px, which is used", config.imgsz, fixed)
+    image_size = fixed or round_up_to_stride(config.imgsz, loaded.stride)
+    if fixed is None and image_size != config.imgsz:
+        logger.warning(
+            "--imgsz %d rounded up to %d, a multiple of the stride", config.imgsz, image_size
+        )
+    rect = fixed is None if config.rect is None else config.rect
+    return EvalDataset(records, image_size, config.batch_size, stride=loaded.stride, rect=rect)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    return run_script(ValConfig, _run, argv, REFUSED)
+
+
+def _run(config: ValConfig) -> int:
+    if config.conf_thres > 0.001:
+        logger.warning("--conf-thres %g: AP is measured at 0.001", config.conf_thres)
+    result = validate(config)
+    logger.info("Results saved to %s", result.folder)
+    reached = result.evaluation.metrics.AP
+    if config.fail_under is not None and reached < config.fail_under:
+        raise CheckFailedError(f"AP {reached:.4f} is below --fail-under {config.fail_under}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
