@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -101,14 +102,15 @@ def scan_split(spec: DatasetSpec, split: str, *, single_class: bool = False) -> 
     records: list[ImageRecord] = []
     found = list(problems)
     num_without_file = 0
-    checked = _check_all(pictures)
-    for record, has_file, its_problems in Progress(
-        checked, len(pictures), f"reading {split}", "picture"
-    ):
-        found.extend(its_problems)
-        if record is not None:
-            records.append(_as_one_class(record) if single_class else record)
-            num_without_file += not has_file
+    checked = Progress(_check_all(pictures), len(pictures), f"reading {split}", "picture")
+    with warnings.catch_warnings():
+        # Pillow also warns about odd metadata; what makes a picture unusable is an error.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        for record, has_file, its_problems in checked:
+            found.extend(its_problems)
+            if record is not None:
+                records.append(_as_one_class(record) if single_class else record)
+                num_without_file += not has_file
     return ScanResult(tuple(records), tuple(found), num_without_file)
 
 

@@ -18,7 +18,9 @@ def conv_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> flo
 
     def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
         nonlocal total
-        weights = sum(weight.numel() for name, weight in module.named_parameters() if name == "weight")
+        weights = sum(
+            weight.numel() for name, weight in module.named_parameters() if name == "weight"
+        )
         total += 2 * output.shape[2] * output.shape[3] * weights
 
     for module in shadow.modules():

@@ -72,7 +72,7 @@ def test_coco_json_under_other_names(tmp_path):
         f"{tmp_path / 'animals.yaml'}: names[0] is 'cat', but category 3 of {tmp_path / 'i.json'} "
         "is 'owl'; names must be in ascending order of category id, or left out"
     )
-    with pytest.raises(ConfigError, match="names has 1 entries, .* has 2 categories; leave names"):
+    with pytest.raises(ConfigError, match=r"names has 1 entries, .* has 2 categories; leave names"):
         load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat]"))
 
 

