@@ -27,6 +27,9 @@ from utils.logs import Progress
 from utils.structures import ImageArray, ImageRecord, Sample, Targets
 
 logger = logging.getLogger(__name__)
+# Neighbours in aspect ratio that share an input size. YOLOv5 lets the batch size decide, so that its
+# AP depends on it; this is what it does at batch 8.
+RECT_GROUP = 8
 
 
 class SampleKey(NamedTuple):
@@ -151,7 +154,7 @@ class EvalDataset(Dataset[Sample]):
     Attributes:
         records: the pictures in the order of the samples: with `rect`, sorted by aspect ratio.
         image_size: what the longer side of a picture is resized to.
-        batch_size: how many consecutive samples have one input size and make a batch.
+        batch_size: most consecutive samples of one input size that make a batch.
         input_hws: (height, width) of each sample's input.
     """
 
@@ -173,7 +176,7 @@ class EvalDataset(Dataset[Sample]):
             order = sort_by_aspect([record.image_hw for record in records])
             self.records = tuple(records[place] for place in order)
             hws = [record.image_hw for record in self.records]
-            self.input_hws = rect_input_hws(hws, image_size, batch_size, stride=stride, pad=pad)
+            self.input_hws = rect_input_hws(hws, image_size, RECT_GROUP, stride=stride, pad=pad)
         else:
             self.input_hws = ((image_size, image_size),) * len(self.records)
 

@@ -6,6 +6,7 @@ process, hands out keys that say all a worker needs to know.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -67,9 +68,7 @@ class EvalLoader:
 
     def __init__(self, dataset: EvalDataset, workers: int, pin_memory: bool) -> None:
         self.dataset = dataset
-        indices = range(len(dataset))
-        size = dataset.batch_size
-        self._batches = [list(indices[start : start + size]) for start in indices[::size]]
+        self._batches = _same_size_batches(dataset.input_hws, dataset.batch_size)
         self._loader = _make_loader(dataset, self._batches, workers, pin_memory)
 
     def __len__(self) -> int:
@@ -176,6 +175,15 @@ def _unwrap(loader: DataLoader[Sample | DatasetError]) -> Iterator[Batch]:
         if isinstance(batch, DatasetError):
             raise batch
         yield batch
+
+
+def _same_size_batches(input_hws: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """Consecutive positions of one input size, at most `batch_size` of them together."""
+    batches: list[list[int]] = []
+    for _, group in itertools.groupby(range(len(input_hws)), key=lambda index: input_hws[index]):
+        same = list(group)
+        batches += [same[start : start + batch_size] for start in range(0, len(same), batch_size)]
+    return batches
 
 
 def _start_worker(_: int) -> None:

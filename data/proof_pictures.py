@@ -41,5 +41,5 @@ def letterboxed(pictures: Sequence[ImageArray], input_hw: tuple[int, int]) -> Fl
         Letterbox.fit((image.shape[0], image.shape[1]), input_hw).apply_image(image)
         for image in pictures
     ]
-    batch: FloatArray = np.stack(fitted).transpose(0, 3, 1, 2).astype(np.float32) / 255
-    return batch
+    batch = np.stack(fitted).transpose(0, 3, 1, 2).astype(np.float32)
+    return batch / np.float32(255)

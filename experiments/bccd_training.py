@@ -150,15 +150,19 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and weights/")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "bccd", help="folder of runs")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
+    parser.add_argument(
+        "--only", default="", help="train only rows with this in their name, and write no report"
+    )
     arguments = parser.parse_args()
     configure_logging()
     shared, runs = arguments.shared.resolve(), arguments.runs.resolve()
-    reports: dict[Run, list[dict[str, Any]]] = {run: [] for run in RUNS}
+    reports: dict[Run, list[dict[str, Any]]] = {run: [] for run in RUNS if arguments.only in run.name}
     for seed in SEEDS:  # all rows with one seed before any with the next
-        for run in RUNS:
+        for run in reports:
             reports[run].append(train_once(run, seed, shared, runs))
             logger.info("%s seed %d: AP %.4f", run.name, seed, reports[run][-1]["AP"])
-    write_report(arguments.out, reports, runs)
+    if not arguments.only:
+        write_report(arguments.out, reports, runs)
 
 
 if __name__ == "__main__":

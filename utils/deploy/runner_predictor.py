@@ -22,7 +22,7 @@ class RunnerPredictor:
     def __call__(self, batch: Batch) -> BatchPrediction:
         """The detections of a batch of uint8 pictures."""
         start = time.perf_counter()
-        images = batch.images.numpy().astype(np.float32) / 255
+        images = batch.images.numpy().astype(np.float32) / np.float32(255)
         prepared = time.perf_counter()
         decoded = self.runner.run(images)
         inferred = time.perf_counter()
