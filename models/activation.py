@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from utils.call_text import parse_call
@@ -36,7 +37,7 @@ def activation_maker(text: str, where: str) -> Callable[[], nn.Module]:
     # The convolution before keeps its own input for backward, so its output may be overwritten.
     kwargs = {"inplace": True, **call.kwargs} if call.name in _IN_PLACE else call.kwargs
     try:
-        kind(*call.args, **kwargs)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {text!r}: {error}") from None
+        kind(*call.args, **kwargs)(torch.zeros(1))  # arguments of the wrong kind show in use
+    except (TypeError, RuntimeError) as error:
+        raise ConfigError(f"{where}: {text!r}: {str(error).splitlines()[0]}") from None
     return lambda: kind(*call.args, **kwargs)

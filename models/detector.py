@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.activation import activation_maker
 from models.head import DetectHead
 from models.layer_registry import RowContext, build_layer, rep_block_maker
-from models.layers import ConvFactory, Form
+from models.layers import Concat, ConvFactory, Form
 from models.model_spec import ModelSpec
 from utils.errors import ConfigError
 
@@ -50,8 +50,7 @@ class Detector(nn.Module):
         output: Tensor | tuple[Tensor, ...] = images
         for index, (layer, sources) in enumerate(zip(self.layers, self._sources, strict=True)):
             inputs = [kept[source] for source in sources]
-            takes_list = len(sources) > 1 or isinstance(layer, DetectHead)
-            output = layer(inputs) if takes_list else layer(inputs[0])
+            output = layer(inputs) if isinstance(layer, DetectHead | Concat) else layer(inputs[0])
             if isinstance(output, Tensor):
                 kept[index] = output
             for source in sources:

@@ -64,9 +64,41 @@ class BuiltLayer:
 RowBuilder = Callable[..., BuiltLayer]
 
 
+def _whole_numbers(row: RowContext, least: int = 1, **values: object) -> None:
+    for name, value in values.items():
+        if type(value) is not int or value < least:
+            raise ConfigError(
+                f"{row.layer.where}: {name} is {value!r}, "
+                f"expected a whole number of at least {least}"
+            )
+
+
+def _flag(row: RowContext, name: str, value: object) -> None:
+    if type(value) is not bool:
+        raise ConfigError(f"{row.layer.where}: {name} is {value!r}, expected True or False")
+
+
+def _one_of(row: RowContext, name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(
+            f"{row.layer.where}: {name} is {value!r}, expected one of {', '.join(known)}"
+        )
+
+
+def _expansion(row: RowContext, channels: int, e: object) -> None:
+    if not isinstance(e, int | float) or not 1 <= channels * e < math.inf:
+        raise ConfigError(
+            f"{row.layer.where}: e is {e!r}, expected a factor that leaves at least one "
+            f"of {channels} channels"
+        )
+
+
 def _geometry(
     row: RowContext, out: int, k: int, s: int, p: int | None, g: int, d: int
 ) -> ConvGeometry:
+    _whole_numbers(row, out=out, k=k, s=s, g=g, d=d)
+    if p is not None:
+        _whole_numbers(row, least=0, p=p)
     return ConvGeometry(row.in_channels[0], row.scaled_channels(out), k, s, p, g, d)
 
 
@@ -81,6 +113,7 @@ def _conv(
     act: bool = True,
 ) -> BuiltLayer:
     geometry = _geometry(row, out, k, s, p, g, d)
+    _flag(row, "act", act)
     module = row.conv(geometry, act=act)
     return BuiltLayer(module, geometry.out_channels, row.in_strides[0] * s)
 
@@ -100,8 +133,17 @@ def _rep_row(family: str) -> RowBuilder:
     return build
 
 
-def _c3(row: RowContext, out: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> BuiltLayer:
+def _bottleneck_channels(row: RowContext, out: int, shortcut: bool, g: int, e: float) -> int:
+    """Checks what C3 and Bottleneck have in common; returns the scaled channels."""
+    _whole_numbers(row, out=out, g=g)
+    _flag(row, "shortcut", shortcut)
     channels = row.scaled_channels(out)
+    _expansion(row, channels, e)
+    return channels
+
+
+def _c3(row: RowContext, out: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> BuiltLayer:
+    channels = _bottleneck_channels(row, out, shortcut, g, e)
     module = C3(
         row.in_channels[0],
         channels,
@@ -117,7 +159,7 @@ def _c3(row: RowContext, out: int, shortcut: bool = True, g: int = 1, e: float =
 def _bottleneck(
     row: RowContext, out: int, shortcut: bool = True, g: int = 1, e: float = 0.5
 ) -> BuiltLayer:
-    channels = row.scaled_channels(out)
+    channels = _bottleneck_channels(row, out, shortcut, g, e)
     module = Bottleneck(
         row.in_channels[0], channels, shortcut=shortcut, groups=g, expansion=e, conv=row.conv
     )
@@ -125,6 +167,9 @@ def _bottleneck(
 
 
 def _sppf(row: RowContext, out: int, k: int = 5) -> BuiltLayer:
+    _whole_numbers(row, out=out, k=k)
+    if k % 2 == 0:
+        raise ConfigError(f"{row.layer.where}: k is {k}, expected an odd number")
     channels = row.scaled_channels(out)
     module = SPPF(row.in_channels[0], channels, k, conv=row.conv)
     return BuiltLayer(module, channels, row.in_strides[0])
@@ -135,6 +180,8 @@ def _upsample(
 ) -> BuiltLayer:
     if size is not None:
         raise ConfigError(f"{row.layer.where}: size is {size!r}; give None and a scale factor")
+    _whole_numbers(row, scale=scale)
+    _one_of(row, "mode", mode, ("nearest", "bilinear", "bicubic"))
     module = nn.Upsample(scale_factor=scale, mode=mode)
     return BuiltLayer(module, row.in_channels[0], row.in_strides[0] / scale)
 
@@ -149,6 +196,8 @@ def _concat(row: RowContext, dimension: int = 1) -> BuiltLayer:
 
 
 def _detect(row: RowContext, nc: object = "nc", anchors: object = "anchors") -> BuiltLayer:
+    if row.layer.index + 1 < len(row.spec.backbone) + len(row.spec.head):
+        raise ConfigError(f"{row.layer.where}: Detect must be the last row")
     if nc not in ("nc", row.spec.num_classes):
         raise ConfigError(
             f"{row.layer.where}: nc is {nc!r}, but the file says {row.spec.num_classes}"
@@ -190,6 +239,7 @@ LAYERS: dict[str, RowBuilder] = {
     "RepVGGBlock": _rep_row("RepVGG"),
 }
 _REPEATS_INSIDE = {"C3"}  # the block takes the repeats itself; others are chained
+_READ_SEVERAL = {"Concat", "Detect"}
 
 
 def rep_block_maker(text: str | None, where: str) -> RepBlockMaker | None:
@@ -218,6 +268,11 @@ def build_layer(row: RowContext) -> BuiltLayer:
     if name not in LAYERS:
         raise ConfigError(f"{row.layer.where}: unknown module {row.layer.module!r}"
                           f"{suggest(name, LAYERS)}")  # fmt: skip
+    if len(row.in_channels) > 1 and name not in _READ_SEVERAL:
+        raise ConfigError(
+            f"{row.layer.where}: reads {len(row.in_channels)} layers, but {name} takes one; "
+            "join them with Concat first"
+        )
     if name in _REPEATS_INSIDE or row.repeats == 1:
         return _call(name, row)
     built = [_call(name, row)]

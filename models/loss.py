@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import complete_box_iou_loss
 
 from models.assign import LevelAssignment, assign
 from models.box_coder import BoxCoder, centre_offset, size_ratio, split_anchors
+from models.ciou import paired_ciou
 from utils.structures import Batch
 
 # Weight of each level's objectness: fine levels have many cells and few objects.
@@ -147,7 +147,7 @@ class DetectionLoss:
             ),
             1,
         )
-        ciou = 1 - complete_box_iou_loss(_corners(boxes), _corners(assignment.boxes))
+        ciou = paired_ciou(boxes, assignment.boxes)
         return (1 - ciou).mean(), ciou.detach(), self._class_term(predicted[:, 5:], assignment)
 
     def _class_term(self, logits: Tensor, assignment: LevelAssignment) -> Tensor:
@@ -184,9 +184,3 @@ class DetectionLoss:
         right = targets * probability + (1 - targets) * (1 - probability)
         alpha = targets * 0.25 + (1 - targets) * 0.75
         return (loss * alpha * (1 - right) ** gamma).mean()
-
-
-def _corners(boxes: Tensor) -> Tensor:
-    """(K, 4) cxcywh -> xyxy."""
-    half = boxes[:, 2:] / 2
-    return torch.cat((boxes[:, :2] - half, boxes[:, :2] + half), 1)

@@ -7,6 +7,7 @@ an error that names the file, the row and the closest known word.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,7 @@ class ModelSpec:
 def _number(content: Mapping[str, Any], key: str, where: str, kind: type) -> Any:
     value = content[key]
     allowed = (int, float) if kind is float else (int,)
-    if isinstance(value, bool) or not isinstance(value, allowed) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, allowed) or not 0 < value < math.inf:
         word = "a whole number" if kind is int else "a number"
         raise ConfigError(f"{where}: {key} is {value!r}, expected {word} above 0")
     return kind(value)
@@ -181,7 +182,7 @@ def _anchors(value: object, where: str) -> tuple[tuple[float, ...], ...]:
     for level in value:
         if not isinstance(level, list) or not level or len(level) % 2:
             raise refusal
-        if not all(isinstance(side, int | float) and side > 0 for side in level):
+        if not all(type(side) in (int, float) and 0 < side < math.inf for side in level):
             raise refusal
         levels.append(tuple(float(side) for side in level))
     if len({len(level) for level in levels}) > 1:

@@ -12,10 +12,11 @@ from data.synthetic.backgrounds import Picture, draw_background, hsv_to_rgb
 from data.synthetic.shapes import CLASS_NAMES, DISTRACTORS, Look, Patch, render
 from utils.structures import ImageArray, IntArray, Targets
 
-SMALLEST, LARGEST = 0.08, 0.38  # diameter as a share of the long side
+SMALLEST, LARGEST = 0.09, 0.4  # diameter as a share of the long side
 MOST_SHAPES = 8
 EMPTY_SHARE = 0.05  # of the pictures show nothing
 DISTRACTOR_SHARE = 0.2  # of the shapes belong to no class
+USUAL_HUE_SHARE = 0.7  # of the objects have the hue that is usual for their class
 LEAST_VISIBLE = 0.3  # an object that shows less of itself is not labelled
 LEAST_SIDE = 3  # pixels; thinner remains are not labelled
 NO_OBJECT = -1
@@ -50,13 +51,14 @@ def place_shapes(
     placed = []
     for _ in range(count):
         kinds = DISTRACTORS if generator.uniform() < DISTRACTOR_SHARE else CLASS_NAMES
+        outline = kinds[generator.integers(len(kinds))]
         look = Look(
-            outline=kinds[generator.integers(len(kinds))],
+            outline=outline,
             diameter=long_side
             * float(np.exp(generator.uniform(np.log(SMALLEST), np.log(LARGEST)))),
             angle=float(generator.uniform(0, 2 * np.pi)),
             stretch=float(generator.uniform(0.8, 1.0)),
-            color=_vivid_color(generator),
+            color=_vivid_color(generator, outline),
             light_angle=light_angle,
         )
         centre = generator.uniform(0.03, 0.97, 2) * (width, height)
@@ -116,10 +118,13 @@ def to_uint8(picture: Picture) -> ImageArray:
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
 
-def _vivid_color(generator: np.random.Generator) -> tuple[float, float, float]:
-    return hsv_to_rgb(
-        generator.uniform(), generator.uniform(0.35, 0.95), generator.uniform(0.45, 1.0)
-    )
+def _vivid_color(generator: np.random.Generator, outline: str) -> tuple[float, float, float]:
+    """Balls are mostly red, stars mostly yellow, ...; any of them may have any hue."""
+    hue = generator.uniform()
+    if outline in CLASS_NAMES and generator.uniform() < USUAL_HUE_SHARE:
+        usual = CLASS_NAMES.index(outline) / len(CLASS_NAMES)
+        hue = (usual + generator.normal(0, 0.035)) % 1
+    return hsv_to_rgb(hue, generator.uniform(0.35, 0.95), generator.uniform(0.45, 1.0))
 
 
 def _cast_shadow(picture: Picture, patch: Patch, shape: Placed) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -154,11 +155,15 @@ def _step(state: TrainingState[ModelT]) -> None:
     """One optimizer step with clipped gradients, then the average follows."""
     scaler = state.precision.scaler
     scaler.unscale_(state.optimizer)
-    clip_gradients(state.model)
-    scaler.step(state.optimizer)
-    scaler.update()
+    norm = clip_gradients(state.model)
+    if math.isfinite(norm) or scaler.is_enabled():  # an enabled scaler checks by itself
+        scaler.step(state.optimizer)
+        scaler.update()
+        state.ema.update(state.model)
+    else:
+        state.skipped_steps += 1
+        logger.warning("gradients are not finite: step skipped (%d so far)", state.skipped_steps)
     state.optimizer.zero_grad()
-    state.ema.update(state.model)
 
 
 def _skip(state: TrainingState[ModelT], batch: Batch) -> None:

@@ -1,0 +1,90 @@
+"""Our network, decoding and suppression against another implementation's figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.box_coder import BoxCoder, split_anchors
+from models.deploy import to_deploy
+from models.loading import build_from_checkpoint
+from models.postprocess import postprocess_batch
+from utils.postprocess import PostprocessConfig, postprocess
+
+VAL = PostprocessConfig(0.001, 0.6, 300, multi_label=True)
+DETECT = PostprocessConfig(0.25, 0.45, 1000)
+
+
+@pytest.fixture(scope="module")
+def model(yolov5n):
+    return build_from_checkpoint(yolov5n)
+
+
+@pytest.fixture(scope="module")
+def raw(model, golden_batches):
+    """Per batch, the raw predictions of its four pictures."""
+    with torch.no_grad():
+        return [model(batch.images) for batch in golden_batches]
+
+
+@pytest.fixture(scope="module")
+def decoded(model, raw):
+    coder = BoxCoder.of(model)
+    return [coder.decode(maps) for maps in raw]
+
+
+def assert_maps_agree(maps, golden, prefix):
+    """Of the first picture, to 1e-5 of the largest value."""
+    for level, ours in enumerate(maps):
+        expected = golden[f"{prefix}{level}"]
+        found = split_anchors(ours[:1], 3).detach().numpy()
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_raw_predictions(raw, golden):
+    assert_maps_agree(raw[0], golden, "b0_eval_raw")
+
+
+def test_raw_predictions_in_train_mode(yolov5n, golden, golden_batches):
+    trained = build_from_checkpoint(yolov5n).train()
+    with torch.no_grad():
+        assert_maps_agree(trained(golden_batches[0].images), golden, "b0_train_p")
+
+
+def test_deploy_form(model, golden, golden_batches):
+    with torch.no_grad():
+        maps = to_deploy(model)(golden_batches[0].images[:1])
+    assert_maps_agree(maps, golden, "b0_eval_raw")
+
+
+def test_decoded(decoded, golden):
+    expected = golden["b0_eval_decoded"]
+    found = decoded[0][:1].numpy()
+    assert found.shape == expected.shape
+    assert np.abs(found[..., :4] - expected[..., :4]).max() < 1e-2  # pixels
+    assert np.abs(found[..., 4:] - expected[..., 4:]).max() < 1e-5
+
+
+@pytest.mark.parametrize("numpy_twin", [False, True], ids=["torch", "numpy"])
+@pytest.mark.parametrize(
+    ("kind", "config"), [("val", VAL), ("detect", DETECT)], ids=["val", "detect"]
+)
+@pytest.mark.parametrize("batch", range(3))
+def test_suppression(decoded, golden, batch, kind, config, numpy_twin):
+    pictures = decoded[batch]
+    if numpy_twin:
+        found = [postprocess(picture.numpy(), config) for picture in pictures]
+    else:
+        found = postprocess_batch(pictures, config)
+    for number, detections in enumerate(found):
+        expected = golden[f"b{batch}_nms_{kind}_{number}"]
+        assert len(detections) == len(expected)
+        # Scores equal to the last digits may swap places with the number of threads.
+        np.testing.assert_allclose(detections.scores, expected[:, 4], atol=1e-5)
+        distance = np.abs(detections.boxes[:, None] - expected[None, :, :4]).max(2)  # pixels
+        score_gap = np.abs(detections.scores[:, None] - expected[:, 4])
+        same = (distance < 1e-2) & (detections.class_ids[:, None] == expected[:, 5])
+        same &= score_gap < 1e-5
+        assert same.any(0).all() and same.any(1).all()
