@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from data.augment import AugmentConfig
 from data.dataset_spec import load_dataset_spec
-from data.loader import EvalLoader
+from data.loader import EvalLoader, TrainLoader
 from data.training_pictures import PictureConfig, load_training_pictures
 from models.box_coder import BoxCoder
 from models.complexity import conv_gflops
@@ -22,7 +24,7 @@ from models.loading import build_from_checkpoint
 from models.loss import DetectionLoss, LossConfig
 from models.torch_predictor import TorchPredictor
 from utils.checkpoint import Checkpoint, load_checkpoint
-from utils.cli import option, run_script
+from utils.cli import run_script
 from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.engine.best_epoch import BestEpoch, fitness
 from utils.engine.ema import ModelEMA
@@ -40,69 +42,12 @@ from utils.output_files import make_run_folder, write_json
 from utils.postprocess import PostprocessConfig
 from utils.results_table import EpochRow
 from utils.seed import seed_everything
-from utils.training_run import TrainingRun, as_yaml_values
+from utils.train_config import REFUSED, TrainConfig
+from utils.training_run import TrainingRun, as_plain_values
 
 logger = logging.getLogger(__name__)
 # Settings of the validation after each epoch, those of val.py.
 VAL_POSTPROCESS = PostprocessConfig(0.001, 0.6, 300, multi_label=True)
-
-REFUSED = {
-    "--resume": "not offered yet; start again, or from runs/.../last.pt with --weights",
-    "--evolve": "hyper-parameter search is not offered yet; give a yaml to --hyp",
-    "--image-weights": "not offered yet; all pictures are drawn equally often",
-    "--sync-bn": "training runs on one device; leave it out",
-    "--quad": "not offered; use --batch-size",
-    "--bucket": "nothing is uploaded; copy the run's folder yourself",
-    "--upload-dataset": "nothing is uploaded; leave it out",
-    "--entity": "no account is used; TensorBoard events are in the run's folder",
-    "--bbox-interval": "pictures of the first batches are in the run's folder",
-    "--artifact-alias": "nothing is uploaded; leave it out",
-    "--local-rank": "training runs on one device; leave it out",
-    "--teacher": "distillation is not offered yet; leave it out",
-    "--compile": "not offered yet; leave it out",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """Train a detector."""
-
-    weights: str = option("", "checkpoint to start from; empty starts from random weights")
-    cfg: str = option("", "model yaml; empty takes the architecture of --weights")
-    data: str = option("coco128.yaml", "data yaml")
-    hyp: str = option("hyp.scratch-low.yaml", "hyper-parameter yaml")
-    epochs: int = option(100, "epochs to train")
-    batch_size: int = option(16, "pictures per batch", "--batch")
-    imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
-    rect: bool = option(False, "rectangular batches, no mosaic")
-    nosave: bool = option(False, "keep only the last checkpoint")
-    noval: bool = option(False, "validate only after the last epoch", "--notest")
-    noautoanchor: bool = option(False, "keep the anchors of the yaml (always so here)")
-    noplots: bool = option(False, "draw no pictures and curves")
-    cache: str = option("", "keep resized pictures in memory", choices=("ram",), const="ram")
-    device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
-    multi_scale: bool = option(False, "vary the input size between 0.5 and 1.5 times --imgsz")
-    single_cls: bool = option(False, "treat all classes as one")
-    optimizer: str = option("SGD", "which optimizer", choices=("SGD", "Adam", "AdamW"))
-    workers: int = option(8, "processes that load pictures")
-    project: str = option("runs/train", "folder of runs")
-    name: str = option("exp", "name of this run's folder")
-    exist_ok: bool = option(False, "use an existing folder again")
-    cos_lr: bool = option(False, "cosine instead of linear learning rate")
-    label_smoothing: float = option(0.0, "epsilon of smoothed class targets")
-    patience: int = option(100, "stop after this many epochs without a better one; 0 never")
-    freeze: tuple[int, ...] = option((0,), "freeze the first N layers, or the layers listed")
-    save_period: int = option(-1, "also keep the checkpoint of every N-th epoch")
-    seed: int = option(0, "of everything random")
-    rep_block: str | None = option(None, "block family of the 3x3 convolutions, or none")
-    rep_policy: str | None = option(None, "all, downsample or no-identity-in-residual")
-    activation: str | None = option(None, "activation after convolutions, as LeakyReLU(0.1)")
-    amp: str = option("auto", "mixed precision", choices=("auto", "off", "bf16", "fp16"))
-    deterministic: bool = option(False, "refuse operations that vary from run to run")
-    close_mosaic: int = option(0, "last N epochs without mosaic")
-    eval_interval: int = option(1, "validate every N epochs")
-    strict: bool = option(False, "any bad picture or label row is an error")
-    report: str = option("", "write the result to this JSON file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +59,21 @@ class TrainResult:
     report: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The parts of a run, as the settings ask for them."""
+
+    class_names: tuple[str, ...]
+    image_size: int
+    device: torch.device
+    batches: TrainLoader
+    val_batches: EvalLoader
+    criterion: DetectionLoss
+    schedule: Schedule
+    state: TrainingState[Detector]
+    resize: MultiScale | None
+
+
 def train(config: TrainConfig) -> TrainResult:
     """Train as YOLOv5 does and keep the best and the last checkpoint.
 
@@ -121,37 +81,67 @@ def train(config: TrainConfig) -> TrainResult:
         UserError: a file or a flag is wrong.
     """
     start = time.monotonic()
+    hyp = Hyperparameters.from_file(config.hyp)
+    recipe = gather(config, hyp)
+    state, batches, schedule = recipe.state, recipe.batches, recipe.schedule
+    folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
+    settings = {"hyp": as_plain_values(hyp), "opt": as_plain_values(config)}
+    run = TrainingRun(folder, settings, pictures=not config.noplots)
+    run.draw_labels(batches.dataset.records, recipe.class_names)
+    predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=recipe.criterion)
+    best = BestEpoch(config.patience)
+    _log_start(recipe, folder)
+
+    for epoch in range(config.epochs):
+        pictures = batches.epoch(epoch)
+        if epoch == 0:
+            pictures = run.drawing_first(pictures, recipe.class_names)
+        train_loss = train_one_epoch(
+            state,
+            recipe.criterion,
+            pictures,
+            schedule,
+            epoch,
+            device=recipe.device,
+            resize=recipe.resize,
+        )
+        is_last = epoch + 1 == config.epochs
+        evaluation = None
+        if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
+            evaluation = _evaluate(predict, recipe)
+        row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
+        run.add_epoch(row)
+        _log_epoch(row, config.epochs)
+        better = evaluation is not None and best.update(epoch, fitness(evaluation.metrics))
+        if better or is_last or not config.nosave:
+            checkpoint = _checkpoint(recipe, row, settings)
+            run.save(checkpoint, better=better, keep_as=config.name_to_keep(epoch))
+        if best.should_stop(epoch):
+            logger.info("No better epoch for %d epochs: stopped.", config.patience)
+            break
+    run.close()
+    evaluation = _judge_best(run, recipe)
+    report = _report(config, recipe, run, best, evaluation.metrics, epoch + 1, start)
+    return TrainResult(folder, evaluation.metrics, report)
+
+
+def gather(config: TrainConfig, hyp: Hyperparameters) -> Recipe:
+    """Network, pictures, loss, optimizer and schedule.
+
+    Raises:
+        UserError: a file or a flag is wrong.
+    """
     seed_everything(config.seed, deterministic=config.deterministic)
     device = choose_device(config.device)
-    hyp = Hyperparameters.from_file(config.hyp)
     data_spec = load_dataset_spec(config.data)
     class_names = ("object",) if config.single_cls else data_spec.class_names
-    model = initial_model(config.cfg, config.weights, len(class_names), _overrides(config))
+    model = initial_model(config.cfg, config.weights, len(class_names), config.model_overrides())
     model = model.to(device)
-    image_size = _image_size(config, max(model.strides))
-    batches, val_batches = load_training_pictures(
-        data_spec, hyp.part(AugmentConfig), _picture_config(config, model, image_size, device.type)
-    )
-    run = TrainingRun(
-        make_run_folder(config.project, config.name, exist_ok=config.exist_ok),
-        {"hyp": as_yaml_values(hyp), "opt": as_yaml_values(config)},
-        pictures=not config.noplots,
-    )
-    run.draw_labels(batches.dataset.records, class_names)
-
-    criterion = DetectionLoss(
-        BoxCoder.of(model),
-        len(class_names),
-        image_size,
-        hyp.part(LossConfig, label_smoothing=config.label_smoothing),
-    )
-    schedule = hyp.part(
-        Schedule,
-        epochs=config.epochs,
-        batches_per_epoch=len(batches),
-        batch_size=config.batch_size,
-        cosine=config.cos_lr,
-    )
+    stride = max(model.strides)
+    image_size = _image_size(config, stride)
+    pictures = _picture_config(config, stride, image_size, device)
+    batches, val_batches = load_training_pictures(data_spec, hyp.part(AugmentConfig), pictures)
+    losses = hyp.part(LossConfig, label_smoothing=config.label_smoothing)
     frozen = freeze_layers(model.layers, config.freeze)
     optimizer = build_optimizer(
         model,
@@ -160,92 +150,41 @@ def train(config: TrainConfig) -> TrainResult:
         momentum=hyp.momentum,
         weight_decay=scaled_weight_decay(hyp.weight_decay, config.batch_size),
     )
-    ema = ModelEMA(model)
-    state = TrainingState(model, ema, optimizer, Precision.choose(config.amp, device), frozen)
-    predict = TorchPredictor(ema.model, VAL_POSTPROCESS, criterion=criterion)
-    resize = MultiScale(image_size, max(model.strides), config.seed) if config.multi_scale else None
-    best = BestEpoch(config.patience)
-    logger.info("%s\nTraining on %s, %s", _describe(model), describe_device(device), run.folder)
-
-    for epoch in range(config.epochs):
-        pictures = batches.epoch(epoch)
-        if epoch == 0:
-            pictures = run.drawing_first(pictures, class_names)
-        train_loss = train_one_epoch(
-            state, criterion, pictures, schedule, epoch, device=device, resize=resize
-        )
-        is_last = epoch + 1 == config.epochs
-        evaluation = None
-        if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
-            evaluation = _evaluate(predict, val_batches, class_names)
-        row = EpochRow.of(epoch, train_loss, evaluation, optimizer)
-        run.add_epoch(row)
-        _log_epoch(row, config.epochs)
-        better = evaluation is not None and best.update(epoch, fitness(evaluation.metrics))
-        checkpoint = Checkpoint(
-            form="train",
-            spec=model.spec.to_yaml(),
-            class_names=class_names,
-            weights=model.state_dict(),
-            image_size=image_size,
-            ema_weights=ema.model.state_dict(),
-            config={"opt": as_yaml_values(config), "hyp": as_yaml_values(hyp)},
-            metrics={"epoch": epoch, "AP": row.AP, "AP50": row.AP50},
-        )
-        if not config.nosave or is_last or better:
-            run.save(checkpoint, better=better, keep_as=_name_to_keep(config, epoch))
-        if best.should_stop(epoch):
-            logger.info("No better epoch for %d epochs: stopped.", config.patience)
-            break
-    run.close()
-    seconds = time.monotonic() - start
-    trained = (epoch + 1) * len(batches.dataset)
-    result = _judge_best(run, val_batches, class_names, config)
-    report = {
-        "epochs": epoch + 1,
-        "best_epoch": best.epoch,
-        "AP": result.metrics.AP,
-        "AP50": result.metrics.AP50,
-        "precision": result.metrics.precision,
-        "recall": result.metrics.recall,
-        "weights": {"best": str(run.best), "last": str(run.last)},
-        "seconds": seconds,
-        "images_per_second": trained / seconds,
-        "peak_memory_mb": peak_memory_mb(device),
-        "skipped_steps": state.skipped_steps,
-    }
-    if config.report:
-        write_json(Path(config.report), report)
-    return TrainResult(run.folder, result.metrics, report)
-
-
-def _overrides(config: TrainConfig) -> dict[str, str | None]:
-    """The fields of the architecture that flags change."""
-    given = {
-        "rep_block": config.rep_block,
-        "rep_policy": config.rep_policy,
-        "activation": config.activation,
-    }
-    return {
-        key: None if value == "none" else value for key, value in given.items() if value is not None
-    }
+    precision = Precision.choose(config.amp, device)
+    return Recipe(
+        class_names=class_names,
+        image_size=image_size,
+        device=device,
+        batches=batches,
+        val_batches=val_batches,
+        criterion=DetectionLoss(BoxCoder.of(model), len(class_names), image_size, losses),
+        schedule=hyp.part(
+            Schedule,
+            epochs=config.epochs,
+            batches_per_epoch=len(batches),
+            batch_size=config.batch_size,
+            cosine=config.cos_lr,
+        ),
+        state=TrainingState(model, ModelEMA(model), optimizer, precision, frozen),
+        resize=MultiScale(image_size, stride, config.seed) if config.multi_scale else None,
+    )
 
 
 def _picture_config(
-    config: TrainConfig, model: Detector, image_size: int, device_type: str
+    config: TrainConfig, stride: int, image_size: int, device: torch.device
 ) -> PictureConfig:
     return PictureConfig(
         image_size=image_size,
-        stride=max(model.strides),
+        stride=stride,
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,
         rect=config.rect,
         cache=config.cache == "ram",
-        mosaic_until_epoch=config.epochs - config.close_mosaic if config.close_mosaic else None,
+        mosaic_until_epoch=config.mosaic_until_epoch(),
         strict=config.strict,
         single_class=config.single_cls,
-        pin_memory=device_type == "cuda",
+        pin_memory=device.type == "cuda",
     )
 
 
@@ -256,28 +195,33 @@ def _image_size(config: TrainConfig, stride: int) -> int:
     return size
 
 
-def _name_to_keep(config: TrainConfig, epoch: int) -> str | None:
-    keep = config.save_period > 0 and (epoch + 1) % config.save_period == 0
-    return f"epoch{epoch}.pt" if keep else None
-
-
 def _evaluate(
-    predict: TorchPredictor,
-    batches: EvalLoader,
-    class_names: tuple[str, ...],
-    watch: EvaluationPictures | None = None,
+    predict: TorchPredictor, recipe: Recipe, watch: EvaluationPictures | None = None
 ) -> Evaluation:
+    batches = recipe.val_batches
     records = batches.dataset.records
-    return evaluate(predict, batches, len(batches), records, class_names, watch=watch)
+    return evaluate(predict, batches, len(batches), records, recipe.class_names, watch=watch)
 
 
-def _judge_best(
-    run: TrainingRun, batches: EvalLoader, class_names: tuple[str, ...], config: TrainConfig
-) -> Evaluation:
+def _checkpoint(recipe: Recipe, row: EpochRow, settings: dict[str, dict[str, Any]]) -> Checkpoint:
+    model = recipe.state.model
+    return Checkpoint(
+        form="train",
+        spec=model.spec.to_yaml(),
+        class_names=recipe.class_names,
+        weights=model.state_dict(),
+        image_size=recipe.image_size,
+        ema_weights=recipe.state.ema.model.state_dict(),
+        config=settings,
+        metrics={"epoch": row.epoch, "AP": row.AP, "AP50": row.AP50},
+    )
+
+
+def _judge_best(run: TrainingRun, recipe: Recipe) -> Evaluation:
     """The AP of the best checkpoint as read back from its file, with its pictures."""
-    model = build_from_checkpoint(load_checkpoint(run.best)).to(choose_device(config.device))
-    watch = None if config.noplots else EvaluationPictures(run.folder, class_names)
-    evaluation = _evaluate(TorchPredictor(model, VAL_POSTPROCESS), batches, class_names, watch)
+    model = build_from_checkpoint(load_checkpoint(run.best)).to(recipe.device)
+    watch = EvaluationPictures(run.folder, recipe.class_names) if run.pictures else None
+    evaluation = _evaluate(TorchPredictor(model, VAL_POSTPROCESS), recipe, watch)
     if watch is not None:
         watch.finish(evaluation.metrics)
     logger.info("Best checkpoint: %s", run.best)
@@ -285,12 +229,46 @@ def _judge_best(
     return evaluation
 
 
-def _describe(model: Detector) -> str:
+def _report(
+    config: TrainConfig,
+    recipe: Recipe,
+    run: TrainingRun,
+    best: BestEpoch,
+    metrics: CocoMetrics,
+    epochs: int,
+    start: float,
+) -> dict[str, Any]:
+    seconds = time.monotonic() - start
+    report = {
+        "epochs": epochs,
+        "best_epoch": best.epoch,
+        "AP": metrics.AP,
+        "AP50": metrics.AP50,
+        "precision": metrics.precision,
+        "recall": metrics.recall,
+        "weights": {"best": str(run.best), "last": str(run.last)},
+        "seconds": seconds,
+        "images_per_second": epochs * len(recipe.batches.dataset) / seconds,
+        "peak_memory_mb": peak_memory_mb(recipe.device),
+        "skipped_steps": recipe.state.skipped_steps,
+    }
+    if config.report:
+        write_json(Path(config.report), report)
+    return report
+
+
+def _log_start(recipe: Recipe, folder: Path) -> None:
+    model = recipe.state.model
     blocks = ", ".join(f"{count} {name}" for name, count in block_counts(model).items())
-    return (
-        f"{model.spec.name}: {count_parameters(model):,} parameters, "
-        f"{conv_gflops(model):.2f} GFLOPs at 640, {blocks}, {model.spec.activation}"
+    logger.info(
+        "%s: %s parameters, %.2f GFLOPs at 640, %s, %s",
+        model.spec.name,
+        f"{count_parameters(model):,}",
+        conv_gflops(model),
+        blocks,
+        model.spec.activation,
     )
+    logger.info("Training on %s, %s", describe_device(recipe.device), folder)
 
 
 def _log_epoch(row: EpochRow, epochs: int) -> None:

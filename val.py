@@ -1,4 +1,4 @@
-"""Measure a network's AP on labelled pictures: `python val.py --weights best.pt --data coco.yaml`."""
+"""Measure a network's AP: `python val.py --weights best.pt --data coco.yaml`."""
 
 from __future__ import annotations
 
@@ -129,9 +129,8 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
         multi_label=True,
     )
     if Path(config.weights).suffix == ".onnx":
-        from utils.deploy.runner_predictor import RunnerPredictor
-
         from utils.deploy.runner import OnnxRunner
+        from utils.deploy.runner_predictor import RunnerPredictor
 
         runner = OnnxRunner(config.weights)
         return LoadedPredictor(

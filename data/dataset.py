@@ -27,8 +27,8 @@ from utils.logs import Progress
 from utils.structures import ImageArray, ImageRecord, Sample, Targets
 
 logger = logging.getLogger(__name__)
-# Neighbours in aspect ratio that share an input size. YOLOv5 lets the batch size decide, so that its
-# AP depends on it; this is what it does at batch 8.
+# Neighbours in aspect ratio that share an input size. In YOLOv5 that is the batch, so that its AP
+# depends on the batch size; this is what it does at batch 8.
 RECT_GROUP = 8
 
 

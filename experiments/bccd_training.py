@@ -1,4 +1,4 @@
-"""AP on the blood-cell data set over several seeds: `python -m experiments.bccd_training --shared DIR`.
+"""AP on blood cells over several seeds: `python -m experiments.bccd_training --shared DIR`.
 
 Trains each row of RUNS with each seed, one after the other. A run that has its report already is
 not repeated, so the script continues where it was cut off. Then it writes the table and the curves
@@ -97,8 +97,8 @@ def write_report(out: Path, reports: dict[Run, list[dict[str, Any]]], runs: Path
     lines = [
         f"# Training on blood cells (bccd), {date}",
         "",
-        f"COCO AP on the 87 validation pictures, best checkpoint of each run, {IMAGE_SIZE} px, batch "
-        f"{BATCH_SIZE}, hyp.scratch-low, mixed precision as `--amp auto` chooses.",
+        f"COCO AP on the 87 validation pictures, best checkpoint of each run, {IMAGE_SIZE} px, "
+        f"batch {BATCH_SIZE}, hyp.scratch-low, mixed precision as `--amp auto` chooses.",
         "",
         f"Machine: {_cpu_name()}, {torch.get_num_threads()} threads, no GPU. "
         f"Python {platform.python_version()}, torch {torch.__version__}, "
@@ -106,7 +106,7 @@ def write_report(out: Path, reports: dict[Run, list[dict[str, Any]]], runs: Path
         "Made by `python -m experiments.bccd_training`. Other work ran on the machine at the same "
         "time, so the minutes say little.",
         "",
-        "| model | epochs | seeds | AP per seed | AP mean (sd) | AP50 mean | goal | minutes a run |",
+        "| model | epochs | seeds | AP per seed | AP mean (sd) | AP50 mean | goal | minutes |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for number, (run, results) in enumerate(reports.items()):
@@ -117,7 +117,8 @@ def write_report(out: Path, reports: dict[Run, list[dict[str, Any]]], runs: Path
         lines.append(
             f"| {run.name} | {run.epochs} | {len(values)} | "
             f"{', '.join(f'{value:.3f}' for value in values)} | "
-            f"{statistics.mean(values):.3f} ({spread:.3f}) | {AP50:.3f} | {run.goal:.2f} | {minutes} |"
+            f"{statistics.mean(values):.3f} ({spread:.3f}) | {AP50:.3f} | {run.goal:.2f} | "
+            f"{minutes} |"
         )
         for seed in range(len(results)):
             curve = _ap_curve(runs / f"{run.name.replace(' ', '_')}_seed{seed}" / "results.csv")
@@ -156,7 +157,9 @@ def main() -> None:
     arguments = parser.parse_args()
     configure_logging()
     shared, runs = arguments.shared.resolve(), arguments.runs.resolve()
-    reports: dict[Run, list[dict[str, Any]]] = {run: [] for run in RUNS if arguments.only in run.name}
+    reports: dict[Run, list[dict[str, Any]]] = {
+        run: [] for run in RUNS if arguments.only in run.name
+    }
     for seed in SEEDS:  # all rows with one seed before any with the next
         for run in reports:
             reports[run].append(train_once(run, seed, shared, runs))

@@ -1,4 +1,4 @@
-"""A network that ends in boxes instead of raw predictions, for files that carry their own decoding."""
+"""A network that ends in boxes instead of raw predictions, for files that decode by themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from models.detector import Detector
 
 
 class DecodedNetwork(nn.Module):
-    """(B, 3, H, W) in 0-1 -> (B, N, 5 + C): cx, cy, w, h in pixels, objectness, class probabilities."""
+    """(B, 3, H, W) in 0-1 -> (B, N, 5 + C): cx cy w h in pixels, objectness, class scores."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()

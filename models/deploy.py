@@ -50,7 +50,7 @@ def block_counts(model: nn.Module) -> dict[str, int]:
 
 
 def relative_error(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """max |a - b| / max |a| of the worst map; infinite where a value is not finite."""
+    """Largest |a - b| / max |a| of the worst map; infinite where a value is not finite."""
     worst = 0.0
     for a, b in zip(reference, other, strict=True):
         difference = (a.double() - b.double()).abs().max() / a.double().abs().max()

@@ -27,7 +27,7 @@ class DetectHead(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, ...]:
-        """Per level (B, c_i, H, W) -> (B, A * (5 + C), H, W) logits: tx ty tw th objectness class..."""
+        """Per level (B, c_i, H, W) -> (B, A * (5 + C), H, W) logits: x y w h objectness classes."""
         return tuple(conv(x) for conv, x in zip(self.m, maps, strict=True))
 
     @torch.no_grad()

@@ -142,7 +142,7 @@ class Bottleneck(nn.Module):
 
 
 class C3(nn.Module):
-    """Cross-stage-partial block: bottlenecks on one half, the other half passes by, 1x1 over both."""
+    """Cross-stage-partial block: bottlenecks on one half, the other passes by, 1x1 over both."""
 
     def __init__(
         self,

@@ -98,9 +98,8 @@ class ModelSpec:
             raise ConfigError(f"{where}: ch is {content['ch']!r}; pictures have 3 channels here")
         rep_policy = content.get("rep_policy") or "all"
         if rep_policy not in REP_POLICIES:
-            raise ConfigError(
-                f"{where}: unknown rep_policy {rep_policy!r}{suggest(str(rep_policy), REP_POLICIES)}"
-            )
+            hint = suggest(str(rep_policy), REP_POLICIES)
+            raise ConfigError(f"{where}: unknown rep_policy {rep_policy!r}{hint}")
         return cls(
             num_classes=_number(content, "nc", where, int),
             depth_multiple=_number(content, "depth_multiple", where, float),
@@ -174,7 +173,7 @@ def _optional_text(value: object) -> str | None:
 
 def _anchors(value: object, where: str) -> tuple[tuple[float, ...], ...]:
     refusal = ConfigError(
-        f"{where}: anchors is {value!r}, expected one list `[w1,h1, w2,h2, ...]` in pixels per level"
+        f"{where}: anchors is {value!r}, expected per level a list `[w1,h1, w2,h2, ...]` in pixels"
     )
     if not isinstance(value, list) or not value:
         raise refusal
@@ -213,7 +212,7 @@ def _row(row: object, where: str) -> tuple[Any, ...]:
 
 
 def _frozen(args: list[Any]) -> tuple[Any, ...]:
-    """Lists as tuples; the words None, True and False, which yaml reads as text in rows, as values."""
+    """Lists as tuples; the words None, True and False, which yaml may read as text, as values."""
     return tuple(
         _frozen(arg)
         if isinstance(arg, list)

@@ -1,8 +1,8 @@
 """Box formats and overlaps, in numpy.
 
-Inside the project a box is xyxy: left, top, right, bottom in pixels. Other forms live at the border:
-`cxcywh` (centre and size, YOLO text and the network's own coordinates) and `xywh` (corner and size,
-COCO json). The functions take and return (N, 4) arrays and accept N = 0.
+Inside the project a box is xyxy: left, top, right, bottom in pixels. Other forms live at the
+border: `cxcywh` (centre and size, YOLO text and the network's own coordinates) and `xywh` (corner
+and size, COCO json). The functions take and return (N, 4) arrays and accept N = 0.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged checkpoint ({error})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: holds weights without their architecture, so no network can be built from it; "
+            f"{path}: holds weights without their architecture, so no network can be built; "
             "give a checkpoint written by train.py or convert.py"
         )
     if content["schema_version"] > SCHEMA_VERSION:

@@ -109,7 +109,7 @@ def run_script(
 
 
 def _argument_kind(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """argparse's words for a field's type."""
+    """What argparse calls a field's type."""
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if hint is bool:
         return {"action": "store_true"}

@@ -68,7 +68,7 @@ def read_inert(path: Path) -> dict[str, Any]:
     """
     if not zipfile.is_zipfile(path):
         raise CheckpointError(
-            f"{path}: not a PyTorch checkpoint (expected a .pt file written by torch.save since 1.6)"
+            f"{path}: not a PyTorch checkpoint (expected a .pt written by torch.save)"
         )
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))

@@ -123,7 +123,7 @@ class Letterbox:
 
 
 def long_side_hw(image_hw: tuple[int, int], long_side: int) -> tuple[int, int]:
-    """Height and width after scaling the longer side to `long_side` px (YOLOv5's loader rounds up)."""
+    """Height and width with the longer side scaled to `long_side` px, rounded up as in YOLOv5."""
     scale = long_side / max(image_hw)
     if scale == 1:
         return image_hw

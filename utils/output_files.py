@@ -1,4 +1,4 @@
-"""Where runs put their files, and how files are written so that a cut-off run leaves no half file."""
+"""Where runs put their files, and how files are written so that none is ever half written."""
 
 from __future__ import annotations
 

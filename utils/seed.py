@@ -12,7 +12,7 @@ import torch
 def seed_everything(seed: int, *, deterministic: bool) -> None:
     """Seed Python, numpy and torch; with `deterministic`, refuse operations that vary by run."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries may still draw from numpy's old global state
+    np.random.seed(seed)  # noqa: NPY002 - libraries may draw from the old global state
     torch.manual_seed(seed)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it

@@ -1,7 +1,7 @@
 """The values that flow between the rooms: targets, samples, batches, detections.
 
 Shapes: B batch, H W pixels, N boxes of one picture, M boxes of a whole batch, C classes.
-Boxes are xyxy in float32 pixels; of which picture (original or network input) is said at each field.
+Boxes are xyxy in float32 pixels; of which picture (original or input) is said at each field.
 This module needs numpy alone, so that detection works where torch is not installed.
 """
 
@@ -68,9 +68,9 @@ class ImageRecord:
         path: where the picture is.
         image_hw: its height and width in pixels, after EXIF orientation.
         targets: the objects to learn and to find, boxes in pixels of the original picture.
-        image_id: the number this picture has in COCO results (its COCO id, or its place in the list).
-        areas: (N,) float32, the area COCO sorts each object by (segment area where the labels give one).
-        crowd: boxes (K, 4) and class ids (K,) of regions that are neither right nor wrong to detect.
+        image_id: its number in COCO results (its COCO id, or its place in the list).
+        areas: (N,) float32, by which COCO sorts objects (the segment's where labels have one).
+        crowd: boxes (K, 4) and class ids (K,) of regions neither right nor wrong to detect.
     """
 
     path: Path
@@ -89,7 +89,7 @@ class Sample:
         image: (H, W, 3) uint8, RGB.
         targets: boxes in pixels of `image`.
         image_id: as in ImageRecord.
-        letterbox: how `image` was made from the original; None where augmentation moved pixels freely.
+        letterbox: how `image` was made from the original; None after free augmentation.
         path: the file the picture came from (the first one, for a mosaic).
     """
 

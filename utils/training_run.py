@@ -29,7 +29,9 @@ class TrainingRun:
         pictures: whether pictures and curves are drawn.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Mapping[str, Any]], *, pictures: bool):
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Mapping[str, Any]], *, pictures: bool
+    ) -> None:
         """Write each of `settings` as `<name>.yaml` and open the event file.
 
         Args:
@@ -111,7 +113,7 @@ class TrainingRun:
             plot_results(self.folder / "results.csv", self.folder / "results.png")
 
 
-def as_yaml_values(config: Any) -> dict[str, Any]:
+def as_plain_values(config: Any) -> dict[str, Any]:
     """A config dataclass as plain values that yaml and JSON can hold."""
     values = dataclasses.asdict(config)
     return {

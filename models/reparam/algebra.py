@@ -34,7 +34,7 @@ def batch_norm_scale_shift(bn: BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 def fuse_bn(weight: Tensor, bias: Tensor | None, bn: BatchNorm) -> tuple[Tensor, Tensor]:
-    """Convolution followed by batch-norm: weight' = scale * weight, bias' = scale * bias + shift."""
+    """Convolution, then batch-norm: weight' = scale * weight, bias' = scale * bias + shift."""
     scale, shift = batch_norm_scale_shift(bn)
     fused_bias = shift if bias is None else shift + scale * bias.double()
     return weight.double() * scale[:, None, None, None], fused_bias

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class ConvParams:
-    """One convolution as numbers: weight (out, in / groups, kh, kw), bias (out,), and its geometry."""
+    """One convolution: weight (out, in / groups, kh, kw), bias (out,), and its geometry."""
 
     weight: Tensor
     bias: Tensor

@@ -1,4 +1,4 @@
-"""RepVGG block (Ding et al., "RepVGG: Making VGG-style ConvNets Great Again", CVPR 2021, fig. 4)."""
+"""RepVGG block (Ding et al., "RepVGG: Making VGG-style ConvNets Great Again", CVPR 2021)."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def _open_session(path: Path, providers: list[Any], threads: int | None) -> Any:
         options.intra_op_num_threads = threads
     try:
         return ort.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no other base class
+    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: onnxruntime cannot open it as ONNX: {reason}") from None
 

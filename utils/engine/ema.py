@@ -38,7 +38,7 @@ class ModelEMA(Generic[ModelT]):
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """average = d * average + (1 - d) * model, for every float tensor of the state."""
+        """Set average = d * average + (1 - d) * model for every float tensor of the state."""
         self.updates += 1
         decay = ema_decay(self.updates)
         current = model.state_dict()

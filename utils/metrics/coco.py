@@ -23,7 +23,7 @@ _IOU_50, _ALL_AREAS, _MAX_DETECTIONS = 0, 0, -1  # positions in pycocotools' res
 
 @dataclass(frozen=True, slots=True)
 class ClassResult:
-    """One class: AP over IoU 0.50 to 0.95, AP at IoU 0.50, labelled objects (NaN-free: 0 if none)."""
+    """One class: AP over IoU 0.50 to 0.95, AP at 0.50, labelled objects; 0 without objects."""
 
     name: str
     AP: float
@@ -283,7 +283,7 @@ def _nothing_found(records: Sequence[ImageRecord], class_names: Sequence[str]) -
         ClassResult(name, 0.0, 0.0, int(count))
         for name, count in zip(class_names, instances, strict=True)
     )
-    zeros = {name: 0.0 for name in (*_STATS, "precision", "recall")}
+    zeros = dict.fromkeys((*_STATS, "precision", "recall"), 0.0)
     return CocoMetrics(
         **zeros,
         images=len(records),

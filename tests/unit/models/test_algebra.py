@@ -1,0 +1,89 @@
+"""Each kernel identity against doing the operations one after the other, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.reparam.algebra import batch_norm_scale_shift, fuse_bn, identity_kernel, pad_kernel
+from tests.block_equivalence import randomise_norms
+
+CPU = torch.device("cpu")
+
+
+def random_norm(channels: int, **options: object) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels, **options)
+    randomise_norms(norm)
+    return norm.double().eval()
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("eps", [1e-5, 1e-3, 0.5])
+def test_scale_and_shift(affine, eps):
+    norm = random_norm(6, affine=affine, eps=eps)
+    x = torch.randn(2, 6, 3, 4, dtype=torch.float64)
+    scale, shift = batch_norm_scale_shift(norm)
+    assert torch.allclose(x * scale[:, None, None] + shift[:, None, None], norm(x), atol=1e-13)
+    assert scale.dtype == shift.dtype == torch.float64
+
+
+def test_by_hand():
+    """gamma 3, beta 5, mean 2, var 3.75, eps 0.25: (x - 2) / 2 * 3 + 5 = 1.5 x + 2."""
+    norm = nn.BatchNorm2d(1, eps=0.25).eval()
+    with torch.no_grad():
+        norm.weight.fill_(3)
+        norm.bias.fill_(5)
+    norm.running_mean.fill_(2)
+    norm.running_var.fill_(3.75)
+    scale, shift = (value.detach() for value in batch_norm_scale_shift(norm))
+    assert (float(scale), float(shift)) == (1.5, 2.0)
+
+
+def test_a_norm_without_statistics_is_refused():
+    with pytest.raises(ValueError) as caught:
+        batch_norm_scale_shift(nn.BatchNorm2d(3, track_running_stats=False))
+    assert str(caught.value) == "a batch-norm without running statistics cannot be folded"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_fuse_bn(groups, bias):
+    conv = nn.Conv2d(4, 8, 3, padding=1, groups=groups, bias=bias).double()
+    norm = random_norm(8)
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    weight, fused_bias = fuse_bn(conv.weight, conv.bias, norm)
+    found = F.conv2d(x, weight, fused_bias, padding=1, groups=groups)
+    assert torch.allclose(found, norm(conv(x)), atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("small", "large"), [((1, 1), (3, 3)), ((1, 3), (5, 3)), ((3, 3), (5, 7)), ((3, 3), (3, 3))]
+)
+def test_pad_kernel(small, large):
+    x, weight = torch.randn(1, 2, 9, 9), torch.randn(3, 2, *small)
+    padded = pad_kernel(weight, large)
+    assert padded.shape[2:] == large
+    expected = F.conv2d(x, weight, padding=(small[0] // 2, small[1] // 2))
+    found = F.conv2d(x, padded, padding=(large[0] // 2, large[1] // 2))
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("small", "large"), [((2, 2), (3, 3)), ((3, 3), (1, 1)), ((1, 2), (3, 3))]
+)
+def test_a_kernel_without_a_centre_is_refused(small, large):
+    with pytest.raises(ValueError) as caught:
+        pad_kernel(torch.zeros(1, 1, *small), large)
+    assert str(caught.value) == f"a {small} kernel has no centre in {large}"
+
+
+@pytest.mark.parametrize("kernel_size", [(1, 1), (3, 3), (5, 3)])
+@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (6, 1), (6, 2), (6, 3), (6, 6)])
+def test_identity_kernel(channels, groups, kernel_size):
+    x = torch.randn(2, channels, 4, 5, dtype=torch.float64)
+    kernel = identity_kernel(channels, groups, kernel_size, CPU)
+    padding = (kernel_size[0] // 2, kernel_size[1] // 2)
+    assert torch.equal(F.conv2d(x, kernel, padding=padding, groups=groups), x)
+    assert float(kernel.sum()) == channels

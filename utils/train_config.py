@@ -1,0 +1,87 @@
+"""The command line of train.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from utils.cli import option
+
+REFUSED = {
+    "--resume": "not offered yet; start again, or from runs/.../last.pt with --weights",
+    "--evolve": "hyper-parameter search is not offered yet; give a yaml to --hyp",
+    "--image-weights": "not offered yet; all pictures are drawn equally often",
+    "--sync-bn": "training runs on one device; leave it out",
+    "--quad": "not offered; use --batch-size",
+    "--bucket": "nothing is uploaded; copy the run's folder yourself",
+    "--upload-dataset": "nothing is uploaded; leave it out",
+    "--entity": "no account is used; TensorBoard events are in the run's folder",
+    "--bbox-interval": "pictures of the first batches are in the run's folder",
+    "--artifact-alias": "nothing is uploaded; leave it out",
+    "--local-rank": "training runs on one device; leave it out",
+    "--teacher": "distillation is not offered yet; leave it out",
+    "--compile": "not offered yet; leave it out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Train a detector."""
+
+    weights: str = option("", "checkpoint to start from; empty starts from random weights")
+    cfg: str = option("", "model yaml; empty takes the architecture of --weights")
+    data: str = option("coco128.yaml", "data yaml")
+    hyp: str = option("hyp.scratch-low.yaml", "hyper-parameter yaml")
+    epochs: int = option(100, "epochs to train")
+    batch_size: int = option(16, "pictures per batch", "--batch")
+    imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
+    rect: bool = option(False, "rectangular batches, no mosaic")
+    nosave: bool = option(False, "keep only the last checkpoint")
+    noval: bool = option(False, "validate only after the last epoch", "--notest")
+    noautoanchor: bool = option(False, "keep the anchors of the yaml (always so here)")
+    noplots: bool = option(False, "draw no pictures and curves")
+    cache: str = option("", "keep resized pictures in memory", choices=("ram",), const="ram")
+    device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
+    multi_scale: bool = option(False, "vary the input size between 0.5 and 1.5 times --imgsz")
+    single_cls: bool = option(False, "treat all classes as one")
+    optimizer: str = option("SGD", "which optimizer", choices=("SGD", "Adam", "AdamW"))
+    workers: int = option(8, "processes that load pictures")
+    project: str = option("runs/train", "folder of runs")
+    name: str = option("exp", "name of this run's folder")
+    exist_ok: bool = option(False, "use an existing folder again")
+    cos_lr: bool = option(False, "cosine instead of linear learning rate")
+    label_smoothing: float = option(0.0, "epsilon of smoothed class targets")
+    patience: int = option(100, "stop after this many epochs without a better one; 0 never")
+    freeze: tuple[int, ...] = option((0,), "freeze the first N layers, or the layers listed")
+    save_period: int = option(-1, "also keep the checkpoint of every N-th epoch")
+    seed: int = option(0, "of everything random")
+    rep_block: str | None = option(None, "block family of the 3x3 convolutions, or none")
+    rep_policy: str | None = option(None, "all, downsample or no-identity-in-residual")
+    activation: str | None = option(None, "activation after convolutions, as LeakyReLU(0.1)")
+    amp: str = option("auto", "mixed precision", choices=("auto", "off", "bf16", "fp16"))
+    deterministic: bool = option(False, "refuse operations that vary from run to run")
+    close_mosaic: int = option(0, "last N epochs without mosaic")
+    eval_interval: int = option(1, "validate every N epochs")
+    strict: bool = option(False, "any bad picture or label row is an error")
+    report: str = option("", "write the result to this JSON file")
+
+    def model_overrides(self) -> dict[str, str | None]:
+        """The fields of the architecture that flags change."""
+        given = {
+            "rep_block": self.rep_block,
+            "rep_policy": self.rep_policy,
+            "activation": self.activation,
+        }
+        return {
+            key: None if value == "none" else value
+            for key, value in given.items()
+            if value is not None
+        }
+
+    def name_to_keep(self, epoch: int) -> str | None:
+        """The file name under which `--save-period` keeps an epoch's checkpoint, if it does."""
+        keep = self.save_period > 0 and (epoch + 1) % self.save_period == 0
+        return f"epoch{epoch}.pt" if keep else None
+
+    def mosaic_until_epoch(self) -> int | None:
+        """The first epoch without mosaic; None makes mosaics to the end."""
+        return self.epochs - self.close_mosaic if self.close_mosaic else None
