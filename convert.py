@@ -29,7 +29,7 @@ from utils.engine.evaluate import evaluate
 from utils.errors import ConfigError, ConversionError
 from utils.letterbox import round_up_to_stride
 from utils.output_files import atomic_path, write_json
-from utils.postprocess import PostprocessConfig
+from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,6 @@ FLOAT64_TOLERANCE = 1e-10
 FLOAT32_TOLERANCE = 1e-5
 AP_DECIMALS = 4
 LEAST_TELLING_AP = 0.10  # below it, equal APs prove nothing
-VAL_POSTPROCESS = PostprocessConfig(0.001, 0.6, 300, multi_label=True)
 
 REFUSED = {
     "--rep-block": "expanding into a train form (--to train) is not offered yet",

@@ -18,10 +18,10 @@ from data.sources import Source, open_source
 from models.open_runner import open_runner
 from utils.cli import option, run_script
 from utils.deploy.runner import Runner
-from utils.detect_console import DetectionLog, PreviewWindow
-from utils.detect_input import InputSize, PreparedFrame, as_network_input, prepare_batches
-from utils.detect_output import DetectionOutput, OutputOptions
-from utils.detect_result import DetectResult
+from utils.detect.console import DetectionLog, PreviewWindow
+from utils.detect.input import InputSize, PreparedFrame, as_network_input, prepare_batches
+from utils.detect.output import DetectionOutput, OutputOptions
+from utils.detect.result import DetectResult
 from utils.errors import CheckpointError, ConfigError, DatasetError
 from utils.frame import Skipped
 from utils.output_files import make_run_folder, write_json

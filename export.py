@@ -37,13 +37,12 @@ from utils.engine.evaluate import evaluate
 from utils.errors import CheckFailedError, ConfigError
 from utils.letterbox import round_up_to_stride
 from utils.output_files import atomic_path, write_json
-from utils.postprocess import PostprocessConfig
+from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray, ImageRecord
 
 logger = logging.getLogger(__name__)
 TOLERANCE = 1e-4  # of each column group, against PyTorch
 TIMED_RUNS = 20
-VAL_POSTPROCESS = PostprocessConfig(0.001, 0.6, 300, multi_label=True)
 
 _LATER = "is not offered yet; there is the ONNX preset `onnx`"
 REFUSED = {

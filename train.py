@@ -39,15 +39,13 @@ from utils.hyperparameters import Hyperparameters
 from utils.letterbox import round_up_to_stride
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import make_run_folder, write_json
-from utils.postprocess import PostprocessConfig
+from utils.postprocess import VAL_POSTPROCESS
 from utils.results_table import EpochRow
 from utils.seed import seed_everything
 from utils.train_config import REFUSED, TrainConfig
 from utils.training_run import TrainingRun, as_plain_values
 
 logger = logging.getLogger(__name__)
-# Settings of the validation after each epoch, those of val.py.
-VAL_POSTPROCESS = PostprocessConfig(0.001, 0.6, 300, multi_label=True)
 
 
 @dataclass(frozen=True, slots=True)

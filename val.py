@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from utils.evaluation_report import (
 from utils.letterbox import round_up_to_stride
 from utils.metrics.coco import coco_results
 from utils.output_files import make_run_folder, write_json
-from utils.postprocess import PostprocessConfig
+from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -45,9 +45,11 @@ class ValConfig:
     data: str = option("coco128.yaml", "data yaml")
     batch_size: int = option(32, "pictures per batch", "--batch")
     imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
-    conf_thres: float = option(0.001, "score threshold; above 0.001 AP comes out too low")
-    iou_thres: float = option(0.6, "IoU above which NMS drops a box")
-    max_det: int = option(300, "most detections per picture")
+    conf_thres: float = option(
+        VAL_POSTPROCESS.score_threshold, "score threshold; above 0.001 AP comes out too low"
+    )
+    iou_thres: float = option(VAL_POSTPROCESS.iou_threshold, "IoU above which NMS drops a box")
+    max_det: int = option(VAL_POSTPROCESS.max_detections, "most detections per picture")
     task: str = option("val", "which split", choices=("train", "val", "test"))
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
     workers: int = option(8, "processes that load pictures")
@@ -122,11 +124,11 @@ def validate(config: ValConfig) -> EvalResult:
 
 def load_predictor(config: ValConfig) -> LoadedPredictor:
     """The predictor for a checkpoint (torch) or an exported file (its runtime)."""
-    thresholds = PostprocessConfig(
+    thresholds = replace(
+        VAL_POSTPROCESS,
         score_threshold=config.conf_thres,
         iou_threshold=config.iou_thres,
         max_detections=config.max_det,
-        multi_label=True,
     )
     if Path(config.weights).suffix == ".onnx":
         from utils.deploy.runner import OnnxRunner
@@ -191,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: ValConfig) -> int:
-    if config.conf_thres > 0.001:
+    if config.conf_thres > VAL_POSTPROCESS.score_threshold:
         logger.warning("--conf-thres %g: AP is measured at 0.001", config.conf_thres)
     result = validate(config)
     logger.info("Results saved to %s", result.folder)

@@ -31,11 +31,12 @@ def initial_model(
     if not weights and not cfg:
         raise ConfigError("give an architecture (--cfg repyolov5n.yaml) or --weights to start from")
     checkpoint = read_weights(weights) if weights else None
+    if checkpoint is not None:
+        _refuse_deploy_form(checkpoint, weights)
     changes: dict[str, Any] = {**overrides, "num_classes": num_classes}
     if cfg or checkpoint is None:
         spec = ModelSpec.from_file(cfg)
     else:
-        _refuse_deploy_form(checkpoint, weights)
         spec = ModelSpec.from_yaml(checkpoint.spec, weights)
     # Through the yaml form, so that overrides are checked like the yaml's own words.
     spec = ModelSpec.from_yaml(spec.replaced(**changes).to_yaml(), spec.name)

@@ -33,6 +33,8 @@ def parse_call(text: str, where: str) -> CallText:
         name = ast.unparse(call.func if call else node)
         args = tuple(ast.literal_eval(arg) for arg in call.args) if call else ()
         keywords = call.keywords if call else []
+        if any(word.arg is None for word in keywords):
+            raise refusal  # `**{...}`
         kwargs = {str(word.arg): ast.literal_eval(word.value) for word in keywords}
     except (SyntaxError, ValueError):
         raise refusal from None

@@ -99,7 +99,7 @@ def is_native(path: Path) -> bool:
     try:
         return not torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
-        raise CheckpointError(f"{path}: damaged checkpoint ({error})") from None
+        raise CheckpointError(f"{path}: damaged checkpoint ({_first_line(error)})") from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -113,18 +113,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
-        raise CheckpointError(f"{path}: damaged checkpoint ({error})") from None
+        raise CheckpointError(f"{path}: damaged checkpoint ({_first_line(error)})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: holds weights without their architecture, so no network can be built; "
             "give a checkpoint written by train.py or convert.py"
         )
+    try:
+        return _from_content(path, content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged checkpoint ({error!r})") from None
+
+
+def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
     if content["schema_version"] > SCHEMA_VERSION:
         raise CheckpointError(
             f"{path}: schema {content['schema_version']} is newer than {SCHEMA_VERSION}, "
             "which this version reads; update the program"
         )
     metadata = json.loads(content["metadata"])
+    if metadata["form"] not in ("train", "deploy"):
+        raise ValueError(f"form is {metadata['form']!r}")
+    if not isinstance(content["weights"], dict) or not isinstance(metadata["spec"], dict):
+        raise TypeError("weights or spec is no mapping")
     return Checkpoint(
         form=metadata["form"],
         spec=metadata["spec"],
@@ -143,9 +154,14 @@ def _on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in weights.items()}
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
+
+
 def _what_it_is(path: Path) -> str:
     """A guess at the kind of a file that is no checkpoint, for the message."""
-    start = path.read_bytes()[:512]
+    with path.open("rb") as file:
+        start = file.read(512)
     if not start:
         return "the file is empty"
     if start.startswith(b"version https://git-lfs"):

@@ -89,7 +89,10 @@ def read_inert(path: Path) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
         raise CheckpointError(f"{path}: cannot be read ({_first_line(error)})") from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds {type(content).__name__}, expected a checkpoint")
+        kind = type(content).__name__
+        if isinstance(content, InertObject):
+            kind = content.pickled_name
+        raise CheckpointError(f"{path}: holds {kind}, expected a checkpoint")
     return content
 
 

@@ -38,6 +38,12 @@ class PostprocessConfig:
     classes: tuple[int, ...] | None = None
 
 
+# How AP is measured, by every script: nearly all boxes count, each under several classes.
+VAL_POSTPROCESS = PostprocessConfig(
+    score_threshold=0.001, iou_threshold=0.6, max_detections=300, multi_label=True
+)
+
+
 def postprocess(decoded: FloatArray, config: PostprocessConfig) -> Detections:
     """The detections of one picture.
 

@@ -12,7 +12,7 @@ from data.synthetic.backgrounds import Picture, draw_background, hsv_to_rgb
 from data.synthetic.shapes import CLASS_NAMES, DISTRACTORS, Look, Patch, render
 from utils.structures import ImageArray, IntArray, Targets
 
-SMALLEST, LARGEST = 0.09, 0.4  # diameter as a share of the long side
+SMALLEST, LARGEST = 0.1, 0.45  # diameter as a share of the long side
 MOST_SHAPES = 8
 EMPTY_SHARE = 0.05  # of the pictures show nothing
 DISTRACTOR_SHARE = 0.2  # of the shapes belong to no class

@@ -28,7 +28,7 @@ class BestEpoch:
 
     def update(self, epoch: int, fitness: float) -> bool:
         """Take note of an epoch; returns whether it is the best so far."""
-        if fitness <= self.fitness:
+        if not fitness > self.fitness:  # also for NaN
             return False
         self.epoch, self.fitness = epoch, fitness
         return True

@@ -221,7 +221,7 @@ def test_the_set_is_varied() -> None:
     counts = [len(shapes) for shapes in placed]
     assert (min(counts), max(counts)) == (0, 8)
     diameters = [shape.look.diameter / 320 for shapes in placed for shape in shapes]
-    assert SMALLEST <= min(diameters) < 0.1 < 0.38 < max(diameters) <= LARGEST
+    assert SMALLEST <= min(diameters) < 0.12 < 0.42 < max(diameters) <= LARGEST
     assert {shape.look.outline for shapes in placed for shape in shapes} == set(OUTLINES)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
 
-from utils.detect_pictures import AnnotatedPictures, Crops
-from utils.detect_tables import CsvTable, JsonTable, LabelFiles
+from utils.detect.pictures import AnnotatedPictures, Crops
+from utils.detect.tables import CsvTable, JsonTable, LabelFiles
 from utils.draw import draw_detections
 from utils.frame import Frame
 from utils.output_files import atomic_path

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.detect_output import DetectionOutput, OutputNames, OutputOptions
+from utils.detect.output import DetectionOutput, OutputNames, OutputOptions
 from utils.frame import Frame
 from utils.structures import Detections
 

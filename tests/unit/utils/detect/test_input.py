@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.detect_input import InputSize, as_network_input, prepare_batches
+from utils.detect.input import InputSize, as_network_input, prepare_batches
 from utils.frame import Frame, Skipped
 from utils.timing import StageClock
 

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from utils.engine.best_epoch import BestEpoch, fitness
+
+
+def test_fitness():
+    assert fitness(SimpleNamespace(AP50=0.5, AP=0.3)) == pytest.approx(0.32)
+
+
+def test_the_best_is_remembered():
+    best = BestEpoch(patience=0)
+    assert [best.update(e, f) for e, f in enumerate([0.0, 0.2, 0.2, 0.1, 0.3])] == [
+        True, True, False, False, True,
+    ]  # fmt: skip
+    assert (best.epoch, best.fitness) == (4, 0.3)
+    assert not best.should_stop(10**6)  # patience 0: never
+
+
+def test_patience():
+    best = BestEpoch(patience=3)
+    best.update(5, 0.2)
+    assert [best.should_stop(epoch) for epoch in (5, 7, 8, 9)] == [False, False, True, True]
+
+
+def test_not_a_number_is_no_better():
+    best = BestEpoch(patience=1)
+    best.update(0, 0.1)
+    assert not best.update(1, float("nan"))
+    assert best.epoch == 0

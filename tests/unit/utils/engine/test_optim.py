@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW
+
+from tests.model_builders import meta_model
+from utils.engine.optim import (
+    MAX_GRADIENT_NORM,
+    ParameterGroups,
+    build_optimizer,
+    clip_gradients,
+    scaled_weight_decay,
+)
+
+WORDS = {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005}
+
+
+def network() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        nn.Sequential(nn.Conv2d(4, 5, 1), nn.SyncBatchNorm(5), nn.GroupNorm(1, 5)),
+        nn.LayerNorm(7),
+    )
+
+
+def test_every_parameter_is_in_one_group():
+    model = network()
+    groups = ParameterGroups.of(model)
+    inner = model[2]
+    assert groups.weights[0] is model[0].weight and groups.weights[1] is inner[0].weight
+    assert groups.biases[0] is model[1].bias and groups.biases[1] is inner[0].bias
+    assert groups.norms[0] is model[1].weight and groups.norms[1] is inner[1].weight
+    together = [*groups.biases, *groups.weights, *groups.norms]
+    assert sorted(map(id, together)) == sorted(map(id, model.parameters()))
+
+
+@pytest.mark.parametrize("name", ["yolov5n.yaml", "repyolov5n.yaml"])
+def test_whole_networks(name):
+    """Only kernels of convolutions decay; all their branches do."""
+    model = meta_model(name)
+    groups = ParameterGroups.of(model)
+    assert all(parameter.ndim == 4 for parameter in groups.weights)
+    assert all(parameter.ndim == 1 for parameter in [*groups.biases, *groups.norms])
+    convs = sum(isinstance(m, nn.Conv2d) for m in model.modules())
+    norms = sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    counts = (len(groups.biases), len(groups.weights), len(groups.norms))
+    assert counts == (norms + 3, convs, norms)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("SGD", SGD), ("Adam", Adam), ("AdamW", AdamW)])
+def test_kinds(name, kind):
+    optimizer = build_optimizer(network(), name, **WORDS)
+    assert type(optimizer) is kind
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0, 0.0005, 0]
+    for group in optimizer.param_groups:
+        assert group["lr"] == 0.01
+        if kind is SGD:
+            assert group["momentum"] == 0.9 and group["nesterov"] is True
+        else:
+            assert group["betas"] == (0.9, 0.999)
+
+
+def test_an_unknown_kind():
+    with pytest.raises(ValueError) as caught:
+        build_optimizer(network(), "Lion", **WORDS)
+    assert str(caught.value) == "unknown optimizer 'Lion'"
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "expected"),
+    [
+        (64, 0.0005),
+        (16, 0.0005),  # 4 batches per step
+        (1, 0.0005),
+        (128, 0.001),  # more than the nominal 64
+        (24, 0.0005 * 24 * 3 / 64),  # 64 / 24 rounds to 3: 72 pictures per step
+    ],
+)
+def test_weight_decay_follows_the_pictures_per_step(batch_size, expected):
+    assert scaled_weight_decay(0.0005, batch_size) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("norm", [3.0, 10.0, 50.0])
+def test_gradients_are_clipped(norm):
+    model = nn.Linear(4, 4)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = float(torch.cat([p.grad.flatten() for p in model.parameters()]).norm())
+    for parameter in model.parameters():
+        parameter.grad *= norm / before
+    assert clip_gradients(model) == pytest.approx(norm, rel=1e-5)
+    after = float(torch.cat([p.grad.flatten() for p in model.parameters()]).norm())
+    assert after == pytest.approx(min(norm, MAX_GRADIENT_NORM), rel=1e-4)

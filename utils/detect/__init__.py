@@ -1,0 +1,1 @@
+"""What detect.py reads, shows and writes; none of it needs torch."""
