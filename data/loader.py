@@ -7,6 +7,7 @@ process, hands out keys that say all a worker needs to know.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -92,7 +93,7 @@ def train_loader(
     Args:
         dataset: the samples.
         batch_size: pictures per batch.
-        workers: processes that make samples; 0 makes them in this process.
+        workers: processes that make samples, at most one per core; 0 makes them in this process.
         seed: of the order.
         device_is_cuda: put batches in page-locked memory, from which a GPU copies faster.
     """
@@ -148,6 +149,8 @@ def _make_loader(
     workers: int,
     pin_memory: bool,
 ) -> DataLoader[Sample | DatasetError]:
+    # More processes than cores only get in each other's way.
+    workers = min(workers, os.cpu_count() or 1)
     start_worker: Callable[[int], None] | None = _start_worker if workers > 0 else None
     return DataLoader(
         _ErrorsAsValues(dataset),

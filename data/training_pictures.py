@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from data.augment import AugmentConfig
@@ -73,16 +72,14 @@ def load_training_pictures(
         rect_shapes=shapes,
         cache_images=config.cache,
     )
-    # More processes than cores, or than pictures in a batch, only get in each other's way.
-    workers = min(config.workers, os.cpu_count() or 1, config.batch_size)
     train = train_loader(
         dataset,
         batch_size=config.batch_size,
-        workers=workers,
+        workers=config.workers,
         seed=config.seed,
         device_is_cuda=config.pin_memory,
     )
     val_dataset = EvalDataset(
         val_records, config.image_size, VAL_BATCH_SIZE, stride=config.stride, rect=True
     )
-    return train, eval_loader(val_dataset, workers=workers, device_is_cuda=config.pin_memory)
+    return train, eval_loader(val_dataset, workers=config.workers, device_is_cuda=config.pin_memory)

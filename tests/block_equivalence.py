@@ -64,7 +64,7 @@ class BlockCase:
 
 @torch.no_grad()
 def randomise_norms(module: nn.Module) -> None:
-    """Statistics, scales and shifts of both signs, as training leaves them and fresh norms do not."""
+    """Statistics, scales and shifts of both signs, as training leaves them."""
     for norm in module.modules():
         if isinstance(norm, BatchNorm):
             norm.running_mean.normal_(0, 0.5)

@@ -99,7 +99,11 @@ def _as_yolov5(module: nn.Module, model: Detector, classes: Any) -> nn.Module:
 @contextmanager
 def _yolov5_classes() -> Iterator[dict[tuple[str, str], type[nn.Module]]]:
     """Stand-ins that pickle finds under YOLOv5's names, for the length of the block."""
-    names = [("models.yolo", "DetectionModel"), ("models.yolo", "Detect"), ("models.common", "Conv")]
+    names = [
+        ("models.yolo", "DetectionModel"),
+        ("models.yolo", "Detect"),
+        ("models.common", "Conv"),
+    ]
     classes: dict[tuple[str, str], type[nn.Module]] = {}
     modules: dict[str, types.ModuleType] = {}
     for place, name in names:

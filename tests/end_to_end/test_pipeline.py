@@ -89,14 +89,15 @@ def validate(tmp_path, data, weights, *words) -> tuple[dict, list]:
     return report, json.loads(results.read_text())
 
 
+def _rounded(row: dict, pixels: float) -> tuple:
+    return (row["image_id"], row["category_id"], *(round(v / pixels) for v in row["bbox"]))
+
+
 def assert_same_detections(found: list, expected: list, pixels: float) -> None:
     """Equal classes and boxes for all but near-ties, whose order rounding decides."""
     assert len(expected) > 100
     assert len(found) == len(expected)
-    rows = [
-        {(r["image_id"], r["category_id"], *(round(v / pixels) for v in r["bbox"])) for r in results}
-        for results in (found, expected)
-    ]  # fmt: skip
+    rows = [{_rounded(row, pixels) for row in results} for results in (found, expected)]
     assert len(rows[0] & rows[1]) > 0.9 * len(rows[1])
     scores = [np.sort([r["score"] for r in results]) for results in (found, expected)]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)

@@ -70,9 +70,7 @@ def test_pad_kernel(small, large):
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("small", "large"), [((2, 2), (3, 3)), ((3, 3), (1, 1)), ((1, 2), (3, 3))]
-)
+@pytest.mark.parametrize(("small", "large"), [((2, 2), (3, 3)), ((3, 3), (1, 1)), ((1, 2), (3, 3))])
 def test_a_kernel_without_a_centre_is_refused(small, large):
     with pytest.raises(ValueError) as caught:
         pad_kernel(torch.zeros(1, 1, *small), large)

@@ -15,7 +15,7 @@ from utils.strict_yaml import write_yaml
 
 SHIPPED = sorted(path.name for path in SPECS_FOLDER.glob("*.yaml"))
 BACKBONE, HEAD = tiny_yaml()["backbone"], tiny_yaml()["head"]
-ANCHORS = "anchors is {}, expected one list `[w1,h1, w2,h2, ...]` in pixels per level"
+ANCHORS = "anchors is {}, expected per level a list `[w1,h1, w2,h2, ...]` in pixels"
 MODULES = "Conv, Bottleneck, C3, SPPF, Concat, Upsample, Detect, RepVGG, RepVGGBlock"
 KEYS = (
     "nc, depth_multiple, width_multiple, anchors, backbone, head, "
@@ -67,7 +67,7 @@ KEY_ERRORS = [
     ),
     (
         {"activation": "__import__('os')"},
-        f'activation: unknown activation "__import__(\'os\')" (known: {ACTIVATIONS})',
+        f"activation: unknown activation \"__import__('os')\" (known: {ACTIVATIONS})",
     ),
     (
         {"activation": "SiLU(x)"},
@@ -107,9 +107,15 @@ ROW_ERRORS = [
     ((7, 1, "Conv", [32]), "from 7 is no layer before layer 3"),
     ((3, 1, "Conv", [32]), "from 3 is no layer before layer 3"),  # itself
     ((-9, 1, "Conv", [32]), "from -9 is no layer before layer 3"),
-    (([-1, -2], 1, "Conv", [32]), "reads 2 layers, but Conv takes one; join them with Concat first"),
+    (
+        ([-1, -2], 1, "Conv", [32]),
+        "reads 2 layers, but Conv takes one; join them with Concat first",
+    ),
     ((-1, 1, "Conv", []), "args [] do not fit Conv(out, k, s, p, g, d, act)"),
-    ((-1, 1, "C3", [8, True, 1, 0.5, 7]), "args [8, True, 1, 0.5, 7] do not fit C3(out, shortcut, g, e)"),
+    (
+        (-1, 1, "C3", [8, True, 1, 0.5, 7]),
+        "args [8, True, 1, 0.5, 7] do not fit C3(out, shortcut, g, e)",
+    ),
     ((-1, 1, "Conv", ["x"]), "out is 'x', expected a whole number of at least 1"),
     ((-1, 1, "Conv", [0]), "out is 0, expected a whole number of at least 1"),
     ((-1, 1, "Conv", [32, -3]), "k is -3, expected a whole number of at least 1"),
@@ -117,19 +123,31 @@ ROW_ERRORS = [
     ((-1, 1, "Conv", [32, 3, 0]), "s is 0, expected a whole number of at least 1"),
     ((-1, 1, "Conv", [32, 3, 1, -1]), "p is -1, expected a whole number of at least 0"),
     ((-1, 1, "Conv", [32, 3, 1, "None", 0]), "g is 0, expected a whole number of at least 1"),
-    ((-1, 1, "Conv", [32, 3, 1, "None", 3]), "args [32, 3, 1, None, 3]: in_channels must be divisible by groups"),
-    ((-1, 1, "Conv", [32, 3, 1, "None", 1, 1, "nn.ReLU()"]), "act is 'nn.ReLU()', expected True or False"),
+    (
+        (-1, 1, "Conv", [32, 3, 1, "None", 3]),
+        "args [32, 3, 1, None, 3]: in_channels must be divisible by groups",
+    ),
+    (
+        (-1, 1, "Conv", [32, 3, 1, "None", 1, 1, "nn.ReLU()"]),
+        "act is 'nn.ReLU()', expected True or False",
+    ),
     ((-1, 1, "C3", [32, "Flase"]), "shortcut is 'Flase', expected True or False"),
-    ((-1, 1, "C3", [32, True, 1, 0.0]), "e is 0.0, expected a factor that leaves at least one of 8 channels"),
+    (
+        (-1, 1, "C3", [32, True, 1, 0.0]),
+        "e is 0.0, expected a factor that leaves at least one of 8 channels",
+    ),
     ((-1, 1, "SPPF", [64, 4]), "k is 4, expected an odd number"),
     ((-1, 1, "RepVGG", [64, 5]), "RepVGG replaces 3x3 convolutions with padding 1"),
     ((-1, 1, "nn.Upsample", [3, 2]), "size is 3; give None and a scale factor"),
     ((-1, 1, "nn.Upsample", ["None", 0]), "scale is 0, expected a whole number of at least 1"),
-    ((-1, 1, "Upsample", ["None", 2, "foo"]), "mode is 'foo', expected one of nearest, bilinear, bicubic"),
+    (
+        (-1, 1, "Upsample", ["None", 2, "foo"]),
+        "mode is 'foo', expected one of nearest, bilinear, bicubic",
+    ),
     (([-1, -2], 1, "Concat", [1]), "joins maps of different strides (8, 4)"),
     (([-1, -1], 1, "Concat", [2]), "dimension is 2, only channels (1) join"),
     ((-1, 1, "Detect", []), "Detect must be the last row"),
-]  # fmt: skip
+]
 
 # (last row, the message after `tiny.yaml: head row 3 (layer 10, `)
 DETECT_ERRORS = [

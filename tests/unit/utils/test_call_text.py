@@ -28,6 +28,4 @@ def test_good(text, expected):
 def test_bad(text):
     with pytest.raises(ConfigError) as caught:
         parse_call(text, "f.yaml")
-    assert str(caught.value) == (
-        f"f.yaml: {text!r} is not a name like `SiLU` or `LeakyReLU(0.1)`"
-    )
+    assert str(caught.value) == (f"f.yaml: {text!r} is not a name like `SiLU` or `LeakyReLU(0.1)`")

@@ -14,7 +14,8 @@ SHIPPED = sorted(path.name for path in HYPS_FOLDER.glob("*.yaml"))
 
 
 def test_three_are_shipped():
-    assert SHIPPED == [f"hyp.scratch-{size}.yaml" for size in ("high", "low", "med")]
+    names = [f"hyp.scratch-{size}.yaml" for size in ("high", "low", "med")]
+    assert names == SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -31,7 +32,7 @@ def test_the_defaults_are_the_low_ones():
 
 def test_what_the_stronger_ones_change():
     """YOLOv5's differences between its files."""
-    low, med, high = (Hyperparameters.from_file(f"hyp.scratch-{n}.yaml") for n in ("low", "med", "high"))  # fmt: skip
+    high, low, med = (Hyperparameters.from_file(name) for name in SHIPPED)
     assert (med.lrf, med.cls, med.obj) == (0.1, 0.3, 0.7)
     assert (low.scale, med.scale, high.scale) == (0.5, 0.9, 0.9)
     assert (low.mixup, med.mixup, high.mixup) == (0.0, 0.1, 0.1)

@@ -22,8 +22,21 @@ def test_the_best_is_remembered():
 
 def test_patience():
     best = BestEpoch(patience=3)
-    best.update(5, 0.2)
-    assert [best.should_stop(epoch) for epoch in (5, 7, 8, 9)] == [False, False, True, True]
+    stops = []
+    for epoch, value in enumerate([0.1, 0.2, 0.2, 0.1, 0.0, 0.0]):
+        best.update(epoch, value)
+        stops.append(best.should_stop(epoch))
+    assert stops == [False, False, False, False, True, True]
+
+
+def test_epochs_that_were_not_judged_do_not_stop():
+    """Else a run that validates rarely, or at its end only, would stop without a best epoch."""
+    best = BestEpoch(patience=3)
+    assert not any(best.should_stop(epoch) for epoch in range(20))
+    best.update(20, 0.5)
+    assert not any(best.should_stop(epoch) for epoch in range(20, 29))
+    best.update(29, 0.4)
+    assert best.should_stop(29)
 
 
 def test_not_a_number_is_no_better():

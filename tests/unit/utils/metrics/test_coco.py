@@ -32,7 +32,9 @@ def record(image_id, boxes=(), class_ids=(), crowd=None, areas=None) -> ImageRec
     if areas is None:
         areas = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(1)
     nothing = Targets.empty()
-    return ImageRecord(Path(f"{image_id}.jpg"), (300, 400), found, image_id, areas, crowd or nothing)
+    return ImageRecord(
+        Path(f"{image_id}.jpg"), (300, 400), found, image_id, areas, crowd or nothing
+    )
 
 
 def detections(boxes, scores, class_ids) -> Detections:
@@ -56,7 +58,7 @@ def random_case(seed: int):
         boxes, class_ids = random_boxes(rng, count), rng.integers(0, 3, count)
         crowd = None
         if image_id % 5 == 0:
-            crowd = targets(random_boxes(rng, 2) + (0, 0, 60, 60), rng.integers(0, 3, 2))
+            crowd = targets(random_boxes(rng, 2) + np.array([0, 0, 60, 60]), rng.integers(0, 3, 2))
         areas = np.round(rng.uniform(0.3, 1, count) * (boxes[:, 2:] - boxes[:, :2]).prod(1))
         records.append(record(image_id, boxes, class_ids, crowd, areas.astype(np.float32)))
         near = np.concatenate([boxes, *([crowd.boxes] if crowd else [])])
@@ -76,13 +78,19 @@ def random_case(seed: int):
     return records, found
 
 
+def rows_of(one: Detections):
+    return zip(one.boxes, one.scores, one.class_ids, strict=True)
+
+
 def judge_from_files(folder: Path, records, found, num_classes: int) -> COCOeval:
     """pycocotools as a user would run it, on files that other code wrote."""
     annotations = []
     for one in records:
         groups = ((one.targets, one.areas, 0), (one.crowd, None, 1))
         for labelled, areas, crowd in groups:
-            for k, (box, class_id) in enumerate(zip(labelled.boxes, labelled.class_ids, strict=True)):
+            for k, (box, class_id) in enumerate(
+                zip(labelled.boxes, labelled.class_ids, strict=True)
+            ):
                 x1, y1, x2, y2 = (float(v) for v in box)
                 area = (x2 - x1) * (y2 - y1) if areas is None else float(areas[k])
                 annotations.append({
@@ -98,7 +106,7 @@ def judge_from_files(folder: Path, records, found, num_classes: int) -> COCOeval
         {"image_id": image_id, "category_id": int(class_id), "score": float(score),
          "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)]}
         for image_id, one in found.items()
-        for (x1, y1, x2, y2), score, class_id in zip(one.boxes, one.scores, one.class_ids, strict=True)
+        for (x1, y1, x2, y2), score, class_id in rows_of(one)
     ]  # fmt: skip
     (folder / "truth.json").write_text(json.dumps(truth))
     (folder / "results.json").write_text(json.dumps(results))
@@ -122,8 +130,9 @@ def test_equals_pycocotools(tmp_path, seed):
     for class_id, result in enumerate(ours.per_class):
         precision = judge.eval["precision"][:, :, class_id, 0, -1]
         known = precision[precision > -1]
-        AP, AP50 = (known.mean(), precision[0].mean()) if len(known) else (0, 0)
-        assert (result.AP, result.AP50) == pytest.approx((AP, AP50), abs=1e-6)
+        expected = (known.mean(), precision[0].mean()) if len(known) else (0, 0)
+        figures = (result.AP, result.AP50)
+        assert figures == pytest.approx(expected, abs=1e-6)
         assert result.name == NAMES[class_id]
         assert result.instances == sum((r.targets.class_ids == class_id).sum() for r in records)
     assert ours.images == 12
@@ -131,17 +140,19 @@ def test_equals_pycocotools(tmp_path, seed):
 
 
 def perfect(records) -> dict[int, Detections]:
-    return {
-        r.image_id: detections(r.targets.boxes, np.linspace(0.9, 0.5, len(r.targets)), r.targets.class_ids)
-        for r in records
-    }  # fmt: skip
+    found = {}
+    for one in records:
+        scores = np.linspace(0.9, 0.5, len(one.targets))
+        found[one.image_id] = detections(one.targets.boxes, scores, one.targets.class_ids)
+    return found
 
 
 def test_perfect_detections():
     records, _ = random_case(0)
     records = [dataclasses.replace(one, crowd=Targets.empty()) for one in records]
     metrics = evaluate_coco(records, perfect(records), NAMES)
-    assert (metrics.AP, metrics.AP50, metrics.AP75) == pytest.approx((1, 1, 1))
+    figures = [metrics.AP, metrics.AP50, metrics.AP75]
+    assert figures == pytest.approx([1, 1, 1])
     assert metrics.precision == metrics.recall == 1.0
     assert [result.AP for result in metrics.per_class] == pytest.approx([1, 1, 1, 0])
 
@@ -174,9 +185,10 @@ def test_a_crowd_forgives():
     found = {1: detections([*inside, box], [0.9, 0.8, 0.7], [0, 0, 0])}
     forgiven = record(1, [box], [0], crowd=targets([group], [0]))
     metrics = evaluate_coco([forgiven], found, ["x"])
-    assert (metrics.AP, metrics.precision, metrics.recall) == pytest.approx((1, 1, 1))
-    strict = evaluate_coco([record(1, [box], [0])], found, ["x"])
-    assert strict.AP == pytest.approx(1 / 3)
+    figures = [metrics.AP, metrics.precision, metrics.recall]
+    assert figures == pytest.approx([1, 1, 1])
+    strictly = evaluate_coco([record(1, [box], [0])], found, ["x"]).AP
+    assert strictly == pytest.approx(1 / 3)
 
 
 def greedy_hits(records, found, class_id, confidence):

@@ -1,0 +1,265 @@
+"""A user's mistake costs one clear line and exit code 2, in every script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import convert
+import detect
+import export
+import train
+import val
+from models.detector import build_model
+from tests.checkpoint_builders import TouchesAFile, save_model
+from tests.model_builders import tiny_spec, tiny_yaml
+from tests.unit.data.builders import NAMES, write_picture, write_yolo_set
+from utils.strict_yaml import write_yaml
+
+LABEL = "0 0.5 0.5 0.25 0.25\n"
+SCRIPTS = {"train": train, "val": val, "detect": detect, "convert": convert, "export": export}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """A working directory with a data set, a network and weights."""
+    monkeypatch.chdir(tmp_path)
+    write_yolo_set(tmp_path / "set", {"a": LABEL, "b": LABEL})
+    write_yaml(tmp_path / "tiny.yaml", tiny_yaml())
+    save_model(tmp_path / "good.pt", build_model(tiny_spec()))
+    return tmp_path
+
+
+def fail(script, words: str, capsys, code: int = 2) -> str:
+    """What a script says on standard error, which must be one line and no traceback."""
+    try:
+        returned = SCRIPTS[script].main(words.split())
+    except SystemExit as error:  # from argparse
+        returned = error.code
+    lines = capsys.readouterr().err.splitlines()
+    assert returned == code, lines
+    assert "Traceback" not in "".join(lines)
+    errors = [line for line in lines if "error: " in line or line.startswith("failed: ")]
+    assert len(errors) == 1 and lines[-1] == errors[0], lines
+    return errors[0].partition("error: ")[2] or errors[0]
+
+
+TRAIN = "--data set/animals.yaml --imgsz 32 --epochs 1 --workers 0"
+WITH_WEIGHTS = {
+    "train": f"{TRAIN} --weights",
+    "val": "--data set/animals.yaml --workers 0 --weights",
+    "detect": "--source set/images --weights",
+    "convert": "--weights",
+    "export": "--weights",
+}
+each_script = pytest.mark.parametrize("script", WITH_WEIGHTS)
+
+
+@each_script
+def test_weights_that_are_missing(place, capsys, script):
+    assert fail(script, f"{WITH_WEIGHTS[script]} gone.pt", capsys) == (
+        "gone.pt: no such weights file (nothing is ever downloaded)"
+    )
+
+
+@each_script
+def test_weights_that_are_text(place, capsys, script):
+    (place / "text.pt").write_text("hello")
+    assert fail(script, f"{WITH_WEIGHTS[script]} text.pt", capsys) == (
+        "text.pt: not a PyTorch checkpoint (it is text)"
+    )
+
+
+@each_script
+def test_weights_that_want_to_run_something(place, capsys, script):
+    touched = place / "touched"
+    torch.save({"model": TouchesAFile(touched)}, place / "evil.pt")
+    assert fail(script, f"{WITH_WEIGHTS[script]} evil.pt", capsys) == (
+        "evil.pt: refused, nothing was executed: it wants to call posix.system, "
+        "which no detector checkpoint needs"
+    )
+    assert not touched.exists()
+
+
+@each_script
+def test_weights_without_architecture(place, capsys, script):
+    torch.save(build_model(tiny_spec()).state_dict(), place / "plain.pt")
+    text = fail(script, f"{WITH_WEIGHTS[script]} plain.pt", capsys)
+    assert text.startswith("plain.pt: holds weights without their architecture, ")
+
+
+@each_script
+def test_weights_of_layers_that_are_not_offered(place, capsys, script, shared):
+    file = shared / "weights" / "v5lite-s.pt"
+    text = fail(script, f"{WITH_WEIGHTS[script]} {file}", capsys)
+    assert text.startswith(f"{file}: ") and "unknown module 'conv_bn_relu_maxpool'" in text
+
+
+@each_script
+def test_nothing_is_left_behind(place, capsys, script):
+    before = sorted(place.rglob("*"))
+    fail(script, f"{WITH_WEIGHTS[script]} gone.pt", capsys)
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("script", ["train", "val"])
+def test_a_data_yaml_without_names(place, capsys, script):
+    (place / "nameless.yaml").write_text("path: set\ntrain: images\nval: images\n")
+    words = "--cfg tiny.yaml" if script == "train" else "--weights good.pt"
+    text = fail(script, f"--data nameless.yaml --workers 0 {words}", capsys)
+    assert text.startswith("nameless.yaml: key 'names' is missing")
+
+
+@pytest.mark.parametrize("script", ["train", "val"])
+def test_a_data_yaml_that_is_missing(place, capsys, script):
+    words = "--cfg tiny.yaml" if script == "train" else "--weights good.pt"
+    text = fail(script, f"--data coco12.yaml --workers 0 {words}", capsys)
+    assert text.startswith("coco12.yaml: no such file; did you mean 'coco128.yaml'?")
+
+
+@pytest.mark.parametrize("script", ["train", "val"])
+def test_a_class_beyond_the_names(place, capsys, script):
+    (place / "set/labels/b.txt").write_text(LABEL + "3 0.5 0.5 0.1 0.1\n")
+    words = f"{TRAIN} --cfg tiny.yaml" if script == "train" else f"{WITH_WEIGHTS[script]} good.pt"
+    text = fail(script, words, capsys)
+    assert "labels/b.txt:2" in text and "3" in text
+    assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("script", ["train", "val"])
+def test_a_bad_row_is_an_error_with_strict(place, capsys, script):
+    (place / "set/labels/b.txt").write_text("0 0.5 nan 0.1 0.1\n")
+    words = f"{TRAIN} --cfg tiny.yaml" if script == "train" else f"{WITH_WEIGHTS[script]} good.pt"
+    assert "labels/b.txt:1" in fail(script, f"{words} --strict", capsys)
+
+
+def test_val_with_another_number_of_classes(place, capsys):
+    save_model(place / "two.pt", build_model(tiny_spec(nc=2)))
+    text = fail("val", f"{WITH_WEIGHTS['val']} two.pt", capsys)
+    assert text == (
+        f"two.pt knows 2 classes, set names {len(NAMES)}; give the data set it was trained for"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"backbone": [*tiny_yaml()["backbone"][:-1], [-1, 1, "SPFF", [64]]]},
+            "bad.yaml: backbone row 6 (layer 6, SPFF): unknown module 'SPFF'; did you mean 'SPPF'?",
+        ),
+        ({"bakcbone": []}, "bad.yaml: unknown key 'bakcbone'; did you mean 'backbone'?"),
+        ({"nc": "three"}, "bad.yaml: nc is 'three', expected a whole number above 0"),
+    ],
+)
+def test_a_wrong_model_yaml(place, capsys, changes, expected):
+    write_yaml(place / "bad.yaml", tiny_yaml(**changes))
+    assert fail("train", f"{TRAIN} --cfg bad.yaml", capsys).startswith(expected)
+
+
+def test_a_wrong_hyper_parameter_yaml(place, capsys):
+    write_yaml(place / "h.yaml", {"mosiac": 1.0})
+    text = fail("train", f"{TRAIN} --cfg tiny.yaml --hyp h.yaml", capsys)
+    assert text.startswith("h.yaml: unknown key 'mosiac'; did you mean 'mosaic'?")
+
+
+TRAIN_FLAGS = [
+    ("", "give an architecture (--cfg repyolov5n.yaml) or --weights to start from"),
+    ("--cfg repyolov5.yaml", "repyolov5.yaml: no such file; did you mean 'repyolov5"),
+    ("--cfg tiny.yaml --rep-block RepVG", "tiny.yaml: unknown rep_block 'RepVG'; did you mean"),
+    ("--cfg tiny.yaml --rep-policy most", "tiny.yaml: unknown rep_policy 'most'"),
+    ("--cfg tiny.yaml --activation Silu", "tiny.yaml: activation: unknown activation 'Silu'"),
+    ("--cfg tiny.yaml --device gpu", "--device gpu: expected cpu, mps, or a GPU number like 0"),
+    ("--cfg tiny.yaml --freeze 99", "--freeze 11: the network has layers 0 to 10"),
+    ("--cfg tiny.yaml --optimizer Lion", "argument --optimizer: invalid choice: 'Lion'"),
+    ("--cfg tiny.yaml --epochs many", "argument --epochs: invalid int value: 'many'"),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), TRAIN_FLAGS)
+def test_wrong_flags_of_train(place, capsys, words, expected):
+    text = fail("train", f"{TRAIN} {words}", capsys)
+    assert text.startswith(expected)
+
+
+OTHER_FLAGS = [
+    ("val", "--task all", "argument --task: invalid choice: 'all'"),
+    ("val", "--weights good.pt --data set/animals.yaml --half --device cpu", "--half needs a GPU"),
+    ("convert", "", "give a checkpoint: --weights runs/train/exp/weights/best.pt"),
+    ("convert", "--weights good.pt --output good.pt", "--output good.pt: is the input, which is"),
+    ("convert", "--weights good.pt --output set", "--output set: is a folder"),
+    ("convert", "--weights good.pt --to small", "argument --to: invalid choice: 'small'"),
+    (
+        "export",
+        "--weights good.pt --imgsz 64 --opset 9",
+        "--opset 9: this exporter writes 11 to 20",
+    ),
+    ("export", "--weights good.pt --imgsz 64 --dynamic x", "--dynamic x: expected batch, hw, or"),
+    ("export", "--weights good.pt --imgsz 1 2 3", "--imgsz 1 2 3: expected one or two numbers"),
+    ("export", "--weights good.pt --include engine", "argument --preset/--include: invalid choice"),
+    ("export", "--weights good.pt --output a.pt", "--output a.pt: an ONNX file ends in .onnx"),
+    ("detect", "--weights good.pt --source gone", "--source gone: no such file or folder"),
+    ("detect", "--weights good.pt --conf-thres 2", "--conf-thres 2.0: must be from 0 to 1"),
+    ("detect", "--weights good.pt --source set/images --classes 3", "--classes 3: the classes of"),
+    ("detect", "--weights a.engine --source set/images", "a.engine: neither a .pt checkpoint nor"),
+]
+
+
+@pytest.mark.parametrize(("script", "words", "expected"), OTHER_FLAGS)
+def test_wrong_flags(place, capsys, script, words, expected):
+    assert fail(script, words, capsys).startswith(expected)
+
+
+@each_script
+def test_an_unknown_flag(place, capsys, script):
+    assert fail(script, "--wieghts good.pt", capsys) == "unrecognized arguments: --wieghts good.pt"
+
+
+@pytest.mark.parametrize(
+    ("script", "flag", "sentence"),
+    [(name, *pair) for name, script in SCRIPTS.items() for pair in script.REFUSED.items()],
+)
+def test_refused_flags_say_what_to_use(place, capsys, script, flag, sentence):
+    assert fail(script, flag, capsys) == f"{flag}: {sentence}"
+    assert fail(script, f"{flag.replace('-', '_').replace('__', '--')} 1", capsys) == (
+        f"{flag}: {sentence}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "expected"),
+    [
+        # a file that does not open is a wrong command
+        ("clip.mp4", 2, "clip.mp4: not a video that OpenCV can read, or one without frames"),
+        # pictures are looked at one by one; that none could be read is known at the end
+        ("picture.jpg", 1, "failed: not one of 1 files could be read"),
+    ],
+)
+def test_a_single_source_that_cannot_be_read(place, capsys, name, code, expected):
+    (place / name).write_bytes(b"not what the name says")
+    words = f"--weights good.pt --source {name} --imgsz 32 --device cpu"
+    assert fail("detect", words, capsys, code) == expected
+
+
+def test_a_folder_without_pictures(place, capsys):
+    (place / "nothing").mkdir()
+    assert "nothing" in fail("detect", "--weights good.pt --source nothing", capsys)
+
+
+def test_a_data_set_without_pictures(place, capsys):
+    (place / "empty").mkdir()
+    (place / "empty.yaml").write_text("path: .\ntrain: empty\nval: empty\nnames: [a, b, c]\n")
+    assert "empty" in fail("val", "--data empty.yaml --weights good.pt --workers 0", capsys)
+
+
+def test_labels_are_optional_but_pictures_must_be_readable(place, capsys):
+    """One bad picture is left out with a warning; nothing but bad ones is an error."""
+    write_picture(place / "set/images/c.png").write_bytes(b"broken")
+    words = f"{WITH_WEIGHTS['val']} good.pt --imgsz 32 --noplots --device cpu"
+    assert val.main(words.split()) == 0
+    assert "c.png" in capsys.readouterr().err
+    for name in ("a", "b"):
+        (place / f"set/images/{name}.png").write_bytes(b"broken")
+    assert fail("val", words, capsys) != ""
