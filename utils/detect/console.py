@@ -80,9 +80,14 @@ class DetectionLog:
 def count_by_name(class_ids: IntArray, class_names: Sequence[str]) -> str:
     """`4 persons, 1 bus`, classes in the order of their ids; empty for no detections."""
     counts = zip(*np.unique(class_ids, return_counts=True), strict=True)
-    return ", ".join(
-        f"{count} {class_names[class_id]}{'s' if count > 1 else ''}" for class_id, count in counts
-    )
+    return ", ".join(_counted(count, class_names[class_id]) for class_id, count in counts)
+
+
+def _counted(count: int, name: str) -> str:
+    """`1 cross`, `2 crosses`."""
+    if count > 1:
+        name += "es" if name.endswith("s") else "s"
+    return f"{count} {name}"
 
 
 class PreviewWindow:
