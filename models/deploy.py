@@ -44,8 +44,11 @@ def is_deployed(model: nn.Module) -> bool:
 
 def block_counts(model: nn.Module) -> dict[str, int]:
     """How many convolution blocks of each kind a network has."""
-    kinds = (type(module).__name__ for module in model.modules()
-             if isinstance(module, RepBlock | ConvAct))  # fmt: skip
+    kinds = (
+        module.kind if isinstance(module, RepBlock) else "ConvAct"
+        for module in model.modules()
+        if isinstance(module, RepBlock | ConvAct)
+    )
     return dict(sorted(Counter(kinds).items()))
 
 

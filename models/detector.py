@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from models.activation import activation_maker
 from models.head import DetectHead
-from models.layer_registry import RowContext, build_layer, rep_block_maker
+from models.layer_registry import RowContext, build_layer
 from models.layers import Concat, ConvFactory, Form
 from models.model_spec import ModelSpec
+from models.reparam.families import family_maker
 from utils.errors import ConfigError
 
 
@@ -75,7 +76,7 @@ def build_model(spec: ModelSpec, form: Form = "train") -> Detector:
     conv = ConvFactory(
         activation=activation_maker(spec.activation, f"{spec.name}: activation"),
         form=form,
-        rep_block=rep_block_maker(spec.rep_block, spec.name),
+        rep_block=None if spec.rep_block is None else family_maker(spec.rep_block, spec.name),
         rep_policy=spec.rep_policy,
     )
     channels, strides = {-1: 3}, {-1: Fraction(1)}

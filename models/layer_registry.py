@@ -14,11 +14,11 @@ from fractions import Fraction
 
 from torch import nn
 
+from models.conv_geometry import ConvGeometry
 from models.head import DetectHead
-from models.layers import C3, SPPF, Bottleneck, Concat, ConvFactory, ConvGeometry, RepBlockMaker
+from models.layers import C3, SPPF, Bottleneck, Concat, ConvFactory
 from models.model_spec import LayerSpec, ModelSpec
-from models.reparam.repvgg import RepVGGBlock
-from utils.call_text import parse_call
+from models.reparam.families import FAMILIES
 from utils.errors import ConfigError
 from utils.strict_yaml import suggest
 
@@ -127,7 +127,7 @@ def _rep_row(family: str) -> RowBuilder:
             raise ConfigError(
                 f"{row.layer.where}: {family} replaces 3x3 convolutions with padding 1"
             )
-        conv = replace(row.conv, rep_block=REP_BLOCKS[family], rep_policy="all")
+        conv = replace(row.conv, rep_block=FAMILIES[family], rep_policy="all")
         return BuiltLayer(conv(geometry), geometry.out_channels, row.in_strides[0] * s)
 
     return build
@@ -214,19 +214,6 @@ def _detect(row: RowContext, nc: object = "nc", anchors: object = "anchors") -> 
     return BuiltLayer(module, 0, row.in_strides[0])
 
 
-def _repvgg(geometry: ConvGeometry, activation: nn.Module, identity: bool) -> nn.Module:
-    return RepVGGBlock(
-        geometry.in_channels,
-        geometry.out_channels,
-        stride=geometry.stride,
-        groups=geometry.groups,
-        activation=activation,
-        identity=identity,
-    )
-
-
-REP_BLOCKS: dict[str, RepBlockMaker] = {"RepVGG": _repvgg}
-
 LAYERS: dict[str, RowBuilder] = {
     "Conv": _conv,
     "Bottleneck": _bottleneck,
@@ -235,27 +222,11 @@ LAYERS: dict[str, RowBuilder] = {
     "Concat": _concat,
     "Upsample": _upsample,
     "Detect": _detect,
-    "RepVGG": _rep_row("RepVGG"),
     "RepVGGBlock": _rep_row("RepVGG"),
+    **{family: _rep_row(family) for family in FAMILIES},
 }
 _REPEATS_INSIDE = {"C3"}  # the block takes the repeats itself; others are chained
 _READ_SEVERAL = {"Concat", "Detect"}
-
-
-def rep_block_maker(text: str | None, where: str) -> RepBlockMaker | None:
-    """The family `text` names, or None for plain convolutions.
-
-    Raises:
-        ConfigError: unknown family, or options it does not take.
-    """
-    if text is None:
-        return None
-    call = parse_call(text, where)
-    if call.name not in REP_BLOCKS:
-        raise ConfigError(f"{where}: unknown rep_block {text!r}{suggest(call.name, REP_BLOCKS)}")
-    if call.args or call.kwargs:
-        raise ConfigError(f"{where}: rep_block {call.name} takes no options, got {text!r}")
-    return REP_BLOCKS[call.name]
 
 
 def build_layer(row: RowContext) -> BuiltLayer:

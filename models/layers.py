@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from models.batch_norm import batch_norm
+from models.conv_geometry import ConvGeometry
 from models.reparam import algebra
+from models.reparam.families import BlockMaker
 from models.reparam.rep_block import ConvAct, ConvParams, RepBlock, params_of
 
 Form = Literal["train", "deploy"]
@@ -46,58 +48,20 @@ class ConvBNAct(RepBlock):
 
 
 @dataclass(frozen=True, slots=True)
-class ConvGeometry:
-    """What a yaml row says of a convolution; `padding` None keeps the size at stride 1."""
-
-    in_channels: int
-    out_channels: int
-    kernel_size: int = 1
-    stride: int = 1
-    padding: int | None = None
-    groups: int = 1
-    dilation: int = 1
-
-    def conv(self, *, bias: bool) -> nn.Conv2d:
-        """The bare convolution."""
-        padding = self.padding
-        if padding is None:
-            padding = self.dilation * (self.kernel_size - 1) // 2
-        return nn.Conv2d(
-            self.in_channels,
-            self.out_channels,
-            self.kernel_size,
-            self.stride,
-            padding,
-            groups=self.groups,
-            dilation=self.dilation,
-            bias=bias,
-        )
-
-    @property
-    def is_plain_3x3(self) -> bool:
-        """Whether a re-parameterizable 3x3 block can stand here."""
-        return self.kernel_size == 3 and self.padding in (None, 1) and self.dilation == 1
-
-
-RepBlockMaker = Callable[[ConvGeometry, nn.Module, bool], nn.Module]
-
-
-@dataclass(frozen=True, slots=True)
 class ConvFactory:
     """Makes every convolution of a network, so that one word in the yaml changes them all.
 
     Attributes:
         activation: makes the activation that follows each convolution.
         form: "train" (branches and norms) or "deploy" (convolutions with bias).
-        rep_block: makes the block for a plain 3x3 convolution from (geometry, activation,
-            identity allowed); None keeps convolution and norm.
+        rep_block: makes the block for a plain 3x3 convolution; None keeps convolution and norm.
         rep_policy: which 3x3 convolutions become blocks: "all", "downsample" (stride 2 only), or
             "no-identity-in-residual" (all, without identity branch inside a residual bottleneck).
     """
 
     activation: ActivationMaker
     form: Form = "train"
-    rep_block: RepBlockMaker | None = None
+    rep_block: BlockMaker | None = None
     rep_policy: str = "all"
 
     def __call__(
@@ -109,7 +73,7 @@ class ConvFactory:
             return ConvAct(geometry.conv(bias=True), activation)
         if self.rep_block is not None and geometry.is_plain_3x3 and self._swapped(geometry):
             identity = not (in_residual and self.rep_policy == "no-identity-in-residual")
-            return self.rep_block(geometry, activation, identity)
+            return self.rep_block(geometry, activation, identity=identity)
         return ConvBNAct(geometry.conv(bias=False), activation)
 
     def _swapped(self, geometry: ConvGeometry) -> bool:

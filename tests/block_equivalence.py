@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.conv_geometry import ConvGeometry
 from models.deploy import relative_error
-from models.layers import ConvBNAct, ConvGeometry
+from models.layers import ConvBNAct
 from models.reparam.algebra import BatchNorm
+from models.reparam.families import family_maker
 from models.reparam.rep_block import RepBlock
-from models.reparam.repvgg import RepVGGBlock
 
 FLOAT64_BOUND = 1e-12  # of one block
 FLOAT32_BOUND = 1e-5
@@ -19,7 +20,7 @@ FLOAT32_BOUND = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class BlockCase:
-    """One block and the size of its input."""
+    """One block and the size of its input; `kind` is `Conv` or what a yaml gives as rep_block."""
 
     kind: str
     in_channels: int
@@ -27,31 +28,34 @@ class BlockCase:
     stride: int = 1
     groups: int = 1
     kernel_size: int = 3
+    padding: int | None = None
+    dilation: int = 1
     hw: tuple[int, int] = (7, 8)
     identity: bool = True
     bias: bool = False
 
+    @property
+    def geometry(self) -> ConvGeometry:
+        """Of the convolution the block becomes."""
+        return ConvGeometry(
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.groups,
+            self.dilation,
+        )
+
     def build(self, seed: int = 0) -> RepBlock:
         """The block in eval mode with random weights and statistics, float64."""
         torch.manual_seed(seed)
-        if self.kind == "RepVGG":
-            block: RepBlock = RepVGGBlock(
-                self.in_channels,
-                self.out_channels,
-                stride=self.stride,
-                groups=self.groups,
-                activation=nn.LeakyReLU(0.1),
-                identity=self.identity,
-            )
+        activation = nn.LeakyReLU(0.1)
+        if self.kind == "Conv":
+            block: RepBlock = ConvBNAct(self.geometry.conv(bias=self.bias), activation)
         else:
-            geometry = ConvGeometry(
-                self.in_channels,
-                self.out_channels,
-                self.kernel_size,
-                self.stride,
-                groups=self.groups,
-            )
-            block = ConvBNAct(geometry.conv(bias=self.bias), nn.LeakyReLU(0.1))
+            maker = family_maker(self.kind, "test")
+            block = maker(self.geometry, activation, identity=self.identity)
         randomise_norms(block)
         return block.double().eval()
 
@@ -62,17 +66,21 @@ class BlockCase:
         return torch.randn(shape, generator=generator, dtype=torch.float64) + 0.5
 
 
+def norms(module: nn.Module) -> list[BatchNorm]:
+    """Every batch-norm, of whatever class."""
+    return [norm for norm in module.modules() if isinstance(norm, BatchNorm)]
+
+
 @torch.no_grad()
 def randomise_norms(module: nn.Module) -> None:
     """Statistics, scales and shifts of both signs, as training leaves them."""
-    for norm in module.modules():
-        if isinstance(norm, BatchNorm):
-            norm.running_mean.normal_(0, 0.5)
-            norm.running_var.uniform_(0.3, 3)
-            if norm.affine:
-                signs = torch.randint_like(norm.weight, 0, 2) * 2 - 1
-                norm.weight.uniform_(0.5, 1.5).mul_(signs)
-                norm.bias.normal_(0, 0.5)
+    for norm in norms(module):
+        norm.running_mean.normal_(0, 0.5)
+        norm.running_var.uniform_(0.3, 3)
+        if norm.affine:
+            signs = torch.randint_like(norm.weight, 0, 2) * 2 - 1
+            norm.weight.uniform_(0.5, 1.5).mul_(signs)
+            norm.bias.normal_(0, 0.5)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import logging
 import sys
 import types
@@ -53,7 +54,7 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], refused: Mapping[str
     Raises:
         SystemExit: with code 2 for a wrong flag, 0 for `--help`.
     """
-    parser = argparse.ArgumentParser(
+    parser = _OneLineParser(
         description=(config_class.__doc__ or "").split("\n")[0],
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -106,6 +107,18 @@ def run_script(
     except KeyboardInterrupt:
         logger.error("interrupted")
         return 130
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without repeating every flag there is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2 after one line; an unknown flag brings the closest known one."""
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        if message.startswith("unrecognized") and unknown.startswith("--"):
+            close = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
+            message = f"{unknown}: no such flag" + (f"; did you mean {close[0]}?" if close else "")
+        self.exit(2, f"error: {message} (--help lists the flags)\n")
 
 
 def _argument_kind(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,3 +66,30 @@ def identity_kernel(
     filters = torch.arange(channels, device=device)
     kernel[filters, filters % per_group, kernel_size[0] // 2, kernel_size[1] // 2] = 1
     return kernel
+
+
+def average_kernel(channels: int, groups: int, kernel_size: int, device: torch.device) -> Tensor:
+    """Average pooling (padding counted) as a (channels, channels / groups, k, k) float64 kernel."""
+    centre = identity_kernel(channels, groups, (1, 1), device)
+    return centre.expand(-1, -1, kernel_size, kernel_size) / kernel_size**2
+
+
+def chain_1x1_kxk(
+    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], groups: int
+) -> tuple[Tensor, Tensor]:
+    """A 1x1 convolution followed by a k x k one, as one k x k (DBB, transform III).
+
+    Exact everywhere, borders included, where the k x k sees the first one's bias in its padding.
+
+    Args:
+        first: (hidden, in / groups, 1, 1) kernel and (hidden,) bias.
+        second: (out, hidden / groups, k, k) kernel and (out,) bias.
+        groups: of both.
+    """
+    (weight_1, bias_1), (weight_2, bias_2) = first, second
+    hidden, out = weight_1.shape[0], weight_2.shape[0]
+    grouped_1 = weight_1.reshape(groups, hidden // groups, weight_1.shape[1])
+    grouped_2 = weight_2.reshape(groups, out // groups, *weight_2.shape[1:])
+    weight = torch.einsum("gti,gothw->goihw", grouped_1, grouped_2)
+    bias = torch.einsum("gothw,gt->go", grouped_2, bias_1.reshape(groups, -1)).reshape(out)
+    return weight.reshape(out, *weight.shape[2:]), bias + bias_2

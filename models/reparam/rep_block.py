@@ -44,6 +44,11 @@ class RepBlock(nn.Module, ABC):
 
     act: nn.Module
 
+    @property
+    def kind(self) -> str:
+        """What reports call it."""
+        return type(self).__name__
+
     @abstractmethod
     def equivalent_conv(self) -> ConvParams:
         """The one convolution this block computes with its present statistics, in float64."""

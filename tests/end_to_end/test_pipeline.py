@@ -166,7 +166,7 @@ def test_conversion(tmp_path, data, best, deployed):
         "output",
     ]  # fmt: skip
     assert (report["form_before"], report["form_after"]) == ("train", "deploy")
-    assert report["blocks"] == {"ConvBNAct": 40, "RepVGGBlock": 17}
+    assert report["blocks"] == {"ConvBNAct": 40, "RepVGG": 17}
     assert report["max_rel_error"]["float64"] <= 1e-10
     assert report["max_rel_error"]["float32"] <= 1e-5
     assert report["parameters"]["after"] < report["parameters"]["before"]

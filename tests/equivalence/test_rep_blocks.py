@@ -10,60 +10,47 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from models.reparam import algebra
+from models.deploy import relative_error
 from models.reparam.rep_block import ConvAct
 from tests.block_equivalence import (
     FLOAT32_BOUND,
     FLOAT64_BOUND,
     BlockCase,
     block_error,
+    norms,
     randomise_norms,
 )
+from tests.equivalence.block_cases import CASES, KINDS, WITH_IDENTITY, cases_of
 
-CASES = {
-    "identity": BlockCase("RepVGG", 8, 8),
-    "identity, odd": BlockCase("RepVGG", 8, 8, hw=(5, 9)),
-    "identity off": BlockCase("RepVGG", 8, 8, identity=False),
-    "in != out": BlockCase("RepVGG", 6, 10),
-    "stride 2": BlockCase("RepVGG", 8, 8, stride=2),
-    "stride 2, odd": BlockCase("RepVGG", 4, 6, stride=2, hw=(9, 5)),
-    "2 groups": BlockCase("RepVGG", 8, 8, groups=2),
-    "4 groups, in != out": BlockCase("RepVGG", 8, 12, groups=4),
-    "depthwise": BlockCase("RepVGG", 6, 6, groups=6),
-    "depthwise, stride 2": BlockCase("RepVGG", 6, 6, stride=2, groups=6),
-    "one channel": BlockCase("RepVGG", 1, 1, hw=(3, 3)),
-    "input of one cell": BlockCase("RepVGG", 4, 4, hw=(1, 1)),
-    "conv 1x1": BlockCase("Conv", 8, 4, kernel_size=1),
-    "conv 3x3": BlockCase("Conv", 8, 8),
-    "conv 5x5, stride 2": BlockCase("Conv", 4, 8, stride=2, kernel_size=5),
-    "conv with bias": BlockCase("Conv", 4, 8, bias=True),
-    "conv, 4 groups": BlockCase("Conv", 8, 8, groups=4),
-    "conv, depthwise": BlockCase("Conv", 8, 8, groups=8),
-}
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> BlockCase:
-    kind = draw(st.sampled_from(["RepVGG", "Conv"]))
+def any_case(draw: st.DrawFn) -> BlockCase:
+    kind = draw(st.sampled_from([*KINDS, "MobileOne(2)"]))
     groups = draw(st.sampled_from([1, 2, 4]))
     in_channels = groups * draw(st.integers(1, 3))
     equal = draw(st.booleans())
+    kernel_size = draw(st.sampled_from([1, 3, 5, 7]))
+    dilation = 1 if kind == "DBB" else draw(st.sampled_from([1, 2]))
+    extra = draw(st.sampled_from([0, 0, 0, 1]))
     return BlockCase(
         kind,
         in_channels,
         in_channels if equal else groups * draw(st.integers(1, 3)),
         stride=draw(st.sampled_from([1, 2])),
         groups=draw(st.sampled_from([groups, in_channels])) if equal else groups,
-        kernel_size=3 if kind == "RepVGG" else draw(st.sampled_from([1, 3, 5])),
-        hw=(draw(st.integers(3, 17)), draw(st.integers(3, 17))),
+        kernel_size=kernel_size,
+        padding=dilation * (kernel_size - 1) // 2 + extra,
+        dilation=dilation,
+        hw=(draw(st.integers(3, 15)), draw(st.integers(3, 15))),
         identity=draw(st.booleans()),
         bias=draw(st.booleans()),
     )
 
 
-@settings(deadline=None, max_examples=100)
-@given(case=cases(), seed=st.integers(0, 2**31))
+@settings(deadline=None, max_examples=300)
+@given(case=any_case(), seed=st.integers(0, 2**31))
 def test_any_block(case, seed):
     assert block_error(case.build(seed), case.input(seed)) <= FLOAT64_BOUND
 
@@ -75,28 +62,34 @@ def test_float64(case):
 
 @each_case
 def test_float32(case):
-    assert block_error(case.build().float(), case.input().float()) <= FLOAT32_BOUND
+    block, x = case.build(), case.input()
+    with torch.no_grad():
+        exact, single = block(x), block.float()(x.float())
+    own = relative_error([exact], [single])
+    assert block_error(block, x.float()) <= max(FLOAT32_BOUND, 4 * own)
 
 
 @each_case
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_cast_once(case, dtype):
     block = case.build().to(dtype)
-    conv, exact = block.to_deploy().conv, block.equivalent_conv()
+    deployed, exact = block.to_deploy(), block.equivalent_conv()
+    conv = deployed.conv
     assert exact.weight.dtype == exact.bias.dtype == torch.float64
     assert conv.weight.dtype == conv.bias.dtype == dtype
     assert torch.equal(conv.weight, exact.weight.to(dtype))
     assert torch.equal(conv.bias, exact.bias.to(dtype))
     with torch.no_grad():
-        assert block.to_deploy()(case.input().to(dtype)).dtype == dtype
+        assert deployed(case.input().to(dtype)).dtype == dtype
 
 
 @each_case
 def test_norms_without_scale_and_shift(case):
     block = case.build()
-    for name, norm in list(block.named_children()):
-        if isinstance(norm, algebra.BatchNorm):
-            setattr(block, name, nn.BatchNorm2d(norm.num_features, eps=1e-3, affine=False))
+    for module in list(block.modules()):
+        for name, norm in norms_among_children(module):
+            setattr(module, name, nn.BatchNorm2d(norm.num_features, eps=1e-3, affine=False))
+    assert norms(block) and not any(norm.affine for norm in norms(block))
     randomise_norms(block)
     assert block_error(block.double().eval(), case.input()) <= FLOAT64_BOUND
 
@@ -104,17 +97,15 @@ def test_norms_without_scale_and_shift(case):
 @each_case
 def test_every_norm_keeps_its_own_eps(case):
     block = case.build()
-    norms = [norm for norm in block.modules() if isinstance(norm, algebra.BatchNorm)]
-    for norm, eps in zip(norms, (0.3, 1e-5, 0.05), strict=False):
-        norm.eps = eps
+    for number, norm in enumerate(norms(block)):
+        norm.eps = (0.3, 1e-5, 0.05)[number % 3] * (1 + number)
     assert block_error(block, case.input()) <= FLOAT64_BOUND
 
 
 @each_case
 def test_norms_of_several_gpus(case):
     block = nn.SyncBatchNorm.convert_sync_batchnorm(case.build())
-    kinds = {type(norm) for norm in block.modules() if isinstance(norm, algebra.BatchNorm)}
-    assert kinds == {nn.SyncBatchNorm}
+    assert {type(norm) for norm in norms(block)} == {nn.SyncBatchNorm}
     assert block_error(block, case.input()) <= FLOAT64_BOUND
 
 
@@ -144,29 +135,50 @@ def test_the_deploy_form_can_be_trained(case):
 
 
 @each_case
-def test_a_block_that_trains_is_refused(case):
+def test_the_geometry_is_kept(case):
+    conv, geometry = case.build().to_deploy().conv, case.geometry
+    plain = geometry.conv(bias=True)
+    assert conv.weight.shape == plain.weight.shape
+    names = ("stride", "padding", "dilation", "groups", "padding_mode")
+    assert {n: getattr(conv, n) for n in names} == {n: getattr(plain, n) for n in names}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_that_trains_is_refused(kind):
     with pytest.raises(ValueError) as caught:
-        case.build().train().to_deploy()
+        BlockCase(kind, 4, 4).build().train().to_deploy()
     assert str(caught.value) == (
         "only a block in eval mode has an equivalent convolution; call .eval()"
     )
 
 
-def test_the_identity_branch_is_where_shapes_allow_it():
-    present = {name for name, case in CASES.items() if case.kind == "RepVGG"}
-    present = {name for name in present if CASES[name].build().branch_identity is not None}
-    assert present == {
-        "identity", "identity, odd", "2 groups", "depthwise", "one channel", "input of one cell",
-    }  # fmt: skip
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_identity_branch_is_where_the_shape_stays(kind):
+    present = {
+        name for name, case in cases_of(kind).items() if has_identity(case.build())
+    }
+    families = ("RepVGG", "MobileOne", "MobileOne(branches=1)", "QARepVGG")
+    assert present == (WITH_IDENTITY if kind in families else set())
 
 
-def test_a_trained_block():
-    """Statistics from real steps instead of random ones."""
-    case = BlockCase("RepVGG", 4, 4, hw=(9, 9))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trained_block(kind):
+    """Statistics from real steps instead of random ones; every parameter takes part in them."""
+    case = BlockCase(kind, 4, 4, hw=(9, 9))
     block = case.build().train()
-    optimizer = torch.optim.SGD(block.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(block.parameters(), lr=0.05)
     for step in range(5):
         optimizer.zero_grad()
         block(case.input(step)).square().mean().backward()
+        assert all(p.grad is not None for p in block.parameters())
         optimizer.step()
     assert block_error(block.eval(), case.input(9)) <= FLOAT64_BOUND
+
+
+def norms_among_children(module):
+    found = norms(module)
+    return [(name, child) for name, child in module.named_children() if child in found]
+
+
+def has_identity(block):
+    return "identity" in getattr(block, "branches", {})

@@ -9,9 +9,10 @@ import torch
 
 from models.deploy import equivalence_error, is_deployed, relative_error, to_deploy
 from models.detector import build_model
-from models.layers import ConvBNAct
 from models.model_spec import REP_POLICIES, SPECS_FOLDER, ModelSpec
-from models.reparam.repvgg import RepVGGBlock
+from models.reparam.algebra import BatchNorm
+from models.reparam.families import FAMILIES
+from models.reparam.rep_block import RepBlock
 from tests.model_builders import meta_model, shapes, tiny_spec, tiny_yaml, trained_model
 
 FLOAT64_BOUND, FLOAT32_BOUND = 1e-10, 1e-5
@@ -24,10 +25,19 @@ VARIANTS = {
     "only where stride is 2": {"rep_policy": "downsample"},
     "no identity in residuals": {"rep_policy": "no-identity-in-residual"},
     "SiLU": {"activation": "SiLU"},
-    "RepVGG as a row": {
+    "families as rows": {
         "rep_block": None,
-        "backbone": [*BACKBONE[:2], [-1, 1, "RepVGGBlock", [32, 3, 2]], *BACKBONE[3:]],
+        "backbone": [
+            *BACKBONE[:2],
+            [-1, 1, "RepVGGBlock", [32, 3, 2]],
+            *([-1, 1, family, [32, 3, 1, "None", 2]] for family in FAMILIES),
+            [-1, 1, "Conv", [64, 3, 2]],
+            [-1, 1, "Conv", [64, 3, 2]],
+        ],
+        "head": [[[2, 9, 10], 1, "Detect", []]],
     },
+    "MobileOne with an option": {"rep_block": "MobileOne(branches=2)"},
+    **{f"{family} everywhere": {"rep_block": family} for family in FAMILIES if family != "RepVGG"},
     "rows repeated": {"backbone": [*BACKBONE[:3], [-1, 9, "Conv", [32, 3]], *BACKBONE[4:]]},
     "bottlenecks with groups": {
         "backbone": [*BACKBONE[:3], [-1, 3, "Bottleneck", [32, True, 2]], *BACKBONE[4:]]
@@ -54,7 +64,7 @@ def test_small_networks(changes):
 
     assert equivalence_error(model, deployed, pictures(torch.float64)) <= FLOAT64_BOUND
     assert is_deployed(deployed) and not is_deployed(model)
-    assert not any(isinstance(m, RepVGGBlock | ConvBNAct) for m in deployed.modules())
+    assert not any(isinstance(m, RepBlock | BatchNorm) for m in deployed.modules())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     single = copy.deepcopy(model).float()
     own = equivalence_error(model, single, pictures(torch.float64))
@@ -77,6 +87,12 @@ def test_both_ways_to_a_deploy_form_agree(changes):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_both_ways_give_the_same_shapes_for_shipped_networks(name):
     assert shapes(to_deploy(meta_model(name))) == shapes(meta_model(name, "deploy"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_ways_give_the_same_shapes_for_every_family(family):
+    spec = ModelSpec.from_file("yolov5n.yaml").replaced(rep_block=family)
+    assert shapes(to_deploy(meta_model(spec))) == shapes(meta_model(spec, "deploy"))
 
 
 @pytest.mark.parametrize("policy", REP_POLICIES)

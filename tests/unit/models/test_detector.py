@@ -11,7 +11,9 @@ from models.deploy import block_counts, to_deploy
 from models.detector import build_model, count_parameters
 from models.layers import Bottleneck
 from models.model_spec import ModelSpec
-from models.reparam.repvgg import RepVGGBlock
+from models.reparam.algebra import BatchNorm
+from models.reparam.branched_conv import BranchedConv
+from models.reparam.families import FAMILIES
 from tests.model_builders import meta_model, tiny_spec, tiny_yaml
 
 # million parameters, GFLOPs at 640 px: YOLOv5's published table
@@ -23,13 +25,13 @@ BACKBONE = tiny_yaml()["backbone"]
 
 
 def rep_blocks(model):
-    return [module for module in model.modules() if isinstance(module, RepVGGBlock)]
+    return [module for module in model.modules() if isinstance(module, BranchedConv)]
 
 
 def conv_shapes(model):
-    """Of every convolution in order: weight, stride, padding, groups."""
+    """Of every convolution in order: weight, stride, padding, dilation, groups."""
     return [
-        (tuple(m.weight.shape), m.stride, m.padding, m.groups)
+        (tuple(m.weight.shape), m.stride, m.padding, m.dilation, m.groups)
         for m in model.modules()
         if isinstance(m, nn.Conv2d)
     ]
@@ -62,6 +64,22 @@ def test_the_deploy_form_is_a_plain_yolov5(size, suffix):
     assert suffix or {activation.negative_slope for activation in activations} == {0.1}
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_becomes_a_plain_yolov5(family):
+    plain = meta_model("yolov5n.yaml", "deploy")
+    spec = ModelSpec.from_file("yolov5n.yaml").replaced(rep_block=family)
+    model = meta_model(spec)
+    deployed = to_deploy(model)
+    assert block_counts(model) == {"ConvBNAct": 40, family: 17}
+    assert block_counts(deployed) == {"ConvAct": 57}
+    assert conv_shapes(deployed) == conv_shapes(plain)
+    assert list(deployed.state_dict()) == list(plain.state_dict())
+    assert not any(isinstance(m, BatchNorm | nn.AvgPool2d) for m in deployed.modules())
+    assert all(m.bias is not None for m in deployed.modules() if isinstance(m, nn.Conv2d))
+    assert count_parameters(deployed) == count_parameters(plain) < count_parameters(model)
+    assert conv_gflops(deployed) == conv_gflops(plain) < conv_gflops(model)
+
+
 # policy -> blocks, those with identity branch, in repyolov5s
 POLICIES = {"all": (17, 11), "downsample": (6, 0), "no-identity-in-residual": (17, 4)}
 
@@ -71,19 +89,19 @@ def test_policies(policy):
     spec = ModelSpec.from_file("repyolov5s.yaml").replaced(rep_policy=policy)
     model = meta_model(spec)
     blocks = rep_blocks(model)
-    identities = [block for block in blocks if block.branch_identity is not None]
+    identities = [block for block in blocks if "identity" in block.branches]
     assert (len(blocks), len(identities)) == POLICIES[policy]
     if policy == "downsample":
-        assert {block.branch_3x3.stride for block in blocks} == {(2, 2)}
+        assert {block.geometry.stride for block in blocks} == {2}
     bottlenecks = [m for m in model.modules() if isinstance(m, Bottleneck) and m.add]
     assert len(bottlenecks) == 7
     if policy == "no-identity-in-residual":
-        assert all(b.cv2.branch_identity is None for b in bottlenecks)
+        assert not any("identity" in b.cv2.branches for b in bottlenecks)
 
 
 def test_block_counts():
     model = meta_model("repyolov5s.yaml")
-    assert block_counts(model) == {"ConvBNAct": 40, "RepVGGBlock": 17}
+    assert block_counts(model) == {"ConvBNAct": 40, "RepVGG": 17}
     assert block_counts(to_deploy(model)) == {"ConvAct": 57}
 
 
@@ -124,7 +142,7 @@ def test_rows_repeat_after_depth_scaling():
     assert len(build_model(tiny_spec(backbone=rows)).layers[3].m) == 3
     rows[3] = [-1, 9, "Conv", [64, 3]]
     chain = build_model(tiny_spec(backbone=rows)).layers[3]
-    assert [m.branch_3x3.in_channels for m in chain] == [8, 16, 16]
+    assert [m.geometry.in_channels for m in chain] == [8, 16, 16]
     rows[3] = [-1, 1, "C3", [32]]  # 1 is never scaled
     assert len(build_model(tiny_spec(backbone=rows)).layers[3].m) == 1
 
@@ -133,13 +151,13 @@ def test_channels_are_multiples():
     spec = tiny_spec(width_multiple=0.3, channel_multiple=4)
     layers = build_model(spec).layers
     assert layers[0].conv.out_channels == 12  # 32 * 0.3 = 9.6 -> 12
-    assert layers[1].branch_3x3.out_channels == 12
+    assert layers[1].geometry.out_channels == 12
 
 
 def test_every_activation_is_a_module_of_its_own():
     model = build_model(tiny_spec())
     activations = [m for m in model.modules() if isinstance(m, nn.LeakyReLU)]
-    convs = sum(isinstance(m, RepVGGBlock) for m in model.modules())
+    convs = sum(isinstance(m, BranchedConv) for m in model.modules())
     assert len(activations) > convs
     assert len({id(m) for m in activations}) == len(activations)
 

@@ -75,10 +75,10 @@ def test_from_yolov5(tmp_path):
 
 def test_overrides(cfg):
     model = initial_model(cfg, "", 3, {"rep_block": None, "activation": "ReLU"})
-    assert not any("branch_1x1" in name for name in model.state_dict())
+    assert not any(".branches." in name for name in model.state_dict())
     assert any(isinstance(m, nn.ReLU) for m in model.modules())
     model = initial_model(cfg, "", 3, {"rep_policy": "downsample"})
-    assert sum("branch_1x1" in name for name in model.state_dict()) == 4
+    assert sum("branches.1x1.conv" in name for name in model.state_dict()) == 4
 
 
 @pytest.mark.parametrize(

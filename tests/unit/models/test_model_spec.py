@@ -16,7 +16,8 @@ from utils.strict_yaml import write_yaml
 SHIPPED = sorted(path.name for path in SPECS_FOLDER.glob("*.yaml"))
 BACKBONE, HEAD = tiny_yaml()["backbone"], tiny_yaml()["head"]
 ANCHORS = "anchors is {}, expected per level a list `[w1,h1, w2,h2, ...]` in pixels"
-MODULES = "Conv, Bottleneck, C3, SPPF, Concat, Upsample, Detect, RepVGG, RepVGGBlock"
+FAMILIES = "RepVGG, RepConvN, ACB, DBB, MobileOne, QARepVGG"
+MODULES = f"Conv, Bottleneck, C3, SPPF, Concat, Upsample, Detect, RepVGGBlock, {FAMILIES}"
 KEYS = (
     "nc, depth_multiple, width_multiple, anchors, backbone, head, "
     "activation, channel_multiple, rep_block, rep_policy, ch"
@@ -59,8 +60,30 @@ KEY_ERRORS = [
         "unknown rep_policy 'al'; did you mean 'all'? "
         "(known: all, downsample, no-identity-in-residual)",
     ),
-    ({"rep_block": "RepVG"}, "unknown rep_block 'RepVG'; did you mean 'RepVGG'? (known: RepVGG)"),
+    (
+        {"rep_block": "RepVG"},
+        f"unknown rep_block 'RepVG'; did you mean 'RepVGG'? (known: {FAMILIES})",
+    ),
+    ({"rep_block": "OREPA"}, f"unknown rep_block 'OREPA' (known: {FAMILIES})"),
     ({"rep_block": "RepVGG(3)"}, "rep_block RepVGG takes no options, got 'RepVGG(3)'"),
+    ({"rep_block": "ACB(x=1)"}, "rep_block ACB takes no options, got 'ACB(x=1)'"),
+    (
+        {"rep_block": "MobileOne(brnaches=2)"},
+        "rep_block MobileOne takes only branches, got 'MobileOne(brnaches=2)'",
+    ),
+    (
+        {"rep_block": "MobileOne(identity=True)"},  # the network's to say, by rep_policy
+        "rep_block MobileOne takes only branches, got 'MobileOne(identity=True)'",
+    ),
+    (
+        {"rep_block": "MobileOne(2, branches=3)"},
+        "rep_block MobileOne takes only branches, got 'MobileOne(2, branches=3)'",
+    ),
+    (
+        {"rep_block": "MobileOne(0)"},
+        "backbone row 1 (layer 1, Conv): args [32, 3, 2]: "
+        "MobileOne: branches is 0, expected a whole number of at least 1",
+    ),
     (
         {"activation": "SiLu"},
         f"activation: unknown activation 'SiLu'; did you mean 'SiLU'? (known: {ACTIVATIONS})",
@@ -138,6 +161,8 @@ ROW_ERRORS = [
     ),
     ((-1, 1, "SPPF", [64, 4]), "k is 4, expected an odd number"),
     ((-1, 1, "RepVGG", [64, 5]), "RepVGG replaces 3x3 convolutions with padding 1"),
+    ((-1, 1, "DBB", [64, 3, 1, 0]), "DBB replaces 3x3 convolutions with padding 1"),
+    ((-1, 1, "ACB", [64, 3, 1, 1, 1, 2]), "args [64, 3, 1, 1, 1, 2] do not fit ACB(out, k, s, p, g)"),
     ((-1, 1, "nn.Upsample", [3, 2]), "size is 3; give None and a scale factor"),
     ((-1, 1, "nn.Upsample", ["None", 0]), "scale is 0, expected a whole number of at least 1"),
     (

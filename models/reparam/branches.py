@@ -1,0 +1,173 @@
+"""The parallel paths a block is made of: each a linear map, each with its kernel.
+
+Shapes: B batch, H W cells. Every branch maps (B, in, H, W) to (B, out, H', W'), and says in
+`kernel_and_bias` which kernel of the block's size computes the same in eval mode, in float64.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from models.batch_norm import batch_norm
+from models.conv_geometry import ConvGeometry
+from models.reparam import algebra
+
+
+class Branch(nn.Module, ABC):
+    """One path of a block.
+
+    Attributes:
+        bn: the norm it ends in; None where it has none.
+    """
+
+    bn: nn.BatchNorm2d | None
+
+    @abstractmethod
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        """(out, in / groups, k, k) kernel and (out,) bias of this path alone, in float64."""
+
+
+class ConvBranch(Branch):
+    """A convolution, with its own norm unless told otherwise.
+
+    Args:
+        geometry: of the block.
+        kernel_hw: of this branch; None takes the block's. Smaller kernels share its centre.
+        norm: whether a batch-norm follows.
+    """
+
+    def __init__(
+        self,
+        geometry: ConvGeometry,
+        kernel_hw: tuple[int, int] | None = None,
+        *,
+        norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.full_hw = (geometry.kernel_size, geometry.kernel_size)
+        self.conv = geometry.conv(bias=False, kernel_hw=kernel_hw)
+        self.bn = batch_norm(geometry.out_channels) if norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W')."""
+        y: Tensor = self.conv(x)
+        return y if self.bn is None else self.bn(y)
+
+    @torch.no_grad()
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        """The kernel, norm folded in, zero-padded to the block's size."""
+        weight, bias = self.conv.weight.double(), None
+        if self.bn is None:
+            bias = weight.new_zeros(weight.shape[0])
+        else:
+            weight, bias = algebra.fuse_bn(weight, None, self.bn)
+        return algebra.pad_kernel(weight, self.full_hw), bias
+
+
+class IdentityBranch(Branch):
+    """The input itself, through a norm unless told otherwise.
+
+    Args:
+        geometry: of the block, which must keep the shape of its input.
+        norm: whether a batch-norm follows.
+
+    Raises:
+        ValueError: input and output differ in shape.
+    """
+
+    def __init__(self, geometry: ConvGeometry, *, norm: bool = True) -> None:
+        super().__init__()
+        if not geometry.keeps_shape:
+            raise ValueError(f"{geometry} changes the shape: there is no identity")
+        self.geometry = geometry
+        self.bn = batch_norm(geometry.out_channels) if norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c, H, W) -> (B, c, H, W)."""
+        return x if self.bn is None else self.bn(x)
+
+    @torch.no_grad()
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        """One at the centre tap of each filter's own channel."""
+        geometry = self.geometry
+        device = torch.device("cpu") if self.bn is None else self.bn.running_var.device  # type: ignore[union-attr]
+        kernel = algebra.identity_kernel(
+            geometry.out_channels,
+            geometry.groups,
+            (geometry.kernel_size, geometry.kernel_size),
+            device,
+        )
+        if self.bn is None:
+            return kernel, kernel.new_zeros(geometry.out_channels)
+        return algebra.fuse_bn(kernel, None, self.bn)
+
+
+class PointwiseThenConv(Branch):
+    """1x1 convolution and norm, then the block's own kind of convolution and norm (DBB, sec. 3.3).
+
+    The padding sits in the 1x1 convolution, which has no bias: its ring of zeros then passes the
+    first norm like any pixel, as the folded kernel needs (zeros padded after the norm would not).
+
+    Args:
+        geometry: of the block.
+        hidden_channels: between the two convolutions.
+    """
+
+    def __init__(self, geometry: ConvGeometry, hidden_channels: int) -> None:
+        super().__init__()
+        first = geometry.pointwise(hidden_channels)
+        second = replace(geometry, in_channels=hidden_channels, padding=0)
+        self.conv_1x1 = replace(first, padding=geometry.resolved_padding).conv(bias=False)
+        self.bn_1x1 = batch_norm(hidden_channels)
+        self.conv = second.conv(bias=False)
+        self.bn = batch_norm(geometry.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W')."""
+        y: Tensor = self.bn(self.conv(self.bn_1x1(self.conv_1x1(x))))
+        return y
+
+    @torch.no_grad()
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        """Both folded, then merged."""
+        first = algebra.fuse_bn(self.conv_1x1.weight, None, self.bn_1x1)
+        second = algebra.fuse_bn(self.conv.weight, None, self.bn)
+        return algebra.chain_1x1_kxk(first, second, self.conv.groups)
+
+
+class PointwiseThenAverage(Branch):
+    """1x1 convolution and norm, then average pooling and norm (DBB, sec. 3.3).
+
+    Args:
+        geometry: of the block.
+    """
+
+    def __init__(self, geometry: ConvGeometry) -> None:
+        super().__init__()
+        if geometry.dilation != 1:
+            raise ValueError("pooling has no dilation")
+        self.geometry = geometry
+        first = geometry.pointwise(geometry.out_channels)
+        self.conv_1x1 = replace(first, padding=geometry.resolved_padding).conv(bias=False)
+        self.bn_1x1 = batch_norm(geometry.out_channels)
+        self.pool = nn.AvgPool2d(geometry.kernel_size, geometry.stride)
+        self.bn = batch_norm(geometry.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W')."""
+        y: Tensor = self.bn(self.pool(self.bn_1x1(self.conv_1x1(x))))
+        return y
+
+    @torch.no_grad()
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        """The pool as a depthwise kernel, merged with the 1x1 in front of it."""
+        geometry = self.geometry
+        first = algebra.fuse_bn(self.conv_1x1.weight, None, self.bn_1x1)
+        pool = algebra.average_kernel(
+            geometry.out_channels, geometry.groups, geometry.kernel_size, first[0].device
+        )
+        return algebra.chain_1x1_kxk(first, algebra.fuse_bn(pool, None, self.bn), geometry.groups)
