@@ -92,7 +92,7 @@ class BranchedConv(RepBlock):
         the next norm divides that out, and with it the gradient: measured on 40 short epochs, such
         a network learns at about half the speed of the plain one.
         """
-        norms = [branch.bn for branch in self._parts() if branch.bn is not None]
+        norms = [norm for branch in self._parts() if (norm := branch.last_norm) is not None]
         for norm in norms:
             nn.init.constant_(norm.weight, len(norms) ** -0.5)
 

@@ -18,13 +18,13 @@ from models.reparam import algebra
 
 
 class Branch(nn.Module, ABC):
-    """One path of a block.
+    """One path of a block; where it has norms, it ends in the last of them."""
 
-    Attributes:
-        bn: the norm it ends in; None where it has none.
-    """
-
-    bn: nn.BatchNorm2d | None
+    @property
+    def last_norm(self) -> nn.BatchNorm2d | None:
+        """The norm it ends in, or None."""
+        norms = [child for child in self.children() if isinstance(child, nn.BatchNorm2d)]
+        return norms[-1] if norms else None
 
     @abstractmethod
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:

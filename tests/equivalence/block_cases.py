@@ -57,9 +57,7 @@ def cases_of(kind: str) -> dict[str, BlockCase]:
 
 
 KINDS = (*FAMILIES, "MobileOne(branches=1)", "Conv")
-CASES = {
-    f"{kind}: {name}": case for kind in KINDS for name, case in cases_of(kind).items()
-}
+CASES = {f"{kind}: {name}": case for kind in KINDS for name, case in cases_of(kind).items()}
 CASES["Conv: with bias"] = BlockCase("Conv", 4, 8, bias=True)
 CASES["Conv: even kernel"] = BlockCase("Conv", 3, 8, kernel_size=6, stride=2, padding=2)
 CASES["Conv: without padding"] = BlockCase("Conv", 4, 8, padding=0)

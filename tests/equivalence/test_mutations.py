@@ -215,9 +215,7 @@ def pad_the_pool(branch: PointwiseThenAverage) -> None:
     branch.pool.padding, branch.conv_1x1.padding = branch.conv_1x1.padding[0], (0, 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "move"), [("1x1_kxk", pad_the_second), ("1x1_avg", pad_the_pool)]
-)
+@pytest.mark.parametrize(("name", "move"), [("1x1_kxk", pad_the_second), ("1x1_avg", pad_the_pool)])
 def test_zeros_padded_after_the_first_norm_are_noticed(name, move):
     """Only the border shows them."""
     case = replace(cases_of("DBB")["in == out"], hw=(9, 10))

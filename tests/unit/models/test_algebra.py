@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.reparam.algebra import batch_norm_scale_shift, fuse_bn, identity_kernel, pad_kernel
+from models.reparam.algebra import (
+    average_kernel,
+    batch_norm_scale_shift,
+    chain_1x1_kxk,
+    fuse_bn,
+    identity_kernel,
+    pad_kernel,
+)
 from tests.block_equivalence import randomise_norms
 
 CPU = torch.device("cpu")
@@ -85,3 +92,51 @@ def test_identity_kernel(channels, groups, kernel_size):
     padding = (kernel_size[0] // 2, kernel_size[1] // 2)
     assert torch.equal(F.conv2d(x, kernel, padding=padding, groups=groups), x)
     assert float(kernel.sum()) == channels
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 5])
+@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (6, 1), (6, 2), (6, 6)])
+def test_average_kernel(channels, groups, kernel_size):
+    x = torch.randn(2, channels, 7, 6, dtype=torch.float64)
+    padding = kernel_size // 2
+    kernel = average_kernel(channels, groups, kernel_size, CPU)
+    assert kernel.dtype == torch.float64
+    found = F.conv2d(x, kernel, padding=padding, stride=2, groups=groups)
+    expected = F.avg_pool2d(x, kernel_size, 2, padding, count_include_pad=True)
+    assert torch.allclose(found, expected, atol=1e-13)
+
+
+def random_kernel(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(*shape, dtype=torch.float64), torch.randn(shape[0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("channels", "hidden", "out", "groups"),
+    [(4, 6, 8, 1), (4, 6, 8, 2), (4, 8, 4, 4), (3, 6, 3, 3), (1, 1, 1, 1)],
+)
+def test_chain_of_two(channels, hidden, out, groups, kernel_size, stride, dilation):
+    """Everywhere, if the second sees the first one's bias in its padding."""
+    first = random_kernel(hidden, channels // groups, 1, 1)
+    second = random_kernel(out, hidden // groups, kernel_size, kernel_size)
+    x = torch.randn(2, channels, 10, 11, dtype=torch.float64)
+    between = F.conv2d(x, *first, padding=2, groups=groups)
+    expected = F.conv2d(between, *second, stride, dilation=dilation, groups=groups)
+    merged = chain_1x1_kxk(first, second, groups)
+    assert merged[0].shape == (out, channels // groups, kernel_size, kernel_size)
+    found = F.conv2d(x, *merged, stride, 2, dilation, groups)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_chain_where_the_padding_is_zero():
+    """With zeros after the first bias the border differs, and only the border."""
+    first, second = random_kernel(6, 4, 1, 1), random_kernel(8, 6, 3, 3)
+    x = torch.randn(2, 4, 6, 7, dtype=torch.float64)
+    stacked = F.conv2d(F.conv2d(x, *first), *second, padding=1)
+    difference = (F.conv2d(x, *chain_1x1_kxk(first, second, 1), padding=1) - stacked).abs()
+    assert float(difference[:, :, 1:-1, 1:-1].max()) < 1e-12
+    ring = difference.clone()
+    ring[:, :, 1:-1, 1:-1] = 1
+    assert float(ring.amin()) > 1e-6

@@ -64,7 +64,7 @@ KEY_ERRORS = [
         {"rep_block": "RepVG"},
         f"unknown rep_block 'RepVG'; did you mean 'RepVGG'? (known: {FAMILIES})",
     ),
-    ({"rep_block": "OREPA"}, f"unknown rep_block 'OREPA' (known: {FAMILIES})"),
+    ({"rep_block": "Focus"}, f"unknown rep_block 'Focus' (known: {FAMILIES})"),
     ({"rep_block": "RepVGG(3)"}, "rep_block RepVGG takes no options, got 'RepVGG(3)'"),
     ({"rep_block": "ACB(x=1)"}, "rep_block ACB takes no options, got 'ACB(x=1)'"),
     (
@@ -162,7 +162,10 @@ ROW_ERRORS = [
     ((-1, 1, "SPPF", [64, 4]), "k is 4, expected an odd number"),
     ((-1, 1, "RepVGG", [64, 5]), "RepVGG replaces 3x3 convolutions with padding 1"),
     ((-1, 1, "DBB", [64, 3, 1, 0]), "DBB replaces 3x3 convolutions with padding 1"),
-    ((-1, 1, "ACB", [64, 3, 1, 1, 1, 2]), "args [64, 3, 1, 1, 1, 2] do not fit ACB(out, k, s, p, g)"),
+    (
+        (-1, 1, "ACB", [64, 3, 1, 1, 1, 2]),
+        "args [64, 3, 1, 1, 1, 2] do not fit ACB(out, k, s, p, g)",
+    ),
     ((-1, 1, "nn.Upsample", [3, 2]), "size is 3; give None and a scale factor"),
     ((-1, 1, "nn.Upsample", ["None", 0]), "scale is 0, expected a whole number of at least 1"),
     (
