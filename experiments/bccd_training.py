@@ -98,7 +98,8 @@ def write_report(out: Path, reports: dict[Run, list[dict[str, Any]]], runs: Path
         f"# Training on blood cells (bccd), {date}",
         "",
         f"COCO AP on the 87 validation pictures, best checkpoint of each run, {IMAGE_SIZE} px, "
-        f"batch {BATCH_SIZE}, hyp.scratch-low, all else as train.py has it (`--amp auto`: bfloat16 where the CPU has it).",
+        f"batch {BATCH_SIZE}, hyp.scratch-low, all else as train.py has it (`--amp auto`: bfloat16 "
+        "where the CPU has it).",
         "",
         f"Machine: {_cpu_name()}, {torch.get_num_threads()} threads, no GPU. "
         f"Python {platform.python_version()}, torch {torch.__version__}, "

@@ -159,6 +159,6 @@ def _refusal(sentence: str) -> type[argparse.Action]:
             values: Any,
             flag: str | None = None,
         ) -> NoReturn:
-            parser.error(f"{flag}: {sentence}")
+            parser.exit(2, f"error: {flag}: {sentence}\n")
 
     return Refuse

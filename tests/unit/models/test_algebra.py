@@ -132,11 +132,12 @@ def test_chain_of_two(channels, hidden, out, groups, kernel_size, stride, dilati
 
 def test_chain_where_the_padding_is_zero():
     """With zeros after the first bias the border differs, and only the border."""
+    torch.manual_seed(0)
     first, second = random_kernel(6, 4, 1, 1), random_kernel(8, 6, 3, 3)
     x = torch.randn(2, 4, 6, 7, dtype=torch.float64)
     stacked = F.conv2d(F.conv2d(x, *first), *second, padding=1)
     difference = (F.conv2d(x, *chain_1x1_kxk(first, second, 1), padding=1) - stacked).abs()
     assert float(difference[:, :, 1:-1, 1:-1].max()) < 1e-12
-    ring = difference.clone()
-    ring[:, :, 1:-1, 1:-1] = 1
-    assert float(ring.amin()) > 1e-6
+    worst = difference.amax((0, 1))
+    worst[1:-1, 1:-1] = 1
+    assert float(worst.amin()) > 1e-3
