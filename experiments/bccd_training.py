@@ -61,7 +61,8 @@ def train_once(run: Run, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
             "--weights", str(shared / run.weights) if run.weights else "",
             "--epochs", str(run.epochs), "--imgsz", str(IMAGE_SIZE),
             "--batch-size", str(BATCH_SIZE), "--seed", str(seed), "--workers", "2",
-            "--cache", "ram", "--device", "cpu", "--amp", "off", "--project", str(runs), "--name", folder.name,
+            "--cache", "ram", "--device", "cpu", "--amp", "off",
+            "--project", str(runs), "--name", folder.name,
             "--exist-ok", "--report", str(report),
         ]  # fmt: skip
         (folder / "results.csv").unlink(missing_ok=True)  # of a run that was cut off
