@@ -14,7 +14,7 @@ from data.loader import eval_loader
 from data.records import read_records
 from utils.cli import option, run_script
 from utils.engine.evaluate import Evaluation, evaluate
-from utils.engine.predictor import Predictor
+from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import CheckFailedError, ConfigError
 from utils.evaluation_report import (
     EvaluationPictures,
@@ -103,9 +103,8 @@ def validate(config: ValConfig) -> EvalResult:
     folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
     watcher = None if config.noplots else EvaluationPictures(folder, class_names)
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
-    evaluation = evaluate(
-        loaded.predict, loader, len(loader), dataset.records, class_names, watch=watcher
-    )
+    predict = as_one_class(loaded.predict) if config.single_cls else loaded.predict
+    evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=watcher)
     log_table(evaluation.metrics, every_class=config.verbose or len(class_names) < 50)
     report = evaluation_report(evaluation)
     if watcher is not None:
@@ -129,6 +128,7 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
         score_threshold=config.conf_thres,
         iou_threshold=config.iou_thres,
         max_detections=config.max_det,
+        class_agnostic=config.single_cls,
     )
     if Path(config.weights).suffix == ".onnx":
         from utils.deploy.runner import OnnxRunner
@@ -174,6 +174,9 @@ def _dataset(
 ) -> EvalDataset:
     """Pictures in the shapes the file takes."""
     fixed = loaded.input_hw[0]
+    if loaded.input_hw[1] != fixed:
+        height, width = loaded.input_hw
+        raise ConfigError(f"{config.weights} takes {height}x{width} px; AP is measured on squares")
     if fixed is not None and config.rect:
         raise ConfigError(f"{config.weights} takes {fixed} px squares only; leave out --rect")
     if fixed is not None and fixed != config.imgsz:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
 
 from utils.structures import Batch, Detections
 
@@ -37,3 +39,17 @@ class Predictor(Protocol):
 
     def __call__(self, batch: Batch) -> BatchPrediction:
         """The detections of a batch of uint8 pictures."""
+
+
+def as_one_class(predict: Predictor) -> Predictor:
+    """The same predictor with every detection taken as class 0."""
+
+    def predict_one_class(batch: Batch) -> BatchPrediction:
+        prediction = predict(batch)
+        merged = [
+            replace(found, class_ids=np.zeros_like(found.class_ids))
+            for found in prediction.detections
+        ]
+        return replace(prediction, detections=merged)
+
+    return predict_one_class

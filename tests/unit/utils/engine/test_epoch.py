@@ -1,0 +1,119 @@
+"""The training loop on a network of one weight, where every number is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from utils.engine.ema import ModelEMA
+from utils.engine.epoch import Precision, TrainingState, train_one_epoch
+from utils.engine.optim import build_optimizer
+from utils.engine.schedule import Schedule
+from utils.structures import Batch
+
+CPU = torch.device("cpu")
+FLOAT32 = Precision.choose("off", CPU)
+
+
+@dataclass(frozen=True)
+class Loss:
+    total: Tensor
+
+    def parts(self) -> Tensor:
+        return self.total.detach().expand(3)
+
+
+def batches(*brightness: int) -> list[Batch]:
+    nothing = torch.zeros(0, dtype=torch.int64)
+    return [
+        Batch(
+            images=torch.full((1, 3, 32, 32), value, dtype=torch.uint8),
+            image_index=nothing,
+            class_ids=nothing,
+            boxes=torch.zeros(0, 4),
+            image_ids=(0,),
+            letterboxes=(None,),
+            paths=(Path(f"{value}.jpg"),),
+        )
+        for value in brightness
+    ]
+
+
+def schedule(num_batches: int, batch_size: int = 64, lr0: float = 0.1) -> Schedule:
+    return Schedule(
+        epochs=1000, batches_per_epoch=num_batches, batch_size=batch_size, lr0=lr0, lrf=1.0,
+        momentum=0.0, warmup_momentum=0.0, warmup_epochs=0.0, warmup_bias_lr=0.1,
+    )  # fmt: skip
+
+
+def start(model: nn.Module, **changes) -> TrainingState[nn.Module]:
+    optimizer = build_optimizer(model, "SGD", lr=0.1, momentum=0.9, weight_decay=0.0)
+    return TrainingState(model, ModelEMA(model), optimizer, FLOAT32, **changes)
+
+
+def run(state, criterion, pictures, **changes) -> tuple[float, float, float]:
+    settings = {"batch_size": 64, **changes}
+    return train_one_epoch(
+        state, criterion, pictures, schedule(len(pictures), **settings), 500, device=CPU
+    )
+
+
+def mean_output(raw: Tensor, _batch: Batch) -> Loss:
+    return Loss(raw.mean())
+
+
+def test_pictures_come_as_floats_from_0_to_1_and_losses_are_averaged():
+    model = nn.Conv2d(3, 1, 1)
+    nn.init.constant_(model.weight, 1 / 3)
+    nn.init.zeros_(model.bias)
+    losses = run(start(model), mean_output, batches(0, 255), lr0=0.0)
+    assert losses == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_a_batch_of_the_nominal_size_is_one_step_and_one_update_of_the_average():
+    state = start(nn.Conv2d(3, 1, 1))
+    run(state, mean_output, batches(10, 20, 30))
+    assert state.ema.updates == 3
+
+
+def test_small_batches_are_gathered_before_a_step():
+    state = start(nn.Conv2d(3, 1, 1), last_step=499 * 8 + 7)  # 500 epochs of 8 batches before
+    run(state, mean_output, batches(*range(8)), batch_size=16)
+    assert state.ema.updates == 2  # after the 4th and the 8th
+
+
+def test_a_loss_that_is_not_a_number_is_skipped_counted_and_named(caplog):
+    model = nn.Conv2d(3, 1, 1)
+    state = start(model)
+    before = model.weight.detach().clone()
+    run(state, lambda raw, batch: Loss(raw.mean() * torch.nan), batches(7, 9))
+    assert state.skipped_steps == 2
+    assert torch.equal(model.weight, before)
+    assert "loss is not finite: batch skipped (1 so far; 7.jpg" in caplog.text
+
+
+def test_gradients_that_are_not_numbers_never_reach_the_weights(caplog):
+    model = nn.Conv2d(3, 1, 1)
+    state = start(model)
+    before = model.weight.detach().clone()
+    # sqrt has a finite value and an infinite slope at 0
+    run(state, lambda raw, batch: Loss((raw - raw.detach()).abs().sum().sqrt()), batches(5))
+    assert state.skipped_steps == 1 and state.ema.updates == 0
+    assert torch.equal(model.weight, before)
+    assert "gradients are not finite: step skipped (1 so far)" in caplog.text
+
+
+def test_frozen_layers_stay_in_eval_mode():
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    state = start(model, frozen=(model[1],))
+    run(state, mean_output, batches(1, 2))
+    assert model[0].training and not model[1].training
+    assert torch.equal(model[1].running_mean, torch.zeros(2))
+
+
+def test_an_epoch_without_batches():
+    assert run(start(nn.Conv2d(3, 1, 1)), mean_output, []) == (0.0, 0.0, 0.0)
