@@ -1,10 +1,11 @@
-"""Fold a trained network into its deploy form: `python convert.py --weights best.pt`."""
+"""Fold a network into its deploy form, or the way back: `python convert.py --weights best.pt`."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from data.records import read_records
 from models.complexity import conv_gflops
 from models.deploy import block_counts, equivalence_error, to_deploy
 from models.detector import Detector, count_parameters
+from models.expand import expand
 from models.loading import build_from_checkpoint, read_weights
+from models.model_spec import REP_POLICIES
 from models.torch_predictor import TorchPredictor
 from utils.checkpoint import Checkpoint, is_native, load_checkpoint, save_checkpoint
 from utils.cli import option, run_script
@@ -40,19 +43,22 @@ FLOAT32_TOLERANCE = 1e-5
 AP_DECIMALS = 4
 LEAST_TELLING_AP = 0.10  # below it, equal APs prove nothing
 
-REFUSED = {
-    "--rep-block": "expanding into a train form (--to train) is not offered yet",
-    "--rep-policy": "expanding into a train form (--to train) is not offered yet",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class ConvertConfig:
-    """Fold a trained network into its deploy form, and prove that it computes the same."""
+    """Fold a network into its deploy form, or expand a plain one, and prove that it is the same."""
 
     weights: str = option("", "checkpoint to convert: ours, or a YOLOv5 .pt")
-    output: str = option("", "file to write (default: -deploy or -native added to the name)")
-    to: str = option("deploy", "deploy form, or native file format", choices=("deploy", "native"))
+    output: str = option(
+        "", "file to write (default: -deploy, -train or -native added to the name)"
+    )
+    to: str = option(
+        "deploy",
+        "deploy form; train form with --rep-block; native file format",
+        choices=("deploy", "train", "native"),
+    )
+    rep_block: str = option("", "with --to train: block family of the 3x3 convolutions")
+    rep_policy: str = option("all", "with --to train: which of them", choices=REP_POLICIES)
     data: str = option("", "data yaml: also compare AP before and after")
     imgsz: int = option(0, "network input for AP (default: as trained)", "--img", "--img-size")
     batch_size: int = option(16, "pictures per batch for AP", "--batch")
@@ -90,21 +96,24 @@ def convert(config: ConvertConfig) -> dict[str, Any]:
     if config.to == "native":
         return _to_native(source, checkpoint, output)
     model = build_from_checkpoint(checkpoint)
-    if checkpoint.form == "deploy":
+    if config.to == checkpoint.form == "deploy":
         logger.info("%s is in deploy form already: nothing to do.", source)
         return _report(checkpoint, checkpoint, model, model, None, None, source)
+    transform = _transform(config, model)
     records, loader = _labelled_pictures(config, checkpoint, max(model.strides))
     inputs = _proof_tensors(max(model.strides), records)
     exact = copy.deepcopy(model).double()
-    error64 = equivalence_error(exact, to_deploy(exact), inputs)
-    deployed = replace(
+    error64 = equivalence_error(exact, transform(exact), inputs)
+    changed = transform(model)
+    converted = replace(
         checkpoint.for_inference(),
-        form="deploy",
-        weights=to_deploy(model).state_dict(),
+        form="deploy" if config.to == "deploy" else "train",
+        spec=changed.spec.to_yaml(),
+        weights=changed.state_dict(),
         config={**checkpoint.config, "converted_from": source.name},
     )
     with atomic_path(output) as temporary:
-        save_checkpoint(temporary, deployed)
+        save_checkpoint(temporary, converted)
         saved = build_from_checkpoint(load_checkpoint(temporary))
         own_error = equivalence_error(exact, model, inputs)
         allowed = max(FLOAT32_TOLERANCE, 4 * own_error)
@@ -115,10 +124,26 @@ def convert(config: ConvertConfig) -> dict[str, Any]:
         )
         _check_proof(proof)
         AP = None if loader is None else _check_AP(model, saved, loader, checkpoint, config.device)
-    return _report(checkpoint, deployed, model, saved, proof, AP, output)
+    return _report(checkpoint, converted, model, saved, proof, AP, output)
+
+
+def _transform(config: ConvertConfig, model: Detector) -> Callable[[Detector], Detector]:
+    """What makes the new network from the old."""
+    if config.to == "deploy":
+        return to_deploy
+    if not config.rep_block:
+        raise ConfigError("--to train: say which blocks, for example --rep-block RepVGG")
+    if model.spec.rep_block is not None:
+        raise ConfigError(
+            f"{config.weights}: has {model.spec.rep_block} blocks already; "
+            "only a plain network can be expanded"
+        )
+    return functools.partial(expand, rep_block=config.rep_block, rep_policy=config.rep_policy)
 
 
 def _output_path(config: ConvertConfig, source: Path) -> Path:
+    if config.rep_block and config.to != "train":
+        raise ConfigError("--rep-block: goes with --to train")
     output = Path(config.output or source.with_name(f"{source.stem}-{config.to}.pt"))
     if output.resolve() == source.resolve():
         raise ConfigError(f"--output {output}: is the input, which is never overwritten")
@@ -217,7 +242,7 @@ def _report(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    return run_script(ConvertConfig, _run, argv, REFUSED)
+    return run_script(ConvertConfig, _run, argv, {})
 
 
 def _run(config: ConvertConfig) -> int:

@@ -56,7 +56,8 @@ def relative_error(reference: Sequence[Tensor], other: Sequence[Tensor]) -> floa
     """Largest |a - b| / max |a| of the worst map; infinite where a value is not finite."""
     worst = 0.0
     for a, b in zip(reference, other, strict=True):
-        difference = (a.double() - b.double()).abs().max() / a.double().abs().max()
+        a, b = a.detach().double(), b.detach().double()
+        difference = (a - b).abs().max() / a.abs().max()
         worst = max(worst, float(difference) if torch.isfinite(difference) else float("inf"))
     return worst
 

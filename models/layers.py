@@ -42,6 +42,12 @@ class ConvBNAct(RepBlock):
         weight, bias = algebra.fuse_bn(self.conv.weight, self.conv.bias, self.bn)
         return params_of(self.conv, weight, bias)
 
+    @torch.no_grad()
+    def absorb(self, conv: nn.Conv2d, norm: algebra.BatchNorm) -> None:
+        """Take over the numbers of both."""
+        self.conv.weight.copy_(conv.weight)
+        algebra.copy_batch_norm(norm, self.bn)
+
     def main_conv(self) -> nn.Conv2d:
         """The only branch."""
         return self.conv

@@ -40,6 +40,35 @@ def fuse_bn(weight: Tensor, bias: Tensor | None, bn: BatchNorm) -> tuple[Tensor,
     return weight.double() * scale[:, None, None, None], fused_bias
 
 
+@torch.no_grad()
+def copy_batch_norm(source: BatchNorm, target: BatchNorm) -> None:
+    """Make `target` compute what `source` computes, in eval and train mode.
+
+    Raises:
+        ValueError: they differ in eps, which no checkpoint stores.
+    """
+    if source.eps != target.eps:
+        raise ValueError(f"batch-norms of different eps: {source.eps} and {target.eps}")
+    target.load_state_dict(source.state_dict())
+
+
+@torch.no_grad()
+def make_transparent(norm: BatchNorm, bias: Tensor | None = None) -> None:
+    """Make a norm return its input in eval mode, plus `bias` (channels,) if given.
+
+    Raises:
+        ValueError: it is not affine or keeps no statistics.
+    """
+    if norm.running_mean is None or norm.running_var is None or norm.bias is None:
+        raise ValueError("only an affine batch-norm with running statistics can be transparent")
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1 - norm.eps)
+    norm.weight.fill_(1)
+    norm.bias.zero_()
+    if bias is not None:
+        norm.bias.copy_(bias)
+
+
 def pad_kernel(weight: Tensor, kernel_size: tuple[int, int]) -> Tensor:
     """A smaller kernel in the centre of a larger one of zeros.
 

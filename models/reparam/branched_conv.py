@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.batch_norm import batch_norm
 from models.conv_geometry import ConvGeometry
 from models.reparam import algebra
-from models.reparam.branches import Branch
+from models.reparam.branches import Branch, ConvBranch
 from models.reparam.rep_block import ConvParams, RepBlock
 
 
@@ -41,7 +41,11 @@ class BranchedConv(RepBlock):
         self.post_bn = batch_norm(geometry.out_channels) if post_norm else None
         self.act = activation
         if not post_norm:
-            self._share_variance()
+            # Start as the plain convolution: the first branch alone, the others joining as their
+            # scales learn. With all scales at 1 each block multiplies the gradient that passes
+            # it, clipping then shrinks every step, and short trainings hardly learn.
+            for branch in self._parts()[1:]:
+                branch.silence()
 
     @property
     def kind(self) -> str:
@@ -78,23 +82,34 @@ class BranchedConv(RepBlock):
             groups=geometry.groups,
         )
 
+    @torch.no_grad()
+    def absorb(self, conv: nn.Conv2d, norm: algebra.BatchNorm) -> None:
+        """Become what `conv` and `norm` compute, with every branch able to learn.
+
+        Without a norm after the sum, the main branch takes over both and the others start silent:
+        exact in eval and in train mode. With one, it takes over `norm` and the main branch takes
+        what the others leave of the kernel: exact in eval mode.
+        """
+        main, *others = self._parts()
+        if not isinstance(main, ConvBranch) or main.bn is None:
+            raise ValueError(f"{self.family}: the first branch cannot stand for the whole block")
+        if self.post_bn is None:
+            main.conv.weight.copy_(conv.weight)
+            algebra.copy_batch_norm(norm, main.bn)
+            for branch in others:
+                branch.silence()
+            return
+        rest = [branch.kernel_and_bias()[0].to(conv.weight.device) for branch in others]
+        main.conv.weight.copy_(conv.weight.double() - torch.stack(rest).sum(0))
+        algebra.make_transparent(main.bn)
+        algebra.copy_batch_norm(norm, self.post_bn)
+
     def main_conv(self) -> nn.Conv2d:
         """The first convolution of the first branch."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 return module
         raise ValueError("a block has at least one convolution")
-
-    def _share_variance(self) -> None:
-        """Start every branch's norm at 1 / sqrt(n), so that their sum has unit variance.
-
-        With scales of 1 the sum is sqrt(n) times as wide as what a plain convolution and norm give;
-        the next norm divides that out, and with it the gradient: measured on 40 short epochs, such
-        a network learns at about half the speed of the plain one.
-        """
-        norms = [norm for branch in self._parts() if (norm := branch.last_norm) is not None]
-        for norm in norms:
-            nn.init.constant_(norm.weight, len(norms) ** -0.5)
 
     def _parts(self) -> list[Branch]:
         return [branch for branch in self.branches.values() if isinstance(branch, Branch)]

@@ -26,6 +26,19 @@ class Branch(nn.Module, ABC):
         norms = [child for child in self.children() if isinstance(child, nn.BatchNorm2d)]
         return norms[-1] if norms else None
 
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Add nothing for now: the scale it ends in starts at zero, and is the first to learn.
+
+        Raises:
+            ValueError: it ends in no norm.
+        """
+        norm = self.last_norm
+        if norm is None:
+            raise ValueError("a branch that ends in no norm cannot be silent")
+        nn.init.zeros_(norm.weight)
+        nn.init.zeros_(norm.bias)
+
     @abstractmethod
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
         """(out, in / groups, k, k) kernel and (out,) bias of this path alone, in float64."""

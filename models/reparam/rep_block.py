@@ -54,6 +54,10 @@ class RepBlock(nn.Module, ABC):
         """The one convolution this block computes with its present statistics, in float64."""
 
     @abstractmethod
+    def absorb(self, conv: nn.Conv2d, norm: nn.modules.batchnorm._BatchNorm) -> None:
+        """Change in place into what `conv` followed by `norm` computes, activation aside."""
+
+    @abstractmethod
     def main_conv(self) -> nn.Conv2d:
         """The branch whose geometry, dtype and device the deploy form takes over."""
 

@@ -220,7 +220,11 @@ def test_an_unknown_flag(place, capsys, script):
 
 @pytest.mark.parametrize(
     ("script", "flag", "sentence"),
-    [(name, *pair) for name, script in SCRIPTS.items() for pair in script.REFUSED.items()],
+    [
+        (name, *pair)
+        for name, script in SCRIPTS.items()
+        for pair in getattr(script, "REFUSED", {}).items()
+    ],
 )
 def test_refused_flags_say_what_to_use(place, capsys, script, flag, sentence):
     assert fail(script, flag, capsys) == f"{flag}: {sentence}"

@@ -1,0 +1,89 @@
+"""A plain network expanded into branches computes the same, and its branches can learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.deploy import block_counts, equivalence_error, relative_error, to_deploy
+from models.detector import build_model
+from models.expand import expand
+from models.loading import build_from_checkpoint, read_weights
+from models.reparam.families import FAMILIES
+from tests.model_builders import tiny_spec, trained_model
+
+BOUND = 1e-10
+each_family = pytest.mark.parametrize("family", [*FAMILIES, "MobileOne(branches=2)"])
+
+
+def plain(seed: int = 0):
+    return trained_model(tiny_spec(), seed).double()
+
+
+def pictures() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(2, 3, 64, 96, generator=generator, dtype=torch.float64)
+
+
+@each_family
+def test_there_and_back_in_eval_mode(family):
+    model = plain()
+    expanded = expand(model, family)
+    assert family.partition("(")[0] in block_counts(expanded)
+    assert equivalence_error(model, expanded, [pictures()]) <= BOUND
+    assert equivalence_error(model, to_deploy(expanded), [pictures()]) <= BOUND
+
+
+@each_family
+def test_from_a_deploy_form(family):
+    deployed = to_deploy(plain())
+    assert equivalence_error(deployed, expand(deployed, family), [pictures()]) <= BOUND
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "QARepVGG"])
+def test_also_exact_in_train_mode_where_no_norm_follows_the_sum(family):
+    model = plain()
+    expanded = expand(model, family).train()
+    with torch.no_grad():
+        assert relative_error(model.train()(pictures()), expanded(pictures())) <= BOUND
+
+
+@each_family
+def test_every_parameter_has_a_gradient_by_the_second_step(family):
+    expanded = expand(plain(), family).train()
+    optimizer = torch.optim.SGD(expanded.parameters(), lr=0.01)
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(raw.square().mean() for raw in expanded(pictures())).backward()
+        optimizer.step()
+    silent = [name for name, p in expanded.named_parameters() if not p.grad.abs().max() > 0]
+    # The bias before a batch-norm that subtracts it, and only that, may stay without gradient.
+    assert silent == []
+
+
+def test_the_original_is_left_as_it_is():
+    model = plain()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    expand(model, "RepVGG")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_policy_is_followed():
+    counts = block_counts(expand(plain(), "RepVGG", "downsample"))
+    everywhere = block_counts(expand(plain(), "RepVGG"))
+    assert 0 < counts["RepVGG"] < everywhere["RepVGG"]
+
+
+def test_a_network_with_branches_is_not_expanded_again():
+    model = build_model(tiny_spec(rep_block="ACB"))
+    with pytest.raises(ValueError, match="the network has ACB blocks already"):
+        expand(model, "RepVGG")
+
+
+@each_family
+def test_official_weights(shared, family):
+    model = build_from_checkpoint(read_weights(shared / "weights" / "yolov5n.pt")).double()
+    x = pictures()
+    expanded = expand(model, family)
+    assert equivalence_error(model, expanded, [x]) <= BOUND
+    assert equivalence_error(model, to_deploy(expanded), [x]) <= BOUND
