@@ -17,7 +17,7 @@ each_family = pytest.mark.parametrize("family", [*FAMILIES, "MobileOne(branches=
 
 
 def plain(seed: int = 0):
-    return trained_model(tiny_spec(), seed).double()
+    return trained_model(tiny_spec(rep_block=None), seed).double()
 
 
 def pictures() -> torch.Tensor:

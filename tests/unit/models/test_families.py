@@ -195,3 +195,20 @@ def test_texts_that_name_no_family(text, message):
     with pytest.raises(ConfigError) as caught:
         family_maker(text, "a.yaml")
     assert str(caught.value) == f"a.yaml: {message}"
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "QARepVGG"])
+def test_a_fresh_block_computes_what_its_first_branch_does(family):
+    """So that a network of such blocks starts training like the plain one."""
+    block = FAMILIES[family](ConvGeometry(8, 8, 3), nn.Identity(), identity=True).double()
+    x = torch.randn(2, 8, 9, 7, dtype=torch.float64)
+    first = next(iter(block.branches.values()))
+    for training in (True, False):
+        block.train(training)
+        assert torch.equal(block(x), first(x))
+
+
+def test_the_norm_after_the_sum_lets_all_branches_start_together():
+    block = FAMILIES["QARepVGG"](ConvGeometry(8, 8, 3), nn.Identity(), identity=True)
+    kernels = [branch.kernel_and_bias()[0] for branch in block.branches.values()]
+    assert len(kernels) == 3 and all(kernel.abs().max() > 0 for kernel in kernels)
