@@ -30,6 +30,7 @@ from utils.strict_yaml import write_yaml
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[1]
 IMAGE_SIZE, BATCH_SIZE, SEEDS = 320, 16, (0, 1, 2)
+COMMIT_FILE = "commit.txt"  # of the code that trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ RUNS = (
 
 def train_once(run: Run, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
     """The report of one training run, from its file where it has been made already."""
-    folder = runs / f"{run.name.replace(' ', '_')}_seed{seed}"
+    folder = run_folder(run, seed, runs)
     report = folder / "report.json"
     if not report.exists():
         logger.info("training %s, seed %d", run.name, seed)
@@ -66,9 +67,22 @@ def train_once(run: Run, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
             "--exist-ok", "--report", str(report),
         ]  # fmt: skip
         (folder / "results.csv").unlink(missing_ok=True)  # of a run that was cut off
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / COMMIT_FILE).write_text(_commit(), encoding="utf-8")
         subprocess.run(command, cwd=ROOT, check=True)
     content: dict[str, Any] = json.loads(report.read_text())
     return content
+
+
+def run_folder(run: Run, seed: int, runs: Path) -> Path:
+    """Where a run's files are."""
+    return runs / f"{run.name.replace(' ', '_')}_seed{seed}"
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
 
 
 def _data_yaml(shared: Path, runs: Path) -> Path:
@@ -86,13 +100,6 @@ def _data_yaml(shared: Path, runs: Path) -> Path:
 
 def write_report(out: Path, reports: dict[Run, list[dict[str, Any]]], runs: Path) -> None:
     """The table as markdown and the AP curves as a picture beside it."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
     date = time.strftime("%Y-%m-%d")
     figure, axes = make_figure((8, 4.5), 1, 1)
     lines = [
@@ -101,29 +108,30 @@ def write_report(out: Path, reports: dict[Run, list[dict[str, Any]]], runs: Path
         f"COCO AP on the 87 validation pictures, best checkpoint of each run, {IMAGE_SIZE} px, "
         f"batch {BATCH_SIZE}, hyp.scratch-low, float32 (`--amp off`).",
         "",
-        f"Machine: {_cpu_name()}, {torch.get_num_threads()} threads, no GPU. "
-        f"Python {platform.python_version()}, torch {torch.__version__}, "
-        f"torchvision {torchvision.__version__}. Commit {commit or 'unknown'}. "
+        f"Machine: {_cpu_name()}, no GPU. Python {platform.python_version()}, "
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}. "
         "Made by `python -m experiments.bccd_training`. Other work ran on the machine at the same "
         "time, so the minutes say little.",
         "",
-        "| model | epochs | seeds | AP per seed | AP mean (sd) | AP50 mean | goal | minutes |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | epochs | seeds | AP per seed | AP mean (sd) | AP50 | goal | minutes | commit |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for number, (run, results) in enumerate(reports.items()):
         values = [result["AP"] for result in results]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         minutes = ", ".join(f"{result['seconds'] / 60:.1f}" for result in results)
         AP50 = statistics.mean(result["AP50"] for result in results)
+        folders = [run_folder(run, seed, runs) for seed in SEEDS[: len(results)]]
+        commits = sorted({(folder / COMMIT_FILE).read_text() for folder in folders})
         lines.append(
             f"| {run.name} | {run.epochs} | {len(values)} | "
             f"{', '.join(f'{value:.3f}' for value in values)} | "
             f"{statistics.mean(values):.3f} ({spread:.3f}) | {AP50:.3f} | {run.goal:.2f} | "
-            f"{minutes} |"
+            f"{minutes} | {', '.join(commits)} |"
         )
-        for seed in range(len(results)):
-            curve = _ap_curve(runs / f"{run.name.replace(' ', '_')}_seed{seed}" / "results.csv")
-            label = run.name if seed == 0 else None
+        for folder in folders:
+            label = run.name if folder is folders[0] else None
+            curve = _ap_curve(folder / "results.csv")
             axes[0, 0].plot(curve, color=f"C{number}", label=label, alpha=0.8)
     style_axes(axes[0, 0], "COCO AP on val after each epoch, one line per seed", "epoch", "AP")
     axes[0, 0].legend()
