@@ -122,7 +122,7 @@ def write_report(out: Path, reports: dict[Run, list[dict[str, Any]]], runs: Path
         minutes = ", ".join(f"{result['seconds'] / 60:.1f}" for result in results)
         AP50 = statistics.mean(result["AP50"] for result in results)
         folders = [run_folder(run, seed, runs) for seed in SEEDS[: len(results)]]
-        commits = sorted({(folder / COMMIT_FILE).read_text() for folder in folders})
+        commits = sorted({(folder / COMMIT_FILE).read_text().strip() for folder in folders})
         lines.append(
             f"| {run.name} | {run.epochs} | {len(values)} | "
             f"{', '.join(f'{value:.3f}' for value in values)} | "
