@@ -182,8 +182,16 @@ def test_rectangular_evaluation_sorts_by_aspect(records):
         (64, 64),
         (64, 48),
     ]
-    # 21/33 of 64 is 40.7: 1.27 strides and a half, so two; squares share the largest.
-    assert dataset.input_hws == ((64, 96), (64, 96), (96, 96), (96, 96), (96, 96), (96, 96))
+    assert dataset.input_hws == ((96, 96),) * 6  # neighbours share the largest input they need
+
+
+def test_rectangular_input_sizes_do_not_depend_on_the_batch_size(records):
+    widest = next(record for record in records if record.image_hw == (30, 90))
+    many = [widest] * 8 + [record for record in records if record is not widest]
+    # 30/90 of 64 is 21.3: 0.67 strides and a half, so two; the second group has squares.
+    expected = ((64, 96),) * 8 + ((96, 96),) * 5
+    for batch_size in (1, 2, 32):
+        assert EvalDataset(many, 64, batch_size, rect=True).input_hws == expected
     assert len(dataset) == 6
     assert len(EvalDataset([], 64, 2, rect=True)) == 0
 
