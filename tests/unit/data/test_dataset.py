@@ -183,6 +183,8 @@ def test_rectangular_evaluation_sorts_by_aspect(records):
         (64, 48),
     ]
     assert dataset.input_hws == ((96, 96),) * 6  # neighbours share the largest input they need
+    assert len(dataset) == 6
+    assert len(EvalDataset([], 64, 2, rect=True)) == 0
 
 
 def test_rectangular_input_sizes_do_not_depend_on_the_batch_size(records):
@@ -192,8 +194,6 @@ def test_rectangular_input_sizes_do_not_depend_on_the_batch_size(records):
     expected = ((64, 96),) * 8 + ((96, 96),) * 5
     for batch_size in (1, 2, 32):
         assert EvalDataset(many, 64, batch_size, rect=True).input_hws == expected
-    assert len(dataset) == 6
-    assert len(EvalDataset([], 64, 2, rect=True)) == 0
 
 
 @pytest.mark.parametrize(
