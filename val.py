@@ -134,7 +134,7 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
         from utils.deploy.runner import OnnxRunner
         from utils.deploy.runner_predictor import RunnerPredictor
 
-        runner = OnnxRunner(config.weights)
+        runner = OnnxRunner(config.weights, device=config.device)
         return LoadedPredictor(
             RunnerPredictor(runner, thresholds), runner.class_names, runner.stride, runner.input_hw
         )
