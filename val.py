@@ -131,10 +131,10 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
         class_agnostic=config.single_cls,
     )
     if Path(config.weights).suffix == ".onnx":
-        from utils.deploy.runner import OnnxRunner
+        from models.open_runner import open_runner
         from utils.deploy.runner_predictor import RunnerPredictor
 
-        runner = OnnxRunner(config.weights, device=config.device)
+        runner = open_runner(config.weights, device=config.device, half=config.half)
         return LoadedPredictor(
             RunnerPredictor(runner, thresholds), runner.class_names, runner.stride, runner.input_hw
         )

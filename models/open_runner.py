@@ -27,7 +27,7 @@ def open_runner(weights: str, *, device: str = "", half: bool = False) -> Runner
     if suffix == ".onnx":
         runner = OnnxRunner(weights, device=device)
         if half and not runner.computes_in_half:
-            raise ConfigError(f"--half: {weights} computes in float32; export it with --half")
+            raise ConfigError(f"--half: {weights} computes in float32; leave out --half")
         return runner
     if suffix not in CHECKPOINT_SUFFIXES:
         raise CheckpointError(f"{weights}: neither a .pt checkpoint nor an .onnx file")

@@ -10,6 +10,7 @@ from models.box_coder import BoxCoder
 from models.deploy import to_deploy
 from models.loading import build_from_checkpoint, read_weights
 from utils.device import choose_device
+from utils.errors import ConfigError
 from utils.structures import FloatArray
 
 
@@ -25,6 +26,8 @@ class TorchRunner:
     def __init__(self, path: str | Path, *, device: str = "", half: bool = False) -> None:
         checkpoint = read_weights(path)
         self.device = choose_device(device)
+        if half and self.device.type != "cuda":
+            raise ConfigError(f"--half needs a GPU; the device is {self.device.type}")
         self.dtype = torch.float16 if half else torch.float32
         model = build_from_checkpoint(checkpoint)
         self.coder = BoxCoder.of(model)

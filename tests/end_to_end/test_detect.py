@@ -220,7 +220,7 @@ ERRORS = [
     ({"save_format": 2}, ConfigError, "--save-format 2: must be 0 or 1"),
     ({"imgsz": (1, 2, 3)}, ConfigError, "--imgsz 1 2 3: expected one size, or height and width"),
     ({"classes": (1, 2)}, ConfigError, "--classes 1 2: the classes of .* are 0 to 1"),
-    ({"half": True}, ConfigError, "--half: .* computes in float32; export it with --half"),
+    ({"half": True}, ConfigError, "--half: .* computes in float32; leave out --half"),
     ({"weights": ("a.pt", "b.pt")}, ConfigError, "--weights a.pt b.pt: networks are not averaged"),
     ({"weights": "x.engine"}, CheckpointError, "x.engine: neither a .pt checkpoint nor an .onnx"),
     ({"weights": "gone.onnx"}, CheckpointError, "gone.onnx: no such file"),
