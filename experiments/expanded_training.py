@@ -1,0 +1,116 @@
+"""From yolov5n.pt through each block family: `python -m experiments.expanded_training --shared DIR`.
+
+For each family: AP of yolov5n.pt on coco128 before and after it is expanded into the family, and
+after it is converted back (`convert.py --data` refuses a difference in the fourth decimal); then
+training on blood cells from the expanded checkpoint. A run that has its report already is not
+repeated. `--only TEXT` trains the rows with TEXT in their name and writes no report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from experiments.training_runs import (
+    REPORTS,
+    ROOT,
+    ap_curve,
+    bccd_yaml,
+    commits_of,
+    machine_line,
+    mean_and_spread,
+    run_script,
+    train_once,
+)
+from utils.logs import configure_logging
+from utils.plots.figure import make_figure, save_figure, style_axes
+from utils.strict_yaml import read_yaml, write_yaml
+
+logger = logging.getLogger(__name__)
+EPOCHS, IMAGE_SIZE, BATCH_SIZE = 20, 320, 16
+PLAIN = "plain"
+SEEDS = {PLAIN: (0, 1, 2), "RepVGG": (0, 1, 2), "OREPA": (0, 1, 2)}  # the others: one
+FAMILIES = (
+    PLAIN, "RepVGG", "OREPA", "RepConvN", "ACB", "DBB", "MobileOne", "QARepVGG", "OREPAVGG",
+)  # fmt: skip
+
+
+def start_weights(family: str, shared: Path, runs: Path) -> Path:
+    """yolov5n.pt, expanded into the family."""
+    official = shared / "weights" / "yolov5n.pt"
+    if family == PLAIN:
+        return official
+    runs.mkdir(parents=True, exist_ok=True)
+    expanded = runs / f"yolov5n-{family}.pt"
+    if not expanded.exists():
+        run_script("convert.py", "--weights", str(official), "--to", "train",
+                   "--rep-block", family, "--output", str(expanded))  # fmt: skip
+    return expanded
+
+
+def train_family(family: str, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
+    """The report of training from the expanded checkpoint with one seed."""
+    return train_once(
+        run_folder(family, seed, runs),
+        *("--weights", str(start_weights(family, shared, runs))),
+        *("--data", str(bccd_yaml(shared, runs)), "--epochs", str(EPOCHS)),
+        *("--imgsz", str(IMAGE_SIZE), "--batch-size", str(BATCH_SIZE), "--seed", str(seed)),
+    )
+
+
+def run_folder(family: str, seed: int, runs: Path) -> Path:
+    """Where a run's files are."""
+    return runs / f"{family}_seed{seed}"
+
+
+def coco128_AP(family: str, shared: Path, runs: Path) -> dict[str, float]:
+    """AP of yolov5n.pt, of its expanded form, and of that one converted back, by convert.py."""
+    shipped = read_yaml(ROOT / "data" / "datasets" / "coco128.yaml")
+    data = runs / "coco128.yaml"
+    write_yaml(data, {**shipped, "path": str(shared / "data" / "coco128")})
+    expanded = start_weights(family, shared, runs)
+    steps = {
+        "expanded": (shared / "weights" / "yolov5n.pt", "--to", "train", "--rep-block", family),
+        "back": (expanded, "--to", "deploy"),
+    }
+    values = {}
+    for name, (weights, *flags) in steps.items():
+        report = runs / f"coco128_{family}_{name}.json"
+        if not report.exists():
+            run_script(
+                "convert.py", *("--weights", str(weights)), *flags,
+                *("--output", str(runs / f"coco128_{family}_{name}.pt"), "--report", str(report)),
+                *("--data", str(data), "--imgsz", "640", "--batch-size", "8"),
+                *("--device", "cpu", "--workers", "2"),
+            )  # fmt: skip
+        found = json.loads(report.read_text())["AP"]
+        values.setdefault("official", found["before"])
+        values[name] = found["after"]
+    return values
+
+
+def main() -> None:
+    """Train what is missing, then write the report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and weights/")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "expanded")
+    parser.add_argument("--out", type=Path, default=REPORTS)
+    parser.add_argument("--only", nargs="*", default=FAMILIES, choices=FAMILIES,
+                        help="train these alone, and write no report")  # fmt: skip
+    arguments = parser.parse_args()
+    configure_logging()
+    shared, runs = arguments.shared.resolve(), arguments.runs.resolve()
+    reports: dict[str, list[dict[str, Any]]] = {family: [] for family in arguments.only}
+    for seed in range(3):  # all families with one seed before any with the next
+        for family in arguments.only:
+            if seed in SEEDS.get(family, (0,)):
+                reports[family].append(train_family(family, seed, shared, runs))
+                logger.info("%s seed %d: AP %.4f", family, seed, reports[family][-1]["AP"])
+
+
+if __name__ == "__main__":
+    main()

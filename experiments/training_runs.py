@@ -1,0 +1,98 @@
+"""Training runs that are made once: what is there already is read, what is missing is trained."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from utils.strict_yaml import write_yaml
+
+logger = logging.getLogger(__name__)
+ROOT = Path(__file__).parents[1]
+REPORTS = ROOT / "docs" / "benchmarks"
+_COMMIT_FILE = "commit.txt"  # of the code that trained
+# One thread loads pictures, float32, nothing drawn: the same for every row of every table.
+_COMMON = ("--workers", "2", "--cache", "ram", "--device", "cpu", "--amp", "off", "--noplots")
+
+
+def run_script(*command: str) -> None:
+    """One of the five scripts in a process of its own, as a user runs it."""
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+
+
+def train_once(folder: Path, *flags: str) -> dict[str, Any]:
+    """The report of one training run in `folder`, made with `flags` unless it is there."""
+    report = folder / "report.json"
+    if not report.exists():
+        logger.info("training %s", folder.name)
+        (folder / "results.csv").unlink(missing_ok=True)  # of a run that was cut off
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _COMMIT_FILE).write_text(_commit(), encoding="utf-8")
+        place = ("--project", str(folder.parent), "--name", folder.name, "--exist-ok")
+        run_script("train.py", *flags, *_COMMON, *place, "--report", str(report))
+    content: dict[str, Any] = json.loads(report.read_text())
+    return content
+
+
+def bccd_yaml(shared: Path, folder: Path) -> Path:
+    """A data yaml that reads the blood cells' VOC files in place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "bccd.yaml"
+    files = {"images": "JPEGImages", "annotations": "Annotations"}
+    splits = {
+        split: {**files, "split": f"ImageSets/Main/{split}.txt"} for split in ("train", "val")
+    }
+    names = ["RBC", "WBC", "Platelets"]
+    write_yaml(path, {"path": str(shared / "data" / "bccd"), **splits, "names": names})
+    return path
+
+
+def commits_of(folders: Sequence[Path]) -> str:
+    """The commits that trained these runs."""
+    return ", ".join(sorted({(folder / _COMMIT_FILE).read_text().strip() for folder in folders}))
+
+
+def ap_curve(folder: Path) -> list[float]:
+    """AP after each epoch of a run."""
+    with (folder / "results.csv").open(encoding="utf-8") as file:
+        rows = csv.DictReader(file, skipinitialspace=True)
+        return [float(row["metrics/mAP_0.5:0.95"]) for row in rows]
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """`mean (sd)` to three decimals; the mean alone of one value."""
+    mean = f"{statistics.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({statistics.stdev(values):.3f})"
+
+
+def machine_line() -> str:
+    """Machine and versions, for the head of a report."""
+    return (
+        f"Machine: {_cpu_name()}, {torch.get_num_threads()} torch threads, no GPU. "
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"torchvision {torchvision.__version__}."
+    )
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
