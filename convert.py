@@ -18,7 +18,7 @@ from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, eval_loader
 from data.proof_pictures import proof_inputs
 from data.records import read_records
-from models.complexity import conv_gflops
+from models.complexity import network_gflops
 from models.deploy import block_counts, equivalence_error, to_deploy
 from models.detector import Detector, count_parameters
 from models.expand import expand
@@ -231,7 +231,7 @@ def _report(
             "before": count_parameters(model_before),
             "after": count_parameters(model_after),
         },
-        "gflops": {"before": conv_gflops(model_before), "after": conv_gflops(model_after)},
+        "gflops": {"before": network_gflops(model_before), "after": network_gflops(model_after)},
         "max_rel_error": None
         if proof is None
         else {"float32": proof.float32, "float64": proof.float64},

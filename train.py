@@ -16,7 +16,7 @@ from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, TrainLoader
 from data.training_pictures import PictureConfig, load_training_pictures
 from models.box_coder import BoxCoder
-from models.complexity import conv_gflops
+from models.complexity import network_gflops
 from models.deploy import block_counts
 from models.detector import Detector, count_parameters
 from models.initial_weights import initial_model
@@ -262,7 +262,7 @@ def _log_start(recipe: Recipe, folder: Path) -> None:
         "%s: %s parameters, %.2f GFLOPs at 640, %s, %s",
         model.spec.name,
         f"{count_parameters(model):,}",
-        conv_gflops(model),
+        network_gflops(model),
         blocks,
         model.spec.activation,
     )

@@ -1,4 +1,4 @@
-"""From yolov5n.pt through each block family: `python -m experiments.expanded_training --shared DIR`.
+"""yolov5n.pt through each block family: `python -m experiments.expanded_training --shared DIR`.
 
 For each family: AP of yolov5n.pt on coco128 before and after it is expanded into the family, and
 after it is converted back (`convert.py --data` refuses a difference in the fourth decimal); then
@@ -11,23 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
 from experiments.training_runs import (
     REPORTS,
     ROOT,
-    ap_curve,
     bccd_yaml,
-    commits_of,
-    machine_line,
-    mean_and_spread,
     run_script,
     train_once,
 )
 from utils.logs import configure_logging
-from utils.plots.figure import make_figure, save_figure, style_axes
 from utils.strict_yaml import read_yaml, write_yaml
 
 logger = logging.getLogger(__name__)
@@ -74,15 +68,21 @@ def coco128_AP(family: str, shared: Path, runs: Path) -> dict[str, float]:
     write_yaml(data, {**shipped, "path": str(shared / "data" / "coco128")})
     expanded = start_weights(family, shared, runs)
     steps = {
-        "expanded": (shared / "weights" / "yolov5n.pt", "--to", "train", "--rep-block", family),
-        "back": (expanded, "--to", "deploy"),
+        "expanded": (
+            str(shared / "weights" / "yolov5n.pt"),
+            "--to",
+            "train",
+            "--rep-block",
+            family,
+        ),
+        "back": (str(expanded), "--to", "deploy"),
     }
-    values = {}
+    values: dict[str, float] = {}
     for name, (weights, *flags) in steps.items():
         report = runs / f"coco128_{family}_{name}.json"
         if not report.exists():
             run_script(
-                "convert.py", *("--weights", str(weights)), *flags,
+                "convert.py", *("--weights", weights), *flags,
                 *("--output", str(runs / f"coco128_{family}_{name}.pt"), "--report", str(report)),
                 *("--data", str(data), "--imgsz", "640", "--batch-size", "8"),
                 *("--device", "cpu", "--workers", "2"),

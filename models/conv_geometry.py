@@ -30,6 +30,21 @@ class ConvGeometry:
         return self.same_padding if self.padding is None else self.padding
 
     @property
+    def kernel_shape(self) -> tuple[int, int, int, int]:
+        """Of the weight: (out, in / groups, k, k).
+
+        Raises:
+            ValueError: the groups do not divide the channels.
+        """
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise ValueError(
+                f"{self.groups} groups do not divide {self.in_channels} input and "
+                f"{self.out_channels} output channels"
+            )
+        size = self.kernel_size
+        return self.out_channels, self.in_channels // self.groups, size, size
+
+    @property
     def is_plain_3x3(self) -> bool:
         """Whether a re-parameterizable 3x3 block can stand here."""
         return self.kernel_size == 3 and self.padding in (None, 1) and self.dilation == 1

@@ -12,7 +12,7 @@ from models.head import DetectHead
 from models.layer_registry import RowContext, build_layer
 from models.layers import Concat, ConvFactory, Form
 from models.model_spec import ModelSpec
-from models.reparam.families import family_maker
+from models.reparam.families import block_family
 from utils.errors import ConfigError
 
 
@@ -76,7 +76,7 @@ def build_model(spec: ModelSpec, form: Form = "train") -> Detector:
     conv = ConvFactory(
         activation=activation_maker(spec.activation, f"{spec.name}: activation"),
         form=form,
-        rep_block=None if spec.rep_block is None else family_maker(spec.rep_block, spec.name),
+        rep_block=None if spec.rep_block is None else block_family(spec.rep_block, spec.name),
         rep_policy=spec.rep_policy,
     )
     channels, strides = {-1: 3}, {-1: Fraction(1)}

@@ -123,12 +123,8 @@ def _rep_row(family: str) -> RowBuilder:
         row: RowContext, out: int, k: int = 3, s: int = 1, p: int | None = None, g: int = 1
     ) -> BuiltLayer:
         geometry = _geometry(row, out, k, s, p, g, 1)
-        if not geometry.is_plain_3x3:
-            raise ConfigError(
-                f"{row.layer.where}: {family} replaces 3x3 convolutions with padding 1"
-            )
-        conv = replace(row.conv, rep_block=FAMILIES[family], rep_policy="all")
-        return BuiltLayer(conv(geometry), geometry.out_channels, row.in_strides[0] * s)
+        module = row.conv.block(FAMILIES[family], geometry)
+        return BuiltLayer(module, geometry.out_channels, row.in_strides[0] * s)
 
     return build
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.batch_norm import batch_norm
 from models.conv_geometry import ConvGeometry
 from models.reparam import algebra
-from models.reparam.families import BlockMaker
+from models.reparam.families import BlockFamily, BlockMaker
 from models.reparam.rep_block import ConvAct, ConvParams, RepBlock, params_of
 
 Form = Literal["train", "deploy"]
@@ -48,9 +48,15 @@ class ConvBNAct(RepBlock):
         self.conv.weight.copy_(conv.weight)
         algebra.copy_batch_norm(norm, self.bn)
 
-    def main_conv(self) -> nn.Conv2d:
-        """The only branch."""
-        return self.conv
+    def main_weight(self) -> Tensor:
+        """Of the only branch."""
+        return self.conv.weight
+
+
+def plain_block(geometry: ConvGeometry, activation: nn.Module, *, identity: bool) -> ConvBNAct:
+    """The block of a plain network; it has no identity branch."""
+    del identity
+    return ConvBNAct(geometry.conv(bias=False), activation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +66,36 @@ class ConvFactory:
     Attributes:
         activation: makes the activation that follows each convolution.
         form: "train" (branches and norms) or "deploy" (convolutions with bias).
-        rep_block: makes the block for a plain 3x3 convolution; None keeps convolution and norm.
-        rep_policy: which 3x3 convolutions become blocks: "all", "downsample" (stride 2 only), or
+        rep_block: family of the blocks; None keeps convolution and norm everywhere.
+        rep_policy: which convolutions become blocks: "all", "downsample" (stride 2 only), or
             "no-identity-in-residual" (all, without identity branch inside a residual bottleneck).
     """
 
     activation: ActivationMaker
     form: Form = "train"
-    rep_block: BlockMaker | None = None
+    rep_block: BlockFamily | None = None
     rep_policy: str = "all"
 
     def __call__(
         self, geometry: ConvGeometry, *, act: bool = True, in_residual: bool = False
     ) -> nn.Module:
         """A convolution followed by its activation (`act=False`: none)."""
+        family = self.rep_block
+        if family is None or not family.replaces(geometry) or not self._wanted(geometry):
+            return self.block(plain_block, geometry, act=act)
+        identity = not (in_residual and self.rep_policy == "no-identity-in-residual")
+        return self.block(family.make, geometry, act=act, identity=identity)
+
+    def block(
+        self, make: BlockMaker, geometry: ConvGeometry, *, act: bool = True, identity: bool = True
+    ) -> nn.Module:
+        """What `make` makes, whatever the network's family; in deploy form a convolution."""
         activation = self.activation() if act else nn.Identity()
         if self.form == "deploy":
             return ConvAct(geometry.conv(bias=True), activation)
-        if self.rep_block is not None and geometry.is_plain_3x3 and self._swapped(geometry):
-            identity = not (in_residual and self.rep_policy == "no-identity-in-residual")
-            return self.rep_block(geometry, activation, identity=identity)
-        return ConvBNAct(geometry.conv(bias=False), activation)
+        return make(geometry, activation, identity=identity)
 
-    def _swapped(self, geometry: ConvGeometry) -> bool:
+    def _wanted(self, geometry: ConvGeometry) -> bool:
         return self.rep_policy != "downsample" or geometry.stride == 2
 
 

@@ -11,7 +11,7 @@ from models.conv_geometry import ConvGeometry
 from models.deploy import relative_error
 from models.layers import ConvBNAct
 from models.reparam.algebra import BatchNorm
-from models.reparam.families import family_maker
+from models.reparam.families import block_family
 from models.reparam.rep_block import RepBlock
 
 FLOAT64_BOUND = 1e-12  # of one block
@@ -54,8 +54,8 @@ class BlockCase:
         if self.kind == "Conv":
             block: RepBlock = ConvBNAct(self.geometry.conv(bias=self.bias), activation)
         else:
-            maker = family_maker(self.kind, "test")
-            block = maker(self.geometry, activation, identity=self.identity)
+            family = block_family(self.kind, "test")
+            block = family.make(self.geometry, activation, identity=self.identity)
         randomise_norms(block)
         return block.double().eval()
 

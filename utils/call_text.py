@@ -21,7 +21,8 @@ class CallText:
 def parse_call(text: str, where: str) -> CallText:
     """`LeakyReLU(0.1)`, `nn.SiLU()` or a bare `RepVGG` as a name and literals.
 
-    A leading `nn.` or `torch.nn.` is dropped.
+    A leading `nn.` or `torch.nn.` is dropped. `true` and `false` are truth values as in yaml, other
+    bare words are texts: `OREPA(scaling=vector, post_bn=true)`.
 
     Raises:
         ConfigError: not a name with literal arguments.
@@ -31,14 +32,25 @@ def parse_call(text: str, where: str) -> CallText:
         node = ast.parse(text.strip(), mode="eval").body
         call = node if isinstance(node, ast.Call) else None
         name = ast.unparse(call.func if call else node)
-        args = tuple(ast.literal_eval(arg) for arg in call.args) if call else ()
+        args = tuple(_literal(arg) for arg in call.args) if call else ()
         keywords = call.keywords if call else []
         if any(word.arg is None for word in keywords):
             raise refusal  # `**{...}`
-        kwargs = {str(word.arg): ast.literal_eval(word.value) for word in keywords}
+        kwargs = {str(word.arg): _literal(word.value) for word in keywords}
     except (SyntaxError, ValueError):
         raise refusal from None
     name = name.removeprefix("torch.").removeprefix("nn.")
     if not name.isidentifier():
         raise refusal
     return CallText(name, args, kwargs)
+
+
+def _literal(node: ast.expr) -> Any:
+    """A literal; a bare word is yaml's truth value or a text.
+
+    Raises:
+        ValueError: anything that would have to be evaluated.
+    """
+    if isinstance(node, ast.Name):
+        return {"true": True, "false": False}.get(node.id, node.id)
+    return ast.literal_eval(node)

@@ -103,6 +103,41 @@ def average_kernel(channels: int, groups: int, kernel_size: int, device: torch.d
     return centre.expand(-1, -1, kernel_size, kernel_size) / kernel_size**2
 
 
+def cosine_filters(kernel_size: int) -> Tensor:
+    """The 2-D discrete cosines of a k x k grid without the constant one, (k * k - 1, k, k) float64.
+
+    Filter (u, v) is cos(pi u (h + 1/2) / k) cos(pi v (w + 1/2) / k), the DCT-II (Ahmed et al.,
+    1974) that FcaNet and OREPA take their frequency prior from. None is zero, all are orthogonal.
+    """
+    steps = torch.arange(kernel_size, dtype=torch.float64)
+    waves = torch.cos(torch.pi * steps[:, None] * (steps + 0.5) / kernel_size)
+    return torch.einsum("uh,vw->uvhw", waves, waves).flatten(0, 1)[1:]
+
+
+def chain_kernels(first: Tensor, second: Tensor, groups: int) -> Tensor:
+    """Two convolutions without bias, one after the other, as one.
+
+    The kernels' true convolution: torch's transposed convolution of one with the other. Exact where
+    the second needs no padding of its own; everywhere if one of them is 1x1.
+
+    Args:
+        first: (hidden, in / groups, k1, k1).
+        second: (out, hidden / groups, k2, k2).
+        groups: of both.
+
+    Returns:
+        (out, in / groups, k, k), k = k1 + k2 - 1, in the dtype of both.
+    """
+    hidden, out = first.shape[0], second.shape[0]
+    second = second.reshape(groups, out // groups, hidden // groups, *second.shape[2:])
+    if first.shape[2:] == (1, 1):  # a matrix product, which is faster
+        first = first.reshape(groups, hidden // groups, first.shape[1])
+        return torch.einsum("gti,gothw->goihw", first, second).flatten(0, 1)
+    second = second.transpose(1, 2).reshape(hidden, out // groups, *second.shape[3:])
+    chained = nn.functional.conv_transpose2d(first.transpose(0, 1), second, groups=groups)
+    return chained.transpose(0, 1)
+
+
 def chain_1x1_kxk(
     first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], groups: int
 ) -> tuple[Tensor, Tensor]:
@@ -116,9 +151,6 @@ def chain_1x1_kxk(
         groups: of both.
     """
     (weight_1, bias_1), (weight_2, bias_2) = first, second
-    hidden, out = weight_1.shape[0], weight_2.shape[0]
-    grouped_1 = weight_1.reshape(groups, hidden // groups, weight_1.shape[1])
-    grouped_2 = weight_2.reshape(groups, out // groups, *weight_2.shape[1:])
-    weight = torch.einsum("gti,gothw->goihw", grouped_1, grouped_2)
-    bias = torch.einsum("gothw,gt->go", grouped_2, bias_1.reshape(groups, -1)).reshape(out)
-    return weight.reshape(out, *weight.shape[2:]), bias + bias_2
+    grouped = weight_2.reshape(groups, -1, *weight_2.shape[1:])
+    bias = torch.einsum("gothw,gt->go", grouped, bias_1.reshape(groups, -1)).flatten()
+    return chain_kernels(weight_1, weight_2, groups), bias + bias_2

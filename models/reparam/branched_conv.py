@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.batch_norm import batch_norm
 from models.conv_geometry import ConvGeometry
 from models.reparam import algebra
-from models.reparam.branches import Branch, ConvBranch
+from models.reparam.branches import Branch, MainBranch
 from models.reparam.rep_block import ConvParams, RepBlock
 
 
@@ -20,7 +20,7 @@ class BranchedConv(RepBlock):
     Args:
         family: the family's name, for reports.
         geometry: of the convolution it becomes.
-        branches: by name; at least one.
+        branches: by name; the first can take over any kernel.
         activation: applied last.
         post_norm: whether a batch-norm follows the sum.
     """
@@ -65,7 +65,7 @@ class BranchedConv(RepBlock):
     @torch.no_grad()
     def equivalent_conv(self) -> ConvParams:
         """The sum of the branches' kernels, with the norm after the sum folded in."""
-        device = self.main_conv().weight.device  # an identity without norm knows of none
+        device = self.main_weight().device  # an identity without norm knows of none
         pairs = [branch.kernel_and_bias() for branch in self._parts()]
         weight = torch.stack([kernel.to(device) for kernel, _ in pairs]).sum(0)
         bias = torch.stack([bias.to(device) for _, bias in pairs]).sum(0)
@@ -88,28 +88,43 @@ class BranchedConv(RepBlock):
 
         Without a norm after the sum, the main branch takes over both and the others start silent:
         exact in eval and in train mode. With one, it takes over `norm` and the main branch takes
-        what the others leave of the kernel: exact in eval mode.
+        what the others leave of the kernel: exact in eval mode, and in train mode too if no branch
+        has a norm of its own. A block without any norm takes over the folded convolution: exact in
+        eval mode.
         """
-        main, *others = self._parts()
-        if not isinstance(main, ConvBranch) or main.bn is None:
-            raise ValueError(f"{self.family}: the first branch cannot stand for the whole block")
-        if self.post_bn is None:
-            main.conv.weight.copy_(conv.weight)
-            algebra.copy_batch_norm(norm, main.bn)
+        main, others = self._main(), self._parts()[1:]
+        if self.post_bn is not None:
+            kernel = conv.weight.double()
             for branch in others:
-                branch.silence()
+                kernel = kernel - branch.kernel_and_bias()[0].to(kernel.device)
+            main.set_kernel(kernel)
+            if main.last_norm is not None:
+                algebra.make_transparent(main.last_norm)
+            algebra.copy_batch_norm(norm, self.post_bn)
             return
-        rest = [branch.kernel_and_bias()[0].to(conv.weight.device) for branch in others]
-        main.conv.weight.copy_(conv.weight.double() - torch.stack(rest).sum(0))
-        algebra.make_transparent(main.bn)
-        algebra.copy_batch_norm(norm, self.post_bn)
+        for branch in others:
+            branch.silence()
+        if main.last_norm is not None:
+            main.set_kernel(conv.weight)
+            algebra.copy_batch_norm(norm, main.last_norm)
+        elif main.bias is not None:
+            kernel, bias = algebra.fuse_bn(conv.weight, None, norm)
+            main.set_kernel(kernel)
+            main.bias.copy_(bias)
+        else:
+            raise ValueError(
+                f"{self.family}: has neither norm nor bias to take over a norm's shift"
+            )
 
-    def main_conv(self) -> nn.Conv2d:
-        """The first convolution of the first branch."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                return module
-        raise ValueError("a block has at least one convolution")
+    def main_weight(self) -> Tensor:
+        """Of the first branch."""
+        return self._main().weight
+
+    def _main(self) -> MainBranch:
+        main = self._parts()[0]
+        if not isinstance(main, MainBranch):
+            raise TypeError(f"{self.family}: the first branch cannot stand for the whole block")
+        return main
 
     def _parts(self) -> list[Branch]:
         return [branch for branch in self.branches.values() if isinstance(branch, Branch)]

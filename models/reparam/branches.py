@@ -10,11 +10,13 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.batch_norm import batch_norm
 from models.conv_geometry import ConvGeometry
 from models.reparam import algebra
+from models.reparam.composed_kernel import ComposedKernel
 
 
 class Branch(nn.Module, ABC):
@@ -44,7 +46,26 @@ class Branch(nn.Module, ABC):
         """(out, in / groups, k, k) kernel and (out,) bias of this path alone, in float64."""
 
 
-class ConvBranch(Branch):
+class MainBranch(Branch):
+    """A path that can take over any kernel, so that a block can stand for a given convolution."""
+
+    bias: nn.Parameter | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_parameter("bias", None)
+
+    @property
+    @abstractmethod
+    def weight(self) -> Tensor:
+        """A tensor in the dtype and on the device of the block."""
+
+    @abstractmethod
+    def set_kernel(self, kernel: Tensor) -> None:
+        """Convolve with this kernel from now on; norm and bias stay."""
+
+
+class ConvBranch(MainBranch):
     """A convolution, with its own norm unless told otherwise.
 
     Args:
@@ -70,6 +91,16 @@ class ConvBranch(Branch):
         y: Tensor = self.conv(x)
         return y if self.bn is None else self.bn(y)
 
+    @property
+    def weight(self) -> Tensor:
+        """Of the convolution."""
+        return self.conv.weight
+
+    @torch.no_grad()
+    def set_kernel(self, kernel: Tensor) -> None:
+        """Copy it."""
+        self.conv.weight.copy_(kernel)
+
     @torch.no_grad()
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
         """The kernel, norm folded in, zero-padded to the block's size."""
@@ -79,6 +110,60 @@ class ConvBranch(Branch):
         else:
             weight, bias = algebra.fuse_bn(weight, None, self.bn)
         return algebra.pad_kernel(weight, self.full_hw), bias
+
+
+class ComposedBranch(MainBranch):
+    """A convolution whose kernel is composed in every forward pass.
+
+    Args:
+        geometry: of the block.
+        kernel: composes it.
+        norm: whether a batch-norm follows.
+        bias: whether the convolution has one.
+    """
+
+    def __init__(
+        self, geometry: ConvGeometry, kernel: ComposedKernel, *, norm: bool, bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.kernel = kernel
+        if bias:
+            self.bias = nn.Parameter(torch.zeros(geometry.out_channels))
+        self.bn = batch_norm(geometry.out_channels) if norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W')."""
+        geometry = self.geometry
+        y = F.conv2d(
+            x,
+            self.kernel().to(x.dtype),
+            None if self.bias is None else self.bias.to(x.dtype),
+            geometry.stride,
+            geometry.resolved_padding,
+            geometry.dilation,
+            geometry.groups,
+        )
+        return y if self.bn is None else self.bn(y)
+
+    @property
+    def weight(self) -> Tensor:
+        """Of the kernel's free term."""
+        return self.kernel.weight
+
+    @torch.no_grad()
+    def set_kernel(self, kernel: Tensor) -> None:
+        """Through the free term; the others stay as they are, and stay alive."""
+        self.kernel.become(kernel)
+
+    @torch.no_grad()
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        """The composed kernel, with bias or norm folded in."""
+        kernel = self.kernel.compose(torch.float64)
+        bias = None if self.bias is None else self.bias.double()
+        if self.bn is not None:
+            return algebra.fuse_bn(kernel, bias, self.bn)
+        return kernel, kernel.new_zeros(kernel.shape[0]) if bias is None else bias
 
 
 class IdentityBranch(Branch):

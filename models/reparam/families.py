@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -21,6 +22,7 @@ from models.reparam.branches import (
     PointwiseThenAverage,
     PointwiseThenConv,
 )
+from models.reparam.orepa import orepa, orepa_vgg
 from models.reparam.rep_block import RepBlock
 from utils.call_text import parse_call
 from utils.errors import ConfigError
@@ -28,6 +30,27 @@ from utils.strict_yaml import suggest
 
 BlockMaker = Callable[..., RepBlock]
 _GIVEN = ("geometry", "activation", "identity")  # by the network; the rest are options
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFamily:
+    """A family with its options chosen.
+
+    Attributes:
+        make: makes a block.
+        pointwise: whether it replaces a network's 1x1 convolutions too.
+        stem: whether it replaces those with kernels above 3x3 too.
+    """
+
+    make: BlockMaker
+    pointwise: bool = False
+    stem: bool = False
+
+    def replaces(self, geometry: ConvGeometry) -> bool:
+        """Whether a network's convolution of this geometry becomes a block."""
+        if geometry.kernel_size > 3:
+            return self.stem
+        return geometry.is_plain_3x3 or (self.pointwise and geometry.kernel_size == 1)
 
 
 def repvgg(geometry: ConvGeometry, activation: nn.Module, *, identity: bool) -> BranchedConv:
@@ -44,16 +67,38 @@ def rep_conv_n(geometry: ConvGeometry, activation: nn.Module, *, identity: bool)
     return BranchedConv("RepConvN", geometry, _kxk_and_1x1(geometry), activation)
 
 
-def acb(geometry: ConvGeometry, activation: nn.Module, *, identity: bool) -> BranchedConv:
-    """ACB (Ding et al., "ACNet", ICCV 2019, fig. 2): k x k, 1 x k and k x 1, each with its norm."""
+def acb(
+    geometry: ConvGeometry,
+    activation: nn.Module,
+    *,
+    identity: bool,
+    horizontal: bool = True,
+    vertical: bool = True,
+    branch_bn: bool = True,
+) -> BranchedConv:
+    """ACB (Ding et al., "ACNet", ICCV 2019, fig. 2): k x k, 1 x k and k x 1, each with its norm.
+
+    Args:
+        geometry: of the convolution.
+        activation: applied last.
+        identity: has no effect: the family has none.
+        horizontal: whether there is a 1 x k branch.
+        vertical: whether there is a k x 1 branch.
+        branch_bn: whether each branch has its norm; otherwise one follows the sum (table 5).
+    """
     del identity
+    for name, value in {
+        "horizontal": horizontal, "vertical": vertical, "branch_bn": branch_bn,
+    }.items():  # fmt: skip
+        if type(value) is not bool:
+            raise ValueError(f"ACB: {name} is {value!r}, expected true or false")
     side = geometry.kernel_size
-    branches: dict[str, Branch] = {
-        "kxk": ConvBranch(geometry),
-        "1xk": ConvBranch(geometry, (1, side)),
-        "kx1": ConvBranch(geometry, (side, 1)),
-    }
-    return BranchedConv("ACB", geometry, branches, activation)
+    branches: dict[str, Branch] = {"kxk": ConvBranch(geometry, norm=branch_bn)}
+    if horizontal:
+        branches["1xk"] = ConvBranch(geometry, (1, side), norm=branch_bn)
+    if vertical:
+        branches["kx1"] = ConvBranch(geometry, (side, 1), norm=branch_bn)
+    return BranchedConv("ACB", geometry, branches, activation, post_norm=not branch_bn)
 
 
 def dbb(geometry: ConvGeometry, activation: nn.Module, *, identity: bool) -> BranchedConv:
@@ -117,11 +162,15 @@ FAMILIES: dict[str, BlockMaker] = {
     "DBB": dbb,
     "MobileOne": mobile_one,
     "QARepVGG": qa_repvgg,
+    "OREPA": orepa,
+    "OREPAVGG": orepa_vgg,
 }
+# Options that say which of a network's convolutions are replaced, not what a block is.
+_REPLACES = {"OREPA": ("pointwise", "stem")}
 
 
-def family_maker(text: str, where: str) -> BlockMaker:
-    """The maker of the family `text` names, with its options: `RepVGG`, `MobileOne(branches=2)`.
+def block_family(text: str, where: str) -> BlockFamily:
+    """The family `text` names, with its options: `RepVGG`, `MobileOne(branches=2)`.
 
     Raises:
         ConfigError: unknown family, or options it does not take.
@@ -130,10 +179,16 @@ def family_maker(text: str, where: str) -> BlockMaker:
     if call.name not in FAMILIES:
         raise ConfigError(f"{where}: unknown rep_block {text!r}{suggest(call.name, FAMILIES)}")
     maker = FAMILIES[call.name]
+    wider = _REPLACES.get(call.name, ())
     options = [name for name in inspect.signature(maker).parameters if name not in _GIVEN]
+    options += wider
     left = options[len(call.args) :]  # none is given twice
     if len(call.args) > len(options) or not set(call.kwargs) <= set(left):
         takes = f"takes only {', '.join(options)}" if options else "takes no options"
         raise ConfigError(f"{where}: rep_block {call.name} {takes}, got {text!r}")
     chosen = {**dict(zip(options, call.args, strict=False)), **call.kwargs}
-    return functools.partial(maker, **chosen)
+    replaced = {name: chosen.pop(name) for name in wider if name in chosen}
+    for name, value in replaced.items():
+        if type(value) is not bool:
+            raise ConfigError(f"{where}: {call.name}: {name} is {value!r}, expected true or false")
+    return BlockFamily(functools.partial(maker, **chosen), **replaced)

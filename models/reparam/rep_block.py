@@ -58,8 +58,8 @@ class RepBlock(nn.Module, ABC):
         """Change in place into what `conv` followed by `norm` computes, activation aside."""
 
     @abstractmethod
-    def main_conv(self) -> nn.Conv2d:
-        """The branch whose geometry, dtype and device the deploy form takes over."""
+    def main_weight(self) -> Tensor:
+        """A tensor whose dtype and device the deploy form takes over."""
 
     def to_deploy(self) -> ConvAct:
         """A new, plain module that computes what this block computes in eval mode.
@@ -74,12 +74,12 @@ class RepBlock(nn.Module, ABC):
             raise ValueError(
                 "only a block in eval mode has an equivalent convolution; call .eval()"
             )
-        conv = conv_from_params(self.equivalent_conv(), like=self.main_conv())
+        conv = conv_from_params(self.equivalent_conv(), like=self.main_weight())
         return ConvAct(conv, copy.deepcopy(self.act))
 
 
 @torch.no_grad()
-def conv_from_params(params: ConvParams, like: nn.Conv2d) -> nn.Conv2d:
+def conv_from_params(params: ConvParams, like: Tensor) -> nn.Conv2d:
     """A Conv2d with these numbers, in the dtype and on the device of `like`, ready to train on."""
     out_channels, in_per_group, height, width = params.weight.shape
     conv = nn.Conv2d(
@@ -90,8 +90,8 @@ def conv_from_params(params: ConvParams, like: nn.Conv2d) -> nn.Conv2d:
         padding=params.padding,
         dilation=params.dilation,
         groups=params.groups,
-        dtype=like.weight.dtype,
-        device=like.weight.device,
+        dtype=like.dtype,
+        device=like.device,
     )
     conv.weight.copy_(params.weight)
     if conv.bias is not None:  # always: that is how it was built two lines above

@@ -26,7 +26,7 @@ equivalent_conv = BranchedConv.equivalent_conv
 
 EVERY = (*FAMILIES, "Conv")
 IDENTITY = ("RepVGG", "MobileOne", "QARepVGG")
-SMALLER_KERNEL = tuple(FAMILIES)
+SMALLER_KERNEL = tuple({*FAMILIES} - {"OREPA"})  # it composes before it convolves
 
 
 def no_identity(*args):
@@ -174,7 +174,7 @@ MUTATIONS = [
     (algebra, "average_kernel", average_without_padding, ("DBB",)),
     (algebra, "average_kernel", average_over_the_group, ("DBB",)),
     (BranchedConv, "equivalent_conv", post_norm_forgotten, ("QARepVGG",)),
-    (BranchedConv, "equivalent_conv", last_branch_forgotten, tuple(FAMILIES)),
+    (BranchedConv, "equivalent_conv", last_branch_forgotten, SMALLER_KERNEL),
     (BranchedConv, "equivalent_conv", dilation_forgotten, tuple({*FAMILIES} - {"DBB"})),
     (rep_block, "conv_from_params", bias_dropped, EVERY),
     (rep_block, "conv_from_params", kernel_flipped, EVERY),

@@ -155,7 +155,7 @@ def test_a_block_that_trains_is_refused(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_identity_branch_is_where_the_shape_stays(kind):
     present = {name for name, case in cases_of(kind).items() if has_identity(case.build())}
-    families = ("RepVGG", "MobileOne", "MobileOne(branches=1)", "QARepVGG")
+    families = ("RepVGG", "MobileOne", "MobileOne(branches=1)", "QARepVGG", "OREPAVGG")
     assert present == (WITH_IDENTITY if kind in families else set())
 
 

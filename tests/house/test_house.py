@@ -34,7 +34,12 @@ BANNED_STEMS = {
     "base",
     "stuff",
 }
-MAY_IMPORT = {"models": {"models", "utils"}, "data": {"data", "utils"}, "utils": {"utils"}}
+MAY_IMPORT = {
+    "models": {"models", "utils"},
+    "data": {"data", "utils"},
+    "utils": {"utils"},
+    "experiments": {"models", "data", "utils", "experiments"},
+}
 LAZY_LIBRARIES = {"onnx", "onnxruntime", "onnxslim", "pycocotools", "matplotlib", "tensorboard"}
 QUIET_CALLS = {  # may run when a module is imported: they only name things
     "TypeVar",

@@ -19,7 +19,7 @@ class ParameterGroups:
     Attributes:
         biases: no weight decay; warm up from a high learning rate.
         weights: with weight decay.
-        norms: scales of norms; no weight decay.
+        norms: scales of norms and of what stands for them, one number per channel; no decay.
     """
 
     biases: list[nn.Parameter] = field(default_factory=list)
@@ -30,15 +30,13 @@ class ParameterGroups:
     def of(cls, model: nn.Module) -> ParameterGroups:
         """The groups of a model, parameters in the order of its modules."""
         groups = cls()
-        for module in model.modules():
-            is_norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm)
-            for name, parameter in module.named_parameters(recurse=False):
-                if name == "bias":
-                    groups.biases.append(parameter)
-                elif is_norm:
-                    groups.norms.append(parameter)
-                else:
-                    groups.weights.append(parameter)
+        for name, parameter in model.named_parameters():
+            if name.rpartition(".")[2] == "bias":
+                groups.biases.append(parameter)
+            elif parameter.ndim == 1:
+                groups.norms.append(parameter)
+            else:
+                groups.weights.append(parameter)
         return groups
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.complexity import conv_gflops
+from models.complexity import network_gflops
 from models.deploy import block_counts, to_deploy
 from models.detector import build_model, count_parameters
 from models.layers import Bottleneck
@@ -42,7 +42,7 @@ def test_sizes_are_those_of_yolov5(size):
     model = meta_model(f"yolov5{size}.yaml")
     millions, gflops = YOLOV5[size]
     assert count_parameters(model) / 1e6 == pytest.approx(millions, rel=5e-4)
-    assert conv_gflops(model) == pytest.approx(gflops, rel=2e-3)
+    assert network_gflops(model) == pytest.approx(gflops, rel=2e-3)
     assert rep_blocks(model) == []
 
 
@@ -56,7 +56,7 @@ def test_the_deploy_form_is_a_plain_yolov5(size, suffix):
     assert conv_shapes(deployed) == conv_shapes(plain)
     assert list(deployed.state_dict()) == list(plain.state_dict())
     assert count_parameters(deployed) == count_parameters(plain)
-    assert conv_gflops(deployed) == conv_gflops(plain)
+    assert network_gflops(deployed) == network_gflops(plain)
     assert all(m.bias is not None for m in deployed.modules() if isinstance(m, nn.Conv2d))
     kind = nn.SiLU if suffix else nn.LeakyReLU
     activations = [m for m in deployed.modules() if isinstance(m, nn.SiLU | nn.LeakyReLU)]
@@ -77,7 +77,7 @@ def test_every_family_becomes_a_plain_yolov5(family):
     assert not any(isinstance(m, BatchNorm | nn.AvgPool2d) for m in deployed.modules())
     assert all(m.bias is not None for m in deployed.modules() if isinstance(m, nn.Conv2d))
     assert count_parameters(deployed) == count_parameters(plain) < count_parameters(model)
-    assert conv_gflops(deployed) == conv_gflops(plain) < conv_gflops(model)
+    assert network_gflops(deployed) == network_gflops(plain) < network_gflops(model)
 
 
 # policy -> blocks, those with identity branch, in repyolov5s
@@ -165,9 +165,9 @@ def test_every_activation_is_a_module_of_its_own():
 def test_gflops_leave_the_network_alone():
     model = build_model(tiny_spec())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    assert conv_gflops(model, (64, 64)) * 4 == pytest.approx(conv_gflops(model, (128, 128)))
+    assert network_gflops(model, (64, 64)) * 4 == pytest.approx(network_gflops(model, (128, 128)))
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not any(m._forward_hooks for m in model.modules())
     one = nn.Conv2d(3, 5, 3, padding=1)
-    assert conv_gflops(one, (10, 20)) == pytest.approx(2 * 10 * 20 * 3 * 5 * 9 / 1e9)
+    assert network_gflops(one, (10, 20)) == pytest.approx(2 * 10 * 20 * 3 * 5 * 9 / 1e9)

@@ -15,7 +15,7 @@ from models.reparam.branches import (
     PointwiseThenAverage,
     PointwiseThenConv,
 )
-from models.reparam.families import FAMILIES, family_maker
+from models.reparam.families import FAMILIES, block_family
 from tests.block_equivalence import norms, randomise_norms
 from utils.errors import ConfigError
 
@@ -26,7 +26,7 @@ POINTWISE = ConvGeometry(8, 8, 1)
 
 
 def make(text, geometry, *, identity=True):
-    return family_maker(text, "a.yaml")(geometry, nn.SiLU(), identity=identity)
+    return block_family(text, "a.yaml").make(geometry, nn.SiLU(), identity=identity)
 
 
 # family, geometry, its branches in order, how many norms
@@ -43,7 +43,15 @@ BRANCHES = [
     ("MobileOne(2)", POINTWISE, ["kxk_0", "kxk_1", "identity"], 3),
     ("QARepVGG", SAME, ["kxk", "1x1", "identity"], 2),  # one of them after the sum
     ("QARepVGG", HALVED, ["kxk", "1x1"], 2),
+    ("ACB(horizontal=false)", SAME, ["kxk", "kx1"], 2),
+    ("ACB(vertical=false)", SAME, ["kxk", "1xk"], 2),
+    ("ACB(branch_bn=false)", SAME, ["kxk", "1xk", "kx1"], 1),
+    ("OREPA", SAME, ["kxk"], 1),
+    ("OREPA(post_bn=false)", SAME, ["kxk"], 0),
+    ("OREPAVGG", SAME, ["kxk", "1x1", "identity"], 3),
+    ("OREPAVGG", HALVED, ["kxk", "1x1"], 2),
 ]
+POST_NORM = {"QARepVGG", "ACB(branch_bn=false)", "OREPA"}
 
 
 @pytest.mark.parametrize(("text", "geometry", "names", "num_norms"), BRANCHES)
@@ -51,12 +59,11 @@ def test_branches(text, geometry, names, num_norms):
     block = make(text, geometry)
     assert list(block.branches) == names
     assert len(norms(block)) == num_norms
-    assert {norm.eps for norm in norms(block)} == {1e-3}
+    assert all(norm.eps == 1e-3 for norm in norms(block))
     assert block.kind == text.split("(")[0]
-    assert (block.post_bn is not None) == (text == "QARepVGG")
-    convs = [m for m in block.modules() if isinstance(m, nn.Conv2d)]
-    assert all(conv.bias is None for conv in convs)
-    assert block.main_conv() is convs[0]
+    assert (block.post_bn is not None) == (text in POST_NORM)
+    assert all(m.bias is None for m in block.modules() if isinstance(m, nn.Conv2d))
+    assert block.main_weight() is next(p for p in block.parameters() if p.ndim == 4)
     without = make(text, geometry, identity=False)
     assert list(without.branches) == [name for name in names if name != "identity"]
 
@@ -124,12 +131,13 @@ def test_every_branch_is_its_kernel(name, geometry):
 
 
 CENTRED_1X1 = "a 1x1 branch cannot be centred beside a {0}x{0} kernel with padding {1}"
+CENTRED = [name for name in FAMILIES if name not in ("ACB", "OREPA")]  # a 1x1 beside k x k
 EVEN, UNPADDED = ConvGeometry(4, 4, 4, padding=2), ConvGeometry(4, 4, 3, padding=0)
 EVEN_DILATED = ConvGeometry(4, 4, 2, dilation=2)
 REFUSED = [
-    *((f, EVEN, CENTRED_1X1.format(4, 2)) for f in FAMILIES if f != "ACB"),
-    *((f, EVEN_DILATED, CENTRED_1X1.format(2, 1)) for f in FAMILIES if f != "ACB"),
-    *((f, UNPADDED, CENTRED_1X1.format(3, 0)) for f in FAMILIES if f != "ACB"),
+    *((f, EVEN, CENTRED_1X1.format(4, 2)) for f in CENTRED),
+    *((f, EVEN_DILATED, CENTRED_1X1.format(2, 1)) for f in CENTRED),
+    *((f, UNPADDED, CENTRED_1X1.format(3, 0)) for f in CENTRED),
     ("ACB", EVEN, "a 1x4 branch cannot be centred beside a 4x4 kernel with padding 2"),
     ("ACB", EVEN_DILATED, "a 1x2 branch cannot be centred beside a 2x2 kernel with padding 1"),
     ("ACB", UNPADDED, "a 1x3 branch cannot be centred beside a 3x3 kernel with padding 0"),
@@ -176,11 +184,15 @@ def test_a_depthwise_dbb_has_no_branch_that_needs_a_centre():
 # (what the yaml says, the message after `a.yaml: `)
 TEXTS = [
     ("repvgg", "unknown rep_block 'repvgg' (known: RepVGG, RepConvN, ACB, DBB, MobileOne, "
-     "QARepVGG)"),
+     "QARepVGG, OREPA, OREPAVGG)"),
     ("MobileTwo", "unknown rep_block 'MobileTwo'; did you mean 'MobileOne'? (known: RepVGG, "
-     "RepConvN, ACB, DBB, MobileOne, QARepVGG)"),
+     "RepConvN, ACB, DBB, MobileOne, QARepVGG, OREPA, OREPAVGG)"),
     ("RepVGG(3)", "rep_block RepVGG takes no options, got 'RepVGG(3)'"),
-    ("ACB(x=1)", "rep_block ACB takes no options, got 'ACB(x=1)'"),
+    ("ACB(x=1)",
+     "rep_block ACB takes only horizontal, vertical, branch_bn, got 'ACB(x=1)'"),
+    ("OREPA(pointwise=1)", "OREPA: pointwise is 1, expected true or false"),
+    ("OREPA(bn=true)",
+     "rep_block OREPA takes only scaling, post_bn, pointwise, stem, got 'OREPA(bn=true)'"),
     ("DBB(geometry=1)", "rep_block DBB takes no options, got 'DBB(geometry=1)'"),
     ("MobileOne(1, 2)", "rep_block MobileOne takes only branches, got 'MobileOne(1, 2)'"),
     ("MobileOne(n=1)", "rep_block MobileOne takes only branches, got 'MobileOne(n=1)'"),
@@ -193,11 +205,11 @@ TEXTS = [
 @pytest.mark.parametrize(("text", "message"), TEXTS)
 def test_texts_that_name_no_family(text, message):
     with pytest.raises(ConfigError) as caught:
-        family_maker(text, "a.yaml")
+        block_family(text, "a.yaml")
     assert str(caught.value) == f"a.yaml: {message}"
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "QARepVGG"])
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("QARepVGG", "OREPA")])
 def test_a_fresh_block_computes_what_its_first_branch_does(family):
     """So that a network of such blocks starts training like the plain one."""
     block = FAMILIES[family](ConvGeometry(8, 8, 3), nn.Identity(), identity=True).double()

@@ -16,7 +16,7 @@ from utils.strict_yaml import write_yaml
 SHIPPED = sorted(path.name for path in SPECS_FOLDER.glob("*.yaml"))
 BACKBONE, HEAD = tiny_yaml()["backbone"], tiny_yaml()["head"]
 ANCHORS = "anchors is {}, expected per level a list `[w1,h1, w2,h2, ...]` in pixels"
-FAMILIES = "RepVGG, RepConvN, ACB, DBB, MobileOne, QARepVGG"
+FAMILIES = "RepVGG, RepConvN, ACB, DBB, MobileOne, QARepVGG, OREPA, OREPAVGG"
 MODULES = f"Conv, Bottleneck, C3, SPPF, Concat, Upsample, Detect, RepVGGBlock, {FAMILIES}"
 KEYS = (
     "nc, depth_multiple, width_multiple, anchors, backbone, head, "
@@ -66,7 +66,19 @@ KEY_ERRORS = [
     ),
     ({"rep_block": "Focus"}, f"unknown rep_block 'Focus' (known: {FAMILIES})"),
     ({"rep_block": "RepVGG(3)"}, "rep_block RepVGG takes no options, got 'RepVGG(3)'"),
-    ({"rep_block": "ACB(x=1)"}, "rep_block ACB takes no options, got 'ACB(x=1)'"),
+    (
+        {"rep_block": "ACB(x=1)"},
+        "rep_block ACB takes only horizontal, vertical, branch_bn, got 'ACB(x=1)'",
+    ),
+    (
+        {"rep_block": "OREPA(stem=3)"},
+        "OREPA: stem is 3, expected true or false",
+    ),
+    (
+        {"rep_block": "OREPA(scaling=vectr)"},
+        "backbone row 1 (layer 1, Conv): args [32, 3, 2]: "
+        "OREPA: scaling is 'vectr', expected one of vector, scalar, none",
+    ),
     (
         {"rep_block": "MobileOne(brnaches=2)"},
         "rep_block MobileOne takes only branches, got 'MobileOne(brnaches=2)'",
@@ -93,8 +105,8 @@ KEY_ERRORS = [
         f"activation: unknown activation \"__import__('os')\" (known: {ACTIVATIONS})",
     ),
     (
-        {"activation": "SiLU(x)"},
-        "activation: 'SiLU(x)' is not a name like `SiLU` or `LeakyReLU(0.1)`",
+        {"activation": "SiLU(f(x))"},
+        "activation: 'SiLU(f(x))' is not a name like `SiLU` or `LeakyReLU(0.1)`",
     ),
     (
         {"activation": "LeakyReLU(slope=1)"},
@@ -160,8 +172,14 @@ ROW_ERRORS = [
         "e is 0.0, expected a factor that leaves at least one of 8 channels",
     ),
     ((-1, 1, "SPPF", [64, 4]), "k is 4, expected an odd number"),
-    ((-1, 1, "RepVGG", [64, 5]), "RepVGG replaces 3x3 convolutions with padding 1"),
-    ((-1, 1, "DBB", [64, 3, 1, 0]), "DBB replaces 3x3 convolutions with padding 1"),
+    (
+        (-1, 1, "RepVGG", [64, 4]),
+        "args [64, 4]: a 1x1 branch cannot be centred beside a 4x4 kernel with padding 1",
+    ),
+    (
+        (-1, 1, "DBB", [64, 3, 1, 0]),
+        "args [64, 3, 1, 0]: a 1x1 branch cannot be centred beside a 3x3 kernel with padding 0",
+    ),
     (
         (-1, 1, "ACB", [64, 3, 1, 1, 1, 2]),
         "args [64, 3, 1, 1, 1, 2] do not fit ACB(out, k, s, p, g)",

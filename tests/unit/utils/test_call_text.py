@@ -11,9 +11,11 @@ GOOD = [
     (" A(1, -2.5)\n", CallText("A", (1, -2.5))),
     ("nn.A(b=True)", CallText("A", (), {"b": True})),
     ("torch.nn.A([1, 2], c='x')", CallText("A", ([1, 2],), {"c": "x"})),
+    ("A(b, c=d, e=true, f=false)", CallText("A", ("b",), {"c": "d", "e": True, "f": False})),
 ]
 BAD = [
-    "", "1", "'A'", "a.b", "A.B()", "A(x)", "A(", "A + B", "A()()", "A[0]", "lambda: 1", "if",
+    "", "1", "'A'", "a.b", "A.B()", "A(x.y)", "A(-x)",
+    "A(", "A + B", "A()()", "A[0]", "lambda: 1", "if",
     "A(__import__('os'))", "A(open('f').read())", "A(*[1])", "A(**{'a': 1})", "A(x for x in y)",
     "\0", "A; B",
 ]  # fmt: skip

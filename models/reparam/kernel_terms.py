@@ -1,0 +1,146 @@
+"""Kernels made of smaller parts: linear layers in a row, written as the one kernel they compute.
+
+Source: Hu et al., "Online Convolutional Re-parameterization" (OREPA), CVPR 2022, sec. 3 and fig. 4.
+No term has a norm or a bias, so the layers it stands for and its kernel agree at the borders too.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from models.conv_geometry import ConvGeometry
+from models.reparam import algebra
+
+
+class KernelTerm(nn.Module, ABC):
+    """One way to make a kernel out of parameters."""
+
+    @abstractmethod
+    def kernel(self, dtype: torch.dtype) -> Tensor:
+        """The (out, in / groups, k, k) kernel, computed in `dtype`."""
+
+
+class FreeKernel(KernelTerm):
+    """Every number of the kernel is a parameter."""
+
+    def __init__(self, geometry: ConvGeometry) -> None:
+        super().__init__()
+        self.weight = _parameter(*geometry.kernel_shape)
+
+    def kernel(self, dtype: torch.dtype) -> Tensor:
+        """The parameter itself."""
+        return self.weight.to(dtype)
+
+
+class SpreadPointwise(KernelTerm):
+    """A 1x1 convolution, then one fixed filter per output channel.
+
+    With an average as filter it is 1x1 then pooling; with a single tap, the 1x1 alone; with
+    cosines, the frequency prior.
+
+    Args:
+        geometry: of the kernel.
+        filters: (1 or out, k, k), not trained.
+    """
+
+    filters: Tensor
+
+    def __init__(self, geometry: ConvGeometry, filters: Tensor) -> None:
+        super().__init__()
+        self.weight = _parameter(*geometry.kernel_shape[:2], 1, 1)
+        default = torch.get_default_dtype()
+        self.register_buffer("filters", filters.to(default)[:, None], persistent=False)
+
+    def kernel(self, dtype: torch.dtype) -> Tensor:
+        """Weight [o, i] times filter [o, h, w]."""
+        return self.weight.to(dtype) * self.filters.to(dtype)
+
+
+class PointwiseThenKernel(KernelTerm):
+    """A 1x1 convolution that starts as the identity, then one of the kernel's size.
+
+    Args:
+        geometry: of the kernel.
+        widening: hidden channels per input channel.
+    """
+
+    identity: Tensor
+
+    def __init__(self, geometry: ConvGeometry, widening: int = 1) -> None:
+        super().__init__()
+        self.groups = geometry.groups
+        out, per_group, *size = geometry.kernel_shape
+        hidden = geometry.in_channels * widening
+        self.weight_1x1 = nn.Parameter(torch.zeros(hidden, per_group, 1, 1))
+        self.weight = _parameter(out, hidden // geometry.groups, *size)
+        identity = torch.eye(per_group).repeat(hidden // per_group, 1)[:, :, None, None]
+        self.register_buffer("identity", identity, persistent=False)
+
+    def kernel(self, dtype: torch.dtype) -> Tensor:
+        """Both, merged."""
+        first = self.weight_1x1.to(dtype) + self.identity.to(dtype)
+        return algebra.chain_kernels(first, self.weight.to(dtype), self.groups)
+
+
+class DepthwiseSeparable(KernelTerm):
+    """Several filters for each input channel, then a 1x1 convolution over all of them.
+
+    Args:
+        geometry: of the kernel.
+        expansion: filters for each input channel.
+    """
+
+    def __init__(self, geometry: ConvGeometry, expansion: int = 8) -> None:
+        super().__init__()
+        self.groups, self.expansion = geometry.groups, expansion
+        out, per_group, *size = geometry.kernel_shape
+        self.depthwise = _parameter(geometry.in_channels * expansion, 1, *size)
+        self.pointwise = _parameter(out, per_group * expansion, 1, 1)
+
+    def kernel(self, dtype: torch.dtype) -> Tensor:
+        """Kernel [o, i] is the sum over e of pointwise [o, i, e] times filter [i, e]."""
+        groups, expansion = self.groups, self.expansion
+        size = self.depthwise.shape[2:]
+        # Per group and input channel: (outputs, e) coefficients times (e, k * k) filters.
+        per_group = self.depthwise.shape[0] // groups // expansion
+        filters = self.depthwise.to(dtype).reshape(groups, per_group, expansion, size.numel())
+        pointwise = self.pointwise.to(dtype).reshape(groups, -1, per_group, expansion)
+        kernel = pointwise.transpose(1, 2) @ filters
+        return kernel.transpose(1, 2).reshape(-1, per_group, *size)
+
+
+class StackedKernels(KernelTerm):
+    """3x3 convolutions in a row (one 2x2 at the end of an even size) as one large kernel.
+
+    The deep linear stem of OREPA (sec. 4.1). Where the large convolution pads, it pads once, at its
+    input; a stack of small ones would pad before each and differ from it in the border.
+
+    Args:
+        geometry: of the kernel; the hidden layers have as many channels as its output.
+    """
+
+    def __init__(self, geometry: ConvGeometry) -> None:
+        super().__init__()
+        self.groups = geometry.groups
+        out, per_group, size, _ = geometry.kernel_shape
+        sides = [3] * ((size - 1) // 2) + [2] * (size % 2 == 0)
+        channels = [per_group] + [out // geometry.groups] * (len(sides) - 1)
+        self.weights = nn.ParameterList(
+            _parameter(out, inner, side, side) for inner, side in zip(channels, sides, strict=True)
+        )
+
+    def kernel(self, dtype: torch.dtype) -> Tensor:
+        """All of them, merged."""
+        first, *others = self.weights
+        kernel: Tensor = first.to(dtype)
+        for weight in others:
+            kernel = algebra.chain_kernels(kernel, weight.to(dtype), self.groups)
+        return kernel
+
+
+def _parameter(*shape: int) -> nn.Parameter:
+    """Kaiming-uniform with gain sqrt(2), as OREPA starts all of its weights."""
+    return nn.Parameter(nn.init.kaiming_uniform_(torch.empty(*shape), a=0, mode="fan_in"))

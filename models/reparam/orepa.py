@@ -1,0 +1,118 @@
+"""OREPA: branches that are merged before the convolution, which then runs once.
+
+Hu et al., "Online Convolutional Re-parameterization", CVPR 2022. The starting scales are the
+article's authors'.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from models.conv_geometry import ConvGeometry
+from models.reparam import algebra
+from models.reparam.branched_conv import BranchedConv
+from models.reparam.branches import Branch, ComposedBranch, ConvBranch, IdentityBranch
+from models.reparam.composed_kernel import SCALINGS, ComposedKernel, ScaledTerm
+from models.reparam.kernel_terms import (
+    DepthwiseSeparable,
+    FreeKernel,
+    PointwiseThenKernel,
+    SpreadPointwise,
+    StackedKernels,
+)
+
+FEW_GROUPS = 4  # above, the layer between 1x1 and k x k is twice as wide
+
+
+def orepa(
+    geometry: ConvGeometry,
+    activation: nn.Module,
+    *,
+    identity: bool,
+    scaling: str = "vector",
+    post_bn: bool = True,
+) -> BranchedConv:
+    """OREPA (fig. 4): every branch scaled by channel, merged, one convolution, one norm.
+
+    A 3x3 kernel has six terms, a 1x1 two; a larger one is its deep linear stem (sec. 4.1), which
+    keeps a free kernel beside the stack so that it can stand for any convolution.
+
+    Args:
+        geometry: of the convolution.
+        activation: applied last.
+        identity: has no effect: the 1x1 before the k x k starts as one.
+        scaling: "vector" (per output channel), "scalar" (per term) or "none".
+        post_bn: whether a batch-norm follows; otherwise the convolution has a bias.
+    """
+    del identity
+    if type(post_bn) is not bool:
+        raise ValueError(f"OREPA: post_bn is {post_bn!r}, expected true or false")
+    size = geometry.kernel_size
+    terms = {1: _pointwise_terms, 3: _kxk_terms}.get(size, _stem_terms)(geometry)
+    if size == 3:
+        centre = algebra.pad_kernel(torch.ones(1, 1, 1, 1), (3, 3))[0]
+        terms["1x1"] = ScaledTerm(SpreadPointwise(geometry, centre), 1.0)
+    kernel = _composed("OREPA", terms, geometry, scaling)
+    branch = ComposedBranch(geometry, kernel, norm=False, bias=not post_bn)
+    return BranchedConv("OREPA", geometry, {"kxk": branch}, activation, post_norm=post_bn)
+
+
+def orepa_vgg(
+    geometry: ConvGeometry, activation: nn.Module, *, identity: bool, scaling: str = "vector"
+) -> BranchedConv:
+    """OREPA for RepVGG-style networks (sec. 4.4): RepVGG whose k x k kernel is composed.
+
+    Args:
+        geometry: of the convolution.
+        activation: applied last.
+        identity: whether an identity branch is wanted.
+        scaling: as in `orepa`.
+    """
+    terms = (_pointwise_terms if geometry.kernel_size == 1 else _kxk_terms)(geometry)
+    kernel = _composed("OREPAVGG", terms, geometry, scaling)
+    branches: dict[str, Branch] = {
+        "kxk": ComposedBranch(geometry, kernel, norm=True),
+        "1x1": ConvBranch(geometry, (1, 1)),
+    }
+    if identity and geometry.keeps_shape:
+        branches["identity"] = IdentityBranch(geometry)
+    return BranchedConv("OREPAVGG", geometry, branches, activation)
+
+
+def _composed(
+    family: str, terms: dict[str, ScaledTerm], geometry: ConvGeometry, scaling: str
+) -> ComposedKernel:
+    if scaling not in SCALINGS:
+        raise ValueError(f"{family}: scaling is {scaling!r}, expected one of {', '.join(SCALINGS)}")
+    return ComposedKernel(terms, geometry.out_channels, scaling)
+
+
+def _kxk_terms(geometry: ConvGeometry) -> dict[str, ScaledTerm]:
+    """All but the 1x1 in the centre, which OREPA-VGG has as a branch of its own."""
+    size = geometry.kernel_size
+    average = torch.full((1, size, size), 1 / size**2, dtype=torch.float64)
+    cosines = algebra.cosine_filters(size)
+    prior = cosines[torch.arange(geometry.out_channels) % len(cosines)]
+    widening = 1 if geometry.groups <= FEW_GROUPS else 2
+    return {
+        "origin": ScaledTerm(FreeKernel(geometry), 0.25),
+        "1x1_avg": ScaledTerm(SpreadPointwise(geometry, average), 0.25),
+        "1x1_prior": ScaledTerm(SpreadPointwise(geometry, prior), 0.0),
+        "1x1_kxk": ScaledTerm(PointwiseThenKernel(geometry, widening), 0.5),
+        "separable": ScaledTerm(DepthwiseSeparable(geometry), 0.5),
+    }
+
+
+def _pointwise_terms(geometry: ConvGeometry) -> dict[str, ScaledTerm]:
+    return {
+        "origin": ScaledTerm(FreeKernel(geometry), 1.0),
+        "1x1_1x1": ScaledTerm(PointwiseThenKernel(geometry), 0.5),
+    }
+
+
+def _stem_terms(geometry: ConvGeometry) -> dict[str, ScaledTerm]:
+    return {
+        "origin": ScaledTerm(FreeKernel(geometry), 0.25),
+        "stack": ScaledTerm(StackedKernels(geometry), 1.0),
+    }
