@@ -6,7 +6,7 @@ import copy
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, eval_loader
 from data.proof_pictures import proof_inputs
 from data.records import read_records
+from models.block_report import BlockReport, block_reports
 from models.complexity import network_gflops
 from models.deploy import block_counts, equivalence_error, to_deploy
 from models.detector import Detector, count_parameters
@@ -76,11 +77,13 @@ class Proof:
         float64: relative error of the folded network in memory, computed in float64.
         float32: relative error of the saved file read back, computed in float32.
         allowed: the largest float32 error that is accepted.
+        blocks: each block on its own.
     """
 
     float64: float
     float32: float
     allowed: float
+    blocks: tuple[BlockReport, ...]
 
 
 def convert(config: ConvertConfig) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def convert(config: ConvertConfig) -> dict[str, Any]:
     records, loader = _labelled_pictures(config, checkpoint, max(model.strides))
     inputs = _proof_tensors(max(model.strides), records)
     exact = copy.deepcopy(model).double()
-    error64 = equivalence_error(exact, transform(exact), inputs)
+    exact_changed = transform(exact)
     changed = transform(model)
     converted = replace(
         checkpoint.for_inference(),
@@ -118,9 +121,10 @@ def convert(config: ConvertConfig) -> dict[str, Any]:
         own_error = equivalence_error(exact, model, inputs)
         allowed = max(FLOAT32_TOLERANCE, 4 * own_error)
         proof = Proof(
-            float64=error64,
+            float64=equivalence_error(exact, exact_changed, inputs),
             float32=equivalence_error(model, saved, inputs),
             allowed=allowed if config.tolerance is None else config.tolerance,
+            blocks=tuple(block_reports(exact, exact_changed)),
         )
         _check_proof(proof)
         AP = None if loader is None else _check_AP(model, saved, loader, checkpoint, config.device)
@@ -180,6 +184,16 @@ def _proof_tensors(stride: int, records: tuple[ImageRecord, ...]) -> list[Tensor
 
 
 def _check_proof(proof: Proof) -> None:
+    logger.info("%-20s %-22s %13s  %s", "layer", "block", "float64 error", "|w|max/sigma")
+    for block in proof.blocks:
+        logger.info(
+            "%-20s %-22s %13.1e  %.1f -> %.1f",
+            block.name,
+            f"{block.block_before} -> {block.block_after}",
+            block.rel_error_float64,
+            block.weight_spread_before,
+            block.weight_spread_after,
+        )
     logger.info(
         "relative error: %.1e in float64 (allowed %.0e), %.1e in float32 (allowed %.0e)",
         proof.float64, FLOAT64_TOLERANCE, proof.float32, proof.allowed,
@@ -235,6 +249,7 @@ def _report(
         "max_rel_error": None
         if proof is None
         else {"float32": proof.float32, "float64": proof.float64},
+        "layers": [] if proof is None else [asdict(block) for block in proof.blocks],
         "AP": AP,
         "output": str(output),
     }

@@ -44,12 +44,13 @@ def is_deployed(model: nn.Module) -> bool:
 
 def block_counts(model: nn.Module) -> dict[str, int]:
     """How many convolution blocks of each kind a network has."""
-    kinds = (
-        module.kind if isinstance(module, RepBlock) else "ConvAct"
-        for module in model.modules()
-        if isinstance(module, RepBlock | ConvAct)
-    )
-    return dict(sorted(Counter(kinds).items()))
+    blocks = [module for module in model.modules() if isinstance(module, RepBlock | ConvAct)]
+    return dict(sorted(Counter(block_kind(block) for block in blocks).items()))
+
+
+def block_kind(block: nn.Module) -> str:
+    """What reports call a convolution block of either form."""
+    return block.kind if isinstance(block, RepBlock) else type(block).__name__
 
 
 def relative_error(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:

@@ -48,7 +48,7 @@ class ConvBNAct(RepBlock):
         self.conv.weight.copy_(conv.weight)
         algebra.copy_batch_norm(norm, self.bn)
 
-    def main_weight(self) -> Tensor:
+    def main_kernel(self) -> Tensor:
         """Of the only branch."""
         return self.conv.weight
 

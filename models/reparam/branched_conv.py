@@ -65,7 +65,7 @@ class BranchedConv(RepBlock):
     @torch.no_grad()
     def equivalent_conv(self) -> ConvParams:
         """The sum of the branches' kernels, with the norm after the sum folded in."""
-        device = self.main_weight().device  # an identity without norm knows of none
+        device = self.main_kernel().device  # an identity without norm knows of none
         pairs = [branch.kernel_and_bias() for branch in self._parts()]
         weight = torch.stack([kernel.to(device) for kernel, _ in pairs]).sum(0)
         bias = torch.stack([bias.to(device) for _, bias in pairs]).sum(0)
@@ -116,9 +116,9 @@ class BranchedConv(RepBlock):
                 f"{self.family}: has neither norm nor bias to take over a norm's shift"
             )
 
-    def main_weight(self) -> Tensor:
+    def main_kernel(self) -> Tensor:
         """Of the first branch."""
-        return self._main().weight
+        return self._main().kernel()
 
     def _main(self) -> MainBranch:
         main = self._parts()[0]

@@ -55,10 +55,9 @@ class MainBranch(Branch):
         super().__init__()
         self.register_parameter("bias", None)
 
-    @property
     @abstractmethod
-    def weight(self) -> Tensor:
-        """A tensor in the dtype and on the device of the block."""
+    def kernel(self) -> Tensor:
+        """What it convolves with, before any norm, in the dtype and on the device of the block."""
 
     @abstractmethod
     def set_kernel(self, kernel: Tensor) -> None:
@@ -91,8 +90,7 @@ class ConvBranch(MainBranch):
         y: Tensor = self.conv(x)
         return y if self.bn is None else self.bn(y)
 
-    @property
-    def weight(self) -> Tensor:
+    def kernel(self) -> Tensor:
         """Of the convolution."""
         return self.conv.weight
 
@@ -127,7 +125,7 @@ class ComposedBranch(MainBranch):
     ) -> None:
         super().__init__()
         self.geometry = geometry
-        self.kernel = kernel
+        self.composed = kernel
         if bias:
             self.bias = nn.Parameter(torch.zeros(geometry.out_channels))
         self.bn = batch_norm(geometry.out_channels) if norm else None
@@ -137,7 +135,7 @@ class ComposedBranch(MainBranch):
         geometry = self.geometry
         y = F.conv2d(
             x,
-            self.kernel().to(x.dtype),
+            self.composed().to(x.dtype),
             None if self.bias is None else self.bias.to(x.dtype),
             geometry.stride,
             geometry.resolved_padding,
@@ -146,20 +144,21 @@ class ComposedBranch(MainBranch):
         )
         return y if self.bn is None else self.bn(y)
 
-    @property
-    def weight(self) -> Tensor:
-        """Of the kernel's free term."""
-        return self.kernel.weight
+    @torch.no_grad()
+    def kernel(self) -> Tensor:
+        """As composed now."""
+        kernel: Tensor = self.composed()
+        return kernel.to(self.composed.weight.dtype)
 
     @torch.no_grad()
     def set_kernel(self, kernel: Tensor) -> None:
         """Through the free term; the others stay as they are, and stay alive."""
-        self.kernel.become(kernel)
+        self.composed.become(kernel)
 
     @torch.no_grad()
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
         """The composed kernel, with bias or norm folded in."""
-        kernel = self.kernel.compose(torch.float64)
+        kernel = self.composed.compose(torch.float64)
         bias = None if self.bias is None else self.bias.double()
         if self.bn is not None:
             return algebra.fuse_bn(kernel, bias, self.bn)

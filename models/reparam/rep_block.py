@@ -58,8 +58,8 @@ class RepBlock(nn.Module, ABC):
         """Change in place into what `conv` followed by `norm` computes, activation aside."""
 
     @abstractmethod
-    def main_weight(self) -> Tensor:
-        """A tensor whose dtype and device the deploy form takes over."""
+    def main_kernel(self) -> Tensor:
+        """The first branch's kernel, before any norm, in the block's dtype and on its device."""
 
     def to_deploy(self) -> ConvAct:
         """A new, plain module that computes what this block computes in eval mode.
@@ -74,7 +74,7 @@ class RepBlock(nn.Module, ABC):
             raise ValueError(
                 "only a block in eval mode has an equivalent convolution; call .eval()"
             )
-        conv = conv_from_params(self.equivalent_conv(), like=self.main_weight())
+        conv = conv_from_params(self.equivalent_conv(), like=self.main_kernel())
         return ConvAct(conv, copy.deepcopy(self.act))
 
 

@@ -63,7 +63,7 @@ def test_branches(text, geometry, names, num_norms):
     assert block.kind == text.split("(")[0]
     assert (block.post_bn is not None) == (text in POST_NORM)
     assert all(m.bias is None for m in block.modules() if isinstance(m, nn.Conv2d))
-    assert block.main_weight() is next(p for p in block.parameters() if p.ndim == 4)
+    assert block.main_kernel().shape == geometry.kernel_shape
     without = make(text, geometry, identity=False)
     assert list(without.branches) == [name for name in names if name != "identity"]
 
