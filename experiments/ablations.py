@@ -1,0 +1,140 @@
+"""Which part of a block matters, as trends: `python -m experiments.ablations --shared DIR`.
+
+Trains small networks with a part of a block left out, on blood cells at 224 px, each with every
+seed; then turns the validation pictures by 180 degrees, and sets corner or skeleton weights of
+trained 3x3 kernels to zero. A run that has its report already is not repeated. `--seeds 0` trains
+one seed; `--only TEXT` trains the rows with TEXT in their name; both write no report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.ablation_report import write_report
+from experiments.kernel_pruning import PRUNED_SHARES, REGIONS, save_pruned
+from experiments.rotated_pictures import write_rotated_val
+from experiments.training_runs import REPORTS, ROOT, bccd_yaml, run_script, train_once
+from utils.logs import configure_logging
+
+logger = logging.getLogger(__name__)
+EPOCHS, IMAGE_SIZE, BATCH_SIZE, SEEDS = 40, 224, 16, (0, 1, 2)
+YOLOV5N, STRAIGHT = "yolov5n.yaml", str(ROOT / "experiments" / "straight_n.yaml")
+AT_VAL = ("--imgsz", str(IMAGE_SIZE), "--batch-size", str(BATCH_SIZE), "--device", "cpu",
+          "--workers", "2", "--project")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A network and the block family of its 3x3 convolutions."""
+
+    name: str
+    rep_block: str
+    cfg: str = YOLOV5N
+
+
+ROWS = (
+    Row("plain", "none"),
+    Row("OREPA", "OREPA"),
+    Row("OREPA, one scale per branch", "OREPA(scaling=scalar)"),
+    Row("OREPA, no scales", "OREPA(scaling=none)"),
+    Row("OREPA, no norm after the sum", "OREPA(post_bn=false)"),
+    Row("DBB, a norm in each branch", "DBB"),
+    Row("ACB", "ACB"),
+    Row("ACB without 1x3", "ACB(horizontal=false)"),
+    Row("ACB without 3x1", "ACB(vertical=false)"),
+    Row("ACB without branch norms", "ACB(branch_bn=false)"),
+    Row("straight, plain", "none", STRAIGHT),
+    Row("straight, RepVGG", "RepVGG", STRAIGHT),
+    Row("straight, OREPA", "OREPA", STRAIGHT),
+    Row("straight, OREPAVGG", "OREPAVGG", STRAIGHT),
+)
+ROTATED = ("plain", "ACB", "ACB without 1x3", "ACB without 3x1")
+PRUNED = ("plain", "ACB")
+
+
+def train_row(row: Row, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
+    """The report of one row with one seed."""
+    return train_once(
+        run_folder(row, seed, runs),
+        *("--cfg", row.cfg, "--rep-block", row.rep_block, "--eval-interval", "5"),
+        *("--data", str(bccd_yaml(shared, runs)), "--epochs", str(EPOCHS)),
+        *("--imgsz", str(IMAGE_SIZE), "--batch-size", str(BATCH_SIZE), "--seed", str(seed)),
+    )
+
+
+def run_folder(row: Row, seed: int, runs: Path) -> Path:
+    """Where a run's files are."""
+    return runs / f"{row.name.replace(' ', '_').replace(',', '')}_seed{seed}"
+
+
+def evaluated_once(report: Path, weights: Path, data: Path) -> float:
+    """AP by val.py."""
+    if not report.exists():
+        run_script("val.py", "--weights", str(weights), "--data", str(data), *AT_VAL,
+                   str(report.parent / "val"), "--report", str(report))  # fmt: skip
+    return float(json.loads(report.read_text())["AP"])
+
+
+def rotated_AP(row: Row, seed: int, shared: Path, runs: Path) -> float:
+    """AP on the validation pictures turned by 180 degrees."""
+    data = write_rotated_val(bccd_yaml(shared, runs), runs / "rotated")
+    folder = run_folder(row, seed, runs)
+    return evaluated_once(folder / "rotated.json", folder / "weights" / "best.pt", data)
+
+
+def pruned_AP(row: Row, seed: int, shared: Path, runs: Path) -> dict[str, list[float]]:
+    """AP with growing shares of all 3x3 weights set to zero, taken from one region of the kernel.
+
+    Returns:
+        region -> AP at each of PRUNED_SHARES.
+    """
+    folder, data = run_folder(row, seed, runs), bccd_yaml(shared, runs)
+    found: dict[str, list[float]] = {}
+    for region in REGIONS:
+        found[region] = []
+        for share in PRUNED_SHARES:
+            weights = folder / f"pruned_{region}_{share}.pt"
+            if not weights.exists():
+                save_pruned(folder / "weights" / "best.pt", weights, region, share)
+            report = weights.with_suffix(".json")
+            found[region].append(evaluated_once(report, weights, data))
+    return found
+
+
+def main() -> None:
+    """Train what is missing, then write the report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and weights/")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablations")
+    parser.add_argument("--out", type=Path, default=REPORTS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--only", default="", help="train only rows with this in their name")
+    arguments = parser.parse_args()
+    configure_logging()
+    shared, runs = arguments.shared.resolve(), arguments.runs.resolve()
+    rows = [row for row in ROWS if arguments.only in row.name]
+    for seed in arguments.seeds:  # all rows with one seed before any with the next
+        for row in rows:
+            logger.info("%s seed %d: AP %.4f", row.name, seed,
+                        train_row(row, seed, shared, runs)["AP"])  # fmt: skip
+    if arguments.only or tuple(arguments.seeds) != SEEDS:
+        return
+    reports = {row.name: [train_row(row, seed, shared, runs) for seed in SEEDS] for row in ROWS}
+    named = {row.name: row for row in ROWS}
+    rotated = {
+        name: [rotated_AP(named[name], seed, shared, runs) for seed in SEEDS] for name in ROTATED
+    }
+    pruned = {
+        name: [pruned_AP(named[name], seed, shared, runs) for seed in SEEDS] for name in PRUNED
+    }
+    folders = [run_folder(row, seed, runs) for row in ROWS for seed in SEEDS]
+    write_report(arguments.out, reports, rotated, pruned, folders)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""A validation split turned by 180 degrees, pictures and boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+
+from data.dataset_spec import load_dataset_spec
+from data.image_file import read_image
+from data.records import read_records
+from utils.strict_yaml import write_yaml
+from utils.structures import ImageRecord
+
+
+def write_rotated_val(data: Path, folder: Path) -> Path:
+    """Write the turned pictures with YOLO labels into `folder`, unless there; returns its yaml."""
+    yaml = folder / "rotated.yaml"
+    if yaml.exists():
+        return yaml
+    spec = load_dataset_spec(str(data))
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for record in read_records(spec, "val"):
+        image = read_image(record.path)
+        turned = cv2.cvtColor(cv2.rotate(image, cv2.ROTATE_180), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / "images" / f"{record.path.stem}.png"), turned)
+        labels = folder / "labels" / f"{record.path.stem}.txt"
+        labels.write_text(_turned_labels(record), encoding="utf-8")
+    names = list(spec.class_names)
+    write_yaml(yaml, {"path": str(folder), "train": "images", "val": "images", "names": names})
+    return yaml
+
+
+def _turned_labels(record: ImageRecord) -> str:
+    height, width = record.image_hw
+    lines = []
+    for box, class_id in zip(record.targets.boxes, record.targets.class_ids, strict=True):
+        x1, y1, x2, y2 = (float(value) for value in box)
+        centre = 1 - (x1 + x2) / 2 / width, 1 - (y1 + y2) / 2 / height
+        size = (x2 - x1) / width, (y2 - y1) / height
+        lines.append(f"{class_id} " + " ".join(f"{value:.8f}" for value in (*centre, *size)))
+    return "\n".join(lines) + "\n"
