@@ -83,6 +83,17 @@ class BranchedConv(RepBlock):
         )
 
     @torch.no_grad()
+    def kernel_parts(self) -> dict[str, Tensor]:
+        """What each branch, and each term of a composed one, adds to the equivalent kernel."""
+        found = {}
+        for name, branch in zip(self.branches, self._parts(), strict=True):
+            for term, kernel in branch.kernel_parts().items():
+                if self.post_bn is not None:
+                    kernel = algebra.fuse_bn(kernel, None, self.post_bn)[0]
+                found[term or name] = kernel
+        return found
+
+    @torch.no_grad()
     def absorb(self, conv: nn.Conv2d, norm: algebra.BatchNorm) -> None:
         """Become what `conv` and `norm` compute, with every branch able to learn.
 

@@ -45,6 +45,10 @@ class Branch(nn.Module, ABC):
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
         """(out, in / groups, k, k) kernel and (out,) bias of this path alone, in float64."""
 
+    def kernel_parts(self) -> dict[str, Tensor]:
+        """The kernels whose sum this path's kernel is, by name; "" where it is not composed."""
+        return {"": self.kernel_and_bias()[0]}
+
 
 class MainBranch(Branch):
     """A path that can take over any kernel, so that a block can stand for a given convolution."""
@@ -163,6 +167,14 @@ class ComposedBranch(MainBranch):
         if self.bn is not None:
             return algebra.fuse_bn(kernel, bias, self.bn)
         return kernel, kernel.new_zeros(kernel.shape[0]) if bias is None else bias
+
+    @torch.no_grad()
+    def kernel_parts(self) -> dict[str, Tensor]:
+        """What each term adds, scale and norm included."""
+        parts = self.composed.parts(torch.float64)
+        if self.bn is None:
+            return parts
+        return {name: algebra.fuse_bn(part, None, self.bn)[0] for name, part in parts.items()}
 
 
 class IdentityBranch(Branch):

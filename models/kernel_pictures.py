@@ -1,0 +1,91 @@
+"""Draw where a checkpoint's 3x3 kernels have their weight: `python -m models.kernel_pictures`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.kernel_statistics import layer_kernels, mean_parts, mean_similarity, skeleton
+from models.loading import build_from_checkpoint, read_weights
+from utils.cli import option, run_script
+from utils.errors import ConfigError
+from utils.output_files import make_run_folder, write_json
+from utils.plots.kernel_plots import plot_contributions, plot_similarity, plot_skeletons
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPicturesConfig:
+    """Draw the 3x3 kernels of a checkpoint, before and after conversion."""
+
+    weights: str = option("", "checkpoint of any form: ours, or a YOLOv5 .pt")
+    project: str = option("runs/kernels", "folder of runs")
+    name: str = option("exp", "name of this run's folder")
+    exist_ok: bool = option(False, "use an existing folder again")
+    report: str = option("", "write the figures to this JSON file")
+
+
+def draw_kernels(config: KernelPicturesConfig) -> dict[str, Any]:
+    """Write kernel_skeleton.png and, where there are branches, how they take part.
+
+    Returns:
+        `skeleton{main, merged}` (3 x 3 fractions), `branches{name: share of the merged kernel}`,
+        `similarity{names, cosine}`, `folder`.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or has no 3x3 convolution.
+    """
+    model = build_from_checkpoint(read_weights(config.weights))
+    layers = layer_kernels(model)
+    if not layers:
+        raise ConfigError(f"{config.weights}: has no 3x3 convolution to draw")
+    folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
+    branched = [layer for layer in layers if layer.parts]
+    merged = skeleton([layer.merged for layer in layers])
+    grids = {"when it runs: the merged kernel": merged}
+    main = skeleton([layer.main for layer in layers])
+    names, cosines = mean_similarity(branched)
+    if branched:
+        grids = {"while it trains: the main branch": main, **grids}
+        plot_contributions(
+            [layer.name.removeprefix("layers.") for layer in branched],
+            [layer.parts for layer in branched],
+            [layer.merged_rms for layer in branched],
+            folder / "branch_contributions.png",
+        )
+        plot_similarity(names, cosines, folder / "branch_similarity.png")
+    plot_skeletons(grids, folder / "kernel_skeleton.png")
+    return {
+        "skeleton": {"main": main.tolist(), "merged": merged.tolist()},
+        "branches": mean_parts(branched),
+        "similarity": {"names": names, "cosine": cosines.tolist()},
+        "folder": str(folder),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    return run_script(KernelPicturesConfig, _run, argv, {})
+
+
+def _run(config: KernelPicturesConfig) -> int:
+    if not config.weights:
+        raise ConfigError("give a checkpoint: --weights runs/train/exp/weights/best.pt")
+    report = draw_kernels(config)
+    for name, grid in report["skeleton"].items():
+        rows = " / ".join(" ".join(f"{value:.3f}" for value in row) for row in grid)
+        logger.info("%s kernels, magnitude per position: %s", name, rows)
+    for name, share in report["branches"].items():
+        logger.info("%-12s adds %.3f of the merged kernel's root mean square", name, share)
+    if config.report:
+        write_json(Path(config.report), report)
+    logger.info("Pictures saved to %s", report["folder"])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
