@@ -1,0 +1,55 @@
+"""The table of what blocks cost, as a dated markdown report with all rounds as JSON beside it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.output_files import write_json
+
+COLUMNS = (
+    "blocks", "parameters in training, M", "step, s", "step / plain", "peak, MB",
+    "peak - plain, MB", "inference / plain, not converted", "converted / converted plain",
+    "converted, ms", "ONNX nodes, not converted", "converted",
+)  # fmt: skip
+
+
+def write_report(
+    out: Path, head: Sequence[str], hardware: str, found: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write the table; the first family is the one the others are compared with."""
+    date = time.strftime("%Y-%m-%d")
+    name = f"block_costs_{hardware}_{date}"
+    plain = next(iter(found.values()))
+    deployed = plain["parameters"]["deploy"]
+    lines = [
+        f"# What each block family costs, {date}", "", *head, "",
+        f"Converted, all have {deployed / 1e6:.3f} M parameters.", "",
+        f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|",
+    ]  # fmt: skip
+    for family, row in found.items():
+        if row["parameters"]["deploy"] != deployed:
+            raise ValueError(f"{family}: has another deploy form than the plain network")
+        cells = (
+            family,
+            f"{row['parameters']['train'] / 1e6:.3f}",
+            f"{statistics.median(row['step_ms']) / 1e3:.2f}",
+            _spread(row["step_ratio"]),
+            f"{row['peak_memory_mb']:.0f}",
+            f"{row['peak_memory_mb'] - plain['peak_memory_mb']:+.0f}",
+            _spread(row["inference_ratio"]["train"]),
+            _spread(row["inference_ratio"]["deploy"]),
+            f"{statistics.median(row['inference_ms']['deploy']):.1f}",
+            str(row["onnx_nodes"]["train"]),
+            str(row["onnx_nodes"]["deploy"]),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    (out / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_json(out / f"{name}.json", dict(found))
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"

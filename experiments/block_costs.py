@@ -1,0 +1,277 @@
+"""What each block family costs: `python -m experiments.block_costs`.
+
+One interleaved run: every round takes one training step, or one inference, with each family in
+turn, so that a machine that slows down slows all of them. Quoted are medians over rounds, and
+ratios to the plain network of the same round. Peak memory is a process of its own per family.
+Let nothing else run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.block_cost_report import write_report
+from experiments.training_runs import REPORTS, ROOT, machine_line
+from models.box_coder import BoxCoder
+from models.decoded_network import DecodedNetwork
+from models.deploy import to_deploy
+from models.detector import Detector, build_model, count_parameters
+from models.loss import DetectionLoss, LossConfig
+from models.model_spec import ModelSpec
+from utils.deploy.onnx_file import OnnxOptions, operator_counts, write_onnx
+from utils.device import choose_device, describe_device, peak_memory_mb
+from utils.engine.ema import ModelEMA
+from utils.engine.epoch import Precision
+from utils.engine.optim import build_optimizer, clip_gradients
+from utils.logs import configure_logging
+from utils.structures import Batch
+
+logger = logging.getLogger(__name__)
+PLAIN = "plain"
+FAMILIES = (
+    PLAIN, "RepVGG", "RepConvN", "ACB", "DBB", "MobileOne", "QARepVGG", "OREPA", "OREPAVGG",
+    "OREPA(pointwise=true, stem=true)",
+)  # fmt: skip
+BOXES_PER_PICTURE = 8
+NOT_COMPUTING = {"Identity", "Constant"}  # ONNX nodes that only name things
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is measured, and on what."""
+
+    cfg: str
+    image_size: int
+    batch_size: int
+    inference_size: int
+    rounds: int
+    device: torch.device
+    amp: str
+
+    def build(self, family: str) -> Detector:
+        """A fresh network with blocks of one family."""
+        torch.manual_seed(0)
+        spec = ModelSpec.from_file(self.cfg)
+        return build_model(spec.replaced(rep_block=None if family == PLAIN else family))
+
+
+class TrainingStep:
+    """Everything one optimizer step takes, on pictures and boxes drawn at random."""
+
+    def __init__(self, family: str, setting: Setting) -> None:
+        self.device = setting.device
+        self.model = setting.build(family).to(self.device).train()
+        self.batch = _random_batch(setting)
+        self.loss = DetectionLoss(
+            BoxCoder.of(self.model), self.model.spec.num_classes, setting.image_size, LossConfig()
+        )
+        self.optimizer = build_optimizer(
+            self.model, "SGD", lr=1e-4, momentum=0.937, weight_decay=5e-4
+        )
+        self.ema = ModelEMA(self.model)
+        self.precision = Precision.choose(setting.amp, self.device)
+
+    def __call__(self) -> None:
+        """Forward, loss, backward, clipping, step, average."""
+        with self.precision.autocast(self.device):
+            total = self.loss(self.model(self.batch.images), self.batch).total
+        torch.autograd.backward(self.precision.scaler.scale(total))
+        self.precision.scaler.unscale_(self.optimizer)
+        clip_gradients(self.model)
+        self.precision.scaler.step(self.optimizer)
+        self.precision.scaler.update()
+        self.optimizer.zero_grad()
+        self.ema.update(self.model)
+
+
+def _random_batch(setting: Setting) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    size, count = setting.image_size, setting.batch_size
+    num_boxes = count * BOXES_PER_PICTURE
+    corner = torch.rand(num_boxes, 2, generator=generator) * size * 0.6
+    sides = torch.rand(num_boxes, 2, generator=generator) * size * 0.35 + 8
+    batch = Batch(
+        images=torch.rand(count, 3, size, size, generator=generator),
+        image_index=torch.arange(count).repeat_interleave(BOXES_PER_PICTURE),
+        class_ids=torch.zeros(num_boxes, dtype=torch.int64),
+        boxes=torch.cat((corner, corner + sides), 1),
+        image_ids=(0,) * count,
+        letterboxes=(None,) * count,
+        paths=(Path(),) * count,
+    )
+    return batch.to(setting.device)
+
+
+def interleaved_ms(
+    work: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Milliseconds of each round, after one round that is not counted."""
+    found: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(rounds + 1):
+        for name, call in work.items():
+            _wait(device)
+            start = time.perf_counter()
+            call()
+            _wait(device)
+            if number > 0:
+                found[name].append((time.perf_counter() - start) * 1e3)
+        logger.info("round %d of %d", number, rounds)
+    return found
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def training_ms(setting: Setting) -> dict[str, list[float]]:
+    """One optimizer step of each family."""
+    steps = {family: TrainingStep(family, setting) for family in FAMILIES}
+    return interleaved_ms(steps, setting.rounds, setting.device)
+
+
+@torch.no_grad()
+def inference_ms(setting: Setting) -> dict[str, list[float]]:
+    """One picture through each family, as it is and converted (`family, converted`)."""
+    size = setting.inference_size
+    picture = torch.rand(1, 3, size, size).to(setting.device)
+    work: dict[str, Callable[[], object]] = {}
+    for family in FAMILIES:
+        model = setting.build(family).to(setting.device).eval()
+        work[family] = _bound(model, picture)
+        work[f"{family}, converted"] = _bound(to_deploy(model), picture)
+    return interleaved_ms(work, 4 * setting.rounds, setting.device)
+
+
+def _bound(model: Detector, picture: Tensor) -> Callable[[], object]:
+    return lambda: model(picture)
+
+
+def peak_memory(family: str, setting: Setting) -> float:
+    """MB at most in use over three training steps, in a process of its own."""
+    command = [
+        sys.executable, "-m", "experiments.block_costs", "--peak-of", family, "--cfg", setting.cfg,
+        "--imgsz", str(setting.image_size), "--batch-size", str(setting.batch_size),
+        "--device", str(setting.device), "--amp", setting.amp,
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def print_peak(family: str, setting: Setting) -> None:
+    """Take three steps and print the peak: what the process of `peak_memory` does."""
+    step = TrainingStep(family, setting)
+    for _ in range(3):
+        step()
+    sys.stdout.write(f"{json.dumps(peak_memory_mb(setting.device))}\n")
+
+
+def onnx_nodes(model: Detector) -> int:
+    """Nodes that compute, in the file as the exporter writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        options = OnnxOptions((320, 320), simplify=False)
+        write_onnx(path, DecodedNetwork(model).eval(), options, {})
+        counts = operator_counts(path)
+    return sum(count for name, count in counts.items() if name not in NOT_COMPUTING)
+
+
+def measure(setting: Setting) -> dict[str, dict[str, Any]]:
+    """All figures per family."""
+    train, infer = training_ms(setting), inference_ms(setting)
+    found = {}
+    for family in FAMILIES:
+        model = setting.build(family).eval()
+        deployed = to_deploy(model)
+        found[family] = {
+            "parameters": {"train": count_parameters(model), "deploy": count_parameters(deployed)},
+            "step_ms": train[family],
+            "step_ratio": _ratios(train[family], train[PLAIN]),
+            "peak_memory_mb": peak_memory(family, setting),
+            "inference_ms": {"train": infer[family], "deploy": infer[f"{family}, converted"]},
+            "inference_ratio": {
+                "train": _ratios(infer[family], infer[PLAIN]),
+                "deploy": _ratios(infer[f"{family}, converted"], infer[f"{PLAIN}, converted"]),
+            },
+            "onnx_nodes": {"train": onnx_nodes(model), "deploy": onnx_nodes(deployed)},
+        }
+        logger.info("%s: %s", family, _summary(found[family]))
+    return found
+
+
+def _ratios(values: list[float], plain: list[float]) -> list[float]:
+    """Round by round."""
+    return [value / other for value, other in zip(values, plain, strict=True)]
+
+
+def _summary(found: Mapping[str, Any]) -> str:
+    step = statistics.median(found["step_ratio"])
+    return f"step {step:.2f} x plain, peak {found['peak_memory_mb']:.0f} MB"
+
+
+def _head(setting: Setting) -> list[str]:
+    """What was measured, and on what."""
+    machine = f"{machine_line()} --amp {setting.amp}. GPU: not measured."
+    if setting.device.type == "cuda":
+        machine = (
+            f"Machine: {describe_device(setting.device)}, torch {torch.__version__}, "
+            f"Python {platform.python_version()}, --amp {setting.amp}."
+        )
+    return [
+        f"{Path(setting.cfg).stem}, 80 classes; a training step (forward, loss, backward, "
+        f"clipping, SGD, EMA) at {setting.image_size} px, batch {setting.batch_size}; inference of "
+        f"one picture at {setting.inference_size} px in PyTorch. Medians of {setting.rounds} "
+        f"rounds ({4 * setting.rounds} for inference), ratios to the plain network of the same "
+        "round, in brackets the lowest and the highest. Peak memory is the whole process's "
+        "over three steps, weights, gradients and average included.",
+        "",
+        f"{machine} Made by `python -m experiments.block_costs` while nothing else ran.",
+    ]
+
+
+def main() -> None:
+    """Measure and write the report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cfg", default="yolov5s.yaml")
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--inference-imgsz", type=int, default=640)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--amp", default="off", choices=("off", "bf16", "fp16"))
+    parser.add_argument("--out", type=Path, default=REPORTS)
+    parser.add_argument("--peak-of", choices=FAMILIES, help="only print this family's peak memory")
+    arguments = parser.parse_args()
+    setting = Setting(
+        cfg=arguments.cfg,
+        image_size=arguments.imgsz,
+        batch_size=arguments.batch_size,
+        inference_size=arguments.inference_imgsz,
+        rounds=arguments.rounds,
+        device=choose_device(arguments.device),
+        amp=arguments.amp,
+    )
+    if arguments.peak_of:
+        print_peak(arguments.peak_of, setting)
+        return
+    configure_logging()
+    write_report(arguments.out, _head(setting), setting.device.type, measure(setting))
+
+
+if __name__ == "__main__":
+    main()
