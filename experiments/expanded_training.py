@@ -11,17 +11,23 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 from experiments.training_runs import (
     REPORTS,
     ROOT,
+    ap_curve,
     bccd_yaml,
+    commits_of,
+    machine_line,
+    mean_and_spread,
     run_script,
     train_once,
 )
 from utils.logs import configure_logging
+from utils.plots.figure import class_color, make_figure, save_figure, style_axes
 from utils.strict_yaml import read_yaml, write_yaml
 
 logger = logging.getLogger(__name__)
@@ -112,8 +118,8 @@ def write_report(
         "COCO AP of ultralytics' yolov5n.pt on coco128 at 640 px.", "",
         "| blocks | official | expanded | converted back |", "|---|---|---|---|",
     ]  # fmt: skip
-    for family, values in coco128.items():
-        cells = (f"{values[name]:.6f}" for name in ("official", "expanded", "back"))
+    for family, found in coco128.items():
+        cells = (f"{found[name]:.6f}" for name in ("official", "expanded", "back"))
         lines.append(f"| {family} | {' | '.join(cells)} |")
     lines += [
         "", f"## Blood cells (bccd), {EPOCHS} epochs from there", "",
