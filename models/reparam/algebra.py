@@ -22,15 +22,20 @@ def batch_norm_scale_shift(bn: BatchNorm) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: the norm keeps no running statistics.
     """
-    if bn.running_mean is None or bn.running_var is None:
-        raise ValueError("a batch-norm without running statistics cannot be folded")
-    scale = (bn.running_var.double() + bn.eps).rsqrt()
+    mean, var = _running_statistics(bn)
+    scale = (var.double() + bn.eps).rsqrt()
     if bn.weight is not None:
         scale = scale * bn.weight.double()
-    shift = -bn.running_mean.double() * scale
+    shift = -mean.double() * scale
     if bn.bias is not None:
         shift = shift + bn.bias.double()
     return scale, shift
+
+
+def _running_statistics(bn: BatchNorm) -> tuple[Tensor, Tensor]:
+    if bn.running_mean is None or bn.running_var is None:
+        raise ValueError("a batch-norm without running statistics cannot be folded")
+    return bn.running_mean, bn.running_var
 
 
 def fuse_bn(weight: Tensor, bias: Tensor | None, bn: BatchNorm) -> tuple[Tensor, Tensor]:
@@ -53,20 +58,29 @@ def copy_batch_norm(source: BatchNorm, target: BatchNorm) -> None:
 
 
 @torch.no_grad()
-def make_transparent(norm: BatchNorm, bias: Tensor | None = None) -> None:
+def make_transparent(
+    norm: BatchNorm, bias: Tensor | None = None, statistics: BatchNorm | None = None
+) -> None:
     """Make a norm return its input in eval mode, plus `bias` (channels,) if given.
 
+    With the `statistics` of a norm whose input is about the same, it nearly does so in train mode
+    as well; without, it assumes mean 0 and variance 1.
+
     Raises:
-        ValueError: it is not affine or keeps no statistics.
+        ValueError: one of them is not affine or keeps no statistics.
     """
-    if norm.running_mean is None or norm.running_var is None or norm.bias is None:
-        raise ValueError("only an affine batch-norm with running statistics can be transparent")
-    norm.running_mean.zero_()
-    norm.running_var.fill_(1 - norm.eps)
-    norm.weight.fill_(1)
-    norm.bias.zero_()
-    if bias is not None:
-        norm.bias.copy_(bias)
+    mean, var = _running_statistics(norm)
+    if statistics is None:
+        mean.zero_()
+        var.fill_(1 - norm.eps)
+    else:
+        other_mean, other_var = _running_statistics(statistics)
+        mean.copy_(other_mean)
+        var.copy_(other_var)
+    if norm.bias is None:
+        raise ValueError("only an affine batch-norm can be transparent")
+    norm.weight.copy_((var.double() + norm.eps).sqrt())
+    norm.bias.copy_(mean if bias is None else mean + bias)
 
 
 def pad_kernel(weight: Tensor, kernel_size: tuple[int, int]) -> Tensor:

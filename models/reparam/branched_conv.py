@@ -99,22 +99,22 @@ class BranchedConv(RepBlock):
 
         Without a norm after the sum, the main branch takes over both and the others start silent:
         exact in eval and in train mode. With one, it takes over `norm` and the main branch takes
-        what the others leave of the kernel: exact in eval mode, and in train mode too if no branch
-        has a norm of its own. A block without any norm takes over the folded convolution: exact in
-        eval mode.
+        what the others leave of the kernel (an identity without norm cannot be silent): exact in
+        eval mode, and in train mode too if no branch has a norm of its own. A block without any
+        norm takes over the folded convolution: exact in eval mode.
         """
         main, others = self._main(), self._parts()[1:]
+        for branch in others:
+            branch.silence()
         if self.post_bn is not None:
             kernel = conv.weight.double()
             for branch in others:
                 kernel = kernel - branch.kernel_and_bias()[0].to(kernel.device)
             main.set_kernel(kernel)
             if main.last_norm is not None:
-                algebra.make_transparent(main.last_norm)
+                algebra.make_transparent(main.last_norm, statistics=norm)
             algebra.copy_batch_norm(norm, self.post_bn)
             return
-        for branch in others:
-            branch.silence()
         if main.last_norm is not None:
             main.set_kernel(conv.weight)
             algebra.copy_batch_norm(norm, main.last_norm)

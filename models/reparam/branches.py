@@ -30,16 +30,11 @@ class Branch(nn.Module, ABC):
 
     @torch.no_grad()
     def silence(self) -> None:
-        """Add nothing for now: the scale it ends in starts at zero, and is the first to learn.
-
-        Raises:
-            ValueError: it ends in no norm.
-        """
+        """Add nothing for now, if it can: the scale it ends in is zero, and learns first."""
         norm = self.last_norm
-        if norm is None:
-            raise ValueError("a branch that ends in no norm cannot be silent")
-        nn.init.zeros_(norm.weight)
-        nn.init.zeros_(norm.bias)
+        if norm is not None:
+            nn.init.zeros_(norm.weight)
+            nn.init.zeros_(norm.bias)
 
     @abstractmethod
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
@@ -97,6 +92,13 @@ class ConvBranch(MainBranch):
     def kernel(self) -> Tensor:
         """Of the convolution."""
         return self.conv.weight
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """By its norm, or by the kernel where there is none."""
+        super().silence()
+        if self.bn is None:
+            nn.init.zeros_(self.conv.weight)
 
     @torch.no_grad()
     def set_kernel(self, kernel: Tensor) -> None:
