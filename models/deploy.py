@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -13,28 +14,30 @@ from models.detector import Detector
 from models.reparam.rep_block import ConvAct, RepBlock
 
 
-def to_deploy(model: Detector) -> Detector:
+@overload
+def to_deploy(model: Detector) -> Detector: ...
+@overload
+def to_deploy(model: nn.Module) -> nn.Module: ...
+def to_deploy(model: nn.Module) -> nn.Module:
     """A new network with every block folded to one convolution; `model` is left as it is.
 
-    A network that is in deploy form already comes back as a copy.
+    A network that is in deploy form already comes back as a copy; a block alone is folded too.
 
     Raises:
         ValueError: `model` is in train mode.
     """
     if model.training:
         raise ValueError("only a network in eval mode has a deploy form; call .eval()")
-    deployed = copy.deepcopy(model)
-    _replace_blocks(deployed)
-    return deployed
+    return _with_blocks_replaced(copy.deepcopy(model))
 
 
-def _replace_blocks(module: nn.Module) -> None:
-    """Put each block's deploy form in its place, outermost block first."""
+def _with_blocks_replaced(module: nn.Module) -> nn.Module:
+    """Each block's deploy form in its place, outermost block first."""
+    if isinstance(module, RepBlock):
+        return module.to_deploy()
     for name, child in module.named_children():
-        if isinstance(child, RepBlock):
-            setattr(module, name, child.to_deploy())
-        else:
-            _replace_blocks(child)
+        setattr(module, name, _with_blocks_replaced(child))
+    return module
 
 
 def is_deployed(model: nn.Module) -> bool:

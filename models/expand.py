@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from models.batch_norm import batch_norm
+from models.deploy import is_deployed
 from models.detector import Detector, build_model
 from models.layers import ConvBNAct
 from models.reparam import algebra
@@ -40,21 +41,19 @@ def _fill(target: nn.Module, source: nn.Module) -> None:
     """Give every module of `target` the numbers of its namesake in `source`."""
     for name, child in target.named_children():
         other = source.get_submodule(name)
-        if isinstance(child, RepBlock):
+        if isinstance(child, RepBlock) and isinstance(other, ConvBNAct | ConvAct):
             child.absorb(*_conv_and_norm(other))
-        elif any(isinstance(module, RepBlock) for module in child.modules()):
-            _fill(child, other)
+        elif isinstance(child, RepBlock) or is_deployed(child):
+            child.load_state_dict(other.state_dict())  # a block that a row names, or none at all
         else:
-            child.load_state_dict(other.state_dict())
+            _fill(child, other)
 
 
 @torch.no_grad()
-def _conv_and_norm(block: nn.Module) -> tuple[nn.Conv2d, algebra.BatchNorm]:
+def _conv_and_norm(block: ConvBNAct | ConvAct) -> tuple[nn.Conv2d, algebra.BatchNorm]:
     """A plain block's convolution and norm; the bias of a deploy form as a norm of its own."""
     if isinstance(block, ConvBNAct):
         return block.conv, block.bn
-    if not isinstance(block, ConvAct):
-        raise ValueError(f"{type(block).__name__} is no plain convolution")
     norm = batch_norm(block.conv.out_channels).to(block.conv.weight)
     algebra.make_transparent(norm, block.conv.bias)
     return block.conv, norm

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from models.detector import Detector, build_model
+from models.expand import expand
 from models.loading import read_weights
 from models.model_spec import ModelSpec
 from utils.checkpoint import Checkpoint
@@ -18,6 +19,9 @@ def initial_model(
     cfg: str, weights: str, num_classes: int, overrides: dict[str, str | None]
 ) -> Detector:
     """Architecture from a yaml or a checkpoint, weights from the checkpoint where shapes agree.
+
+    A plain checkpoint in a network of blocks is taken over as plain, then expanded: it starts from
+    what the checkpoint computes.
 
     Args:
         cfg: model yaml; empty takes the checkpoint's architecture and anchors.
@@ -40,10 +44,14 @@ def initial_model(
         spec = ModelSpec.from_yaml(checkpoint.spec, weights)
     # Through the yaml form, so that overrides are checked like the yaml's own words.
     spec = ModelSpec.from_yaml(spec.replaced(**changes).to_yaml(), spec.name)
-    model = build_model(spec)
-    if checkpoint is not None:
-        _transfer(model, checkpoint, weights)
-    return model
+    if checkpoint is None:
+        return build_model(spec)
+    is_plain = ModelSpec.from_yaml(checkpoint.spec, weights).rep_block is None
+    if spec.rep_block is None or not is_plain:
+        return _transferred(build_model(spec), checkpoint, weights)
+    plain = _transferred(build_model(spec.replaced(rep_block=None)), checkpoint, weights)
+    logger.info("%s: expanded into %s blocks", weights, spec.rep_block)
+    return expand(plain, spec.rep_block, spec.rep_policy)
 
 
 def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
@@ -54,8 +62,8 @@ def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
         )
 
 
-def _transfer(model: Detector, checkpoint: Checkpoint, name: str) -> None:
-    """Copy the tensors whose name and shape agree, and say how many did."""
+def _transferred(model: Detector, checkpoint: Checkpoint, name: str) -> Detector:
+    """The network with the tensors whose name and shape agree; says how many did."""
     state = model.state_dict()
     fitting = {
         key: tensor
@@ -69,3 +77,4 @@ def _transfer(model: Detector, checkpoint: Checkpoint, name: str) -> None:
     model.load_state_dict({**state, **fitting})
     logger.info("%s: %d of %d tensors taken over, the others start fresh",
                 name, len(fitting), len(state))  # fmt: skip
+    return model

@@ -10,10 +10,20 @@ from models.detector import build_model
 from models.expand import expand
 from models.loading import build_from_checkpoint, read_weights
 from models.reparam.families import FAMILIES
-from tests.model_builders import tiny_spec, trained_model
+from tests.model_builders import tiny_spec, tiny_yaml, trained_model
 
 BOUND = 1e-10
-each_family = pytest.mark.parametrize("family", [*FAMILIES, "MobileOne(branches=2)"])
+WITH_OPTIONS = [
+    "MobileOne(branches=2)",
+    "OREPA(post_bn=false)",
+    "OREPA(scaling=none)",
+    "OREPA(pointwise=true, stem=true)",
+    "ACB(branch_bn=false)",
+]
+EVERY = [*FAMILIES, *WITH_OPTIONS]
+# Those that take over running statistics in a kernel, where train mode has the batch's own.
+EVAL_ONLY = {"QARepVGG", "OREPA(post_bn=false)"}
+each_family = pytest.mark.parametrize("family", EVERY)
 
 
 def plain(seed: int = 0):
@@ -40,12 +50,21 @@ def test_from_a_deploy_form(family):
     assert equivalence_error(deployed, expand(deployed, family), [pictures()]) <= BOUND
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "QARepVGG"])
-def test_also_exact_in_train_mode_where_no_norm_follows_the_sum(family):
+@pytest.mark.parametrize("family", [name for name in EVERY if name not in EVAL_ONLY])
+def test_also_exact_in_train_mode(family):
+    assert error_in_train_mode(family) <= BOUND
+
+
+@pytest.mark.parametrize("family", sorted(EVAL_ONLY))
+def test_what_is_exact_in_eval_mode_only(family):
+    assert error_in_train_mode(family) > 1e-3
+
+
+def error_in_train_mode(family: str) -> float:
     model = plain()
     expanded = expand(model, family).train()
     with torch.no_grad():
-        assert relative_error(model.train()(pictures()), expanded(pictures())) <= BOUND
+        return relative_error(model.train()(pictures()), expanded(pictures()))
 
 
 @each_family
@@ -68,6 +87,16 @@ def test_the_original_is_left_as_it_is():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+def test_options_say_which_convolutions_are_replaced():
+    every = block_counts(expand(plain(), "OREPA(pointwise=true, stem=true)"))
+    assert list(every) == ["OREPA"]  # no plain one is left
+    narrow, pointwise, stem = (
+        block_counts(expand(plain(), f"OREPA{options}"))["OREPA"]
+        for options in ("", "(pointwise=true)", "(stem=true)")
+    )
+    assert stem == narrow + 1 and narrow + 1 < pointwise == every["OREPA"] - 1
+
+
 def test_the_policy_is_followed():
     counts = block_counts(expand(plain(), "RepVGG", "downsample"))
     everywhere = block_counts(expand(plain(), "RepVGG"))
@@ -87,3 +116,12 @@ def test_official_weights(shared, family):
     expanded = expand(model, family)
     assert equivalence_error(model, expanded, [x]) <= BOUND
     assert equivalence_error(model, to_deploy(expanded), [x]) <= BOUND
+
+
+def test_blocks_that_rows_name_are_taken_over():
+    rows = tiny_yaml()["backbone"]
+    spec = tiny_spec(rep_block=None, backbone=[*rows[:2], [-1, 1, "DBB", [32, 3, 2]], *rows[3:]])
+    model = trained_model(spec).double()
+    expanded = expand(model, "RepVGG")
+    assert block_counts(expanded)["DBB"] == 1 and block_counts(expanded)["RepVGG"] == 5
+    assert equivalence_error(model, expanded, [pictures()]) <= BOUND

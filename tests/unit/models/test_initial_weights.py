@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.deploy import to_deploy
+from models.deploy import block_counts, equivalence_error, to_deploy
 from models.initial_weights import initial_model
 from tests.checkpoint_builders import save_model, save_yolov5, tensors_equal
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
@@ -130,3 +130,14 @@ def test_weights_of_another_network(tmp_path, cfg):
     assert str(caught.value) == (
         f"{path}: none of its weights fits this architecture; leave --weights out"
     )
+
+
+@pytest.mark.parametrize("rep_block", ["RepVGG", "OREPA"])
+def test_a_plain_checkpoint_in_a_network_of_blocks_is_expanded(tmp_path, rep_block):
+    plain = trained_model(tiny_spec(rep_block=None))
+    path = save_yolov5(tmp_path / "y.pt", plain, dtype=torch.float32)
+    started = initial_model(
+        "", str(path), 3, {"rep_block": rep_block, "activation": "LeakyReLU(0.1)"}
+    )
+    assert block_counts(started)[rep_block] > 0
+    assert equivalence_error(plain, started, [torch.rand(1, 3, 64, 64)]) < 1e-5
