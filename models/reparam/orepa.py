@@ -12,7 +12,8 @@ from torch import nn
 from models.conv_geometry import ConvGeometry
 from models.reparam import algebra
 from models.reparam.branched_conv import BranchedConv
-from models.reparam.branches import Branch, ComposedBranch, ConvBranch, IdentityBranch
+from models.reparam.branches import Branch, ConvBranch, IdentityBranch
+from models.reparam.composed_branch import ComposedBranch
 from models.reparam.composed_kernel import SCALINGS, ComposedKernel, ScaledTerm
 from models.reparam.kernel_terms import (
     DepthwiseSeparable,
