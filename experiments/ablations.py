@@ -23,9 +23,7 @@ from utils.logs import configure_logging
 
 logger = logging.getLogger(__name__)
 EPOCHS, IMAGE_SIZE, BATCH_SIZE, SEEDS = 40, 224, 16, (0, 1, 2)
-YOLOV5N, STRAIGHT = "yolov5n.yaml", str(ROOT / "experiments" / "straight_n.yaml")
-AT_VAL = ("--imgsz", str(IMAGE_SIZE), "--batch-size", str(BATCH_SIZE), "--device", "cpu",
-          "--workers", "2", "--project")  # fmt: skip
+YOLOV5N, STRAIGHT = "yolov5n.yaml", "experiments/straight_n.yaml"  # scripts run in the root
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +73,11 @@ def run_folder(row: Row, seed: int, runs: Path) -> Path:
 def evaluated_once(report: Path, weights: Path, data: Path) -> float:
     """AP by val.py."""
     if not report.exists():
-        run_script("val.py", "--weights", str(weights), "--data", str(data), *AT_VAL,
-                   str(report.parent / "val"), "--report", str(report))  # fmt: skip
+        run_script(
+            *("val.py", "--weights", str(weights), "--data", str(data), "--imgsz", str(IMAGE_SIZE)),
+            *("--batch-size", str(BATCH_SIZE), "--device", "cpu", "--workers", "2"),
+            *("--project", str(report.parent / "val"), "--report", str(report)),
+        )
     return float(json.loads(report.read_text())["AP"])
 
 

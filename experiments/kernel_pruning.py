@@ -14,9 +14,9 @@ from utils.checkpoint import save_checkpoint
 
 # Taps of a 3x3 kernel: the cross through its centre, and the rest.
 REGIONS = {
-    "corners": torch.tensor([[1, 0, 1], [0, 0, 0], [1, 0, 1]], dtype=torch.bool),
-    "skeleton": torch.tensor([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=torch.bool),
-    "anywhere": torch.ones(3, 3, dtype=torch.bool),
+    "corners": ((1, 0, 1), (0, 0, 0), (1, 0, 1)),
+    "skeleton": ((0, 1, 0), (1, 1, 1), (0, 1, 0)),
+    "anywhere": ((1, 1, 1), (1, 1, 1), (1, 1, 1)),
 }
 PRUNED_SHARES = (0.05, 0.1, 0.2, 0.3)  # of all weights of all 3x3 kernels
 
@@ -32,7 +32,8 @@ def prune(model: nn.Module, region: str, share: float) -> None:
     for module in model.modules():
         if not isinstance(module, nn.Conv2d) or module.kernel_size != (3, 3):
             continue
-        places = REGIONS[region].expand_as(module.weight).flatten().nonzero()[:, 0]
+        taps = torch.tensor(REGIONS[region])
+        places = taps.expand_as(module.weight).flatten().nonzero()[:, 0]
         count = round(share * module.weight.numel())
         if count > len(places):
             raise ValueError(f"{region} hold less than {share:.0%} of the weights")

@@ -57,6 +57,7 @@ class BlockCase:
             family = block_family(self.kind, "test")
             block = family.make(self.geometry, activation, identity=self.identity)
         randomise_norms(block)
+        randomise_constants(block)
         return block.double().eval()
 
     def input(self, seed: int = 0) -> Tensor:
@@ -81,6 +82,15 @@ def randomise_norms(module: nn.Module) -> None:
             signs = torch.randint_like(norm.weight, 0, 2) * 2 - 1
             norm.weight.uniform_(0.5, 1.5).mul_(signs)
             norm.bias.normal_(0, 0.5)
+
+
+@torch.no_grad()
+def randomise_constants(module: nn.Module) -> None:
+    """What else starts at one number, mostly zero: it would hide what it multiplies or adds."""
+    of_norms = {id(p) for norm in norms(module) for p in norm.parameters()}
+    for parameter in module.parameters():
+        if id(parameter) not in of_norms and parameter.unique().numel() == 1:
+            parameter.normal_(0, 0.5)
 
 
 @torch.no_grad()

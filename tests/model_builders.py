@@ -9,7 +9,7 @@ import torch
 
 from models.detector import Detector, build_model
 from models.model_spec import SPECS_FOLDER, ModelSpec
-from tests.block_equivalence import randomise_norms
+from tests.block_equivalence import randomise_constants, randomise_norms
 from utils.strict_yaml import read_yaml, write_yaml
 
 
@@ -51,6 +51,7 @@ def trained_model(spec: ModelSpec, seed: int = 0) -> Detector:
     torch.manual_seed(seed)
     model = build_model(spec)
     randomise_norms(model)
+    randomise_constants(model)
     return model.eval()
 
 

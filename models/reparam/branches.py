@@ -21,9 +21,9 @@ class Branch(nn.Module, ABC):
     """One path of a block; where it has norms, it ends in the last of them."""
 
     @property
-    def last_norm(self) -> nn.BatchNorm2d | None:
+    def last_norm(self) -> algebra.BatchNorm | None:
         """The norm it ends in, or None."""
-        norms = [child for child in self.children() if isinstance(child, nn.BatchNorm2d)]
+        norms = [child for child in self.children() if isinstance(child, algebra.BatchNorm)]
         return norms[-1] if norms else None
 
     @torch.no_grad()

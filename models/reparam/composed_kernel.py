@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.reparam.kernel_terms import KernelTerm
+from models.reparam.kernel_terms import FreeKernel, KernelTerm
 
 SCALINGS = ("vector", "scalar", "none")
 
@@ -49,10 +49,10 @@ class ComposedKernel(nn.Module):
     @property
     def weight(self) -> nn.Parameter:
         """The first term's parameters: the kernel's own shape, dtype and device."""
-        weight = next(iter(self.terms.values())).weight
-        if not isinstance(weight, nn.Parameter):
+        first = next(iter(self.terms.values()))
+        if not isinstance(first, FreeKernel):
             raise TypeError("the first term is a free kernel")
-        return weight
+        return first.weight
 
     def forward(self) -> Tensor:
         """The (out, in / groups, k, k) kernel, in float32 or better whatever autocast says."""

@@ -46,18 +46,41 @@ WITH_IDENTITY = {
 }  # fmt: skip
 
 
+# A family with other options has the branches of the family, or fewer: fewer geometries do.
+WITH_OPTIONS = (
+    "OREPA(scaling=scalar)",
+    "OREPA(scaling=none)",
+    "OREPA(post_bn=false)",
+    "ACB(horizontal=false)",
+    "ACB(vertical=false)",
+    "ACB(branch_bn=false)",
+)
+FOR_OPTIONS = {
+    "in == out, odd", "in != out", "stride 2, odd", "4 groups, in != out", "depthwise", "1x1",
+    "5x5, stride 2, odd", "dilated, stride 2, 2 groups", "padded more than needed", "one channel",
+}  # fmt: skip
+
+
 def cases_of(kind: str) -> dict[str, BlockCase]:
     """`kind` in every geometry it allows."""
     pooling = kind == "DBB"  # which has no dilation
+    names = FOR_OPTIONS if kind in WITH_OPTIONS else GEOMETRIES.keys()
     return {
         name: BlockCase(kind, **geometry)
         for name, geometry in GEOMETRIES.items()
-        if not (pooling and "dilation" in geometry)
+        if name in names and not (pooling and "dilation" in geometry)
     }
 
 
-KINDS = (*FAMILIES, "MobileOne(branches=1)", "Conv")
+KINDS = (*FAMILIES, "MobileOne(branches=1)", *WITH_OPTIONS, "Conv")
+WITHOUT_NORMS = "OREPA(post_bn=false)"  # a bias in their place
 CASES = {f"{kind}: {name}": case for kind in KINDS for name, case in cases_of(kind).items()}
 CASES["Conv: with bias"] = BlockCase("Conv", 4, 8, bias=True)
-CASES["Conv: even kernel"] = BlockCase("Conv", 3, 8, kernel_size=6, stride=2, padding=2)
-CASES["Conv: without padding"] = BlockCase("Conv", 4, 8, padding=0)
+# Kernels beside which no branch lies centred: none is needed where all are merged first.
+MERGED_FIRST = ("Conv", "OREPA", "OREPA(post_bn=false)")
+for kind in MERGED_FIRST:
+    CASES[f"{kind}: even kernel"] = BlockCase(kind, 3, 8, kernel_size=6, stride=2, padding=2)
+    CASES[f"{kind}: 2x2"] = BlockCase(kind, 4, 6, kernel_size=2, stride=2, groups=2)
+    CASES[f"{kind}: 4x4, dilated"] = BlockCase(kind, 4, 4, kernel_size=4, dilation=2)
+    CASES[f"{kind}: without padding"] = BlockCase(kind, 4, 8, padding=0)
+    CASES[f"{kind}: 5x5 without padding"] = BlockCase(kind, 4, 8, kernel_size=5, padding=0)

@@ -13,6 +13,7 @@ from torch import nn
 from models.reparam import algebra, rep_block
 from models.reparam.branched_conv import BranchedConv
 from models.reparam.branches import PointwiseThenAverage, PointwiseThenConv
+from models.reparam.composed_branch import ComposedBranch
 from models.reparam.families import FAMILIES
 from tests.block_equivalence import FLOAT64_BOUND, BlockCase, block_error, norms
 from tests.equivalence.block_cases import CASES, cases_of
@@ -23,6 +24,7 @@ scale_shift, fuse_bn, pad_kernel = (
 identity_kernel, conv_from_params = algebra.identity_kernel, rep_block.conv_from_params
 average_kernel, chain = algebra.average_kernel, algebra.chain_1x1_kxk
 equivalent_conv = BranchedConv.equivalent_conv
+composed = ComposedBranch.kernel_and_bias
 
 EVERY = (*FAMILIES, "Conv")
 IDENTITY = ("RepVGG", "MobileOne", "QARepVGG")
@@ -139,6 +141,17 @@ def dilation_forgotten(block):
     return replace(params, dilation=(1, 1), padding=(same, same))
 
 
+def composed_without_bias(branch):
+    bare = copy.deepcopy(branch)
+    bare.bias = None
+    return composed(bare)
+
+
+def composed_in_float32(branch):
+    kernel, bias = composed(branch)
+    return kernel.float().double(), bias
+
+
 def bias_dropped(params, like):
     conv = conv_from_params(params, like)
     with torch.no_grad():
@@ -176,6 +189,8 @@ MUTATIONS = [
     (BranchedConv, "equivalent_conv", post_norm_forgotten, ("QARepVGG",)),
     (BranchedConv, "equivalent_conv", last_branch_forgotten, SMALLER_KERNEL),
     (BranchedConv, "equivalent_conv", dilation_forgotten, tuple({*FAMILIES} - {"DBB"})),
+    (ComposedBranch, "kernel_and_bias", composed_without_bias, ("OREPA(post_bn=false)",)),
+    (ComposedBranch, "kernel_and_bias", composed_in_float32, ("OREPA", "OREPAVGG")),
     (rep_block, "conv_from_params", bias_dropped, EVERY),
     (rep_block, "conv_from_params", kernel_flipped, EVERY),
 ]

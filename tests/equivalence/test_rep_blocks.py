@@ -20,9 +20,18 @@ from tests.block_equivalence import (
     norms,
     randomise_norms,
 )
-from tests.equivalence.block_cases import CASES, KINDS, WITH_IDENTITY, cases_of
+from tests.equivalence.block_cases import (
+    CASES,
+    KINDS,
+    MERGED_FIRST,
+    WITH_IDENTITY,
+    WITHOUT_NORMS,
+    cases_of,
+)
 
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+NORMED = {name: case for name, case in CASES.items() if case.kind != WITHOUT_NORMS}
+each_normed_case = pytest.mark.parametrize("case", NORMED.values(), ids=NORMED.keys())
 
 
 @st.composite
@@ -31,7 +40,8 @@ def any_case(draw: st.DrawFn) -> BlockCase:
     groups = draw(st.sampled_from([1, 2, 4]))
     in_channels = groups * draw(st.integers(1, 3))
     equal = draw(st.booleans())
-    kernel_size = draw(st.sampled_from([1, 3, 5, 7]))
+    sizes = range(1, 8) if kind in MERGED_FIRST else (1, 3, 5, 7)
+    kernel_size = draw(st.sampled_from(sizes))
     dilation = 1 if kind == "DBB" else draw(st.sampled_from([1, 2]))
     extra = draw(st.sampled_from([0, 0, 0, 1]))
     return BlockCase(
@@ -83,7 +93,7 @@ def test_half_precision_is_cast_once(case, dtype):
         assert deployed(case.input().to(dtype)).dtype == dtype
 
 
-@each_case
+@each_normed_case
 def test_norms_without_scale_and_shift(case):
     block = case.build()
     for module in list(block.modules()):
@@ -94,7 +104,7 @@ def test_norms_without_scale_and_shift(case):
     assert block_error(block.double().eval(), case.input()) <= FLOAT64_BOUND
 
 
-@each_case
+@each_normed_case
 def test_every_norm_keeps_its_own_eps(case):
     block = case.build()
     for number, norm in enumerate(norms(block)):
@@ -102,7 +112,7 @@ def test_every_norm_keeps_its_own_eps(case):
     assert block_error(block, case.input()) <= FLOAT64_BOUND
 
 
-@each_case
+@each_normed_case
 def test_norms_of_several_gpus(case):
     block = nn.SyncBatchNorm.convert_sync_batchnorm(case.build())
     assert {type(norm) for norm in norms(block)} == {nn.SyncBatchNorm}

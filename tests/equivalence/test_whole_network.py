@@ -38,6 +38,8 @@ VARIANTS = {
     },
     "MobileOne with an option": {"rep_block": "MobileOne(branches=2)"},
     **{f"{family} everywhere": {"rep_block": family} for family in FAMILIES if family != "RepVGG"},
+    "OREPA for all kernels": {"rep_block": "OREPA(pointwise=true, stem=true)"},
+    "OREPA without norm": {"rep_block": "OREPA(post_bn=false)"},
     "rows repeated": {"backbone": [*BACKBONE[:3], [-1, 9, "Conv", [32, 3]], *BACKBONE[4:]]},
     "bottlenecks with groups": {
         "backbone": [*BACKBONE[:3], [-1, 3, "Bottleneck", [32, True, 2]], *BACKBONE[4:]]

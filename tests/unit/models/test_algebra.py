@@ -11,6 +11,7 @@ from models.reparam.algebra import (
     average_kernel,
     batch_norm_scale_shift,
     chain_1x1_kxk,
+    chain_kernels,
     fuse_bn,
     identity_kernel,
     pad_kernel,
@@ -141,3 +142,81 @@ def test_chain_where_the_padding_is_zero():
     worst = difference.amax((0, 1))
     worst[1:-1, 1:-1] = 1
     assert float(worst.amin()) > 1e-3
+
+
+SIZES = [(a, b) for a in (1, 2, 3) for b in (1, 2, 3)]
+# in, hidden, out, groups
+CHANNELS = [(4, 6, 8, 1), (4, 6, 8, 2), (8, 4, 12, 4), (3, 6, 3, 3), (1, 1, 1, 1)]
+each_chain = pytest.mark.parametrize(("channels", "hidden", "out", "groups"), CHANNELS)
+
+
+def two_kernels(channels, hidden, out, groups, sizes):
+    first = torch.randn(hidden, channels // groups, *[sizes[0]] * 2, dtype=torch.float64)
+    second = torch.randn(out, hidden // groups, *[sizes[1]] * 2, dtype=torch.float64)
+    return first, second
+
+
+@each_chain
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 3)])
+def test_chained_kernels(channels, hidden, out, groups, sizes, stride, dilation):
+    """Without padding; the second has the stride, both have the dilation."""
+    first, second = two_kernels(channels, hidden, out, groups, sizes)
+    x = torch.randn(2, channels, 14, 15, dtype=torch.float64)
+    between = F.conv2d(x, first, dilation=dilation, groups=groups)
+    expected = F.conv2d(between, second, None, stride, 0, dilation, groups)
+    chained = chain_kernels(first, second, groups)
+    assert chained.shape == (out, channels // groups, *[sum(sizes) - 1] * 2)
+    found = F.conv2d(x, chained, None, stride, 0, dilation, groups)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@each_chain
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)])
+def test_chained_kernels_at_the_border(channels, hidden, out, groups, sizes):
+    """With a 1x1 among them either may pad: without bias, zeros stay zeros."""
+    first, second = two_kernels(channels, hidden, out, groups, sizes)
+    x = torch.randn(2, channels, 6, 7, dtype=torch.float64)
+    padding = [0 if size == 1 else 1 for size in sizes]
+    between = F.conv2d(x, first, padding=padding[0], groups=groups)
+    expected = F.conv2d(between, second, padding=padding[1], groups=groups)
+    chained = chain_kernels(first, second, groups)
+    found = F.conv2d(x, chained, padding=sum(padding), groups=groups)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_chained_3x3_kernels_differ_at_a_border_padded_twice():
+    """The larger kernel reads through the ring that the first convolution never computed."""
+    torch.manual_seed(0)
+    first, second = two_kernels(4, 6, 8, 1, (3, 3))
+    x = torch.randn(2, 4, 8, 9, dtype=torch.float64)
+    stacked = F.conv2d(F.conv2d(x, first, padding=1), second, padding=1)
+    difference = (F.conv2d(x, chain_kernels(first, second, 1), padding=2) - stacked).abs()
+    assert float(difference[:, :, 1:-1, 1:-1].max()) < 1e-12
+    assert float(difference[:, :, 0].amax((0, 1)).min()) > 1e-3
+
+
+@each_chain
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_short_way_for_1x1_is_the_general_one(channels, hidden, out, groups, size):
+    """A 1x1 in a ring of zeros takes the general way, and leaves its result in a ring of zeros."""
+    first, second = two_kernels(channels, hidden, out, groups, (1, size))
+    short = chain_kernels(first, second, groups)
+    general = chain_kernels(F.pad(first, [1] * 4), second, groups)
+    assert torch.allclose(F.pad(short, [1] * 4), general, rtol=0, atol=1e-12)
+
+
+@each_chain
+def test_chains_may_be_bracketed_as_you_like(channels, hidden, out, groups):
+    first, second = two_kernels(channels, hidden, out, groups, (3, 3))
+    third = torch.randn(2 * groups, out // groups, 2, 2, dtype=torch.float64)
+    left = chain_kernels(chain_kernels(first, second, groups), third, groups)
+    right = chain_kernels(first, chain_kernels(second, third, groups), groups)
+    assert torch.allclose(left, right, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_chain_keeps_the_dtype(size, dtype):
+    first, second = (kernel.to(dtype) for kernel in two_kernels(4, 6, 8, 2, (size, 3)))
+    assert chain_kernels(first, second, 2).dtype == dtype

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
 
-from tests.model_builders import meta_model
+from models.deploy import block_counts
+from models.reparam.families import FAMILIES
+from tests.model_builders import meta_model, tiny_spec
 from utils.engine.optim import (
     MAX_GRADIENT_NORM,
     ParameterGroups,
@@ -48,6 +50,50 @@ def test_whole_networks(name):
     norms = sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
     counts = (len(groups.biases), len(groups.weights), len(groups.norms))
     assert counts == (norms + 3, convs, norms)
+
+
+REP_BLOCKS = [
+    *FAMILIES,
+    "OREPA(scaling=scalar)",
+    "OREPA(scaling=none)",
+    "OREPA(post_bn=false)",
+    "OREPA(pointwise=true, stem=true)",
+    "OREPAVGG(scaling=scalar)",
+    "ACB(branch_bn=false)",
+]
+
+
+@pytest.mark.parametrize("rep_block", REP_BLOCKS)
+def test_every_family(rep_block):
+    """By what a parameter is, not by its shape: kernels decay, scales and biases do not."""
+    model = meta_model(tiny_spec(rep_block=rep_block)).train()
+    expected: dict[str, list[int]] = {"biases": [], "weights": [], "norms": []}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            is_scale = isinstance(module, nn.BatchNorm2d | nn.ParameterDict)
+            group = "biases" if name == "bias" else "norms" if is_scale else "weights"
+            expected[group].append(id(parameter))
+    groups = ParameterGroups.of(model)
+    for group, parameters in expected.items():
+        assert sorted(map(id, getattr(groups, group))) == sorted(parameters), group
+    assert all(parameter.ndim == 4 for parameter in groups.weights)
+    optimizer = build_optimizer(model, "SGD", **WORDS)
+    decays = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(decays)
+    trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    assert decays.keys() == trained
+    assert {key for key, decay in decays.items() if decay} == set(expected["weights"])
+
+
+def test_how_many_scales_an_orepa_network_has():
+    """One for each term of each block beside its norm, or none."""
+    networks = [
+        ParameterGroups.of(meta_model(tiny_spec(rep_block=f"OREPA({options})")))
+        for options in ("scaling=vector", "scaling=scalar", "scaling=none", "post_bn=false")
+    ]
+    vector, scalar, none, without_norm = (len(groups.norms) for groups in networks)
+    blocks = block_counts(meta_model(tiny_spec(rep_block="OREPA")))["OREPA"]
+    assert vector == scalar == none + 6 * blocks == without_norm + blocks
 
 
 @pytest.mark.parametrize(("name", "kind"), [("SGD", SGD), ("Adam", Adam), ("AdamW", AdamW)])
