@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,15 @@ from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, TrainLoader
 from data.training_pictures import PictureConfig, load_training_pictures
 from models.box_coder import BoxCoder
-from models.complexity import network_gflops
-from models.deploy import block_counts
-from models.detector import Detector, count_parameters
+from models.detector import Detector
 from models.initial_weights import initial_model
 from models.loading import build_from_checkpoint
 from models.loss import DetectionLoss, LossConfig
+from models.summary import log_start
 from models.torch_predictor import TorchPredictor
 from utils.checkpoint import Checkpoint, load_checkpoint
 from utils.cli import run_script
-from utils.device import choose_device, describe_device, peak_memory_mb
+from utils.device import choose_device, peak_memory_mb
 from utils.engine.best_epoch import BestEpoch, fitness
 from utils.engine.ema import ModelEMA
 from utils.engine.epoch import Precision, TrainingState, train_one_epoch
@@ -33,14 +32,22 @@ from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.freeze import freeze_layers
 from utils.engine.multi_scale import MultiScale
 from utils.engine.optim import build_optimizer, scaled_weight_decay
+from utils.engine.progress import continue_from, progress_of
 from utils.engine.schedule import Schedule
 from utils.evaluation_report import EvaluationPictures, log_table
 from utils.hyperparameters import Hyperparameters
-from utils.letterbox import round_up_to_stride
+from utils.letterbox import input_size
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import make_run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
-from utils.results_table import EpochRow
+from utils.results_table import EpochRow, log_epoch
+from utils.resumed_run import (
+    ResumedRun,
+    check_changes,
+    check_classes,
+    read_resumed_run,
+    settings_to_continue,
+)
 from utils.seed import seed_everything
 from utils.train_config import REFUSED, TrainConfig
 from utils.training_run import TrainingRun, as_plain_values
@@ -79,18 +86,19 @@ def train(config: TrainConfig) -> TrainResult:
         UserError: a file or a flag is wrong.
     """
     start = time.monotonic()
-    hyp = Hyperparameters.from_file(config.hyp)
-    recipe = gather(config, hyp)
+    resumed = read_resumed_run(config)
+    hyp = Hyperparameters.from_file(config.hyp) if resumed is None else resumed.hyp
+    recipe = gather(config, hyp, resumed)
     state, batches, schedule = recipe.state, recipe.batches, recipe.schedule
-    folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
-    settings = {"hyp": as_plain_values(hyp), "opt": as_plain_values(config)}
-    run = TrainingRun(folder, settings, pictures=not config.noplots)
+    best, first_epoch = BestEpoch(config.patience), 0
+    if resumed is not None:
+        first_epoch = continue_from(resumed.progress, state, best, len(batches))
+    run = _open_run(config, hyp, resumed, first_epoch)
     run.draw_labels(batches.dataset.records, recipe.class_names)
     predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=recipe.criterion)
-    best = BestEpoch(config.patience)
-    _log_start(recipe, folder)
+    log_start(state.model, recipe.device, run.folder, first_epoch)
 
-    for epoch in range(config.epochs):
+    for epoch in range(first_epoch, config.epochs):
         pictures = batches.epoch(epoch)
         if epoch == 0:
             pictures = run.drawing_first(pictures, recipe.class_names)
@@ -109,34 +117,46 @@ def train(config: TrainConfig) -> TrainResult:
             evaluation = _evaluate(predict, recipe)
         row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
         run.add_epoch(row)
-        _log_epoch(row, config.epochs)
+        log_epoch(row, config.epochs)
         better = evaluation is not None and best.update(epoch, fitness(evaluation.metrics))
         if better or is_last or not config.nosave:
-            checkpoint = _checkpoint(recipe, row, settings)
+            progress = progress_of(state, best, epoch, len(batches))
+            checkpoint = _checkpoint(recipe, row, run.settings, progress)
             run.save(checkpoint, better=better, keep_as=config.name_to_keep(epoch))
         if best.should_stop(epoch):
             logger.info("No better epoch for %d epochs: stopped.", config.patience)
             break
     run.close()
-    evaluation = _judge_best(run, recipe)
-    report = _report(config, recipe, run, best, evaluation.metrics, epoch + 1, start)
-    return TrainResult(folder, evaluation.metrics, report)
+    metrics = _judge_best(run, recipe).metrics
+    epochs = range(first_epoch, epoch + 1)
+    report = _report(metrics, run, recipe, best, epochs, time.monotonic() - start)
+    if config.report:
+        write_json(Path(config.report), report)
+    return TrainResult(run.folder, metrics, report)
 
 
-def gather(config: TrainConfig, hyp: Hyperparameters) -> Recipe:
+def gather(config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None) -> Recipe:
     """Network, pictures, loss, optimizer and schedule.
 
     Raises:
         UserError: a file or a flag is wrong.
     """
+    if resumed is not None:
+        check_changes(config, resumed)
     seed_everything(config.seed, deterministic=config.deterministic)
     device = choose_device(config.device)
     data_spec = load_dataset_spec(config.data)
     class_names = ("object",) if config.single_cls else data_spec.class_names
-    model = initial_model(config.cfg, config.weights, len(class_names), config.model_overrides())
-    model = model.to(device)
+    if resumed is None:
+        cfg, overrides = config.cfg, config.model_overrides()
+        model = initial_model(cfg, config.weights, len(class_names), overrides).to(device)
+        ema = ModelEMA(model)
+    else:
+        check_classes(class_names, resumed)
+        model = build_from_checkpoint(resumed.checkpoint, averaged=False).to(device)
+        ema = ModelEMA(build_from_checkpoint(resumed.checkpoint).to(device))
     stride = max(model.strides)
-    image_size = _image_size(config, stride)
+    image_size = input_size(config.imgsz, stride)
     pictures = _picture_config(config, stride, image_size, device)
     batches, val_batches = load_training_pictures(data_spec, hyp.part(AugmentConfig), pictures)
     losses = hyp.part(LossConfig, label_smoothing=config.label_smoothing)
@@ -163,7 +183,7 @@ def gather(config: TrainConfig, hyp: Hyperparameters) -> Recipe:
             batch_size=config.batch_size,
             cosine=config.cos_lr,
         ),
-        state=TrainingState(model, ModelEMA(model), optimizer, precision, frozen),
+        state=TrainingState(model, ema, optimizer, precision, frozen),
         resize=MultiScale(image_size, stride, config.seed) if config.multi_scale else None,
     )
 
@@ -186,13 +206,6 @@ def _picture_config(
     )
 
 
-def _image_size(config: TrainConfig, stride: int) -> int:
-    size = round_up_to_stride(config.imgsz, stride)
-    if size != config.imgsz:
-        logger.warning("--imgsz %d rounded up to %d, a multiple of %d", config.imgsz, size, stride)
-    return size
-
-
 def _evaluate(
     predict: TorchPredictor, recipe: Recipe, watch: EvaluationPictures | None = None
 ) -> Evaluation:
@@ -201,7 +214,24 @@ def _evaluate(
     return evaluate(predict, batches, len(batches), records, recipe.class_names, watch=watch)
 
 
-def _checkpoint(recipe: Recipe, row: EpochRow, settings: dict[str, dict[str, Any]]) -> Checkpoint:
+def _open_run(
+    config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None, first_epoch: int
+) -> TrainingRun:
+    """A new folder, or the one of the run that is continued."""
+    if resumed is None:
+        folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
+    else:
+        folder = resumed.folder
+    settings = {"hyp": as_plain_values(hyp), "opt": as_plain_values(config)}
+    return TrainingRun(folder, settings, pictures=not config.noplots, first_epoch=first_epoch)
+
+
+def _checkpoint(
+    recipe: Recipe,
+    row: EpochRow,
+    settings: Mapping[str, Mapping[str, Any]],
+    progress: dict[str, Any],
+) -> Checkpoint:
     model = recipe.state.model
     return Checkpoint(
         form="train",
@@ -210,7 +240,8 @@ def _checkpoint(recipe: Recipe, row: EpochRow, settings: dict[str, dict[str, Any
         weights=model.state_dict(),
         image_size=recipe.image_size,
         ema_weights=recipe.state.ema.model.state_dict(),
-        config=settings,
+        training=progress,
+        config=dict(settings),
         metrics={"epoch": row.epoch, "AP": row.AP, "AP50": row.AP50},
     )
 
@@ -228,17 +259,15 @@ def _judge_best(run: TrainingRun, recipe: Recipe) -> Evaluation:
 
 
 def _report(
-    config: TrainConfig,
-    recipe: Recipe,
-    run: TrainingRun,
-    best: BestEpoch,
     metrics: CocoMetrics,
-    epochs: int,
-    start: float,
+    run: TrainingRun,
+    recipe: Recipe,
+    best: BestEpoch,
+    epochs: range,
+    seconds: float,
 ) -> dict[str, Any]:
-    seconds = time.monotonic() - start
-    report = {
-        "epochs": epochs,
+    return {
+        "epochs": epochs.stop,
         "best_epoch": best.epoch,
         "AP": metrics.AP,
         "AP50": metrics.AP50,
@@ -246,40 +275,15 @@ def _report(
         "recall": metrics.recall,
         "weights": {"best": str(run.best), "last": str(run.last)},
         "seconds": seconds,
-        "images_per_second": epochs * len(recipe.batches.dataset) / seconds,
+        "images_per_second": len(epochs) * len(recipe.batches.dataset) / seconds,
         "peak_memory_mb": peak_memory_mb(recipe.device),
         "skipped_steps": recipe.state.skipped_steps,
     }
-    if config.report:
-        write_json(Path(config.report), report)
-    return report
-
-
-def _log_start(recipe: Recipe, folder: Path) -> None:
-    model = recipe.state.model
-    blocks = ", ".join(f"{count} {name}" for name, count in block_counts(model).items())
-    logger.info(
-        "%s: %s parameters, %.2f GFLOPs at 640, %s, %s",
-        model.spec.name,
-        f"{count_parameters(model):,}",
-        network_gflops(model),
-        blocks,
-        model.spec.activation,
-    )
-    logger.info("Training on %s, %s", describe_device(recipe.device), folder)
-
-
-def _log_epoch(row: EpochRow, epochs: int) -> None:
-    box, objectness, class_ = row.train_loss
-    text = f"epoch {row.epoch + 1}/{epochs}: box {box:.4f}, obj {objectness:.4f}, cls {class_:.4f}"
-    if row.AP is not None:
-        text += f", AP50 {row.AP50:.3f}, AP {row.AP:.3f}"
-    logger.info("%s", text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    return run_script(TrainConfig, _run, argv, REFUSED)
+    return run_script(TrainConfig, _run, argv, REFUSED, settings_to_continue)
 
 
 def _run(config: TrainConfig) -> int:

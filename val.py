@@ -22,7 +22,7 @@ from utils.evaluation_report import (
     log_table,
     save_label_files,
 )
-from utils.letterbox import round_up_to_stride
+from utils.letterbox import input_size
 from utils.metrics.coco import coco_results
 from utils.output_files import make_run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
@@ -181,11 +181,7 @@ def _dataset(
         raise ConfigError(f"{config.weights} takes {fixed} px squares only; leave out --rect")
     if fixed is not None and fixed != config.imgsz:
         logger.warning("--imgsz %d: the file takes %d px, which is used", config.imgsz, fixed)
-    image_size = fixed or round_up_to_stride(config.imgsz, loaded.stride)
-    if fixed is None and image_size != config.imgsz:
-        logger.warning(
-            "--imgsz %d rounded up to %d, a multiple of the stride", config.imgsz, image_size
-        )
+    image_size = fixed or input_size(config.imgsz, loaded.stride)
     rect = fixed is None if config.rect is None else config.rect
     return EvalDataset(records, image_size, config.batch_size, stride=loaded.stride, rect=rect)
 

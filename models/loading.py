@@ -21,8 +21,13 @@ def read_weights(path: str | Path) -> Checkpoint:
     return load_checkpoint(path) if is_native(path) else read_yolov5(path)
 
 
-def build_from_checkpoint(checkpoint: Checkpoint) -> Detector:
-    """The network a checkpoint describes, with its best weights, in eval mode, float32.
+def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> Detector:
+    """The network a checkpoint describes, in eval mode, float32.
+
+    Args:
+        checkpoint: of either form.
+        averaged: with the averaged weights where it has them, which are the best; else with those
+            that training goes on from.
 
     Raises:
         CheckpointError: the weights do not fit the architecture.
@@ -30,7 +35,7 @@ def build_from_checkpoint(checkpoint: Checkpoint) -> Detector:
     spec = ModelSpec.from_yaml(checkpoint.spec, "checkpoint")
     model = build_model(spec, form=checkpoint.form)
     try:
-        model.load_state_dict(checkpoint.best_weights)
+        model.load_state_dict(checkpoint.best_weights if averaged else checkpoint.weights)
     except RuntimeError as error:
         raise CheckpointError(f"checkpoint: weights do not fit the architecture: {error}") from None
     return model.float().eval()

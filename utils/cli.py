@@ -43,13 +43,19 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def parse(config_class: type[ConfigT], argv: Sequence[str], refused: Mapping[str, str]) -> ConfigT:
+def parse(
+    config_class: type[ConfigT],
+    argv: Sequence[str],
+    refused: Mapping[str, str],
+    defaults: ConfigT | None = None,
+) -> ConfigT:
     """The command line as a config.
 
     Args:
         config_class: dataclass whose fields were made by `option`.
         argv: the arguments after the script's name.
         refused: flag (with dashes) -> the sentence that says what to use instead.
+        defaults: what flags that are not given mean; None takes the fields' own defaults.
 
     Raises:
         SystemExit: with code 2 for a wrong flag, 0 for `--help`.
@@ -65,7 +71,7 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], refused: Mapping[str
         parser.add_argument(
             *flags,
             dest=field.name,
-            default=field.default,
+            default=field.default if defaults is None else getattr(defaults, field.name),
             help=field.metadata["help"].replace("%", "%%"),
             **_argument_kind(hints[field.name], field.metadata),
         )
@@ -88,15 +94,27 @@ def run_script(
     action: Callable[[ConfigT], int],
     argv: Sequence[str] | None,
     refused: Mapping[str, str],
+    defaults: Callable[[ConfigT], ConfigT | None] = lambda _: None,
 ) -> int:
     """Parse, act, and turn the project's errors into one line and an exit code.
+
+    Args:
+        config_class: dataclass whose fields were made by `option`.
+        action: what the script does; returns the exit code.
+        argv: the arguments after the script's name; None takes the process's.
+        refused: as in `parse`.
+        defaults: for a parsed config, another one whose values stand for the flags that were not
+            given; None keeps the parsed one.
 
     Returns:
         What `action` returns; 1 after a failed check; 2 after the user's mistake.
     """
-    config = parse(config_class, sys.argv[1:] if argv is None else argv, refused)
+    argv = sys.argv[1:] if argv is None else argv
+    config = parse(config_class, argv, refused)
     configure_logging()
     try:
+        if (base := defaults(config)) is not None:
+            config = parse(config_class, argv, refused, base)
         return action(config)
     except UserError as error:
         logger.error("error: %s", error)

@@ -7,6 +7,7 @@ The way back uses the integers that were really padded and the scale that was re
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+logger = logging.getLogger(__name__)
 PAD_VALUE = 114  # the grey YOLOv5's networks were trained with
 
 
@@ -133,3 +135,11 @@ def long_side_hw(image_hw: tuple[int, int], long_side: int) -> tuple[int, int]:
 def round_up_to_stride(size: int, stride: int) -> int:
     """The smallest multiple of `stride` that is at least `size`."""
     return max(math.ceil(size / stride), 1) * stride
+
+
+def input_size(imgsz: int, stride: int) -> int:
+    """What `--imgsz` means to a network of this stride; warns where it is rounded up."""
+    size = round_up_to_stride(imgsz, stride)
+    if size != imgsz:
+        logger.warning("--imgsz %d rounded up to %d, a multiple of %d", imgsz, size, stride)
+    return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from torch.optim import Optimizer
 
 from utils.engine.evaluate import Evaluation
+from utils.output_files import atomic_path
 
 COLUMNS = (
     "epoch",
@@ -27,6 +29,7 @@ COLUMNS = (
     "x/lr2",
 )
 _WIDTH = 20
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,25 @@ def append_row(path: Path, row: EpochRow) -> None:
         path.write_text(_line(COLUMNS), encoding="utf-8")
     with path.open("a", encoding="utf-8") as file:
         file.write(_line(["" if value is None else f"{value:.5g}" for value in row.values()]))
+
+
+def log_epoch(row: EpochRow, epochs: int) -> None:
+    """An epoch in one line of the console."""
+    box, objectness, class_ = row.train_loss
+    text = f"epoch {row.epoch + 1}/{epochs}: box {box:.4f}, obj {objectness:.4f}, cls {class_:.4f}"
+    if row.AP is not None:
+        text += f", AP50 {row.AP50:.3f}, AP {row.AP:.3f}"
+    logger.info("%s", text)
+
+
+def drop_rows_from(path: Path, epoch: int) -> None:
+    """Leave only the rows of the epochs before `epoch`: the others will be trained again."""
+    if not path.exists():
+        return
+    header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [row for row in rows if int(row.partition(",")[0]) < epoch]
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join([header, *kept]), encoding="utf-8")
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from utils.cli import option
 
+NEWEST = "newest"  # what a bare --resume means
 REFUSED = {
-    "--resume": "not offered yet; start again, or from runs/.../last.pt with --weights",
     "--evolve": "hyper-parameter search is not offered yet; give a yaml to --hyp",
     "--image-weights": "not offered yet; all pictures are drawn equally often",
     "--sync-bn": "training runs on one device; leave it out",
@@ -34,6 +34,9 @@ class TrainConfig:
     epochs: int = option(100, "epochs to train")
     batch_size: int = option(16, "pictures per batch", "--batch")
     imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
+    resume: str | None = option(
+        None, "continue a run from its last.pt; bare, the newest under --project", const=NEWEST
+    )
     rect: bool = option(False, "rectangular batches, no mosaic")
     nosave: bool = option(False, "keep only the last checkpoint")
     noval: bool = option(False, "validate only after the last epoch", "--notest")

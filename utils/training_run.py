@@ -14,7 +14,7 @@ from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
 from utils.plots.label_statistics import plot_labels
 from utils.plots.training_curves import plot_results
-from utils.results_table import COLUMNS, EpochRow, append_row
+from utils.results_table import COLUMNS, EpochRow, append_row, drop_rows_from
 from utils.strict_yaml import write_yaml
 from utils.structures import Batch, ImageRecord
 
@@ -26,11 +26,17 @@ class TrainingRun:
 
     Attributes:
         folder: where everything goes.
+        settings: as given.
         pictures: whether pictures and curves are drawn.
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, Mapping[str, Any]], *, pictures: bool
+        self,
+        folder: Path,
+        settings: Mapping[str, Mapping[str, Any]],
+        *,
+        pictures: bool,
+        first_epoch: int = 0,
     ) -> None:
         """Write each of `settings` as `<name>.yaml` and open the event file.
 
@@ -38,14 +44,17 @@ class TrainingRun:
             folder: an existing folder.
             settings: file stem -> content (`hyp`, `opt`).
             pictures: whether to draw.
+            first_epoch: what the folder says of this epoch and later ones is forgotten.
         """
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder
+        self.settings = settings
         self.pictures = pictures
         for stem, content in settings.items():
             write_yaml(folder / f"{stem}.yaml", content)
-        self._events = SummaryWriter(str(folder))
+        drop_rows_from(folder / "results.csv", first_epoch)
+        self._events = SummaryWriter(str(folder), purge_step=first_epoch)
 
     @property
     def best(self) -> Path:
@@ -100,11 +109,12 @@ class TrainingRun:
             better: it is the best so far.
             keep_as: also keep it under this file name.
         """
-        save_checkpoint(self.last, checkpoint)
         if better:
             save_checkpoint(self.best, checkpoint.for_inference())
         if keep_as is not None:
             save_checkpoint(self.last.with_name(keep_as), checkpoint.for_inference())
+        # The last one last: a run that is cut off in between repeats this epoch.
+        save_checkpoint(self.last, checkpoint)
 
     def close(self) -> None:
         """Draw `results.png` and close the events."""

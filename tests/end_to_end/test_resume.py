@@ -1,0 +1,184 @@
+"""A run that is cut off goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from data.synthetic.dataset import SyntheticConfig, write_dataset
+from tests.house.source_tree import ROOT
+from tests.model_builders import write_small_yolov5
+from utils.checkpoint import load_checkpoint, save_checkpoint
+
+SIZE, EPOCHS, PATIENCE_SECONDS = 64, 5, 120
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory) -> list[str]:
+    """The flags of a run of seconds whose steps do not repeat."""
+    folder = tmp_path_factory.mktemp("resume")
+    data = write_dataset(folder / "data", SyntheticConfig(images=16, size=SIZE, seed=0))
+    cfg = write_small_yolov5(folder / "small.yaml")
+    given = ["--data", data, "--cfg", cfg, "--imgsz", SIZE, "--epochs", EPOCHS, "--batch-size", 4,
+             "--workers", 0, "--device", "cpu", "--noplots", "--deterministic", "--amp", "off",
+             ]  # fmt: skip
+    return [str(word) for word in given]
+
+
+def start(*words: object) -> subprocess.Popen[bytes]:
+    """train.py in a process of its own: it can be killed, and its settings die with it."""
+    command = [sys.executable, "train.py", *(str(word) for word in words)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(*words: object) -> tuple[int, str]:
+    process = start(*words)
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    return process.returncode, errors.decode()
+
+
+@pytest.fixture(scope="module")
+def whole(words, tmp_path_factory) -> Path:
+    """The folder of a run that nothing disturbed."""
+    project = tmp_path_factory.mktemp("whole")
+    assert finish(*words, "--project", project)[0] == 0
+    return project / "exp"
+
+
+def tensors(value: object, place: str = "") -> dict[str, torch.Tensor]:
+    """Every tensor in nested dictionaries, lists and tuples, by its place."""
+    if isinstance(value, torch.Tensor):
+        return {place: value}
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list | tuple)
+        else ()
+    )
+    found = {}
+    for key, inner in items:
+        found.update(tensors(inner, f"{place}/{key}"))
+    return found
+
+
+def state(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights, average, optimizer and random states of a run's last checkpoint."""
+    last = load_checkpoint(folder / "weights" / "last.pt")
+    return tensors([last.weights, last.ema_weights, last.training])
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file, skipinitialspace=True))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_any_moment_and_resumed_is_the_same_to_the_last_bit(words, whole, tmp_path, seed):
+    process = start(*words, "--project", tmp_path)
+    last = tmp_path / "exp" / "weights" / "last.pt"
+    limit = time.monotonic() + PATIENCE_SECONDS
+    while not last.exists() and time.monotonic() < limit:
+        time.sleep(0.01)
+    time.sleep(random.Random(seed).uniform(0, 0.8))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+    assert load_checkpoint(last).training["epoch"] < EPOCHS - 1
+
+    assert finish("--resume", last)[0] == 0
+
+    found, expected = state(tmp_path / "exp"), state(whole)
+    assert found.keys() == expected.keys() and len(found) > 100
+    assert [name for name in found if not torch.equal(found[name], expected[name])] == []
+    assert rows(tmp_path / "exp") == rows(whole)
+    best = [load_checkpoint(f / "weights" / "best.pt").weights for f in (tmp_path / "exp", whole)]
+    assert all(torch.equal(best[0][name], best[1][name]) for name in best[1])
+
+
+@pytest.fixture
+def finished(whole, tmp_path) -> Path:
+    """A copy of the finished run that may be continued."""
+    return shutil.copytree(whole, tmp_path / "runs" / "exp")
+
+
+def refusal(capsys, *words: object) -> str:
+    assert train.main([str(word) for word in words]) == 2
+    return capsys.readouterr().err.strip()
+
+
+def test_a_finished_run_can_be_extended(finished, tmp_path):
+    last, report = finished / "weights" / "last.pt", tmp_path / "report.json"
+    code, errors = finish(
+        "--resume", last, "--epochs", EPOCHS + 1, "--batch-size", 8, "--report", report
+    )
+    assert code == 0, errors
+    assert [row["epoch"] for row in rows(finished)] == [str(epoch) for epoch in range(EPOCHS + 1)]
+    assert json.loads(report.read_text())["epochs"] == EPOCHS + 1
+    assert load_checkpoint(last).config["opt"]["batch_size"] == 8
+
+
+def test_a_finished_run_has_nothing_left_to_do(finished, capsys):
+    last = finished / "weights" / "last.pt"
+    assert refusal(capsys, "--resume", last) == (
+        f"error: --resume {last}: all 5 epochs are done; to go on, give more: --epochs 10"
+    )
+
+
+def test_what_was_learned_with_cannot_change(finished, capsys):
+    last = finished / "weights" / "last.pt"
+    message = refusal(capsys, "--resume", last, "--imgsz", 96, "--epochs", 9)
+    assert message.startswith(
+        f"error: --imgsz 96: the run in {finished} has 64; with --resume only"
+    )
+    assert "--batch-size, --cache" in message
+
+
+def test_the_newest_run_is_found(finished, capsys):
+    older = shutil.copytree(finished, finished.parent / "exp0") / "weights" / "last.pt"
+    os.utime(older, (0, 0))
+    message = refusal(capsys, "--resume", "--project", finished.parent)
+    assert message.startswith(f"error: --resume {finished / 'weights' / 'last.pt'}: all 5 epochs")
+
+
+def test_there_is_no_run(tmp_path, capsys):
+    assert refusal(capsys, "--resume", "--project", tmp_path) == (
+        f"error: --resume: no run with a weights/last.pt in {tmp_path}; name one: --resume PATH"
+    )
+
+
+def test_best_weights_do_not_say_where_the_run_stood(finished, capsys):
+    best = finished / "weights" / "best.pt"
+    assert refusal(capsys, "--resume", best) == (
+        f"error: --resume {best}: holds weights, but not where its run stood; give the last.pt "
+        "of a run, or start a new one with --weights"
+    )
+
+
+def test_settings_of_another_version_are_named(finished, capsys):
+    last = finished / "weights" / "last.pt"
+    checkpoint = load_checkpoint(last)
+    checkpoint.config["opt"]["turbo"] = True
+    save_checkpoint(last, checkpoint)
+    assert "with settings this one does not have (turbo)" in refusal(capsys, "--resume", last)
+
+
+def test_other_classes_are_refused(finished, tmp_path, capsys):
+    last = finished / "weights" / "last.pt"
+    data = write_dataset(tmp_path / "data", SyntheticConfig(images=5, size=SIZE, seed=0))
+    text = data.read_text()
+    data.write_text(text.replace("crate", "box"))
+    message = refusal(capsys, "--resume", last, "--epochs", 9, "--data", data)
+    assert f"--resume {last}: was trained on" in message
