@@ -78,4 +78,6 @@ def _kernel(block: nn.Module) -> tuple[Tensor, int]:
 
 
 def _spread(kernel: Tensor) -> float:
-    return float(kernel.abs().max() / kernel.std(correction=0))
+    """Largest weight in standard deviations; 1 where all weights are the same."""
+    deviation = float(kernel.std(correction=0))
+    return float(kernel.abs().max()) / deviation if deviation > 0 else 1.0

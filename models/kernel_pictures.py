@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ def draw_kernels(config: KernelPicturesConfig) -> dict[str, Any]:
 
     Returns:
         `skeleton{main, merged}` (3 x 3 fractions), `branches{name: share of the merged kernel}`,
-        `similarity{names, cosine}`, `folder`.
+        `similarity{names, cosine}` (null where two never both add something), `folder`.
 
     Raises:
         UserError: the checkpoint cannot be read, or has no 3x3 convolution.
@@ -62,9 +63,14 @@ def draw_kernels(config: KernelPicturesConfig) -> dict[str, Any]:
     return {
         "skeleton": {"main": main.tolist(), "merged": merged.tolist()},
         "branches": mean_parts(branched),
-        "similarity": {"names": names, "cosine": cosines.tolist()},
+        "similarity": {"names": names, "cosine": _without_nan(cosines.tolist())},
         "folder": str(folder),
     }
+
+
+def _without_nan(rows: list[list[float]]) -> list[list[float | None]]:
+    """JSON has no word for what two branches that never both add something have in common."""
+    return [[None if math.isnan(value) else value for value in row] for row in rows]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

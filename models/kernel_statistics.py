@@ -69,8 +69,12 @@ def layer_kernels(model: nn.Module) -> list[LayerKernels]:
 
 
 def skeleton(magnitudes: Sequence[FloatGrid]) -> FloatGrid:
-    """Mean over layers of each layer's magnitudes over its largest (ACNet, sec. 4.4)."""
-    mean: FloatGrid = np.stack([grid / grid.max() for grid in magnitudes]).mean(0)
+    """Mean over layers of each layer's magnitudes over its largest (ACNet, sec. 4.4).
+
+    A layer of zeros has no largest, and does not count.
+    """
+    shares = [grid / grid.max() for grid in magnitudes if grid.max() > 0]
+    mean: FloatGrid = np.stack(shares if shares else [np.zeros(SIZE)]).mean(0)
     return mean
 
 
@@ -78,7 +82,7 @@ def mean_parts(layers: Sequence[LayerKernels]) -> dict[str, float]:
     """Root mean square of each branch's part over the merged kernel's, mean over its layers."""
     shares: dict[str, list[float]] = {}
     for layer in layers:
-        for name, rms in layer.parts.items():
+        for name, rms in layer.parts.items() if layer.merged_rms > 0 else ():
             shares.setdefault(name, []).append(rms / layer.merged_rms)
     return {name: float(np.mean(values)) for name, values in shares.items()}
 

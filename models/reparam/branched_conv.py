@@ -85,9 +85,10 @@ class BranchedConv(RepBlock):
     @torch.no_grad()
     def kernel_parts(self) -> dict[str, Tensor]:
         """What each branch, and each term of a composed one, adds to the equivalent kernel."""
-        found = {}
+        found, device = {}, self.main_kernel().device
         for name, branch in zip(self.branches, self._parts(), strict=True):
             for term, kernel in branch.kernel_parts().items():
+                kernel = kernel.to(device)
                 if self.post_bn is not None:
                     kernel = algebra.fuse_bn(kernel, None, self.post_bn)[0]
                 found[term or name] = kernel

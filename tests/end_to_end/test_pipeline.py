@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ import train
 import val
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from data.synthetic.shapes import CLASS_NAMES
-from tests.model_builders import write_small_yolov5
+from models.reparam.rep_block import RepBlock
+from tests.checkpoint_builders import save_model
+from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from utils.checkpoint import load_checkpoint
 from utils.results_table import COLUMNS
 from utils.strict_yaml import write_yaml
@@ -162,13 +165,14 @@ def test_conversion(tmp_path, data, best, deployed):
     output, report = deployed
     assert output == best.with_name("best-deploy.pt")
     assert list(report) == [
-        "form_before", "form_after", "blocks", "parameters", "gflops", "max_rel_error", "AP",
-        "output",
+        "form_before", "form_after", "blocks", "parameters", "gflops", "max_rel_error", "layers",
+        "AP", "output",
     ]  # fmt: skip
     assert (report["form_before"], report["form_after"]) == ("train", "deploy")
     assert report["blocks"] == {"ConvBNAct": 40, "RepVGG": 17}
     assert report["max_rel_error"]["float64"] <= 1e-10
     assert report["max_rel_error"]["float32"] <= 1e-5
+    assert Counter(row["block_before"] for row in report["layers"]) == report["blocks"]
     assert report["parameters"]["after"] < report["parameters"]["before"]
     assert report["gflops"]["after"] < report["gflops"]["before"]
     assert report["AP"] is None  # without --data
@@ -203,9 +207,51 @@ def test_converting_twice_is_nothing(tmp_path, deployed):
     before = output.read_bytes()
     report = run(convert, tmp_path / "c.json", "--weights", output)
     assert (report["form_before"], report["form_after"]) == ("deploy", "deploy")
+    assert report["layers"] == []  # nothing was compared
     assert report["output"] == str(output)
     assert output.read_bytes() == before
     assert not output.with_name("best-deploy-deploy.pt").exists()
+
+
+LAYER_KEYS = [
+    "name", "block_before", "block_after", "rel_error_float64", "weight_spread_before",
+    "weight_spread_after",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rep_block", "flags", "kinds"),
+    [
+        ("RepVGG", [], ("RepVGG", "ConvAct")),
+        ("OREPA", ["--to", "deploy"], ("OREPA", "ConvAct")),
+        (None, [], ("ConvBNAct", "ConvAct")),
+        (None, ["--to", "train", "--rep-block", "OREPA"], ("ConvBNAct", "OREPA")),
+    ],
+)
+def test_conversion_tells_each_block(tmp_path, capsys, rep_block, flags, kinds):
+    """In the report, and as a table on the console."""
+    model = trained_model(tiny_spec(rep_block=rep_block))
+    weights = save_model(tmp_path / "a.pt", model)
+    layers = run(convert, tmp_path / "c.json", "--weights", weights, *flags)["layers"]
+    names = [name for name, block in model.named_modules() if isinstance(block, RepBlock)]
+    assert [row["name"] for row in layers] == names
+    assert [(row["block_before"], row["block_after"]) for row in layers].count(kinds) >= 6
+    for row in layers:
+        assert list(row) == LAYER_KEYS
+        assert row["rel_error_float64"] <= 1e-12
+        assert min(row["weight_spread_before"], row["weight_spread_after"]) > 1
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["layer", "block", "float64", "error", "|w|max/sigma"]
+    cells = [line.split() for line in lines[: len(layers)]]
+    assert cells == [
+        [
+            row["name"], row["block_before"], "->", row["block_after"],
+            f"{row['rel_error_float64']:.1e}",
+            f"{row['weight_spread_before']:.1f}", "->", f"{row['weight_spread_after']:.1f}",
+        ]
+        for row in layers
+    ]  # fmt: skip
+    assert lines[len(layers)].startswith("relative error: ")
 
 
 def test_a_deploy_form_can_be_exported(tmp_path, deployed, onnx_file):

@@ -1,4 +1,4 @@
-"""Where a convolution's taps lie: same sizes, aligned branches, and what has no centre."""
+"""Where a convolution's taps lie: sizes, shapes, aligned branches, and what has no centre."""
 
 from __future__ import annotations
 
@@ -127,3 +127,33 @@ def test_a_branch_without_a_place_is_refused(geometry, kernel_hw, message):
 def test_pointwise():
     geometry = ConvGeometry(4, 8, 3, stride=2, padding=2, groups=2, dilation=2)
     assert geometry.pointwise(6) == ConvGeometry(4, 6, 1, 1, 0, groups=2)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "expected"),
+    [
+        (ConvGeometry(4, 8), (8, 4, 1, 1)),
+        (ConvGeometry(4, 8, 3), (8, 4, 3, 3)),
+        (ConvGeometry(4, 8, 3, groups=2), (8, 2, 3, 3)),
+        (ConvGeometry(6, 6, 5, groups=6), (6, 1, 5, 5)),  # depthwise
+        # where the taps lie is no matter of the weight
+        (ConvGeometry(3, 8, 6, stride=2, padding=2, dilation=2), (8, 3, 6, 6)),
+    ],
+)
+def test_kernel_shape(geometry, expected):
+    assert geometry.kernel_shape == expected
+    assert tuple(geometry.conv(bias=False).weight.shape) == expected
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        (ConvGeometry(5, 4, 3, groups=2), "2 groups do not divide 5 input and 4 output channels"),
+        (ConvGeometry(4, 5, 3, groups=2), "2 groups do not divide 4 input and 5 output channels"),
+        (ConvGeometry(8, 4, groups=8), "8 groups do not divide 8 input and 4 output channels"),
+    ],
+)
+def test_groups_that_do_not_divide_are_refused(geometry, message):
+    with pytest.raises(ValueError) as caught:
+        _ = geometry.kernel_shape
+    assert str(caught.value) == message

@@ -1,8 +1,15 @@
+"""Words for devices, and how much memory a process had at most."""
+
 from __future__ import annotations
+
+import json
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from tests.house.source_tree import ROOT
 from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.errors import ConfigError
 
@@ -57,3 +64,53 @@ def test_the_cpu_in_words():
     cpu = torch.device("cpu")
     assert describe_device(cpu) == f"cpu, {torch.get_num_threads()} threads"
     assert 1 < peak_memory_mb(cpu) < 1e6
+
+
+# Memory of a process, as a process of its own sees it
+
+# An empty module stands in for torch, which would take seconds and hundreds of MB itself.
+MEASURE = """
+import json, sys, types
+import numpy
+sys.modules["torch"] = types.ModuleType("torch")
+from utils.device import peak_memory_mb
+cpu = types.SimpleNamespace(type="cpu")
+found = [peak_memory_mb(cpu)]
+filled = numpy.ones(int(sys.argv[1]) * 125_000)
+found.append(peak_memory_mb(cpu))
+del filled
+found.append(peak_memory_mb(cpu))
+sys.stdout.write(json.dumps(found))
+"""
+# Holds so many MB, and starts the rest of its command line.
+PARENT = """
+import subprocess, sys
+held = b"1" * (int(sys.argv[1]) * 1_000_000)
+raise SystemExit(subprocess.run(sys.argv[2:]).returncode)
+"""
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere the figure is ru_maxrss, which a child may inherit"
+)
+
+
+def run_python(*words: str) -> str:
+    command = [sys.executable, "-c", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@on_linux
+def test_a_parents_memory_is_not_the_childs():
+    peaks = [
+        json.loads(run_python(PARENT, held, sys.executable, "-c", MEASURE, "0"))[0]
+        for held in ("0", "300")
+    ]
+    assert peaks[1] == pytest.approx(peaks[0], abs=50)
+
+
+@on_linux
+def test_the_peak_grows_with_what_is_filled_and_stays():
+    before, filled, freed = json.loads(run_python(MEASURE, "200"))
+    assert filled - before == pytest.approx(200, abs=20)
+    assert freed == pytest.approx(filled, abs=5)  # the kernel counts in batches

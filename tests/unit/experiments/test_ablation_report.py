@@ -1,0 +1,135 @@
+"""The tables of the ablations from hand-made figures: every row, and gaps seed by seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments import ablation_report
+from experiments.ablation_report import SECTIONS, write_report
+from experiments.ablations import PRUNED, ROTATED, ROWS
+from experiments.kernel_pruning import PRUNED_SHARES
+
+NAMES = list(dict.fromkeys(row for *_, rows in SECTIONS for row in rows))
+# AP of seed s is 0.2 + 0.01 * number + 0.001 * s * (number + 1): no two gaps are alike
+REPORTS = {
+    name: [
+        {"AP": 0.2 + 0.01 * number + 0.001 * seed * (number + 1), "skipped_steps": number * seed}
+        for seed in range(3)
+    ]
+    for number, name in enumerate(NAMES)
+}
+ROTATED_AP = {"ACB": [0.1, 0.12, 0.14], "plain": [0.05, 0.05, 0.05]}
+PRUNED_AP = {
+    "plain": [
+        {"corners": [0.2, 0.19, 0.18, 0.17], "skeleton": [0.1, 0.09, 0.08, 0.07]},
+        {"corners": [0.4, 0.29, 0.38, 0.37], "skeleton": [0.1, 0.09, 0.08, 0.07]},
+    ]
+}
+
+
+@pytest.fixture
+def lines(tmp_path, monkeypatch) -> list[str]:
+    """Of the report."""
+    monkeypatch.setattr(ablation_report, "machine_line", lambda: "Machine: a slow one.")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "commit.txt").write_text("abc1234")
+    out = tmp_path / "out"
+    out.mkdir()
+    write_report(out, REPORTS, ROTATED_AP, PRUNED_AP, [tmp_path / "run"])
+    (path,) = out.iterdir()
+    assert path.name.startswith("block_ablations_cpu_20") and path.suffix == ".md"
+    return path.read_text().splitlines()
+
+
+def tables(lines: list[str]) -> dict[str, list[list[str]]]:
+    """Heading -> rows of the table under it, head and rule left out."""
+    found: dict[str, list[list[str]]] = {}
+    for line in lines:
+        if line.startswith("## "):
+            found[line.removeprefix("## ")] = []
+        elif line.startswith("|"):
+            cells = [cell.strip() for cell in line[1:-1].split("|")]
+            found[list(found)[-1]].append(cells)
+    return {heading: rows[2:] for heading, rows in found.items()}
+
+
+def test_what_is_trained_is_what_is_reported():
+    trained = [row.name for row in ROWS]
+    assert len(set(trained)) == len(trained)
+    assert sorted(trained) == sorted(NAMES)
+    assert {*ROTATED, *PRUNED} <= set(trained)
+
+
+def test_head(lines):
+    text = "\n".join(lines)
+    assert lines[0].startswith("# Which part of a block matters, 20")
+    assert "3 seeds" in text
+    assert "Machine: a slow one. Commits abc1234." in text
+
+
+def test_every_row_appears_in_its_section(lines):
+    found = tables(lines)
+    for heading, said, rows in SECTIONS:
+        assert [cells[0] for cells in found[heading]] == list(rows)
+        assert said in lines
+
+
+@pytest.mark.parametrize(("heading", "rows"), [(head, rows) for head, _, rows in SECTIONS])
+def test_gaps_are_taken_seed_by_seed(lines, heading, rows):
+    """From the first row of the section, whose own gap is left empty."""
+    first = NAMES.index(rows[0])
+    for name, (row, _, gaps, skipped) in zip(rows, tables(lines)[heading], strict=True):
+        number = NAMES.index(name)
+        away = number - first
+        expected = [f"{away * (0.01 + 0.001 * seed):+.3f}" for seed in range(3)]
+        assert (row, gaps) == (name, "" if away == 0 else ", ".join(expected))
+        assert skipped == f"0, {number}, {2 * number}"
+
+
+def test_means(lines):
+    """Over seeds, of 0.200, 0.201 and 0.202, and of 0.210, 0.212 and 0.214."""
+    rows = tables(lines)[SECTIONS[0][0]]
+    assert [cells[1] for cells in rows[:2]] == ["0.201 (0.001)", "0.212 (0.002)"]
+
+
+def test_rotation(lines):
+    assert tables(lines)["Pictures turned by 180 degrees"] == [
+        [name, upright_of(name), turned]
+        for name, turned in (("ACB", "0.120 (0.020)"), ("plain", "0.050 (0.000)"))
+    ]
+
+
+def upright_of(name: str) -> str:
+    """What the sections say of it."""
+    number = NAMES.index(name)
+    mean = 0.2 + 0.01 * number + 0.001 * (number + 1)
+    return f"{mean:.3f} ({0.001 * (number + 1):.3f})"
+
+
+def test_pruning(lines):
+    """A row per region; each share is a mean over seeds."""
+    heading = "Corner weights against skeleton weights"
+    assert tables(lines)[heading] == [
+        ["plain", "corners", upright_of("plain"), "0.300 (0.141)", "0.240 (0.071)",
+         "0.280 (0.141)", "0.270 (0.141)"],
+        ["plain", "skeleton", upright_of("plain"), "0.100 (0.000)", "0.090 (0.000)",
+         "0.080 (0.000)", "0.070 (0.000)"],
+    ]  # fmt: skip
+    shares = " | ".join(f"{100 * share:.0f}%" for share in PRUNED_SHARES)
+    assert f"| network | zeros in | 0% | {shares} |" in lines
+
+
+def test_a_table_has_as_many_cells_in_every_line(lines):
+    blocks = "\n".join(lines).split("\n\n")
+    found = [block.splitlines() for block in blocks if block.startswith("|")]
+    assert len(found) == len(SECTIONS) + 2
+    for rows in found:
+        assert len({row.count("|") for row in rows}) == 1
+
+
+def test_a_missing_seed_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation_report, "machine_line", str)
+    reports = {**REPORTS, "ACB without 1x3": REPORTS["ACB without 1x3"][:2]}
+    with pytest.raises(ValueError, match="zip"):
+        write_report(tmp_path, reports, ROTATED_AP, PRUNED_AP, [])
+    assert list(tmp_path.iterdir()) == []
