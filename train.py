@@ -93,40 +93,36 @@ def train(config: TrainConfig) -> TrainResult:
     best, first_epoch = BestEpoch(config.patience), 0
     if resumed is not None:
         first_epoch = continue_from(resumed.progress, state, best, len(batches))
-    run = _open_run(config, hyp, resumed, first_epoch)
-    run.draw_labels(batches.dataset.records, recipe.class_names)
-    predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=recipe.criterion)
-    log_start(state.model, recipe.device, run.folder, first_epoch)
-
-    for epoch in range(first_epoch, config.epochs):
-        pictures = batches.epoch(epoch)
-        if epoch == 0:
-            pictures = run.drawing_first(pictures, recipe.class_names)
-        train_loss = train_one_epoch(
-            state,
-            recipe.criterion,
-            pictures,
-            schedule,
-            epoch,
-            device=recipe.device,
-            resize=recipe.resize,
-        )
-        is_last = epoch + 1 == config.epochs
-        evaluation = None
-        if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
-            evaluation = _evaluate(predict, recipe)
-        row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
-        run.add_epoch(row)
-        log_epoch(row, config.epochs)
-        better = evaluation is not None and best.update(epoch, fitness(evaluation.metrics))
-        if better or is_last or not config.nosave:
-            progress = progress_of(state, best, epoch, len(batches))
-            checkpoint = _checkpoint(recipe, row, run.settings, progress)
-            run.save(checkpoint, better=better, keep_as=config.name_to_keep(epoch))
-        if best.should_stop(epoch):
-            logger.info("No better epoch for %d epochs: stopped.", config.patience)
-            break
-    run.close()
+    with _open_run(config, hyp, resumed, first_epoch) as run:
+        run.draw_labels(batches.dataset.records, recipe.class_names)
+        predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=recipe.criterion)
+        log_start(state.model, recipe.device, run.folder, first_epoch)
+        for epoch in range(first_epoch, config.epochs):
+            train_loss = train_one_epoch(
+                state,
+                recipe.criterion,
+                run.drawing_first(batches.epoch(epoch), epoch, recipe.class_names),
+                schedule,
+                epoch,
+                device=recipe.device,
+                resize=recipe.resize,
+                on_skip=run.note_skipped,
+            )
+            is_last = epoch + 1 == config.epochs
+            evaluation = None
+            if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
+                evaluation = _evaluate(predict, recipe)
+            row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
+            run.add_epoch(row)
+            log_epoch(row, config.epochs)
+            better = evaluation is not None and best.update(epoch, fitness(evaluation.metrics))
+            if better or is_last or not config.nosave:
+                progress = progress_of(state, best, epoch, len(batches))
+                checkpoint = _checkpoint(recipe, row, run.settings, progress)
+                run.save(checkpoint, better=better, keep_as=config.name_to_keep(epoch))
+            if best.should_stop(epoch):
+                logger.info("No better epoch for %d epochs: stopped.", config.patience)
+                break
     metrics = _judge_best(run, recipe).metrics
     epochs = range(first_epoch, epoch + 1)
     report = _report(metrics, run, recipe, best, epochs, time.monotonic() - start)

@@ -80,8 +80,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "ema_weights": None if checkpoint.ema_weights is None else _on_cpu(checkpoint.ema_weights),
         "training": checkpoint.training,
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch hides that the disk is full
+                raise error.__context__ from None
+            raise
 
 
 def is_native(path: Path) -> bool:

@@ -27,5 +27,13 @@ class CheckFailedError(Exception):
     """The run went through, but what it made failed its own check (exit code 1)."""
 
 
+class DivergedError(CheckFailedError):
+    """Training produces nothing but losses that are not numbers."""
+
+
+class OutputError(CheckFailedError):
+    """A file cannot be written: the disk is full, or the folder is not ours."""
+
+
 class ConversionError(CheckFailedError):
     """The converted model does not compute what the original computes."""

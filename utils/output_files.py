@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import tempfile
@@ -10,42 +12,66 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from utils.errors import ConfigError, OutputError
+
+# The disk or the quota is full, the file system is read-only, or the folder is somebody else's.
+CANNOT_WRITE = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+)
+
 
 def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
     """Create and return `project/name`, or `name2`, `name3`, ... where that exists.
 
     With `exist_ok`, an existing folder is used again.
+
+    Raises:
+        ConfigError: there cannot be such a folder.
     """
     first = Path(project) / name
-    if exist_ok:
-        first.mkdir(parents=True, exist_ok=True)
-        return first
-    number = 1
-    while True:
+    for number in itertools.count(1):
         folder = first if number == 1 else first.with_name(f"{name}{number}")
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=exist_ok)
         except FileExistsError:
-            number += 1
+            continue
+        except OSError as error:
+            raise ConfigError(
+                f"{folder}: cannot be made a folder ({error.strerror}); "
+                "choose another --project or --name"
+            ) from None
         else:
-            return folder
+            break
+    return folder
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place only when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
-    )
-    os.close(descriptor)
-    temporary = Path(name)
+    """A temporary file beside `path` that takes its place only when the block ends well.
+
+    Raises:
+        OutputError: it cannot be written; what was at `path` before is still there.
+    """
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
+        )
+        os.close(descriptor)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); what was written before is whole"
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

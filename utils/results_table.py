@@ -75,11 +75,11 @@ class EpochRow:
 
 
 def append_row(path: Path, row: EpochRow) -> None:
-    """Add a row; the first one brings the header."""
-    if not path.exists():
-        path.write_text(_line(COLUMNS), encoding="utf-8")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(_line(["" if value is None else f"{value:.5g}" for value in row.values()]))
+    """Add a row; the first one brings the header. The file is never left with half a row."""
+    before = path.read_text(encoding="utf-8") if path.exists() else _line(COLUMNS)
+    line = _line(["" if value is None else f"{value:.5g}" for value in row.values()])
+    with atomic_path(path) as temporary:
+        temporary.write_text(before + line, encoding="utf-8")
 
 
 def log_epoch(row: EpochRow, epochs: int) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from utils.results_table import COLUMNS, EpochRow, append_row, drop_rows_from
 from utils.strict_yaml import write_yaml
 from utils.structures import Batch, ImageRecord
 
+logger = logging.getLogger(__name__)
 BATCHES_DRAWN = 3
 
 
@@ -84,11 +86,11 @@ class TrainingRun:
         )
 
     def drawing_first(
-        self, batches: Iterable[Batch], class_names: tuple[str, ...]
+        self, batches: Iterable[Batch], epoch: int, class_names: tuple[str, ...]
     ) -> Iterator[Batch]:
-        """The same batches, the first three drawn as `train_batch*.jpg` in passing."""
+        """The same batches, the first three of epoch 0 drawn as `train_batch*.jpg` in passing."""
         for number, batch in enumerate(batches):
-            if self.pictures and number < BATCHES_DRAWN:
+            if self.pictures and epoch == 0 and number < BATCHES_DRAWN:
                 path = self.folder / f"train_batch{number}.jpg"
                 save_labelled_batch(path, batch, class_names)
             yield batch
@@ -116,11 +118,26 @@ class TrainingRun:
         # The last one last: a run that is cut off in between repeats this epoch.
         save_checkpoint(self.last, checkpoint)
 
-    def close(self) -> None:
-        """Draw `results.png` and close the events."""
+    def note_skipped(self, batch: Batch, reason: str) -> None:
+        """Add the pictures of a batch that was left out to `skipped_batches.txt`."""
+        with (self.folder / "skipped_batches.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{reason}: {', '.join(str(path) for path in batch.paths)}\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        """Close the events and draw `results.png`; after an interruption say how to go on."""
         self._events.close()
-        if self.pictures:
-            plot_results(self.folder / "results.csv", self.folder / "results.png")
+        if kind is None:
+            if self.pictures:
+                plot_results(self.folder / "results.csv", self.folder / "results.png")
+        elif self.last.exists():
+            logger.warning("To go on: python train.py --resume %s", self.last)
+        else:
+            logger.warning("Nothing was saved yet: start again.")
 
 
 def as_plain_values(config: Any) -> dict[str, Any]:

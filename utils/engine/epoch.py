@@ -16,10 +16,12 @@ from torch.optim import Optimizer
 from utils.engine.ema import ModelEMA, ModelT
 from utils.engine.optim import clip_gradients
 from utils.engine.schedule import Schedule
+from utils.errors import DivergedError
 from utils.logs import Progress
 from utils.structures import Batch
 
 logger = logging.getLogger(__name__)
+MOST_SKIPPED_IN_ROW = 10
 
 
 class TrainingLoss(Protocol):
@@ -83,6 +85,7 @@ class TrainingState(Generic[ModelT]):
         frozen: layers kept in eval mode, whose parameters have no gradient.
         last_step: batch (counted over the run) at which the optimizer last stepped.
         skipped_steps: batches left out because their loss was not finite.
+        skipped_in_row: how many of them came one after the other.
     """
 
     model: ModelT
@@ -92,6 +95,7 @@ class TrainingState(Generic[ModelT]):
     frozen: Sequence[nn.Module] = ()
     last_step: int = -1
     skipped_steps: int = 0
+    skipped_in_row: int = 0
 
 
 def train_one_epoch(
@@ -103,6 +107,7 @@ def train_one_epoch(
     *,
     device: torch.device,
     resize: Callable[[Tensor, int], Tensor] | None = None,
+    on_skip: Callable[[Batch, str], None] = lambda _batch, _reason: None,
 ) -> tuple[float, float, float]:
     """Train over all batches once.
 
@@ -114,9 +119,13 @@ def train_one_epoch(
         epoch: counted from 0.
         device: where to compute.
         resize: changes the size of a batch's float pictures (multi-scale); gets the batch number.
+        on_skip: told of each batch that is left out, and why.
 
     Returns:
         Mean box, objectness and class loss.
+
+    Raises:
+        DivergedError: ten batches in a row had to be left out.
     """
     state.model.train()
     for layer in state.frozen:
@@ -134,15 +143,15 @@ def train_one_epoch(
         if resize is not None:
             images, batch = _resized(images, batch, resize, done)
         with state.precision.autocast(device):
-            raw = state.model(images)
-            loss = criterion(raw, batch)
+            loss = criterion(state.model(images), batch)
         if not torch.isfinite(loss.total):
-            _skip(state, batch)
+            _skip(state, batch, "loss is not finite", on_skip)
             continue
         torch.autograd.backward(state.precision.scaler.scale(loss.total))
         if done - state.last_step >= settings.accumulate:
-            _step(state)
             state.last_step = done
+            if not _step(state):
+                _skip(state, batch, "gradients are not finite", on_skip)
         total += loss.parts()
         counted += 1
         box, objectness, class_ = (total / counted).tolist()
@@ -151,29 +160,42 @@ def train_one_epoch(
     return box, objectness, class_
 
 
-def _step(state: TrainingState[ModelT]) -> None:
-    """One optimizer step with clipped gradients, then the average follows."""
+def _step(state: TrainingState[ModelT]) -> bool:
+    """One optimizer step with clipped gradients, then the average follows.
+
+    Returns:
+        Whether the gradients were finite. An enabled scaler looks by itself: with float16 a step
+        now and then is left out while it looks for its scale.
+    """
     scaler = state.precision.scaler
     scaler.unscale_(state.optimizer)
     norm = clip_gradients(state.model)
-    if math.isfinite(norm) or scaler.is_enabled():  # an enabled scaler checks by itself
+    finite = math.isfinite(norm) or scaler.is_enabled()
+    if finite:
         scaler.step(state.optimizer)
         scaler.update()
         state.ema.update(state.model)
-    else:
-        state.skipped_steps += 1
-        logger.warning("gradients are not finite: step skipped (%d so far)", state.skipped_steps)
+        state.skipped_in_row = 0
     state.optimizer.zero_grad()
+    return finite
 
 
-def _skip(state: TrainingState[ModelT], batch: Batch) -> None:
-    """Leave out a batch whose loss is not a number, and name its pictures."""
+def _skip(
+    state: TrainingState[ModelT], batch: Batch, reason: str, on_skip: Callable[[Batch, str], None]
+) -> None:
+    """Leave out a batch, name its pictures, and give up after too many in a row."""
     state.skipped_steps += 1
+    state.skipped_in_row += 1
     state.optimizer.zero_grad()
+    on_skip(batch, reason)
     names = ", ".join(path.name for path in batch.paths[:4])
-    logger.warning(
-        "loss is not finite: batch skipped (%d so far; %s, ...)", state.skipped_steps, names
-    )
+    logger.warning("%s: batch skipped (%d so far; %s, ...)", reason, state.skipped_steps, names)
+    if state.skipped_in_row == MOST_SKIPPED_IN_ROW:
+        raise DivergedError(
+            f"{MOST_SKIPPED_IN_ROW} batches in a row were skipped ({reason}): training has "
+            "diverged; try --amp off, a smaller lr0 in --hyp, or other --weights, and look at the "
+            "pictures that were skipped"
+        )
 
 
 def _resized(

@@ -72,7 +72,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, model, monkeypatch):
     before = path.read_bytes()
 
     def half_written(_content, file):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(room.torch, "save", half_written)

@@ -13,6 +13,7 @@ from utils.engine.ema import ModelEMA
 from utils.engine.epoch import Precision, TrainingState, train_one_epoch
 from utils.engine.optim import build_optimizer
 from utils.engine.schedule import Schedule
+from utils.errors import DivergedError
 from utils.structures import Batch
 
 CPU = torch.device("cpu")
@@ -104,7 +105,28 @@ def test_gradients_that_are_not_numbers_never_reach_the_weights(caplog):
     run(state, lambda raw, batch: Loss((raw - raw.detach()).abs().sum().sqrt()), batches(5))
     assert state.skipped_steps == 1 and state.ema.updates == 0
     assert torch.equal(model.weight, before)
-    assert "gradients are not finite: step skipped (1 so far)" in caplog.text
+    assert "gradients are not finite: batch skipped (1 so far; 5.jpg" in caplog.text
+
+
+def test_who_is_told_of_skipped_batches():
+    state, told = start(nn.Conv2d(3, 1, 1)), []
+
+    def bad_once(raw, batch):
+        return Loss(raw.mean() * (torch.nan if batch.paths[0].stem == "7" else 1))
+
+    train_one_epoch(
+        state, bad_once, batches(5, 7, 9), schedule(3), 500, device=CPU,
+        on_skip=lambda batch, reason: told.append((batch.paths, reason)),
+    )  # fmt: skip
+    assert told == [((Path("7.jpg"),), "loss is not finite")]
+    assert (state.skipped_steps, state.skipped_in_row) == (1, 0)  # a good step followed
+
+
+def test_ten_skipped_batches_in_a_row_end_the_run():
+    state = start(nn.Conv2d(3, 1, 1))
+    with pytest.raises(DivergedError, match=r"10 batches in a row were skipped .* try --amp off"):
+        run(state, lambda raw, batch: Loss(raw.mean() * torch.nan), batches(*range(12)))
+    assert state.skipped_steps == 10
 
 
 def test_frozen_layers_stay_in_eval_mode():

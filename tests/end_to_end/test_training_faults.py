@@ -1,0 +1,95 @@
+"""What ends or disturbs a training run is said in one line, and costs nothing that was saved."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import train
+from data.synthetic.dataset import SyntheticConfig, write_dataset
+from tests.house.source_tree import ROOT
+from tests.model_builders import write_small_yolov5
+from utils.checkpoint import load_checkpoint
+from utils.strict_yaml import write_yaml
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory) -> list[str]:
+    """The flags of a run of seconds."""
+    folder = tmp_path_factory.mktemp("faults")
+    data = write_dataset(folder / "data", SyntheticConfig(images=16, size=SIZE, seed=0))
+    cfg = write_small_yolov5(folder / "small.yaml")
+    given = ["--data", data, "--cfg", cfg, "--imgsz", SIZE, "--batch-size", 2, "--workers", 0,
+             "--device", "cpu", "--noplots", "--amp", "off"]  # fmt: skip
+    return [str(word) for word in given]
+
+
+def test_a_run_that_diverges_stops_and_names_the_pictures(words, tmp_path, capsys):
+    hyp = tmp_path / "hyp.yaml"
+    write_yaml(hyp, {"box": 1e39})  # infinite in float32
+    code = train.main([*words, "--epochs", "5", "--hyp", str(hyp), "--project", str(tmp_path)])
+    assert code == 1
+    errors = capsys.readouterr().err
+    assert "failed: 10 batches in a row were skipped" in errors
+    assert "Traceback" not in errors
+    skipped = (tmp_path / "exp" / "skipped_batches.txt").read_text().splitlines()
+    assert len(skipped) >= 10 and all(".jpg" in line or ".png" in line for line in skipped)
+
+
+def test_a_full_disk_loses_nothing_that_was_written(words, tmp_path):
+    """A limit on the size of files stands for the full disk: both make writing fail halfway."""
+    assert train.main([*words, "--epochs", "1", "--project", str(tmp_path)]) == 0
+    last = tmp_path / "exp" / "weights" / "last.pt"
+    before = last.read_bytes()
+
+    def limited() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 4,) * 2)
+
+    done = subprocess.run(
+        [sys.executable, "train.py", "--resume", str(last), "--epochs", "2"],
+        cwd=ROOT, preexec_fn=limited, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "failed: " in done.stderr and "cannot be written (File too large)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert last.read_bytes() == before
+    assert load_checkpoint(last).training["epoch"] == 0
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best.pt", "last.pt"]
+
+
+@pytest.mark.parametrize(
+    ("after_epoch", "message"),
+    [(0, "Nothing was saved yet: start again."), (1, "To go on: python train.py --resume {last}")],
+)
+def test_an_interruption_says_how_to_go_on(
+    words, tmp_path, capsys, monkeypatch, after_epoch, message
+):
+    whole_epoch, trained = train.train_one_epoch, []
+
+    def interrupted(*args, **kwargs):
+        if len(trained) == after_epoch:
+            raise KeyboardInterrupt
+        trained.append(args)
+        return whole_epoch(*args, **kwargs)
+
+    monkeypatch.setattr(train, "train_one_epoch", interrupted)
+    assert train.main([*words, "--epochs", "3", "--project", str(tmp_path)]) == 130
+    last = tmp_path / "exp" / "weights" / "last.pt"
+    assert capsys.readouterr().err.splitlines()[-2:] == [message.format(last=last), "interrupted"]
+    assert last.exists() == (after_epoch > 0)
+
+
+def test_a_folder_that_cannot_be_written(words, tmp_path, capsys):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    assert train.main([*words, "--epochs", "1", "--project", str(tmp_path / "runs")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {tmp_path / 'runs' / 'exp'}: cannot be made a folder (Not a directory); "
+        "choose another --project or --name"
+    )
