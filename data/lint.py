@@ -1,0 +1,192 @@
+"""What is wrong with a data set, before training on it: `python -m data.lint my.yaml`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.dataset_spec import DatasetSpec, load_dataset_spec
+from data.records import ScanResult, scan_split
+from utils.anchor_fit import Sizes, fit_anchors
+from utils.cli import option, run_script
+from utils.errors import ConfigError, DatasetError
+from utils.output_files import write_json
+from utils.strict_yaml import find_shipped, read_yaml
+from utils.structures import ImageRecord
+
+logger = logging.getLogger(__name__)
+MODEL_YAMLS = Path(__file__).parents[1] / "models" / "specs"
+ANCHOR_THRESHOLD = 4.0  # anchor_t of the shipped hyper-parameters
+# COCO's small, medium and large, in pixels of the network input; and what training cannot see.
+SIZE_EDGES = {"below 3 px": 3, "3-8 px": 8, "8-32 px": 32, "32-96 px": 96, "above 96 px": np.inf}
+
+
+@dataclass(frozen=True, slots=True)
+class LintConfig:
+    """Check the pictures and labels of a data set; nothing in it is changed."""
+
+    data: str = option("coco128.yaml", "data yaml")
+    imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
+    cfg: str = option("yolov5n.yaml", "model yaml whose anchors boxes are compared with")
+    single_cls: bool = option(False, "treat all classes as one")
+    strict: bool = option(False, "any finding is an error")
+    report: str = option("", "write the findings to this JSON file")
+
+
+def lint(config: LintConfig) -> dict[str, Any]:
+    """Scan every split, log what was found, and return it.
+
+    Raises:
+        UserError: files are missing, or a class is beyond the names.
+    """
+    spec = load_dataset_spec(config.data)
+    scans = {name: scan_split(spec, name, single_class=config.single_cls) for name in spec.splits}
+    findings = [problem.text for scan in scans.values() for problem in scan.problems]
+    for name, scan in scans.items():
+        logger.info("%s %s: %s", spec.name, name, scan.summary())
+    copies = duplicate_pictures({name: scan.records for name, scan in scans.items()})
+    findings += copies
+    for text in findings:
+        logger.warning("  %s", text)
+    report = {
+        "splits": {name: _split_report(scan) for name, scan in scans.items()},
+        "classes": _class_counts(spec, scans, single_class=config.single_cls),
+        "box_sizes": _size_report(scans["train"].records, config),
+        "findings": findings,
+    }
+    if config.report:
+        write_json(Path(config.report), report)
+    return report
+
+
+def duplicate_pictures(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]:
+    """Pictures that are there twice, byte for byte: one line for each further one.
+
+    A picture in both training and validation makes AP look better than it is. Splits that list the
+    same file on purpose (as coco128 does) are said once.
+    """
+    first: dict[str, tuple[str, Path]] = {}
+    lines: list[str] = []
+    shared: dict[tuple[str, str], int] = {}
+    for name, records in splits.items():
+        for record in records:
+            digest = _digest(record.path)
+            place, path = first.setdefault(digest, (name, record.path))
+            if path == record.path and place == name:
+                continue
+            if path == record.path:
+                shared[place, name] = shared.get((place, name), 0) + 1
+            else:
+                lines.append(f"{record.path} ({name}): the same picture as {path} ({place})")
+    together = [
+        f"{count} pictures are listed by both {one} and {other}: AP on {other} says nothing about "
+        "new pictures"
+        for (one, other), count in shared.items()
+    ]
+    return together + lines
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _split_report(scan: ScanResult) -> dict[str, Any]:
+    kinds = ("unreadable", "dropped", "clipped", "duplicate")
+    return {
+        "pictures": len(scan.records),
+        "objects": sum(len(record.targets) for record in scan.records),
+        "backgrounds": sum(len(record.targets) + len(record.crowd) == 0 for record in scan.records),
+        "without_label_file": scan.num_without_file,
+        **{kind: scan.count(kind) for kind in kinds},  # type: ignore[arg-type]
+    }
+
+
+def _class_counts(
+    spec: DatasetSpec, scans: Mapping[str, ScanResult], *, single_class: bool
+) -> dict[str, dict[str, int]]:
+    """Class name -> split -> objects, logged as a table."""
+    names = ("object",) if single_class else spec.class_names
+    counts = {name: _count_classes(scan.records, len(names)) for name, scan in scans.items()}
+    logger.info("%-24s %s", "objects per class", "  ".join(f"{name:>8}" for name in counts))
+    for number, name in enumerate(names):
+        cells = "  ".join(f"{values[number]:>8}" for values in counts.values())
+        logger.info("%-24s %s", name, cells)
+    return {
+        name: {split: values[number] for split, values in counts.items()}
+        for number, name in enumerate(names)
+    }
+
+
+def _count_classes(records: Iterable[ImageRecord], num_classes: int) -> list[int]:
+    ids = [record.targets.class_ids for record in records]
+    together = np.concatenate([np.zeros(0, np.int64), *ids])
+    return [int(count) for count in np.bincount(together, minlength=num_classes)]
+
+
+def _size_report(records: Sequence[ImageRecord], config: LintConfig) -> dict[str, Any]:
+    """Sizes of the training boxes at the network input, against the anchors of `--cfg`."""
+    sizes, anchors = box_sizes(records, config.imgsz), _anchors(config.cfg)
+    longest = sizes.max(1) if len(sizes) else np.zeros(0)
+    lower = (0.0, *SIZE_EDGES.values())
+    counts = {
+        name: int(((longest >= low) & (longest < high)).sum())
+        for low, (name, high) in zip(lower, SIZE_EDGES.items(), strict=False)
+    }
+    logger.info("longer side of a box at %d px: %s", config.imgsz,
+                ", ".join(f"{name} {count}" for name, count in counts.items()))  # fmt: skip
+    fit = fit_anchors(sizes, anchors, ANCHOR_THRESHOLD)
+    logger.info(
+        "anchors of %s: %.4f of all boxes can be learned (%d cannot), %.2f anchors per box",
+        config.cfg, fit.best_possible_recall, fit.unreachable, fit.anchors_per_box,
+    )  # fmt: skip
+    for (width, height), count in zip(anchors, fit.boxes_per_anchor, strict=True):
+        logger.info("  anchor %4.0f x %-4.0f is the closest to %d boxes", width, height, count)
+    return {"longer_side": counts, "anchors": anchors.tolist(), "fit": asdict(fit)}
+
+
+def box_sizes(records: Sequence[ImageRecord], image_size: int) -> Sizes:
+    """(N, 2) width and height of all boxes, in pixels of pictures with that longer side."""
+    found = [np.zeros((0, 2))]
+    for record in records:
+        boxes = record.targets.boxes.astype(np.float64)
+        found.append((boxes[:, 2:] - boxes[:, :2]) * image_size / max(record.image_hw))
+    return np.concatenate(found)
+
+
+def _anchors(cfg: str) -> Sizes:
+    levels = read_yaml(find_shipped(cfg, MODEL_YAMLS)).get("anchors")
+    try:
+        return np.array(levels, np.float64).reshape(-1, 2)
+    except (TypeError, ValueError):
+        raise ConfigError(f"--cfg {cfg}: anchors is {levels!r}, expected numbers") from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-"):
+        words.insert(0, "--data")
+    return run_script(LintConfig, _run, words, {})
+
+
+def _run(config: LintConfig) -> int:
+    findings = lint(config)["findings"]
+    if not findings:
+        logger.info("Nothing wrong was found.")
+        return 0
+    logger.info("%d findings.", len(findings))
+    if config.strict:
+        raise DatasetError(f"{len(findings)} findings (--strict); the first: {findings[0]}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
