@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from models.loading import build_from_checkpoint
 from models.loss import DetectionLoss, LossConfig
 from models.summary import log_start
 from models.torch_predictor import TorchPredictor
-from utils.checkpoint import Checkpoint, load_checkpoint
+from models.training_checkpoint import training_checkpoint
+from utils.checkpoint import load_checkpoint
 from utils.cli import run_script
 from utils.device import choose_device, peak_memory_mb
 from utils.engine.best_epoch import BestEpoch, fitness
+from utils.engine.distributed import Ranks, joined
 from utils.engine.ema import ModelEMA
 from utils.engine.epoch import Precision, TrainingState, train_one_epoch
 from utils.engine.evaluate import Evaluation, evaluate
@@ -38,7 +40,7 @@ from utils.evaluation_report import EvaluationPictures, log_table
 from utils.hyperparameters import Hyperparameters
 from utils.letterbox import input_size
 from utils.metrics.coco import CocoMetrics
-from utils.output_files import make_run_folder, write_json
+from utils.output_files import write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.results_table import EpochRow, log_epoch
 from utils.resumed_run import (
@@ -50,7 +52,7 @@ from utils.resumed_run import (
 )
 from utils.seed import seed_everything
 from utils.train_config import REFUSED, TrainConfig
-from utils.training_run import TrainingRun, as_plain_values
+from utils.training_run import TrainingRun, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class Recipe:
     batches: TrainLoader
     val_batches: EvalLoader
     criterion: DetectionLoss
+    val_criterion: DetectionLoss
     schedule: Schedule
     state: TrainingState[Detector]
     resize: MultiScale | None
@@ -85,17 +88,24 @@ def train(config: TrainConfig) -> TrainResult:
     Raises:
         UserError: a file or a flag is wrong.
     """
+    ranks = Ranks.of_environment()
+    device = choose_device(config.device, ranks)
+    with joined(ranks, device):
+        return _train(config, ranks, device)
+
+
+def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResult:
     start = time.monotonic()
     resumed = read_resumed_run(config)
     hyp = Hyperparameters.from_file(config.hyp) if resumed is None else resumed.hyp
-    recipe = gather(config, hyp, resumed)
+    recipe = gather(config, hyp, resumed, ranks, device)
     state, batches, schedule = recipe.state, recipe.batches, recipe.schedule
     best, first_epoch = BestEpoch(config.patience), 0
     if resumed is not None:
         first_epoch = continue_from(resumed.progress, state, best, len(batches))
-    with _open_run(config, hyp, resumed, first_epoch) as run:
+    with open_run(config, hyp, resumed, first_epoch, ranks) as run:
         run.draw_labels(batches.dataset.records, recipe.class_names)
-        predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=recipe.criterion)
+        predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=recipe.val_criterion)
         log_start(state.model, recipe.device, run.folder, first_epoch)
         for epoch in range(first_epoch, config.epochs):
             train_loss = train_one_epoch(
@@ -118,20 +128,33 @@ def train(config: TrainConfig) -> TrainResult:
             better = evaluation is not None and best.update(epoch, fitness(evaluation.metrics))
             if better or is_last or not config.nosave:
                 progress = progress_of(state, best, epoch, len(batches))
-                checkpoint = _checkpoint(recipe, row, run.settings, progress)
+                checkpoint = training_checkpoint(
+                    state,
+                    row,
+                    progress,
+                    class_names=recipe.class_names,
+                    image_size=recipe.image_size,
+                    settings=run.settings,
+                )
                 run.save(checkpoint, better=better, keep_as=config.name_to_keep(epoch))
             if best.should_stop(epoch):
                 logger.info("No better epoch for %d epochs: stopped.", config.patience)
                 break
-    metrics = _judge_best(run, recipe).metrics
+    metrics = ranks.from_first(lambda: _judge_best(run, recipe))
     epochs = range(first_epoch, epoch + 1)
     report = _report(metrics, run, recipe, best, epochs, time.monotonic() - start)
-    if config.report:
+    if config.report and ranks.is_first:
         write_json(Path(config.report), report)
     return TrainResult(run.folder, metrics, report)
 
 
-def gather(config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None) -> Recipe:
+def gather(
+    config: TrainConfig,
+    hyp: Hyperparameters,
+    resumed: ResumedRun | None,
+    ranks: Ranks,
+    device: torch.device,
+) -> Recipe:
     """Network, pictures, loss, optimizer and schedule.
 
     Raises:
@@ -140,21 +163,16 @@ def gather(config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None
     if resumed is not None:
         check_changes(config, resumed)
     seed_everything(config.seed, deterministic=config.deterministic)
-    device = choose_device(config.device)
     data_spec = load_dataset_spec(config.data)
     class_names = ("object",) if config.single_cls else data_spec.class_names
-    if resumed is None:
-        cfg, overrides = config.cfg, config.model_overrides()
-        model = initial_model(cfg, config.weights, len(class_names), overrides).to(device)
-        ema = ModelEMA(model)
-    else:
-        check_classes(class_names, resumed)
-        model = build_from_checkpoint(resumed.checkpoint, averaged=False).to(device)
-        ema = ModelEMA(build_from_checkpoint(resumed.checkpoint).to(device))
+    model, ema = _start(config, resumed, class_names, device)
+    if config.sync_bn:
+        model = ranks.with_shared_norms(model, device)
     stride = max(model.strides)
     image_size = input_size(config.imgsz, stride)
     pictures = _picture_config(config, stride, image_size, device)
-    batches, val_batches = load_training_pictures(data_spec, hyp.part(AugmentConfig), pictures)
+    augment = hyp.part(AugmentConfig)
+    batches, val_batches = load_training_pictures(data_spec, augment, pictures, ranks)
     losses = hyp.part(LossConfig, label_smoothing=config.label_smoothing)
     frozen = freeze_layers(model.layers, config.freeze)
     optimizer = build_optimizer(
@@ -164,14 +182,16 @@ def gather(config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None
         momentum=hyp.momentum,
         weight_decay=scaled_weight_decay(hyp.weight_decay, config.batch_size),
     )
-    precision = Precision.choose(config.amp, device)
+    precision, coder = Precision.choose(config.amp, device), BoxCoder.of(model)
+    parallel = ranks.parallel(model, device)
     return Recipe(
         class_names=class_names,
         image_size=image_size,
         device=device,
         batches=batches,
         val_batches=val_batches,
-        criterion=DetectionLoss(BoxCoder.of(model), len(class_names), image_size, losses),
+        criterion=DetectionLoss(coder, len(class_names), image_size, losses, ranks),
+        val_criterion=DetectionLoss(coder, len(class_names), image_size, losses),
         schedule=hyp.part(
             Schedule,
             epochs=config.epochs,
@@ -179,9 +199,25 @@ def gather(config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None
             batch_size=config.batch_size,
             cosine=config.cos_lr,
         ),
-        state=TrainingState(model, ema, optimizer, precision, frozen),
+        state=TrainingState(model, parallel, ema, optimizer, precision, frozen, ranks=ranks),
         resize=MultiScale(image_size, stride, config.seed) if config.multi_scale else None,
     )
+
+
+def _start(
+    config: TrainConfig,
+    resumed: ResumedRun | None,
+    class_names: tuple[str, ...],
+    device: torch.device,
+) -> tuple[Detector, ModelEMA[Detector]]:
+    """The network and its average, fresh or where a run stood."""
+    if resumed is not None:
+        check_classes(class_names, resumed)
+        model = build_from_checkpoint(resumed.checkpoint, averaged=False).to(device)
+        return model, ModelEMA(build_from_checkpoint(resumed.checkpoint).to(device))
+    overrides = config.model_overrides()
+    model = initial_model(config.cfg, config.weights, len(class_names), overrides).to(device)
+    return model, ModelEMA(model)
 
 
 def _picture_config(
@@ -202,56 +238,24 @@ def _picture_config(
     )
 
 
-def _evaluate(
-    predict: TorchPredictor, recipe: Recipe, watch: EvaluationPictures | None = None
-) -> Evaluation:
-    batches = recipe.val_batches
+def _evaluate(predict: TorchPredictor, recipe: Recipe) -> Evaluation:
+    batches, ranks = recipe.val_batches, recipe.state.ranks
     records = batches.dataset.records
-    return evaluate(predict, batches, len(batches), records, recipe.class_names, watch=watch)
+    return evaluate(predict, batches, len(batches), records, recipe.class_names, ranks=ranks)
 
 
-def _open_run(
-    config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None, first_epoch: int
-) -> TrainingRun:
-    """A new folder, or the one of the run that is continued."""
-    if resumed is None:
-        folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
-    else:
-        folder = resumed.folder
-    settings = {"hyp": as_plain_values(hyp), "opt": as_plain_values(config)}
-    return TrainingRun(folder, settings, pictures=not config.noplots, first_epoch=first_epoch)
-
-
-def _checkpoint(
-    recipe: Recipe,
-    row: EpochRow,
-    settings: Mapping[str, Mapping[str, Any]],
-    progress: dict[str, Any],
-) -> Checkpoint:
-    model = recipe.state.model
-    return Checkpoint(
-        form="train",
-        spec=model.spec.to_yaml(),
-        class_names=recipe.class_names,
-        weights=model.state_dict(),
-        image_size=recipe.image_size,
-        ema_weights=recipe.state.ema.model.state_dict(),
-        training=progress,
-        config=dict(settings),
-        metrics={"epoch": row.epoch, "AP": row.AP, "AP50": row.AP50},
-    )
-
-
-def _judge_best(run: TrainingRun, recipe: Recipe) -> Evaluation:
+def _judge_best(run: TrainingRun, recipe: Recipe) -> CocoMetrics:
     """The AP of the best checkpoint as read back from its file, with its pictures."""
     model = build_from_checkpoint(load_checkpoint(run.best)).to(recipe.device)
     watch = EvaluationPictures(run.folder, recipe.class_names) if run.pictures else None
-    evaluation = _evaluate(TorchPredictor(model, VAL_POSTPROCESS), recipe, watch)
+    predict, batches = TorchPredictor(model, VAL_POSTPROCESS), recipe.val_batches.whole()
+    records, names = batches.dataset.records, recipe.class_names
+    metrics = evaluate(predict, batches, len(batches), records, names, watch=watch).metrics
     if watch is not None:
-        watch.finish(evaluation.metrics)
+        watch.finish(metrics)
     logger.info("Best checkpoint: %s", run.best)
-    log_table(evaluation.metrics, every_class=True)
-    return evaluation
+    log_table(metrics, every_class=True)
+    return metrics
 
 
 def _report(
@@ -283,6 +287,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: TrainConfig) -> int:
+    if not Ranks.of_environment().is_first:
+        logging.getLogger().setLevel(logging.ERROR)  # one process speaks for all
     result = train(config)
     best = result.report["weights"]["best"]
     logger.info("Results saved to %s", result.folder)

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from data.dataset import EvalDataset, SampleKey, TrainDataset
+from utils.engine.distributed import Ranks
 from utils.errors import DatasetError
 from utils.structures import Batch, Sample
 
@@ -42,11 +43,17 @@ class TrainLoader:
     """The batches of each epoch, in an order drawn from (seed, epoch)."""
 
     def __init__(
-        self, dataset: TrainDataset, batch_size: int, workers: int, seed: int, pin_memory: bool
+        self,
+        dataset: TrainDataset,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        pin_memory: bool,
+        ranks: Ranks,
     ) -> None:
         self.dataset = dataset
         self._sampler = _EpochSampler(
-            len(dataset), batch_size, seed, keep_batches=dataset.rect_shapes is not None
+            len(dataset), batch_size, seed, ranks, keep_batches=dataset.rect_shapes is not None
         )
         self._loader = _make_loader(dataset, self._sampler, workers, pin_memory)
 
@@ -67,10 +74,18 @@ class TrainLoader:
 class EvalLoader:
     """The batches of an EvalDataset, in its order, as often as asked for."""
 
-    def __init__(self, dataset: EvalDataset, workers: int, pin_memory: bool) -> None:
+    def __init__(self, dataset: EvalDataset, workers: int, pin_memory: bool, ranks: Ranks) -> None:
         self.dataset = dataset
-        self._batches = _same_size_batches(dataset.input_hws, dataset.batch_size)
+        self._workers, self._pin_memory, self._ranks = workers, pin_memory, ranks
+        batches = _same_size_batches(dataset.input_hws, dataset.batch_size)
+        self._batches = list(ranks.share(batches))
         self._loader = _make_loader(dataset, self._batches, workers, pin_memory)
+
+    def whole(self) -> EvalLoader:
+        """A loader of all batches, those of other ranks too."""
+        if self._ranks.count == 1:
+            return self
+        return EvalLoader(self.dataset, self._workers, self._pin_memory, Ranks())
 
     def __len__(self) -> int:
         """The number of batches."""
@@ -86,48 +101,77 @@ class EvalLoader:
 
 
 def train_loader(
-    dataset: TrainDataset, *, batch_size: int, workers: int, seed: int, device_is_cuda: bool
+    dataset: TrainDataset,
+    *,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    device_is_cuda: bool,
+    ranks: Ranks | None = None,
 ) -> TrainLoader:
     """Batches of a training set.
 
     Args:
         dataset: the samples.
-        batch_size: pictures per batch.
+        batch_size: pictures per batch, of which each of `ranks` gets its part.
         workers: processes that make samples, at most one per core; 0 makes them in this process.
         seed: of the order.
         device_is_cuda: put batches in page-locked memory, from which a GPU copies faster.
+        ranks: the processes that train together; None is this one alone.
+
+    Raises:
+        DatasetError: fewer pictures than processes.
     """
-    return TrainLoader(dataset, batch_size, workers, seed, device_is_cuda)
+    return TrainLoader(dataset, batch_size, workers, seed, device_is_cuda, ranks or Ranks())
 
 
-def eval_loader(dataset: EvalDataset, *, workers: int, device_is_cuda: bool) -> EvalLoader:
-    """Batches of an evaluation set; the arguments are those of train_loader."""
-    return EvalLoader(dataset, workers, device_is_cuda)
+def eval_loader(
+    dataset: EvalDataset, *, workers: int, device_is_cuda: bool, ranks: Ranks | None = None
+) -> EvalLoader:
+    """Batches of an evaluation set, some for each of `ranks`; the arguments are train_loader's."""
+    return EvalLoader(dataset, workers, device_is_cuda, ranks or Ranks())
 
 
 class _EpochSampler:
-    """Batches of sample keys; with `keep_batches`, whole batches change places, not pictures."""
+    """Batches of sample keys; with `keep_batches`, whole batches change places, not pictures.
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int, *, keep_batches: bool) -> None:
+    All ranks draw the same batches, and each takes its part of every batch: together they see every
+    picture once. A last batch with fewer pictures than ranks joins the one before.
+    """
+
+    def __init__(
+        self, num_samples: int, batch_size: int, seed: int, ranks: Ranks, *, keep_batches: bool
+    ) -> None:
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
-        self.keep_batches = keep_batches
+        self.ranks, self.keep_batches = ranks, keep_batches
         self.epoch = 0
+        if min(num_samples, batch_size) < ranks.count:
+            raise DatasetError(
+                f"{ranks.count} processes need at least as many pictures in a batch, there are "
+                f"{min(num_samples, batch_size)}"
+            )
 
     def __len__(self) -> int:
-        return -(-self.num_samples // self.batch_size)
+        return len(self._bounds())
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        """Start and end of each batch in the order of pictures."""
+        starts = list(range(0, self.num_samples, self.batch_size))
+        if len(starts) > 1 and self.num_samples - starts[-1] < self.ranks.count:
+            starts.pop()
+        return list(zip(starts, [*starts[1:], self.num_samples], strict=True))
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch = self.epoch
         rng = np.random.default_rng([self.seed, epoch])
         order = np.arange(self.num_samples)
-        if not self.keep_batches:
-            rng.shuffle(order)
-        starts = np.arange(0, self.num_samples, self.batch_size)
-        if self.keep_batches:
-            rng.shuffle(starts)
-        for start in starts:
-            chosen = order[start : start + self.batch_size]
-            yield [SampleKey(epoch, int(index)) for index in chosen]
+        bounds = self._bounds()
+        places = np.arange(len(bounds))
+        rng.shuffle(places if self.keep_batches else order)
+        for place in places:
+            start, end = bounds[place]
+            chosen = self.ranks.share(order[start:end].tolist())
+            yield [SampleKey(epoch, index) for index in chosen]
 
 
 class _ErrorsAsValues(Dataset[Sample | DatasetError], Generic[KeyT]):

@@ -10,6 +10,7 @@ from data.dataset_spec import DatasetSpec
 from data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from data.records import read_records
 from data.rect_batches import rect_input_hws, sort_by_aspect
+from utils.engine.distributed import Ranks
 
 VAL_BATCH_SIZE = 32
 
@@ -46,9 +47,9 @@ class PictureConfig:
 
 
 def load_training_pictures(
-    spec: DatasetSpec, augment: AugmentConfig, config: PictureConfig
+    spec: DatasetSpec, augment: AugmentConfig, config: PictureConfig, ranks: Ranks
 ) -> tuple[TrainLoader, EvalLoader]:
-    """The loaders of a run.
+    """The loaders of a run, with the batches of this process.
 
     Raises:
         DatasetError: something is wrong with the files.
@@ -78,8 +79,11 @@ def load_training_pictures(
         workers=config.workers,
         seed=config.seed,
         device_is_cuda=config.pin_memory,
+        ranks=ranks,
     )
     val_dataset = EvalDataset(
         val_records, config.image_size, VAL_BATCH_SIZE, stride=config.stride, rect=True
     )
-    return train, eval_loader(val_dataset, workers=config.workers, device_is_cuda=config.pin_memory)
+    return train, eval_loader(
+        val_dataset, workers=config.workers, device_is_cuda=config.pin_memory, ranks=ranks
+    )

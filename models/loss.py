@@ -12,6 +12,7 @@ from torch import Tensor
 from models.assign import LevelAssignment, assign
 from models.box_coder import BoxCoder, centre_offset, size_ratio, split_anchors
 from models.ciou import paired_ciou
+from utils.engine.distributed import Ranks
 from utils.structures import Batch
 
 # Weight of each level's objectness: fine levels have many cells and few objects.
@@ -69,10 +70,17 @@ class DetectionLoss:
         num_classes: C.
         image_size: the square training size in pixels.
         config: weights of the terms.
+        ranks: the processes that share each batch. Means are taken over all of it, so that
+            gradients averaged over processes are those of one process with the whole batch.
     """
 
     def __init__(
-        self, coder: BoxCoder, num_classes: int, image_size: int, config: LossConfig
+        self,
+        coder: BoxCoder,
+        num_classes: int,
+        image_size: int,
+        config: LossConfig,
+        ranks: Ranks | None = None,
     ) -> None:
         levels = len(coder.strides)
         self.coder = coder
@@ -82,6 +90,7 @@ class DetectionLoss:
         self.class_gain = config.cls * num_classes / 80 * 3 / levels
         self.objectness_gain = config.obj * (image_size / 640) ** 2 * 3 / levels
         self.balance = _BALANCE.get(levels, _BALANCE_ELSE)
+        self.ranks = ranks or Ranks()
 
     def __call__(self, raw_predictions: Sequence[Tensor], batch: Batch) -> LossTerms:
         """The loss of one batch.
@@ -95,16 +104,22 @@ class DetectionLoss:
         box = torch.zeros((), device=device)
         objectness = torch.zeros((), device=device)
         class_ = torch.zeros((), device=device)
-        levels = zip(raw_predictions, assignments, self.balance, strict=False)
-        for raw, assignment, weight in levels:
+        num_pictures = raw_predictions[0].shape[0]
+        counts = [num_pictures, *(len(assignment.class_ids) for assignment in assignments)]
+        here = torch.tensor(counts, dtype=torch.float32, device=device)
+        everywhere = self.ranks.average(here)
+        # How much this process's means count: 1 where there is one process.
+        of_pictures, *of_objects = here / everywhere.clamp(min=1 / self.ranks.count)
+        levels = zip(raw_predictions, assignments, self.balance, of_objects, strict=False)
+        for raw, assignment, weight, share in levels:
             maps = split_anchors(raw, len(self.coder.anchors[0]) // 2)
             level_box, iou, level_class = self._responsible_terms(maps, assignment)
-            box = box + level_box
-            class_ = class_ + level_class
+            box = box + level_box * share
+            class_ = class_ + level_class * share
             objectness = objectness + weight * self._objectness_term(maps, assignment, iou)
-        box, objectness = box * self.box_gain, objectness * self.objectness_gain
+        box, objectness = box * self.box_gain, objectness * (self.objectness_gain * of_pictures)
         class_ = class_ * self.class_gain
-        total = (box + objectness + class_) * raw_predictions[0].shape[0]
+        total = (box + objectness + class_) * (everywhere[0] * self.ranks.count)
         return LossTerms(total, box, objectness, class_)
 
     def assign(

@@ -39,7 +39,8 @@ class Progress(Iterable[ItemT]):
         self.text = text
 
     def __iter__(self) -> Iterator[ItemT]:
-        return self._with_bar() if sys.stderr.isatty() else self._with_lines()
+        spoken = logging.getLogger(__name__).isEnabledFor(logging.INFO)
+        return self._with_bar() if spoken and sys.stderr.isatty() else self._with_lines()
 
     def _with_bar(self) -> Iterator[ItemT]:
         from tqdm import tqdm  # here, so that importing this module stays cheap

@@ -10,14 +10,13 @@ NEWEST = "newest"  # what a bare --resume means
 REFUSED = {
     "--evolve": "hyper-parameter search is not offered yet; give a yaml to --hyp",
     "--image-weights": "not offered yet; all pictures are drawn equally often",
-    "--sync-bn": "training runs on one device; leave it out",
     "--quad": "not offered; use --batch-size",
     "--bucket": "nothing is uploaded; copy the run's folder yourself",
     "--upload-dataset": "nothing is uploaded; leave it out",
     "--entity": "no account is used; TensorBoard events are in the run's folder",
     "--bbox-interval": "pictures of the first batches are in the run's folder",
     "--artifact-alias": "nothing is uploaded; leave it out",
-    "--local-rank": "training runs on one device; leave it out",
+    "--local-rank": "torchrun says it by itself: torchrun --nproc-per-node 2 train.py ...",
     "--teacher": "distillation is not offered yet; leave it out",
     "--compile": "not offered yet; leave it out",
 }
@@ -47,7 +46,8 @@ class TrainConfig:
     multi_scale: bool = option(False, "vary the input size between 0.5 and 1.5 times --imgsz")
     single_cls: bool = option(False, "treat all classes as one")
     optimizer: str = option("SGD", "which optimizer", choices=("SGD", "Adam", "AdamW"))
-    workers: int = option(8, "processes that load pictures")
+    sync_bn: bool = option(False, "norms over the pictures of all GPUs")
+    workers: int = option(8, "processes that load pictures, for each GPU")
     project: str = option("runs/train", "folder of runs")
     name: str = option("exp", "name of this run's folder")
     exist_ok: bool = option(False, "use an existing folder again")

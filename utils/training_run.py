@@ -13,11 +13,16 @@ import numpy as np
 from utils.batch_pictures import save_labelled_batch
 from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
+from utils.engine.distributed import Ranks
+from utils.hyperparameters import Hyperparameters
+from utils.output_files import make_run_folder
 from utils.plots.label_statistics import plot_labels
 from utils.plots.training_curves import plot_results
 from utils.results_table import COLUMNS, EpochRow, append_row, drop_rows_from
+from utils.resumed_run import ResumedRun
 from utils.strict_yaml import write_yaml
 from utils.structures import Batch, ImageRecord
+from utils.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
 BATCHES_DRAWN = 3
@@ -39,6 +44,7 @@ class TrainingRun:
         *,
         pictures: bool,
         first_epoch: int = 0,
+        writes: bool = True,
     ) -> None:
         """Write each of `settings` as `<name>.yaml` and open the event file.
 
@@ -47,12 +53,16 @@ class TrainingRun:
             settings: file stem -> content (`hyp`, `opt`).
             pictures: whether to draw.
             first_epoch: what the folder says of this epoch and later ones is forgotten.
+            writes: False in a process beside the one that writes the files: nothing is written.
         """
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder
         self.settings = settings
-        self.pictures = pictures
+        self.pictures = pictures and writes
+        self._events: SummaryWriter | None = None
+        if not writes:
+            return
         for stem, content in settings.items():
             write_yaml(folder / f"{stem}.yaml", content)
         drop_rows_from(folder / "results.csv", first_epoch)
@@ -97,6 +107,8 @@ class TrainingRun:
 
     def add_epoch(self, row: EpochRow) -> None:
         """Add a row to `results.csv` and to the events."""
+        if self._events is None:
+            return
         append_row(self.folder / "results.csv", row)
         for name, value in zip(COLUMNS[1:], row.values()[1:], strict=True):
             if value is not None:
@@ -111,6 +123,8 @@ class TrainingRun:
             better: it is the best so far.
             keep_as: also keep it under this file name.
         """
+        if self._events is None:
+            return
         if better:
             save_checkpoint(self.best, checkpoint.for_inference())
         if keep_as is not None:
@@ -130,6 +144,8 @@ class TrainingRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
         """Close the events and draw `results.png`; after an interruption say how to go on."""
+        if self._events is None:
+            return
         self._events.close()
         if kind is None:
             if self.pictures:
@@ -138,6 +154,29 @@ class TrainingRun:
             logger.warning("To go on: python train.py --resume %s", self.last)
         else:
             logger.warning("Nothing was saved yet: start again.")
+
+
+def open_run(
+    config: TrainConfig,
+    hyp: Hyperparameters,
+    resumed: ResumedRun | None,
+    first_epoch: int,
+    ranks: Ranks,
+) -> TrainingRun:
+    """A new folder, or the one of the run that is continued; the first of `ranks` writes to it."""
+
+    def folder() -> Path:
+        if resumed is not None:
+            return resumed.folder
+        return make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
+
+    return TrainingRun(
+        ranks.from_first(folder),
+        {"hyp": as_plain_values(hyp), "opt": as_plain_values(config)},
+        pictures=not config.noplots,
+        first_epoch=first_epoch,
+        writes=ranks.is_first,
+    )
 
 
 def as_plain_values(config: Any) -> dict[str, Any]:

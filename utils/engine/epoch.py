@@ -6,13 +6,14 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from utils.engine.distributed import Ranks
 from utils.engine.ema import ModelEMA, ModelT
 from utils.engine.optim import clip_gradients
 from utils.engine.schedule import Schedule
@@ -79,6 +80,7 @@ class TrainingState(Generic[ModelT]):
 
     Attributes:
         model: the network in train form.
+        parallel: runs `model` and averages gradients over ranks; `model` itself with one rank.
         ema: its average.
         optimizer: with groups biases, weights, norms.
         precision: autocast and loss scaling.
@@ -86,9 +88,11 @@ class TrainingState(Generic[ModelT]):
         last_step: batch (counted over the run) at which the optimizer last stepped.
         skipped_steps: batches left out because their loss was not finite.
         skipped_in_row: how many of them came one after the other.
+        ranks: the processes that train together.
     """
 
     model: ModelT
+    parallel: nn.Module
     ema: ModelEMA[ModelT]
     optimizer: Optimizer
     precision: Precision
@@ -96,6 +100,7 @@ class TrainingState(Generic[ModelT]):
     last_step: int = -1
     skipped_steps: int = 0
     skipped_in_row: int = 0
+    ranks: Ranks = field(default_factory=Ranks)
 
 
 def train_one_epoch(
@@ -143,8 +148,8 @@ def train_one_epoch(
         if resize is not None:
             images, batch = _resized(images, batch, resize, done)
         with state.precision.autocast(device):
-            loss = criterion(state.model(images), batch)
-        if not torch.isfinite(loss.total):
+            loss = criterion(state.parallel(images), batch)
+        if not state.ranks.all_true(torch.isfinite(loss.total)):
             _skip(state, batch, "loss is not finite", on_skip)
             continue
         torch.autograd.backward(state.precision.scaler.scale(loss.total))
@@ -156,7 +161,7 @@ def train_one_epoch(
         counted += 1
         box, objectness, class_ = (total / counted).tolist()
         progress.note(f"box {box:.4f}  obj {objectness:.4f}  cls {class_:.4f}")
-    box, objectness, class_ = (total / max(counted, 1)).tolist()
+    box, objectness, class_ = state.ranks.average(total / max(counted, 1)).tolist()
     return box, objectness, class_
 
 

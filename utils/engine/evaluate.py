@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from utils.engine.distributed import Ranks
 from utils.engine.predictor import BatchPrediction, Predictor
 from utils.logs import Progress
 from utils.metrics.coco import CocoMetrics, evaluate_coco
@@ -38,17 +39,20 @@ def evaluate(
     class_names: Sequence[str],
     *,
     watch: Callable[[Batch, BatchPrediction], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Find objects in all batches and compare them with the labels.
 
     Args:
         predict: finds objects in one batch.
-        batches: letterboxed pictures.
+        batches: letterboxed pictures; with several ranks, this one's.
         num_batches: how many there are, for the progress.
         records: the pictures with their labels in original pixels.
         class_names: in class-id order.
         watch: called with every batch and its prediction, to draw pictures for example.
+        ranks: the processes that evaluate together; all get the same result.
     """
+    ranks = ranks or Ranks()
     detections: dict[int, Detections] = {}
     seconds = np.zeros(3)
     losses: list[tuple[float, float, float]] = []
@@ -66,8 +70,12 @@ def evaluate(
         if watch is not None:
             watch(batch, prediction)
     per_image = seconds * 1000 / max(len(detections), 1)
+    detections = {
+        number: found for part in ranks.gather(detections) for number, found in part.items()
+    }
+    losses = [loss for part in ranks.gather(losses) for loss in part]
     return Evaluation(
-        metrics=evaluate_coco(records, detections, class_names),
+        metrics=ranks.from_first(lambda: evaluate_coco(records, detections, class_names)),
         detections=detections,
         ms_per_image=dict(
             zip(("preprocess", "inference", "postprocess"), per_image.tolist(), strict=True)

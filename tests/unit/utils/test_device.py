@@ -47,7 +47,12 @@ def test_words(gpus, text, count, expected):
     [
         ("0", 0, "--device 0: this machine has 0 CUDA GPUs; use cpu"),
         ("2", 2, "--device 2: this machine has 2 CUDA GPUs; use cpu"),
-        ("0,1", 2, "--device 0,1: one device at a time; name one GPU"),
+        (
+            "0,1",
+            2,
+            "--device 0,1: several GPUs train together with torchrun --nproc-per-node 2 train.py "
+            "--device 0,1 ...; else name one GPU",
+        ),
         ("gpu", 2, "--device gpu: expected cpu, mps, or a GPU number like 0"),
         ("-1", 2, "--device -1: expected cpu, mps, or a GPU number like 0"),
         ("mps", 0, "--device mps: this machine has no MPS device; use cpu"),

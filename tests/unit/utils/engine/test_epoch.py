@@ -53,7 +53,7 @@ def schedule(num_batches: int, batch_size: int = 64, lr0: float = 0.1) -> Schedu
 
 def start(model: nn.Module, **changes) -> TrainingState[nn.Module]:
     optimizer = build_optimizer(model, "SGD", lr=0.1, momentum=0.9, weight_decay=0.0)
-    return TrainingState(model, ModelEMA(model), optimizer, FLOAT32, **changes)
+    return TrainingState(model, model, ModelEMA(model), optimizer, FLOAT32, **changes)
 
 
 def run(state, criterion, pictures, **changes) -> tuple[float, float, float]:

@@ -1,0 +1,229 @@
+"""Two processes that share a batch compute what one process computes with all of it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import operator
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import train
+from data.dataset import EvalDataset
+from data.loader import _EpochSampler, eval_loader
+from data.synthetic.dataset import SyntheticConfig, write_dataset
+from models.box_coder import BoxCoder
+from models.detector import build_model
+from models.loss import DetectionLoss, LossConfig
+from tests.house.source_tree import ROOT
+from tests.model_builders import tiny_spec, write_small_yolov5
+from tests.unit.data.builders import record, write_picture
+from utils.engine.distributed import Ranks
+from utils.errors import DatasetError
+from utils.structures import Batch
+
+SIZE, COUNT = 64, 2
+
+
+def whole_batch() -> Batch:
+    """Five pictures with different numbers of boxes, one with none."""
+    generator = torch.Generator().manual_seed(3)
+    image_index = torch.tensor([0, 0, 0, 1, 3, 3, 4])
+    corner = torch.rand(7, 2, generator=generator) * 30
+    sides = torch.rand(7, 2, generator=generator) * 30 + 3
+    return Batch(
+        images=torch.rand(5, 3, SIZE, SIZE, generator=generator, dtype=torch.float64),
+        image_index=image_index,
+        class_ids=torch.tensor([0, 1, 2, 0, 1, 2, 0]),
+        boxes=torch.cat((corner, corner + sides), 1),
+        image_ids=(0,) * 5,
+        letterboxes=(None,) * 5,
+        paths=(Path(),) * 5,
+    )
+
+
+def part_of(batch: Batch, ranks: Ranks) -> Batch:
+    """The pictures a process gets, numbered anew."""
+    pictures = ranks.share(range(5))
+    mine = (batch.image_index >= pictures[0]) & (batch.image_index <= pictures[-1])
+    return Batch(
+        images=batch.images[pictures[0] : pictures[-1] + 1],
+        image_index=batch.image_index[mine] - pictures[0],
+        class_ids=batch.class_ids[mine],
+        boxes=batch.boxes[mine],
+        image_ids=(0,) * len(pictures),
+        letterboxes=(None,) * len(pictures),
+        paths=(Path(),) * len(pictures),
+    )
+
+
+def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Loss parts and gradient of every parameter, batch-norms frozen."""
+    torch.manual_seed(0)
+    model = build_model(tiny_spec(rep_block="OREPA")).double().eval()
+    network = ranks.parallel(model, torch.device("cpu"))
+    batch = part_of(whole_batch(), ranks)
+    loss = DetectionLoss(BoxCoder.of(model), 3, SIZE, LossConfig(), ranks)
+    terms = loss(network(batch.images), batch)
+    terms.total.backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return {
+        **found,
+        "loss": ranks.average(terms.total.detach()),
+        "parts": ranks.average(terms.parts()),
+    }
+
+
+RANK_PROGRAM = """
+import sys, torch
+from tests.equivalence.test_ranks import gradients
+from utils.engine.distributed import Ranks, joined
+ranks = Ranks.of_environment()
+with joined(ranks, torch.device("cpu")):
+    found = gradients(ranks)
+    assert ranks.gather(ranks.rank) == [0, 1]
+    assert ranks.from_first(lambda: ranks.rank) == 0
+    assert ranks.all_true(torch.tensor(True)) and not ranks.all_true(torch.tensor(ranks.is_first))
+    if ranks.is_first:
+        torch.save(found, sys.argv[1])
+"""
+
+
+def torchrun(*words: object, timeout: int = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+               "--nproc-per-node", str(COUNT), *(str(word) for word in words)]  # fmt: skip
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_gradients_of_two_ranks_are_those_of_one(tmp_path):
+    program, out = tmp_path / "ranks.py", tmp_path / "two.pt"
+    program.write_text(RANK_PROGRAM)
+    done = torchrun(program, out)
+    assert done.returncode == 0, done.stderr
+    two, one = torch.load(out), gradients(Ranks())
+    assert two.keys() == one.keys() and len(one) > 50
+    worst = {
+        name: float((two[name] - one[name]).abs().max() / one[name].abs().max().clamp(min=1e-12))
+        for name in one
+    }
+    assert max(worst.values()) < 1e-6, max(worst, key=worst.get)
+
+
+@pytest.mark.parametrize(("pictures", "batch"), [(10, 4), (9, 4), (12, 4), (5, 5), (4, 64)])
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("keep_batches", [False, True])
+def test_every_picture_is_seen_once_by_one_rank(pictures, batch, count, keep_batches):
+    alone = _EpochSampler(pictures, batch, 0, Ranks(), keep_batches=keep_batches)
+    samplers = [
+        _EpochSampler(pictures, batch, 0, Ranks(r, r, count), keep_batches=keep_batches)
+        for r in range(count)
+    ]
+    orders = []
+    for epoch in range(2):
+        for sampler in [alone, *samplers]:
+            sampler.epoch = epoch
+        parts = [list(sampler) for sampler in samplers]
+        assert {len(part) for part in parts} == {len(samplers[0])}  # as many steps in each
+        assert all(len(keys) > 0 for part in parts for keys in part)
+        together = [functools.reduce(operator.iadd, keys, []) for keys in zip(*parts, strict=True)]
+        assert sorted(key.index for keys in together for key in keys) == list(range(pictures))
+        if len(together) == len(alone):  # no small last batch had to join another
+            assert together == list(alone)
+        orders.append(together)
+    assert orders[0] != orders[1] or len(orders[0]) == 1
+
+
+def test_more_ranks_than_pictures_in_a_batch():
+    with pytest.raises(DatasetError, match="3 processes need at least as many pictures in a batch"):
+        _EpochSampler(10, 2, 0, Ranks(0, 0, 3), keep_batches=False)
+
+
+def test_validation_pictures_are_shared_out(tmp_path):
+    records = [record(write_picture(tmp_path / f"{i}.png", seed=i), (48, 64)) for i in range(7)]
+    dataset = EvalDataset(records, 64, 2, rect=False)
+    loaders = [
+        eval_loader(dataset, workers=0, device_is_cuda=False, ranks=Ranks(r, r, 2))
+        for r in range(2)
+    ]
+    paths = [[path for batch in loader for path in batch.paths] for loader in loaders]
+    assert sorted(paths[0] + paths[1]) == sorted(r.path for r in records)
+    assert all(len(loader.whole()) == 4 for loader in loaders)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@pytest.mark.parametrize("items", [0, 1, 5, 8, 9])
+def test_shares(items, count):
+    shares = [list(Ranks(r, r, count).share(range(items))) for r in range(count)]
+    assert functools.reduce(operator.iadd, shares, []) == list(range(items))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_what_torchrun_says():
+    words = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
+    assert Ranks.of_environment(words) == Ranks(5, 1, 8)
+    assert Ranks.of_environment({}) == Ranks()
+    assert np.all([Ranks().is_first, not Ranks(1, 1, 2).is_first])
+
+
+FAILING_PROGRAM = """
+import torch
+from utils.engine.distributed import Ranks, joined
+ranks = Ranks.of_environment()
+with joined(ranks, torch.device("cpu")):
+    if not ranks.is_first:
+        raise SystemExit("this rank cannot go on")
+    ranks.average(torch.zeros(1))  # waits for the other
+"""
+
+
+def test_a_rank_that_fails_ends_all(tmp_path):
+    program = tmp_path / "failing.py"
+    program.write_text(FAILING_PROGRAM)
+    done = torchrun(program)
+    assert done.returncode != 0
+    assert "this rank cannot go on" in done.stderr
+
+
+def test_two_ranks_train_judge_and_write_one_folder(tmp_path):
+    data = write_dataset(tmp_path / "data", SyntheticConfig(images=12, size=SIZE, seed=0))
+    cfg, report = write_small_yolov5(tmp_path / "small.yaml"), tmp_path / "report.json"
+    done = torchrun(
+        "train.py", "--data", data, "--cfg", cfg, "--imgsz", SIZE, "--epochs", 2, "--batch-size", 4,
+        "--workers", 0, "--device", "cpu", "--amp", "off", "--noplots",
+        "--project", tmp_path / "runs", "--report", report,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["exp"]
+    rows = (tmp_path / "runs" / "exp" / "results.csv").read_text().splitlines()
+    assert len(rows) == 3
+    found = json.loads(report.read_text())
+    assert found["epochs"] == 2 and Path(found["weights"]["best"]).exists()
+    assert done.stdout.count("Best checkpoint") == 1  # one process speaks
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "0,1"], "torchrun --nproc-per-node 2 train.py --device 0,1"),
+        (["--sync-bn", "--device", "cpu"], "--sync-bn: needs several GPUs"),
+        (["--local-rank", "0"], "torchrun says it by itself"),
+    ],
+)
+def test_messages(tmp_path, capsys, words, message):
+    data = write_dataset(tmp_path / "data", SyntheticConfig(images=12, size=SIZE, seed=0))
+    cfg = write_small_yolov5(tmp_path / "small.yaml")
+    given = ["--data", str(data), "--cfg", str(cfg), "--imgsz", str(SIZE), *words]
+    try:
+        code = train.main(given)
+    except SystemExit as exit_:
+        code = exit_.code
+    assert code == 2
+    assert message in capsys.readouterr().err

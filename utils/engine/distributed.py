@@ -1,0 +1,127 @@
+"""Several processes that train one network: what they share, and how they agree.
+
+Started by `torchrun`, which tells each process its rank. With one process every function here
+returns what it is given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from utils.errors import ConfigError
+
+ItemT = TypeVar("ItemT")
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among those of the run.
+
+    Attributes:
+        rank: its number in the run; 0 writes the files.
+        local_rank: its number on its machine, which picks its GPU.
+        count: how many there are.
+    """
+
+    rank: int = 0
+    local_rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Ranks:
+        """What torchrun says; one process alone where it says nothing."""
+        if "RANK" not in environment:
+            return cls()
+        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+        rank, local_rank, count = (int(environment[name]) for name in names)
+        return cls(rank, local_rank, count)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def average(self, values: Tensor) -> Tensor:
+        """The mean over all processes, without gradient."""
+        if self.count == 1:
+            return values
+        values = values.detach().clone()
+        dist.all_reduce(values)
+        return values / self.count
+
+    def all_true(self, condition: Tensor) -> bool:
+        """Whether a (scalar) condition holds in every process."""
+        if self.count == 1:
+            return bool(condition)
+        agreed = condition.float()
+        dist.all_reduce(agreed, op=dist.ReduceOp.MIN)
+        return bool(agreed)
+
+    def share(self, items: Sequence[ItemT]) -> Sequence[ItemT]:
+        """This process's part of a list: consecutive, as long as the others' or one longer."""
+        whole, left = divmod(len(items), self.count)
+        start = self.rank * whole + min(self.rank, left)
+        return items[start : start + whole + (self.rank < left)]
+
+    def gather(self, value: ItemT) -> list[ItemT]:
+        """Every process's value, in the order of ranks."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_first(self, make: Callable[[], ItemT]) -> ItemT:
+        """What the first process makes, in all processes."""
+        if self.count == 1:
+            return make()
+        values: list[Any] = [make() if self.is_first else None]
+        dist.broadcast_object_list(values, src=0)
+        made: ItemT = values[0]
+        return made
+
+    def parallel(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """A module that runs `model` and averages gradients over all processes in backward."""
+        if self.count == 1:
+            return model
+        ids = [device.index] if device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids)
+
+    def with_shared_norms(self, model: ModelT, device: torch.device) -> ModelT:
+        """The model with batch-norms whose statistics are taken over all processes' pictures.
+
+        Raises:
+            ConfigError: not several processes on GPUs; PyTorch has no such norm for the CPU.
+        """
+        if self.count == 1 or device.type != "cuda":
+            raise ConfigError(
+                "--sync-bn: needs several GPUs (torchrun --nproc-per-node 2 train.py ...); "
+                "leave it out"
+            )
+        shared: ModelT = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return shared
+
+
+@contextmanager
+def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
+    """The region in which the processes of a run can talk: NCCL between GPUs, gloo elsewhere."""
+    if ranks.count == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
