@@ -2,8 +2,9 @@
 
 Trains small networks with a part of a block left out, on blood cells at 224 px, each with every
 seed; then turns the validation pictures by 180 degrees, and sets corner or skeleton weights of
-trained 3x3 kernels to zero. A run that has its report already is not repeated. `--seeds 0 1` takes
-fewer seeds; `--only TEXT` trains the rows with TEXT in their name and writes no report.
+trained 3x3 kernels to zero. A run that has its report already is not repeated. `--seeds 0 1` trains
+fewer seeds, and the report holds every run that is there; `--only TEXT` trains the rows with TEXT
+in their name and writes no report.
 """
 
 from __future__ import annotations
@@ -11,17 +12,23 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from experiments.ablation_report import write_report
+import numpy as np
+
+from experiments.ablation_report import Findings, TrainedKernels, write_report
 from experiments.kernel_pruning import PRUNED_SHARES, REGIONS, save_pruned
 from experiments.rotated_pictures import write_rotated_val
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, run_script, train_once
+from models.kernel_statistics import layer_kernels, mean_similarity, skeleton
+from models.loading import build_from_checkpoint, read_weights
 from utils.logs import configure_logging
 
 logger = logging.getLogger(__name__)
+FigureT = TypeVar("FigureT")
 EPOCHS, IMAGE_SIZE, BATCH_SIZE, SEEDS = 40, 224, 16, (0, 1, 2)
 YOLOV5N, STRAIGHT = "yolov5n.yaml", "experiments/straight_n.yaml"  # scripts run in the root
 
@@ -107,34 +114,61 @@ def pruned_AP(row: Row, seed: int, shared: Path, runs: Path) -> dict[str, list[f
     return found
 
 
+def trained_kernels(row: Row, seed: int, runs: Path) -> TrainedKernels:
+    """Where a trained network's kernels have their weight, and how alike its branches are."""
+    weights = run_folder(row, seed, runs) / "weights" / "best.pt"
+    layers = layer_kernels(build_from_checkpoint(read_weights(weights)))
+    _, cosines = mean_similarity(layers)
+    pairs = cosines[np.triu_indices(len(cosines), 1)]
+    return TrainedKernels(
+        skeleton=skeleton([layer.merged for layer in layers]),
+        similarity=float(np.nanmean(pairs)) if np.isfinite(pairs).any() else None,
+    )
+
+
+def findings(shared: Path, runs: Path) -> tuple[Findings, list[Path]]:
+    """All figures of the runs that are there, and their folders."""
+    named = {row.name: row for row in ROWS}
+    seeds = {
+        row.name: [seed for seed in SEEDS if (run_folder(row, seed, runs) / "report.json").exists()]
+        for row in ROWS
+    }
+
+    def each(
+        names: Iterable[str], figure: Callable[[Row, int], FigureT]
+    ) -> dict[str, list[FigureT]]:
+        return {name: [figure(named[name], seed) for seed in seeds[name]] for name in names}
+
+    kernels = (*PRUNED, *(name for name in named if name.startswith("OREPA")))
+    found = Findings(
+        reports=each(named, lambda row, seed: train_row(row, seed, shared, runs)),
+        rotated=each(ROTATED, lambda row, seed: rotated_AP(row, seed, shared, runs)),
+        pruned=each(PRUNED, lambda row, seed: pruned_AP(row, seed, shared, runs)),
+        kernels=each(kernels, lambda row, seed: trained_kernels(row, seed, runs)),
+    )
+    return found, [run_folder(named[name], seed, runs) for name in named for seed in seeds[name]]
+
+
 def main() -> None:
     """Train what is missing, then write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and weights/")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablations")
     parser.add_argument("--out", type=Path, default=REPORTS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument(
+        "--seeds", type=int, nargs="*", default=SEEDS, help="seeds to train; may be none"
+    )
     parser.add_argument("--only", default="", help="train only rows with this in their name")
     arguments = parser.parse_args()
     configure_logging()
     shared, runs = arguments.shared.resolve(), arguments.runs.resolve()
-    seeds, rows = arguments.seeds, [row for row in ROWS if arguments.only in row.name]
-    for seed in seeds:  # all rows with one seed before any with the next
-        for row in rows:
-            logger.info("%s seed %d: AP %.4f", row.name, seed,
-                        train_row(row, seed, shared, runs)["AP"])  # fmt: skip
-    if arguments.only:
-        return
-    reports = {row.name: [train_row(row, seed, shared, runs) for seed in seeds] for row in ROWS}
-    named = {row.name: row for row in ROWS}
-    rotated = {
-        name: [rotated_AP(named[name], seed, shared, runs) for seed in seeds] for name in ROTATED
-    }
-    pruned = {
-        name: [pruned_AP(named[name], seed, shared, runs) for seed in seeds] for name in PRUNED
-    }
-    folders = [run_folder(row, seed, runs) for row in ROWS for seed in seeds]
-    write_report(arguments.out, reports, rotated, pruned, folders)
+    for seed in arguments.seeds:  # all rows with one seed before any with the next
+        for row in ROWS:
+            if arguments.only in row.name:
+                AP = train_row(row, seed, shared, runs)["AP"]
+                logger.info("%s seed %d: AP %.4f", row.name, seed, AP)
+    if not arguments.only:
+        write_report(arguments.out, *findings(shared, runs))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from experiments import ablation_report
-from experiments.ablation_report import SECTIONS, write_report
+from experiments.ablation_report import SECTIONS, Findings, TrainedKernels, write_report
 from experiments.ablations import PRUNED, ROTATED, ROWS
 from experiments.kernel_pruning import PRUNED_SHARES
 
@@ -26,6 +29,14 @@ PRUNED_AP = {
     ]
 }
 
+GRID = np.array([[0.3, 0.6, 0.35], [0.7, 1.0, 0.65], [0.2, 0.8, 0.4]])
+KERNELS = {
+    "ACB": [TrainedKernels(GRID, 0.5), TrainedKernels(GRID, 0.5)],
+    "plain": [TrainedKernels(GRID, None)],
+    "OREPA": [TrainedKernels(GRID, 0.1), TrainedKernels(GRID, 0.3)],
+}
+FINDINGS = Findings(REPORTS, ROTATED_AP, PRUNED_AP, KERNELS)
+
 
 @pytest.fixture
 def lines(tmp_path, monkeypatch) -> list[str]:
@@ -35,7 +46,7 @@ def lines(tmp_path, monkeypatch) -> list[str]:
     (tmp_path / "run" / "commit.txt").write_text("abc1234")
     out = tmp_path / "out"
     out.mkdir()
-    write_report(out, REPORTS, ROTATED_AP, PRUNED_AP, [tmp_path / "run"])
+    write_report(out, FINDINGS, [tmp_path / "run"])
     (path,) = out.iterdir()
     assert path.name.startswith("block_ablations_cpu_20") and path.suffix == ".md"
     return path.read_text().splitlines()
@@ -63,7 +74,6 @@ def test_what_is_trained_is_what_is_reported():
 def test_head(lines):
     text = "\n".join(lines)
     assert lines[0].startswith("# Which part of a block matters, 20")
-    assert "3 seeds" in text
     assert "Machine: a slow one. Commits abc1234." in text
 
 
@@ -78,18 +88,18 @@ def test_every_row_appears_in_its_section(lines):
 def test_gaps_are_taken_seed_by_seed(lines, heading, rows):
     """From the first row of the section, whose own gap is left empty."""
     first = NAMES.index(rows[0])
-    for name, (row, _, gaps, skipped) in zip(rows, tables(lines)[heading], strict=True):
+    for name, (row, seeds, _, gaps, skipped) in zip(rows, tables(lines)[heading], strict=True):
         number = NAMES.index(name)
         away = number - first
         expected = [f"{away * (0.01 + 0.001 * seed):+.3f}" for seed in range(3)]
-        assert (row, gaps) == (name, "" if away == 0 else ", ".join(expected))
+        assert (row, seeds, gaps) == (name, "3", "" if away == 0 else ", ".join(expected))
         assert skipped == f"0, {number}, {2 * number}"
 
 
 def test_means(lines):
     """Over seeds, of 0.200, 0.201 and 0.202, and of 0.210, 0.212 and 0.214."""
     rows = tables(lines)[SECTIONS[0][0]]
-    assert [cells[1] for cells in rows[:2]] == ["0.201 (0.001)", "0.212 (0.002)"]
+    assert [cells[2] for cells in rows[:2]] == ["0.201 (0.001)", "0.212 (0.002)"]
 
 
 def test_rotation(lines):
@@ -122,14 +132,29 @@ def test_pruning(lines):
 def test_a_table_has_as_many_cells_in_every_line(lines):
     blocks = "\n".join(lines).split("\n\n")
     found = [block.splitlines() for block in blocks if block.startswith("|")]
-    assert len(found) == len(SECTIONS) + 2
+    assert len(found) == len(SECTIONS) + 4
     for rows in found:
         assert len({row.count("|") for row in rows}) == 1
 
 
-def test_a_missing_seed_is_noticed(tmp_path, monkeypatch):
+def test_a_row_may_lack_the_last_seed(tmp_path, monkeypatch):
+    """It is compared over the seeds both have."""
     monkeypatch.setattr(ablation_report, "machine_line", str)
-    reports = {**REPORTS, "ACB without 1x3": REPORTS["ACB without 1x3"][:2]}
-    with pytest.raises(ValueError, match="zip"):
-        write_report(tmp_path, reports, ROTATED_AP, PRUNED_AP, [])
-    assert list(tmp_path.iterdir()) == []
+    name = SECTIONS[2][2][1]
+    reports = {**REPORTS, name: REPORTS[name][:2]}
+    write_report(tmp_path, replace(FINDINGS, reports=reports), [])
+    text = next(tmp_path.iterdir()).read_text()
+    row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
+    cells = [cell.strip() for cell in row.split("|")]
+    assert cells[2] == "2" and cells[4].count(",") == 1
+
+
+def test_skeletons(lines):
+    assert tables(lines)["Where the weight of trained 3x3 kernels lies"] == [
+        [name, seeds, "0.200 to 0.400", "0.600 to 0.800", "1.000"]
+        for name, seeds in (("ACB", "2"), ("plain", "1"), ("OREPA", "2"))
+    ]
+
+
+def test_similarities(lines):
+    assert tables(lines)["How alike the branches of OREPA are"] == [["OREPA", "2", "0.200 (0.141)"]]
