@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from data.augment import AugmentConfig
+from data.box_sizes import box_sizes
 from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, TrainLoader
 from data.training_pictures import PictureConfig, load_training_pictures
@@ -23,6 +24,7 @@ from models.loss import DetectionLoss, LossConfig
 from models.summary import log_start
 from models.torch_predictor import TorchPredictor
 from models.training_checkpoint import training_checkpoint
+from utils.anchor_search import check_anchors
 from utils.checkpoint import load_checkpoint
 from utils.cli import run_script
 from utils.device import choose_device, peak_memory_mb
@@ -99,20 +101,20 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResu
     resumed = read_resumed_run(config)
     hyp = Hyperparameters.from_file(config.hyp) if resumed is None else resumed.hyp
     recipe = gather(config, hyp, resumed, ranks, device)
-    state, batches, schedule = recipe.state, recipe.batches, recipe.schedule
+    state, batches, names = recipe.state, recipe.batches, recipe.class_names
     best, first_epoch = BestEpoch(config.patience), 0
     if resumed is not None:
         first_epoch = continue_from(resumed.progress, state, best, len(batches))
     with open_run(config, hyp, resumed, first_epoch, ranks) as run:
-        run.draw_labels(batches.dataset.records, recipe.class_names)
+        run.draw_labels(batches.dataset.records, names)
         predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=recipe.val_criterion)
         log_start(state.model, recipe.device, run.folder, first_epoch)
         for epoch in range(first_epoch, config.epochs):
             train_loss = train_one_epoch(
                 state,
                 recipe.criterion,
-                run.drawing_first(batches.epoch(epoch), epoch, recipe.class_names),
-                schedule,
+                run.drawing_first(batches.epoch(epoch), epoch, names),
+                recipe.schedule,
                 epoch,
                 device=recipe.device,
                 resize=recipe.resize,
@@ -121,7 +123,7 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResu
             is_last = epoch + 1 == config.epochs
             evaluation = None
             if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
-                evaluation = _evaluate(predict, recipe)
+                evaluation = _evaluate(predict, recipe.val_batches, names, ranks=ranks)
             row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
             run.add_epoch(row)
             log_epoch(row, config.epochs)
@@ -132,7 +134,7 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResu
                     state,
                     row,
                     progress,
-                    class_names=recipe.class_names,
+                    class_names=names,
                     image_size=recipe.image_size,
                     settings=run.settings,
                 )
@@ -173,6 +175,11 @@ def gather(
     pictures = _picture_config(config, stride, image_size, device)
     augment = hyp.part(AugmentConfig)
     batches, val_batches = load_training_pictures(data_spec, augment, pictures, ranks)
+    if resumed is None and not config.noautoanchor:
+        sizes = box_sizes(batches.dataset.records, image_size)
+        anchors = check_anchors(model.spec.anchors, sizes, hyp.anchor_t, seed=config.seed)
+        model.use_anchors(anchors)
+        ema.model.use_anchors(anchors)
     losses = hyp.part(LossConfig, label_smoothing=config.label_smoothing)
     frozen = freeze_layers(model.layers, config.freeze)
     optimizer = build_optimizer(
@@ -223,25 +230,21 @@ def _start(
 def _picture_config(
     config: TrainConfig, stride: int, image_size: int, device: torch.device
 ) -> PictureConfig:
-    return PictureConfig(
+    return config.part(
+        PictureConfig,
         image_size=image_size,
         stride=stride,
-        batch_size=config.batch_size,
-        workers=config.workers,
-        seed=config.seed,
-        rect=config.rect,
         cache=config.cache == "ram",
         mosaic_until_epoch=config.mosaic_until_epoch(),
-        strict=config.strict,
         single_class=config.single_cls,
         pin_memory=device.type == "cuda",
     )
 
 
-def _evaluate(predict: TorchPredictor, recipe: Recipe) -> Evaluation:
-    batches, ranks = recipe.val_batches, recipe.state.ranks
-    records = batches.dataset.records
-    return evaluate(predict, batches, len(batches), records, recipe.class_names, ranks=ranks)
+def _evaluate(
+    predict: TorchPredictor, batches: EvalLoader, names: tuple[str, ...], **others: Any
+) -> Evaluation:
+    return evaluate(predict, batches, len(batches), batches.dataset.records, names, **others)
 
 
 def _judge_best(run: TrainingRun, recipe: Recipe) -> CocoMetrics:
@@ -249,8 +252,7 @@ def _judge_best(run: TrainingRun, recipe: Recipe) -> CocoMetrics:
     model = build_from_checkpoint(load_checkpoint(run.best)).to(recipe.device)
     watch = EvaluationPictures(run.folder, recipe.class_names) if run.pictures else None
     predict, batches = TorchPredictor(model, VAL_POSTPROCESS), recipe.val_batches.whole()
-    records, names = batches.dataset.records, recipe.class_names
-    metrics = evaluate(predict, batches, len(batches), records, names, watch=watch).metrics
+    metrics = _evaluate(predict, batches, recipe.class_names, watch=watch).metrics
     if watch is not None:
         watch.finish(metrics)
     logger.info("Best checkpoint: %s", run.best)

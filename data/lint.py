@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data.box_sizes import box_sizes
 from data.dataset_spec import DatasetSpec, load_dataset_spec
 from data.records import ScanResult, scan_split
 from utils.anchor_fit import Sizes, fit_anchors
@@ -150,15 +151,6 @@ def _size_report(records: Sequence[ImageRecord], config: LintConfig) -> dict[str
     for (width, height), count in zip(anchors, fit.boxes_per_anchor, strict=True):
         logger.info("  anchor %4.0f x %-4.0f is the closest to %d boxes", width, height, count)
     return {"longer_side": counts, "anchors": anchors.tolist(), "fit": asdict(fit)}
-
-
-def box_sizes(records: Sequence[ImageRecord], image_size: int) -> Sizes:
-    """(N, 2) width and height of all boxes, in pixels of pictures with that longer side."""
-    found = [np.zeros((0, 2))]
-    for record in records:
-        boxes = record.targets.boxes.astype(np.float64)
-        found.append((boxes[:, 2:] - boxes[:, :2]) * image_size / max(record.image_hw))
-    return np.concatenate(found)
 
 
 def _anchors(cfg: str) -> Sizes:

@@ -27,6 +27,17 @@ class AnchorFit:
     unreachable: int
 
 
+def closeness(sizes: Sizes, anchors: Sizes) -> Sizes:
+    """(N, A): the smaller of the two sides' ratios, 1 where box and anchor are equal.
+
+    Args:
+        sizes: (N, 2) width and height of boxes, above zero.
+        anchors: (A, 2) the same of the anchors.
+    """
+    ratio = sizes[:, None] / anchors[None]
+    return np.minimum(ratio, 1 / ratio).min(2)  # type: ignore[no-any-return]
+
+
 def fit_anchors(sizes: Sizes, anchors: Sizes, threshold: float) -> AnchorFit:
     """Compare boxes with anchors the way training assigns them.
 
@@ -40,10 +51,9 @@ def fit_anchors(sizes: Sizes, anchors: Sizes, threshold: float) -> AnchorFit:
     """
     if len(sizes) == 0:
         return AnchorFit(1.0, 0.0, (0,) * len(anchors), 0)
-    ratio = sizes[:, None] / anchors[None]
-    closeness = np.minimum(ratio, 1 / ratio).min(2)  # (N, A), 1 is equal
-    reachable = closeness > 1 / threshold
-    closest = np.bincount(closeness.argmax(1), minlength=len(anchors))
+    how_close = closeness(sizes, anchors)
+    reachable = how_close > 1 / threshold
+    closest = np.bincount(how_close.argmax(1), minlength=len(anchors))
     missed = int((~reachable.any(1)).sum())
     return AnchorFit(
         best_possible_recall=1 - missed / len(sizes),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from utils.shared_fields import shared_fields
 from utils.strict_yaml import find_shipped, read_yaml, to_dataclass
 
 PartT = TypeVar("PartT")
@@ -90,6 +89,4 @@ class Hyperparameters:
 
     def part(self, target: type[PartT], **others: Any) -> PartT:
         """The fields that `target` (a dataclass) shares with these, plus `others`."""
-        mine: Mapping[str, Any] = dataclasses.asdict(self)
-        names = [field.name for field in dataclasses.fields(target)]  # type: ignore[arg-type]
-        return target(**{name: mine[name] for name in names if name in mine}, **others)
+        return shared_fields(self, target, **others)

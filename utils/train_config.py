@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from utils.cli import option
+from utils.shared_fields import shared_fields
+
+PartT = TypeVar("PartT")
 
 NEWEST = "newest"  # what a bare --resume means
 REFUSED = {
@@ -39,7 +43,7 @@ class TrainConfig:
     rect: bool = option(False, "rectangular batches, no mosaic")
     nosave: bool = option(False, "keep only the last checkpoint")
     noval: bool = option(False, "validate only after the last epoch", "--notest")
-    noautoanchor: bool = option(False, "keep the anchors of the yaml (always so here)")
+    noautoanchor: bool = option(False, "keep the anchors of the yaml, however they fit the boxes")
     noplots: bool = option(False, "draw no pictures and curves")
     cache: str = option("", "keep resized pictures in memory", choices=("ram",), const="ram")
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
@@ -66,6 +70,10 @@ class TrainConfig:
     eval_interval: int = option(1, "validate every N epochs")
     strict: bool = option(False, "any bad picture or label row is an error")
     report: str = option("", "write the result to this JSON file")
+
+    def part(self, target: type[PartT], **others: Any) -> PartT:
+        """The fields that `target` (a dataclass) shares with these, plus `others`."""
+        return shared_fields(self, target, **others)
 
     def model_overrides(self) -> dict[str, str | None]:
         """The fields of the architecture that flags change."""

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from data import lint
+from data.box_sizes import box_sizes
 from data.dataset_spec import load_dataset_spec
 from tests.unit.data.builders import write_picture
 from utils.strict_yaml import write_yaml
@@ -121,5 +122,5 @@ def test_wrong_flags(data, capsys, words, message):
 
 def test_sizes_follow_the_longer_side_of_the_picture(data):
     records = lint.scan_split(load_dataset_spec(data), "train").records
-    assert lint.box_sizes(records, 160)[0].tolist() == pytest.approx([40, 64])
-    assert lint.box_sizes([], 160).shape == (0, 2)
+    assert box_sizes(records, 160)[0].tolist() == pytest.approx([40, 64])
+    assert box_sizes([], 160).shape == (0, 2)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.box_coder import BoxCoder
 from models.complexity import network_gflops
 from models.deploy import block_counts, to_deploy
 from models.detector import build_model, count_parameters
@@ -171,3 +172,12 @@ def test_gflops_leave_the_network_alone():
     assert not any(m._forward_hooks for m in model.modules())
     one = nn.Conv2d(3, 5, 3, padding=1)
     assert network_gflops(one, (10, 20)) == pytest.approx(2 * 10 * 20 * 3 * 5 * 9 / 1e9)
+
+
+def test_other_anchors_reach_the_spec_and_the_boxes():
+    model = build_model(tiny_spec())
+    anchors = tuple(tuple(2 * value for value in level) for level in model.spec.anchors)
+    model.use_anchors(anchors)
+    assert model.spec.anchors == BoxCoder.of(model).anchors == anchors
+    with pytest.raises(ValueError, match="are not as many anchors per level"):
+        model.use_anchors(anchors[:2])
