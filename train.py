@@ -234,7 +234,6 @@ def _picture_config(
         PictureConfig,
         image_size=image_size,
         stride=stride,
-        cache=config.cache == "ram",
         mosaic_until_epoch=config.mosaic_until_epoch(),
         single_class=config.single_cls,
         pin_memory=device.type == "cuda",
@@ -292,8 +291,8 @@ def _run(config: TrainConfig) -> int:
     if not Ranks.of_environment().is_first:
         logging.getLogger().setLevel(logging.ERROR)  # one process speaks for all
     result = train(config)
-    best = result.report["weights"]["best"]
     logger.info("Results saved to %s", result.folder)
+    best = result.report["weights"]["best"]
     logger.info("Next: python convert.py --weights %s --data %s", best, config.data)
     return 0
 

@@ -7,10 +7,9 @@ was made before, so a run can be repeated and continued exactly.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -18,12 +17,12 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from data.augment import AugmentConfig, augment_hsv, random_affine, random_flip
+from data.image_cache import CacheKind, fill_cache
 from data.image_file import read_image
 from data.mosaic import NUM_TILES, make_mosaic, mix_up
 from data.rect_batches import rect_input_hws, sort_by_aspect
 from utils.errors import DatasetError
 from utils.letterbox import Letterbox, long_side_hw
-from utils.logs import Progress
 from utils.structures import ImageArray, ImageRecord, Sample, Targets
 
 logger = logging.getLogger(__name__)
@@ -50,6 +49,8 @@ class TrainDataset(Dataset[Sample]):
         mosaic_until_epoch: first epoch without mosaic; None makes mosaics to the end.
         rect_shapes: (height, width) of each picture's input instead of the square (rect_input_hws,
             records sorted by aspect ratio); no mosaics then.
+
+    With `cache` every picture is decoded once, when the data set is made (`data.image_cache`).
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class TrainDataset(Dataset[Sample]):
         *,
         mosaic_until_epoch: int | None = None,
         rect_shapes: Sequence[tuple[int, int]] | None = None,
-        cache_images: bool = False,
+        cache: CacheKind = "",
+        cache_folder: Path = Path("runs/cache"),
     ) -> None:
         if rect_shapes is not None and len(rect_shapes) != len(records):
             raise ValueError(f"{len(rect_shapes)} rect_shapes for {len(records)} records")
@@ -78,7 +80,7 @@ class TrainDataset(Dataset[Sample]):
                 augment.copy_paste,
             )
         # Filled now: what a worker process stored would be lost to the others.
-        self._cache = self._read_all() if cache_images else None
+        self._cache = fill_cache(cache, self.records, image_size, self._read_resized, cache_folder)
 
     def __len__(self) -> int:
         """The number of pictures."""
@@ -141,11 +143,6 @@ class TrainDataset(Dataset[Sample]):
 
     def _read_resized(self, record: ImageRecord) -> ImageArray:
         return _resize_long_side(_read_unchanged(record), self.image_size, cv2.INTER_LINEAR)
-
-    def _read_all(self) -> list[ImageArray]:
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            images = pool.map(self._read_resized, self.records)
-            return list(Progress(images, len(self.records), "caching pictures", "picture"))
 
 
 class EvalDataset(Dataset[Sample]):

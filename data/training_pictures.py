@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from data.augment import AugmentConfig
 from data.dataset import EvalDataset, TrainDataset
 from data.dataset_spec import DatasetSpec
+from data.image_cache import CacheKind
 from data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from data.records import read_records
 from data.rect_batches import rect_input_hws, sort_by_aspect
@@ -26,7 +27,7 @@ class PictureConfig:
         workers: most processes that load pictures.
         seed: of order and augmentation.
         rect: rectangular training batches without mosaic.
-        cache: keep resized training pictures in memory.
+        cache: where resized training pictures are kept, if anywhere.
         mosaic_until_epoch: first epoch without mosaic; None makes mosaics to the end.
         strict: any bad picture or label row is an error.
         single_class: treat all classes as one.
@@ -39,7 +40,7 @@ class PictureConfig:
     workers: int
     seed: int
     rect: bool = False
-    cache: bool = False
+    cache: CacheKind = ""
     mosaic_until_epoch: int | None = None
     strict: bool = False
     single_class: bool = False
@@ -71,7 +72,7 @@ def load_training_pictures(
         config.seed,
         mosaic_until_epoch=config.mosaic_until_epoch,
         rect_shapes=shapes,
-        cache_images=config.cache,
+        cache=config.cache,
     )
     train = train_loader(
         dataset,

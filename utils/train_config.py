@@ -45,7 +45,9 @@ class TrainConfig:
     noval: bool = option(False, "validate only after the last epoch", "--notest")
     noautoanchor: bool = option(False, "keep the anchors of the yaml, however they fit the boxes")
     noplots: bool = option(False, "draw no pictures and curves")
-    cache: str = option("", "keep resized pictures in memory", choices=("ram",), const="ram")
+    cache: str = option(
+        "", "keep resized pictures in memory or in runs/cache", choices=("ram", "disk"), const="ram"
+    )
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
     multi_scale: bool = option(False, "vary the input size between 0.5 and 1.5 times --imgsz")
     single_cls: bool = option(False, "treat all classes as one")

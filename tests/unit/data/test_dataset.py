@@ -107,7 +107,7 @@ def test_rectangular_training_has_no_mosaics(records):
 
 def test_cached_pictures_give_the_same_samples(records):
     plain = TrainDataset(records, 64, MOSAIC, seed=0)
-    cached = TrainDataset(records, 64, MOSAIC, seed=0, cache_images=True)
+    cached = TrainDataset(records, 64, MOSAIC, seed=0, cache="ram")
     for item in records:
         item.path.rename(item.path.with_suffix(".away"))
 

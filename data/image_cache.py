@@ -1,0 +1,127 @@
+"""Resized training pictures kept, in memory or on disk, so that each is decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+
+from utils.errors import ConfigError
+from utils.letterbox import long_side_hw
+from utils.logs import Progress
+from utils.output_files import atomic_path
+from utils.structures import ImageArray, ImageRecord
+
+CacheKind = Literal["", "ram", "disk"]
+MOST_OF_WHAT_IS_FREE = 0.8  # the rest is for training itself
+_GB = 1e9
+
+Reader = Callable[[ImageRecord], ImageArray]
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class ImageCache(Protocol):
+    """Gives the resized picture at a place of the data set."""
+
+    def __getitem__(self, index: int) -> ImageArray:
+        """(H, W, 3) uint8 RGB."""
+
+
+class DiskCache:
+    """One `.npy` file per picture in a folder of its own, never beside the pictures.
+
+    A file is named after the picture's path, size and time of change, so that a changed picture is
+    read anew.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(paths)
+
+    def __getitem__(self, index: int) -> ImageArray:
+        """Read the file."""
+        return np.asarray(np.load(self._paths[index]), np.uint8)
+
+
+def fill_cache(
+    kind: CacheKind, records: Sequence[ImageRecord], image_size: int, read: Reader, folder: Path
+) -> ImageCache | None:
+    """Read every picture once and keep it; None for kind "".
+
+    Args:
+        kind: where to keep them.
+        records: the pictures.
+        image_size: their longer side after resizing, in pixels.
+        read: gives a resized picture.
+        folder: where a disk cache is.
+
+    Raises:
+        ConfigError: they do not fit into 80 % of the memory or disk that is free now.
+    """
+    if kind == "":
+        return None
+    if kind == "ram":
+        _check_room("ram", cache_bytes(records, image_size), _free_memory(), "--cache disk")
+        return _in_parallel(records, read, "caching pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / _file_name(record, image_size) for record in records]
+    missing = [
+        (path, record) for path, record in zip(paths, records, strict=True) if not path.exists()
+    ]
+    need = cache_bytes([record for _, record in missing], image_size)
+    _check_room("disk", need, shutil.disk_usage(folder).free, "a smaller --imgsz")
+
+    def write(item: tuple[Path, ImageRecord]) -> None:
+        with atomic_path(item[0]) as temporary, temporary.open("wb") as file:
+            np.save(file, read(item[1]))
+
+    _in_parallel(missing, write, f"caching pictures in {folder}")
+    return DiskCache(paths)
+
+
+def cache_bytes(records: Sequence[ImageRecord], image_size: int) -> int:
+    """What the resized pictures take."""
+    sizes = (long_side_hw(record.image_hw, image_size) for record in records)
+    return sum(3 * height * width for height, width in sizes)
+
+
+def _check_room(kind: str, need: int, free: int, instead: str) -> None:
+    if need > MOST_OF_WHAT_IS_FREE * free:
+        raise ConfigError(
+            f"--cache {kind}: the pictures take {need / _GB:.1f} GB, {free / _GB:.1f} GB are free "
+            f"(at most {MOST_OF_WHAT_IS_FREE:.0%} of it is used); use {instead}, or leave it out"
+        )
+
+
+def _free_memory() -> int:
+    """Bytes of memory that can be had now."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
+
+
+def _reclaimable() -> int:
+    """What Linux holds for files and gives back when asked; 0 elsewhere."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    values = {name: int(value.split()[0]) for name, _, value in (x.partition(":") for x in lines)}
+    return max(values.get("MemAvailable", 0) - values.get("MemFree", 0), 0) * 1024
+
+
+def _file_name(record: ImageRecord, image_size: int) -> str:
+    state = record.path.stat()
+    identity = f"{record.path.resolve()} {state.st_size} {state.st_mtime_ns} {image_size}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:32] + ".npy"
+
+
+def _in_parallel(
+    items: Sequence[ItemT], work: Callable[[ItemT], ResultT], title: str
+) -> list[ResultT]:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(Progress(pool.map(work, items), len(items), title, "picture"))
