@@ -9,19 +9,18 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from data.dataset import EvalDataset, SampleKey, TrainDataset
 from utils.engine.distributed import Ranks
 from utils.errors import DatasetError
 from utils.structures import Batch, Sample
-
-KeyT = TypeVar("KeyT")
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -174,13 +173,26 @@ class _EpochSampler:
             yield [SampleKey(epoch, index) for index in chosen]
 
 
-class _ErrorsAsValues(Dataset[Sample | DatasetError], Generic[KeyT]):
-    """Hands a worker's error to the main process as it is; torch would wrap it in a traceback."""
+class _WatchedSamples(Dataset[Sample | DatasetError]):
+    """Samples, and what becomes of the workers that make them.
 
-    def __init__(self, dataset: Dataset[Sample]) -> None:
+    A worker's error reaches the main process as it is (torch would wrap it in a traceback), and of
+    a worker that dies it is known which picture it had in hand.
+    """
+
+    def __init__(self, dataset: TrainDataset | EvalDataset, workers: int) -> None:
         self.dataset = dataset
+        self._in_hand = torch.full((workers,), -1)
+        self._in_hand.share_memory_()  # type: ignore[no-untyped-call]
 
-    def __getitem__(self, key: KeyT) -> Sample | DatasetError:
+    def in_hand(self) -> list[Path]:
+        """The pictures workers are making samples of, or were when they died."""
+        return [self.dataset.records[index].path for index in self._in_hand.tolist() if index >= 0]
+
+    def __getitem__(self, key: Any) -> Sample | DatasetError:
+        worker = get_worker_info()
+        if worker is not None:
+            self._in_hand[worker.id] = key.index if isinstance(key, SampleKey) else key
         try:
             return self.dataset[key]
         except DatasetError as error:
@@ -188,7 +200,7 @@ class _ErrorsAsValues(Dataset[Sample | DatasetError], Generic[KeyT]):
 
 
 def _make_loader(
-    dataset: Dataset[Sample],
+    dataset: TrainDataset | EvalDataset,
     batches: Iterable[list[Any]],
     workers: int,
     pin_memory: bool,
@@ -197,7 +209,7 @@ def _make_loader(
     workers = min(workers, os.cpu_count() or 1)
     start_worker: Callable[[int], None] | None = _start_worker if workers > 0 else None
     return DataLoader(
-        _ErrorsAsValues(dataset),
+        _WatchedSamples(dataset, workers),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate_or_error,
@@ -218,7 +230,22 @@ def _collate_or_error(samples: Sequence[Sample | DatasetError]) -> Batch | Datas
 
 
 def _unwrap(loader: DataLoader[Sample | DatasetError]) -> Iterator[Batch]:
-    for batch in loader:
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches, None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            watched = loader.dataset
+            pictures = watched.in_hand() if isinstance(watched, _WatchedSamples) else []
+            raise DatasetError(
+                "a process that loads pictures died, killed or out of memory; in hand were "
+                f"{', '.join(map(str, pictures))} (a mosaic reads three more); look at them, or "
+                "try fewer --workers"
+            ) from None
+        if batch is None:
+            return
         if isinstance(batch, DatasetError):
             raise batch
         yield batch

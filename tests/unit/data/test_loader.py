@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -164,3 +167,33 @@ def test_errors_arrive_as_one_line(records, workers):
 def test_sample_keys_are_plain_pairs():
     assert SampleKey(2, 5) == (2, 5)
     assert SampleKey(2, 5).index == 5
+
+
+class Deadly(TrainDataset):
+    """Its third picture kills whoever reads it."""
+
+    def __getitem__(self, key):
+        if key.index == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(key)
+
+
+def test_a_worker_that_dies_is_said_with_the_picture_in_hand(records):
+    loader = train_loader(
+        Deadly(records, 64, CONFIG, seed=3), batch_size=2, workers=1, seed=3, device_is_cuda=False
+    )
+    with pytest.raises(DatasetError, match="a process that loads pictures died") as caught:
+        list(loader.epoch(0))
+    assert str(records[2].path) in str(caught.value)
+
+
+def test_other_errors_keep_their_trace(records):
+    class Broken(TrainDataset):
+        def __getitem__(self, key):
+            raise RuntimeError("a bug")
+
+    loader = train_loader(
+        Broken(records, 64, CONFIG, seed=3), batch_size=2, workers=0, seed=3, device_is_cuda=False
+    )
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(loader.epoch(0))
