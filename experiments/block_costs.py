@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,10 @@ class Setting:
     cfg: str
     image_size: int
     batch_size: int
-    inference_size: int
     rounds: int
-    device: torch.device
-    amp: str
+    inference_size: int = 640
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    amp: str = "off"
 
     def build(self, family: str) -> Detector:
         """A fresh network with blocks of one family."""
@@ -201,12 +201,12 @@ def measure(setting: Setting) -> dict[str, dict[str, Any]]:
         found[family] = {
             "parameters": {"train": count_parameters(model), "deploy": count_parameters(deployed)},
             "step_ms": train[family],
-            "step_ratio": _ratios(train[family], train[PLAIN]),
+            "step_ratio": ratios(train[family], train[PLAIN]),
             "peak_memory_mb": peak_memory(family, setting),
             "inference_ms": {"train": infer[family], "deploy": infer[f"{family}, converted"]},
             "inference_ratio": {
-                "train": _ratios(infer[family], infer[PLAIN]),
-                "deploy": _ratios(infer[f"{family}, converted"], infer[f"{PLAIN}, converted"]),
+                "train": ratios(infer[family], infer[PLAIN]),
+                "deploy": ratios(infer[f"{family}, converted"], infer[f"{PLAIN}, converted"]),
             },
             "onnx_nodes": {"train": onnx_nodes(model), "deploy": onnx_nodes(deployed)},
         }
@@ -214,7 +214,7 @@ def measure(setting: Setting) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _ratios(values: list[float], plain: list[float]) -> list[float]:
+def ratios(values: list[float], plain: list[float]) -> list[float]:
     """Round by round."""
     return [value / other for value, other in zip(values, plain, strict=True)]
 

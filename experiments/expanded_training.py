@@ -3,7 +3,8 @@
 For each family: AP of yolov5n.pt on coco128 before and after it is expanded into the family, and
 after it is converted back (`convert.py --data` refuses a difference in the fourth decimal); then
 training on blood cells from the expanded checkpoint. A run that has its report already is not
-repeated. `--only TEXT` trains the rows with TEXT in their name and writes no report.
+repeated. Last, a training step of each family is timed: let nothing else run then. `--only X Y`
+trains these families and writes no report.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+from experiments.block_costs import PLAIN, Setting, ratios, training_ms
 from experiments.training_runs import (
     REPORTS,
     ROOT,
@@ -31,8 +34,7 @@ from utils.plots.figure import class_color, make_figure, save_figure, style_axes
 from utils.strict_yaml import read_yaml, write_yaml
 
 logger = logging.getLogger(__name__)
-EPOCHS, IMAGE_SIZE, BATCH_SIZE = 20, 320, 16
-PLAIN = "plain"
+EPOCHS, IMAGE_SIZE, BATCH_SIZE, STEP_ROUNDS = 20, 320, 16, 7
 SEEDS = {PLAIN: (0, 1, 2), "RepVGG": (0, 1, 2), "OREPA": (0, 1, 2)}  # the others: one
 FAMILIES = (
     PLAIN, "RepVGG", "OREPA", "RepConvN", "ACB", "DBB", "MobileOne", "QARepVGG", "OREPAVGG",
@@ -103,6 +105,7 @@ def write_report(
     out: Path,
     reports: dict[str, list[dict[str, Any]]],
     coco128: dict[str, dict[str, float]],
+    steps: dict[str, list[float]],
     runs: Path,
 ) -> None:
     """Both tables as markdown, and the AP curves as a picture beside them."""
@@ -112,8 +115,7 @@ def write_report(
     lines = [
         f"# Block families started from yolov5n.pt, {date}", "",
         f"{machine_line()} Commits {commits_of(every_folder)}. Made by "
-        "`python -m experiments.expanded_training`. Other work ran on the machine at the same "
-        "time; what a training step costs is in the report on block costs.", "",
+        "`python -m experiments.expanded_training`.", "",
         "## The same AP before, expanded, and converted back", "",
         "COCO AP of ultralytics' yolov5n.pt on coco128 at 640 px.", "",
         "| blocks | official | expanded | converted back |", "|---|---|---|---|",
@@ -125,15 +127,19 @@ def write_report(
         "", f"## Blood cells (bccd), {EPOCHS} epochs from there", "",
         f"COCO AP on the 87 validation pictures, best checkpoint of each run, {IMAGE_SIZE} px, "
         f"batch {BATCH_SIZE}, hyp.scratch-low, float32. The plain network's seeds differ by "
-        "chance alone: differences of that size say nothing, and a single seed says little.", "",
-        "| blocks | seeds | AP per seed | AP mean (sd) | AP50 |", "|---|---|---|---|---|",
+        "chance alone: differences of that size say nothing, and a single seed says little. The "
+        f"training step (same size and batch, {STEP_ROUNDS} interleaved rounds, nothing else "
+        "running) is the median ratio to the plain network's.", "",
+        "| blocks | seeds | AP per seed | AP mean (sd) | AP50 | step / plain |",
+        "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for number, (family, results) in enumerate(reports.items()):
         values = [result["AP"] for result in results]
         AP50 = mean_and_spread([result["AP50"] for result in results])
         per_seed = ", ".join(f"{value:.3f}" for value in values)
         lines.append(
-            f"| {family} | {len(values)} | {per_seed} | {mean_and_spread(values)} | {AP50} |"
+            f"| {family} | {len(values)} | {per_seed} | {mean_and_spread(values)} | {AP50} "
+            f"| {statistics.median(ratios(steps[family], steps[PLAIN])):.2f} |"
         )
         for seed in range(len(results)):
             curve = ap_curve(run_folder(family, seed, runs))
@@ -166,7 +172,9 @@ def main() -> None:
                 logger.info("%s seed %d: AP %.4f", family, seed, reports[family][-1]["AP"])
     if tuple(arguments.only) == FAMILIES:
         coco128 = {f: coco128_AP(f, shared, runs) for f in FAMILIES if f != PLAIN}
-        write_report(arguments.out, reports, coco128, runs)
+        setting = Setting(cfg="yolov5n.yaml", image_size=IMAGE_SIZE, batch_size=BATCH_SIZE,
+                          rounds=STEP_ROUNDS)  # fmt: skip
+        write_report(arguments.out, reports, coco128, training_ms(setting), runs)
 
 
 if __name__ == "__main__":
