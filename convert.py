@@ -39,7 +39,8 @@ from utils.structures import ImageRecord
 logger = logging.getLogger(__name__)
 # Input sizes of the proof, in strides: odd and even numbers of cells, square and not.
 PROOF_CELLS = ((3, 5), (4, 4), (7, 2))
-FLOAT64_TOLERANCE = 1e-10
+BLOCK_TOLERANCE = 1e-12  # of one block in float64
+FLOAT64_TOLERANCE = 1e-10  # of the whole network
 FLOAT32_TOLERANCE = 1e-5
 AP_DECIMALS = 4
 LEAST_TELLING_AP = 0.10  # below it, equal APs prove nothing
@@ -146,8 +147,9 @@ def _transform(config: ConvertConfig, model: Detector) -> Callable[[Detector], D
 
 
 def _output_path(config: ConvertConfig, source: Path) -> Path:
-    if config.rep_block and config.to != "train":
-        raise ConfigError("--rep-block: goes with --to train")
+    if config.to != "train" and (config.rep_block or config.rep_policy != "all"):
+        flag = "--rep-block" if config.rep_block else "--rep-policy"
+        raise ConfigError(f"{flag}: goes with --to train")
     output = Path(config.output or source.with_name(f"{source.stem}-{config.to}.pt"))
     if output.resolve() == source.resolve():
         raise ConfigError(f"--output {output}: is the input, which is never overwritten")
@@ -198,6 +200,12 @@ def _check_proof(proof: Proof) -> None:
         "relative error: %.1e in float64 (allowed %.0e), %.1e in float32 (allowed %.0e)",
         proof.float64, FLOAT64_TOLERANCE, proof.float32, proof.allowed,
     )  # fmt: skip
+    for block in proof.blocks:
+        if not block.rel_error_float64 <= BLOCK_TOLERANCE:
+            raise ConversionError(
+                f"{block.name} ({block.block_before}): float64 error "
+                f"{block.rel_error_float64:.1e} is above {BLOCK_TOLERANCE:.0e}; nothing written"
+            )
     if not proof.float64 <= FLOAT64_TOLERANCE:
         raise ConversionError(
             f"float64 error {proof.float64:.1e} is above {FLOAT64_TOLERANCE:.0e}; nothing written"

@@ -14,12 +14,12 @@ import torch
 from data.augment import AugmentConfig
 from data.box_sizes import box_sizes
 from data.dataset_spec import load_dataset_spec
-from data.loader import EvalLoader, TrainLoader
+from data.loader import EvalLoader, TrainLoader, worker_deaths_named
 from data.training_pictures import PictureConfig, load_training_pictures
 from models.box_coder import BoxCoder
 from models.detector import Detector
 from models.initial_weights import initial_model
-from models.loading import build_from_checkpoint
+from models.loading import build_from_checkpoint, resumed_model
 from models.loss import DetectionLoss, LossConfig
 from models.summary import log_start
 from models.torch_predictor import TorchPredictor
@@ -105,7 +105,8 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResu
     best, first_epoch = BestEpoch(config.patience), 0
     if resumed is not None:
         first_epoch = continue_from(resumed.progress, state, best, len(batches))
-    with open_run(config, hyp, resumed, first_epoch, ranks) as run:
+    run = open_run(config, hyp, resumed, first_epoch, ranks)
+    with run, worker_deaths_named(batches, recipe.val_batches):
         run.draw_labels(batches.dataset.records, names)
         predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=recipe.val_criterion)
         log_start(state.model, recipe.device, run.folder, first_epoch)
@@ -123,6 +124,7 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResu
             is_last = epoch + 1 == config.epochs
             evaluation = None
             if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
+                ranks.share_buffers(state.ema.model)
                 evaluation = _evaluate(predict, recipe.val_batches, names, ranks=ranks)
             row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
             run.add_epoch(row)
@@ -162,14 +164,15 @@ def gather(
     Raises:
         UserError: a file or a flag is wrong.
     """
-    if resumed is not None:
-        check_changes(config, resumed)
     seed_everything(config.seed, deterministic=config.deterministic)
     data_spec = load_dataset_spec(config.data)
     class_names = ("object",) if config.single_cls else data_spec.class_names
-    model, ema = _start(config, resumed, class_names, device)
-    if config.sync_bn:
-        model = ranks.with_shared_norms(model, device)
+    if resumed is None:
+        model, ema = _fresh_model(config, len(class_names), device)
+    else:
+        check_changes(config, resumed)
+        check_classes(class_names, resumed)
+        model, ema = resumed_model(resumed.checkpoint, device)
     stride = max(model.strides)
     image_size = input_size(config.imgsz, stride)
     pictures = _picture_config(config, stride, image_size, device)
@@ -190,7 +193,7 @@ def gather(
         weight_decay=scaled_weight_decay(hyp.weight_decay, config.batch_size),
     )
     precision, coder = Precision.choose(config.amp, device), BoxCoder.of(model)
-    parallel = ranks.parallel(model, device)
+    parallel = ranks.parallel(model, device, shared_norms=config.sync_bn)
     return Recipe(
         class_names=class_names,
         image_size=image_size,
@@ -211,19 +214,11 @@ def gather(
     )
 
 
-def _start(
-    config: TrainConfig,
-    resumed: ResumedRun | None,
-    class_names: tuple[str, ...],
-    device: torch.device,
+def _fresh_model(
+    config: TrainConfig, num_classes: int, device: torch.device
 ) -> tuple[Detector, ModelEMA[Detector]]:
-    """The network and its average, fresh or where a run stood."""
-    if resumed is not None:
-        check_classes(class_names, resumed)
-        model = build_from_checkpoint(resumed.checkpoint, averaged=False).to(device)
-        return model, ModelEMA(build_from_checkpoint(resumed.checkpoint).to(device))
     overrides = config.model_overrides()
-    model = initial_model(config.cfg, config.weights, len(class_names), overrides).to(device)
+    model = initial_model(config.cfg, config.weights, num_classes, overrides).to(device)
     return model, ModelEMA(model)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -17,7 +16,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from data.augment import AugmentConfig, augment_hsv, random_affine, random_flip
-from data.image_cache import CacheKind, fill_cache
+from data.image_cache import CacheSettings, fill_cache
 from data.image_file import read_image
 from data.mosaic import NUM_TILES, make_mosaic, mix_up
 from data.rect_batches import rect_input_hws, sort_by_aspect
@@ -62,8 +61,7 @@ class TrainDataset(Dataset[Sample]):
         *,
         mosaic_until_epoch: int | None = None,
         rect_shapes: Sequence[tuple[int, int]] | None = None,
-        cache: CacheKind = "",
-        cache_folder: Path = Path("runs/cache"),
+        cache: CacheSettings | None = None,
     ) -> None:
         if rect_shapes is not None and len(rect_shapes) != len(records):
             raise ValueError(f"{len(rect_shapes)} rect_shapes for {len(records)} records")
@@ -80,7 +78,8 @@ class TrainDataset(Dataset[Sample]):
                 augment.copy_paste,
             )
         # Filled now: what a worker process stored would be lost to the others.
-        self._cache = fill_cache(cache, self.records, image_size, self._read_resized, cache_folder)
+        settings = cache or CacheSettings()
+        self._cache = fill_cache(settings, self.records, image_size, self._read_resized)
 
     def __len__(self) -> int:
         """The number of pictures."""

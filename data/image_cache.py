@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -15,10 +16,10 @@ import numpy as np
 from utils.errors import ConfigError
 from utils.letterbox import long_side_hw
 from utils.logs import Progress
-from utils.output_files import atomic_path
+from utils.output_files import atomic_path, reported_writing
 from utils.structures import ImageArray, ImageRecord
 
-CacheKind = Literal["", "ram", "disk"]
+CacheKind = Literal["none", "ram", "disk"]
 MOST_OF_WHAT_IS_FREE = 0.8  # the rest is for training itself
 _GB = 1e9
 
@@ -49,27 +50,44 @@ class DiskCache:
         return np.asarray(np.load(self._paths[index]), np.uint8)
 
 
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """Where resized pictures are kept.
+
+    Attributes:
+        kind: in memory, on disk, or not at all.
+        folder: of a disk cache.
+        copies: how many processes of this machine keep them in memory.
+    """
+
+    kind: CacheKind = "none"
+    folder: Path = Path("runs/cache")
+    copies: int = 1
+
+
 def fill_cache(
-    kind: CacheKind, records: Sequence[ImageRecord], image_size: int, read: Reader, folder: Path
+    settings: CacheSettings, records: Sequence[ImageRecord], image_size: int, read: Reader
 ) -> ImageCache | None:
-    """Read every picture once and keep it; None for kind "".
+    """Read every picture once and keep it; None for kind "none".
 
     Args:
-        kind: where to keep them.
+        settings: where to keep them.
         records: the pictures.
         image_size: their longer side after resizing, in pixels.
         read: gives a resized picture.
-        folder: where a disk cache is.
 
     Raises:
         ConfigError: they do not fit into 80 % of the memory or disk that is free now.
     """
-    if kind == "":
+    if settings.kind == "none":
         return None
-    if kind == "ram":
-        _check_room("ram", cache_bytes(records, image_size), _free_memory(), "--cache disk")
+    folder = settings.folder
+    if settings.kind == "ram":
+        need = cache_bytes(records, image_size) * settings.copies
+        _check_room("ram", need, free_memory(), "--cache disk")
         return _in_parallel(records, read, "caching pictures")
-    folder.mkdir(parents=True, exist_ok=True)
+    with reported_writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / _file_name(record, image_size) for record in records]
     missing = [
         (path, record) for path, record in zip(paths, records, strict=True) if not path.exists()
@@ -91,27 +109,33 @@ def cache_bytes(records: Sequence[ImageRecord], image_size: int) -> int:
     return sum(3 * height * width for height, width in sizes)
 
 
-def _check_room(kind: str, need: int, free: int, instead: str) -> None:
-    if need > MOST_OF_WHAT_IS_FREE * free:
+def _check_room(kind: str, need: int, free: int | None, instead: str) -> None:
+    if free is not None and need > MOST_OF_WHAT_IS_FREE * free:
         raise ConfigError(
             f"--cache {kind}: the pictures take {need / _GB:.1f} GB, {free / _GB:.1f} GB are free "
             f"(at most {MOST_OF_WHAT_IS_FREE:.0%} of it is used); use {instead}, or leave it out"
         )
 
 
-def _free_memory() -> int:
-    """Bytes of memory that can be had now."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
+def free_memory() -> int | None:
+    """Bytes of memory that this process can still have; None where nothing says (not Linux)."""
+    lines = _lines(Path("/proc/meminfo"))
+    values = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
+    if "MemAvailable" not in values:
+        return None
+    free = int(values["MemAvailable"][0]) * 1024
+    group = Path("/sys/fs/cgroup")  # of a container
+    limit, used = (_lines(group / name) for name in ("memory.max", "memory.current"))
+    if limit and used and limit[0].isdigit():
+        free = min(free, int(limit[0]) - int(used[0]))
+    return free
 
 
-def _reclaimable() -> int:
-    """What Linux holds for files and gives back when asked; 0 elsewhere."""
+def _lines(path: Path) -> list[str]:
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return path.read_text(encoding="ascii").splitlines()
     except OSError:
-        return 0
-    values = {name: int(value.split()[0]) for name, _, value in (x.partition(":") for x in lines)}
-    return max(values.get("MemAvailable", 0) - values.get("MemFree", 0), 0) * 1024
+        return []
 
 
 def _file_name(record: ImageRecord, image_size: int) -> str:

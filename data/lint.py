@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from data.records import ScanResult, scan_split
 from utils.anchor_fit import Sizes, fit_anchors
 from utils.cli import option, run_script
 from utils.errors import ConfigError, DatasetError
+from utils.hyperparameters import Hyperparameters
+from utils.logs import Progress
 from utils.output_files import write_json
 from utils.strict_yaml import find_shipped, read_yaml
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 MODEL_YAMLS = Path(__file__).parents[1] / "models" / "specs"
-ANCHOR_THRESHOLD = 4.0  # anchor_t of the shipped hyper-parameters
 # COCO's small, medium and large, in pixels of the network input; and what training cannot see.
 SIZE_EDGES = {"below 3 px": 3, "3-8 px": 8, "8-32 px": 32, "32-96 px": 96, "above 96 px": np.inf}
 
@@ -77,8 +79,7 @@ def duplicate_pictures(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]
     lines: list[str] = []
     shared: dict[tuple[str, str], int] = {}
     for name, records in splits.items():
-        for record in records:
-            digest = _digest(record.path)
+        for record, digest in zip(records, _digests(records, name), strict=True):
             place, path = first.setdefault(digest, (name, record.path))
             if path == record.path and place == name:
                 continue
@@ -94,9 +95,14 @@ def duplicate_pictures(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]
     return together + lines
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digests(records: Sequence[ImageRecord], split: str) -> Iterator[str]:
+    def digest(record: ImageRecord) -> str:
+        with record.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    with ThreadPoolExecutor() as pool:
+        title = f"comparing pictures of {split}"
+        yield from Progress(pool.map(digest, records), len(records), title, "picture")
 
 
 def _split_report(scan: ScanResult) -> dict[str, Any]:
@@ -143,7 +149,7 @@ def _size_report(records: Sequence[ImageRecord], config: LintConfig) -> dict[str
     }
     logger.info("longer side of a box at %d px: %s", config.imgsz,
                 ", ".join(f"{name} {count}" for name, count in counts.items()))  # fmt: skip
-    fit = fit_anchors(sizes, anchors, ANCHOR_THRESHOLD)
+    fit = fit_anchors(sizes, anchors, Hyperparameters().anchor_t)
     logger.info(
         "anchors of %s: %.4f of all boxes can be learned (%d cannot), %.2f anchors per box",
         config.cfg, fit.best_possible_recall, fit.unreachable, fit.anchors_per_box,

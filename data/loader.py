@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,10 @@ class TrainLoader:
         )
         self._loader = _make_loader(dataset, self._sampler, workers, pin_memory)
 
+    def in_hand(self) -> list[Path]:
+        """The pictures that worker processes had in hand last."""
+        return _in_hand(self._loader)
+
     def __len__(self) -> int:
         """The number of batches in an epoch; the last one may be smaller."""
         return len(self._sampler)
@@ -79,6 +84,10 @@ class EvalLoader:
         batches = _same_size_batches(dataset.input_hws, dataset.batch_size)
         self._batches = list(ranks.share(batches))
         self._loader = _make_loader(dataset, self._batches, workers, pin_memory)
+
+    def in_hand(self) -> list[Path]:
+        """As for TrainLoader."""
+        return _in_hand(self._loader)
 
     def whole(self) -> EvalLoader:
         """A loader of all batches, those of other ranks too."""
@@ -129,6 +138,29 @@ def eval_loader(
 ) -> EvalLoader:
     """Batches of an evaluation set, some for each of `ranks`; the arguments are train_loader's."""
     return EvalLoader(dataset, workers, device_is_cuda, ranks or Ranks())
+
+
+@contextmanager
+def worker_deaths_named(*loaders: TrainLoader | EvalLoader) -> Iterator[None]:
+    """A region in which a process of these loaders that dies is said with its picture.
+
+    torch notices the death in the main process wherever that is at the moment, in a forward pass
+    for example, and raises there.
+
+    Raises:
+        DatasetError: such a process was killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        pictures = [str(path) for loader in loaders for path in loader.in_hand()]
+        raise DatasetError(
+            "a process that loads pictures died, killed or out of memory; in hand were "
+            f"{', '.join(pictures)} (a mosaic reads three more); look at them, or try fewer "
+            "--workers"
+        ) from None
 
 
 class _EpochSampler:
@@ -230,25 +262,15 @@ def _collate_or_error(samples: Sequence[Sample | DatasetError]) -> Batch | Datas
 
 
 def _unwrap(loader: DataLoader[Sample | DatasetError]) -> Iterator[Batch]:
-    batches = iter(loader)
-    while True:
-        try:
-            batch = next(batches, None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            watched = loader.dataset
-            pictures = watched.in_hand() if isinstance(watched, _WatchedSamples) else []
-            raise DatasetError(
-                "a process that loads pictures died, killed or out of memory; in hand were "
-                f"{', '.join(map(str, pictures))} (a mosaic reads three more); look at them, or "
-                "try fewer --workers"
-            ) from None
-        if batch is None:
-            return
+    for batch in loader:
         if isinstance(batch, DatasetError):
             raise batch
         yield batch
+
+
+def _in_hand(loader: DataLoader[Sample | DatasetError]) -> list[Path]:
+    samples = loader.dataset
+    return samples.in_hand() if isinstance(samples, _WatchedSamples) else []
 
 
 def _same_size_batches(input_hws: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:

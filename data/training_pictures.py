@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from data.augment import AugmentConfig
 from data.dataset import EvalDataset, TrainDataset
 from data.dataset_spec import DatasetSpec
-from data.image_cache import CacheKind
+from data.image_cache import CacheKind, CacheSettings
 from data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from data.records import read_records
 from data.rect_batches import rect_input_hws, sort_by_aspect
@@ -40,7 +40,7 @@ class PictureConfig:
     workers: int
     seed: int
     rect: bool = False
-    cache: CacheKind = ""
+    cache: CacheKind = "none"
     mosaic_until_epoch: int | None = None
     strict: bool = False
     single_class: bool = False
@@ -65,6 +65,11 @@ def load_training_pictures(
         shapes = rect_input_hws(
             hws, config.image_size, config.batch_size, stride=config.stride, pad=0.0
         )
+        last = len(shapes) % config.batch_size
+        if 0 < last < ranks.count and len(shapes) > last:  # joins the batch before: see the loader
+            joined = shapes[-last - config.batch_size :]
+            largest = (max(h for h, _ in joined), max(w for _, w in joined))
+            shapes = (*shapes[: -len(joined)], *(largest for _ in joined))
     dataset = TrainDataset(
         records,
         config.image_size,
@@ -72,7 +77,7 @@ def load_training_pictures(
         config.seed,
         mosaic_until_epoch=config.mosaic_until_epoch,
         rect_shapes=shapes,
-        cache=config.cache,
+        cache=CacheSettings(config.cache, copies=ranks.local_count),
     )
     train = train_loader(
         dataset,

@@ -10,10 +10,12 @@ in their name and writes no report.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,12 +128,15 @@ def trained_kernels(row: Row, seed: int, runs: Path) -> TrainedKernels:
     )
 
 
+def _is_there(row: Row, runs: Path, seed: int) -> bool:
+    return (run_folder(row, seed, runs) / "report.json").exists()
+
+
 def findings(shared: Path, runs: Path) -> tuple[Findings, list[Path]]:
     """All figures of the runs that are there, and their folders."""
     named = {row.name: row for row in ROWS}
     seeds = {
-        row.name: [seed for seed in SEEDS if (run_folder(row, seed, runs) / "report.json").exists()]
-        for row in ROWS
+        row.name: list(takewhile(functools.partial(_is_there, row, runs), SEEDS)) for row in ROWS
     }
 
     def each(

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "docs" / "benchmarks"
 _COMMIT_FILE = "commit.txt"  # of the code that trained
-# One thread loads pictures, float32, nothing drawn: the same for every row of every table.
+# Float32, nothing drawn: the same for every row of every table.
 _COMMON = ("--workers", "2", "--cache", "ram", "--device", "cpu", "--amp", "off", "--noplots")
 
 

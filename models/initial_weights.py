@@ -44,6 +44,8 @@ def initial_model(
         spec = ModelSpec.from_yaml(checkpoint.spec, weights)
     # Through the yaml form, so that overrides are checked like the yaml's own words.
     spec = ModelSpec.from_yaml(spec.replaced(**changes).to_yaml(), spec.name)
+    if spec.rep_block is None and overrides.get("rep_policy") is not None:
+        raise ConfigError("--rep-policy: the network has no blocks; give --rep-block too")
     if checkpoint is None:
         return build_model(spec)
     is_plain = ModelSpec.from_yaml(checkpoint.spec, weights).rep_block is None

@@ -52,4 +52,7 @@ def _targets_of(batch: Batch, number: int) -> Targets:
 
 def _save(path: Path, image: ImageArray) -> None:
     with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        done, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        if not done:
+            raise ValueError(f"{path}: cannot be encoded")
+        temporary.write_bytes(content.tobytes())

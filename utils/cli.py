@@ -142,11 +142,7 @@ class _OneLineParser(argparse.ArgumentParser):
 def _argument_kind(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """What argparse calls a field's type."""
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if hint is bool:
-        return {"action": "store_true"}
-    if (
-        bool in members and metadata["const"] is None
-    ):  # bool | None: on, off, or decided by the script
+    if bool in members and metadata["const"] is None:  # bool | None: else the script decides
         return {"action": argparse.BooleanOptionalAction}
     kind = next(member for member in members if member is not types.NoneType)
     several = typing.get_origin(kind) is tuple

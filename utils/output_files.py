@@ -52,26 +52,36 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be written; what was at `path` before is still there.
     """
-    temporary = None
-    try:
+    with reported_writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
         )
         os.close(descriptor)
         temporary = Path(name)
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def reported_writing(path: Path) -> Iterator[None]:
+    """A region that writes `path`; a full disk there, and its like, is one clear error.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
         raise OutputError(
             f"{path}: cannot be written ({error.strerror}); what was written before is whole"
         ) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

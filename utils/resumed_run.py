@@ -15,8 +15,8 @@ from utils.train_config import NEWEST, TrainConfig
 
 # What may differ from the run that is continued; everything else would change what was learned.
 CHANGEABLE = frozenset(
-    ("resume", "project", "epochs", "batch_size", "device", "workers", "data", "cache", "patience",
-     "save_period", "nosave", "noplots", "report")
+    ("resume", "project", "epochs", "batch_size", "device", "sync_bn", "workers", "data", "cache",
+     "patience", "save_period", "nosave", "noplots", "report")
 )  # fmt: skip
 
 
@@ -54,12 +54,18 @@ def read_resumed_run(config: TrainConfig) -> ResumedRun | None:
     if config.resume is None:
         return None
     last = _newest(Path(config.project)) if config.resume == NEWEST else Path(config.resume)
+    last = last.absolute()
     checkpoint = load_checkpoint(last)
     settings = checkpoint.config
     if checkpoint.training is None or not {"opt", "hyp"} <= settings.keys():
         raise ConfigError(
             f"--resume {last}: holds weights, but not where its run stood; give the last.pt of a "
             "run, or start a new one with --weights"
+        )
+    if last.parent.name != "weights":
+        raise ConfigError(
+            f"--resume {last}: is not in the weights/ folder of a run, so there is nowhere to go "
+            "on; put it back there"
         )
     return ResumedRun(
         last=last,
@@ -97,7 +103,18 @@ def check_changes(config: TrainConfig, resumed: ResumedRun) -> None:
                 f"{flag} {value}: the run in {resumed.folder} has {before}; with --resume only "
                 f"these may change: {allowed}"
             )
+    if config.resume != NEWEST and config.project != resumed.config.project:
+        raise ConfigError(
+            f"--project {config.project}: the run goes on in {resumed.folder}; leave it out"
+        )
     done = int(resumed.progress["epoch"]) + 1
+    best = resumed.progress["best"]
+    if 0 < config.patience <= best["judged"] - best["epoch"]:
+        raise ConfigError(
+            f"--resume {resumed.last}: the run stopped because no epoch was better for "
+            f"{config.patience}; to go on, give more: --patience {2 * config.patience} (0 never "
+            "stops)"
+        )
     if done >= config.epochs:
         raise ConfigError(
             f"--resume {resumed.last}: all {config.epochs} epochs are done; "

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from utils.errors import ConfigError
+from utils.output_files import atomic_path
 
 ConfigT = TypeVar("ConfigT")
 
@@ -57,8 +58,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping, keys in the order given."""
-    path.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
+    """Write a mapping atomically, keys in the order given."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
 
 
 def find_shipped(name: str | Path, folder: Path) -> Path:

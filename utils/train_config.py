@@ -46,7 +46,10 @@ class TrainConfig:
     noautoanchor: bool = option(False, "keep the anchors of the yaml, however they fit the boxes")
     noplots: bool = option(False, "draw no pictures and curves")
     cache: str = option(
-        "", "keep resized pictures in memory or in runs/cache", choices=("ram", "disk"), const="ram"
+        "none",
+        "keep resized pictures in memory or in runs/cache",
+        choices=("ram", "disk", "none"),
+        const="ram",
     )
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
     multi_scale: bool = option(False, "vary the input size between 0.5 and 1.5 times --imgsz")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +15,9 @@ from utils.batch_pictures import save_labelled_batch
 from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
 from utils.engine.distributed import Ranks
+from utils.errors import DivergedError
 from utils.hyperparameters import Hyperparameters
-from utils.output_files import make_run_folder
+from utils.output_files import make_run_folder, reported_writing
 from utils.plots.label_statistics import plot_labels
 from utils.plots.training_curves import plot_results
 from utils.results_table import COLUMNS, EpochRow, append_row, drop_rows_from
@@ -110,10 +112,11 @@ class TrainingRun:
         if self._events is None:
             return
         append_row(self.folder / "results.csv", row)
-        for name, value in zip(COLUMNS[1:], row.values()[1:], strict=True):
-            if value is not None:
-                self._events.add_scalar(name, value, row.epoch)
-        self._events.flush()
+        with reported_writing(self.folder):
+            for name, value in zip(COLUMNS[1:], row.values()[1:], strict=True):
+                if value is not None:
+                    self._events.add_scalar(name, value, row.epoch)
+            self._events.flush()
 
     def save(self, checkpoint: Checkpoint, *, better: bool, keep_as: str | None) -> None:
         """Write `last.pt`; `best.pt`, without what only training needs, if `better`.
@@ -132,10 +135,12 @@ class TrainingRun:
         # The last one last: a run that is cut off in between repeats this epoch.
         save_checkpoint(self.last, checkpoint)
 
-    def note_skipped(self, batch: Batch, reason: str) -> None:
-        """Add the pictures of a batch that was left out to `skipped_batches.txt`."""
-        with (self.folder / "skipped_batches.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{reason}: {', '.join(str(path) for path in batch.paths)}\n")
+    def note_skipped(self, epoch: int, paths: Sequence[Path], reason: str) -> None:
+        """Add the pictures of what was left out to `skipped_batches.txt`."""
+        if self._events is None:
+            return
+        with reported_writing(path := self.folder / "skipped_batches.txt"), path.open("a") as file:
+            file.write(f"epoch {epoch}: {reason}: {', '.join(str(each) for each in paths)}\n")
 
     def __enter__(self) -> Self:
         return self
@@ -146,10 +151,13 @@ class TrainingRun:
         """Close the events and draw `results.png`; after an interruption say how to go on."""
         if self._events is None:
             return
-        self._events.close()
+        with contextlib.suppress(OSError):  # a full disk has been said already
+            self._events.close()
         if kind is None:
             if self.pictures:
                 plot_results(self.folder / "results.csv", self.folder / "results.png")
+        elif issubclass(kind, DivergedError):
+            logger.warning("Skipped pictures: %s", self.folder / "skipped_batches.txt")
         elif self.last.exists():
             logger.warning("To go on: python train.py --resume %s", self.last)
         else:

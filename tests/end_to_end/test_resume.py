@@ -182,3 +182,30 @@ def test_other_classes_are_refused(finished, tmp_path, capsys):
     data.write_text(text.replace("crate", "box"))
     message = refusal(capsys, "--resume", last, "--epochs", 9, "--data", data)
     assert f"--resume {last}: was trained on" in message
+
+
+def test_a_checkpoint_away_from_its_run(finished, tmp_path, capsys):
+    away = tmp_path / "last.pt"
+    shutil.copy(finished / "weights" / "last.pt", away)
+    assert refusal(capsys, "--resume", away) == (
+        f"error: --resume {away}: is not in the weights/ folder of a run, so there is nowhere to "
+        "go on; put it back there"
+    )
+
+
+def test_a_run_that_stopped_early_needs_more_patience(finished, capsys):
+    last = finished / "weights" / "last.pt"
+    checkpoint = load_checkpoint(last)
+    checkpoint.config["opt"]["patience"] = 2
+    checkpoint.training["best"].update(epoch=2, judged=4)
+    save_checkpoint(last, checkpoint)
+    message = refusal(capsys, "--resume", last, "--epochs", 9)
+    assert "no epoch was better for 2; to go on, give more: --patience 4" in message
+
+
+def test_another_project_beside_a_path(finished, tmp_path, capsys):
+    last = finished / "weights" / "last.pt"
+    message = refusal(capsys, "--resume", last, "--epochs", 9, "--project", tmp_path / "other")
+    assert message == (
+        f"error: --project {tmp_path / 'other'}: the run goes on in {finished}; leave it out"
+    )

@@ -167,9 +167,10 @@ def test_shares(items, count):
 
 
 def test_what_torchrun_says():
-    words = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
-    assert Ranks.of_environment(words) == Ranks(5, 1, 8)
+    words = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
+    assert Ranks.of_environment(words) == Ranks(5, 1, 8, 4)
     assert Ranks.of_environment({}) == Ranks()
+    assert Ranks.of_environment({"RANK": "3"}) == Ranks()  # some other launcher's word
     assert np.all([Ranks().is_first, not Ranks(1, 1, 2).is_first])
 
 

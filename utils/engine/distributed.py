@@ -1,7 +1,6 @@
 """Several processes that train one network: what they share, and how they agree.
 
-Started by `torchrun`, which tells each process its rank. With one process every function here
-returns what it is given.
+Started by `torchrun`, which tells each process its rank. One process alone agrees with itself.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +20,6 @@ from torch.nn.parallel import DistributedDataParallel
 from utils.errors import ConfigError
 
 ItemT = TypeVar("ItemT")
-ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +30,21 @@ class Ranks:
         rank: its number in the run; 0 writes the files.
         local_rank: its number on its machine, which picks its GPU.
         count: how many there are.
+        local_count: how many of them are on its machine.
     """
 
     rank: int = 0
     local_rank: int = 0
     count: int = 1
+    local_count: int = 1
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Ranks:
-        """What torchrun says; one process alone where it says nothing."""
-        if "RANK" not in environment:
+        """What torchrun says; one process alone where it does not say all of it."""
+        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+        if not environment.keys() >= set(names):
             return cls()
-        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-        rank, local_rank, count = (int(environment[name]) for name in names)
-        return cls(rank, local_rank, count)
+        return cls(*(int(environment[name]) for name in names))
 
     @property
     def is_first(self) -> bool:
@@ -90,26 +90,34 @@ class Ranks:
         made: ItemT = values[0]
         return made
 
-    def parallel(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """A module that runs `model` and averages gradients over all processes in backward."""
+    def share_buffers(self, module: nn.Module) -> None:
+        """Take over the first process's buffers: the statistics of norms, above all."""
+        if self.count > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+
+    def parallel(
+        self, model: nn.Module, device: torch.device, *, shared_norms: bool = False
+    ) -> nn.Module:
+        """A module that runs `model` and averages gradients over all processes in backward.
+
+        With `shared_norms`, the batch-norms of `model` are replaced by ones whose statistics are
+        taken over all processes' pictures.
+
+        Raises:
+            ConfigError: these are asked for without several GPUs; PyTorch has none for the CPU.
+        """
+        if shared_norms:
+            if self.count == 1 or device.type != "cuda":
+                raise ConfigError(
+                    "--sync-bn: needs several GPUs (torchrun --nproc-per-node 2 train.py ...); "
+                    "leave it out"
+                )
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         if self.count == 1:
             return model
         ids = [device.index] if device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids)
-
-    def with_shared_norms(self, model: ModelT, device: torch.device) -> ModelT:
-        """The model with batch-norms whose statistics are taken over all processes' pictures.
-
-        Raises:
-            ConfigError: not several processes on GPUs; PyTorch has no such norm for the CPU.
-        """
-        if self.count == 1 or device.type != "cuda":
-            raise ConfigError(
-                "--sync-bn: needs several GPUs (torchrun --nproc-per-node 2 train.py ...); "
-                "leave it out"
-            )
-        shared: ModelT = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        return shared
 
 
 @contextmanager
@@ -120,7 +128,9 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # The first process judges the best checkpoint alone while the others wait.
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(hours=2))
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Generic, Protocol
 
 import torch
@@ -37,6 +38,7 @@ class TrainingLoss(Protocol):
 
 
 Criterion = Callable[[Sequence[Tensor], Batch], TrainingLoss]
+OnSkip = Callable[[int, Sequence[Path], str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,9 @@ class TrainingState(Generic[ModelT]):
         precision: autocast and loss scaling.
         frozen: layers kept in eval mode, whose parameters have no gradient.
         last_step: batch (counted over the run) at which the optimizer last stepped.
-        skipped_steps: batches left out because their loss was not finite.
-        skipped_in_row: how many of them came one after the other.
+        skipped_steps: batches and steps left out because loss or gradients were not finite.
+        bad_losses: batches in a row that were left out.
+        bad_steps: steps in a row that were left out.
         ranks: the processes that train together.
     """
 
@@ -99,7 +102,8 @@ class TrainingState(Generic[ModelT]):
     frozen: Sequence[nn.Module] = ()
     last_step: int = -1
     skipped_steps: int = 0
-    skipped_in_row: int = 0
+    bad_losses: int = 0
+    bad_steps: int = 0
     ranks: Ranks = field(default_factory=Ranks)
 
 
@@ -112,7 +116,7 @@ def train_one_epoch(
     *,
     device: torch.device,
     resize: Callable[[Tensor, int], Tensor] | None = None,
-    on_skip: Callable[[Batch, str], None] = lambda _batch, _reason: None,
+    on_skip: OnSkip = lambda _epoch, _paths, _reason: None,
 ) -> tuple[float, float, float]:
     """Train over all batches once.
 
@@ -124,39 +128,39 @@ def train_one_epoch(
         epoch: counted from 0.
         device: where to compute.
         resize: changes the size of a batch's float pictures (multi-scale); gets the batch number.
-        on_skip: told of each batch that is left out, and why.
+        on_skip: told of the epoch, the pictures of what is left out, and why.
 
     Returns:
         Mean box, objectness and class loss.
 
     Raises:
-        DivergedError: ten batches in a row had to be left out.
+        DivergedError: ten batches or ten steps in a row had to be left out.
     """
-    state.model.train()
-    for layer in state.frozen:
-        layer.eval()
-    state.optimizer.zero_grad()
+    _prepare(state)
     total = torch.zeros(3, device=device)
     progress = Progress(batches, schedule.batches_per_epoch, f"epoch {epoch + 1}/{schedule.epochs}")
-    counted = 0
+    counted, gathered = 0, list[Path]()  # since the last step
     for number, batch in enumerate(progress):
         done = epoch * schedule.batches_per_epoch + number
         settings = schedule.at(epoch, number)
         settings.apply(state.optimizer)
-        batch = batch.to(device)
-        images = batch.images.float() / 255
-        if resize is not None:
-            images, batch = _resized(images, batch, resize, done)
-        with state.precision.autocast(device):
-            loss = criterion(state.parallel(images), batch)
-        if not state.ranks.all_true(torch.isfinite(loss.total)):
-            _skip(state, batch, "loss is not finite", on_skip)
+        loss = _loss(state, criterion, batch.to(device), resize, done)
+        finite = torch.isfinite(loss.total)
+        if not state.ranks.all_true(finite):
+            _restore_norms(state)
+            state.bad_losses += 1
+            paths = () if finite else batch.paths
+            _skip(state, paths, "loss is not finite", epoch, state.bad_losses, on_skip)
             continue
+        state.bad_losses = 0
         torch.autograd.backward(state.precision.scaler.scale(loss.total))
+        gathered += batch.paths
         if done - state.last_step >= settings.accumulate:
             state.last_step = done
             if not _step(state):
-                _skip(state, batch, "gradients are not finite", on_skip)
+                reason = "gradients are not finite"
+                _skip(state, gathered, reason, epoch, state.bad_steps, on_skip)
+            gathered.clear()
         total += loss.parts()
         counted += 1
         box, objectness, class_ = (total / counted).tolist()
@@ -165,42 +169,78 @@ def train_one_epoch(
     return box, objectness, class_
 
 
+def _prepare(state: TrainingState[ModelT]) -> None:
+    """Train mode, frozen layers aside, and no gradients of an earlier epoch."""
+    state.model.train()
+    for layer in state.frozen:
+        layer.eval()
+    state.optimizer.zero_grad()
+
+
+def _loss(
+    state: TrainingState[ModelT],
+    criterion: Criterion,
+    batch: Batch,
+    resize: Callable[[Tensor, int], Tensor] | None,
+    done: int,
+) -> TrainingLoss:
+    """Of a batch on its device, in the run's precision."""
+    images = batch.images.float() / 255
+    if resize is not None:
+        images, batch = _resized(images, batch, resize, done)
+    with state.precision.autocast(images.device):
+        return criterion(state.parallel(images), batch)
+
+
 def _step(state: TrainingState[ModelT]) -> bool:
     """One optimizer step with clipped gradients, then the average follows.
 
     Returns:
-        Whether the gradients were finite. An enabled scaler looks by itself: with float16 a step
-        now and then is left out while it looks for its scale.
+        Whether the gradients were finite, or their scale (float16) is still being searched for.
     """
     scaler = state.precision.scaler
     scaler.unscale_(state.optimizer)
-    norm = clip_gradients(state.model)
-    finite = math.isfinite(norm) or scaler.is_enabled()
-    if finite:
+    finite = math.isfinite(clip_gradients(state.model))
+    if finite or scaler.is_enabled():  # an enabled scaler leaves out bad steps by itself
         scaler.step(state.optimizer)
         scaler.update()
+    if finite:
         state.ema.update(state.model)
-        state.skipped_in_row = 0
+        state.bad_steps = 0
+    else:
+        state.bad_steps += 1
     state.optimizer.zero_grad()
-    return finite
+    return finite or (scaler.is_enabled() and scaler.get_scale() >= 1)
 
 
 def _skip(
-    state: TrainingState[ModelT], batch: Batch, reason: str, on_skip: Callable[[Batch, str], None]
+    state: TrainingState[ModelT],
+    paths: Sequence[Path],
+    reason: str,
+    epoch: int,
+    in_row: int,
+    on_skip: OnSkip,
 ) -> None:
-    """Leave out a batch, name its pictures, and give up after too many in a row."""
+    """Count what is left out, name its pictures, and give up after too many in a row."""
     state.skipped_steps += 1
-    state.skipped_in_row += 1
-    state.optimizer.zero_grad()
-    on_skip(batch, reason)
-    names = ", ".join(path.name for path in batch.paths[:4])
-    logger.warning("%s: batch skipped (%d so far; %s, ...)", reason, state.skipped_steps, names)
-    if state.skipped_in_row == MOST_SKIPPED_IN_ROW:
+    everywhere = [path for part in state.ranks.gather(list(paths)) for path in part]
+    on_skip(epoch, everywhere, reason)
+    names = ", ".join(path.name for path in everywhere[:4])
+    logger.warning("%s: skipped (%d so far; %s, ...)", reason, state.skipped_steps, names)
+    if in_row >= MOST_SKIPPED_IN_ROW:
         raise DivergedError(
-            f"{MOST_SKIPPED_IN_ROW} batches in a row were skipped ({reason}): training has "
-            "diverged; try --amp off, a smaller lr0 in --hyp, or other --weights, and look at the "
-            "pictures that were skipped"
+            f"{in_row} in a row were skipped ({reason}): training has diverged; try --amp off, a "
+            "smaller lr0 in --hyp, or other --weights, and look at the pictures that were skipped"
         )
+
+
+@torch.no_grad()
+def _restore_norms(state: TrainingState[ModelT]) -> None:
+    """Undo what the forward pass of a bad batch did to running statistics that are now broken."""
+    averages = dict(state.ema.model.named_buffers())
+    for name, buffer in state.model.named_buffers():
+        if not torch.isfinite(buffer).all():
+            buffer.copy_(averages[name])
 
 
 def _resized(

@@ -45,7 +45,8 @@ def continue_from(
     """
     groups = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict({"state": progress["optimizer"], "param_groups": groups})
-    state.precision.scaler.load_state_dict(progress["scaler"])
+    if progress["scaler"]:  # empty where the run had no loss scaling, on a CPU for example
+        state.precision.scaler.load_state_dict(progress["scaler"])
     state.ema.updates = progress["ema_updates"]
     next_epoch = int(progress["epoch"]) + 1
     state.last_step = next_epoch * batches_per_epoch - 1 - int(progress["batches_since_step"])

@@ -10,6 +10,7 @@ import pytest
 from data.augment import AugmentConfig
 from data.dataset import EvalDataset, SampleKey, TrainDataset
 from data.dataset_spec import load_dataset_spec
+from data.image_cache import CacheSettings
 from data.image_file import read_image
 from data.records import read_records
 from tests.unit.data.builders import record, write_picture, write_records
@@ -107,7 +108,7 @@ def test_rectangular_training_has_no_mosaics(records):
 
 def test_cached_pictures_give_the_same_samples(records):
     plain = TrainDataset(records, 64, MOSAIC, seed=0)
-    cached = TrainDataset(records, 64, MOSAIC, seed=0, cache="ram")
+    cached = TrainDataset(records, 64, MOSAIC, seed=0, cache=CacheSettings("ram"))
     for item in records:
         item.path.rename(item.path.with_suffix(".away"))
 

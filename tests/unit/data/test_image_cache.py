@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data import image_cache
-from data.image_cache import cache_bytes, fill_cache
+from data.image_cache import CacheSettings, cache_bytes, fill_cache
 from data.image_file import read_image
 from tests.unit.data.builders import record, write_picture
 from utils.errors import ConfigError
@@ -39,7 +39,7 @@ class Reader:
 @pytest.mark.parametrize("kind", ["ram", "disk"])
 def test_pictures_come_back_as_they_are(records, tmp_path, kind):
     reader = Reader()
-    cache = fill_cache(kind, records, 64, reader, tmp_path / "cache")
+    cache = fill_cache(CacheSettings(kind, tmp_path / "cache"), records, 64, reader)
     assert sorted(reader.read) == ["0.png", "1.png", "2.png"]
     for _ in range(2):
         for number, each in enumerate(records):
@@ -48,28 +48,28 @@ def test_pictures_come_back_as_they_are(records, tmp_path, kind):
 
 
 def test_no_cache(records, tmp_path):
-    assert fill_cache("", records, 64, Reader(), tmp_path / "cache") is None
+    assert fill_cache(CacheSettings("none", tmp_path / "cache"), records, 64, Reader()) is None
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_disk_cache_is_used_again_and_a_changed_picture_is_not(records, tmp_path):
     folder = tmp_path / "cache"
-    fill_cache("disk", records, 64, Reader(), folder)
+    fill_cache(CacheSettings("disk", folder), records, 64, Reader())
     reader = Reader()
-    fill_cache("disk", records, 64, reader, folder)
+    fill_cache(CacheSettings("disk", folder), records, 64, reader)
     assert reader.read == []
     write_picture(records[1].path, HWS[1], seed=9)
     os.utime(records[1].path, (1, 1))
-    cache = fill_cache("disk", records, 64, reader, folder)
+    cache = fill_cache(CacheSettings("disk", folder), records, 64, reader)
     assert reader.read == ["1.png"]
     assert np.array_equal(cache[1], read_image(records[1].path))
-    fill_cache("disk", records, 32, reader, folder)  # another size is another cache
+    fill_cache(CacheSettings("disk", folder), records, 32, reader)  # another size is another cache
     assert len(reader.read) == 4
 
 
 def test_nothing_is_written_beside_the_pictures(records, tmp_path):
     before = sorted((tmp_path / "pictures").iterdir())
-    fill_cache("disk", records, 64, Reader(), tmp_path / "cache")
+    fill_cache(CacheSettings("disk", tmp_path / "cache"), records, 64, Reader())
     assert sorted((tmp_path / "pictures").iterdir()) == before
 
 
@@ -80,9 +80,9 @@ def test_bytes(records):
 
 
 def test_what_does_not_fit_is_refused(records, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_cache, "_free_memory", lambda: 20_000)
+    monkeypatch.setattr(image_cache, "free_memory", lambda: 20_000)
     with pytest.raises(ConfigError) as caught:
-        fill_cache("ram", records, 64, Reader(), tmp_path)
+        fill_cache(CacheSettings("ram", tmp_path), records, 64, Reader())
     assert str(caught.value) == (
         "--cache ram: the pictures take 0.0 GB, 0.0 GB are free (at most 80% of it is used); "
         "use --cache disk, or leave it out"
@@ -90,4 +90,4 @@ def test_what_does_not_fit_is_refused(records, tmp_path, monkeypatch):
 
 
 def test_the_free_memory_of_this_machine():
-    assert 1e8 < image_cache._free_memory() < 1e14
+    assert 1e8 < image_cache.free_memory() < 1e14

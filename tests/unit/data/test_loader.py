@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from data.augment import AugmentConfig
 from data.dataset import EvalDataset, SampleKey, TrainDataset
-from data.loader import collate, eval_loader, train_loader
+from data.loader import collate, eval_loader, train_loader, worker_deaths_named
 from tests.unit.data.builders import write_records
 from utils.errors import DatasetError
 from utils.structures import Sample, Targets
@@ -182,8 +183,12 @@ def test_a_worker_that_dies_is_said_with_the_picture_in_hand(records):
     loader = train_loader(
         Deadly(records, 64, CONFIG, seed=3), batch_size=2, workers=1, seed=3, device_is_cuda=False
     )
-    with pytest.raises(DatasetError, match="a process that loads pictures died") as caught:
-        list(loader.epoch(0))
+    with (
+        pytest.raises(DatasetError, match="a process that loads pictures died") as caught,
+        worker_deaths_named(loader),
+    ):
+        for _ in loader.epoch(0):
+            time.sleep(0.2)  # so that the death is noticed outside the loader as well
     assert str(records[2].path) in str(caught.value)
 
 

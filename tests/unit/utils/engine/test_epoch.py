@@ -94,7 +94,7 @@ def test_a_loss_that_is_not_a_number_is_skipped_counted_and_named(caplog):
     run(state, lambda raw, batch: Loss(raw.mean() * torch.nan), batches(7, 9))
     assert state.skipped_steps == 2
     assert torch.equal(model.weight, before)
-    assert "loss is not finite: batch skipped (1 so far; 7.jpg" in caplog.text
+    assert "loss is not finite: skipped (1 so far; 7.jpg" in caplog.text
 
 
 def test_gradients_that_are_not_numbers_never_reach_the_weights(caplog):
@@ -105,7 +105,7 @@ def test_gradients_that_are_not_numbers_never_reach_the_weights(caplog):
     run(state, lambda raw, batch: Loss((raw - raw.detach()).abs().sum().sqrt()), batches(5))
     assert state.skipped_steps == 1 and state.ema.updates == 0
     assert torch.equal(model.weight, before)
-    assert "gradients are not finite: batch skipped (1 so far; 5.jpg" in caplog.text
+    assert "gradients are not finite: skipped (1 so far; 5.jpg" in caplog.text
 
 
 def test_who_is_told_of_skipped_batches():
@@ -116,15 +116,59 @@ def test_who_is_told_of_skipped_batches():
 
     train_one_epoch(
         state, bad_once, batches(5, 7, 9), schedule(3), 500, device=CPU,
-        on_skip=lambda batch, reason: told.append((batch.paths, reason)),
+        on_skip=lambda *words: told.append(words),
     )  # fmt: skip
-    assert told == [((Path("7.jpg"),), "loss is not finite")]
-    assert (state.skipped_steps, state.skipped_in_row) == (1, 0)  # a good step followed
+    assert told == [(500, [Path("7.jpg")], "loss is not finite")]
+    assert (state.skipped_steps, state.bad_losses) == (1, 0)  # a good batch followed
+
+
+def test_good_batches_beside_a_bad_one_still_count():
+    """Four batches to a step, one of them bad: the step is that of the other three."""
+
+    def weight_after(losses):
+        torch.manual_seed(0)
+        model = nn.Conv2d(3, 1, 1)
+        state = start(model, last_step=500 * 4 - 1)
+        values = dict(zip((10, 20, 30, 40), losses, strict=True))
+
+        def loss(raw, batch):
+            return Loss(raw.mean() * values[int(batch.paths[0].stem)])
+
+        run(state, loss, batches(10, 20, 30, 40), batch_size=16)
+        assert state.ema.updates == 1
+        return model.weight.detach()
+
+    assert torch.equal(weight_after((1, 1, torch.nan, 1)), weight_after((1, 1, 0, 1)))
+
+
+def test_a_bad_batch_leaves_no_trace_in_the_statistics_of_norms():
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    state = start(model)
+
+    def infinite_once(raw, batch):
+        return Loss(raw.mean())
+
+    model[0].register_forward_hook(
+        lambda module, inputs, output: output * (torch.inf if inputs[0].max() > 0.9 else 1)
+    )
+    run(state, infinite_once, batches(10, 255, 20))
+    assert state.skipped_steps == 1
+    assert all(torch.isfinite(buffer).all() for buffer in model.buffers())
+    assert all(torch.isfinite(buffer).all() for buffer in state.ema.model.buffers())
+
+
+def test_ten_bad_steps_in_a_row_end_the_run():
+    state = start(nn.Conv2d(3, 1, 1))
+    with pytest.raises(DivergedError, match=r"10 in a row were skipped \(gradients are not finite"):
+        run(
+            state, lambda raw, _: Loss((raw - raw.detach()).abs().sum().sqrt()), batches(*range(12))
+        )
+    assert state.bad_steps == 10
 
 
 def test_ten_skipped_batches_in_a_row_end_the_run():
     state = start(nn.Conv2d(3, 1, 1))
-    with pytest.raises(DivergedError, match=r"10 batches in a row were skipped .* try --amp off"):
+    with pytest.raises(DivergedError, match=r"10 in a row were skipped .* try --amp off"):
         run(state, lambda raw, batch: Loss(raw.mean() * torch.nan), batches(*range(12)))
     assert state.skipped_steps == 10
 
