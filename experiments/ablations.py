@@ -10,14 +10,13 @@ in their name and writes no report.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import logging
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +29,8 @@ from models.loading import build_from_checkpoint, read_weights
 from utils.logs import configure_logging
 
 logger = logging.getLogger(__name__)
-FigureT = TypeVar("FigureT")
 EPOCHS, IMAGE_SIZE, BATCH_SIZE, SEEDS = 40, 224, 16, (0, 1, 2)
+EXPANDED_SIZE = 320  # of experiments.expanded_training
 YOLOV5N, STRAIGHT = "yolov5n.yaml", "experiments/straight_n.yaml"  # scripts run in the root
 
 
@@ -79,11 +78,11 @@ def run_folder(row: Row, seed: int, runs: Path) -> Path:
     return runs / f"{row.name.replace(' ', '_').replace(',', '')}_seed{seed}"
 
 
-def evaluated_once(report: Path, weights: Path, data: Path) -> float:
+def evaluated_once(report: Path, weights: Path, data: Path, image_size: int) -> float:
     """AP by val.py."""
     if not report.exists():
         run_script(
-            *("val.py", "--weights", str(weights), "--data", str(data), "--imgsz", str(IMAGE_SIZE)),
+            *("val.py", "--weights", str(weights), "--data", str(data), "--imgsz", str(image_size)),
             *("--batch-size", str(BATCH_SIZE), "--device", "cpu", "--workers", "2"),
             *("--project", str(report.parent / "val"), "--report", str(report)),
         )
@@ -94,32 +93,36 @@ def rotated_AP(row: Row, seed: int, shared: Path, runs: Path) -> float:
     """AP on the validation pictures turned by 180 degrees."""
     data = write_rotated_val(bccd_yaml(shared, runs), runs / "rotated")
     folder = run_folder(row, seed, runs)
-    return evaluated_once(folder / "rotated.json", folder / "weights" / "best.pt", data)
+    return evaluated_once(folder / "rotated.json", best_of(folder), data, IMAGE_SIZE)
 
 
-def pruned_AP(row: Row, seed: int, shared: Path, runs: Path) -> dict[str, list[float]]:
+def pruned_AP(folder: Path, data: Path, image_size: int) -> dict[str, list[float]]:
     """AP with growing shares of all 3x3 weights set to zero, taken from one region of the kernel.
 
     Returns:
-        region -> AP at each of PRUNED_SHARES.
+        region -> AP without zeros, then at each of PRUNED_SHARES.
     """
-    folder, data = run_folder(row, seed, runs), bccd_yaml(shared, runs)
+    whole = evaluated_once(folder / "whole.json", best_of(folder), data, image_size)
     found: dict[str, list[float]] = {}
     for region in REGIONS:
-        found[region] = []
+        found[region] = [whole]
         for share in PRUNED_SHARES:
             weights = folder / f"pruned_{region}_{share}.pt"
             if not weights.exists():
-                save_pruned(folder / "weights" / "best.pt", weights, region, share)
+                save_pruned(best_of(folder), weights, region, share)
             report = weights.with_suffix(".json")
-            found[region].append(evaluated_once(report, weights, data))
+            found[region].append(evaluated_once(report, weights, data, image_size))
     return found
 
 
-def trained_kernels(row: Row, seed: int, runs: Path) -> TrainedKernels:
+def best_of(folder: Path) -> Path:
+    """The best checkpoint of a run."""
+    return folder / "weights" / "best.pt"
+
+
+def trained_kernels(folder: Path) -> TrainedKernels:
     """Where a trained network's kernels have their weight, and how alike its branches are."""
-    weights = run_folder(row, seed, runs) / "weights" / "best.pt"
-    layers = layer_kernels(build_from_checkpoint(read_weights(weights)))
+    layers = layer_kernels(build_from_checkpoint(read_weights(best_of(folder))))
     _, cosines = mean_similarity(layers)
     pairs = cosines[np.triu_indices(len(cosines), 1)]
     return TrainedKernels(
@@ -132,26 +135,47 @@ def _is_there(row: Row, runs: Path, seed: int) -> bool:
     return (run_folder(row, seed, runs) / "report.json").exists()
 
 
-def findings(shared: Path, runs: Path) -> tuple[Findings, list[Path]]:
-    """All figures of the runs that are there, and their folders."""
+def findings(shared: Path, runs: Path, expanded: Path) -> tuple[Findings, list[Path]]:
+    """All figures of the runs that are there, and their folders.
+
+    Args:
+        shared: folder with data/.
+        runs: of the networks trained from scratch here.
+        expanded: of `experiments.expanded_training`, whose networks know COCO.
+    """
     named = {row.name: row for row in ROWS}
-    seeds = {
-        row.name: list(takewhile(functools.partial(_is_there, row, runs), SEEDS)) for row in ROWS
+    seeds = {row.name: list(takewhile(partial(_is_there, row, runs), SEEDS)) for row in ROWS}
+    folders = {
+        name: [run_folder(named[name], seed, runs) for seed in found]
+        for name, found in seeds.items()
     }
-
-    def each(
-        names: Iterable[str], figure: Callable[[Row, int], FigureT]
-    ) -> dict[str, list[FigureT]]:
-        return {name: [figure(named[name], seed) for seed in seeds[name]] for name in names}
-
-    kernels = (*PRUNED, *(name for name in named if name.startswith("OREPA")))
+    from_coco = {
+        f"{family}, from yolov5n.pt": [
+            folder for seed in SEEDS if (folder := expanded / f"{family}_seed{seed}").exists()
+        ]
+        for family in PRUNED
+    }
+    data = bccd_yaml(shared, runs)
+    scratch = {name: folders[name] for name in folders if name in PRUNED or "OREPA" in name}
     found = Findings(
-        reports=each(named, lambda row, seed: train_row(row, seed, shared, runs)),
-        rotated=each(ROTATED, lambda row, seed: rotated_AP(row, seed, shared, runs)),
-        pruned=each(PRUNED, lambda row, seed: pruned_AP(row, seed, shared, runs)),
-        kernels=each(kernels, lambda row, seed: trained_kernels(row, seed, runs)),
+        reports={
+            name: [train_row(named[name], seed, shared, runs) for seed in seeds[name]]
+            for name in named
+        },
+        rotated={
+            name: [rotated_AP(named[name], seed, shared, runs) for seed in seeds[name]]
+            for name in ROTATED
+        },
+        pruned={
+            name: [pruned_AP(folder, data, EXPANDED_SIZE) for folder in of_row]
+            for name, of_row in from_coco.items()
+        },
+        kernels={
+            name: [trained_kernels(folder) for folder in of_row]
+            for name, of_row in {**from_coco, **scratch}.items()
+        },
     )
-    return found, [run_folder(named[name], seed, runs) for name in named for seed in seeds[name]]
+    return found, [folder for of_row in folders.values() for folder in of_row]
 
 
 def main() -> None:
@@ -159,6 +183,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and weights/")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablations")
+    parser.add_argument("--expanded", type=Path, default=ROOT / "runs" / "expanded",
+                        help="runs of experiments.expanded_training")  # fmt: skip
     parser.add_argument("--out", type=Path, default=REPORTS)
     parser.add_argument(
         "--seeds", type=int, nargs="*", default=SEEDS, help="seeds to train; may be none"
@@ -173,7 +199,7 @@ def main() -> None:
                 AP = train_row(row, seed, shared, runs)["AP"]
                 logger.info("%s seed %d: AP %.4f", row.name, seed, AP)
     if not arguments.only:
-        write_report(arguments.out, *findings(shared, runs))
+        write_report(arguments.out, *findings(shared, runs, arguments.expanded.resolve()))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ REPORTS = {
 ROTATED_AP = {"ACB": [0.1, 0.12, 0.14], "plain": [0.05, 0.05, 0.05]}
 PRUNED_AP = {
     "plain": [
-        {"corners": [0.2, 0.19, 0.18, 0.17], "skeleton": [0.1, 0.09, 0.08, 0.07]},
-        {"corners": [0.4, 0.29, 0.38, 0.37], "skeleton": [0.1, 0.09, 0.08, 0.07]},
+        {"corners": [0.5, 0.2, 0.19, 0.18, 0.17], "skeleton": [0.5, 0.1, 0.09, 0.08, 0.07]},
+        {"corners": [0.5, 0.4, 0.29, 0.38, 0.37], "skeleton": [0.5, 0.1, 0.09, 0.08, 0.07]},
     ]
 }
 
@@ -120,13 +120,13 @@ def test_pruning(lines):
     """A row per region; each share is a mean over seeds."""
     heading = "Corner weights against skeleton weights"
     assert tables(lines)[heading] == [
-        ["plain", "corners", upright_of("plain"), "0.300 (0.141)", "0.240 (0.071)",
+        ["plain", "2", "corners", "0.500 (0.000)", "0.300 (0.141)", "0.240 (0.071)",
          "0.280 (0.141)", "0.270 (0.141)"],
-        ["plain", "skeleton", upright_of("plain"), "0.100 (0.000)", "0.090 (0.000)",
+        ["plain", "2", "skeleton", "0.500 (0.000)", "0.100 (0.000)", "0.090 (0.000)",
          "0.080 (0.000)", "0.070 (0.000)"],
     ]  # fmt: skip
     shares = " | ".join(f"{100 * share:.0f}%" for share in PRUNED_SHARES)
-    assert f"| network | zeros in | 0% | {shares} |" in lines
+    assert f"| network | seeds | zeros in | 0% | {shares} |" in lines
 
 
 def test_a_table_has_as_many_cells_in_every_line(lines):
