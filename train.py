@@ -87,6 +87,8 @@ class Recipe:
 def train(config: TrainConfig) -> TrainResult:
     """Train as YOLOv5 does and keep the best and the last checkpoint.
 
+    To continue a run from Python, start from `settings_to_continue(TrainConfig(resume=...))`.
+
     Raises:
         UserError: a file or a flag is wrong.
     """

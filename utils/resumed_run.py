@@ -85,7 +85,11 @@ def settings_to_continue(config: TrainConfig) -> TrainConfig | None:
     resumed = read_resumed_run(config)
     if resumed is None:
         return None
-    return dataclasses.replace(resumed.config, resume=str(resumed.last), report=config.report)
+    # A bare --resume looks for the newest run again, and must look in the same place.
+    project = config.project if config.resume == NEWEST else resumed.config.project
+    return dataclasses.replace(
+        resumed.config, resume=str(resumed.last), project=project, report=config.report
+    )
 
 
 def check_changes(config: TrainConfig, resumed: ResumedRun) -> None:

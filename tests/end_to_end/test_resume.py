@@ -21,6 +21,8 @@ from data.synthetic.dataset import SyntheticConfig, write_dataset
 from tests.house.source_tree import ROOT
 from tests.model_builders import write_small_yolov5
 from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.resumed_run import settings_to_continue
+from utils.train_config import NEWEST, TrainConfig
 
 SIZE, EPOCHS, PATIENCE_SECONDS = 64, 12, 120
 
@@ -208,4 +210,14 @@ def test_another_project_beside_a_path(finished, tmp_path, capsys):
     message = refusal(capsys, "--resume", last, "--epochs", 99, "--project", tmp_path / "other")
     assert message == (
         f"error: --project {tmp_path / 'other'}: the run goes on in {finished}; leave it out"
+    )
+
+
+def test_a_project_that_was_moved(finished, tmp_path, capsys):
+    """The newest run is looked for where the call says, not where the run once was."""
+    moved = shutil.copytree(finished.parent, tmp_path / "moved")
+    message = refusal(capsys, "--resume", "--project", moved)
+    assert message.startswith(f"error: --resume {moved / 'exp' / 'weights' / 'last.pt'}: all 12")
+    assert settings_to_continue(TrainConfig(resume=NEWEST, project=str(moved))).project == str(
+        moved
     )

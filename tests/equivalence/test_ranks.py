@@ -14,9 +14,12 @@ import pytest
 import torch
 
 import train
+from data.augment import AugmentConfig
 from data.dataset import EvalDataset
+from data.dataset_spec import load_dataset_spec
 from data.loader import _EpochSampler, eval_loader
 from data.synthetic.dataset import SyntheticConfig, write_dataset
+from data.training_pictures import PictureConfig, load_training_pictures
 from models.box_coder import BoxCoder
 from models.detector import build_model
 from models.loss import DetectionLoss, LossConfig
@@ -25,6 +28,7 @@ from tests.model_builders import tiny_spec, write_small_yolov5
 from tests.unit.data.builders import record, write_picture
 from utils.engine.distributed import Ranks
 from utils.errors import DatasetError
+from utils.strict_yaml import write_yaml
 from utils.structures import Batch
 
 SIZE, COUNT = 64, 2
@@ -228,3 +232,18 @@ def test_messages(tmp_path, capsys, words, message):
         code = exit_.code
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_rectangular_batches_of_two_ranks_have_one_shape_each(tmp_path):
+    """Five pictures in batches of four: the fifth joins the others, whatever its proportions."""
+    for number, hw in enumerate([(64, 30), (64, 32), (60, 32), (32, 64), (30, 64)]):
+        write_picture(tmp_path / "images" / f"{number}.png", hw, seed=number)
+    yaml = tmp_path / "data.yaml"
+    write_yaml(yaml, {"path": str(tmp_path), "train": "images", "val": "images", "names": ["a"]})
+    config = PictureConfig(image_size=64, stride=32, batch_size=4, workers=0, seed=0, rect=True)
+    spec, seen = load_dataset_spec(yaml), []
+    for rank in range(2):
+        loader, _ = load_training_pictures(spec, AugmentConfig(), config, Ranks(rank, rank, 2, 2))
+        batches = list(loader.epoch(0))  # fails where a batch mixes shapes
+        seen += [path.name for batch in batches for path in batch.paths]
+    assert sorted(seen) == [f"{number}.png" for number in range(5)]

@@ -224,3 +224,17 @@ def test_the_norm_after_the_sum_lets_all_branches_start_together():
     block = FAMILIES["QARepVGG"](ConvGeometry(8, 8, 3), nn.Identity(), identity=True)
     kernels = [branch.kernel_and_bias()[0] for branch in block.branches.values()]
     assert len(kernels) == 3 and all(kernel.abs().max() > 0 for kernel in kernels)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_block_with_norms_of_several_gpus_takes_over_a_convolution(family):
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8, eps=1e-3)
+    randomise_norms(norm)
+    plain = nn.Sequential(conv, norm).double().eval()
+    block = FAMILIES[family](SAME, nn.Identity(), identity=True)
+    block = nn.SyncBatchNorm.convert_sync_batchnorm(block).double().eval()
+    block.absorb(conv, norm)
+    x = torch.randn(2, 8, 7, 6, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.allclose(block(x), plain(x), rtol=0, atol=1e-12)
