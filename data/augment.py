@@ -41,7 +41,7 @@ class AugmentConfig:
         fliplr: probability of mirroring left and right.
         mosaic: probability of making one picture of four.
         mixup: probability of blending a mosaic with another one.
-        copy_paste: probability of pasting a segmented object; needs polygons, see TrainDataset.
+        copy_paste: probability of pasting an object again in a mosaic; needs labels with polygons.
     """
 
     hsv_h: float = 0.0

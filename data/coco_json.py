@@ -17,9 +17,11 @@ from data.label_rules import (
     UnreadableLabelsError,
     check_box,
     make_label_set,
+    make_outline,
     make_targets,
 )
 from utils.errors import DatasetError
+from utils.structures import Outline
 
 ROUNDING_PIXELS = 0.02  # boxes are written with two decimals, corner and size
 
@@ -34,29 +36,33 @@ def read_categories(file: Path) -> dict[int, str]:
 
 
 def list_coco_pictures(
-    images: Path, file: Path, categories: Mapping[int, str]
+    images: Path, file: Path, classes: Mapping[int, str] | Sequence[str]
 ) -> tuple[tuple[LabelledPicture, ...], tuple[Problem, ...]]:
     """The pictures a COCO json lists, sorted by their COCO id, and annotations without a picture.
 
     Args:
         images: the folder that `file_name` is relative to.
         file: the json.
-        categories: category id -> name, in the order of the class ids.
+        classes: category id -> name, in the order of the class ids; or the names alone, by which
+            the json's categories are then recognised, whatever their ids.
 
     Raises:
-        DatasetError: the json is missing or malformed, its categories contradict `categories`, or
+        DatasetError: the json is missing or malformed, its categories contradict `classes`, or
             an annotation's category is not among them.
     """
     content = _read_json(file)
-    _check_categories(file, content, categories)
-    class_of = {category_id: class_id for class_id, category_id in enumerate(categories)}
+    if isinstance(classes, Mapping):
+        _check_categories(file, content, classes)
+        class_of = {category_id: class_id for class_id, category_id in enumerate(classes)}
+    else:
+        class_of = _classes_by_name(file, content, classes)
     of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in content["annotations"]:
         category_id = annotation.get("category_id")
         if category_id not in class_of:
             raise DatasetError(
                 f"{file}: annotation {annotation.get('id')}: category_id is {category_id!r}, but "
-                f"the data set's categories are {_shorten(categories)}; fix the label or "
+                f"the data set's categories are {_shorten(class_of)}; fix the label or "
                 "list the category in every json"
             )
         of_image[annotation.get("image_id")].append(annotation)
@@ -99,6 +105,7 @@ def _read_annotations(
     crowd_boxes: list[Box] = []
     class_ids: list[int] = []
     crowd_ids: list[int] = []
+    outlines: list[Outline] = []
     problems: list[Problem] = []
     for annotation in annotations:
         place = f"{file}: annotation {annotation.get('id')} ({image['file_name']})"
@@ -126,8 +133,18 @@ def _read_annotations(
             boxes.append(box)
             areas.append(area)
             class_ids.append(class_id)
-    return make_label_set(
-        boxes, class_ids, problems, areas=areas, crowd=make_targets(crowd_boxes, crowd_ids)
+            outlines.append(_outline(annotation.get("segmentation")))
+    crowd = make_targets(crowd_boxes, crowd_ids)
+    return make_label_set(boxes, class_ids, problems, areas=areas, crowd=crowd, outlines=outlines)
+
+
+def _outline(segmentation: object) -> Outline:
+    """The polygons of an object; none where it has a run-length mask, or something else."""
+    polygons = segmentation if isinstance(segmentation, list) else []
+    return make_outline(
+        polygon
+        for polygon in polygons
+        if isinstance(polygon, list) and all(isinstance(number, int | float) for number in polygon)
     )
 
 
@@ -174,6 +191,21 @@ def _check_categories(file: Path, content: dict[str, Any], categories: Mapping[i
             )
 
 
+def _classes_by_name(
+    file: Path, content: dict[str, Any], class_names: Sequence[str]
+) -> dict[int, int]:
+    """Category id -> class id."""
+    class_of = {}
+    for category_id, name in _categories(file, content).items():
+        if name not in class_names:
+            raise DatasetError(
+                f"{file}: category {category_id} is {name!r}, which is not among the data set's "
+                f"names ({_shorten(class_names)}); add it to names"
+            )
+        class_of[category_id] = class_names.index(name)
+    return class_of
+
+
 def _image_id(file: Path, image: dict[str, Any]) -> int:
     image_id = image.get("id")
     if not isinstance(image_id, int) or not isinstance(image.get("file_name"), str):
@@ -183,6 +215,6 @@ def _image_id(file: Path, image: dict[str, Any]) -> int:
     return image_id
 
 
-def _shorten(category_ids: Iterable[int]) -> str:
-    words = [str(category_id) for category_id in category_ids]
+def _shorten(entries: Iterable[int | str]) -> str:
+    words = [str(entry) for entry in entries]
     return ", ".join(words if len(words) <= 10 else [*words[:9], "...", words[-1]])

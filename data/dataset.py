@@ -16,13 +16,14 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from data.augment import AugmentConfig, augment_hsv, random_affine, random_flip
+from data.copy_paste import copy_paste
 from data.image_cache import CacheSettings, fill_cache
 from data.image_file import read_image
 from data.mosaic import NUM_TILES, make_mosaic, mix_up
 from data.rect_batches import rect_input_hws, sort_by_aspect
 from utils.errors import DatasetError
 from utils.letterbox import Letterbox, long_side_hw
-from utils.structures import ImageArray, ImageRecord, Sample, Targets
+from utils.structures import ImageArray, ImageRecord, Outline, Sample, Targets
 
 logger = logging.getLogger(__name__)
 # Neighbours in aspect ratio that share an input size. In YOLOv5 that is the batch, so that its AP
@@ -71,11 +72,9 @@ class TrainDataset(Dataset[Sample]):
         self.seed = seed
         self.mosaic_until_epoch = mosaic_until_epoch
         self.rect_shapes = None if rect_shapes is None else tuple(rect_shapes)
-        if augment.copy_paste > 0:
+        if augment.copy_paste > 0 and not any(any(record.outlines) for record in records):
             logger.warning(
-                "copy_paste is %g, but has no effect: it needs polygons, and labels are read as "
-                "boxes",
-                augment.copy_paste,
+                "copy_paste is %g, but has no effect: no label is a polygon", augment.copy_paste
             )
         # Filled now: what a worker process stored would be lost to the others.
         settings = cache or CacheSettings()
@@ -112,8 +111,16 @@ class TrainDataset(Dataset[Sample]):
     def _mosaic(self, index: int, rng: np.random.Generator) -> tuple[ImageArray, Targets]:
         """A mosaic of picture `index` and three others, cut down to the input size."""
         others = rng.integers(len(self.records), size=NUM_TILES - 1)
-        tiles = [self._resized(int(tile)) for tile in rng.permutation([index, *others])]
-        image, targets = make_mosaic(tiles, self.image_size, rng)
+        places = [int(place) for place in rng.permutation([index, *others])]
+        tiles = [self._resized(place) for place in places]
+        image, targets, corners = make_mosaic(tiles, self.image_size, rng)
+        if self.augment.copy_paste > 0:
+            outlines = [
+                outline
+                for place, tile, corner in zip(places, tiles, corners, strict=True)
+                for outline in self._outlines(place, tile[0].shape[:2], corner)
+            ]
+            image, targets = copy_paste(image, targets, outlines, self.augment.copy_paste, rng)
         output_hw = (self.image_size, self.image_size)
         return random_affine(image, targets, self.augment, rng, output_hw=output_hw)
 
@@ -139,6 +146,17 @@ class TrainDataset(Dataset[Sample]):
         scale_x, scale_y = width / record.image_hw[1], height / record.image_hw[0]
         scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
         return image, Targets(record.targets.boxes * scale, record.targets.class_ids)
+
+    def _outlines(
+        self, index: int, resized_hw: tuple[int, ...], corner: tuple[int, int]
+    ) -> list[Outline]:
+        """The outlines of a picture's objects where the resized picture lies in a mosaic."""
+        record = self.records[index]
+        height, width = resized_hw
+        scale = np.array([width / record.image_hw[1], height / record.image_hw[0]], np.float32)
+        offset = np.array(corner, np.float32)
+        outlines = record.outlines or ((),) * len(record.targets)
+        return [tuple(polygon * scale + offset for polygon in outline) for outline in outlines]
 
     def _read_resized(self, record: ImageRecord) -> ImageArray:
         return _resize_long_side(_read_unchanged(record), self.image_size, cv2.INTER_LINEAR)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,21 @@ class VocSplit:
     split: Path
 
 
-SplitSpec = YoloSplit | CocoSplit | VocSplit
+PlainSplit = YoloSplit | CocoSplit | VocSplit
+
+
+@dataclass(frozen=True, slots=True)
+class MergedSplit:
+    """Several data sets, of any kinds, as one.
+
+    Attributes:
+        parts: in the order of the yaml.
+    """
+
+    parts: tuple[PlainSplit, ...]
+
+
+SplitSpec = PlainSplit | MergedSplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +79,8 @@ class DatasetSpec:
         name: the yaml's name without suffix.
         path: the folder everything lies in.
         class_names: name of each class id.
-        category_ids: COCO category id of each class id (the class id itself without COCO json).
+        category_ids: COCO category id of each class id (the class id itself without COCO json, and
+            where data sets are merged, which may number their categories differently).
         splits: "train", "val" and perhaps "test".
         download: the yaml's hint where to get the data; shown to the user, never executed.
     """
@@ -76,6 +91,11 @@ class DatasetSpec:
     category_ids: tuple[int, ...]
     splits: Mapping[str, SplitSpec]
     download: str | None
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether a split is made of several, so that COCO categories are told by their names."""
+        return any(isinstance(split, MergedSplit) for split in self.splits.values())
 
 
 def load_dataset_spec(name_or_path: str | Path) -> DatasetSpec:
@@ -100,9 +120,13 @@ def load_dataset_spec(name_or_path: str | Path) -> DatasetSpec:
     download = content.get("download")
     class_names = _read_names(file, content.get("names"))
     # val's json comes first because it is smaller than train's and has the same categories
-    ordered = (splits["val"], splits["train"], splits.get("test"))
-    jsons = [split.annotations for split in ordered if isinstance(split, CocoSplit)]
-    if jsons:
+    ordered = [splits[name] for name in ("val", "train", "test") if name in splits]
+    jsons = [part.annotations for part in _parts_of(ordered) if isinstance(part, CocoSplit)]
+    merged = any(isinstance(split, MergedSplit) for split in ordered)
+    if jsons and merged:
+        class_names = class_names or _common_classes(file, jsons)
+        category_ids = tuple(range(len(class_names)))
+    elif jsons:
         class_names, category_ids = _coco_classes(file, class_names, jsons[0])
     elif class_names is None:
         raise ConfigError(
@@ -133,7 +157,10 @@ def _folders(file: Path, path: object) -> tuple[Path, tuple[Path, ...]]:
 
 
 def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> SplitSpec:
-    """One of the three forms a split may have."""
+    """A folder, a list of folders, a mapping, or a list in which there are mappings."""
+    if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+        parts = [_read_split(f"{where}[{place}]", part, bases) for place, part in enumerate(value)]
+        return MergedSplit(tuple(_parts_of(parts)))
     if isinstance(value, Mapping):
         check_keys(where, value, ["images", "annotations"], ["split"])
         for key, path in value.items():
@@ -145,9 +172,19 @@ def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> SplitSpec
     if not paths or not all(isinstance(path, str) and path for path in paths):
         raise ConfigError(
             f"{where} is {value!r}, must be a folder, a list of folders, a .txt file, or "
-            "{images, annotations} (COCO json) or {images, annotations, split} (VOC xml)"
+            "{images, annotations} (COCO json) or {images, annotations, split} (VOC xml), or a "
+            "list of these"
         )
     return YoloSplit(tuple(_locate(str(path), bases) for path in paths))
+
+
+def _parts_of(splits: Iterable[SplitSpec]) -> list[PlainSplit]:
+    """The plain splits that these are made of."""
+    return [
+        part
+        for split in splits
+        for part in (split.parts if isinstance(split, MergedSplit) else (split,))
+    ]
 
 
 def _locate(path: str, bases: tuple[Path, ...]) -> Path:
@@ -181,6 +218,23 @@ def _read_names(file: Path, names: object) -> tuple[str, ...] | None:
                 f"{file}: names[{class_id}] is {name!r}, must be text; put it in quotes"
             )
     return tuple(str(name) for name in names)
+
+
+def _common_classes(file: Path, jsons: Sequence[Path]) -> tuple[str, ...]:
+    """The classes of merged COCO jsons, which must all have the same."""
+    first = tuple(read_categories(jsons[0]).values())
+    for other in jsons[1:]:
+        found = tuple(read_categories(other).values())
+        if found != first:
+            raise ConfigError(
+                f"{file}: key 'names' is missing; {jsons[0]} has {_first_of(first)}, {other} has "
+                f"{_first_of(found)}: list the class names, by which they are then recognised"
+            )
+    return first
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _coco_classes(

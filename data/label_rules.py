@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,10 +11,11 @@ from typing import Literal
 import numpy as np
 
 from utils.boxes import box_area
-from utils.structures import FloatArray, Targets
+from utils.structures import FloatArray, Outline, Targets
 
 Box = tuple[float, float, float, float]
 ProblemKind = Literal["unreadable", "dropped", "clipped", "duplicate"]
+MIN_CORNERS = 3
 MAX_OVERSHOOT = 0.01  # of the picture's side; what reaches further out is a wrong label
 
 
@@ -44,6 +45,7 @@ class LabelSet:
         targets: the objects, N of them.
         areas: (N,) float32, see ImageRecord.
         crowd: regions that are neither right nor wrong to detect.
+        outlines: one per object.
         problems: what was wrong with the other rows.
         has_file: False where the picture has no label file.
     """
@@ -51,6 +53,7 @@ class LabelSet:
     targets: Targets
     areas: FloatArray
     crowd: Targets
+    outlines: tuple[Outline, ...] = ()
     problems: tuple[Problem, ...] = ()
     has_file: bool = True
 
@@ -127,6 +130,15 @@ def make_targets(boxes: Sequence[Box], class_ids: Sequence[int]) -> Targets:
     )
 
 
+def make_outline(polygons: Iterable[Sequence[float]]) -> Outline:
+    """Polygons x1 y1 x2 y2 ... in pixels as an outline; what has no three corners is left out."""
+    return tuple(
+        np.array(polygon, np.float32).reshape(-1, 2)
+        for polygon in polygons
+        if len(polygon) >= MIN_CORNERS * 2 and len(polygon) % 2 == 0
+    )
+
+
 def make_label_set(
     boxes: Sequence[Box],
     class_ids: Sequence[int],
@@ -134,12 +146,14 @@ def make_label_set(
     *,
     areas: Sequence[float] | None = None,
     crowd: Targets | None = None,
+    outlines: Sequence[Outline] = (),
 ) -> LabelSet:
-    """Labels from rows; without `areas`, those of the boxes are taken."""
+    """Labels from rows; without `areas`, those of the boxes are taken, without outlines none."""
     targets = make_targets(boxes, class_ids)
     return LabelSet(
         targets=targets,
         areas=box_area(targets.boxes) if areas is None else np.array(areas, np.float32),
         crowd=Targets.empty() if crowd is None else crowd,
+        outlines=tuple(outlines) if outlines else ((),) * len(targets),
         problems=tuple(problems),
     )

@@ -7,6 +7,7 @@ so a file may hold both kinds.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from data.label_rules import (
     UnreadableLabelsError,
     check_box,
     make_label_set,
+    make_outline,
     no_labels,
 )
 from utils.errors import DatasetError
@@ -94,13 +96,14 @@ def read_label_file(
         ) from None
     height, width = image_hw
     problems: list[Problem] = []
-    rows: dict[tuple[int, Box, float], int] = {}  # class, box, area -> line where it came first
+    # class, box, area -> line where it came first, and corners
+    rows: dict[tuple[int, Box, float], tuple[int, Sequence[float]]] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         place = f"{path}:{number}"
         try:
-            class_id, box, area = _parse_row(line.split())
+            class_id, box, area, corners = _parse_row(line.split())
         except _RowError as error:
             problems.append(Problem("dropped", f"{place}: {error}; row dropped"))
             continue
@@ -114,7 +117,7 @@ def read_label_file(
             problems.append(Problem(kind, f"{place}: {words}"))
         if inside is None:
             continue
-        first = rows.setdefault((class_id, inside, area), number)
+        first, _ = rows.setdefault((class_id, inside, area), (number, corners))
         if first != number:
             words = f"same object as in line {first}; duplicate removed"
             problems.append(Problem("duplicate", f"{place}: {words}"))
@@ -123,11 +126,15 @@ def read_label_file(
         [class_id for class_id, _, _ in rows],
         problems,
         areas=[area * height * width for _, _, area in rows],
+        outlines=[
+            make_outline([[x * side for x, side in zip(corners, itertools.cycle((width, height)))]])
+            for _, corners in rows.values()
+        ],
     )
 
 
-def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float]:
-    """Class id, box and area of one row, the latter two with the picture as unit."""
+def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float, Sequence[float]]:
+    """Class id, box, area and corners (x1 y1 x2 ..., none of a box) with the picture as unit."""
     numbers = [_parse_number(column) for column in columns]
     polygon = len(numbers) >= MIN_POLYGON_COLUMNS and len(numbers) % 2 == 1
     if len(numbers) != BOX_COLUMNS and not polygon:
@@ -140,10 +147,11 @@ def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float]:
     class_id = int(numbers[0])
     if polygon:
         xs, ys = numbers[1::2], numbers[2::2]
-        return class_id, (min(xs), min(ys), max(xs), max(ys)), _polygon_area(xs, ys)
+        box = (min(xs), min(ys), max(xs), max(ys))
+        return class_id, box, _polygon_area(xs, ys), numbers[1:]
     cx, cy, width, height = numbers[1:]
     box = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
-    return class_id, box, width * height
+    return class_id, box, width * height, ()
 
 
 def _parse_number(column: str) -> float:

@@ -17,7 +17,7 @@ _MIXUP_BETA = 32.0  # nearly equal parts of both pictures
 
 def make_mosaic(
     tiles: Sequence[tuple[ImageArray, Targets]], image_size: int, rng: np.random.Generator
-) -> tuple[ImageArray, Targets]:
+) -> tuple[ImageArray, Targets, tuple[tuple[int, int], ...]]:
     """Four pictures around a random point of a gray canvas twice as wide and high as the input.
 
     Args:
@@ -27,13 +27,14 @@ def make_mosaic(
         rng: draws the point, half an input away from every edge at least.
 
     Returns:
-        The canvas, (2 * image_size, 2 * image_size, 3), and all targets in its pixels, clipped to
-        it (those outside have no area left; random_affine drops them).
+        The canvas, (2 * image_size, 2 * image_size, 3); all targets in its pixels, clipped to it
+        (those outside have no area left; random_affine drops them); and where each tile's top left
+        corner is (x, y), perhaps beyond the edge.
     """
     side = 2 * image_size
     canvas = np.full((side, side, 3), PAD_VALUE, np.uint8)
     x, y = (int(place) for place in rng.uniform(image_size / 2, side - image_size / 2, 2))
-    parts = []
+    parts, corners = [], []
     for number, (image, targets) in enumerate(tiles):
         height, width = image.shape[:2]
         left = x - width if number % 2 == 0 else x
@@ -43,7 +44,8 @@ def make_mosaic(
         canvas[y1:y2, x1:x2] = image[y1 - top : y2 - top, x1 - left : x2 - left]
         moved = targets.boxes + np.array([left, top, left, top], np.float32)
         parts.append(Targets(clip_boxes(moved, (side, side)), targets.class_ids))
-    return canvas, Targets.concatenate(parts)
+        corners.append((left, top))
+    return canvas, Targets.concatenate(parts), tuple(corners)
 
 
 def mix_up(

@@ -7,12 +7,12 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data.coco_json import list_coco_pictures
-from data.dataset_spec import CocoSplit, DatasetSpec, YoloSplit
+from data.dataset_spec import CocoSplit, DatasetSpec, MergedSplit, PlainSplit, YoloSplit
 from data.image_file import verify_image
 from data.label_rules import LabelledPicture, Problem, ProblemKind, UnreadableLabelsError
 from data.labels import list_yolo_pictures
@@ -60,7 +60,12 @@ class ScanResult:
 
 
 def read_records(
-    spec: DatasetSpec, split: str, *, strict: bool = False, single_class: bool = False
+    spec: DatasetSpec,
+    split: str,
+    *,
+    strict: bool = False,
+    single_class: bool = False,
+    outlines: bool = False,
 ) -> tuple[ImageRecord, ...]:
     """The usable pictures of a split, after logging a summary and what was wrong.
 
@@ -69,12 +74,13 @@ def read_records(
         split: "train", "val" or "test".
         strict: make anything wrong with pictures or labels an error.
         single_class: take every object as class 0.
+        outlines: keep the polygons of objects too.
 
     Raises:
         DatasetError: files are missing, a class is beyond the names, no picture is usable, or
             (with `strict`) anything is wrong.
     """
-    result = scan_split(spec, split, single_class=single_class)
+    result = scan_split(spec, split, single_class=single_class, outlines=outlines)
     logger.info("%s %s: %s", spec.name, split, result.summary())
     for problem in result.problems[:MAX_PROBLEMS_SHOWN]:
         logger.warning("  %s", problem.text)
@@ -92,8 +98,10 @@ def read_records(
     return result.records
 
 
-def scan_split(spec: DatasetSpec, split: str, *, single_class: bool = False) -> ScanResult:
-    """Read and check every picture and label of a split.
+def scan_split(
+    spec: DatasetSpec, split: str, *, single_class: bool = False, outlines: bool = False
+) -> ScanResult:
+    """Read and check every picture and label of a split; without `outlines`, forget polygons.
 
     Raises:
         DatasetError: files are missing, or a class is beyond the names.
@@ -109,7 +117,8 @@ def scan_split(spec: DatasetSpec, split: str, *, single_class: bool = False) -> 
         for record, has_file, its_problems in checked:
             found.extend(its_problems)
             if record is not None:
-                records.append(_as_one_class(record) if single_class else record)
+                record = _as_one_class(record) if single_class else record
+                records.append(record if outlines else replace(record, outlines=()))
                 num_without_file += not has_file
     return ScanResult(tuple(records), tuple(found), num_without_file)
 
@@ -122,17 +131,28 @@ def _list_pictures(
         known = ", ".join(spec.splits)
         raise DatasetError(f"{spec.name}: has no split {split!r} (it has {known})")
     source = spec.splits[split]
-    class_names = None if single_class else spec.class_names
     try:
-        if isinstance(source, YoloSplit):
-            return list_yolo_pictures(source.images, class_names), ()
-        if isinstance(source, CocoSplit):
-            categories = dict(zip(spec.category_ids, spec.class_names, strict=True))
-            return list_coco_pictures(source.images, source.annotations, categories)
-        files = (source.images, source.annotations, source.split)
-        return list_voc_pictures(*files, class_names), ()
+        if not isinstance(source, MergedSplit):
+            return _list_part(spec, source, single_class)
+        parts = [_list_part(spec, part, single_class) for part in source.parts]
     except DatasetError as error:
         raise DatasetError(f"{error}{_hint(spec)}") from None
+    listed = [picture for pictures, _ in parts for picture in pictures]
+    numbered = (replace(picture, image_id=number) for number, picture in enumerate(listed))
+    return tuple(numbered), tuple(problem for _, problems in parts for problem in problems)
+
+
+def _list_part(
+    spec: DatasetSpec, part: PlainSplit, single_class: bool
+) -> tuple[tuple[LabelledPicture, ...], tuple[Problem, ...]]:
+    class_names = None if single_class else spec.class_names
+    if isinstance(part, YoloSplit):
+        return list_yolo_pictures(part.images, class_names), ()
+    if isinstance(part, CocoSplit):
+        categories = dict(zip(spec.category_ids, spec.class_names, strict=True))
+        classes = spec.class_names if spec.is_merged else categories
+        return list_coco_pictures(part.images, part.annotations, classes)
+    return list_voc_pictures(part.images, part.annotations, part.split, class_names), ()
 
 
 def _check_all(
@@ -163,6 +183,7 @@ def _check_picture(
         image_id=picture.image_id,
         areas=labels.areas,
         crowd=labels.crowd,
+        outlines=labels.outlines,
     )
     return record, labels.has_file, labels.problems
 
@@ -171,14 +192,7 @@ def _as_one_class(record: ImageRecord) -> ImageRecord:
     def as_class_0(targets: Targets) -> Targets:
         return Targets(targets.boxes, np.zeros_like(targets.class_ids))
 
-    return ImageRecord(
-        path=record.path,
-        image_hw=record.image_hw,
-        targets=as_class_0(record.targets),
-        image_id=record.image_id,
-        areas=record.areas,
-        crowd=as_class_0(record.crowd),
-    )
+    return replace(record, targets=as_class_0(record.targets), crowd=as_class_0(record.crowd))
 
 
 def _hint(spec: DatasetSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from data.augment import AugmentConfig
@@ -55,8 +56,10 @@ def load_training_pictures(
     Raises:
         DatasetError: something is wrong with the files.
     """
-    records = read_records(spec, "train", strict=config.strict, single_class=config.single_class)
-    val_records = read_records(spec, "val", strict=config.strict, single_class=config.single_class)
+    read = functools.partial(
+        read_records, spec, strict=config.strict, single_class=config.single_class
+    )
+    records, val_records = read("train", outlines=augment.copy_paste > 0), read("val")
     shapes = None
     if config.rect:
         order = sort_by_aspect([record.image_hw for record in records])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 ImageArray = npt.NDArray[np.uint8]
+# The shape of one object: polygons, (P, 2) each, in pixels; none where the labels have only boxes.
+Outline = tuple[FloatArray, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class ImageRecord:
         image_id: its number in COCO results (its COCO id, or its place in the list).
         areas: (N,) float32, by which COCO sorts objects (the segment's where labels have one).
         crowd: boxes (K, 4) and class ids (K,) of regions neither right nor wrong to detect.
+        outlines: one per object, or nothing at all where nobody asked for them.
     """
 
     path: Path
@@ -79,6 +82,7 @@ class ImageRecord:
     image_id: int
     areas: FloatArray
     crowd: Targets
+    outlines: tuple[Outline, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

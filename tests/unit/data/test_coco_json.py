@@ -228,3 +228,37 @@ def test_long_lists_of_categories_are_shortened(tmp_path):
 
     with pytest.raises(DatasetError, match=r"are 20, 21, .*28, \.\.\., 49; fix"):
         list_coco_pictures(tmp_path, file, many)
+
+
+def test_categories_are_recognised_by_their_names(tmp_path):
+    file = write_coco(tmp_path / "i.json", IMAGES, [annotation()])
+
+    pictures, _ = list_coco_pictures(tmp_path, file, ("dog", "cat", "owl"))
+
+    assert pictures[1].read_labels(HW).targets.class_ids.tolist() == [1]
+    with pytest.raises(DatasetError) as error:
+        list_coco_pictures(tmp_path, file, ("dog", "cat"))
+    assert str(error.value) == (
+        f"{file}: category 3 is 'owl', which is not among the data set's names (dog, cat); "
+        "add it to names"
+    )
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "parts"),
+    [
+        ([[10, 20, 40, 20, 40, 60], [1, 2, 3, 4, 5, 6]], 2),  # an object in two parts
+        ([[10, 20, 40, 20]], 0),  # two corners are no polygon
+        ([[10, 20, 40, 20, 40, 60, 7]], 0),  # an x without its y
+        ({"counts": [1, 2], "size": [100, 200]}, 0),  # a run-length mask
+        (None, 0),
+        ([["a", "b"]], 0),
+    ],
+)
+def test_outlines_of_objects(tmp_path, segmentation, parts):
+    _, _, labels = read(tmp_path, annotation(segmentation=segmentation))
+
+    (outline,) = labels.outlines
+    assert len(outline) == parts
+    if parts:
+        assert outline[0].tolist() == [[10, 20], [40, 20], [40, 60]]

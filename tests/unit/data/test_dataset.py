@@ -123,9 +123,7 @@ def test_copy_paste_is_said_to_have_no_effect(records, caplog):
     with caplog.at_level(logging.WARNING):
         TrainDataset(records, 64, AugmentConfig(copy_paste=0.1), seed=0)
 
-    assert caplog.messages == [
-        "copy_paste is 0.1, but has no effect: it needs polygons, and labels are read as boxes"
-    ]
+    assert caplog.messages == ["copy_paste is 0.1, but has no effect: no label is a polygon"]
 
 
 def test_pictures_that_vanish_or_change_are_named(records):

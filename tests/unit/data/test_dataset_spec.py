@@ -6,6 +6,7 @@ from data.augment import AugmentConfig
 from data.dataset_spec import (
     SHIPPED,
     CocoSplit,
+    MergedSplit,
     VocSplit,
     YoloSplit,
     load_dataset_spec,
@@ -146,7 +147,7 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
         (
             "train:\nval: b\nnames: [x]",
             "train is None, must be a folder, a list of folders, a .txt file, or {images, "
-            "annotations} (COCO json) or {images, annotations, split} (VOC xml)",
+            "annotations} (COCO json) or {images, annotations, split} (VOC xml), or a list of these",
         ),
         (
             "train: {images: a, annotation: b}\nval: b\nnames: [x]",
@@ -235,3 +236,39 @@ def test_shipped_recipes(level):
     assert len(recipe) == 28
     assert all(isinstance(value, float) for value in recipe.values())
     assert set(AugmentConfig.__slots__) <= set(recipe)
+
+
+def test_data_sets_of_any_kind_are_merged(tmp_path):
+    write_coco(tmp_path / "i.json", [], [])
+    coco, voc = "{images: a, annotations: i.json}", "{images: a, annotations: b, split: s.txt}"
+    text = f"train: [a, {coco}, {voc}]\nval: b\n"
+
+    spec = load_dataset_spec(write_yaml(tmp_path, f"{text}names: [owl, cat, dog]\n"))
+    unnamed = load_dataset_spec(write_yaml(tmp_path, text))
+
+    assert spec.splits["train"] == MergedSplit(
+        (
+            YoloSplit((tmp_path / "a",)),
+            CocoSplit(tmp_path / "a", tmp_path / "i.json"),
+            VocSplit(tmp_path / "a", tmp_path / "b", tmp_path / "s.txt"),
+        )
+    )
+    assert spec.is_merged
+    assert (spec.class_names, spec.category_ids) == (("owl", "cat", "dog"), (0, 1, 2))
+    assert (unnamed.class_names, unnamed.category_ids) == (("owl", "cat"), (0, 1))
+
+
+def test_merged_jsons_of_different_classes_need_names(tmp_path):
+    one = write_coco(tmp_path / "i.json", [], [])
+    other = tmp_path / "j.json"
+    other.write_text('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "emu"}]}')
+    files = [f"{{images: a, annotations: {name}.json}}" for name in ("i", "j")]
+    file = write_yaml(tmp_path, f"train: [{files[0]}, {files[1]}]\nval: {files[0]}\n")
+
+    with pytest.raises(ConfigError) as error:
+        load_dataset_spec(file)
+
+    assert str(error.value) == (
+        f"{file}: key 'names' is missing; {one} has owl, cat, {other} has emu: list the class "
+        "names, by which they are then recognised"
+    )

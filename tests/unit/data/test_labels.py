@@ -225,3 +225,11 @@ def test_places_that_hold_no_pictures(tmp_path, name, words):
 
 def test_an_empty_folder_lists_nothing(tmp_path):
     assert list_yolo_pictures([tmp_path], NAMES) == ()
+
+
+def test_polygons_are_kept_as_outlines_in_pixels(tmp_path):
+    labels = read(tmp_path, "0 0.1 0.2 0.5 0.2 0.5 0.8\n1 0.5 0.5 0.2 0.4\n")
+
+    polygon, box = labels.outlines
+    np.testing.assert_allclose(polygon, [[[20, 20], [100, 20], [100, 80]]], rtol=1e-6)
+    assert box == ()

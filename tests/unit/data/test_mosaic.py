@@ -29,7 +29,7 @@ def tile(number, hw=(SIZE, SIZE)):
 def test_boxes_follow_the_pixels(hws):
     tiles = [tile(number, hw) for number, hw in enumerate(hws)]
     for seed in range(20):
-        canvas, targets = make_mosaic(tiles, SIZE, np.random.default_rng(seed))
+        canvas, targets, _ = make_mosaic(tiles, SIZE, np.random.default_rng(seed))
 
         assert canvas.shape == (2 * SIZE, 2 * SIZE, 3) and canvas.dtype == np.uint8
         assert targets.class_ids.tolist() == [0, 1, 2, 3]
@@ -63,7 +63,7 @@ def test_what_is_cut_off_has_no_area_left():
             break
     rng.bit_generator.state = state
 
-    _, targets = make_mosaic([(image, corner), empty, empty, empty], SIZE, rng)
+    _, targets, _ = make_mosaic([(image, corner), empty, empty, empty], SIZE, rng)
 
     assert targets.boxes[0, 0] == targets.boxes[0, 2] == 0
 

@@ -232,3 +232,37 @@ def test_coco128(shared, tmp_path):
         "128 pictures, 929 objects, 2 backgrounds (2 without a label file), 0 pictures left out, "
         "label rows: 0 dropped, 0 clipped, 0 duplicates removed"
     )
+
+
+def test_merged_data_sets_of_three_kinds_are_one(tmp_path):
+    write_yolo_set(
+        tmp_path / "yolo", {"a": "0 0.1 0.1 0.5 0.1 0.5 0.5\n", "b": "2 0.5 0.5 0.5 0.5\n"}
+    )
+    write_picture(tmp_path / "coco" / "c.png")
+    image = {"id": 77, "file_name": "c.png", "height": 48, "width": 64}
+    box = {"id": 5, "image_id": 77, "category_id": 7, "bbox": [1, 2, 10, 20], "area": 200}
+    stray = {"id": 6, "image_id": 78, "category_id": 7, "bbox": [1, 2, 10, 20], "area": 200}
+    write_coco(tmp_path / "coco" / "i.json", [image], [box, stray])
+    write_picture(tmp_path / "voc" / "d.png")
+    (tmp_path / "voc" / "d.xml").write_text(
+        "<annotation><filename>d.png</filename><object><name>dog</name><bndbox><xmin>1</xmin>"
+        "<ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+    )
+    (tmp_path / "voc" / "train.txt").write_text("d\n")
+    parts = (
+        "yolo/images",
+        "{images: coco, annotations: coco/i.json}",
+        "{images: voc, annotations: voc, split: voc/train.txt}",
+    )
+    text = f"train: [{', '.join(parts)}]\nval: {parts[1]}\nnames: [cat, dog, owl]\n"
+    spec = load_dataset_spec(write_yaml(tmp_path, text))
+
+    whole, val = scan_split(spec, "train", outlines=True), scan_split(spec, "val")
+
+    assert [record.path.stem for record in whole.records] == ["a", "b", "c", "d"]
+    assert [record.image_id for record in whole.records] == [0, 1, 2, 3]
+    assert [record.targets.class_ids.tolist() for record in whole.records] == [[0], [2], [0], [1]]
+    assert [len(record.outlines[0]) for record in whole.records] == [1, 0, 0, 0]
+    assert "annotation 6: image_id is 78" in whole.problems[0].text
+    assert [record.targets.class_ids.tolist() for record in val.records] == [[0]]
+    assert all(record.outlines == () for record in scan_split(spec, "train").records)

@@ -1,0 +1,91 @@
+"""Pasted objects are where their boxes say, and hide little of what was there."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.augment import AugmentConfig
+from data.copy_paste import MOST_HIDDEN, copy_paste
+from data.dataset import SampleKey, TrainDataset
+from tests.unit.data.builders import record, write_picture
+from utils.structures import Targets
+
+SIDE = 60
+
+
+def square(x: int, y: int, side: int):
+    return (np.array([[x, y], [x + side, y], [x + side, y + side], [x, y + side]], np.float32),)
+
+
+def scene(*places: tuple[int, int, int]):
+    """Bright squares on black, each with its outline."""
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    for number, (x, y, side) in enumerate(places):
+        image[y : y + side, x : x + side] = 100 + number
+    boxes = np.array([[x, y, x + side, y + side] for x, y, side in places], np.float32)
+    targets = Targets(boxes.reshape(-1, 4), np.arange(len(places)))
+    return image, targets, [square(*place) for place in places]
+
+
+def test_an_object_appears_again_at_the_mirrored_place():
+    image, targets, outlines = scene((5, 10, 12))
+
+    pasted, both = copy_paste(image, targets, outlines, 1.0, np.random.default_rng(0))
+
+    assert both.boxes.tolist() == [[5, 10, 17, 22], [43, 10, 55, 22]]
+    assert both.class_ids.tolist() == [0, 0]
+    assert (pasted[10:22, 43:55] == 100).all()
+    assert (image[10:22, 43:55] == 0).all()  # the given picture is not written to
+    assert np.array_equal(pasted[:, :42], image[:, :42])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(3, 19)), max_size=6),
+    st.integers(0, 9),
+)
+def test_nothing_is_hidden_too_much_and_nothing_is_lost(places, seed):
+    image, targets, outlines = scene(*places)
+
+    pasted, all_of_them = copy_paste(image, targets, outlines, 0.7, np.random.default_rng(seed))
+
+    before, new = all_of_them.boxes[: len(targets)], all_of_them.boxes[len(targets) :]
+    assert np.array_equal(before, targets.boxes)
+    for box in new:  # each is the mirror image of an object
+        assert [SIDE - box[2], box[1], SIDE - box[0], box[3]] in targets.boxes.tolist()
+        for other in before:
+            x, y = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
+            area = (other[2:] - other[:2]).prod()
+            assert max(x, 0) * max(y, 0) < MOST_HIDDEN * area
+    if not len(new):
+        assert pasted is image
+
+
+def test_objects_without_an_outline_or_without_area_are_not_pasted():
+    image, targets, outlines = scene((5, 10, 12), (30, 40, 10))
+    cut_off = Targets(np.array([[5, 10, 17, 22], [0, 40, 0, 50]], np.float32), np.array([0, 1]))
+
+    pasted, after = copy_paste(image, cut_off, [(), outlines[1]], 1.0, np.random.default_rng(0))
+
+    assert pasted is image
+    assert after is cut_off
+    assert copy_paste(image, targets, [(), ()], 1.0, np.random.default_rng(0))[1] is targets
+    empty = copy_paste(image, Targets.empty(), [], 1.0, np.random.default_rng(0))
+    assert len(empty[1]) == 0
+
+
+def test_a_mosaic_has_the_pasted_objects_too(tmp_path):
+    path = write_picture(tmp_path / "a.png", (64, 64))
+    item = record(path, (64, 64), [[4, 8, 20, 24]], [2])
+    outlined = type(item)(
+        *(getattr(item, name) for name in item.__slots__[:-1]), outlines=(square(4, 8, 16),)
+    )
+    strength = {"mosaic": 1.0, "scale": 0.0}
+
+    def objects(probability: float) -> int:
+        augment = AugmentConfig(**strength, copy_paste=probability)
+        dataset = TrainDataset([outlined], 64, augment, seed=3)
+        return sum(len(dataset[SampleKey(epoch, 0)].targets) for epoch in range(20))
+
+    assert objects(1.0) > 1.5 * objects(0.0)
