@@ -116,7 +116,7 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResu
             train_loss = train_one_epoch(
                 state,
                 recipe.criterion,
-                run.drawing_first(batches.epoch(epoch), epoch, names),
+                run.drawing_first(batches.epoch(epoch, state.AP_of_class), epoch, names),
                 recipe.schedule,
                 epoch,
                 device=recipe.device,
@@ -128,6 +128,7 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResu
             if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
                 ranks.share_buffers(state.ema.model)
                 evaluation = _evaluate(predict, recipe.val_batches, names, ranks=ranks)
+                state.AP_of_class = tuple(row.AP for row in evaluation.metrics.per_class)
             row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
             run.add_epoch(row)
             log_epoch(row, config.epochs)

@@ -32,10 +32,19 @@ RECT_GROUP = 8
 
 
 class SampleKey(NamedTuple):
-    """Which training sample: picture `index` as it looks in `epoch`."""
+    """Which training sample: picture `index` as it looks in `epoch`, for the `repeat`-th time.
+
+    `companions` are the pictures that a mosaic takes (three, then four for mixup); without them
+    each is drawn with the same probability.
+    """
 
     epoch: int
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    repeat: int = 0
+    companions: tuple[int, ...] = ()
+
+
+NUM_COMPANIONS = 2 * NUM_TILES - 1
 
 
 class TrainDataset(Dataset[Sample]):
@@ -90,13 +99,15 @@ class TrainDataset(Dataset[Sample]):
         Raises:
             DatasetError: its picture, or one that a mosaic needs, cannot be read any more.
         """
-        epoch, index = key
-        rng = np.random.default_rng([self.seed, epoch, index])
+        epoch, index, repeat, companions = key
+        rng = np.random.default_rng([self.seed, epoch, index, repeat])
         if self._makes_mosaics(epoch) and rng.random() < self.augment.mosaic:
-            image, targets = self._mosaic(index, rng)
+            image, targets = self._mosaic(index, companions[: NUM_TILES - 1], rng)
             if rng.random() < self.augment.mixup:
-                other = self._mosaic(int(rng.integers(len(self.records))), rng)
-                image, targets = mix_up((image, targets), other, rng)
+                rest = companions[NUM_TILES - 1 :]
+                other = rest[0] if rest else int(rng.integers(len(self.records)))
+                mixed_in = self._mosaic(other, rest[1:], rng)
+                image, targets = mix_up((image, targets), mixed_in, rng)
         else:
             image, targets = self._single(index, rng)
         image = augment_hsv(image, self.augment, rng)
@@ -108,9 +119,11 @@ class TrainDataset(Dataset[Sample]):
         ended = self.mosaic_until_epoch is not None and epoch >= self.mosaic_until_epoch
         return self.rect_shapes is None and not ended
 
-    def _mosaic(self, index: int, rng: np.random.Generator) -> tuple[ImageArray, Targets]:
+    def _mosaic(
+        self, index: int, companions: Sequence[int], rng: np.random.Generator
+    ) -> tuple[ImageArray, Targets]:
         """A mosaic of picture `index` and three others, cut down to the input size."""
-        others = rng.integers(len(self.records), size=NUM_TILES - 1)
+        others = companions or rng.integers(len(self.records), size=NUM_TILES - 1)
         places = [int(place) for place in rng.permutation([index, *others])]
         tiles = [self._resized(place) for place in places]
         image, targets, corners = make_mosaic(tiles, self.image_size, rng)

@@ -19,8 +19,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from data.dataset import EvalDataset, SampleKey, TrainDataset
+from data.epoch_sampler import EpochSampler
+from data.image_weights import ImageWeights
 from utils.engine.distributed import Ranks
-from utils.errors import DatasetError
+from utils.errors import ConfigError, DatasetError
 from utils.structures import Batch, Sample
 
 
@@ -40,7 +42,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class TrainLoader:
-    """The batches of each epoch, in an order drawn from (seed, epoch)."""
+    """The batches of each epoch, in an order drawn from (seed, epoch).
+
+    With `weights` pictures are drawn with these probabilities instead, as many as there are.
+    """
 
     def __init__(
         self,
@@ -50,9 +55,11 @@ class TrainLoader:
         seed: int,
         pin_memory: bool,
         ranks: Ranks,
+        weights: ImageWeights | None = None,
     ) -> None:
         self.dataset = dataset
-        self._sampler = _EpochSampler(
+        self._weights = weights
+        self._sampler = EpochSampler(
             len(dataset), batch_size, seed, ranks, keep_batches=dataset.rect_shapes is not None
         )
         self._loader = _make_loader(dataset, self._sampler, workers, pin_memory)
@@ -65,13 +72,19 @@ class TrainLoader:
         """The number of batches in an epoch; the last one may be smaller."""
         return len(self._sampler)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int, AP_of_class: Sequence[float] = ()) -> Iterator[Batch]:
         """The batches of an epoch, counted from 0.
+
+        Args:
+            number: of the epoch.
+            AP_of_class: AP of each class, by which `weights` choose; nothing before an evaluation.
 
         Raises:
             DatasetError: while iterating, a picture cannot be read any more.
         """
         self._sampler.epoch = number  # in the same breath as iterating: both are lazy
+        if self._weights is not None:
+            self._sampler.probabilities = self._weights(AP_of_class)
         yield from _unwrap(self._loader)
 
 
@@ -116,6 +129,7 @@ def train_loader(
     seed: int,
     device_is_cuda: bool,
     ranks: Ranks | None = None,
+    weights: ImageWeights | None = None,
 ) -> TrainLoader:
     """Batches of a training set.
 
@@ -126,11 +140,19 @@ def train_loader(
         seed: of the order.
         device_is_cuda: put batches in page-locked memory, from which a GPU copies faster.
         ranks: the processes that train together; None is this one alone.
+        weights: draws some pictures more often than others.
 
     Raises:
+        ConfigError: `weights` for rectangular batches.
         DatasetError: fewer pictures than processes.
     """
-    return TrainLoader(dataset, batch_size, workers, seed, device_is_cuda, ranks or Ranks())
+    if weights is not None and dataset.rect_shapes is not None:
+        raise ConfigError(
+            "--image-weights: rectangular batches hold the same pictures always; leave --rect out"
+        )
+    return TrainLoader(
+        dataset, batch_size, workers, seed, device_is_cuda, ranks or Ranks(), weights
+    )
 
 
 def eval_loader(
@@ -161,48 +183,6 @@ def worker_deaths_named(*loaders: TrainLoader | EvalLoader) -> Iterator[None]:
             f"{', '.join(pictures)} (a mosaic reads three more); look at them, or try fewer "
             "--workers"
         ) from None
-
-
-class _EpochSampler:
-    """Batches of sample keys; with `keep_batches`, whole batches change places, not pictures.
-
-    All ranks draw the same batches, and each takes its part of every batch: together they see every
-    picture once. A last batch with fewer pictures than ranks joins the one before.
-    """
-
-    def __init__(
-        self, num_samples: int, batch_size: int, seed: int, ranks: Ranks, *, keep_batches: bool
-    ) -> None:
-        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
-        self.ranks, self.keep_batches = ranks, keep_batches
-        self.epoch = 0
-        if min(num_samples, batch_size) < ranks.count:
-            raise DatasetError(
-                f"{ranks.count} processes need at least as many pictures in a batch, there are "
-                f"{min(num_samples, batch_size)}"
-            )
-
-    def __len__(self) -> int:
-        return len(self._bounds())
-
-    def _bounds(self) -> list[tuple[int, int]]:
-        """Start and end of each batch in the order of pictures."""
-        starts = list(range(0, self.num_samples, self.batch_size))
-        if len(starts) > 1 and self.num_samples - starts[-1] < self.ranks.count:
-            starts.pop()
-        return list(zip(starts, [*starts[1:], self.num_samples], strict=True))
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        epoch = self.epoch
-        rng = np.random.default_rng([self.seed, epoch])
-        order = np.arange(self.num_samples)
-        bounds = self._bounds()
-        places = np.arange(len(bounds))
-        rng.shuffle(places if self.keep_batches else order)
-        for place in places:
-            start, end = bounds[place]
-            chosen = self.ranks.share(order[start:end].tolist())
-            yield [SampleKey(epoch, index) for index in chosen]
 
 
 class _WatchedSamples(Dataset[Sample | DatasetError]):

@@ -9,6 +9,7 @@ from data.augment import AugmentConfig
 from data.dataset import EvalDataset, TrainDataset
 from data.dataset_spec import DatasetSpec
 from data.image_cache import CacheKind, CacheSettings
+from data.image_weights import ImageWeights
 from data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from data.records import read_records
 from data.rect_batches import rect_input_hws, sort_by_aspect
@@ -32,6 +33,7 @@ class PictureConfig:
         mosaic_until_epoch: first epoch without mosaic; None makes mosaics to the end.
         strict: any bad picture or label row is an error.
         single_class: treat all classes as one.
+        image_weights: draw pictures of rare and badly found classes more often.
         pin_memory: for training on a GPU.
     """
 
@@ -45,6 +47,7 @@ class PictureConfig:
     mosaic_until_epoch: int | None = None
     strict: bool = False
     single_class: bool = False
+    image_weights: bool = False
     pin_memory: bool = False
 
 
@@ -73,6 +76,7 @@ def load_training_pictures(
             joined = shapes[-last - config.batch_size :]
             largest = (max(h for h, _ in joined), max(w for _, w in joined))
             shapes = (*shapes[: -len(joined)], *(largest for _ in joined))
+    num_classes = 1 if config.single_class else len(spec.class_names)
     dataset = TrainDataset(
         records,
         config.image_size,
@@ -89,6 +93,7 @@ def load_training_pictures(
         seed=config.seed,
         device_is_cuda=config.pin_memory,
         ranks=ranks,
+        weights=ImageWeights(records, num_classes) if config.image_weights else None,
     )
     val_dataset = EvalDataset(
         val_records, config.image_size, VAL_BATCH_SIZE, stride=config.stride, rect=True

@@ -13,7 +13,6 @@ PartT = TypeVar("PartT")
 NEWEST = "newest"  # what a bare --resume means
 REFUSED = {
     "--evolve": "hyper-parameter search is not offered yet; give a yaml to --hyp",
-    "--image-weights": "not offered yet; all pictures are drawn equally often",
     "--quad": "not offered; use --batch-size",
     "--bucket": "nothing is uploaded; copy the run's folder yourself",
     "--upload-dataset": "nothing is uploaded; leave it out",
@@ -51,6 +50,7 @@ class TrainConfig:
         choices=("ram", "disk", "none"),
         const="ram",
     )
+    image_weights: bool = option(False, "draw pictures of rare and badly found classes more often")
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
     multi_scale: bool = option(False, "vary the input size between 0.5 and 1.5 times --imgsz")
     single_cls: bool = option(False, "treat all classes as one")

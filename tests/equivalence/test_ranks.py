@@ -17,7 +17,8 @@ import train
 from data.augment import AugmentConfig
 from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
-from data.loader import _EpochSampler, eval_loader
+from data.epoch_sampler import EpochSampler
+from data.loader import eval_loader
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from data.training_pictures import PictureConfig, load_training_pictures
 from models.box_coder import BoxCoder
@@ -125,9 +126,9 @@ def test_gradients_of_two_ranks_are_those_of_one(tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("keep_batches", [False, True])
 def test_every_picture_is_seen_once_by_one_rank(pictures, batch, count, keep_batches):
-    alone = _EpochSampler(pictures, batch, 0, Ranks(), keep_batches=keep_batches)
+    alone = EpochSampler(pictures, batch, 0, Ranks(), keep_batches=keep_batches)
     samplers = [
-        _EpochSampler(pictures, batch, 0, Ranks(r, r, count), keep_batches=keep_batches)
+        EpochSampler(pictures, batch, 0, Ranks(r, r, count), keep_batches=keep_batches)
         for r in range(count)
     ]
     orders = []
@@ -147,7 +148,7 @@ def test_every_picture_is_seen_once_by_one_rank(pictures, batch, count, keep_bat
 
 def test_more_ranks_than_pictures_in_a_batch():
     with pytest.raises(DatasetError, match="3 processes need at least as many pictures in a batch"):
-        _EpochSampler(10, 2, 0, Ranks(0, 0, 3), keep_batches=False)
+        EpochSampler(10, 2, 0, Ranks(0, 0, 3), keep_batches=False)
 
 
 def test_validation_pictures_are_shared_out(tmp_path):

@@ -91,6 +91,7 @@ class TrainingState(Generic[ModelT]):
         skipped_steps: batches and steps left out because loss or gradients were not finite.
         bad_losses: batches in a row that were left out.
         bad_steps: steps in a row that were left out.
+        AP_of_class: of each class at the last evaluation; nothing before the first.
         ranks: the processes that train together.
     """
 
@@ -104,6 +105,7 @@ class TrainingState(Generic[ModelT]):
     skipped_steps: int = 0
     bad_losses: int = 0
     bad_steps: int = 0
+    AP_of_class: tuple[float, ...] = ()
     ranks: Ranks = field(default_factory=Ranks)
 
 

@@ -25,6 +25,7 @@ def progress_of(
         "ema_updates": state.ema.updates,
         "batches_since_step": (epoch + 1) * batches_per_epoch - 1 - state.last_step,
         "skipped_steps": state.skipped_steps,
+        "AP_of_class": list(state.AP_of_class),
         "best": {"epoch": best.epoch, "fitness": best.fitness, "judged": best.judged},
         "random": _random_states(),
     }
@@ -51,6 +52,7 @@ def continue_from(
     next_epoch = int(progress["epoch"]) + 1
     state.last_step = next_epoch * batches_per_epoch - 1 - int(progress["batches_since_step"])
     state.skipped_steps = progress["skipped_steps"]
+    state.AP_of_class = tuple(progress.get("AP_of_class", ()))  # older checkpoints have none
     best.epoch, best.fitness = progress["best"]["epoch"], progress["best"]["fitness"]
     best.judged = progress["best"]["judged"]
     _restore_random_states(progress["random"])

@@ -147,7 +147,8 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
         (
             "train:\nval: b\nnames: [x]",
             "train is None, must be a folder, a list of folders, a .txt file, or {images, "
-            "annotations} (COCO json) or {images, annotations, split} (VOC xml), or a list of these",
+            "annotations} (COCO json) or {images, annotations, split} (VOC xml), or a list of "
+            "these",
         ),
         (
             "train: {images: a, annotation: b}\nval: b\nnames: [x]",

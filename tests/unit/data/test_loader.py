@@ -165,8 +165,8 @@ def test_errors_arrive_as_one_line(records, workers):
         )
 
 
-def test_sample_keys_are_plain_pairs():
-    assert SampleKey(2, 5) == (2, 5)
+def test_sample_keys_are_plain_tuples():
+    assert SampleKey(2, 5) == (2, 5, 0, ())
     assert SampleKey(2, 5).index == 5
 
 

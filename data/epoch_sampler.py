@@ -1,0 +1,73 @@
+"""Which samples make the batches of an epoch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from data.dataset import NUM_COMPANIONS, SampleKey
+from utils.engine.distributed import Ranks
+from utils.errors import DatasetError
+from utils.structures import FloatArray
+
+
+class EpochSampler:
+    """Batches of sample keys; with `keep_batches`, whole batches change places, not pictures.
+
+    All ranks draw the same batches, and each takes its part of every batch: together they see every
+    picture once. A last batch with fewer pictures than ranks joins the one before.
+
+    Attributes:
+        epoch: the one to draw next.
+        probabilities: of the pictures; None takes each once.
+    """
+
+    def __init__(
+        self, num_samples: int, batch_size: int, seed: int, ranks: Ranks, *, keep_batches: bool
+    ) -> None:
+        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+        self.ranks, self.keep_batches = ranks, keep_batches
+        self.epoch = 0
+        self.probabilities: FloatArray | None = None
+        if min(num_samples, batch_size) < ranks.count:
+            raise DatasetError(
+                f"{ranks.count} processes need at least as many pictures in a batch, there are "
+                f"{min(num_samples, batch_size)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self._bounds())
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        """Start and end of each batch in the order of pictures."""
+        starts = list(range(0, self.num_samples, self.batch_size))
+        if len(starts) > 1 and self.num_samples - starts[-1] < self.ranks.count:
+            starts.pop()
+        return list(zip(starts, [*starts[1:], self.num_samples], strict=True))
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        bounds = self._bounds()
+        places = np.arange(len(bounds))
+        if self.probabilities is not None:
+            keys = self._drawn_keys(rng, self.probabilities)
+        else:
+            order = np.arange(self.num_samples)
+            rng.shuffle(places if self.keep_batches else order)
+            keys = [SampleKey(self.epoch, index) for index in order.tolist()]
+        for place in places:
+            start, end = bounds[place]
+            yield list(self.ranks.share(keys[start:end]))
+
+    def _drawn_keys(self, rng: np.random.Generator, probabilities: FloatArray) -> list[SampleKey]:
+        """As many samples as pictures, each with the pictures of its mosaic."""
+        shape = (self.num_samples, 1 + NUM_COMPANIONS)
+        drawn = rng.choice(self.num_samples, size=shape, p=probabilities).tolist()
+        times: Counter[int] = Counter()
+        keys = []
+        for index, *companions in drawn:
+            keys.append(SampleKey(self.epoch, index, times[index], tuple(companions)))
+            times[index] += 1
+        return keys

@@ -1,0 +1,44 @@
+"""Pictures of rare and badly found classes drawn more often (`--image-weights`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from utils.structures import FloatArray, ImageRecord
+
+
+class ImageWeights:
+    """How often each picture of a data set should be drawn.
+
+    Args:
+        records: the pictures.
+        num_classes: C.
+    """
+
+    def __init__(self, records: Sequence[ImageRecord], num_classes: int) -> None:
+        self.num_classes = num_classes
+        ids = [record.targets.class_ids for record in records]
+        self._counts = np.array(
+            [np.bincount(each, minlength=num_classes) for each in ids], np.float32
+        ).reshape(-1, num_classes)  # (pictures, C)
+
+    def __call__(self, AP_of_class: Sequence[float]) -> FloatArray:
+        """The probability of each picture, as in YOLOv5.
+
+        An object weighs (1 - AP of its class)^2 / number of objects of its class, a picture as much
+        as its objects together. A background weighs as much as the mean of the other pictures
+        (nothing in YOLOv5, which so never shows one).
+
+        Args:
+            AP_of_class: of the last evaluation, C of them; nothing before the first. What is not a
+                number (classes without objects) counts as 0.
+        """
+        found = np.nan_to_num(np.array(AP_of_class or (0.0,) * self.num_classes, np.float64))
+        of_class = (1 - found) ** 2 / np.maximum(self._counts.sum(axis=0), 1)
+        weights = self._counts @ of_class
+        background = self._counts.sum(axis=1) == 0
+        known = weights[~background]
+        weights[background] = known.mean() if known.sum() > 0 else 1.0
+        return np.asarray(weights / weights.sum(), np.float64)
