@@ -31,13 +31,12 @@ from utils.device import choose_device, peak_memory_mb
 from utils.engine.best_epoch import BestEpoch, fitness
 from utils.engine.distributed import Ranks, joined
 from utils.engine.ema import ModelEMA
-from utils.engine.epoch import Precision, TrainingState, train_one_epoch
+from utils.engine.epoch import train_one_epoch
 from utils.engine.evaluate import Evaluation, evaluate
-from utils.engine.freeze import freeze_layers
 from utils.engine.multi_scale import MultiScale
-from utils.engine.optim import build_optimizer, scaled_weight_decay
 from utils.engine.progress import continue_from, progress_of
 from utils.engine.schedule import Schedule
+from utils.engine.training_state import StateConfig, TrainingState, start_training
 from utils.evaluation_report import EvaluationPictures, log_table
 from utils.hyperparameters import Hyperparameters
 from utils.letterbox import input_size
@@ -187,16 +186,8 @@ def gather(
         model.use_anchors(anchors)
         ema.model.use_anchors(anchors)
     losses = hyp.part(LossConfig, label_smoothing=config.label_smoothing)
-    frozen = freeze_layers(model.layers, config.freeze)
-    optimizer = build_optimizer(
-        model,
-        config.optimizer,
-        lr=hyp.lr0,
-        momentum=hyp.momentum,
-        weight_decay=scaled_weight_decay(hyp.weight_decay, config.batch_size),
-    )
-    precision, coder = Precision.choose(config.amp, device), BoxCoder.of(model)
-    parallel = ranks.parallel(model, device, shared_norms=config.sync_bn)
+    settings, coder = config.part(StateConfig), BoxCoder.of(model)
+    state = start_training(model, model.layers, ema, hyp, settings, device=device, ranks=ranks)
     return Recipe(
         class_names=class_names,
         image_size=image_size,
@@ -212,7 +203,7 @@ def gather(
             batch_size=config.batch_size,
             cosine=config.cos_lr,
         ),
-        state=TrainingState(model, parallel, ema, optimizer, precision, frozen, ranks=ranks),
+        state=state,
         resize=MultiScale(image_size, stride, config.seed) if config.multi_scale else None,
     )
 

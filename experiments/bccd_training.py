@@ -46,6 +46,8 @@ class Row:
 ROWS = (
     Row("yolov5n, fine-tuned", "yolov5n.yaml", "weights/yolov5n.pt", 20, 0.40),
     Row("yolov5n, scratch", "yolov5n.yaml", "", 40, 0.30),
+    Row("repyolov5n, fine-tuned", "repyolov5n.yaml", "weights/yolov5n.pt", 20, 0.0),
+    Row("repyolov5n, scratch", "repyolov5n.yaml", "", 40, 0.0),
     Row("repyolov5n (SiLU), scratch", "repyolov5n-silu.yaml", "", 40, 0.29),
 )
 

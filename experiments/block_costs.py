@@ -36,7 +36,7 @@ from models.model_spec import ModelSpec
 from utils.deploy.onnx_file import OnnxOptions, operator_counts, write_onnx
 from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.engine.ema import ModelEMA
-from utils.engine.epoch import Precision
+from utils.engine.precision import Precision
 from utils.engine.optim import build_optimizer, clip_gradients
 from utils.logs import configure_logging
 from utils.structures import Batch

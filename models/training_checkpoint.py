@@ -7,7 +7,7 @@ from typing import Any
 
 from models.detector import Detector
 from utils.checkpoint import Checkpoint
-from utils.engine.epoch import TrainingState
+from utils.engine.training_state import TrainingState
 from utils.results_table import EpochRow
 
 

@@ -21,7 +21,6 @@ REFUSED = {
     "--artifact-alias": "nothing is uploaded; leave it out",
     "--local-rank": "torchrun says it by itself: torchrun --nproc-per-node 2 train.py ...",
     "--teacher": "distillation is not offered yet; leave it out",
-    "--compile": "not offered yet; leave it out",
 }
 
 
@@ -70,6 +69,8 @@ class TrainConfig:
     rep_policy: str | None = option(None, "all, downsample or no-identity-in-residual")
     activation: str | None = option(None, "activation after convolutions, as LeakyReLU(0.1)")
     amp: str = option("auto", "mixed precision", choices=("auto", "off", "bf16", "fp16"))
+    compile: bool = option(False, "compile the network (torch.compile): slow start, faster steps")
+    channels_last: bool = option(False, "keep channels beside each other in memory")
     deterministic: bool = option(False, "refuse operations that vary from run to run")
     close_mosaic: int = option(0, "last N epochs without mosaic")
     eval_interval: int = option(1, "validate every N epochs")

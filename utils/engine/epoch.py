@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Generic, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from utils.engine.distributed import Ranks
-from utils.engine.ema import ModelEMA, ModelT
+from utils.engine.ema import ModelT
 from utils.engine.optim import clip_gradients
 from utils.engine.schedule import Schedule
+from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
 from utils.logs import Progress
 from utils.structures import Batch
@@ -39,74 +37,6 @@ class TrainingLoss(Protocol):
 
 Criterion = Callable[[Sequence[Tensor], Batch], TrainingLoss]
 OnSkip = Callable[[int, Sequence[Path], str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """How numbers are computed while training.
-
-    Attributes:
-        dtype: of the autocast region; None computes in float32.
-        scaler: scales float16 losses so that small gradients survive; disabled elsewhere.
-    """
-
-    dtype: torch.dtype | None
-    scaler: torch.amp.GradScaler
-
-    @classmethod
-    def choose(cls, amp: str, device: torch.device) -> Precision:
-        """What `--amp` means on a device: auto is fp16 on CUDA, bf16 on CPUs that have it."""
-        dtypes = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-        dtype = dtypes[amp] if amp in dtypes else _automatic_dtype(device)
-        scaled = dtype is torch.float16 and device.type == "cuda"
-        return cls(dtype, torch.amp.GradScaler(device.type, enabled=scaled))
-
-    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        """The region in which forward passes run."""
-        if self.dtype is None:
-            return nullcontext()
-        return torch.autocast(device.type, dtype=self.dtype)
-
-
-def _automatic_dtype(device: torch.device) -> torch.dtype | None:
-    if device.type == "cuda":
-        return torch.float16
-    if device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False):
-        return torch.bfloat16
-    return None
-
-
-@dataclass(slots=True)
-class TrainingState(Generic[ModelT]):
-    """What training changes: the parts of a run that live from epoch to epoch.
-
-    Attributes:
-        model: the network in train form.
-        parallel: runs `model` and averages gradients over ranks; `model` itself with one rank.
-        ema: its average.
-        optimizer: with groups biases, weights, norms.
-        precision: autocast and loss scaling.
-        frozen: layers kept in eval mode, whose parameters have no gradient.
-        last_step: batch (counted over the run) at which the optimizer last stepped.
-        skipped_steps: batches and steps left out because loss or gradients were not finite.
-        bad_losses: batches in a row that were left out.
-        bad_steps: steps in a row that were left out.
-        AP_of_class: of each class at the last evaluation; nothing before the first.
-        ranks: the processes that train together.
-    """
-
-    model: ModelT
-    parallel: nn.Module
-    ema: ModelEMA[ModelT]
-    optimizer: Optimizer
-    precision: Precision
-    frozen: Sequence[nn.Module] = ()
-    last_step: int = -1
-    skipped_steps: int = 0
-    bad_losses: int = 0
-    bad_steps: int = 0
-    AP_of_class: tuple[float, ...] = ()
-    ranks: Ranks = field(default_factory=Ranks)
 
 
 def train_one_epoch(
@@ -187,9 +117,10 @@ def _loss(
     done: int,
 ) -> TrainingLoss:
     """Of a batch on its device, in the run's precision."""
-    images = batch.images.float() / 255
+    images = (batch.images.float() / 255).contiguous(memory_format=state.memory_format)
     if resize is not None:
         images, batch = _resized(images, batch, resize, done)
+    batch = replace(batch, images=images)  # for a criterion that looks at them too
     with state.precision.autocast(images.device):
         return criterion(state.parallel(images), batch)
 

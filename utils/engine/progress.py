@@ -11,7 +11,7 @@ import torch
 
 from utils.engine.best_epoch import BestEpoch
 from utils.engine.ema import ModelT
-from utils.engine.epoch import TrainingState
+from utils.engine.training_state import TrainingState
 
 
 def progress_of(

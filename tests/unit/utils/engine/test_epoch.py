@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from utils.engine.ema import ModelEMA
-from utils.engine.epoch import Precision, TrainingState, train_one_epoch
+from utils.engine.epoch import train_one_epoch
 from utils.engine.optim import build_optimizer
+from utils.engine.precision import Precision
 from utils.engine.schedule import Schedule
+from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
 from utils.structures import Batch
 
