@@ -15,12 +15,11 @@ from data.augment import AugmentConfig
 from data.box_sizes import box_sizes
 from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
-from data.training_pictures import PictureConfig, load_training_pictures
-from models.box_coder import BoxCoder
+from data.training_pictures import PictureConfig, load_training_pictures, read_training_records
 from models.detector import Detector
-from models.initial_weights import initial_model
-from models.loading import build_from_checkpoint, resumed_model
-from models.loss import DetectionLoss, LossConfig
+from models.learner import Learner
+from models.loading import build_from_checkpoint
+from models.memory_probe import out_of_memory_explained
 from models.summary import log_start
 from models.torch_predictor import TorchPredictor
 from models.training_checkpoint import training_checkpoint
@@ -30,29 +29,25 @@ from utils.cli import run_script
 from utils.device import choose_device, peak_memory_mb
 from utils.engine.best_epoch import BestEpoch, fitness
 from utils.engine.distributed import Ranks, joined
-from utils.engine.ema import ModelEMA
-from utils.engine.epoch import train_one_epoch
+from utils.engine.epoch import Criterion, train_one_epoch
 from utils.engine.evaluate import Evaluation, evaluate
-from utils.engine.multi_scale import MultiScale
 from utils.engine.progress import continue_from, progress_of
 from utils.engine.schedule import Schedule
-from utils.engine.training_state import StateConfig, TrainingState, start_training
+from utils.engine.training_state import StateConfig, TrainingState
 from utils.evaluation_report import EvaluationPictures, log_table
 from utils.hyperparameters import Hyperparameters
-from utils.letterbox import input_size
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.results_table import EpochRow, log_epoch
 from utils.resumed_run import (
     ResumedRun,
-    check_changes,
-    check_classes,
     read_resumed_run,
     settings_to_continue,
 )
 from utils.seed import seed_everything
-from utils.train_config import REFUSED, TrainConfig
+from utils.structures import ImageRecord
+from utils.train_config import REFUSED, TrainConfig, with_batch_size
 from utils.training_run import TrainingRun, open_run
 
 logger = logging.getLogger(__name__)
@@ -69,18 +64,21 @@ class TrainResult:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The parts of a run, as the settings ask for them."""
+    """The parts of a run, as the settings ask for them; `config` has the batch size measured."""
 
-    class_names: tuple[str, ...]
-    image_size: int
-    device: torch.device
+    config: TrainConfig
+    learner: Learner
     batches: TrainLoader
     val_batches: EvalLoader
-    criterion: DetectionLoss
-    val_criterion: DetectionLoss
+    criterion: Criterion
     schedule: Schedule
     state: TrainingState[Detector]
-    resize: MultiScale | None
+
+    def fitting_batch_size(self) -> int:
+        """Pictures per batch that fit into the memory of each rank, as this one measures it."""
+        records = self.batches.dataset.records
+        alone = _fitting_batch_size(self.config, self.learner, records, Ranks())
+        return alone * self.state.ranks.count
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -102,56 +100,81 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResu
     resumed = read_resumed_run(config)
     hyp = Hyperparameters.from_file(config.hyp) if resumed is None else resumed.hyp
     recipe = gather(config, hyp, resumed, ranks, device)
-    state, batches, names = recipe.state, recipe.batches, recipe.class_names
+    learner, state, batches = recipe.learner, recipe.state, recipe.batches
     best, first_epoch = BestEpoch(config.patience), 0
     if resumed is not None:
         first_epoch = continue_from(resumed.progress, state, best, len(batches))
-    run = open_run(config, hyp, resumed, first_epoch, ranks)
-    with run, worker_deaths_named(batches, recipe.val_batches):
-        run.draw_labels(batches.dataset.records, names)
-        predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=recipe.val_criterion)
-        log_start(state.model, recipe.device, run.folder, first_epoch)
-        for epoch in range(first_epoch, config.epochs):
-            train_loss = train_one_epoch(
-                state,
-                recipe.criterion,
-                run.drawing_first(batches.epoch(epoch, state.AP_of_class), epoch, names),
-                recipe.schedule,
-                epoch,
-                device=recipe.device,
-                resize=recipe.resize,
-                on_skip=run.note_skipped,
-            )
-            is_last = epoch + 1 == config.epochs
-            evaluation = None
-            if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
-                ranks.share_buffers(state.ema.model)
-                evaluation = _evaluate(predict, recipe.val_batches, names, ranks=ranks)
-                state.AP_of_class = tuple(row.AP for row in evaluation.metrics.per_class)
-            row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
-            run.add_epoch(row)
-            log_epoch(row, config.epochs)
-            better = evaluation is not None and best.update(epoch, fitness(evaluation.metrics))
-            if better or is_last or not config.nosave:
-                progress = progress_of(state, best, epoch, len(batches))
-                checkpoint = training_checkpoint(
-                    state,
-                    row,
-                    progress,
-                    class_names=names,
-                    image_size=recipe.image_size,
-                    settings=run.settings,
-                )
-                run.save(checkpoint, better=better, keep_as=config.name_to_keep(epoch))
-            if best.should_stop(epoch):
-                logger.info("No better epoch for %d epochs: stopped.", config.patience)
-                break
-    metrics = ranks.from_first(lambda: _judge_best(run, recipe))
-    epochs = range(first_epoch, epoch + 1)
-    report = _report(metrics, run, recipe, best, epochs, time.monotonic() - start)
+    run = open_run(recipe.config, hyp, resumed, first_epoch, ranks)
+    memory_explained = out_of_memory_explained(
+        recipe.fitting_batch_size,
+        batch_size=recipe.config.batch_size,
+        image_size=learner.image_size,
+    )
+    with run, memory_explained, worker_deaths_named(batches, recipe.val_batches):
+        run.draw_labels(batches.dataset.records, learner.class_names)
+        log_start(state.model, device, run.folder, first_epoch)
+        epochs = train_epochs(recipe, run, best, first_epoch, device)
+    metrics = ranks.from_first(lambda: _judge_best(run, recipe, device))
+    seconds = time.monotonic() - start
+    report = {
+        **run.report(metrics),
+        "epochs": epochs,
+        "best_epoch": best.epoch,
+        "seconds": seconds,
+        "images_per_second": (epochs - first_epoch) * len(batches.dataset) / seconds,
+        "peak_memory_mb": peak_memory_mb(device),
+        "skipped_steps": state.skipped_steps,
+    }
     if config.report and ranks.is_first:
         write_json(Path(config.report), report)
     return TrainResult(run.folder, metrics, report)
+
+
+def train_epochs(
+    recipe: Recipe, run: TrainingRun, best: BestEpoch, first_epoch: int, device: torch.device
+) -> int:
+    """Train, judge and save epoch by epoch, to the last or until none is better any more.
+
+    Returns:
+        How many epochs the run has had in all.
+    """
+    config, learner, state, batches = recipe.config, recipe.learner, recipe.state, recipe.batches
+    names = learner.class_names
+    predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=learner.label_loss())
+    for epoch in range(first_epoch, config.epochs):
+        train_loss = train_one_epoch(
+            state,
+            recipe.criterion,
+            run.drawing_first(batches.epoch(epoch, state.AP_of_class), epoch, names),
+            recipe.schedule,
+            epoch,
+            device=device,
+            resize=learner.resize,
+            on_skip=run.note_skipped,
+        )
+        is_last, evaluation = epoch + 1 == config.epochs, None
+        if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
+            state.ranks.share_buffers(state.ema.model)
+            evaluation = _evaluate(predict, recipe.val_batches, names, ranks=state.ranks)
+            state.AP_of_class = tuple(row.AP for row in evaluation.metrics.per_class)
+        row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
+        run.add_epoch(row)
+        log_epoch(row, config.epochs)
+        better = evaluation is not None and best.update(epoch, fitness(evaluation.metrics))
+        if better or is_last or not config.nosave:
+            checkpoint = training_checkpoint(
+                state,
+                row,
+                progress_of(state, best, epoch, len(batches)),
+                class_names=names,
+                image_size=learner.image_size,
+                settings=run.settings,
+            )
+            run.save(checkpoint, better=better, keep_as=config.name_to_keep(epoch))
+        if best.should_stop(epoch):
+            logger.info("No better epoch for %d epochs: stopped.", config.patience)
+            break
+    return epoch + 1
 
 
 def gather(
@@ -167,35 +190,35 @@ def gather(
         UserError: a file or a flag is wrong.
     """
     seed_everything(config.seed, deterministic=config.deterministic)
-    data_spec = load_dataset_spec(config.data)
-    class_names = ("object",) if config.single_cls else data_spec.class_names
-    if resumed is None:
-        model, ema = _fresh_model(config, len(class_names), device)
-    else:
-        check_changes(config, resumed)
-        check_classes(class_names, resumed)
-        model, ema = resumed_model(resumed.checkpoint, device)
-    stride = max(model.strides)
-    image_size = input_size(config.imgsz, stride)
-    pictures = _picture_config(config, stride, image_size, device)
-    augment = hyp.part(AugmentConfig)
-    batches, val_batches = load_training_pictures(data_spec, augment, pictures, ranks)
-    if resumed is None and not config.noautoanchor:
-        sizes = box_sizes(batches.dataset.records, image_size)
-        anchors = check_anchors(model.spec.anchors, sizes, hyp.anchor_t, seed=config.seed)
-        model.use_anchors(anchors)
-        ema.model.use_anchors(anchors)
-    losses = hyp.part(LossConfig, label_smoothing=config.label_smoothing)
-    settings, coder = config.part(StateConfig), BoxCoder.of(model)
-    state = start_training(model, model.layers, ema, hyp, settings, device=device, ranks=ranks)
+    data_spec, augment = load_dataset_spec(config.data), hyp.part(AugmentConfig)
+    class_names = data_spec.classes(single=config.single_cls)
+    learner = Learner.of(config, hyp, resumed, class_names, device)
+    stride = max(learner.model.strides)
+    records, val_records = read_training_records(
+        data_spec,
+        strict=config.strict,
+        single_class=config.single_cls,
+        outlines=augment.copy_paste > 0,
+    )
+    if resumed is None and learner.teacher is None and not config.noautoanchor:
+        sizes, anchors = box_sizes(records, learner.image_size), learner.model.spec.anchors
+        learner.use_anchors(check_anchors(anchors, sizes, hyp.anchor_t, seed=config.seed))
+    config = with_batch_size(config, lambda: _fitting_batch_size(config, learner, records, ranks))
+    pictures = config.part(
+        PictureConfig,
+        image_size=learner.image_size,
+        stride=stride,
+        num_classes=len(class_names),
+        mosaic_until_epoch=config.mosaic_until_epoch(),
+        pin_memory=device.type == "cuda",
+    )
+    batches, val_batches = load_training_pictures(records, val_records, augment, pictures, ranks)
     return Recipe(
-        class_names=class_names,
-        image_size=image_size,
-        device=device,
+        config=config,
+        learner=learner,
         batches=batches,
         val_batches=val_batches,
-        criterion=DetectionLoss(coder, len(class_names), image_size, losses, ranks),
-        val_criterion=DetectionLoss(coder, len(class_names), image_size, losses),
+        criterion=learner.training_loss(ranks),
         schedule=hyp.part(
             Schedule,
             epochs=config.epochs,
@@ -203,30 +226,17 @@ def gather(
             batch_size=config.batch_size,
             cosine=config.cos_lr,
         ),
-        state=state,
-        resize=MultiScale(image_size, stride, config.seed) if config.multi_scale else None,
+        state=learner.start(config.part(StateConfig), ranks),
     )
 
 
-def _fresh_model(
-    config: TrainConfig, num_classes: int, device: torch.device
-) -> tuple[Detector, ModelEMA[Detector]]:
-    overrides = config.model_overrides()
-    model = initial_model(config.cfg, config.weights, num_classes, overrides).to(device)
-    return model, ModelEMA(model)
-
-
-def _picture_config(
-    config: TrainConfig, stride: int, image_size: int, device: torch.device
-) -> PictureConfig:
-    return config.part(
-        PictureConfig,
-        image_size=image_size,
-        stride=stride,
-        mosaic_until_epoch=config.mosaic_until_epoch(),
-        single_class=config.single_cls,
-        pin_memory=device.type == "cuda",
-    )
+def _fitting_batch_size(
+    config: TrainConfig, learner: Learner, records: Sequence[ImageRecord], ranks: Ranks
+) -> int:
+    """Pictures per batch, of all ranks together, that fit into the memory of each."""
+    most = max(len(records) // ranks.count, 1)
+    settings = config.part(StateConfig)
+    return ranks.count * ranks.from_first(lambda: learner.fitting_batch_size(settings, most=most))
 
 
 def _evaluate(
@@ -235,40 +245,18 @@ def _evaluate(
     return evaluate(predict, batches, len(batches), batches.dataset.records, names, **others)
 
 
-def _judge_best(run: TrainingRun, recipe: Recipe) -> CocoMetrics:
+def _judge_best(run: TrainingRun, recipe: Recipe, device: torch.device) -> CocoMetrics:
     """The AP of the best checkpoint as read back from its file, with its pictures."""
-    model = build_from_checkpoint(load_checkpoint(run.best)).to(recipe.device)
-    watch = EvaluationPictures(run.folder, recipe.class_names) if run.pictures else None
+    model = build_from_checkpoint(load_checkpoint(run.best)).to(device)
+    names = recipe.learner.class_names
+    watch = EvaluationPictures(run.folder, names) if run.pictures else None
     predict, batches = TorchPredictor(model, VAL_POSTPROCESS), recipe.val_batches.whole()
-    metrics = _evaluate(predict, batches, recipe.class_names, watch=watch).metrics
+    metrics = _evaluate(predict, batches, names, watch=watch).metrics
     if watch is not None:
         watch.finish(metrics)
     logger.info("Best checkpoint: %s", run.best)
     log_table(metrics, every_class=True)
     return metrics
-
-
-def _report(
-    metrics: CocoMetrics,
-    run: TrainingRun,
-    recipe: Recipe,
-    best: BestEpoch,
-    epochs: range,
-    seconds: float,
-) -> dict[str, Any]:
-    return {
-        "epochs": epochs.stop,
-        "best_epoch": best.epoch,
-        "AP": metrics.AP,
-        "AP50": metrics.AP50,
-        "precision": metrics.precision,
-        "recall": metrics.recall,
-        "weights": {"best": str(run.best), "last": str(run.last)},
-        "seconds": seconds,
-        "images_per_second": len(epochs) * len(recipe.batches.dataset) / seconds,
-        "peak_memory_mb": peak_memory_mb(recipe.device),
-        "skipped_steps": recipe.state.skipped_steps,
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -96,7 +96,7 @@ def validate(config: ValConfig) -> EvalResult:
     """
     spec = load_dataset_spec(config.data)
     loaded = load_predictor(config)
-    class_names = ("object",) if config.single_cls else spec.class_names
+    class_names = spec.classes(single=config.single_cls)
     _check_classes(loaded, class_names, config, spec)
     records = read_records(spec, config.task, strict=config.strict, single_class=config.single_cls)
     dataset = _dataset(records, loaded, config)

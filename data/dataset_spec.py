@@ -92,6 +92,10 @@ class DatasetSpec:
     splits: Mapping[str, SplitSpec]
     download: str | None
 
+    def classes(self, *, single: bool = False) -> tuple[str, ...]:
+        """The class names, or one word for all of them."""
+        return ("object",) if single else self.class_names
+
     @property
     def is_merged(self) -> bool:
         """Whether a split is made of several, so that COCO categories are told by their names."""

@@ -16,11 +16,11 @@ import numpy as np
 from utils.errors import ConfigError
 from utils.letterbox import long_side_hw
 from utils.logs import Progress
+from utils.machine_memory import USED_AT_MOST, free_memory
 from utils.output_files import atomic_path, reported_writing
 from utils.structures import ImageArray, ImageRecord
 
 CacheKind = Literal["none", "ram", "disk"]
-MOST_OF_WHAT_IS_FREE = 0.8  # the rest is for training itself
 _GB = 1e9
 
 Reader = Callable[[ImageRecord], ImageArray]
@@ -110,32 +110,11 @@ def cache_bytes(records: Sequence[ImageRecord], image_size: int) -> int:
 
 
 def _check_room(kind: str, need: int, free: int | None, instead: str) -> None:
-    if free is not None and need > MOST_OF_WHAT_IS_FREE * free:
+    if free is not None and need > USED_AT_MOST * free:
         raise ConfigError(
             f"--cache {kind}: the pictures take {need / _GB:.1f} GB, {free / _GB:.1f} GB are free "
-            f"(at most {MOST_OF_WHAT_IS_FREE:.0%} of it is used); use {instead}, or leave it out"
+            f"(at most {USED_AT_MOST:.0%} of it is used); use {instead}, or leave it out"
         )
-
-
-def free_memory() -> int | None:
-    """Bytes of memory that this process can still have; None where nothing says (not Linux)."""
-    lines = _lines(Path("/proc/meminfo"))
-    values = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
-    if "MemAvailable" not in values:
-        return None
-    free = int(values["MemAvailable"][0]) * 1024
-    group = Path("/sys/fs/cgroup")  # of a container
-    limit, used = (_lines(group / name) for name in ("memory.max", "memory.current"))
-    if limit and used and limit[0].isdigit():
-        free = min(free, int(limit[0]) - int(used[0]))
-    return free
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return []
 
 
 def _file_name(record: ImageRecord, image_size: int) -> str:

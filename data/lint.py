@@ -120,7 +120,7 @@ def _class_counts(
     spec: DatasetSpec, scans: Mapping[str, ScanResult], *, single_class: bool
 ) -> dict[str, dict[str, int]]:
     """Class name -> split -> objects, logged as a table."""
-    names = ("object",) if single_class else spec.class_names
+    names = spec.classes(single=single_class)
     counts = {name: _count_classes(scan.records, len(names)) for name, scan in scans.items()}
     logger.info("%-24s %s", "objects per class", "  ".join(f"{name:>8}" for name in counts))
     for number, name in enumerate(names):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data.augment import AugmentConfig
@@ -14,6 +15,7 @@ from data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from data.records import read_records
 from data.rect_batches import rect_input_hws, sort_by_aspect
 from utils.engine.distributed import Ranks
+from utils.structures import ImageRecord
 
 VAL_BATCH_SIZE = 32
 
@@ -25,44 +27,55 @@ class PictureConfig:
     Attributes:
         image_size: side of the network input in pixels, a multiple of `stride`.
         stride: largest stride of the network.
+        num_classes: C.
         batch_size: pictures per training batch.
         workers: most processes that load pictures.
         seed: of order and augmentation.
         rect: rectangular training batches without mosaic.
         cache: where resized training pictures are kept, if anywhere.
         mosaic_until_epoch: first epoch without mosaic; None makes mosaics to the end.
-        strict: any bad picture or label row is an error.
-        single_class: treat all classes as one.
         image_weights: draw pictures of rare and badly found classes more often.
         pin_memory: for training on a GPU.
     """
 
     image_size: int
     stride: int
+    num_classes: int
     batch_size: int
     workers: int
     seed: int
     rect: bool = False
     cache: CacheKind = "none"
     mosaic_until_epoch: int | None = None
-    strict: bool = False
-    single_class: bool = False
     image_weights: bool = False
     pin_memory: bool = False
 
 
-def load_training_pictures(
-    spec: DatasetSpec, augment: AugmentConfig, config: PictureConfig, ranks: Ranks
-) -> tuple[TrainLoader, EvalLoader]:
-    """The loaders of a run, with the batches of this process.
+def read_training_records(
+    spec: DatasetSpec, *, strict: bool, single_class: bool, outlines: bool
+) -> tuple[Sequence[ImageRecord], Sequence[ImageRecord]]:
+    """The pictures to learn from and those to judge on; the arguments are those of `read_records`.
 
     Raises:
         DatasetError: something is wrong with the files.
     """
-    read = functools.partial(
-        read_records, spec, strict=config.strict, single_class=config.single_class
-    )
-    records, val_records = read("train", outlines=augment.copy_paste > 0), read("val")
+    read = functools.partial(read_records, spec, strict=strict, single_class=single_class)
+    return read("train", outlines=outlines), read("val")
+
+
+def load_training_pictures(
+    records: Sequence[ImageRecord],
+    val_records: Sequence[ImageRecord],
+    augment: AugmentConfig,
+    config: PictureConfig,
+    ranks: Ranks,
+) -> tuple[TrainLoader, EvalLoader]:
+    """The loaders of a run, with the batches of this process.
+
+    Raises:
+        ConfigError: settings that contradict each other, or a cache that does not fit.
+        DatasetError: fewer pictures than processes.
+    """
     shapes = None
     if config.rect:
         order = sort_by_aspect([record.image_hw for record in records])
@@ -76,7 +89,6 @@ def load_training_pictures(
             joined = shapes[-last - config.batch_size :]
             largest = (max(h for h, _ in joined), max(w for _, w in joined))
             shapes = (*shapes[: -len(joined)], *(largest for _ in joined))
-    num_classes = 1 if config.single_class else len(spec.class_names)
     dataset = TrainDataset(
         records,
         config.image_size,
@@ -93,7 +105,7 @@ def load_training_pictures(
         seed=config.seed,
         device_is_cuda=config.pin_memory,
         ranks=ranks,
-        weights=ImageWeights(records, num_classes) if config.image_weights else None,
+        weights=ImageWeights(records, config.num_classes) if config.image_weights else None,
     )
     val_dataset = EvalDataset(
         val_records, config.image_size, VAL_BATCH_SIZE, stride=config.stride, rect=True

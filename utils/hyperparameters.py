@@ -46,6 +46,7 @@ class Hyperparameters:
         mosaic: probability of four pictures in one.
         mixup: probability of blending two mosaics.
         copy_paste: probability of pasting segments.
+        distill: gain of what `--teacher` adds to the loss.
     """
 
     lr0: float = 0.01
@@ -76,6 +77,7 @@ class Hyperparameters:
     mosaic: float = 1.0
     mixup: float = 0.0
     copy_paste: float = 0.0
+    distill: float = 1.0
 
     @classmethod
     def from_file(cls, name: str | Path) -> Hyperparameters:

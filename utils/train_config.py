@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from utils.cli import option
+from utils.errors import ConfigError
 from utils.shared_fields import shared_fields
 
 PartT = TypeVar("PartT")
 
+logger = logging.getLogger(__name__)
+MEASURED = -1  # a batch size
 NEWEST = "newest"  # what a bare --resume means
 REFUSED = {
     "--evolve": "hyper-parameter search is not offered yet; give a yaml to --hyp",
@@ -20,7 +25,6 @@ REFUSED = {
     "--bbox-interval": "pictures of the first batches are in the run's folder",
     "--artifact-alias": "nothing is uploaded; leave it out",
     "--local-rank": "torchrun says it by itself: torchrun --nproc-per-node 2 train.py ...",
-    "--teacher": "distillation is not offered yet; leave it out",
 }
 
 
@@ -33,7 +37,7 @@ class TrainConfig:
     data: str = option("coco128.yaml", "data yaml")
     hyp: str = option("hyp.scratch-low.yaml", "hyper-parameter yaml")
     epochs: int = option(100, "epochs to train")
-    batch_size: int = option(16, "pictures per batch", "--batch")
+    batch_size: int = option(16, "pictures per batch; -1 for the largest that fits", "--batch")
     imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
     resume: str | None = option(
         None, "continue a run from its last.pt; bare, the newest under --project", const=NEWEST
@@ -71,6 +75,7 @@ class TrainConfig:
     amp: str = option("auto", "mixed precision", choices=("auto", "off", "bf16", "fp16"))
     compile: bool = option(False, "compile the network (torch.compile): slow start, faster steps")
     channels_last: bool = option(False, "keep channels beside each other in memory")
+    teacher: str = option("", "checkpoint of a larger network to learn from, beside the labels")
     deterministic: bool = option(False, "refuse operations that vary from run to run")
     close_mosaic: int = option(0, "last N epochs without mosaic")
     eval_interval: int = option(1, "validate every N epochs")
@@ -102,3 +107,24 @@ class TrainConfig:
     def mosaic_until_epoch(self) -> int | None:
         """The first epoch without mosaic; None makes mosaics to the end."""
         return self.epochs - self.close_mosaic if self.close_mosaic else None
+
+
+def with_batch_size(config: TrainConfig, measure: Callable[[], int]) -> TrainConfig:
+    """The settings with the batch size that `measure` finds, where they say -1.
+
+    Raises:
+        ConfigError: no picture fits, or a number that is no batch size.
+    """
+    if config.batch_size > 0:
+        return config
+    if config.batch_size != MEASURED:
+        raise ConfigError(
+            f"--batch-size {config.batch_size}: must be above 0, or -1 for the largest that fits"
+        )
+    found = measure()
+    if found < 1:
+        raise ConfigError(
+            "--batch-size -1: not even one picture fits; try a smaller --imgsz or network"
+        )
+    logger.info("--batch-size %d: the largest that fits, as measured", found)
+    return replace(config, batch_size=found)

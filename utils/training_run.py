@@ -17,6 +17,7 @@ from utils.checkpoint import Checkpoint, save_checkpoint
 from utils.engine.distributed import Ranks
 from utils.errors import DivergedError
 from utils.hyperparameters import Hyperparameters
+from utils.metrics.coco import CocoMetrics
 from utils.output_files import make_run_folder, reported_writing
 from utils.plots.label_statistics import plot_labels
 from utils.plots.training_curves import plot_results
@@ -141,6 +142,11 @@ class TrainingRun:
             return
         with reported_writing(path := self.folder / "skipped_batches.txt"), path.open("a") as file:
             file.write(f"epoch {epoch}: {reason}: {', '.join(str(each) for each in paths)}\n")
+
+    def report(self, metrics: CocoMetrics) -> dict[str, Any]:
+        """What the best checkpoint reached, and where the checkpoints are."""
+        quality = {name: getattr(metrics, name) for name in ("AP", "AP50", "precision", "recall")}
+        return {**quality, "weights": {"best": str(self.best), "last": str(self.last)}}
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import train
 from data.synthetic.dataset import SyntheticConfig, write_dataset
@@ -93,4 +94,34 @@ def test_a_folder_that_cannot_be_written(words, tmp_path, capsys):
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"error: {tmp_path / 'runs' / 'exp'}: cannot be made a folder (Not a directory); "
         "choose another --project or --name"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")
+def test_running_out_of_memory_says_which_batch_fits(words, tmp_path, capsys, monkeypatch):
+    def too_large(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(train, "train_one_epoch", too_large)
+    code = train.main([*words, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)])
+    assert code == 2
+    # as many as there are pictures to train on: 13 of the 16
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: out of memory with 64 pictures of {SIZE} px; measured, 13 fit: --batch-size 13"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")
+def test_the_batch_size_can_be_measured(words, tmp_path, capsys):
+    code = train.main([*words, "--batch-size", "-1", "--epochs", "1", "--project", str(tmp_path)])
+    assert code == 0
+    assert "--batch-size 13: the largest that fits, as measured" in capsys.readouterr().out
+    last = tmp_path / "exp" / "weights" / "last.pt"
+    assert load_checkpoint(last).config["opt"]["batch_size"] == 13
+
+
+def test_a_batch_size_that_is_none(words, tmp_path, capsys):
+    assert train.main([*words, "--batch-size", "0", "--project", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: --batch-size 0: must be above 0, or -1 for the largest that fits"
     )

@@ -19,13 +19,15 @@ from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
 from data.epoch_sampler import EpochSampler
 from data.loader import eval_loader
+from data.records import read_records
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from data.training_pictures import PictureConfig, load_training_pictures
 from models.box_coder import BoxCoder
 from models.detector import build_model
+from models.distillation import DistillationLoss
 from models.loss import DetectionLoss, LossConfig
 from tests.house.source_tree import ROOT
-from tests.model_builders import tiny_spec, write_small_yolov5
+from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from tests.unit.data.builders import record, write_picture
 from utils.engine.distributed import Ranks
 from utils.errors import DatasetError
@@ -73,8 +75,9 @@ def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
     model = build_model(tiny_spec(rep_block="OREPA")).double().eval()
     network = ranks.parallel(model, torch.device("cpu"))
     batch = part_of(whole_batch(), ranks)
-    loss = DetectionLoss(BoxCoder.of(model), 3, SIZE, LossConfig(), ranks)
-    terms = loss(network(batch.images), batch)
+    labels = DetectionLoss(BoxCoder.of(model), 3, SIZE, LossConfig(), ranks)
+    teacher = trained_model(tiny_spec(), seed=5).double()
+    terms = DistillationLoss(labels, teacher, 1.0)(network(batch.images), batch)
     terms.total.backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
     return {
@@ -241,10 +244,13 @@ def test_rectangular_batches_of_two_ranks_have_one_shape_each(tmp_path):
         write_picture(tmp_path / "images" / f"{number}.png", hw, seed=number)
     yaml = tmp_path / "data.yaml"
     write_yaml(yaml, {"path": str(tmp_path), "train": "images", "val": "images", "names": ["a"]})
-    config = PictureConfig(image_size=64, stride=32, batch_size=4, workers=0, seed=0, rect=True)
-    spec, seen = load_dataset_spec(yaml), []
+    config = PictureConfig(
+        image_size=64, stride=32, num_classes=1, batch_size=4, workers=0, seed=0, rect=True
+    )
+    records, seen = read_records(load_dataset_spec(yaml), "train"), []
     for rank in range(2):
-        loader, _ = load_training_pictures(spec, AugmentConfig(), config, Ranks(rank, rank, 2, 2))
+        ranks = Ranks(rank, rank, 2, 2)
+        loader, _ = load_training_pictures(records, records, AugmentConfig(), config, ranks)
         batches = list(loader.epoch(0))  # fails where a batch mixes shapes
         seen += [path.name for batch in batches for path in batch.paths]
     assert sorted(seen) == [f"{number}.png" for number in range(5)]

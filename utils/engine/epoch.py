@@ -101,6 +101,14 @@ def train_one_epoch(
     return box, objectness, class_
 
 
+def train_batch(state: TrainingState[ModelT], criterion: Criterion, batch: Batch) -> None:
+    """One batch forward and backward, and a step."""
+    _prepare(state)
+    loss = _loss(state, criterion, batch, None, 0)
+    torch.autograd.backward(state.precision.scaler.scale(loss.total))
+    _step(state)
+
+
 def _prepare(state: TrainingState[ModelT]) -> None:
     """Train mode, frozen layers aside, and no gradients of an earlier epoch."""
     state.model.train()

@@ -23,6 +23,11 @@ class MultiScale:
     def __init__(self, image_size: int, stride: int, seed: int) -> None:
         self.image_size, self.stride, self.seed = image_size, stride, seed
 
+    @property
+    def largest(self) -> int:
+        """The longest side that can be drawn."""
+        return (self.image_size * 3 // 2 + self.stride - 1) // self.stride * self.stride
+
     def __call__(self, images: Tensor, batch_number: int) -> Tensor:
         """(B, 3, H, W) floats -> the same pictures, longer side at the size drawn."""
         rng = np.random.default_rng([self.seed, batch_number])

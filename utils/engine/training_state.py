@@ -88,7 +88,7 @@ def start_training(
     config: StateConfig,
     *,
     device: torch.device,
-    ranks: Ranks,
+    ranks: Ranks | None = None,
 ) -> TrainingState[ModelT]:
     """A network, its average and its settings made ready for the first batch.
 
@@ -99,11 +99,12 @@ def start_training(
         hyp: learning rate, momentum and weight decay.
         config: the rest.
         device: where to train.
-        ranks: the processes that train together.
+        ranks: the processes that train together; None is this one alone.
 
     Raises:
         ConfigError: a setting that this network or machine cannot follow.
     """
+    ranks = ranks or Ranks()
     frozen = freeze_layers(layers, config.freeze)
     memory_format = torch.contiguous_format
     if config.channels_last:

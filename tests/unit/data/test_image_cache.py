@@ -87,7 +87,3 @@ def test_what_does_not_fit_is_refused(records, tmp_path, monkeypatch):
         "--cache ram: the pictures take 0.0 GB, 0.0 GB are free (at most 80% of it is used); "
         "use --cache disk, or leave it out"
     )
-
-
-def test_the_free_memory_of_this_machine():
-    assert 1e8 < image_cache.free_memory() < 1e14

@@ -1,0 +1,137 @@
+"""The network side of a training run: what learns, from whom, and by which loss."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from models.box_coder import BoxCoder
+from models.detector import Detector
+from models.distillation import DistillationLoss, load_teacher
+from models.initial_weights import initial_model
+from models.loading import resumed_model
+from models.loss import DetectionLoss, LossConfig
+from models.memory_probe import fitting_batch_size
+from utils.engine.distributed import Ranks
+from utils.engine.ema import ModelEMA
+from utils.engine.epoch import Criterion
+from utils.engine.multi_scale import MultiScale
+from utils.engine.training_state import StateConfig, TrainingState, start_training
+from utils.hyperparameters import Hyperparameters
+from utils.letterbox import input_size
+from utils.resumed_run import ResumedRun, check_changes, check_classes
+from utils.train_config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """A network to train.
+
+    Attributes:
+        model: in train form, on its device.
+        ema: its average.
+        teacher: whom it follows beside the labels, if anyone.
+        class_names: in class-id order.
+        image_size: side of the input in pixels.
+        hyp: the hyper-parameters.
+        losses: weights of the loss.
+        resize: how the input's size varies, if it does.
+    """
+
+    model: Detector
+    ema: ModelEMA[Detector]
+    teacher: Detector | None
+    class_names: tuple[str, ...]
+    image_size: int
+    hyp: Hyperparameters
+    losses: LossConfig
+    resize: MultiScale | None
+
+    @classmethod
+    def of(
+        cls,
+        config: TrainConfig,
+        hyp: Hyperparameters,
+        resumed: ResumedRun | None,
+        class_names: tuple[str, ...],
+        device: torch.device,
+    ) -> Learner:
+        """A fresh network, or the one of the run that is continued.
+
+        Raises:
+            UserError: a flag or a file is wrong.
+        """
+        if resumed is None:
+            overrides = config.model_overrides()
+            model = initial_model(config.cfg, config.weights, len(class_names), overrides)
+            model = model.to(device)
+            ema = ModelEMA(model)
+        else:
+            check_changes(config, resumed)
+            check_classes(class_names, resumed)
+            model, ema = resumed_model(resumed.checkpoint, device)
+        stride = max(model.strides)
+        image_size = input_size(config.imgsz, stride)
+        learner = cls(
+            model=model,
+            ema=ema,
+            teacher=load_teacher(config.teacher, model, class_names, device)
+            if config.teacher
+            else None,
+            class_names=class_names,
+            image_size=image_size,
+            hyp=hyp,
+            losses=hyp.part(LossConfig, label_smoothing=config.label_smoothing),
+            resize=MultiScale(image_size, stride, config.seed) if config.multi_scale else None,
+        )
+        if learner.teacher is not None:
+            learner.use_anchors(learner.teacher.spec.anchors)
+            logger.info("Learning from %s beside the labels, with its anchors", config.teacher)
+        return learner
+
+    def use_anchors(self, anchors: tuple[tuple[float, ...], ...]) -> None:
+        """Take other anchors, as many per level as before."""
+        self.model.use_anchors(anchors)
+        self.ema.model.use_anchors(anchors)
+
+    def label_loss(self, ranks: Ranks | None = None) -> DetectionLoss:
+        """The loss on the labels alone."""
+        coder, num_classes = BoxCoder.of(self.model), len(self.class_names)
+        return DetectionLoss(coder, num_classes, self.image_size, self.losses, ranks)
+
+    def training_loss(self, ranks: Ranks | None = None) -> Criterion:
+        """The loss to learn by, with `ranks` sharing each batch."""
+        labels = self.label_loss(ranks)
+        if self.teacher is None:
+            return labels
+        return DistillationLoss(labels, self.teacher, self.hyp.distill)
+
+    def start(self, config: StateConfig, ranks: Ranks) -> TrainingState[Detector]:
+        """Everything that training changes, before the first batch.
+
+        Raises:
+            ConfigError: a setting that this network or machine cannot follow.
+        """
+        device = next(self.model.parameters()).device
+        return start_training(
+            self.model, self.model.layers, self.ema, self.hyp, config, device=device, ranks=ranks
+        )
+
+    def fitting_batch_size(self, config: StateConfig, *, most: int) -> int:
+        """How many pictures fit into the memory that is free, at most `most`; 0 if none does.
+
+        Raises:
+            ConfigError: memory cannot be measured on this machine.
+        """
+        return fitting_batch_size(
+            self.model,
+            self.training_loss(),
+            self.hyp,
+            config,
+            image_size=self.image_size if self.resize is None else self.resize.largest,
+            most=most,
+        )

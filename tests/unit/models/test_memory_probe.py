@@ -1,0 +1,87 @@
+"""How many pictures fit is measured with real steps on a copy of the network."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import memory_probe
+from models.box_coder import BoxCoder
+from models.detector import build_model
+from models.loss import DetectionLoss, LossConfig
+from models.memory_probe import fitting_batch_size, made_up_batch, out_of_memory_explained
+from tests.model_builders import tiny_spec
+from utils.engine.training_state import StateConfig
+from utils.errors import ConfigError
+from utils.hyperparameters import Hyperparameters
+from utils.machine_memory import memory_budget
+
+SIDE = 320
+
+
+def found(most: int) -> tuple[int, torch.nn.Module, torch.nn.Module]:
+    model = build_model(tiny_spec())
+    before = copy.deepcopy(model)
+    criterion = DetectionLoss(BoxCoder.of(model), 3, SIDE, LossConfig())
+    settings = StateConfig(batch_size=-1)
+    size = fitting_batch_size(
+        model, criterion, Hyperparameters(), settings, image_size=SIDE, most=most
+    )
+    return size, before, model
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_tight_budget_allows_few_pictures_and_the_network_stays_as_it_is(monkeypatch):
+    budget = memory_budget(torch.device("cpu"))
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    few, before, after = found(most=8)
+    assert few == 8  # the memory of this machine is no matter
+
+    monkeypatch.setattr(memory_probe, "memory_budget", lambda device: resident + 250_000_000)
+    tight, _, _ = found(most=64)
+
+    assert 0 < tight < 64
+    assert budget > resident + 250_000_000
+    for (name, tensor), (_, other) in zip(
+        before.state_dict().items(), after.state_dict().items(), strict=True
+    ):
+        assert torch.equal(tensor, other), name
+    assert all(parameter.grad is None for parameter in after.parameters())
+
+
+def test_made_up_pictures_are_a_batch():
+    batch = made_up_batch(3, 64)
+
+    assert batch.images.shape == (3, 3, 64, 64)
+    assert (batch.boxes[:, 2:] >= batch.boxes[:, :2]).all()
+    assert batch.boxes.min() >= 0 and batch.boxes.max() <= 64
+    assert batch.image_index.tolist() == sorted(batch.image_index.tolist())
+
+
+@pytest.mark.parametrize(
+    ("fits", "remedy"),
+    [
+        (5, "measured, 5 fit: --batch-size 5"),
+        (0, "try a smaller --imgsz or network"),
+        (16, "try a smaller --imgsz or network"),  # other programs have taken the memory meanwhile
+    ],
+)
+def test_out_of_memory_is_said_with_what_fits(fits, remedy):
+    with (
+        pytest.raises(ConfigError) as caught,
+        out_of_memory_explained(lambda: fits, batch_size=16, image_size=640),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    assert str(caught.value) == f"out of memory with 16 pictures of 640 px; {remedy}"
+
+
+def test_other_errors_pass():
+    with (
+        pytest.raises(RuntimeError, match="shape"),
+        out_of_memory_explained(lambda: 1, batch_size=16, image_size=640),
+    ):
+        raise RuntimeError("shape")
