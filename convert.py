@@ -31,7 +31,7 @@ from utils.cli import option, run_script
 from utils.device import choose_device
 from utils.engine.evaluate import evaluate
 from utils.errors import ConfigError, ConversionError
-from utils.letterbox import round_up_to_stride
+from utils.letterbox import input_size
 from utils.output_files import atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import ImageRecord
@@ -174,8 +174,10 @@ def _labelled_pictures(
     """The validation pictures of --data, if it is given."""
     if not config.data:
         return (), None
-    records = read_records(load_dataset_spec(config.data), "val")
-    image_size = round_up_to_stride(config.imgsz or checkpoint.image_size, stride)
+    data_spec = load_dataset_spec(config.data)
+    data_spec.check_knowledge(config.weights, len(checkpoint.class_names))
+    records = read_records(data_spec, "val")
+    image_size = input_size(config.imgsz or checkpoint.image_size, stride)
     dataset = EvalDataset(records, image_size, config.batch_size, stride=stride, rect=True)
     return records, eval_loader(dataset, workers=config.workers, device_is_cuda=False)
 

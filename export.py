@@ -105,9 +105,13 @@ def export(config: ExportConfig) -> dict[str, Any]:
     )
     records: tuple[ImageRecord, ...] = ()
     if config.data:
-        records = read_records(load_dataset_spec(config.data), "val")
+        data_spec = load_dataset_spec(config.data)
+        data_spec.check_knowledge(config.weights, len(checkpoint.class_names))
+        records = read_records(data_spec, "val")
     network = DecodedNetwork(detector).eval()
     output = _output_path(config)
+    if output.absolute() == Path(config.weights).absolute():
+        raise ConfigError(f"{config.weights}: would be overwritten; give another --output")
     with atomic_path(output) as temporary:
         metadata = _metadata(checkpoint, detector.strides, options)
         write_onnx(temporary, network, options, metadata)
@@ -132,9 +136,14 @@ def export(config: ExportConfig) -> dict[str, Any]:
 def _input_hw(imgsz: tuple[int, ...], stride: int) -> tuple[int, int]:
     if len(imgsz) > 2:
         raise ConfigError(f"--imgsz {' '.join(map(str, imgsz))}: expected one or two numbers")
+    if min(imgsz) < 1:
+        raise ConfigError(f"--imgsz {' '.join(map(str, imgsz))}: must be above 0")
     height, width = round_up_to_stride(imgsz[0], stride), round_up_to_stride(imgsz[-1], stride)
     if (height, width) != (imgsz[0], imgsz[-1]):
-        logger.warning("--imgsz rounded up to %d x %d, multiples of %d", height, width, stride)
+        given = "x".join(str(side) for side in imgsz)
+        logger.warning(
+            "--imgsz %s rounded up to %dx%d, multiples of %d", given, height, width, stride
+        )
     return height, width
 
 

@@ -117,9 +117,9 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResu
     metrics = ranks.from_first(lambda: _judge_best(run, recipe, device))
     seconds = time.monotonic() - start
     report = {
-        **run.report(metrics),
         "epochs": epochs,
         "best_epoch": best.epoch,
+        **run.report(metrics),
         "seconds": seconds,
         "images_per_second": (epochs - first_epoch) * len(batches.dataset) / seconds,
         "peak_memory_mb": peak_memory_mb(device),

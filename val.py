@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import EvalDataset
-from data.dataset_spec import DatasetSpec, load_dataset_spec
+from data.dataset_spec import load_dataset_spec
 from data.loader import eval_loader
 from data.records import read_records
 from utils.cli import option, run_script
@@ -97,7 +97,8 @@ def validate(config: ValConfig) -> EvalResult:
     spec = load_dataset_spec(config.data)
     loaded = load_predictor(config)
     class_names = spec.classes(single=config.single_cls)
-    _check_classes(loaded, class_names, config, spec)
+    if loaded.class_names and not config.single_cls:  # an exported file may not know its names
+        spec.check_knowledge(config.weights, len(loaded.class_names))
     records = read_records(spec, config.task, strict=config.strict, single_class=config.single_cls)
     dataset = _dataset(records, loaded, config)
     folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
@@ -155,18 +156,6 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
         max(model.strides),
         (None, None),
     )
-
-
-def _check_classes(
-    loaded: LoadedPredictor, class_names: tuple[str, ...], config: ValConfig, spec: DatasetSpec
-) -> None:
-    if not loaded.class_names:
-        return  # an exported file without names: the data set's are taken
-    if len(loaded.class_names) != len(class_names) and not config.single_cls:
-        raise ConfigError(
-            f"{config.weights} knows {len(loaded.class_names)} classes, {spec.path} names "
-            f"{len(class_names)}; give the data set it was trained for"
-        )
 
 
 def _dataset(

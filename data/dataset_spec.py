@@ -96,6 +96,18 @@ class DatasetSpec:
         """The class names, or one word for all of them."""
         return ("object",) if single else self.class_names
 
+    def check_knowledge(self, weights: str, num_classes: int) -> None:
+        """Refuse to judge weights that know another number of classes.
+
+        Raises:
+            ConfigError: they do.
+        """
+        if num_classes != len(self.class_names):
+            raise ConfigError(
+                f"{weights} knows {num_classes} classes, {self.path} names "
+                f"{len(self.class_names)}; give the data set it was trained for"
+            )
+
     @property
     def is_merged(self) -> bool:
         """Whether a split is made of several, so that COCO categories are told by their names."""

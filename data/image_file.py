@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from utils.errors import DatasetError
 from utils.structures import ImageArray
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
+# What a folder of pictures is searched for: with pictures that are then left out with a reason.
+LISTED_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
 MIN_SIDE = 10  # pixels; smaller pictures hold nothing to detect
 _EXIF_ORIENTATION = 0x0112
 _TURNED = frozenset({5, 6, 7, 8})  # orientations that swap height and width
-_SHORTEST_DRAFT = 64  # pixels; keeps libjpeg's 1/8 scale away from pictures that are small anyway
+_JPEG_START = b"\xff\xd8\xff"
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
+_ODD_HEADERS = ("Invalid SOS parameters", "Unknown Adobe color transform", "Warning: unknown JFIF")
+MOST_EXTRANEOUS = 1000  # bytes between parts of a JPEG that still are no loss
 
 
 def read_image(path: Path) -> ImageArray:
@@ -44,29 +53,75 @@ def read_image(path: Path) -> ImageArray:
 def verify_image(path: Path) -> tuple[int, int]:
     """Height and width after EXIF orientation, once the whole file has been decoded.
 
-    JPEG is decoded at 1/8 scale, which reads every byte of it and costs a third.
+    What passes can be read by `read_image` later. JPEG is decoded at 1/8 scale, which reads every
+    byte of it and costs less.
 
     Raises:
-        DatasetError: the file is missing, empty, cut off, not a picture, or under 10 pixels.
+        DatasetError: the file is missing, empty, cut off, corrupt inside, not a picture, a GIF (of
+            which each may hold several), or under 10 pixels.
     """
     try:
-        if path.stat().st_size == 0:
-            raise DatasetError(f"{path}: the file is empty")
-        with Image.open(path) as image:
-            width, height = image.size
-            # Pillow turns TIFF by itself; everything else it leaves as stored.
-            turned = image.format != "TIFF" and image.getexif().get(_EXIF_ORIENTATION) in _TURNED
-            if min(width, height) >= _SHORTEST_DRAFT:
-                image.draft(None, (width // 8, height // 8))
-            image.load()
-    except UnidentifiedImageError:
-        raise DatasetError(f"{path}: not a picture") from None
+        content = path.read_bytes()
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not content:
+        raise DatasetError(f"{path}: the file is empty")
+    try:
+        with Image.open(BytesIO(content)) as image:
+            width, height = image.size
+            if image.format == "GIF":
+                raise DatasetError(
+                    f"{path}: a GIF, which may hold several pictures; save it as PNG"
+                )
+            # Pillow turns TIFF by itself; everything else it leaves as stored.
+            turned = image.format != "TIFF" and image.getexif().get(_EXIF_ORIENTATION) in _TURNED
+            if not content.startswith(_JPEG_START):
+                image.load()
+    except UnidentifiedImageError:
+        raise DatasetError(f"{path}: not a picture") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
+    if content.startswith(_JPEG_START):
+        _verify_jpeg(path, content)
+    else:
+        read_image(path)  # which knows fewer kinds than Pillow
     if min(height, width) < MIN_SIDE:
         raise DatasetError(
             f"{path}: {width}x{height} pixels, must be at least {MIN_SIDE} on each side"
         )
     return (width, height) if turned else (height, width)
+
+
+def _verify_jpeg(path: Path, content: bytes) -> None:
+    """Decode all of a JPEG; what libjpeg would only mend in silence is an error.
+
+    Raises:
+        DatasetError: it is cut off, or a part of it is missing or overwritten.
+    """
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
+        kind = "CMYK" if colors in ("CMYK", "YCCK") else "GRAY"
+        decode = functools.partial(
+            simplejpeg.decode_jpeg, content, kind, min_height=height // 8, min_width=width // 8
+        )
+        try:
+            decode(strict=True)
+        except ValueError as error:
+            if _is_damage(str(error)):
+                raise
+            decode(strict=False)
+    except ValueError as error:
+        raise DatasetError(f"{path}: cannot be decoded: {error}") from None
+
+
+def _is_damage(warning: str) -> bool:
+    """Whether a warning of libjpeg means that pixels are lost.
+
+    Many cameras write odd headers, or a few bytes too many, which is said in the same way.
+    """
+    extraneous = _EXTRANEOUS.search(warning)
+    if extraneous is not None:
+        return int(extraneous[1]) > MOST_EXTRANEOUS
+    return not warning.startswith(_ODD_HEADERS)

@@ -108,7 +108,9 @@ def check_box(
         min(box[2], width),
         min(box[3], height),
     )
-    outside = f"box reaches {overshoot:.2%} of a side outside the picture"
+    percent = 100 * overshoot
+    words = f"{percent:.2f}" if percent >= 0.01 else f"{percent:.1g}"
+    outside = f"box reaches {words}% of a side outside the picture"
     if overshoot > MAX_OVERSHOOT:
         return None, "dropped", f"{outside}, must be at most {MAX_OVERSHOOT:.0%}; row dropped"
     if inside[2] <= inside[0] or inside[3] <= inside[1]:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.image_file import IMAGE_SUFFIXES
+from data.image_file import LISTED_SUFFIXES
 from data.label_rules import (
     Box,
     LabelledPicture,
@@ -186,7 +186,7 @@ def _search_folder(folder: Path) -> list[Path]:
     for parent, subfolders, names in os.walk(folder, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in LISTED_SUFFIXES:
                 found.append(Path(parent, name))
     return found
 

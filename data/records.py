@@ -24,6 +24,7 @@ from utils.structures import ImageRecord, Targets
 logger = logging.getLogger(__name__)
 MAX_PROBLEMS_SHOWN = 20
 MAX_THREADS = 16
+MANY_WITHOUT_FILE = 0.1  # of the pictures: more look like labels in another place
 _CHUNK = 2048  # pictures handed to the threads at once, so that a large set needs no large queue
 
 
@@ -93,8 +94,19 @@ def read_records(
     if not result.records:
         reason = f": {result.problems[0].text}" if result.problems else " (none is listed)"
         raise DatasetError(f"{spec.name}: no usable picture in {split}{reason}{_hint(spec)}")
-    if result.num_without_file == len(result.records):
-        logger.warning("  no picture of %s has a label file: nothing can be learned", split)
+    without, total = result.num_without_file, len(result.records)
+    if not any(len(record.targets) for record in result.records):
+        logger.warning(
+            "  no object is labelled in %s: nothing can be learned from it, and AP on it is 0",
+            split,
+        )
+    elif without > MANY_WITHOUT_FILE * total:
+        logger.warning(
+            "  %d of the %d pictures of %s have no label file and are taken as backgrounds",
+            without,
+            total,
+            split,
+        )
     return result.records
 
 

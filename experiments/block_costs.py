@@ -36,8 +36,8 @@ from models.model_spec import ModelSpec
 from utils.deploy.onnx_file import OnnxOptions, operator_counts, write_onnx
 from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.engine.ema import ModelEMA
-from utils.engine.precision import Precision
 from utils.engine.optim import build_optimizer, clip_gradients
+from utils.engine.precision import Precision
 from utils.logs import configure_logging
 from utils.structures import Batch
 

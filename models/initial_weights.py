@@ -77,6 +77,10 @@ def _transferred(model: Detector, checkpoint: Checkpoint, name: str) -> Detector
             f"{name}: none of its weights fits this architecture; leave --weights out"
         )
     model.load_state_dict({**state, **fitting})
-    logger.info("%s: %d of %d tensors taken over, the others start fresh",
-                name, len(fitting), len(state))  # fmt: skip
+    fresh = "" if len(fitting) == len(state) else ", the others start fresh"
+    logger.info("%s: %d of %d tensors taken over%s", name, len(fitting), len(state), fresh)
+    known = len(checkpoint.class_names)
+    if known != model.spec.num_classes:
+        logger.info("%s: knows %d classes, the data set has %d: its head starts fresh",
+                    name, known, model.spec.num_classes)  # fmt: skip
     return model

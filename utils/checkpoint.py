@@ -20,6 +20,7 @@ from utils.errors import CheckpointError
 from utils.output_files import atomic_path
 
 FORMAT = "reparam-yolov5"
+EXPORTED_SUFFIXES = frozenset({".onnx", ".engine", ".torchscript", ".tflite", ".rknn", ".mlmodel"})
 SCHEMA_VERSION = 1
 
 
@@ -99,8 +100,18 @@ def is_native(path: Path) -> bool:
         raise CheckpointError(f"{path}: no such weights file (nothing is ever downloaded)")
     if not path.is_file():
         raise CheckpointError(f"{path}: is a folder, expected a weights file")
+    if path.suffix.lower() in EXPORTED_SUFFIXES:
+        raise CheckpointError(
+            f"{path}: an exported file, not a checkpoint; give the .pt it was made from"
+        )
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: not a PyTorch checkpoint ({_what_it_is(path)})")
+    with zipfile.ZipFile(path) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise CheckpointError(
+                f"{path}: a TorchScript file, which can be run, not trained or converted; give the "
+                ".pt checkpoint it was made from"
+            )
     try:
         return not torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way

@@ -118,8 +118,17 @@ class EvaluationPictures:
 def save_label_files(
     folder: Path, records: Sequence[ImageRecord], evaluation: Evaluation, *, scores: bool
 ) -> None:
-    """One YOLO label file per picture: class, centre and size as fractions, score if asked."""
+    """One YOLO label file per picture: class, centre and size as fractions, score if asked.
+
+    Pictures of one name (in several folders) get `name.txt`, `name_2.txt`, ... in their order.
+    """
+    taken: set[str] = set()
     for record in records:
+        stem, number = record.path.stem, 1
+        while stem.casefold() in taken:
+            number += 1
+            stem = f"{record.path.stem}_{number}"
+        taken.add(stem.casefold())
         found = evaluation.detections[record.image_id]
         height, width = record.image_hw
         boxes = xyxy_to_cxcywh(found.boxes) / np.array([width, height] * 2, np.float32)
@@ -127,5 +136,5 @@ def save_label_files(
         for class_id, box, score in zip(found.class_ids, boxes, found.scores, strict=True):
             numbers = [*box, score] if scores else [*box]
             lines.append(" ".join([str(class_id), *(f"{number:g}" for number in numbers)]) + "\n")
-        with atomic_path(folder / f"{record.path.stem}.txt") as temporary:
+        with atomic_path(folder / f"{stem}.txt") as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from utils.errors import ConfigError
+
 logger = logging.getLogger(__name__)
 PAD_VALUE = 114  # the grey YOLOv5's networks were trained with
 
@@ -138,7 +140,13 @@ def round_up_to_stride(size: int, stride: int) -> int:
 
 
 def input_size(imgsz: int, stride: int) -> int:
-    """What `--imgsz` means to a network of this stride; warns where it is rounded up."""
+    """What `--imgsz` means to a network of this stride; warns where it is rounded up.
+
+    Raises:
+        ConfigError: below 1.
+    """
+    if imgsz < 1:
+        raise ConfigError(f"--imgsz {imgsz}: must be above 0")
     size = round_up_to_stride(imgsz, stride)
     if size != imgsz:
         logger.warning("--imgsz %d rounded up to %d, a multiple of %d", imgsz, size, stride)

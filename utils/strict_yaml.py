@@ -143,4 +143,4 @@ def _checked(where: str, value: object, hint: Any) -> object:
 
 
 def _one_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).replace(' in "<unicode string>",', " in").split())
