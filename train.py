@@ -34,7 +34,9 @@ from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.progress import continue_from, progress_of
 from utils.engine.schedule import Schedule
 from utils.engine.training_state import StateConfig, TrainingState
+from utils.errors import ConfigError
 from utils.evaluation_report import EvaluationPictures, log_table
+from utils.hyper_search import BEST, search
 from utils.hyperparameters import Hyperparameters
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import write_json
@@ -267,10 +269,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(config: TrainConfig) -> int:
     if not Ranks.of_environment().is_first:
         logging.getLogger().setLevel(logging.ERROR)  # one process speaks for all
+    if config.evolve is not None:
+        return _evolve(config)
     result = train(config)
     logger.info("Results saved to %s", result.folder)
     best = result.report["weights"]["best"]
     logger.info("Next: python convert.py --weights %s --data %s", best, config.data)
+    return 0
+
+
+def _evolve(config: TrainConfig) -> int:
+    if config.resume is not None or Ranks.of_environment().count > 1:
+        raise ConfigError("--evolve: runs one after the other, without --resume and torchrun")
+    folder = search(config, lambda one_run: train(one_run).metrics)
+    logger.info("Best hyper-parameters: %s", folder / BEST)
+    logger.info("Next: python train.py --hyp %s --data %s", folder / BEST, config.data)
     return 0
 
 

@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 MEASURED = -1  # a batch size
 NEWEST = "newest"  # what a bare --resume means
 REFUSED = {
-    "--evolve": "hyper-parameter search is not offered yet; give a yaml to --hyp",
+    "--resume-evolve": "name the search again: --evolve N --project P --name exp --exist-ok",
+    "--evolve-population": "the search starts from --hyp",
     "--quad": "not offered; use --batch-size",
     "--bucket": "nothing is uploaded; copy the run's folder yourself",
     "--upload-dataset": "nothing is uploaded; leave it out",
@@ -41,6 +42,9 @@ class TrainConfig:
     imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
     resume: str | None = option(
         None, "continue a run from its last.pt; bare, the newest under --project", const=NEWEST
+    )
+    evolve: int | None = option(
+        None, "search for hyper-parameters by training this often (needs Optuna)", const=300
     )
     rect: bool = option(False, "rectangular batches, no mosaic")
     nosave: bool = option(False, "keep only the last checkpoint")

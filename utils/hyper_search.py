@@ -1,0 +1,196 @@
+"""Search for better hyper-parameters by training again and again (`train.py --evolve`)."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.engine.best_epoch import fitness
+from utils.errors import ConfigError, DivergedError, MissingPackageError
+from utils.hyperparameters import Hyperparameters
+from utils.metrics.coco import CocoMetrics
+from utils.output_files import atomic_path, make_run_folder
+from utils.plots.search_points import plot_search
+from utils.strict_yaml import write_yaml
+from utils.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    import optuna
+
+logger = logging.getLogger(__name__)
+PROJECT = "runs/evolve"  # where nobody says otherwise
+JOURNAL, TABLE, BEST = "study.journal", "evolve.csv", "hyp_evolve.yaml"
+Train = Callable[[TrainConfig], CocoMetrics]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Between which values a hyper-parameter is searched; on a logarithmic scale with `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+# YOLOv5's ranges. iou_t has no effect, and distill only says something with a teacher.
+SPACE = {
+    "lr0": Bounds(1e-5, 1e-1, log=True),
+    "lrf": Bounds(0.01, 1.0, log=True),
+    "momentum": Bounds(0.6, 0.98),
+    "weight_decay": Bounds(0.0, 0.001),
+    "warmup_epochs": Bounds(0.0, 5.0),
+    "warmup_momentum": Bounds(0.0, 0.95),
+    "warmup_bias_lr": Bounds(0.0, 0.2),
+    "box": Bounds(0.02, 0.2),
+    "cls": Bounds(0.2, 4.0),
+    "cls_pw": Bounds(0.5, 2.0),
+    "obj": Bounds(0.2, 4.0),
+    "obj_pw": Bounds(0.5, 2.0),
+    "anchor_t": Bounds(2.0, 8.0),
+    "fl_gamma": Bounds(0.0, 2.0),
+    "hsv_h": Bounds(0.0, 0.1),
+    "hsv_s": Bounds(0.0, 0.9),
+    "hsv_v": Bounds(0.0, 0.9),
+    "degrees": Bounds(0.0, 45.0),
+    "translate": Bounds(0.0, 0.9),
+    "scale": Bounds(0.0, 0.9),
+    "shear": Bounds(0.0, 10.0),
+    "perspective": Bounds(0.0, 0.001),
+    "flipud": Bounds(0.0, 1.0),
+    "fliplr": Bounds(0.0, 1.0),
+    "mosaic": Bounds(0.0, 1.0),
+    "mixup": Bounds(0.0, 1.0),
+    "copy_paste": Bounds(0.0, 1.0),
+}
+
+
+def search(config: TrainConfig, train: Train) -> Path:
+    """Train `config.evolve` times in all, each time with hyper-parameters that promise most.
+
+    The first run takes those of `--hyp`; the others are chosen by Optuna's tree-structured Parzen
+    estimator. With `--exist-ok`, the search in an existing folder goes on where it stopped.
+
+    Args:
+        config: of every run, but for the hyper-parameters.
+        train: a whole training run.
+
+    Returns:
+        The folder with `evolve.csv`, `hyp_evolve.yaml` (the best) and `evolve.png`.
+
+    Raises:
+        ConfigError: a number of runs that is none.
+        MissingPackageError: Optuna is not installed.
+    """
+    count = config.evolve or 0
+    if count < 1:
+        raise ConfigError(f"--evolve {count}: must be at least 1 training run")
+    base = Hyperparameters.from_file(config.hyp)
+    project = PROJECT if config.project == TrainConfig().project else config.project
+    folder = make_run_folder(project, config.name, exist_ok=config.exist_ok)
+    study = _open_study(folder, base, config.seed)
+    while (done := len(_finished(study))) < count:
+        trial = study.ask()
+        logger.info("evolve: run %d of %d", done + 1, count)
+        value, metrics = _train_once(trial, base, config, folder, train)
+        study.tell(trial, value)
+        _write_results(study, base, folder)
+        if study.best_trial.number != trial.number:  # its curves stay
+            shutil.rmtree(_run_folder(folder, trial.number) / "weights", ignore_errors=True)
+        found = "diverged" if metrics is None else f"AP {metrics.AP:.4f}, AP50 {metrics.AP50:.4f}"
+        logger.info(
+            "evolve: %s; best so far: run %d, fitness %.4f",
+            found,
+            study.best_trial.number + 1,
+            study.best_value,
+        )
+    return folder
+
+
+def _open_study(folder: Path, base: Hyperparameters, seed: int) -> optuna.Study:
+    """The study of a folder, new or continued, in which no run is left half done."""
+    try:
+        import optuna  # an extra
+    except ImportError:
+        raise MissingPackageError(
+            "--evolve needs Optuna: pip install -r requirements-evolve.txt"
+        ) from None
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name="evolve",
+        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+    if not study.trials:
+        given = asdict(base)
+        study.enqueue_trial(
+            {name: min(max(given[name], b.low), b.high) for name, b in SPACE.items()}
+        )
+    for trial in study.trials:
+        if trial.state == optuna.trial.TrialState.RUNNING:  # the search was cut off in it
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+    return study
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _train_once(
+    trial: optuna.Trial, base: Hyperparameters, config: TrainConfig, folder: Path, train: Train
+) -> tuple[float, CocoMetrics | None]:
+    """Fitness and figures of one run; a run that diverges has fitness 0."""
+    values = {
+        name: trial.suggest_float(name, bounds.low, bounds.high, log=bounds.log)
+        for name, bounds in SPACE.items()
+    }
+    place = _run_folder(folder, trial.number)
+    place.mkdir(exist_ok=True)
+    hyp = place / "hyp.yaml"
+    write_yaml(hyp, asdict(replace(base, **values)))
+    one_run = replace(
+        config, evolve=None, hyp=str(hyp), project=str(folder), name=place.name, exist_ok=True,
+        nosave=True, noplots=True, report="",
+    )  # fmt: skip
+    try:
+        metrics = train(one_run)
+    except DivergedError as error:
+        logger.warning("%s", error)
+        return 0.0, None
+    trial.set_user_attr("AP", metrics.AP)
+    trial.set_user_attr("AP50", metrics.AP50)
+    return fitness(metrics), metrics
+
+
+def _run_folder(folder: Path, number: int) -> Path:
+    return folder / f"run{number + 1}"
+
+
+def _write_results(study: optuna.Study, base: Hyperparameters, folder: Path) -> None:
+    """The table of all runs, the best hyper-parameters, and how each of them did."""
+    rows = [_row(trial) for trial in _finished(study)]
+    with (
+        atomic_path(folder / TABLE) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=("run", "fitness", "AP", "AP50", *SPACE))
+        writer.writeheader()
+        writer.writerows(rows)
+    write_yaml(folder / BEST, asdict(replace(base, **study.best_params)))
+    plot_search(rows, tuple(SPACE), folder / "evolve.png")
+
+
+def _row(trial: optuna.trial.FrozenTrial) -> Mapping[str, Any]:
+    quality = {name: trial.user_attrs.get(name, 0.0) for name in ("AP", "AP50")}
+    return {"run": trial.number + 1, "fitness": trial.value, **quality, **trial.params}
