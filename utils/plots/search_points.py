@@ -27,6 +27,7 @@ def plot_search(rows: Sequence[Mapping[str, Any]], names: Sequence[str], out_png
     for panel, name in zip(axes.flat, names, strict=False):
         style_axes(panel, f"{name}  {best[name]:.4g}", "", "")
         panel.scatter([row[name] for row in rows], fitness, s=14, color=ACCENT, alpha=0.6)
+        panel.locator_params(axis="x", nbins=4)
         panel.scatter([best[name]], [best["fitness"]], s=40, color=MARK, marker="*")
     for panel in list(axes.flat)[len(names) :]:
         panel.set_visible(False)
