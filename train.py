@@ -47,6 +47,7 @@ from utils.resumed_run import (
     read_resumed_run,
     settings_to_continue,
 )
+from utils.run_summary import log_run_summary
 from utils.seed import seed_everything
 from utils.structures import ImageRecord
 from utils.train_config import REFUSED, TrainConfig, with_batch_size
@@ -141,7 +142,7 @@ def train_epochs(
         How many epochs the run has had in all.
     """
     config, learner, state, batches = recipe.config, recipe.learner, recipe.state, recipe.batches
-    names = learner.class_names
+    names, start = learner.class_names, time.monotonic()
     predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=learner.label_loss())
     for epoch in range(first_epoch, config.epochs):
         train_loss = train_one_epoch(
@@ -161,7 +162,8 @@ def train_epochs(
             state.AP_of_class = tuple(row.AP for row in evaluation.metrics.per_class)
         row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
         run.add_epoch(row)
-        log_epoch(row, config.epochs)
+        per_epoch = (time.monotonic() - start) / (epoch + 1 - first_epoch)
+        log_epoch(row, config.epochs, per_epoch * (config.epochs - 1 - epoch))
         better = evaluation is not None and best.update(epoch, fitness(evaluation.metrics))
         if better or is_last or not config.nosave:
             checkpoint = training_checkpoint(
@@ -272,9 +274,7 @@ def _run(config: TrainConfig) -> int:
     if config.evolve is not None:
         return _evolve(config)
     result = train(config)
-    logger.info("Results saved to %s", result.folder)
-    best = result.report["weights"]["best"]
-    logger.info("Next: python convert.py --weights %s --data %s", best, config.data)
+    log_run_summary(result.folder, result.report, config.data)
     return 0
 
 

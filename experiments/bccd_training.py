@@ -117,8 +117,8 @@ def write_report(out: Path, reports: dict[Row, list[dict[str, Any]]], runs: Path
         "judged in the same way. The difference of the means is told in pooled standard errors "
         "(one is the spread of both sides' seeds pooled, times the root of 1/n + 1/m).",
         "",
-        "| model | epochs | seeds | AP per seed | AP mean (sd) | AP50 | yolov5n there | difference | "
-        "minutes | commit |",
+        "| model | epochs | seeds | AP per seed | AP mean (sd) | AP50 | yolov5n there "
+        "| difference | minutes | commit |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for number, (row, results) in enumerate(reports.items()):

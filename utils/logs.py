@@ -23,6 +23,14 @@ def configure_logging() -> None:
     )
 
 
+def in_words(seconds: float) -> str:
+    """A length of time: 45 s, 12 min, 3 h 05 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 class Progress(Iterable[ItemT]):
     """Iterates over work while showing rate and time left.
 
@@ -63,12 +71,12 @@ class Progress(Iterable[ItemT]):
             rate = done / (now - start)
             left = (self.total - done) / rate
             logger.info(
-                "%s: %d/%d %s, %.2f/s, %.0f s left  %s",
+                "%s: %d/%d %s, %.2f/s, %s left  %s",
                 self.title,
                 done,
                 self.total,
                 self.unit,
                 rate,
-                left,
+                in_words(left),
                 self.text,
             )

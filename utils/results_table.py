@@ -10,6 +10,7 @@ from pathlib import Path
 from torch.optim import Optimizer
 
 from utils.engine.evaluate import Evaluation
+from utils.logs import in_words
 from utils.output_files import atomic_path
 
 COLUMNS = (
@@ -82,12 +83,14 @@ def append_row(path: Path, row: EpochRow) -> None:
         temporary.write_text(before + line, encoding="utf-8")
 
 
-def log_epoch(row: EpochRow, epochs: int) -> None:
-    """An epoch in one line of the console."""
+def log_epoch(row: EpochRow, epochs: int, seconds_left: float) -> None:
+    """An epoch in one line of the console, with how long the other epochs will take."""
     box, objectness, class_ = row.train_loss
     text = f"epoch {row.epoch + 1}/{epochs}: box {box:.4f}, obj {objectness:.4f}, cls {class_:.4f}"
     if row.AP is not None:
         text += f", AP50 {row.AP50:.3f}, AP {row.AP:.3f}"
+    if row.epoch + 1 < epochs:
+        text += f", {in_words(seconds_left)} left"
     logger.info("%s", text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from utils.device import peak_memory_mb
 from utils.engine.ema import ModelT
 from utils.engine.optim import clip_gradients
 from utils.engine.schedule import Schedule
@@ -69,9 +71,9 @@ def train_one_epoch(
         DivergedError: ten batches or ten steps in a row had to be left out.
     """
     _prepare(state)
-    total = torch.zeros(3, device=device)
+    means = _RunningMeans(device)
     progress = Progress(batches, schedule.batches_per_epoch, f"epoch {epoch + 1}/{schedule.epochs}")
-    counted, gathered = 0, list[Path]()  # since the last step
+    gathered: list[Path] = []  # since the last step
     for number, batch in enumerate(progress):
         done = epoch * schedule.batches_per_epoch + number
         settings = schedule.at(epoch, number)
@@ -93,12 +95,40 @@ def train_one_epoch(
                 reason = "gradients are not finite"
                 _skip(state, gathered, reason, epoch, state.bad_steps, on_skip)
             gathered.clear()
-        total += loss.parts()
-        counted += 1
-        box, objectness, class_ = (total / counted).tolist()
-        progress.note(f"box {box:.4f}  obj {objectness:.4f}  cls {class_:.4f}")
-    box, objectness, class_ = state.ranks.average(total / max(counted, 1)).tolist()
+        means.add(loss.parts(), len(batch.paths) * state.ranks.count)
+        progress.note(means.in_words())
+    box, objectness, class_ = state.ranks.average(means.losses()).tolist()
     return box, objectness, class_
+
+
+class _RunningMeans:
+    """What the progress of an epoch shows."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._total = torch.zeros(3, device=device)
+        self._batches = self._pictures = 0
+        self._start = time.monotonic()
+
+    def add(self, parts: Tensor, pictures: int) -> None:
+        """Count a batch: (3,) losses and how many pictures it had over all ranks."""
+        self._total += parts
+        self._batches += 1
+        self._pictures += pictures
+
+    def losses(self) -> Tensor:
+        """(3,) box, objectness and class."""
+        return self._total / max(self._batches, 1)
+
+    def in_words(self) -> str:
+        """Losses, speed, and the most memory used."""
+        box, objectness, class_ = self.losses().tolist()
+        rate = self._pictures / (time.monotonic() - self._start)
+        memory = peak_memory_mb(self._device) / 1000
+        return (
+            f"box {box:.4f}  obj {objectness:.4f}  cls {class_:.4f}  "
+            f"{rate:.1f} pictures/s  {memory:.1f} GB"
+        )
 
 
 def train_batch(state: TrainingState[ModelT], criterion: Criterion, batch: Batch) -> None:
