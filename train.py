@@ -14,6 +14,7 @@ import torch
 from data.augment import AugmentConfig
 from data.box_sizes import box_sizes
 from data.dataset_spec import load_dataset_spec
+from data.label_summary import log_label_summary
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
 from data.training_pictures import PictureConfig, load_training_pictures, read_training_records
 from models.detector import Detector
@@ -204,8 +205,9 @@ def gather(
         single_class=config.single_cls,
         outlines=augment.copy_paste > 0,
     )
+    sizes, anchors = box_sizes(records, learner.image_size), learner.model.spec.anchors
+    log_label_summary(records, sizes, class_names, learner.image_size)
     if resumed is None and learner.teacher is None and not config.noautoanchor:
-        sizes, anchors = box_sizes(records, learner.image_size), learner.model.spec.anchors
         learner.use_anchors(check_anchors(anchors, sizes, hyp.anchor_t, seed=config.seed))
     config = with_batch_size(config, lambda: _fitting_batch_size(config, learner, records, ranks))
     pictures = config.part(

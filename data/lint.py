@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from data.box_sizes import box_sizes
 from data.dataset_spec import DatasetSpec, load_dataset_spec
+from data.label_summary import log_sizes, objects_per_class
 from data.records import ScanResult, scan_split
 from utils.anchor_fit import Sizes, fit_anchors
 from utils.cli import option, run_script
@@ -27,8 +28,6 @@ from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 MODEL_YAMLS = Path(__file__).parents[1] / "models" / "specs"
-# COCO's small, medium and large, in pixels of the network input; and what training cannot see.
-SIZE_EDGES = {"below 3 px": 3, "3-8 px": 8, "8-32 px": 32, "32-96 px": 96, "above 96 px": np.inf}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ def _class_counts(
 ) -> dict[str, dict[str, int]]:
     """Class name -> split -> objects, logged as a table."""
     names = spec.classes(single=single_class)
-    counts = {name: _count_classes(scan.records, len(names)) for name, scan in scans.items()}
+    counts = {name: objects_per_class(scan.records, len(names)) for name, scan in scans.items()}
     logger.info("%-24s %s", "objects per class", "  ".join(f"{name:>8}" for name in counts))
     for number, name in enumerate(names):
         cells = "  ".join(f"{values[number]:>8}" for values in counts.values())
@@ -132,23 +131,10 @@ def _class_counts(
     }
 
 
-def _count_classes(records: Iterable[ImageRecord], num_classes: int) -> list[int]:
-    ids = [record.targets.class_ids for record in records]
-    together = np.concatenate([np.zeros(0, np.int64), *ids])
-    return [int(count) for count in np.bincount(together, minlength=num_classes)]
-
-
 def _size_report(records: Sequence[ImageRecord], config: LintConfig) -> dict[str, Any]:
     """Sizes of the training boxes at the network input, against the anchors of `--cfg`."""
     sizes, anchors = box_sizes(records, config.imgsz), _anchors(config.cfg)
-    longest = sizes.max(1) if len(sizes) else np.zeros(0)
-    lower = (0.0, *SIZE_EDGES.values())
-    counts = {
-        name: int(((longest >= low) & (longest < high)).sum())
-        for low, (name, high) in zip(lower, SIZE_EDGES.items(), strict=False)
-    }
-    logger.info("longer side of a box at %d px: %s", config.imgsz,
-                ", ".join(f"{name} {count}" for name, count in counts.items()))  # fmt: skip
+    counts = log_sizes(sizes, config.imgsz)
     fit = fit_anchors(sizes, anchors, Hyperparameters().anchor_t)
     logger.info(
         "anchors of %s: %.4f of all boxes can be learned (%d cannot), %.2f anchors per box",

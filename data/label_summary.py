@@ -1,0 +1,72 @@
+"""How many objects of which classes and sizes a data set has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from utils.anchor_fit import Sizes
+from utils.structures import ImageRecord
+
+logger = logging.getLogger(__name__)
+# COCO's small, medium and large, in pixels of the network input; and what training cannot see.
+SIZE_EDGES = {"below 3 px": 3, "3-8 px": 8, "8-32 px": 32, "32-96 px": 96, "above 96 px": np.inf}
+MOST_CLASSES_LISTED = 12
+
+
+def objects_per_class(records: Iterable[ImageRecord], num_classes: int) -> list[int]:
+    """The number of objects of each class."""
+    ids = [record.targets.class_ids for record in records]
+    together = np.concatenate([np.zeros(0, np.int64), *ids])
+    return [int(count) for count in np.bincount(together, minlength=num_classes)]
+
+
+def objects_per_size(sizes: Sizes) -> dict[str, int]:
+    """How many boxes have a longer side in each range of SIZE_EDGES.
+
+    Args:
+        sizes: (N, 2) width and height in pixels of the network input.
+    """
+    longest = sizes.max(1) if len(sizes) else np.zeros(0)
+    lower = (0.0, *SIZE_EDGES.values())
+    return {
+        name: int(((longest >= low) & (longest < high)).sum())
+        for low, (name, high) in zip(lower, SIZE_EDGES.items(), strict=False)
+    }
+
+
+def log_label_summary(
+    records: Sequence[ImageRecord], sizes: Sizes, class_names: Sequence[str], image_size: int
+) -> None:
+    """Classes and box sizes of the training pictures, a line each.
+
+    Args:
+        records: the pictures.
+        sizes: of their boxes, as for `objects_per_size`.
+        class_names: in class-id order.
+        image_size: of the network input.
+    """
+    counts = objects_per_class(records, len(class_names))
+    order = sorted(range(len(counts)), key=lambda number: -counts[number])
+    shown = order
+    if len(order) > MOST_CLASSES_LISTED:
+        half = MOST_CLASSES_LISTED // 2
+        shown = [*order[:half], *order[-half:]]
+    words = [f"{class_names[number]} {counts[number]}" for number in shown]
+    if len(shown) < len(order):
+        words.insert(len(shown) // 2, "...")
+    logger.info("objects to learn: %s", ", ".join(words))
+    if missing := [class_names[number] for number in order if counts[number] == 0]:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        logger.warning("  no object of %s%s", ", ".join(missing[:5]), more)
+    log_sizes(sizes, image_size)
+
+
+def log_sizes(sizes: Sizes, image_size: int) -> dict[str, int]:
+    """`objects_per_size`, after logging it."""
+    counts = objects_per_size(sizes)
+    logger.info("longer side of a box at %d px: %s", image_size,
+                ", ".join(f"{name} {count}" for name, count in counts.items()))  # fmt: skip
+    return counts
