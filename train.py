@@ -208,7 +208,9 @@ def gather(
     sizes, anchors = box_sizes(records, learner.image_size), learner.model.spec.anchors
     log_label_summary(records, sizes, class_names, learner.image_size)
     if resumed is None and learner.teacher is None and not config.noautoanchor:
-        learner.use_anchors(check_anchors(anchors, sizes, hyp.anchor_t, seed=config.seed))
+        trained = learner.head_is_trained
+        found = check_anchors(anchors, sizes, hyp.anchor_t, seed=config.seed, keep=trained)
+        learner.use_anchors(found)
     config = with_batch_size(config, lambda: _fitting_batch_size(config, learner, records, ranks))
     pictures = config.part(
         PictureConfig,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.detector import Detector, build_model
 from models.expand import expand
@@ -15,13 +15,20 @@ from utils.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 
+class Start(NamedTuple):
+    """The network of a run before its first batch, and whether its head knows its anchors."""
+
+    model: Detector
+    head_is_trained: bool
+
+
 def initial_model(
     cfg: str, weights: str, num_classes: int, overrides: dict[str, str | None]
-) -> Detector:
+) -> Start:
     """Architecture from a yaml or a checkpoint, weights from the checkpoint where shapes agree.
 
     A plain checkpoint in a network of blocks is taken over as plain, then expanded: it starts from
-    what the checkpoint computes.
+    what the checkpoint computes. A head that is taken over brings its anchors.
 
     Args:
         cfg: model yaml; empty takes the checkpoint's architecture and anchors.
@@ -47,13 +54,13 @@ def initial_model(
     if spec.rep_block is None and overrides.get("rep_policy") is not None:
         raise ConfigError("--rep-policy: the network has no blocks; give --rep-block too")
     if checkpoint is None:
-        return build_model(spec)
+        return Start(build_model(spec), head_is_trained=False)
     is_plain = ModelSpec.from_yaml(checkpoint.spec, weights).rep_block is None
     if spec.rep_block is None or not is_plain:
         return _transferred(build_model(spec), checkpoint, weights)
-    plain = _transferred(build_model(spec.replaced(rep_block=None)), checkpoint, weights)
+    plain, trained = _transferred(build_model(spec.replaced(rep_block=None)), checkpoint, weights)
     logger.info("%s: expanded into %s blocks", weights, spec.rep_block)
-    return expand(plain, spec.rep_block, spec.rep_policy)
+    return Start(expand(plain, spec.rep_block, spec.rep_policy), trained)
 
 
 def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
@@ -64,7 +71,7 @@ def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
         )
 
 
-def _transferred(model: Detector, checkpoint: Checkpoint, name: str) -> Detector:
+def _transferred(model: Detector, checkpoint: Checkpoint, name: str) -> Start:
     """The network with the tensors whose name and shape agree; says how many did."""
     state = model.state_dict()
     fitting = {
@@ -83,4 +90,8 @@ def _transferred(model: Detector, checkpoint: Checkpoint, name: str) -> Detector
     if known != model.spec.num_classes:
         logger.info("%s: knows %d classes, the data set has %d: its head starts fresh",
                     name, known, model.spec.num_classes)  # fmt: skip
-    return model
+    head = f"layers.{len(model.layers) - 1}."
+    trained = all(key in fitting for key in state if key.startswith(head))
+    if trained:
+        model.use_anchors(ModelSpec.from_yaml(checkpoint.spec, name).anchors)
+    return Start(model, trained)

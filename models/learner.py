@@ -34,6 +34,7 @@ class Learner:
     Attributes:
         model: in train form, on its device.
         ema: its average.
+        head_is_trained: it predicts boxes in units of its anchors, which had better stay.
         teacher: whom it follows beside the labels, if anyone.
         class_names: in class-id order.
         image_size: side of the input in pixels.
@@ -44,6 +45,7 @@ class Learner:
 
     model: Detector
     ema: ModelEMA[Detector]
+    head_is_trained: bool
     teacher: Detector | None
     class_names: tuple[str, ...]
     image_size: int
@@ -67,18 +69,20 @@ class Learner:
         """
         if resumed is None:
             overrides = config.model_overrides()
-            model = initial_model(config.cfg, config.weights, len(class_names), overrides)
-            model = model.to(device)
+            start = initial_model(config.cfg, config.weights, len(class_names), overrides)
+            model, head_is_trained = start.model.to(device), start.head_is_trained
             ema = ModelEMA(model)
         else:
             check_changes(config, resumed)
             check_classes(class_names, resumed)
             model, ema = resumed_model(resumed.checkpoint, device)
+            head_is_trained = True
         stride = max(model.strides)
         image_size = input_size(config.imgsz, stride)
         learner = cls(
             model=model,
             ema=ema,
+            head_is_trained=head_is_trained,
             teacher=load_teacher(config.teacher, model, class_names, device)
             if config.teacher
             else None,

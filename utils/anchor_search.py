@@ -17,7 +17,9 @@ CHANGES, CHANGE_PROBABILITY, CHANGE_SIZE, CHANGE_LIMITS = 1000, 0.9, 0.1, (0.3, 
 Levels = tuple[tuple[float, ...], ...]
 
 
-def check_anchors(levels: Levels, sizes: Sizes, threshold: float, *, seed: int) -> Levels:
+def check_anchors(
+    levels: Levels, sizes: Sizes, threshold: float, *, seed: int, keep: bool = False
+) -> Levels:
     """The anchors themselves where they fit the boxes, or better ones; says which, and how well.
 
     Args:
@@ -25,11 +27,15 @@ def check_anchors(levels: Levels, sizes: Sizes, threshold: float, *, seed: int) 
         sizes: (N, 2) width and height of the training boxes in the same pixels.
         threshold: `anchor_t` of the hyper-parameters.
         seed: of the search.
+        keep: change nothing: the network's head has learnt boxes in units of these.
     """
     anchors = np.array(levels, np.float64).reshape(-1, 2)
     found = fit_anchors(sizes, anchors, threshold)
     logger.info("anchors: %s", _in_words(found))
     if found.best_possible_recall >= ENOUGH_RECALL or len(sizes) == 0:
+        return levels
+    if keep:
+        logger.info("anchors: kept, as the weights were trained with them")
         return levels
     if len(np.unique(sizes, axis=0)) < len(anchors):
         logger.warning("anchors: kept, there are too few different boxes to make better ones of")

@@ -32,15 +32,19 @@ def weights(tmp_path, model):
     return str(save_model(tmp_path / "w.pt", model))
 
 
+def started_model(*arguments):
+    return initial_model(*arguments).model
+
+
 def test_from_a_yaml(cfg):
-    model = initial_model(cfg, "", 7, {})
+    model = started_model(cfg, "", 7, {})
     assert model.spec.num_classes == model.head.num_classes == 7  # the data set's, not the yaml's
     assert model.training
 
 
 def test_from_a_checkpoint(weights, model, caplog):
     with caplog.at_level(logging.INFO):
-        started = initial_model("", weights, 3, {})
+        started = started_model("", weights, 3, {})
     assert tensors_equal(started.state_dict(), model.state_dict())
     count = len(model.state_dict())
     assert caplog.messages == [f"{weights}: {count} of {count} tensors taken over"]
@@ -49,33 +53,33 @@ def test_from_a_checkpoint(weights, model, caplog):
 def test_the_average_is_taken_over(tmp_path, model):
     average = trained_model(model.spec, seed=1).state_dict()
     path = save_model(tmp_path / "w.pt", model, ema_weights=average)
-    assert tensors_equal(initial_model("", str(path), 3, {}).state_dict(), average)
+    assert tensors_equal(started_model("", str(path), 3, {}).state_dict(), average)
 
 
 def test_another_number_of_classes_changes_the_head_alone(weights, model):
-    started, old = initial_model("", weights, 5, {}).state_dict(), model.state_dict()
+    started, old = started_model("", weights, 5, {}).state_dict(), model.state_dict()
     changed = {name for name in started if not torch.equal(started[name], old[name])}
     head = {f"layers.10.m.{level}.{kind}" for level in range(3) for kind in ("weight", "bias")}
     assert changed == head
 
 
 def test_from_both(weights, cfg, model):
-    started = initial_model(cfg, weights, 3, {})
+    started = started_model(cfg, weights, 3, {})
     assert tensors_equal(started.state_dict(), model.state_dict())
 
 
 def test_from_yolov5(tmp_path):
     plain = trained_model(tiny_spec(rep_block=None, activation="SiLU"))
     path = save_yolov5(tmp_path / "y.pt", plain, dtype=torch.float32)
-    started = initial_model("", str(path), 3, {})
+    started = started_model("", str(path), 3, {})
     assert tensors_equal(started.state_dict(), plain.state_dict())
 
 
 def test_overrides(cfg):
-    model = initial_model(cfg, "", 3, {"rep_block": None, "activation": "ReLU"})
+    model = started_model(cfg, "", 3, {"rep_block": None, "activation": "ReLU"})
     assert not any(".branches." in name for name in model.state_dict())
     assert any(isinstance(m, nn.ReLU) for m in model.modules())
-    model = initial_model(cfg, "", 3, {"rep_policy": "downsample"})
+    model = started_model(cfg, "", 3, {"rep_policy": "downsample"})
     assert sum("branches.1x1.conv" in name for name in model.state_dict()) == 4
 
 
@@ -89,13 +93,13 @@ def test_overrides(cfg):
 )
 def test_wrong_overrides(cfg, overrides, expected):
     with pytest.raises(ConfigError) as caught:
-        initial_model(cfg, "", 3, overrides)
+        started_model(cfg, "", 3, overrides)
     assert expected in str(caught.value)
 
 
 def test_nothing_is_given():
     with pytest.raises(ConfigError) as caught:
-        initial_model("", "", 3, {})
+        started_model("", "", 3, {})
     assert str(caught.value) == (
         "give an architecture (--cfg repyolov5n.yaml) or --weights to start from"
     )
@@ -103,14 +107,14 @@ def test_nothing_is_given():
 
 def test_a_missing_checkpoint(cfg):
     with pytest.raises(CheckpointError, match=r"gone\.pt: no such weights file"):
-        initial_model(cfg, "gone.pt", 3, {})
+        started_model(cfg, "gone.pt", 3, {})
 
 
 @pytest.mark.parametrize("with_cfg", [False, True])
 def test_a_deploy_form_cannot_be_trained_further(tmp_path, model, cfg, with_cfg):
     path = save_model(tmp_path / "d.pt", to_deploy(model), "deploy")
     with pytest.raises(ConfigError) as caught:
-        initial_model(cfg if with_cfg else "", str(path), 3, {})
+        started_model(cfg if with_cfg else "", str(path), 3, {})
     assert str(caught.value) == (
         f"{path}: a deploy-form checkpoint has no norms left to train with; "
         "start from the train-form checkpoint it was converted from"
@@ -124,7 +128,7 @@ def test_weights_of_another_network(tmp_path, cfg):
     state = {f"other.{name}": tensor for name, tensor in other.state_dict().items()}
     path = save_model(tmp_path / "o.pt", other, ema_weights=state)
     with pytest.raises(ConfigError) as caught:
-        initial_model(cfg, str(path), 3, {})
+        started_model(cfg, str(path), 3, {})
     assert str(caught.value) == (
         f"{path}: none of its weights fits this architecture; leave --weights out"
     )
@@ -134,8 +138,20 @@ def test_weights_of_another_network(tmp_path, cfg):
 def test_a_plain_checkpoint_in_a_network_of_blocks_is_expanded(tmp_path, rep_block):
     plain = trained_model(tiny_spec(rep_block=None))
     path = save_yolov5(tmp_path / "y.pt", plain, dtype=torch.float32)
-    started = initial_model(
+    started = started_model(
         "", str(path), 3, {"rep_block": rep_block, "activation": "LeakyReLU(0.1)"}
     )
     assert block_counts(started)[rep_block] > 0
     assert equivalence_error(plain, started, [torch.rand(1, 3, 64, 64)]) < 1e-5
+
+
+def test_a_head_that_is_taken_over_brings_its_anchors(tmp_path, weights, cfg):
+    others = [[9, 9, 20, 20], [40, 40, 50, 50], [90, 90, 150, 150]]
+    path = save_model(tmp_path / "w.pt", trained_model(tiny_spec(anchors=others)))
+
+    kept, fresh = initial_model(cfg, str(path), 3, {}), initial_model(cfg, str(path), 4, {})
+
+    assert kept.head_is_trained and not fresh.head_is_trained
+    assert kept.model.spec.anchors == tuple(tuple(map(float, level)) for level in others)
+    assert fresh.model.spec.anchors != kept.model.spec.anchors
+    assert not initial_model(cfg, "", 3, {}).head_is_trained

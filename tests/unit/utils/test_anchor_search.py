@@ -39,6 +39,12 @@ def test_anchors_that_do_not_fit_are_replaced(caplog):
     assert check_anchors(LEVELS, sizes, 4.0, seed=0) == better  # the same seed, the same anchors
 
 
+def test_anchors_that_weights_were_trained_with_stay(caplog):
+    caplog.set_level(logging.INFO)
+    assert check_anchors(LEVELS, boxes((300, 20)), 4.0, seed=0, keep=True) == LEVELS
+    assert caplog.messages[-1] == "anchors: kept, as the weights were trained with them"
+
+
 def test_a_search_finds_the_clusters():
     centres = np.array([(10, 20), (40, 40), (100, 50), (200, 300)], float)
     found = search_anchors(boxes(*centres, spread=0.02), 4, 4.0, seed=1)
