@@ -76,6 +76,7 @@ class TrainingStep:
     def __init__(self, family: str, setting: Setting) -> None:
         self.device = setting.device
         self.model = setting.build(family).to(self.device).train()
+        self.model_call: torch.nn.Module = self.model  # or one that shares gradients, running it
         self.batch = _random_batch(setting)
         self.loss = DetectionLoss(
             BoxCoder.of(self.model), self.model.spec.num_classes, setting.image_size, LossConfig()
@@ -89,7 +90,7 @@ class TrainingStep:
     def __call__(self) -> None:
         """Forward, loss, backward, clipping, step, average."""
         with self.precision.autocast(self.device):
-            total = self.loss(self.model(self.batch.images), self.batch).total
+            total = self.loss(self.model_call(self.batch.images), self.batch).total
         torch.autograd.backward(self.precision.scaler.scale(total))
         self.precision.scaler.unscale_(self.optimizer)
         clip_gradients(self.model)

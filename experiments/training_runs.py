@@ -78,8 +78,9 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 def machine_line() -> str:
     """Machine and versions, for the head of a report."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
-        f"Machine: {_cpu_name()}, {torch.get_num_threads()} torch threads, no GPU. "
+        f"Machine: {_cpu_name()}, {torch.get_num_threads()} torch threads, {gpu}. "
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"torchvision {torchvision.__version__}."
     )

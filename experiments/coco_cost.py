@@ -1,0 +1,205 @@
+"""What training on COCO costs: `python -m experiments.coco_cost --shared DIR`.
+
+Measures how fast pictures are made, learnt from, exchanged and judged, then computes 300 epochs of
+118,287 pictures on one GPU, eight, and several machines, and which stage limits. Let nothing else
+run meanwhile. `--device 0 --amp fp16` measures a GPU; without one, its rate is the one that
+ultralytics' published training days imply, and the report says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from data.augment import AugmentConfig
+from data.dataset import SampleKey, TrainDataset
+from data.dataset_spec import load_dataset_spec
+from data.image_cache import CacheSettings
+from data.records import read_records
+from experiments.block_costs import PLAIN, Setting, TrainingStep
+from experiments.coco_cost_report import Measured, write_report
+from experiments.training_runs import REPORTS, ROOT
+from models.detector import count_parameters
+from models.torch_predictor import TorchPredictor
+from utils.device import choose_device
+from utils.engine.distributed import Ranks, joined
+from utils.hyperparameters import Hyperparameters
+from utils.logs import configure_logging
+from utils.metrics.coco import evaluate_coco
+from utils.postprocess import VAL_POSTPROCESS
+from utils.strict_yaml import write_yaml
+from utils.structures import Detections, ImageRecord
+
+logger = logging.getLogger(__name__)
+IMAGE_SIZE, ROUNDS = 640, 5
+NETWORKS = {"yolov5n": PLAIN, "yolov5s": PLAIN, "repyolov5s": "RepVGG"}  # name -> block family
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    shared: Path
+    device: torch.device
+    amp: str
+    batch_size: int
+
+    def step(self, name: str) -> TrainingStep:
+        """A training step of a network."""
+        cfg = f"yolov5{name[-1]}.yaml"
+        setting = Setting(
+            cfg, IMAGE_SIZE, self.batch_size, ROUNDS, device=self.device, amp=self.amp
+        )
+        return TrainingStep(NETWORKS[name], setting)
+
+
+def median_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of several rounds, after one that is not counted."""
+    found = []
+    for _ in range(ROUNDS + 1):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        found.append(time.perf_counter() - start)
+    return statistics.median(found[1:])
+
+
+def coco128_records(shared: Path, folder: Path) -> tuple[ImageRecord, ...]:
+    """Real pictures of COCO."""
+    names = load_dataset_spec("coco128.yaml").class_names
+    yaml = folder / "coco128.yaml"
+    images = "images/train2017"
+    content = {"path": str(shared / "data" / "coco128"), "train": images, "val": images}
+    write_yaml(yaml, {**content, "names": list(names)})
+    return read_records(load_dataset_spec(yaml), "train")
+
+
+def pictures_per_second(records: Sequence[ImageRecord], cache: CacheSettings | None) -> float:
+    """How many training samples one process with one thread makes."""
+    augment = Hyperparameters.from_file("hyp.scratch-low.yaml").part(AugmentConfig)
+    dataset = TrainDataset(records, IMAGE_SIZE, augment, 0, cache=cache)
+
+    def work() -> None:
+        for index in range(64):
+            dataset[SampleKey(0, index)]
+
+    return 64 / median_seconds(work, torch.device("cpu"))
+
+
+def judge_seconds(records: Sequence[ImageRecord], num_classes: int) -> float:
+    """COCO's judge on these pictures with 100 detections each."""
+    rng = np.random.default_rng(0)
+    detections = {}
+    for record in records:
+        height, width = record.image_hw
+        corner = rng.uniform(0, 0.7, (100, 2)) * (width, height)
+        boxes = np.concatenate([corner, corner + rng.uniform(8, 90, (100, 2))], 1)
+        scores = np.sort(rng.random(100))[::-1].astype(np.float32)
+        classes = rng.integers(0, num_classes, 100)
+        detections[record.image_id] = Detections(boxes.astype(np.float32), scores, classes)
+    names = [str(number) for number in range(num_classes)]
+    return median_seconds(lambda: evaluate_coco(records, detections, names), torch.device("cpu"))
+
+
+def ranks_per_second(count: int, batch_size: int) -> float:
+    """Training pictures per second of yolov5n over processes of one thread each, on this CPU."""
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*program, "--nproc-per-node", str(count), "-m", "experiments.coco_cost", "--rank-step",
+         "--batch-size", str(batch_size)],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def scaling(batch_size: int) -> tuple[float, float]:
+    """`ranks_per_second` of one process and of two: medians of runs in turn."""
+    rates = [(ranks_per_second(1, batch_size), ranks_per_second(2, batch_size)) for _ in range(3)]
+    one, two = zip(*rates, strict=True)
+    return statistics.median(one), statistics.median(two)
+
+
+def print_rank_step(batch_size: int) -> None:
+    """What each process of `ranks_per_second` does; the first one prints the rate of all."""
+    ranks, device = Ranks.of_environment(), torch.device("cpu")
+    step = Options(Path(), device, "off", batch_size).step("yolov5n")
+    with joined(ranks, device):
+        step.model_call = ranks.parallel(step.model, device)
+        seconds = median_seconds(step, device)
+        if ranks.count > 1:
+            dist.barrier()
+    if ranks.is_first:
+        sys.stdout.write(f"{json.dumps(ranks.count * batch_size / seconds)}\n")
+
+
+def measure(options: Options, folder: Path) -> Measured:
+    """All stages."""
+    records = coco128_records(options.shared, folder)
+    torch.set_num_threads(1)  # as a loader's process
+    fresh = pictures_per_second(records, None)
+    cached = pictures_per_second(records, CacheSettings("ram"))
+    judge = judge_seconds(records, 80)
+    torch.set_num_threads(os.cpu_count() or 1)
+    steps, values, sizes = {}, {}, {}
+    for name in NETWORKS:
+        step = options.step(name)
+        steps[name] = options.batch_size / median_seconds(step, options.device)
+        predict, batch = TorchPredictor(step.ema.model, VAL_POSTPROCESS), step.batch
+        values[name] = options.batch_size / median_seconds(
+            lambda predict=predict, batch=batch: predict(batch),  # type: ignore[misc]
+            options.device,
+        )
+        sizes[name] = count_parameters(step.model)
+        logger.info("%s: %.1f pictures/s learnt, %.1f judged", name, steps[name], values[name])
+    return Measured(
+        made_per_second=fresh,
+        made_per_second_cached=cached,
+        learnt_per_second=steps,
+        validated_per_second=values,
+        parameters=sizes,
+        judge_seconds_per_picture=judge / len(records),
+        ranks_per_second=scaling(8),
+        device=options.device.type,
+        batch_size=options.batch_size,
+        amp=options.amp,
+    )
+
+
+def main() -> None:
+    """Measure and write the report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--shared", type=Path, default=Path(), help="folder with data/coco128")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--amp", default="off", choices=("off", "bf16", "fp16"))
+    parser.add_argument("--batch-size", type=int, default=8, help="of one GPU")
+    parser.add_argument("--out", type=Path, default=REPORTS)
+    parser.add_argument("--rank-step", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    configure_logging()
+    if arguments.rank_step:
+        print_rank_step(arguments.batch_size)
+        return
+    device = choose_device(arguments.device)
+    options = Options(arguments.shared.resolve(), device, arguments.amp, arguments.batch_size)
+    folder = ROOT / "runs" / "coco_cost"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_report(arguments.out, measure(options, folder))
+
+
+if __name__ == "__main__":
+    main()

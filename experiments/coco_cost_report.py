@@ -1,0 +1,229 @@
+"""From measured stages to hours on COCO, as a dated page."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from experiments.training_runs import machine_line
+
+TRAIN_PICTURES, VAL_PICTURES, EPOCHS = 118_287, 5_000, 300
+BYTES_PER_GRADIENT = 4
+# Days on one V100 that ultralytics/yolov5's README states for 300 epochs; not measured here.
+PUBLISHED_DAYS = {"yolov5n": 1.0, "yolov5s": 2.0}
+CORES_PER_GPU = 8  # workers of one GPU, YOLOv5's default
+GPU_BATCH = 16  # pictures of one GPU per step, where the rate is the published one
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one machine was seen to do.
+
+    Attributes:
+        made_per_second: training samples of 640 px that one core makes (decoding, mosaic, warp).
+        made_per_second_cached: the same from pictures kept in memory.
+        learnt_per_second: network -> pictures per second of training steps.
+        validated_per_second: network -> pictures per second of inference and NMS.
+        parameters: network -> how many.
+        judge_seconds_per_picture: COCO's judge, one process.
+        ranks_per_second: training pictures per second of one and of two processes on one CPU.
+        device: where steps ran.
+        batch_size: pictures per step there.
+        amp: precision there.
+    """
+
+    made_per_second: float
+    made_per_second_cached: float
+    learnt_per_second: Mapping[str, float]
+    validated_per_second: Mapping[str, float]
+    parameters: Mapping[str, int]
+    judge_seconds_per_picture: float
+    ranks_per_second: tuple[float, float]
+    device: str
+    batch_size: int
+    amp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """Some GPUs and the slowest link between them.
+
+    Attributes:
+        words: what they are.
+        gpus: how many in all.
+        link_gb_per_second: of the slowest link an all-reduce crosses; None for one GPU.
+    """
+
+    words: str
+    gpus: int
+    link_gb_per_second: float | None
+
+
+MACHINES = (
+    Machines("1 GPU", 1, None),
+    Machines("8 GPUs, PCIe 4 (16 GB/s)", 8, 16.0),
+    Machines("4 x 8 GPUs, 100 Gbit Ethernet", 32, 12.5),
+    Machines("4 x 8 GPUs, 10 Gbit Ethernet", 32, 1.25),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What 300 epochs take.
+
+    Attributes:
+        hours: in all.
+        exchange_share: of a step that gradients take if nothing hides them behind backward.
+        cores_per_gpu: cores that must make pictures for the GPU not to wait.
+        limit: the stage that limits.
+    """
+
+    hours: float
+    exchange_share: float
+    cores_per_gpu: float
+    limit: str
+
+
+def cost(
+    machines: Machines,
+    learnt_per_second: float,
+    validated_per_second: float,
+    parameters: int,
+    measured: Measured,
+    batch_size: int,
+) -> Cost:
+    """Hours of 300 epochs with validation after each.
+
+    A ring all-reduce sends 2 (n - 1) / n of the gradients over the slowest link. DDP hides much of
+    it behind the backward pass; here nothing is hidden, so the hours are an upper bound.
+    """
+    step = batch_size / learnt_per_second
+    exchange = 0.0
+    if machines.link_gb_per_second is not None:
+        sent = 2 * (machines.gpus - 1) / machines.gpus * parameters * BYTES_PER_GRADIENT
+        exchange = sent / (machines.link_gb_per_second * 1e9)
+    learning = batch_size / (step + exchange)  # pictures per second of one GPU
+    making = CORES_PER_GPU * measured.made_per_second
+    epoch = TRAIN_PICTURES / (machines.gpus * min(learning, making))
+    epoch += VAL_PICTURES / (machines.gpus * validated_per_second)
+    epoch += VAL_PICTURES * measured.judge_seconds_per_picture
+    stages = {
+        f"making pictures with {CORES_PER_GPU} cores": learning / making,
+        "the GPU": 1.0,
+        "the link": exchange / step,
+    }
+    return Cost(
+        hours=EPOCHS * epoch / 3600,
+        exchange_share=exchange / (step + exchange),
+        cores_per_gpu=learning / measured.made_per_second,
+        limit=max(stages, key=lambda name: stages[name]),
+    )
+
+
+def published_rate(name: str) -> float:
+    """Pictures per second on one V100 that ultralytics' days imply."""
+    return TRAIN_PICTURES * EPOCHS / (PUBLISHED_DAYS[name] * 86_400)
+
+
+def write_report(out: Path, measured: Measured) -> None:
+    """The page as markdown, the measured figures as JSON beside it."""
+    date = time.strftime("%Y-%m-%d")
+    stem = f"coco_cost_{measured.device}_{date}"
+    lines = [
+        f"# What COCO costs, {date}",
+        "",
+        f"{TRAIN_PICTURES:,} pictures, {EPOCHS} epochs, 640 px, validation on {VAL_PICTURES:,} "
+        "after every epoch.",
+        "",
+        f"{machine_line()} Made by `python -m experiments.coco_cost`.",
+        "",
+        *_measured_lines(measured),
+        "",
+        *_cost_lines(measured),
+        "",
+        *_limit_lines(measured),
+    ]
+    (out / f"{stem}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (out / f"{stem}.json").write_text(json.dumps(asdict(measured), indent=1), encoding="utf-8")
+
+
+def _measured_lines(measured: Measured) -> list[str]:
+    one, two = measured.ranks_per_second
+    rows = [
+        "## Measured",
+        "",
+        "| stage | pictures/s |",
+        "|---|---|",
+        f"| making a training sample (JPEG, mosaic, warp, color), one core | "
+        f"{measured.made_per_second:.0f} |",
+        f"| the same with `--cache ram`, one core | {measured.made_per_second_cached:.0f} |",
+    ]
+    where = f"{measured.device}, batch {measured.batch_size}, amp {measured.amp}"
+    for name, rate in measured.learnt_per_second.items():
+        rows.append(f"| training step of {name} ({where}) | {rate:.1f} |")
+    for name, rate in measured.validated_per_second.items():
+        rows.append(f"| inference and NMS of {name} ({where}) | {rate:.1f} |")
+    rows += [
+        f"| COCO's judge, one process | {1 / measured.judge_seconds_per_picture:.0f} |",
+        f"| yolov5n over one process of one thread, and over two | {one:.2f}, {two:.2f} |",
+        "",
+        f"Two processes that share each batch learn {two / one:.2f} times as many pictures as one "
+        "(on one CPU, whose memory they share; gradients by gloo).",
+    ]
+    return rows
+
+
+def _cost_lines(measured: Measured) -> list[str]:
+    rows = [
+        "## Hours",
+        "",
+        "| network | on | pictures/s of one GPU | hours, at most | gradients' share of a step | "
+        "cores per GPU that make pictures | limited by |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    on_gpu = measured.device == "cuda"
+    for name, rate in measured.learnt_per_second.items():
+        if not on_gpu:
+            hours = EPOCHS * TRAIN_PICTURES / rate / 3600
+            rows.append(
+                f"| {name} | this machine | {rate:.1f} | {hours:,.0f} | | | the processor |"
+            )
+        known = on_gpu or name in PUBLISHED_DAYS
+        for machines in MACHINES if known else ():
+            gpu_rate = rate if on_gpu else published_rate(name)
+            # Forward alone is about a third of a step.
+            validated = measured.validated_per_second[name] if on_gpu else 3 * gpu_rate
+            batch = measured.batch_size if on_gpu else GPU_BATCH
+            found = cost(machines, gpu_rate, validated, measured.parameters[name], measured, batch)
+            rows.append(
+                f"| {name} | {machines.words} | {gpu_rate:.0f} | {found.hours:.1f} | "
+                f"{found.exchange_share:.1%} | {found.cores_per_gpu:.1f} | {found.limit} |"
+            )
+    if not on_gpu:
+        rows += [
+            "",
+            "No GPU was at hand: the rate of one is what the training days in ultralytics/yolov5's "
+            f"README imply (V100, {GPU_BATCH} pictures a step assumed), not a measurement of this "
+            "project. `python -m experiments.coco_cost --device 0 --amp fp16` measures one.",
+        ]
+    return rows
+
+
+def _limit_lines(measured: Measured) -> list[str]:
+    supported = CORES_PER_GPU * measured.made_per_second
+    cached = CORES_PER_GPU * measured.made_per_second_cached
+    return [
+        "## What limits first",
+        "",
+        f"- **Making pictures.** {CORES_PER_GPU} cores feed {supported:.0f} pictures/s "
+        f"({cached:.0f} with `--cache ram`). A GPU that learns faster waits: give it more cores "
+        "(`--workers`) or the cache.",
+        "- **Gradients.** What is sent does not depend on the batch: more pictures per GPU make "
+        "their share smaller. The table hides nothing of it behind the backward pass.",
+        "- **The judge.** COCO's judge runs in one process while the others wait: "
+        f"{VAL_PICTURES * measured.judge_seconds_per_picture:.0f} s after each epoch for 5,000 "
+        "pictures with 100 detections each. With many GPUs `--eval-interval 5` saves most of it.",
+    ]
