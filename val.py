@@ -23,7 +23,7 @@ from utils.evaluation_report import (
     save_label_files,
 )
 from utils.letterbox import input_size
-from utils.metrics.coco import coco_results
+from utils.metrics.coco_format import coco_results
 from utils.output_files import make_run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import ImageRecord

@@ -76,12 +76,14 @@ class Cost:
 
     Attributes:
         hours: in all.
+        judge_share: of them that go to COCO's judge.
         exchange_share: of a step that gradients take if nothing hides them behind backward.
         cores_per_gpu: cores that must make pictures for the GPU not to wait.
         limit: the stage that limits.
     """
 
     hours: float
+    judge_share: float
     exchange_share: float
     cores_per_gpu: float
     limit: str
@@ -101,22 +103,25 @@ def cost(
     it behind the backward pass; here nothing is hidden, so the hours are an upper bound.
     """
     step = batch_size / learnt_per_second
+    judging = VAL_PICTURES * measured.judge_seconds_per_picture / machines.gpus
     exchange = 0.0
     if machines.link_gb_per_second is not None:
         sent = 2 * (machines.gpus - 1) / machines.gpus * parameters * BYTES_PER_GRADIENT
         exchange = sent / (machines.link_gb_per_second * 1e9)
     learning = batch_size / (step + exchange)  # pictures per second of one GPU
     making = CORES_PER_GPU * measured.made_per_second
-    epoch = TRAIN_PICTURES / (machines.gpus * min(learning, making))
-    epoch += VAL_PICTURES / (machines.gpus * validated_per_second)
-    epoch += VAL_PICTURES * measured.judge_seconds_per_picture
-    stages = {
-        f"making pictures with {CORES_PER_GPU} cores": learning / making,
-        "the GPU": 1.0,
-        "the link": exchange / step,
+    training = TRAIN_PICTURES / (machines.gpus * min(learning, making))
+    validating = VAL_PICTURES / (machines.gpus * validated_per_second)
+    steps = TRAIN_PICTURES / (machines.gpus * batch_size)
+    stages = {  # seconds of each epoch
+        f"making pictures with {CORES_PER_GPU} cores": TRAIN_PICTURES / (machines.gpus * making),
+        "the GPU": steps * step + validating,
+        "the link": steps * exchange,
+        "the judge": judging,
     }
     return Cost(
-        hours=EPOCHS * epoch / 3600,
+        hours=EPOCHS * (training + validating + judging) / 3600,
+        judge_share=judging / (training + validating + judging),
         exchange_share=exchange / (step + exchange),
         cores_per_gpu=learning / measured.made_per_second,
         limit=max(stages, key=lambda name: stages[name]),
@@ -180,16 +185,16 @@ def _cost_lines(measured: Measured) -> list[str]:
     rows = [
         "## Hours",
         "",
-        "| network | on | pictures/s of one GPU | hours, at most | gradients' share of a step | "
-        "cores per GPU that make pictures | limited by |",
-        "|---|---|---|---|---|---|---|",
+        "| network | on | pictures/s of one GPU | hours, at most | of these the judge | gradients' "
+        "share of a step | cores per GPU that make pictures | limited first by |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     on_gpu = measured.device == "cuda"
     for name, rate in measured.learnt_per_second.items():
         if not on_gpu:
             hours = EPOCHS * TRAIN_PICTURES / rate / 3600
             rows.append(
-                f"| {name} | this machine | {rate:.1f} | {hours:,.0f} | | | the processor |"
+                f"| {name} | this machine | {rate:.1f} | {hours:,.0f} | | | | the processor |"
             )
         known = on_gpu or name in PUBLISHED_DAYS
         for machines in MACHINES if known else ():
@@ -200,7 +205,8 @@ def _cost_lines(measured: Measured) -> list[str]:
             found = cost(machines, gpu_rate, validated, measured.parameters[name], measured, batch)
             rows.append(
                 f"| {name} | {machines.words} | {gpu_rate:.0f} | {found.hours:.1f} | "
-                f"{found.exchange_share:.1%} | {found.cores_per_gpu:.1f} | {found.limit} |"
+                f"{found.judge_share:.0%} | {found.exchange_share:.1%} | "
+                f"{found.cores_per_gpu:.1f} | {found.limit} |"
             )
     if not on_gpu:
         rows += [
@@ -223,7 +229,8 @@ def _limit_lines(measured: Measured) -> list[str]:
         "(`--workers`) or the cache.",
         "- **Gradients.** What is sent does not depend on the batch: more pictures per GPU make "
         "their share smaller. The table hides nothing of it behind the backward pass.",
-        "- **The judge.** COCO's judge runs in one process while the others wait: "
-        f"{VAL_PICTURES * measured.judge_seconds_per_picture:.0f} s after each epoch for 5,000 "
-        "pictures with 100 detections each. With many GPUs `--eval-interval 5` saves most of it.",
+        "- **The judge.** COCO's judge takes "
+        f"{VAL_PICTURES * measured.judge_seconds_per_picture:.0f} s of one core after each epoch "
+        "for 5,000 pictures with 100 detections each. The processes share the classes among them; "
+        "with one GPU `--eval-interval 5` saves most of it.",
     ]

@@ -75,7 +75,7 @@ def evaluate(
     }
     losses = [loss for part in ranks.gather(losses) for loss in part]
     return Evaluation(
-        metrics=ranks.from_first(lambda: evaluate_coco(records, detections, class_names)),
+        metrics=evaluate_coco(records, detections, class_names, ranks),
         detections=detections,
         ms_per_image=dict(
             zip(("preprocess", "inference", "postprocess"), per_image.tolist(), strict=True)

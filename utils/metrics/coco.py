@@ -6,14 +6,17 @@ import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from utils.boxes import xyxy_to_xywh
 from utils.errors import MissingPackageError
+from utils.metrics.coco_format import ground_truth, result_rows
 from utils.structures import Detections, ImageRecord
+
+if TYPE_CHECKING:
+    from utils.engine.distributed import Ranks
 
 CURVE_POINTS = 1000  # confidences at which precision and recall are reported
 # pycocotools' figures in its order; AR by size follows and is not reported.
@@ -76,37 +79,11 @@ class CocoMetrics:
     curves: ScoreCurves
 
 
-def coco_results(
+def evaluate_coco(
     records: Sequence[ImageRecord],
     detections: Mapping[int, Detections],
-    category_ids: Sequence[int],
-) -> list[dict[str, Any]]:
-    """Detections in COCO's results form, boxes as corner and size in original pixels.
-
-    Args:
-        records: the pictures.
-        detections: per image id, in original pixels.
-        category_ids: the COCO category of each class id.
-    """
-    results: list[dict[str, Any]] = []
-    for record in records:
-        found = detections.get(record.image_id, Detections.empty())
-        boxes = xyxy_to_xywh(found.boxes).astype(np.float64).round(3).tolist()
-        rows = zip(boxes, found.scores.tolist(), found.class_ids.tolist(), strict=True)
-        results.extend(
-            {
-                "image_id": record.image_id,
-                "category_id": category_ids[class_id],
-                "bbox": box,
-                "score": round(score, 5),
-            }
-            for box, score, class_id in rows
-        )
-    return results
-
-
-def evaluate_coco(
-    records: Sequence[ImageRecord], detections: Mapping[int, Detections], class_names: Sequence[str]
+    class_names: Sequence[str],
+    ranks: Ranks | None = None,
 ) -> CocoMetrics:
     """Judge detections against labels.
 
@@ -114,6 +91,8 @@ def evaluate_coco(
         records: the pictures with their labels; crowd regions are ignored the COCO way.
         detections: per image id, boxes in original pixels.
         class_names: in class-id order.
+        ranks: processes with the same arguments that judge some of the classes each; all get the
+            same result, which is that of one process.
 
     Raises:
         MissingPackageError: pycocotools is not installed.
@@ -123,19 +102,23 @@ def evaluate_coco(
         from pycocotools.cocoeval import COCOeval
     except ImportError:
         raise MissingPackageError("AP needs pycocotools: pip install pycocotools") from None
-    rows = _result_rows(records, detections)
+    rows = result_rows(records, detections)
+    if not len(rows):
+        return _nothing_found(records, class_names)
+    classes = list(range(len(class_names)))
+    mine = classes if ranks is None else list(ranks.share(classes))
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth = COCO()
-        truth.dataset = _ground_truth(records, class_names)
+        truth.dataset = ground_truth(records, class_names)
         truth.createIndex()
-        if not len(rows):
-            return _nothing_found(records, class_names)
         judge = COCOeval(truth, truth.loadRes(rows), "bbox")
-        judge.evaluate()
-        judge.accumulate()
+        part = _judge(judge, records, mine) if mine else None
+        parts = [part] if ranks is None else ranks.gather(part)
+        whole = _JudgedClasses.joined([part for part in parts if part is not None])
+        judge.eval = {"precision": whole.precision, "recall": whole.recall}
         judge.summarize()
     stats = [max(float(value), 0.0) for value in judge.stats]  # COCO says -1 for "no such objects"
-    curves = _score_curves(judge, records, len(class_names))
+    curves = _score_curves(whole, records, len(class_names))
     precision, recall = best_f1_point(curves)
     return CocoMetrics(
         **dict(zip(_STATS, stats, strict=False)),
@@ -143,8 +126,53 @@ def evaluate_coco(
         recall=recall,
         images=len(records),
         instances=sum(len(record.targets) for record in records),
-        per_class=_per_class(judge.eval["precision"], records, class_names),
+        per_class=_per_class(whole.precision, records, class_names),
         curves=curves,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _JudgedClasses:
+    """pycocotools' results of K classes.
+
+    Attributes:
+        precision: (IoU thresholds, recall points, K, areas, detection limits).
+        recall: (IoU thresholds, K, areas, detection limits).
+        precision_at: (K, CURVE_POINTS) precision at each confidence, IoU 0.50.
+        recall_at: (K, CURVE_POINTS) recall, likewise.
+        recall_points: (R,) of `precision`.
+    """
+
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    precision_at: npt.NDArray[np.float64]
+    recall_at: npt.NDArray[np.float64]
+    recall_points: npt.NDArray[np.float64]
+
+    @classmethod
+    def joined(cls, parts: Sequence[_JudgedClasses]) -> _JudgedClasses:
+        """Several parts' classes, in order."""
+        return cls(
+            precision=np.concatenate([part.precision for part in parts], 2),
+            recall=np.concatenate([part.recall for part in parts], 1),
+            precision_at=np.concatenate([part.precision_at for part in parts]),
+            recall_at=np.concatenate([part.recall_at for part in parts]),
+            recall_points=parts[0].recall_points,
+        )
+
+
+def _judge(judge: Any, records: Sequence[ImageRecord], class_ids: list[int]) -> _JudgedClasses:
+    """Let a COCOeval judge some classes."""
+    judge.params.catIds = class_ids
+    judge.evaluate()
+    judge.accumulate()
+    precision_at, recall_at = _precision_recall_at_scores(judge, records, class_ids)
+    return _JudgedClasses(
+        precision=judge.eval["precision"],
+        recall=judge.eval["recall"],
+        precision_at=precision_at,
+        recall_at=recall_at,
+        recall_points=np.asarray(judge.params.recThrs),
     )
 
 
@@ -156,52 +184,6 @@ def best_f1_point(curves: ScoreCurves) -> tuple[float, float]:
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-16)
     best = int(f1.mean(0).argmax())
     return float(precision[:, best].mean()), float(recall[:, best].mean())
-
-
-def _ground_truth(records: Sequence[ImageRecord], class_names: Sequence[str]) -> dict[str, Any]:
-    """The labels as the json COCO would ship, with class ids as categories."""
-    annotations: list[dict[str, Any]] = []
-    for record in records:
-        crowd_areas = (record.crowd.boxes[:, 2:] - record.crowd.boxes[:, :2]).prod(1)
-        for targets, areas, crowd in (
-            (record.targets, record.areas, 0),
-            (record.crowd, crowd_areas, 1),
-        ):
-            boxes = xyxy_to_xywh(targets.boxes.astype(np.float64))
-            for box, class_id, area in zip(boxes, targets.class_ids, areas, strict=True):
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": record.image_id,
-                        "category_id": int(class_id),
-                        "bbox": box.tolist(),
-                        "area": float(area),
-                        "iscrowd": crowd,
-                    }
-                )
-    images = [
-        {"id": record.image_id, "height": record.image_hw[0], "width": record.image_hw[1]}
-        for record in records
-    ]
-    categories = [{"id": index, "name": name} for index, name in enumerate(class_names)]
-    return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
-
-
-def _result_rows(
-    records: Sequence[ImageRecord], detections: Mapping[int, Detections]
-) -> npt.NDArray[np.float64]:
-    """(D, 7) rows of image id, x, y, w, h, score, class id, as pycocotools loads them."""
-    parts = [np.zeros((0, 7))]
-    for record in records:
-        found = detections.get(record.image_id, Detections.empty())
-        columns = (
-            np.full((len(found), 1), record.image_id, np.float64),
-            xyxy_to_xywh(found.boxes.astype(np.float64)),
-            found.scores.astype(np.float64)[:, None],
-            found.class_ids.astype(np.float64)[:, None],
-        )
-        parts.append(np.concatenate(columns, 1))
-    return np.concatenate(parts)
 
 
 def _instances(records: Sequence[ImageRecord], num_classes: int) -> npt.NDArray[np.int64]:
@@ -229,32 +211,40 @@ def _per_class(
     return tuple(results)
 
 
-def _score_curves(judge: Any, records: Sequence[ImageRecord], num_classes: int) -> ScoreCurves:
-    """Precision and recall against confidence from pycocotools' own matches at IoU 0.50."""
+def _precision_recall_at_scores(
+    judge: Any, records: Sequence[ImageRecord], class_ids: Sequence[int]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(K, CURVE_POINTS) precision and recall at each confidence, from the judge's matches."""
     confidence = np.linspace(0, 1, CURVE_POINTS)
-    precision = np.zeros((num_classes, CURVE_POINTS))
-    recall = np.zeros((num_classes, CURVE_POINTS))
-    instances = _instances(records, num_classes)
+    precision = np.zeros((len(class_ids), CURVE_POINTS))
+    recall = np.zeros((len(class_ids), CURVE_POINTS))
+    instances = _instances(records, max(class_ids) + 1)
     images_per_block = len(judge.params.imgIds)
     blocks = len(judge.params.areaRng) * images_per_block  # evalImgs runs class, area, picture
-    for class_id in range(num_classes):
-        start = class_id * blocks + _ALL_AREAS * images_per_block
+    for place, class_id in enumerate(class_ids):
+        start = place * blocks + _ALL_AREAS * images_per_block
         matched = [entry for entry in judge.evalImgs[start : start + images_per_block] if entry]
         scores, right = _matches(matched)
         order = np.argsort(-scores, kind="stable")
         hits = np.cumsum(right[order])
         taken = np.searchsorted(-scores[order], -confidence, side="right")  # score >= confidence
         hits_at = np.concatenate([[0], hits])[taken]
-        precision[class_id] = np.where(taken > 0, hits_at / np.maximum(taken, 1), 1.0)
-        recall[class_id] = hits_at / max(int(instances[class_id]), 1)
-    curve = judge.eval["precision"][_IOU_50, :, :, _ALL_AREAS, _MAX_DETECTIONS]
+        precision[place] = np.where(taken > 0, hits_at / np.maximum(taken, 1), 1.0)
+        recall[place] = hits_at / max(int(instances[class_id]), 1)
+    return precision, recall
+
+
+def _score_curves(
+    judged: _JudgedClasses, records: Sequence[ImageRecord], num_classes: int
+) -> ScoreCurves:
+    curve = judged.precision[_IOU_50, :, :, _ALL_AREAS, _MAX_DETECTIONS]
     return ScoreCurves(
-        confidence=confidence,
-        precision=precision,
-        recall=recall,
-        recall_points=np.asarray(judge.params.recThrs),
+        confidence=np.linspace(0, 1, CURVE_POINTS),
+        precision=judged.precision_at,
+        recall=judged.recall_at,
+        recall_points=judged.recall_points,
         precision_at_recall=np.clip(curve.T, 0, None),
-        present=instances > 0,
+        present=_instances(records, num_classes) > 0,
     )
 
 

@@ -36,7 +36,7 @@ def test_gradients_over_a_link():
     # 2 * 7/8 * 4 MB over 1 GB/s: 7 ms beside a step of 40 ms
     eight = found(Machines("8", 8, 1.0), 400.0)
     assert eight.exchange_share == pytest.approx(7 / 47)
-    assert eight.limit == "the judge"  # 50 s; learning takes 37
+    assert eight.limit == "the GPU"  # 37 s of learning; the judge's 50 s are shared by 8
     assert found(Machines("8", 8, 0.01), 400.0).limit == "the link"
 
 

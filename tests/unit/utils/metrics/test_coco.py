@@ -14,7 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from utils.boxes import pairwise_iou
-from utils.metrics.coco import CocoMetrics, best_f1_point, coco_results, evaluate_coco
+from utils.engine.distributed import Ranks
+from utils.metrics.coco import CocoMetrics, best_f1_point, evaluate_coco
+from utils.metrics.coco_format import coco_results
 from utils.structures import Detections, ImageRecord, Targets
 
 STATS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
@@ -242,3 +244,41 @@ def test_results_for_the_coco_server():
     assert coco_results([record(7), record(8)], found, category_ids=[3, 90]) == [
         {"image_id": 7, "category_id": 90, "bbox": [1.25, 2.0, 10.0, 20.0], "score": 0.12346}
     ]
+
+
+class NotTheLastError(Exception):
+    pass
+
+
+class OneAfterTheOther(Ranks):
+    """Ranks run in turn: the last one gathers what all found."""
+
+    found: list = []  # noqa: RUF012 - one list for all
+
+    def gather(self, value):
+        self.found.append(value)
+        if self.rank + 1 < self.count:
+            raise NotTheLastError
+        return list(self.found)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6], ids=lambda count: f"{count} ranks")
+def test_ranks_that_share_the_classes_find_what_one_finds(count):
+    """With 4 classes and 6 ranks, two have nothing to judge."""
+    records, found = random_case(3)
+    alone = evaluate_coco(records, found, NAMES)
+
+    OneAfterTheOther.found.clear()
+    for rank in range(count - 1):
+        with pytest.raises(NotTheLastError):
+            evaluate_coco(records, found, NAMES, OneAfterTheOther(rank, rank, count))
+    last = OneAfterTheOther(count - 1, count - 1, count)
+    together = evaluate_coco(records, found, NAMES, last)
+
+    for field in dataclasses.fields(CocoMetrics):
+        if field.name != "curves":
+            assert getattr(together, field.name) == getattr(alone, field.name), field.name
+    for field in dataclasses.fields(alone.curves):
+        assert np.array_equal(
+            getattr(together.curves, field.name), getattr(alone.curves, field.name)
+        )
