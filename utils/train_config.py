@@ -77,7 +77,9 @@ class TrainConfig:
     rep_policy: str | None = option(None, "all, downsample or no-identity-in-residual")
     activation: str | None = option(None, "activation after convolutions, as LeakyReLU(0.1)")
     amp: str = option("auto", "mixed precision", choices=("auto", "off", "bf16", "fp16"))
-    compile: bool = option(False, "compile the network (torch.compile): slow start, faster steps")
+    compile: bool = option(
+        False, "compile the network (torch.compile); the first steps take minutes"
+    )
     channels_last: bool = option(False, "keep channels beside each other in memory")
     teacher: str = option("", "checkpoint of a larger network to learn from, beside the labels")
     deterministic: bool = option(False, "refuse operations that vary from run to run")

@@ -1,0 +1,66 @@
+"""A step of a compiled network, or of one with channels last, is the step of the plain one."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from models.box_coder import BoxCoder
+from models.detector import build_model
+from models.loss import DetectionLoss, LossConfig
+from models.memory_probe import made_up_batch
+from tests.model_builders import tiny_spec
+from utils.engine import training_state
+from utils.engine.ema import ModelEMA
+from utils.engine.epoch import train_batch
+from utils.engine.training_state import StateConfig, start_training
+from utils.errors import ConfigError
+from utils.hyperparameters import Hyperparameters
+
+CPU, SIDE = torch.device("cpu"), 64
+
+
+def after_a_step(model: torch.nn.Module, **settings: bool) -> dict[str, torch.Tensor]:
+    model = copy.deepcopy(model)
+    config = StateConfig(batch_size=4, **settings)
+    ema = ModelEMA(model)
+    state = start_training(model, model.layers, ema, Hyperparameters(), config, device=CPU)
+    criterion = DetectionLoss(BoxCoder.of(model), 3, SIDE, LossConfig())
+    train_batch(state, criterion, made_up_batch(4, SIDE))
+    return model.state_dict()
+
+
+def assert_same_step(family: str, **settings: bool) -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny_spec(rep_block=family))
+    before, plain = model.state_dict(), after_a_step(model)
+    other = after_a_step(model, **settings)
+    assert list(other) == list(plain)
+    moved = max(float((plain[name] - before[name]).abs().max()) for name in plain)
+    assert moved > 1e-3
+    for name, tensor in plain.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=2e-3 * moved)
+
+
+@pytest.mark.parametrize("family", ["RepVGG", "OREPA", "DBB"])
+def test_channels_last(family):
+    assert_same_step(family, channels_last=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+@pytest.mark.parametrize("family", ["RepVGG", "OREPA"])
+def test_compiled(family):
+    assert_same_step(family, compile=True)
+
+
+def test_without_a_compiler_it_is_refused(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError) as caught:
+        training_state.check_compiler()
+    assert str(caught.value) == (
+        "--compile: needs a C++ compiler, and there is no no-such-compiler; install one, or leave "
+        "--compile out"
+    )
