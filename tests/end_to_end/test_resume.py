@@ -87,10 +87,10 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, skipinitialspace=True))
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_killed_at_any_moment_and_resumed_is_the_same_to_the_last_bit(words, whole, tmp_path, seed):
-    process = start(*words, "--project", tmp_path)
-    last = tmp_path / "exp" / "weights" / "last.pt"
+def kill_and_resume(words: list[str], project: Path, seed: int) -> Path:
+    """The folder of a run that was killed at some moment after its first epoch, and resumed."""
+    process = start(*words, "--project", project)
+    last = project / "exp" / "weights" / "last.pt"
     limit = time.monotonic() + PATIENCE_SECONDS
     while not last.exists() and time.monotonic() < limit:
         time.sleep(0.01)
@@ -99,15 +99,31 @@ def test_killed_at_any_moment_and_resumed_is_the_same_to_the_last_bit(words, who
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
     assert load_checkpoint(last).training["epoch"] < EPOCHS - 1
-
     assert finish("--resume", last)[0] == 0
+    return project / "exp"
 
-    found, expected = state(tmp_path / "exp"), state(whole)
+
+def assert_same_run(folder: Path, whole: Path) -> None:
+    found, expected = state(folder), state(whole)
     assert found.keys() == expected.keys() and len(found) > 100
     assert [name for name in found if not torch.equal(found[name], expected[name])] == []
-    assert rows(tmp_path / "exp") == rows(whole)
-    best = [load_checkpoint(f / "weights" / "best.pt").weights for f in (tmp_path / "exp", whole)]
+    assert rows(folder) == rows(whole)
+    best = [load_checkpoint(f / "weights" / "best.pt").weights for f in (folder, whole)]
     assert all(torch.equal(best[0][name], best[1][name]) for name in best[1])
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_any_moment_and_resumed_is_the_same_to_the_last_bit(words, whole, tmp_path, seed):
+    assert_same_run(kill_and_resume(words, tmp_path, seed), whole)
+
+
+def test_so_is_one_whose_pictures_are_drawn_by_weight(words, tmp_path):
+    """Which depends on each class's AP after the last epoch; sizes vary as well."""
+    varied = [*words, "--image-weights", "--multi-scale", "--imgsz", "128"]
+    assert finish(*varied, "--project", tmp_path / "whole")[0] == 0
+    folder = kill_and_resume(varied, tmp_path / "killed", seed=2)
+    assert_same_run(folder, tmp_path / "whole" / "exp")
+    assert any(load_checkpoint(folder / "weights" / "last.pt").training["AP_of_class"])
 
 
 @pytest.fixture
