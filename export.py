@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from data.dataset import EvalDataset
@@ -20,33 +18,27 @@ from data.proof_pictures import proof_inputs
 from data.records import read_records
 from models.decoded_network import DecodedNetwork
 from models.deploy import to_deploy
+from models.detector import Detector
+from models.exported_file import Sizes, Written, file_metadata, median_ms, write_file
 from models.loading import build_from_checkpoint, read_weights
 from utils.checkpoint import Checkpoint
 from utils.cli import option, run_script
-from utils.deploy.onnx_file import (
-    DEFAULT_OPSET,
-    OnnxOptions,
-    dynamic_axes_of,
-    group_errors,
-    operator_counts,
-    write_onnx,
-)
-from utils.deploy.runner import OnnxRunner
+from utils.deploy.onnx_file import dynamic_axes_of
+from utils.deploy.parity import detection_errors, group_errors, merged
+from utils.deploy.presets import PRESETS, Preset
+from utils.deploy.runner import Runner
 from utils.deploy.runner_predictor import RunnerPredictor
 from utils.engine.evaluate import evaluate
 from utils.errors import CheckFailedError, ConfigError
 from utils.letterbox import round_up_to_stride
-from utils.output_files import atomic_path, write_json
-from utils.postprocess import VAL_POSTPROCESS
-from utils.structures import FloatArray, ImageRecord
+from utils.output_files import atomic_folder, atomic_path, write_json
+from utils.postprocess import VAL_POSTPROCESS, PostprocessConfig
+from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
-TOLERANCE = 1e-4  # of each column group, against PyTorch
-TIMED_RUNS = 20
 
-_LATER = "is not offered yet; there is the ONNX preset `onnx`"
+_LATER = "is not offered yet; --help lists the presets"
 REFUSED = {
-    "--nms": f"suppression in the graph {_LATER}",
     "--int8": f"INT8 {_LATER}",
     "--half": f"float16 {_LATER}",
     "--calibration-images": f"INT8 {_LATER}",
@@ -54,13 +46,12 @@ REFUSED = {
     "--summary": "is not offered yet; --report lists the operators of each file",
     "--simplify": "files are always simplified; leave it out",
     "--keras": f"TensorFlow {_LATER}",
-    "--optimize": f"TorchScript {_LATER}",
+    "--optimize": f"TorchScript for phones {_LATER}",
     "--inplace": "files never compute in place; leave it out",
     "--per-tensor": f"INT8 {_LATER}",
     "--workspace": f"TensorRT {_LATER}",
-    "--topk-per-class": f"suppression in the graph {_LATER}",
-    "--topk-all": f"suppression in the graph {_LATER}",
-    "--agnostic-nms": f"suppression in the graph {_LATER}",
+    "--topk-per-class": "--topk-all limits the detections of a picture",
+    "--agnostic-nms": "classes are suppressed each by itself; leave it out",
 }
 
 
@@ -70,8 +61,9 @@ class ExportConfig:
 
     weights: str = option("yolov5s.pt", "checkpoint; a train-form one is converted first")
     preset: tuple[str, ...] = option(
-        ("onnx",), "kinds of file to write", "--include", choices=("onnx",)
+        ("onnx",), "kinds of file to write", "--include", choices=tuple(PRESETS)
     )
+    nms: bool = option(False, "the preset e2e: suppression in the file")
     imgsz: tuple[int, ...] = option(
         (640,), "network input: one side, or height and width", "--img", "--img-size"
     )
@@ -79,166 +71,197 @@ class ExportConfig:
     dynamic: tuple[str, ...] | None = option(
         None, "which sizes may change: batch, hw; bare means both", const=("batch", "hw")
     )
-    opset: int = option(DEFAULT_OPSET, "ONNX operator set version")
+    opset: int | None = option(None, "ONNX operator set version; default the preset's")
+    conf_thres: float = option(0.25, "e2e: lowest score of a detection")
+    iou_thres: float = option(0.45, "e2e: overlap at which a box suppresses another")
+    topk_all: int = option(100, "e2e: most detections of a picture")
     device: str = option("cpu", "files are written on the CPU", choices=("cpu",))
     data: str = option("", "data yaml: compare on its pictures and measure AP")
     workers: int = option(8, "processes that load pictures")
     output: str = option("", "file or folder to write to (default: beside the weights)")
     report: str = option("", "write the result to this JSON file")
 
+    def presets(self) -> tuple[str, ...]:
+        """Each preset asked for, once."""
+        if not self.nms:
+            return tuple(dict.fromkeys(self.preset))
+        others = () if self.preset == ("onnx",) else self.preset
+        return tuple(dict.fromkeys((*others, "e2e")))
+
+    def suppression(self) -> PostprocessConfig:
+        """How an e2e file chooses its detections."""
+        return PostprocessConfig(self.conf_thres, self.iou_thres, self.topk_all)
+
 
 def export(config: ExportConfig) -> dict[str, Any]:
-    """Write the file, check it, and return the report.
+    """Write the files, check them, and return the report.
 
     Raises:
         UserError: a file or a flag is wrong.
-        CheckFailedError: the file differs from PyTorch; none is left behind.
+        CheckFailedError: a file differs from PyTorch; it is not left behind.
     """
     checkpoint = read_weights(config.weights)
     detector = to_deploy(build_from_checkpoint(checkpoint))
-    stride = max(detector.strides)
-    options = OnnxOptions(
-        input_hw=_input_hw(config.imgsz, stride),
-        batch_size=config.batch_size,
-        dynamic=dynamic_axes_of(config.dynamic),
-        opset=config.opset,
-    )
     records: tuple[ImageRecord, ...] = ()
     if config.data:
         data_spec = load_dataset_spec(config.data)
         data_spec.check_knowledge(config.weights, len(checkpoint.class_names))
         records = read_records(data_spec, "val")
-    network = DecodedNetwork(detector).eval()
-    output = _output_path(config)
-    if output.absolute() == Path(config.weights).absolute():
-        raise ConfigError(f"{config.weights}: would be overwritten; give another --output")
-    with atomic_path(output) as temporary:
-        metadata = _metadata(checkpoint, detector.strides, options)
-        write_onnx(temporary, network, options, metadata)
-        runner = OnnxRunner(temporary, device="cpu")
-        errors = _compare(network, runner, options, stride, records)
-        AP = _average_precision(runner, records, options, config) if records else None
-        latency = _latency_ms(runner, options)
-    entry = {
+    names = config.presets()
+    places = {name: _output_path(config, PRESETS[name], len(names)) for name in names}
+    settings = {name: _settings(name, config, max(detector.strides)) for name in names}
+    files = [
+        _export_one(name, places[name], *settings[name], detector, checkpoint, records, config)
+        for name in names
+    ]
+    return {"files": files}
+
+
+def _export_one(
+    name: str,
+    output: Path,
+    sizes: Sizes,
+    opset: int,
+    detector: Detector,
+    checkpoint: Checkpoint,
+    records: tuple[ImageRecord, ...],
+    config: ExportConfig,
+) -> dict[str, Any]:
+    preset, suppression = PRESETS[name], config.suppression()
+    metadata = file_metadata(checkpoint, detector.strides, preset, sizes, opset)
+    with _place_of(output, preset) as place:
+        written = write_file(
+            place, output.name.removesuffix(preset.suffix), preset, detector, sizes, suppression,
+            opset, metadata,
+        )  # fmt: skip
+        errors = _compare(detector, written.runner, preset, sizes, records, suppression)
+        AP = _average_precision(written.runner, records, sizes, config) if records else None
+        latency = median_ms(written.runner, sizes)
+    return _entry(name, output, written, errors, latency, AP)
+
+
+def _entry(
+    name: str,
+    output: Path,
+    written: Written,
+    errors: dict[str, float],
+    latency: float,
+    AP: float | None,
+) -> dict[str, Any]:
+    """What the report says of a file."""
+    files = output.iterdir() if output.is_dir() else [output]
+    return {
         "path": str(output),
-        "preset": "onnx",
-        "bytes": output.stat().st_size,
-        "opset": options.opset,
-        "operators": operator_counts(output),
+        "preset": name,
+        "bytes": sum(file.stat().st_size for file in files),
+        "opset": written.opset,
+        "operators": written.operators,
         "max_rel_error": errors,
         "latency_ms": latency,
         "AP": AP,
-        "verified": "onnxruntime, CPU",
+        "verified": f"{written.tested_in}, CPU",
     }
-    return {"files": [entry]}
+
+
+@contextmanager
+def _place_of(output: Path, preset: Preset) -> Iterator[Path]:
+    """Where to write until everything is proved."""
+    if preset.kind == "openvino":
+        with atomic_folder(output) as folder:
+            yield folder
+    else:
+        with atomic_path(output) as file:
+            yield file
+
+
+def _settings(name: str, config: ExportConfig, stride: int) -> tuple[Sizes, int]:
+    """Sizes and opset of a file, if the preset allows them."""
+    preset = PRESETS[name]
+    dynamic = dynamic_axes_of(config.dynamic)
+    if dynamic and not preset.dynamic:
+        raise ConfigError(f"--dynamic: files of preset {name} have fixed sizes; leave it out")
+    opset = preset.opset if config.opset is None else config.opset
+    if opset not in preset.opsets:
+        last = preset.opsets.stop - 1
+        allowed = f"{preset.opsets.start}" + (f" to {last}" if last > preset.opsets.start else "")
+        raise ConfigError(f"--opset {opset}: preset {name} is written with {allowed}")
+    return Sizes(_input_hw(config.imgsz, stride), config.batch_size, dynamic), opset
 
 
 def _input_hw(imgsz: tuple[int, ...], stride: int) -> tuple[int, int]:
+    given = "x".join(str(side) for side in imgsz)
     if len(imgsz) > 2:
         raise ConfigError(f"--imgsz {' '.join(map(str, imgsz))}: expected one or two numbers")
     if min(imgsz) < 1:
-        raise ConfigError(f"--imgsz {' '.join(map(str, imgsz))}: must be above 0")
+        raise ConfigError(f"--imgsz {given}: must be above 0")
     height, width = round_up_to_stride(imgsz[0], stride), round_up_to_stride(imgsz[-1], stride)
     if (height, width) != (imgsz[0], imgsz[-1]):
-        given = "x".join(str(side) for side in imgsz)
         logger.warning(
             "--imgsz %s rounded up to %dx%d, multiples of %d", given, height, width, stride
         )
     return height, width
 
 
-def _output_path(config: ExportConfig) -> Path:
-    name = Path(config.weights).with_suffix(".onnx").name
-    if not config.output:
-        return Path(config.weights).with_suffix(".onnx")
-    output = Path(config.output)
-    if output.is_dir() or not output.suffix:
-        return output / name
-    if output.suffix != ".onnx":
+def _output_path(config: ExportConfig, preset: Preset, num_files: int) -> Path:
+    weights = Path(config.weights)
+    beside = weights.with_name(weights.stem + preset.suffix)
+    output = Path(config.output) if config.output else beside
+    if config.output and (output.is_dir() or not output.suffix):
+        output = output / beside.name
+    elif config.output and num_files > 1:
+        raise ConfigError(f"--output {output}: give a folder for several presets")
+    if preset.kind == "onnx" and output.suffix != ".onnx":
         raise ConfigError(f"--output {output}: an ONNX file ends in .onnx")
+    if output.absolute() == weights.absolute():
+        raise ConfigError(f"{config.weights}: would be overwritten; give another --output")
     return output
 
 
-def _metadata(
-    checkpoint: Checkpoint, strides: tuple[int, ...], options: OnnxOptions
-) -> dict[str, Any]:
-    """What a program needs to run the file, as JSON values."""
-    return {
-        "names": list(checkpoint.class_names),
-        "nc": len(checkpoint.class_names),
-        "stride": list(strides),
-        "anchors": checkpoint.spec["anchors"],
-        "imgsz": list(options.input_hw),
-        "batch": options.batch_size,
-        "dynamic": list(options.dynamic),
-        "head": "decoded",
-        "input": {
-            "layout": "NCHW",
-            "color": "RGB",
-            "range": [0, 1],
-            "pad": 114,
-            "letterbox": "centred",
-        },
-        "activation": checkpoint.spec["activation"],
-        "opset": options.opset,
-        "torch": torch.__version__,
-        "license": "Apache-2.0",
-    }
-
-
 def _compare(
-    network: DecodedNetwork,
-    runner: OnnxRunner,
-    options: OnnxOptions,
-    stride: int,
+    detector: Detector,
+    runner: Runner,
+    preset: Preset,
+    sizes: Sizes,
     records: Sequence[ImageRecord],
+    suppression: PostprocessConfig,
 ) -> dict[str, float]:
     """The worst error of each column group over pictures and noise, at every size allowed."""
-    sizes = [options.input_hw]
-    if "hw" in options.dynamic:
-        sizes += [(3 * stride, 5 * stride), (4 * stride, 2 * stride)]
-    worst: dict[str, float] = {}
-    for images in proof_inputs(sizes, records):
+    network, stride = DecodedNetwork(detector).eval(), max(detector.strides)
+    inputs = [sizes.input_hw]
+    if "hw" in sizes.dynamic:
+        inputs += [(3 * stride, 5 * stride), (4 * stride, 2 * stride)]
+    found = []
+    for images in proof_inputs(inputs, records):
         with torch.inference_mode():
             expected = network(torch.from_numpy(images)).numpy()
-        for name, error in group_errors(expected, runner.run(images)).items():
-            worst[name] = max(worst.get(name, 0.0), error)
+        answer = runner.run(images)
+        found.append(
+            detection_errors(expected, answer, suppression)
+            if preset.head == "e2e"
+            else group_errors(expected, answer)
+        )
+    worst = merged(found)
     for name, error in worst.items():
-        if not error <= TOLERANCE:
+        if not error <= preset.tolerance:
             raise CheckFailedError(
-                f"{name} differs from PyTorch by {error:.1e}, more than {TOLERANCE:.0e}; "
+                f"{name} differs from PyTorch by {error:.1e}, more than {preset.tolerance:.0e}; "
                 "no file is left behind"
             )
     return worst
 
 
 def _average_precision(
-    runner: OnnxRunner,
-    records: tuple[ImageRecord, ...],
-    options: OnnxOptions,
-    config: ExportConfig,
+    runner: Runner, records: tuple[ImageRecord, ...], sizes: Sizes, config: ExportConfig
 ) -> float:
-    height, width = options.input_hw
+    height, width = sizes.input_hw
     if height != width:
         raise ConfigError("--data measures AP on square inputs; give --imgsz one number")
-    rect = "hw" in options.dynamic
+    rect = "hw" in sizes.dynamic
     dataset = EvalDataset(records, height, 32, stride=runner.stride, rect=rect)
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
     predict = RunnerPredictor(runner, VAL_POSTPROCESS)
     evaluation = evaluate(predict, loader, len(loader), dataset.records, runner.class_names)
     return evaluation.metrics.AP
-
-
-def _latency_ms(runner: OnnxRunner, options: OnnxOptions) -> float:
-    """Median milliseconds of a run, after a warm-up."""
-    images: FloatArray = np.zeros((options.batch_size, 3, *options.input_hw), np.float32)
-    runner.run(images)
-    seconds = []
-    for _ in range(TIMED_RUNS):
-        start = time.perf_counter()
-        runner.run(images)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds) * 1000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -253,10 +276,15 @@ def _run(config: ExportConfig) -> int:
     for entry in report["files"]:
         errors = ", ".join(f"{name} {value:.1e}" for name, value in entry["max_rel_error"].items())
         AP = "" if entry["AP"] is None else f", AP {entry['AP']:.4f}"
+        kind = (
+            ""
+            if entry["opset"] is None
+            else (f", opset {entry['opset']}, {sum(entry['operators'].values())} operators")
+        )
         logger.info(
-            "%s: %.1f MB, opset %d, %d operators, %s: largest error against PyTorch %s; %.1f ms%s",
-            entry["path"], entry["bytes"] / 1e6, entry["opset"], sum(entry["operators"].values()),
-            entry["verified"], errors, entry["latency_ms"], AP,
+            "%s: %.1f MB%s, %s: largest error against PyTorch %s; %.1f ms%s",
+            entry["path"], entry["bytes"] / 1e6, kind, entry["verified"], errors,
+            entry["latency_ms"], AP,
         )  # fmt: skip
         logger.info("Next: python detect.py --weights %s --source FOLDER", entry["path"])
     return 0

@@ -12,6 +12,7 @@ from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
 from data.loader import eval_loader
 from data.records import read_records
+from models.open_runner import CHECKPOINT_SUFFIXES, open_runner
 from utils.cli import option, run_script
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
@@ -131,8 +132,7 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
         max_detections=config.max_det,
         class_agnostic=config.single_cls,
     )
-    if Path(config.weights).suffix == ".onnx":
-        from models.open_runner import open_runner
+    if Path(config.weights).suffix not in CHECKPOINT_SUFFIXES:
         from utils.deploy.runner_predictor import RunnerPredictor
 
         runner = open_runner(config.weights, device=config.device, half=config.half)

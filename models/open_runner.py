@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from utils.deploy.openvino_file import FOLDER_SUFFIX, OpenVinoRunner
 from utils.deploy.runner import OnnxRunner, Runner
 from utils.errors import CheckpointError, ConfigError, MissingPackageError
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth")
+SCRIPT_SUFFIX = ".torchscript"
 
 
 def open_runner(weights: str, *, device: str = "", half: bool = False) -> Runner:
     """The network behind `--weights`.
 
     Args:
-        weights: a checkpoint (.pt) or an exported file (.onnx).
+        weights: a checkpoint (.pt) or an exported file (.onnx, .torchscript, or the folder or .xml
+            of OpenVINO).
         device: as `--device` spells it.
         half: compute in float16; an exported file must have been exported so.
 
@@ -29,12 +32,27 @@ def open_runner(weights: str, *, device: str = "", half: bool = False) -> Runner
         if half and not runner.computes_in_half:
             raise ConfigError(f"--half: {weights} computes in float32; leave out --half")
         return runner
-    if suffix not in CHECKPOINT_SUFFIXES:
-        raise CheckpointError(f"{weights}: neither a .pt checkpoint nor an .onnx file")
+    if suffix == ".xml" or weights.rstrip("/").endswith(FOLDER_SUFFIX):
+        _refuse_half(weights, half=half)
+        return OpenVinoRunner(weights, device=device)
+    if suffix not in (*CHECKPOINT_SUFFIXES, SCRIPT_SUFFIX):
+        raise CheckpointError(
+            f"{weights}: neither a .pt checkpoint nor an .onnx, .torchscript or OpenVINO file"
+        )
     try:
-        from models.torch_runner import TorchRunner  # .onnx files run where torch is not installed
+        # .onnx files run where torch is not installed
+        from models.torch_runner import TorchRunner
+        from models.torchscript_file import TorchScriptRunner
     except ModuleNotFoundError as error:
         raise MissingPackageError(
             f"running {weights} needs the package {error.name}: pip install torch torchvision"
         ) from None
+    if suffix == SCRIPT_SUFFIX:
+        _refuse_half(weights, half=half)
+        return TorchScriptRunner(weights, device=device)
     return TorchRunner(weights, device=device, half=half)
+
+
+def _refuse_half(weights: str, *, half: bool) -> None:
+    if half:
+        raise ConfigError(f"--half: {weights} computes in float32; leave out --half")

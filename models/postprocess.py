@@ -49,6 +49,14 @@ def _postprocess_one(decoded: Tensor, config: PostprocessConfig) -> Detections:
     )
 
 
+def suppressed(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Positions of the (N, 4) cxcywh boxes that no better one overlaps too much, best first."""
+    half = boxes[:, 2:] / 2
+    corners = torch.cat((boxes[:, :2] - half, boxes[:, :2] + half), 1)
+    kept: Tensor = nms(corners, scores, iou_threshold)
+    return kept
+
+
 def _choose_classes(scores: Tensor, config: PostprocessConfig) -> tuple[Tensor, Tensor]:
     """(P,) rows and (P,) class ids of every pair that counts."""
     if config.multi_label:

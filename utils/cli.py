@@ -149,11 +149,28 @@ def _argument_kind(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
     words: dict[str, Any] = {"type": typing.get_args(kind)[0] if several else kind}
     if several:
         words["nargs"] = "*" if metadata["const"] is not None else "+"
+        if metadata["choices"] is not None:  # `--preset onnx --preset npu`: words, not numbers
+            words["action"] = _Several
     elif metadata["const"] is not None:
         words.update(nargs="?", const=metadata["const"])
     if metadata["choices"] is not None:
         words["choices"] = metadata["choices"]
     return words
+
+
+class _Several(argparse.Action):
+    """Values of a flag that may be repeated; the first ones take the default's place."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        flag: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        given = [] if before is self.default else list(before)
+        setattr(namespace, self.dest, [*given, *values])
 
 
 def _with_dashes(word: str) -> str:

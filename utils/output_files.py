@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,26 @@ def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
         else:
             break
     return folder
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose files take their place in `folder` only when the block ends well.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with reported_writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield temporary
+        with reported_writing(folder):
+            folder.mkdir(exist_ok=True)
+            for file in sorted(temporary.iterdir()):
+                file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -194,7 +194,7 @@ OTHER_FLAGS = [
     (
         "export",
         "--weights good.pt --imgsz 64 --opset 9",
-        "--opset 9: this exporter writes 11 to 20",
+        "--opset 9: preset onnx is written with 11 to 20",
     ),
     ("export", "--weights good.pt --imgsz 64 --dynamic x", "--dynamic x: expected batch, hw, or"),
     ("export", "--weights good.pt --imgsz 1 2 3", "--imgsz 1 2 3: expected one or two numbers"),

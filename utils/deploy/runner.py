@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from utils.deploy.heads import Heads, in_batches
 from utils.deploy.network_metadata import NetworkMetadata
-from utils.deploy.raw_heads import RawHeads
 from utils.errors import CheckpointError, ConfigError, MissingPackageError
 from utils.structures import FloatArray
 
@@ -74,7 +74,8 @@ class OnnxRunner:
         batch, _, height, width = sizes
         self.batch_size: int | None = batch
         self.input_hw: tuple[int | None, int | None] = (height, width)
-        self._output_names, self._raw_heads = _choose_outputs(self.path, self._session, metadata)
+        outputs = [(node.name, node.shape) for node in self._session.get_outputs()]
+        self._heads = Heads.choose(self.path, outputs, metadata)
 
     @property
     def computes_in_half(self) -> bool:
@@ -84,26 +85,11 @@ class OnnxRunner:
     def run(self, images: FloatArray) -> FloatArray:
         """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions, boxes in input pixels."""
         images = images.astype(INPUT_TYPES[self._input.type], copy=False)
-        if self.batch_size is None or self.batch_size == len(images):
-            return self._run_once(images)
-        parts = [
-            self._run_padded(images[start : start + self.batch_size], self.batch_size)
-            for start in range(0, len(images), self.batch_size)
-        ]
-        return np.concatenate(parts)
-
-    def _run_padded(self, images: npt.NDArray[Any], batch_size: int) -> FloatArray:
-        """Fill up to the batch the file wants, and cut the surplus off the answer."""
-        missing = batch_size - len(images)
-        padded = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
-        return self._run_once(padded)[: len(images)]
+        return in_batches(self._run_once, images, self.batch_size)
 
     def _run_once(self, images: npt.NDArray[Any]) -> FloatArray:
-        outputs = self._session.run(self._output_names, {self._input.name: images})
-        if self._raw_heads is not None:
-            return self._raw_heads.decode(outputs)
-        decoded: FloatArray = outputs[0].astype(np.float32, copy=False)
-        return decoded
+        names = list(self._heads.outputs)
+        return self._heads.decode(self._session.run(names, {self._input.name: images}))
 
 
 def _open_session(path: Path, providers: list[Any], threads: int | None) -> Any:
@@ -162,26 +148,4 @@ def _single_input(path: Path, session: Any) -> Any:
     raise CheckpointError(
         f"{path}: its inputs are {found}; "
         "expected one input (batch, 3, height, width) of float32 or float16"
-    )
-
-
-def _choose_outputs(
-    path: Path, session: Any, metadata: NetworkMetadata
-) -> tuple[list[str], RawHeads | None]:
-    """Names of the outputs to ask for, and how to decode them if the graph does not."""
-    outputs = session.get_outputs()
-    maps = [node.name for node in outputs if len(node.shape) == 4]
-    num_levels = len(metadata.anchors or ())
-    decodable = num_levels > 0 and num_levels == len(metadata.strides) == len(maps)
-    if metadata.head in ("raw", "sigmoid") and metadata.anchors and decodable:
-        done = metadata.head == "sigmoid"
-        return maps, RawHeads(metadata.anchors, metadata.strides, sigmoid_done=done)
-    decoded = [node.name for node in outputs if len(node.shape) == 3]
-    if metadata.head == "decoded" and decoded:
-        return decoded[:1], None
-    found = ", ".join(f"{node.name} {node.shape}" for node in outputs)
-    raise CheckpointError(
-        f"{path}: its outputs are {found}, its head is {metadata.head!r}; expected decoded "
-        "predictions (batch, boxes, 5 + classes), or raw maps with their anchors in the metadata; "
-        "export it again with --preset onnx"
     )

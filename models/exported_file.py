@@ -1,0 +1,170 @@
+"""Writing a network as a file of some preset, and what is true of the file."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.detector import Detector
+from models.export_networks import network_of_head, output_names
+from models.torchscript_file import TorchScriptRunner, write_torchscript
+from utils.checkpoint import Checkpoint
+from utils.deploy.onnx_checks import Expected, check_structure
+from utils.deploy.onnx_file import OnnxOptions, operator_counts, write_onnx
+from utils.deploy.openvino_file import OpenVinoRunner, write_openvino
+from utils.deploy.presets import Preset
+from utils.deploy.runner import OnnxRunner, Runner
+from utils.errors import CheckFailedError
+from utils.postprocess import PostprocessConfig
+from utils.structures import FloatArray
+
+TIMED_RUNS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What sizes a file takes.
+
+    Attributes:
+        input_hw: height and width of the input.
+        batch_size: pictures per run.
+        dynamic: which of "batch" and "hw" may change.
+    """
+
+    input_hw: tuple[int, int]
+    batch_size: int = 1
+    dynamic: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that was just written.
+
+    Attributes:
+        runner: runs it.
+        opset: its operator set; None where it has none.
+        operators: how many nodes of each; empty where they cannot be listed.
+        tested_in: the runtime that `runner` is.
+    """
+
+    runner: Runner
+    opset: int | None
+    operators: dict[str, int]
+    tested_in: str
+
+
+def write_file(
+    place: Path,
+    name: str,
+    preset: Preset,
+    detector: Detector,
+    sizes: Sizes,
+    suppression: PostprocessConfig,
+    opset: int,
+    metadata: dict[str, Any],
+) -> Written:
+    """Write a network in deploy form and open the file again.
+
+    Args:
+        place: the file, or the folder for presets that write several.
+        name: stem of files in a folder.
+        preset: the kind of file.
+        detector: in deploy form and eval mode.
+        sizes: of input and batch.
+        suppression: rules of files that suppress by themselves.
+        opset: ONNX operator set.
+        metadata: key -> value.
+
+    Raises:
+        CheckFailedError: the file is not what was asked for.
+    """
+    network = network_of_head(preset.head, detector, suppression)
+    if preset.kind == "torchscript":
+        example = torch.zeros(sizes.batch_size, 3, *sizes.input_hw)
+        write_torchscript(place, network, example, metadata)
+        return Written(TorchScriptRunner(place, device="cpu"), None, {}, "libtorch")
+    options = OnnxOptions(
+        input_hw=sizes.input_hw,
+        batch_size=sizes.batch_size,
+        dynamic=sizes.dynamic,
+        opset=opset,
+        outputs=output_names(preset.head, detector),
+        fixed_outputs=preset.head == "e2e",
+    )
+    if preset.kind == "onnx":
+        _write_checked(place, preset, network, detector, options, metadata)
+        counts = operator_counts(place)
+        return Written(OnnxRunner(place, device="cpu"), opset, counts, "onnxruntime")
+    onnx_file = place / f"{name}.onnx"
+    _write_checked(onnx_file, preset, network, detector, options, metadata)
+    write_openvino(place, onnx_file, name, metadata)
+    onnx_file.unlink()
+    return Written(OpenVinoRunner(place), None, {}, "OpenVINO")
+
+
+def _write_checked(
+    path: Path,
+    preset: Preset,
+    network: nn.Module,
+    detector: Detector,
+    options: OnnxOptions,
+    metadata: dict[str, Any],
+) -> None:
+    write_onnx(path, network, options, metadata)
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in detector.modules())
+    texts = {key: json.dumps(value) for key, value in metadata.items()}
+    expected = Expected(options.opset, options.outputs, convolutions, texts)
+    check_structure(path, preset, expected)
+    content = path.read_bytes()
+    write_onnx(path, network, options, metadata)
+    if path.read_bytes() != content:
+        raise CheckFailedError(f"{path.name}: a second export differs; no file is left behind")
+    if str(Path.cwd()).encode() in content:
+        raise CheckFailedError(f"{path.name}: names a folder of this machine; no file is left")
+
+
+def file_metadata(
+    checkpoint: Checkpoint, strides: tuple[int, ...], preset: Preset, sizes: Sizes, opset: int
+) -> dict[str, Any]:
+    """What a program needs to run the file, as JSON values."""
+    return {
+        "names": list(checkpoint.class_names),
+        "nc": len(checkpoint.class_names),
+        "stride": list(strides),
+        "anchors": checkpoint.spec["anchors"],
+        "imgsz": list(sizes.input_hw),
+        "batch": sizes.batch_size,
+        "dynamic": list(sizes.dynamic),
+        "head": preset.head,
+        "input": {
+            "layout": "NCHW",
+            "color": "RGB",
+            "range": [0, 1],
+            "pad": 114,
+            "letterbox": "centred",
+        },
+        "activation": checkpoint.spec["activation"],
+        "opset": opset,
+        "torch": torch.__version__,
+        "license": "Apache-2.0",
+    }
+
+
+def median_ms(runner: Runner, sizes: Sizes) -> float:
+    """Median milliseconds of a run, after a warm-up."""
+    images: FloatArray = np.zeros((sizes.batch_size, 3, *sizes.input_hw), np.float32)
+    runner.run(images)
+    seconds = []
+    for _ in range(TIMED_RUNS):
+        start = time.perf_counter()
+        runner.run(images)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) * 1000

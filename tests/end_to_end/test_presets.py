@@ -1,0 +1,261 @@
+"""Every kind of file that export.py writes finds what the checkpoint finds, in its own runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import detect
+import export
+import val
+from data.synthetic.dataset import SyntheticConfig, write_dataset
+from models.export_networks import SuppressedNetwork
+from models.open_runner import open_runner
+from tests.checkpoint_builders import save_model
+from tests.house.source_tree import ROOT
+from tests.model_builders import tiny_spec, trained_model
+from utils.deploy import presets
+from utils.deploy.onnx_checks import Expected, check_structure
+from utils.deploy.presets import PRESETS
+from utils.errors import CheckFailedError, CheckpointError
+from utils.postprocess import PostprocessConfig, postprocess
+
+SIZE = 96
+NEEDS = {"openvino": "openvino"}  # preset -> package
+
+
+def installed(name: str) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason=f"{NEEDS[name]} is not installed")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("presets")
+
+
+@pytest.fixture(scope="module")
+def weights(folder) -> Path:
+    """A network that finds many objects, of several classes."""
+    model = trained_model(tiny_spec(), seed=3)
+    for conv in model.head.modules():
+        if isinstance(conv, torch.nn.Conv2d):
+            torch.nn.init.normal_(conv.weight, std=0.4)
+            conv.bias.data.view(-1, 8)[:, 4] = 1.0
+    return save_model(folder / "w.pt", model)
+
+
+@pytest.fixture(scope="module")
+def data(folder) -> Path:
+    return write_dataset(folder / "data", SyntheticConfig(images=12, size=SIZE, seed=0))
+
+
+@pytest.fixture(scope="module")
+def written(folder, weights):
+    """The entry of a preset's report, exported once."""
+    entries: dict[str, dict] = {}
+
+    def entry_of(name: str) -> dict:
+        installed(name)
+        if name not in entries:
+            report = folder / f"{name}.json"
+            words = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--report", report,
+                     "--output", folder / "files"]  # fmt: skip
+            assert export.main([str(word) for word in words]) == 0
+            (entries[name],) = json.loads(report.read_text())["files"]
+        return entries[name]
+
+    return entry_of
+
+
+def detections(weights: Path, data: Path, project: Path) -> list[dict]:
+    pictures = data.parent / "images" / "val"
+    words = ["--weights", weights, "--source", pictures, "--imgsz", SIZE, SIZE, "--save-json",
+             "--nosave", "--project", project, "--exist-ok", "--device", "cpu",
+             "--max-det", 100]  # fmt: skip
+    assert detect.main([str(word) for word in words]) == 0
+    return json.loads((project / "exp" / "predictions.json").read_text())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_detect_finds_the_same(name, written, weights, data, tmp_path):
+    entry = written(name)
+    expected, found = (detections(Path(each), data, tmp_path) for each in (weights, entry["path"]))
+    assert entry["preset"] == name
+    assert sum(len(frame["detections"]) for frame in expected) > 20
+    near = 0.02 if entry["preset"] == "openvino" else 1e-3  # weights in float16
+    for one, other in zip(expected, found, strict=True):
+        assert abs(len(one["detections"]) - len(other["detections"])) <= (near > 0.01)
+        scores = [[d["score"] for d in frame["detections"]] for frame in (one, other)]
+        common = min(len(score) for score in scores)
+        np.testing.assert_allclose(scores[0][:common], scores[1][:common], atol=near)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_val_judges_each(name, written, data, tmp_path):
+    words = ["--weights", written(name)["path"], "--data", data, "--imgsz", SIZE, "--noplots",
+             "--workers", 0, "--project", tmp_path, "--report", tmp_path / "r.json", "--conf-thres",
+             0.25, "--single-cls"]  # fmt: skip
+    assert val.main([str(word) for word in words]) == 0
+    assert json.loads((tmp_path / "r.json").read_text())["images"] > 0
+
+
+def test_what_is_written(written):
+    npu, e2e, opencv = written("npu"), written("e2e"), written("opencv4")
+    assert set(npu["operators"]) <= presets.NPU_OPERATORS
+    assert "Split" not in opencv["operators"] and opencv["opset"] == 12
+    assert e2e["operators"]["NonMaxSuppression"] == 1
+    graph = onnx.load(npu["path"]).graph
+    assert [output.name for output in graph.output] == ["p3", "p4", "p5"]
+    sizes = [[d.dim_value for d in o.type.tensor_type.shape.dim] for o in graph.output]
+    assert sizes == [[1, 16, SIZE // s, SIZE // s] for s in (8, 16, 32)]
+    answers = {o.name: o for o in onnx.load(e2e["path"]).graph.output}
+    assert [d.dim_value for d in answers["detections"].type.tensor_type.shape.dim] == [1, 100, 6]
+    assert written("torchscript")["operators"] == {} and written("torchscript")["opset"] is None
+
+
+def test_opencv_runs_the_file_for_it(written):
+    path = written("opencv4")["path"]
+    picture = np.random.default_rng(0).random((1, 3, SIZE, SIZE), np.float32)
+    network = cv2.dnn.readNetFromONNX(path)
+    network.setInput(picture)
+    expected = open_runner(path, device="cpu").run(picture)
+    np.testing.assert_allclose(network.forward(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["torchscript", "openvino"])
+def test_two_exports_are_the_same_bytes_and_name_no_folder(name, weights, tmp_path):
+    installed(name)
+    for number in range(2):
+        command = [sys.executable, "export.py", "--weights", weights, "--imgsz", "64", "--preset",
+                   name, "--output", tmp_path / f"{number}"]  # fmt: skip
+        assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+    first, second = (
+        {p.name: p.read_bytes() for p in sorted((tmp_path / str(n)).rglob("*")) if p.is_file()}
+        for n in range(2)
+    )
+    assert first == second
+    assert not any(str(place).encode() in content
+                   for content in first.values() for place in (ROOT, tmp_path))  # fmt: skip
+
+
+def decoded(boxes: int, seed: int = 0) -> np.ndarray:
+    """(2, N, 5 + 4) predictions, many of which overlap."""
+    rng = np.random.default_rng(seed)
+    centres, sizes = rng.uniform(20, 80, (2, boxes, 2)), rng.uniform(10, 40, (2, boxes, 2))
+    return np.concatenate([centres, sizes, rng.random((2, boxes, 5))], 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("config", [
+    PostprocessConfig(0.25, 0.45, 100),
+    PostprocessConfig(0.25, 0.45, 7),  # more are found than there is room for
+    PostprocessConfig(0.9999, 0.45, 5),  # nothing is found
+])  # fmt: skip
+@pytest.mark.parametrize("seed", range(3))
+def test_suppression_in_the_network_is_that_of_every_program(config, seed):
+    predictions = decoded(200, seed)
+    network = SuppressedNetwork(trained_model(tiny_spec()), config)
+    network.coder = type("Fixed", (), {"decode": lambda *_: torch.from_numpy(predictions)})()
+    rows, counts = network(torch.zeros(2, 3, 64, 64))
+    assert rows.shape == (2, config.max_detections, 6)
+    for picture in range(2):
+        expected = postprocess(predictions[picture], config)
+        count = int(counts[picture])
+        assert count == len(expected)
+        np.testing.assert_allclose(rows[picture, :count, :4], expected.boxes, atol=1e-4)
+        np.testing.assert_allclose(rows[picture, :count, 4], expected.scores, rtol=1e-6)
+        assert rows[picture, :count, 5].tolist() == expected.class_ids.tolist()
+        assert not rows[picture, count:].any()
+
+
+def expected_of(path: str) -> Expected:
+    model = onnx.load(path)
+    return Expected(
+        opset=12,
+        outputs=("p3", "p4", "p5"),
+        convolutions=sum(node.op_type == "Conv" for node in model.graph.node),
+        metadata={entry.key: entry.value for entry in model.metadata_props},
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"opset": 13}, "opset 12 came out, 13 was asked for"),
+        ({"outputs": ("p3", "p4")}, "outputs p3, p4, p5, expected p3, p4"),
+        ({"convolutions": 3}, "convolutions, the network has 3"),
+        ({"metadata": {}}, "its metadata is not what was written"),
+    ],
+)
+def test_a_file_that_is_not_what_was_asked_for(written, changes, words):
+    path = written("npu")["path"]
+    expected = expected_of(path)
+    check_structure(Path(path), PRESETS["npu"], expected)
+    with pytest.raises(CheckFailedError) as caught:
+        check_structure(Path(path), PRESETS["npu"], dataclasses.replace(expected, **changes))
+    assert words in str(caught.value) and str(caught.value).endswith("no file is left behind")
+
+
+def test_operators_that_a_preset_must_not_have(written):
+    path = written("npu")["path"]
+    strict = dataclasses.replace(PRESETS["npu"], operators=presets.NPU_OPERATORS - {"Resize"})
+    with pytest.raises(CheckFailedError, match="must not have: Resize"):
+        check_structure(Path(path), strict, expected_of(path))
+
+
+@pytest.mark.parametrize("name", ["npu", "e2e", "torchscript", "openvino"])
+def test_a_file_that_differs_from_pytorch_is_not_kept(name, weights, tmp_path, monkeypatch, capsys):
+    installed(name)
+    strict = {**PRESETS, name: dataclasses.replace(PRESETS[name], tolerance=0.0)}
+    monkeypatch.setattr(export, "PRESETS", strict)
+    words = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--output", tmp_path / "x"]
+    assert export.main([str(word) for word in words]) == 1
+    assert "differs from PyTorch by" in capsys.readouterr().err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--preset npu --dynamic", "--dynamic: files of preset npu have fixed sizes"),
+        ("--preset npu --opset 17", "--opset 17: preset npu is written with 11 to 13"),
+        ("--preset opencv4 --opset 13", "--opset 13: preset opencv4 is written with 12"),
+        ("--preset onnx npu --output a.onnx", "--output a.onnx: give a folder for several presets"),
+    ],
+)
+def test_messages(weights, words, message, capsys):
+    assert export.main(["--weights", str(weights), "--imgsz", "64", *words.split()]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {message}")
+
+
+def test_several_presets_at_once(weights, tmp_path):
+    words = ["--weights", weights, "--imgsz", 64, "--preset", "onnx", "--preset", "npu", "--nms",
+             "--output", tmp_path]  # fmt: skip
+    assert export.main([str(word) for word in words]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "w-e2e.onnx",
+        "w-npu.onnx",
+        "w.onnx",
+    ]
+
+
+def test_files_that_are_none(tmp_path):
+    (tmp_path / "x.torchscript").write_bytes(b"PK\x03\x04")
+    with pytest.raises(CheckpointError, match=r"x\.torchscript: cannot be opened as TorchScript"):
+        open_runner(str(tmp_path / "x.torchscript"), device="cpu")
+    pytest.importorskip("openvino")
+    (tmp_path / "y_openvino_model").mkdir()
+    with pytest.raises(CheckpointError, match=r"holds 0 \.xml files, expected one"):
+        open_runner(str(tmp_path / "y_openvino_model"))
+    (tmp_path / "y_openvino_model" / "y.xml").write_text("<net/>")
+    with pytest.raises(CheckpointError, match="OpenVINO cannot read it"):
+        open_runner(str(tmp_path / "y_openvino_model"))

@@ -1,0 +1,65 @@
+"""Which kinds of files export.py writes, and what is allowed in each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Head = Literal["decoded", "raw", "e2e"]
+FileKind = Literal["onnx", "torchscript", "openvino"]
+
+# What accelerators' compilers take: no shapes that are computed, nothing beyond four dimensions.
+NPU_OPERATORS = frozenset(
+    ("Conv", "Relu", "LeakyRelu", "Clip", "HardSwish", "Sigmoid", "Mul", "Add", "Concat", "MaxPool",
+     "Resize")
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A kind of file.
+
+    Attributes:
+        words: for whom it is.
+        head: `decoded` boxes, `raw` maps of logits, or `e2e`, boxes after suppression.
+        kind: of the file.
+        suffix: what it is called after the checkpoint's name.
+        opset: the ONNX operator set it is written with by default.
+        opsets: those it may be written with.
+        operators: all that may be in the graph; None for any.
+        forbidden: operators that must not be in it.
+        dynamic: sizes may change from run to run.
+        tolerance: largest relative error of any column group against PyTorch.
+    """
+
+    words: str
+    head: Head
+    kind: FileKind
+    suffix: str
+    opset: int = 17
+    opsets: range = range(11, 21)
+    operators: frozenset[str] | None = None
+    forbidden: frozenset[str] = frozenset(("BatchNormalization",))
+    dynamic: bool = True
+    tolerance: float = 1e-4
+
+
+PRESETS: Mapping[str, Preset] = {
+    "onnx": Preset("onnxruntime, TensorRT, anything that reads ONNX", "decoded", "onnx", ".onnx"),
+    "e2e": Preset(
+        "programs without suppression of their own", "e2e", "onnx", "-e2e.onnx"
+    ),
+    "opencv4": Preset(
+        "OpenCV's DNN module, 4.x too", "decoded", "onnx", "-opencv4.onnx",
+        opset=12, opsets=range(12, 13), forbidden=frozenset(("BatchNormalization", "Split")),
+        dynamic=False,
+    ),
+    "npu": Preset(
+        "compilers of accelerators", "raw", "onnx", "-npu.onnx",
+        opset=12, opsets=range(11, 14), operators=NPU_OPERATORS, dynamic=False,
+    ),
+    "torchscript": Preset("libtorch", "decoded", "torchscript", ".torchscript", dynamic=False),
+    "openvino": Preset("OpenVINO on Intel", "decoded", "openvino", "_openvino_model",
+                       tolerance=2e-2),  # weights in float16
+}  # fmt: skip
