@@ -9,88 +9,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
+from data.image_file import read_image
 from data.loader import eval_loader
-from data.proof_pictures import proof_inputs
+from data.proof_pictures import letterboxed, proof_inputs
 from data.records import read_records
 from models.decoded_network import DecodedNetwork
 from models.deploy import to_deploy
 from models.detector import Detector
-from models.exported_file import Sizes, Written, file_metadata, median_ms, write_file
+from models.exported_file import Written, file_metadata, median_ms, write_file
 from models.loading import build_from_checkpoint, read_weights
+from models.quantized_file import Calibration, write_quantized
 from utils.checkpoint import Checkpoint
-from utils.cli import option, run_script
-from utils.deploy.onnx_file import dynamic_axes_of
+from utils.cli import run_script
 from utils.deploy.parity import detection_errors, group_errors, merged
 from utils.deploy.presets import PRESETS, Preset
 from utils.deploy.runner import Runner
 from utils.deploy.runner_predictor import RunnerPredictor
+from utils.deploy.sizes import Sizes
 from utils.engine.evaluate import evaluate
 from utils.errors import CheckFailedError, ConfigError
-from utils.letterbox import round_up_to_stride
+from utils.export_config import REFUSED, ExportConfig, output_path, settings_of
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS, PostprocessConfig
-from utils.structures import ImageRecord
+from utils.structures import FloatArray, ImageRecord
 
 logger = logging.getLogger(__name__)
-
-_LATER = "is not offered yet; --help lists the presets"
-REFUSED = {
-    "--int8": f"INT8 {_LATER}",
-    "--half": f"float16 {_LATER}",
-    "--calibration-images": f"INT8 {_LATER}",
-    "--max-drop": f"INT8 {_LATER}",
-    "--summary": "is not offered yet; --report lists the operators of each file",
-    "--simplify": "files are always simplified; leave it out",
-    "--keras": f"TensorFlow {_LATER}",
-    "--optimize": f"TorchScript for phones {_LATER}",
-    "--inplace": "files never compute in place; leave it out",
-    "--per-tensor": f"INT8 {_LATER}",
-    "--workspace": f"TensorRT {_LATER}",
-    "--topk-per-class": "--topk-all limits the detections of a picture",
-    "--agnostic-nms": "classes are suppressed each by itself; leave it out",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ExportConfig:
-    """Write a network for a runtime, open the file there, and compare it with PyTorch."""
-
-    weights: str = option("yolov5s.pt", "checkpoint; a train-form one is converted first")
-    preset: tuple[str, ...] = option(
-        ("onnx",), "kinds of file to write", "--include", choices=tuple(PRESETS)
-    )
-    nms: bool = option(False, "the preset e2e: suppression in the file")
-    imgsz: tuple[int, ...] = option(
-        (640,), "network input: one side, or height and width", "--img", "--img-size"
-    )
-    batch_size: int = option(1, "pictures per run", "--batch")
-    dynamic: tuple[str, ...] | None = option(
-        None, "which sizes may change: batch, hw; bare means both", const=("batch", "hw")
-    )
-    opset: int | None = option(None, "ONNX operator set version; default the preset's")
-    conf_thres: float = option(0.25, "e2e: lowest score of a detection")
-    iou_thres: float = option(0.45, "e2e: overlap at which a box suppresses another")
-    topk_all: int = option(100, "e2e: most detections of a picture")
-    device: str = option("cpu", "files are written on the CPU", choices=("cpu",))
-    data: str = option("", "data yaml: compare on its pictures and measure AP")
-    workers: int = option(8, "processes that load pictures")
-    output: str = option("", "file or folder to write to (default: beside the weights)")
-    report: str = option("", "write the result to this JSON file")
-
-    def presets(self) -> tuple[str, ...]:
-        """Each preset asked for, once."""
-        if not self.nms:
-            return tuple(dict.fromkeys(self.preset))
-        others = () if self.preset == ("onnx",) else self.preset
-        return tuple(dict.fromkeys((*others, "e2e")))
-
-    def suppression(self) -> PostprocessConfig:
-        """How an e2e file chooses its detections."""
-        return PostprocessConfig(self.conf_thres, self.iou_thres, self.topk_all)
 
 
 def export(config: ExportConfig) -> dict[str, Any]:
@@ -102,19 +50,48 @@ def export(config: ExportConfig) -> dict[str, Any]:
     """
     checkpoint = read_weights(config.weights)
     detector = to_deploy(build_from_checkpoint(checkpoint))
-    records: tuple[ImageRecord, ...] = ()
-    if config.data:
-        data_spec = load_dataset_spec(config.data)
-        data_spec.check_knowledge(config.weights, len(checkpoint.class_names))
-        records = read_records(data_spec, "val")
     names = config.presets()
-    places = {name: _output_path(config, PRESETS[name], len(names)) for name in names}
-    settings = {name: _settings(name, config, max(detector.strides)) for name in names}
-    files = [
-        _export_one(name, places[name], *settings[name], detector, checkpoint, records, config)
-        for name in names
-    ]
+    places = {name: output_path(config, PRESETS[name], len(names)) for name in names}
+    settings = {name: settings_of(name, config, max(detector.strides)) for name in names}
+    quantized = any(PRESETS[name].quantized for name in names)
+    records = _read_records(config, checkpoint, to_calibrate=quantized)
+    files = []
+    for name in names:
+        export_one = _export_quantized if PRESETS[name].quantized else _export_one
+        files.append(
+            export_one(name, places[name], *settings[name], detector, checkpoint, records, config)
+        )
     return {"files": files}
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Pictures of the user's data: to judge files on, and to calibrate INT8 ones on."""
+
+    val: tuple[ImageRecord, ...] = ()
+    calibration: tuple[ImageRecord, ...] = ()
+
+
+def _read_records(config: ExportConfig, checkpoint: Checkpoint, *, to_calibrate: bool) -> Records:
+    if not config.data:
+        if to_calibrate:
+            raise ConfigError("INT8 files are calibrated on your pictures: give --data my.yaml")
+        return Records()
+    data_spec = load_dataset_spec(config.data)
+    data_spec.check_knowledge(config.weights, len(checkpoint.class_names))
+    val = read_records(data_spec, "val")
+    if not to_calibrate:
+        return Records(val)
+    train = read_records(data_spec, "train")
+    order = np.random.default_rng(0).permutation(len(train))[: config.calibration_images]
+    chosen = tuple(train[place] for place in sorted(order.tolist()))
+    shared = {record.path for record in chosen} & {record.path for record in val}
+    if shared:
+        logger.warning(
+            "%d of %d pictures to calibrate on are judged too: the loss looks smaller than it is",
+            len(shared), len(chosen),
+        )  # fmt: skip
+    return Records(val, chosen)
 
 
 def _export_one(
@@ -124,7 +101,7 @@ def _export_one(
     opset: int,
     detector: Detector,
     checkpoint: Checkpoint,
-    records: tuple[ImageRecord, ...],
+    records: Records,
     config: ExportConfig,
 ) -> dict[str, Any]:
     preset, suppression = PRESETS[name], config.suppression()
@@ -134,10 +111,50 @@ def _export_one(
             place, output.name.removesuffix(preset.suffix), preset, detector, sizes, suppression,
             opset, metadata,
         )  # fmt: skip
-        errors = _compare(detector, written.runner, preset, sizes, records, suppression)
-        AP = _average_precision(written.runner, records, sizes, config) if records else None
+        errors = _compare(detector, written.runner, preset, sizes, records.val, suppression)
+        AP = _average_precision(written.runner, records.val, sizes, config) if records.val else None
         latency = median_ms(written.runner, sizes)
     return _entry(name, output, written, errors, latency, AP)
+
+
+def _export_quantized(
+    name: str,
+    output: Path,
+    sizes: Sizes,
+    opset: int,
+    detector: Detector,
+    checkpoint: Checkpoint,
+    records: Records,
+    config: ExportConfig,
+) -> dict[str, Any]:
+    preset = PRESETS[name]
+
+    def pictures(chosen: Sequence[ImageRecord]) -> Iterator[FloatArray]:
+        for record in chosen:
+            one = letterboxed([read_image(record.path)], sizes.input_hw)
+            yield np.repeat(one, sizes.batch_size, 0)
+
+    with _place_of(output, preset) as place:
+        quantized = write_quantized(
+            place,
+            preset,
+            detector,
+            sizes,
+            opset,
+            file_metadata(checkpoint, detector.strides, preset, sizes, opset),
+            Calibration(
+                pictures=lambda: pictures(records.calibration),
+                few=lambda: pictures(records.val[:2]),
+                judge=lambda runner: _average_precision(runner, records.val, sizes, config),
+                methods=config.calibration,
+                max_drop=config.max_drop,
+            ),
+        )
+        errors = _errors(
+            detector, quantized.written.runner, preset, sizes, records.val, config.suppression()
+        )
+    entry = _entry(name, output, quantized.written, errors, quantized.latency_ms, quantized.AP)
+    return {**entry, **quantized.report()}
 
 
 def _entry(
@@ -174,50 +191,7 @@ def _place_of(output: Path, preset: Preset) -> Iterator[Path]:
             yield file
 
 
-def _settings(name: str, config: ExportConfig, stride: int) -> tuple[Sizes, int]:
-    """Sizes and opset of a file, if the preset allows them."""
-    preset = PRESETS[name]
-    dynamic = dynamic_axes_of(config.dynamic)
-    if dynamic and not preset.dynamic:
-        raise ConfigError(f"--dynamic: files of preset {name} have fixed sizes; leave it out")
-    opset = preset.opset if config.opset is None else config.opset
-    if opset not in preset.opsets:
-        last = preset.opsets.stop - 1
-        allowed = f"{preset.opsets.start}" + (f" to {last}" if last > preset.opsets.start else "")
-        raise ConfigError(f"--opset {opset}: preset {name} is written with {allowed}")
-    return Sizes(_input_hw(config.imgsz, stride), config.batch_size, dynamic), opset
-
-
-def _input_hw(imgsz: tuple[int, ...], stride: int) -> tuple[int, int]:
-    given = "x".join(str(side) for side in imgsz)
-    if len(imgsz) > 2:
-        raise ConfigError(f"--imgsz {' '.join(map(str, imgsz))}: expected one or two numbers")
-    if min(imgsz) < 1:
-        raise ConfigError(f"--imgsz {given}: must be above 0")
-    height, width = round_up_to_stride(imgsz[0], stride), round_up_to_stride(imgsz[-1], stride)
-    if (height, width) != (imgsz[0], imgsz[-1]):
-        logger.warning(
-            "--imgsz %s rounded up to %dx%d, multiples of %d", given, height, width, stride
-        )
-    return height, width
-
-
-def _output_path(config: ExportConfig, preset: Preset, num_files: int) -> Path:
-    weights = Path(config.weights)
-    beside = weights.with_name(weights.stem + preset.suffix)
-    output = Path(config.output) if config.output else beside
-    if config.output and (output.is_dir() or not output.suffix):
-        output = output / beside.name
-    elif config.output and num_files > 1:
-        raise ConfigError(f"--output {output}: give a folder for several presets")
-    if preset.kind == "onnx" and output.suffix != ".onnx":
-        raise ConfigError(f"--output {output}: an ONNX file ends in .onnx")
-    if output.absolute() == weights.absolute():
-        raise ConfigError(f"{config.weights}: would be overwritten; give another --output")
-    return output
-
-
-def _compare(
+def _errors(
     detector: Detector,
     runner: Runner,
     preset: Preset,
@@ -240,7 +214,12 @@ def _compare(
             if preset.head == "e2e"
             else group_errors(expected, answer)
         )
-    worst = merged(found)
+    return merged(found)
+
+
+def _compare(detector: Detector, runner: Runner, preset: Preset, *others: Any) -> dict[str, float]:
+    """The same, which must be within the preset's tolerance."""
+    worst = _errors(detector, runner, preset, *others)
     for name, error in worst.items():
         if not error <= preset.tolerance:
             raise CheckFailedError(
@@ -276,6 +255,12 @@ def _run(config: ExportConfig) -> int:
     for entry in report["files"]:
         errors = ", ".join(f"{name} {value:.1e}" for name, value in entry["max_rel_error"].items())
         AP = "" if entry["AP"] is None else f", AP {entry['AP']:.4f}"
+        if "AP_float" in entry:
+            method = entry["calibration"]["method"]
+            AP += (
+                f" (float32 {entry['AP_float']:.4f}; {method}), "
+                f"{entry['latency_ratio']:.2f} of the float32 file's time"
+            )
         kind = (
             ""
             if entry["opset"] is None

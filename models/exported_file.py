@@ -22,26 +22,12 @@ from utils.deploy.onnx_file import OnnxOptions, operator_counts, write_onnx
 from utils.deploy.openvino_file import OpenVinoRunner, write_openvino
 from utils.deploy.presets import Preset
 from utils.deploy.runner import OnnxRunner, Runner
+from utils.deploy.sizes import Sizes
 from utils.errors import CheckFailedError
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 
 TIMED_RUNS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What sizes a file takes.
-
-    Attributes:
-        input_hw: height and width of the input.
-        batch_size: pictures per run.
-        dynamic: which of "batch" and "hw" may change.
-    """
-
-    input_hw: tuple[int, int]
-    batch_size: int = 1
-    dynamic: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ class Preset:
         forbidden: operators that must not be in it.
         dynamic: sizes may change from run to run.
         tolerance: largest relative error of any column group against PyTorch.
+        quantized: the file computes in 8 bits.
     """
 
     words: str
@@ -43,6 +44,7 @@ class Preset:
     forbidden: frozenset[str] = frozenset(("BatchNormalization",))
     dynamic: bool = True
     tolerance: float = 1e-4
+    quantized: bool = False
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -58,6 +60,10 @@ PRESETS: Mapping[str, Preset] = {
     "npu": Preset(
         "compilers of accelerators", "raw", "onnx", "-npu.onnx",
         opset=12, opsets=range(11, 14), operators=NPU_OPERATORS, dynamic=False,
+    ),
+    "qdq-u8": Preset(
+        "8 bits on x86 processors, QNN and OpenVINO", "raw", "onnx", "-int8.onnx",
+        opset=13, opsets=range(13, 21), operators=NPU_OPERATORS, dynamic=False, quantized=True,
     ),
     "torchscript": Preset("libtorch", "decoded", "torchscript", ".torchscript", dynamic=False),
     "openvino": Preset("OpenVINO on Intel", "decoded", "openvino", "_openvino_model",

@@ -1,0 +1,123 @@
+"""The command line of export.py."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.cli import option
+from utils.deploy.onnx_file import dynamic_axes_of
+from utils.deploy.presets import PRESETS, Preset
+from utils.deploy.quantized_onnx import METHODS
+from utils.deploy.sizes import Sizes
+from utils.errors import ConfigError
+from utils.letterbox import round_up_to_stride
+from utils.postprocess import PostprocessConfig
+
+logger = logging.getLogger(__name__)
+
+_LATER = "is not offered yet; --help lists the presets"
+REFUSED = {
+    "--half": f"float16 {_LATER}",
+    "--summary": "is not offered yet; --report lists the operators of each file",
+    "--simplify": "files are always simplified; leave it out",
+    "--keras": f"TensorFlow {_LATER}",
+    "--optimize": f"TorchScript for phones {_LATER}",
+    "--inplace": "files never compute in place; leave it out",
+    "--per-tensor": "weights have a scale per channel; leave it out",
+    "--workspace": f"TensorRT {_LATER}",
+    "--topk-per-class": "--topk-all limits the detections of a picture",
+    "--agnostic-nms": "classes are suppressed each by itself; leave it out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportConfig:
+    """Write a network for a runtime, open the file there, and compare it with PyTorch."""
+
+    weights: str = option("yolov5s.pt", "checkpoint; a train-form one is converted first")
+    preset: tuple[str, ...] = option(
+        ("onnx",), "kinds of file to write", "--include", choices=tuple(PRESETS)
+    )
+    int8: bool = option(False, "the preset qdq-u8: computes in 8 bits, calibrated on --data")
+    nms: bool = option(False, "the preset e2e: suppression in the file")
+    imgsz: tuple[int, ...] = option(
+        (640,), "network input: one side, or height and width", "--img", "--img-size"
+    )
+    batch_size: int = option(1, "pictures per run", "--batch")
+    dynamic: tuple[str, ...] | None = option(
+        None, "which sizes may change: batch, hw; bare means both", const=("batch", "hw")
+    )
+    opset: int | None = option(None, "ONNX operator set version; default the preset's")
+    conf_thres: float = option(0.25, "e2e: lowest score of a detection")
+    iou_thres: float = option(0.45, "e2e: overlap at which a box suppresses another")
+    topk_all: int = option(100, "e2e: most detections of a picture")
+    calibration_images: int = option(100, "INT8: pictures of --data's train split to calibrate on")
+    calibration: tuple[str, ...] = option(
+        ("minmax", "percentile"), "INT8: calibrations to try; the best one stays", choices=METHODS
+    )
+    max_drop: float = option(2.0, "INT8: AP points that may be lost at most")
+    device: str = option("cpu", "files are written on the CPU", choices=("cpu",))
+    data: str = option("", "data yaml: compare on its pictures and measure AP")
+    workers: int = option(8, "processes that load pictures")
+    output: str = option("", "file or folder to write to (default: beside the weights)")
+    report: str = option("", "write the result to this JSON file")
+
+    def presets(self) -> tuple[str, ...]:
+        """Each preset asked for, once."""
+        flagged = [name for name, given in (("e2e", self.nms), ("qdq-u8", self.int8)) if given]
+        others = () if flagged and self.preset == ("onnx",) else self.preset
+        return tuple(dict.fromkeys((*others, *flagged)))
+
+    def suppression(self) -> PostprocessConfig:
+        """How an e2e file chooses its detections."""
+        return PostprocessConfig(self.conf_thres, self.iou_thres, self.topk_all)
+
+
+def settings_of(name: str, config: ExportConfig, stride: int) -> tuple[Sizes, int]:
+    """Sizes and opset of a file, if the preset allows them."""
+    preset = PRESETS[name]
+    dynamic = dynamic_axes_of(config.dynamic)
+    if dynamic and not preset.dynamic:
+        raise ConfigError(f"--dynamic: files of preset {name} have fixed sizes; leave it out")
+    opset = preset.opset if config.opset is None else config.opset
+    if opset not in preset.opsets:
+        last = preset.opsets.stop - 1
+        allowed = f"{preset.opsets.start}" + (f" to {last}" if last > preset.opsets.start else "")
+        raise ConfigError(f"--opset {opset}: preset {name} is written with {allowed}")
+    return Sizes(_input_hw(config.imgsz, stride), config.batch_size, dynamic), opset
+
+
+def _input_hw(imgsz: tuple[int, ...], stride: int) -> tuple[int, int]:
+    given = "x".join(str(side) for side in imgsz)
+    if len(imgsz) > 2:
+        raise ConfigError(f"--imgsz {' '.join(map(str, imgsz))}: expected one or two numbers")
+    if min(imgsz) < 1:
+        raise ConfigError(f"--imgsz {given}: must be above 0")
+    height, width = round_up_to_stride(imgsz[0], stride), round_up_to_stride(imgsz[-1], stride)
+    if (height, width) != (imgsz[0], imgsz[-1]):
+        logger.warning(
+            "--imgsz %s rounded up to %dx%d, multiples of %d", given, height, width, stride
+        )
+    return height, width
+
+
+def output_path(config: ExportConfig, preset: Preset, num_files: int) -> Path:
+    """Where a preset's file goes.
+
+    Raises:
+        ConfigError: `--output` does not fit it, or is the input.
+    """
+    weights = Path(config.weights)
+    beside = weights.with_name(weights.stem + preset.suffix)
+    output = Path(config.output) if config.output else beside
+    if config.output and (output.is_dir() or not output.suffix):
+        output = output / beside.name
+    elif config.output and num_files > 1:
+        raise ConfigError(f"--output {output}: give a folder for several presets")
+    if preset.kind == "onnx" and output.suffix != ".onnx":
+        raise ConfigError(f"--output {output}: an ONNX file ends in .onnx")
+    if output.absolute() == weights.absolute():
+        raise ConfigError(f"{config.weights}: would be overwritten; give another --output")
+    return output
