@@ -14,6 +14,7 @@ import torch
 from data.augment import AugmentConfig
 from data.box_sizes import box_sizes
 from data.dataset_spec import load_dataset_spec
+from data.image_cache import cache_bytes
 from data.label_summary import log_label_summary
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
 from data.training_pictures import PictureConfig, load_training_pictures, read_training_records
@@ -37,7 +38,7 @@ from utils.engine.schedule import Schedule
 from utils.engine.training_state import StateConfig, TrainingState
 from utils.errors import ConfigError
 from utils.evaluation_report import EvaluationPictures, log_table
-from utils.hyper_search import BEST, search
+from utils.hyper_search import search
 from utils.hyperparameters import Hyperparameters
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import write_json
@@ -50,8 +51,7 @@ from utils.resumed_run import (
 )
 from utils.run_summary import log_run_summary
 from utils.seed import seed_everything
-from utils.structures import ImageRecord
-from utils.train_config import REFUSED, TrainConfig, with_batch_size
+from utils.train_config import REFUSED, TrainConfig, with_batch_size, with_whole_paths
 from utils.training_run import TrainingRun, open_run
 
 logger = logging.getLogger(__name__)
@@ -80,8 +80,8 @@ class Recipe:
 
     def fitting_batch_size(self) -> int:
         """Pictures per batch that fit into the memory of each rank, as this one measures it."""
-        records = self.batches.dataset.records
-        alone = _fitting_batch_size(self.config, self.learner, records, Ranks())
+        pictures = len(self.batches.dataset)
+        alone = self.learner.fitting_batch_size(self.config, Ranks(), pictures, reserved=0)
         return alone * self.state.ranks.count
 
 
@@ -170,7 +170,10 @@ def train_epochs(
             checkpoint = training_checkpoint(
                 state,
                 row,
-                progress_of(state, best, epoch, len(batches)),
+                {
+                    **progress_of(state, best, epoch, len(batches)),
+                    "teacher": learner.teacher_digest,
+                },
                 class_names=names,
                 image_size=learner.image_size,
                 settings=run.settings,
@@ -195,10 +198,13 @@ def gather(
         UserError: a file or a flag is wrong.
     """
     seed_everything(config.seed, deterministic=config.deterministic)
+    config = with_whole_paths(config)
     data_spec, augment = load_dataset_spec(config.data), hyp.part(AugmentConfig)
     class_names = data_spec.classes(single=config.single_cls)
     learner = Learner.of(config, hyp, resumed, class_names, device)
     stride = max(learner.model.strides)
+    if config.image_weights and config.noval:
+        logger.warning("--image-weights: with --noval only how rare a class is counts")
     records, val_records = read_training_records(
         data_spec,
         strict=config.strict,
@@ -211,7 +217,10 @@ def gather(
         trained = learner.head_is_trained
         found = check_anchors(anchors, sizes, hyp.anchor_t, seed=config.seed, keep=trained)
         learner.use_anchors(found)
-    config = with_batch_size(config, lambda: _fitting_batch_size(config, learner, records, ranks))
+    cached = cache_bytes(records, learner.image_size) if config.cache == "ram" else 0
+    config = with_batch_size(
+        config, lambda: learner.fitting_batch_size(config, ranks, len(records), reserved=cached)
+    )
     pictures = config.part(
         PictureConfig,
         image_size=learner.image_size,
@@ -236,15 +245,6 @@ def gather(
         ),
         state=learner.start(config.part(StateConfig), ranks),
     )
-
-
-def _fitting_batch_size(
-    config: TrainConfig, learner: Learner, records: Sequence[ImageRecord], ranks: Ranks
-) -> int:
-    """Pictures per batch, of all ranks together, that fit into the memory of each."""
-    most = max(len(records) // ranks.count, 1)
-    settings = config.part(StateConfig)
-    return ranks.count * ranks.from_first(lambda: learner.fitting_batch_size(settings, most=most))
 
 
 def _evaluate(
@@ -278,16 +278,17 @@ def _run(config: TrainConfig) -> int:
     if config.evolve is not None:
         return _evolve(config)
     result = train(config)
-    log_run_summary(result.folder, result.report, config.data)
+    # A network of one class can only be judged on data of one class.
+    log_run_summary(result.folder, result.report, "" if config.single_cls else config.data)
     return 0
 
 
 def _evolve(config: TrainConfig) -> int:
     if config.resume is not None or Ranks.of_environment().count > 1:
         raise ConfigError("--evolve: runs one after the other, without --resume and torchrun")
-    folder = search(config, lambda one_run: train(one_run).metrics)
-    logger.info("Best hyper-parameters: %s", folder / BEST)
-    logger.info("Next: python train.py --hyp %s --data %s", folder / BEST, config.data)
+    best = search(config, lambda one_run: train(one_run).metrics)["hyp"]
+    logger.info("Best hyper-parameters: %s", best)
+    logger.info("Next: python train.py --hyp %s --data %s", best, config.data)
     return 0
 
 

@@ -114,7 +114,8 @@ def validate(config: ValConfig) -> EvalResult:
     if config.save_json:
         name = f"{Path(config.weights).stem}_predictions.json"
         write_json(
-            folder / name, coco_results(dataset.records, evaluation.detections, spec.category_ids)
+            folder / name,
+            coco_results(dataset.records, evaluation.detections, spec.category_ids_of(config.task)),
         )
     if config.save_txt:
         save_label_files(folder / "labels", dataset.records, evaluation, scores=config.save_conf)

@@ -81,7 +81,11 @@ class TrainDataset(Dataset[Sample]):
         self.seed = seed
         self.mosaic_until_epoch = mosaic_until_epoch
         self.rect_shapes = None if rect_shapes is None else tuple(rect_shapes)
-        if augment.copy_paste > 0 and not any(any(record.outlines) for record in records):
+        if augment.copy_paste > 0 and rect_shapes is not None:
+            logger.warning(
+                "copy_paste is %g, but has no effect: it needs mosaics", augment.copy_paste
+            )
+        elif augment.copy_paste > 0 and not any(any(record.outlines) for record in records):
             logger.warning(
                 "copy_paste is %g, but has no effect: no label is a polygon", augment.copy_paste
             )

@@ -108,6 +108,24 @@ class DatasetSpec:
                 f"{len(self.class_names)}; give the data set it was trained for"
             )
 
+    def category_ids_of(self, split_name: str) -> tuple[int, ...]:
+        """The COCO category of each class id in one split's own json.
+
+        Raises:
+            ConfigError: a class that the json does not have.
+        """
+        split = self.splits[split_name]
+        if not self.is_merged or not isinstance(split, CocoSplit):
+            return self.category_ids
+        of_name = {name: number for number, name in read_categories(split.annotations).items()}
+        for name in self.class_names:
+            if name not in of_name:
+                raise ConfigError(
+                    f"{split.annotations}: has no category {name!r}, so detections of it cannot be "
+                    "written for this json; leave --save-json out"
+                )
+        return tuple(of_name[name] for name in self.class_names)
+
     @property
     def is_merged(self) -> bool:
         """Whether a split is made of several, so that COCO categories are told by their names."""

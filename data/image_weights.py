@@ -8,6 +8,8 @@ import numpy as np
 
 from utils.structures import FloatArray, ImageRecord
 
+LEAST_LEFT_TO_FIND = 1e-3  # of a class that is found perfectly: it is still drawn sometimes
+
 
 class ImageWeights:
     """How often each picture of a data set should be drawn.
@@ -36,9 +38,10 @@ class ImageWeights:
                 number (classes without objects) counts as 0.
         """
         found = np.nan_to_num(np.array(AP_of_class or (0.0,) * self.num_classes, np.float64))
-        of_class = (1 - found) ** 2 / np.maximum(self._counts.sum(axis=0), 1)
+        left = np.maximum((1 - found) ** 2, LEAST_LEFT_TO_FIND)
+        of_class = left / np.maximum(self._counts.sum(axis=0), 1)
         weights = self._counts @ of_class
         background = self._counts.sum(axis=1) == 0
         known = weights[~background]
-        weights[background] = known.mean() if known.sum() > 0 else 1.0
+        weights[background] = known.mean() if len(known) else 1.0
         return np.asarray(weights / weights.sum(), np.float64)

@@ -11,7 +11,7 @@ from utils.anchor_fit import Sizes
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
-# COCO's small, medium and large, in pixels of the network input; and what training cannot see.
+# In pixels of the network input: what training cannot see, then small, medium and large.
 SIZE_EDGES = {"below 3 px": 3, "3-8 px": 8, "8-32 px": 32, "32-96 px": 96, "above 96 px": np.inf}
 MOST_CLASSES_LISTED = 12
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -19,12 +21,16 @@ from utils.engine.ema import ModelEMA
 from utils.engine.epoch import Criterion
 from utils.engine.multi_scale import MultiScale
 from utils.engine.training_state import StateConfig, TrainingState, start_training
+from utils.errors import ConfigError
 from utils.hyperparameters import Hyperparameters
 from utils.letterbox import input_size
+from utils.machine_memory import Room
 from utils.resumed_run import ResumedRun, check_changes, check_classes
 from utils.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
+# A batch that is measured leaves so many to an epoch, unless that makes it smaller than usual.
+BATCHES_PER_EPOCH, USUAL_BATCH_SIZE = 10, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class Learner:
         ema: its average.
         head_is_trained: it predicts boxes in units of its anchors, which had better stay.
         teacher: whom it follows beside the labels, if anyone.
+        teacher_digest: of that one's file; empty where there is none.
         class_names: in class-id order.
         image_size: side of the input in pixels.
         hyp: the hyper-parameters.
@@ -47,6 +54,7 @@ class Learner:
     ema: ModelEMA[Detector]
     head_is_trained: bool
     teacher: Detector | None
+    teacher_digest: str
     class_names: tuple[str, ...]
     image_size: int
     hyp: Hyperparameters
@@ -86,12 +94,18 @@ class Learner:
             teacher=load_teacher(config.teacher, model, class_names, device)
             if config.teacher
             else None,
+            teacher_digest=_digest(config.teacher) if config.teacher else "",
             class_names=class_names,
             image_size=image_size,
             hyp=hyp,
             losses=hyp.part(LossConfig, label_smoothing=config.label_smoothing),
             resize=MultiScale(image_size, stride, config.seed) if config.multi_scale else None,
         )
+        if resumed is not None and resumed.progress.get("teacher", "") != learner.teacher_digest:
+            raise ConfigError(
+                f"--teacher {config.teacher or '(none)'}: is not the one that the run in "
+                f"{resumed.folder} learnt from; give that one"
+            )
         if learner.teacher is not None:
             learner.use_anchors(learner.teacher.spec.anchors)
             logger.info("Learning from %s beside the labels, with its anchors", config.teacher)
@@ -125,17 +139,36 @@ class Learner:
             self.model, self.model.layers, self.ema, self.hyp, config, device=device, ranks=ranks
         )
 
-    def fitting_batch_size(self, config: StateConfig, *, most: int) -> int:
-        """How many pictures fit into the memory that is free, at most `most`; 0 if none does.
+    def fitting_batch_size(
+        self, config: TrainConfig, ranks: Ranks, num_pictures: int, *, reserved: int
+    ) -> int:
+        """How many pictures, of all ranks together, fit into the memory of each; 0 if none does.
+
+        Args:
+            config: of the run.
+            ranks: the processes that train together; the first one measures.
+            num_pictures: of the data set: a tenth of it, or the usual batch, is enough.
+            reserved: bytes of this machine's memory that a cache will take.
 
         Raises:
             ConfigError: memory cannot be measured on this machine.
         """
-        return fitting_batch_size(
-            self.model,
-            self.training_loss(),
-            self.hyp,
-            config,
-            image_size=self.image_size if self.resize is None else self.resize.largest,
-            most=most,
-        )
+        enough = min(max(num_pictures // BATCHES_PER_EPOCH, USUAL_BATCH_SIZE), num_pictures)
+
+        def measured() -> int:
+            return fitting_batch_size(
+                self.model,
+                self.training_loss(),
+                self.hyp,
+                config.part(StateConfig),
+                image_size=self.image_size if self.resize is None else self.resize.largest,
+                most=max(enough // ranks.count, 1),
+                room=Room(reserved * ranks.local_count, ranks.local_count),
+            )
+
+        return ranks.count * ranks.from_first(measured)
+
+
+def _digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

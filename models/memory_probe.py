@@ -19,7 +19,13 @@ from utils.engine.optim import NOMINAL_BATCH_SIZE
 from utils.engine.training_state import StateConfig, start_training
 from utils.errors import ConfigError
 from utils.hyperparameters import Hyperparameters
-from utils.machine_memory import is_out_of_memory, memory_budget, peak_memory
+from utils.machine_memory import (
+    Room,
+    forget_peak,
+    is_out_of_memory,
+    memory_budget,
+    peak_memory,
+)
 from utils.structures import Batch
 
 OBJECTS_PER_PICTURE = 30
@@ -35,6 +41,7 @@ def fitting_batch_size(
     *,
     image_size: int,
     most: int,
+    room: Room | None = None,
 ) -> int:
     """The largest batch with which a training step stays within the memory that is free.
 
@@ -44,7 +51,8 @@ def fitting_batch_size(
         hyp: for the optimizer.
         config: how the network is trained.
         image_size: side of the largest input in pixels.
-        most: pictures there are.
+        most: pictures per batch wanted.
+        room: what else needs the memory that is free.
 
     Returns:
         0 if not even one picture fits.
@@ -53,8 +61,9 @@ def fitting_batch_size(
         ConfigError: memory cannot be measured on this machine.
     """
     device = next(model.parameters()).device
-    budget = memory_budget(device)
-    config = replace(config, compile=False)  # would compile anew for every trial
+    budget = memory_budget(device, room or Room())
+    # Compiling would take minutes for every trial, and shared norms need the other ranks.
+    config = replace(config, compile=False, sync_bn=False)
 
     def measure(batch_size: int) -> int | None:
         return peak_memory(device, step_of(batch_size))
@@ -71,7 +80,9 @@ def fitting_batch_size(
 
     measure(1)  # what libraries allocate once is not the batch's
     limit = MOST_ON_A_GPU if device.type == "cuda" else MOST_ON_A_CPU
-    return largest_batch(measure, budget, min(limit, most))
+    found = largest_batch(measure, budget, min(limit, most))
+    forget_peak(device)  # the run's own is reported
+    return found
 
 
 def made_up_batch(batch_size: int, image_size: int) -> Batch:
@@ -111,12 +122,16 @@ def out_of_memory_explained(
         if not is_out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
-        fits = fitting()
-        remedy = (
-            f"measured, {fits} fit: --batch-size {fits}"
-            if 0 < fits < batch_size
-            else "try a smaller --imgsz or network"
-        )
+        try:
+            fits = fitting()
+        except ConfigError:  # cannot be measured here
+            remedy = "try a smaller --batch-size"
+        else:
+            remedy = (
+                f"measured, {fits} fit: --batch-size {fits}"
+                if 0 < fits < batch_size
+                else "try a smaller --imgsz or network"
+            )
         raise ConfigError(
             f"out of memory with {batch_size} pictures of {image_size} px; {remedy}"
         ) from None

@@ -14,7 +14,7 @@ from utils.engine.best_epoch import fitness
 from utils.errors import ConfigError, DivergedError, MissingPackageError
 from utils.hyperparameters import Hyperparameters
 from utils.metrics.coco import CocoMetrics
-from utils.output_files import atomic_path, make_run_folder
+from utils.output_files import atomic_path, make_run_folder, write_json
 from utils.plots.search_points import plot_search
 from utils.strict_yaml import write_yaml
 from utils.train_config import TrainConfig
@@ -69,7 +69,7 @@ SPACE = {
 }
 
 
-def search(config: TrainConfig, train: Train) -> Path:
+def search(config: TrainConfig, train: Train) -> dict[str, Any]:
     """Train `config.evolve` times in all, each time with hyper-parameters that promise most.
 
     The first run takes those of `--hyp`; the others are chosen by Optuna's tree-structured Parzen
@@ -80,7 +80,8 @@ def search(config: TrainConfig, train: Train) -> Path:
         train: a whole training run.
 
     Returns:
-        The folder with `evolve.csv`, `hyp_evolve.yaml` (the best) and `evolve.png`.
+        The best run as JSON values, and where `evolve.csv`, `hyp_evolve.yaml` (the best) and
+        `evolve.png` are.
 
     Raises:
         ConfigError: a number of runs that is none.
@@ -95,12 +96,16 @@ def search(config: TrainConfig, train: Train) -> Path:
     study = _open_study(folder, base, config.seed)
     while (done := len(_finished(study))) < count:
         trial = study.ask()
-        logger.info("evolve: run %d of %d", done + 1, count)
-        value, metrics = _train_once(trial, base, config, folder, train)
+        logger.info("evolve: run %d (%d of %d are done)", trial.number + 1, done, count)
+        try:
+            value, metrics = _train_once(trial, base, config, folder, train)
+        except KeyboardInterrupt:
+            logger.warning("To go on with the search: the same command and --name %s --exist-ok",
+                           folder.name)  # fmt: skip
+            raise
         study.tell(trial, value)
         _write_results(study, base, folder)
-        if study.best_trial.number != trial.number:  # its curves stay
-            shutil.rmtree(_run_folder(folder, trial.number) / "weights", ignore_errors=True)
+        _drop_weights(study, folder)
         found = "diverged" if metrics is None else f"AP {metrics.AP:.4f}, AP50 {metrics.AP50:.4f}"
         logger.info(
             "evolve: %s; best so far: run %d, fitness %.4f",
@@ -108,7 +113,18 @@ def search(config: TrainConfig, train: Train) -> Path:
             study.best_trial.number + 1,
             study.best_value,
         )
-    return folder
+    best = study.best_trial
+    report = {
+        "runs": len(_finished(study)),
+        "best_run": best.number + 1,
+        "fitness": study.best_value,
+        **{name: best.user_attrs.get(name, 0.0) for name in ("AP", "AP50")},
+        "hyp": str(folder / BEST),
+        "folder": str(folder),
+    }
+    if config.report:
+        write_json(Path(config.report), report)
+    return report
 
 
 def _open_study(folder: Path, base: Hyperparameters, seed: int) -> optuna.Study:
@@ -130,15 +146,23 @@ def _open_study(folder: Path, base: Hyperparameters, seed: int) -> optuna.Study:
     )
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     if not study.trials:
-        given = asdict(base)
-        study.enqueue_trial(
-            {name: min(max(given[name], b.low), b.high) for name, b in SPACE.items()}
-        )
+        study.enqueue_trial(_first_values(base))
     for trial in study.trials:
         if trial.state == optuna.trial.TrialState.RUNNING:  # the search was cut off in it
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(trial.params)
     return study
+
+
+def _first_values(base: Hyperparameters) -> dict[str, float]:
+    """The given values, as near as the search comes to them."""
+    given = asdict(base)
+    first = {name: min(max(given[name], b.low), b.high) for name, b in SPACE.items()}
+    for name, value in first.items():
+        if value != given[name]:
+            logger.warning("evolve: %s %g is searched from %g to %g: the first run has %g",
+                           name, given[name], SPACE[name].low, SPACE[name].high, value)  # fmt: skip
+    return first
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -171,6 +195,14 @@ def _train_once(
     trial.set_user_attr("AP", metrics.AP)
     trial.set_user_attr("AP50", metrics.AP50)
     return fitness(metrics), metrics
+
+
+def _drop_weights(study: optuna.Study, folder: Path) -> None:
+    """Keep the best run's weights alone; of the others the curves stay."""
+    best = _run_folder(folder, study.best_trial.number)
+    for weights in folder.glob("run*/weights"):
+        if weights.parent != best:
+            shutil.rmtree(weights, ignore_errors=True)
 
 
 def _run_folder(folder: Path, number: int) -> Path:

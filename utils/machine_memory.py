@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,6 +13,19 @@ from utils.errors import ConfigError
 USED_AT_MOST = 0.8  # of what is free: the rest is for what cannot be foreseen
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What else needs the memory that is free.
+
+    Attributes:
+        reserved: bytes that will be taken besides, of this machine's memory.
+        sharers: processes of this machine that each want the same.
+    """
+
+    reserved: int = 0
+    sharers: int = 1
+
+
 def free_memory() -> int | None:
     """Bytes of memory that this process can still have; None where nothing says (not Linux)."""
     lines = _lines(Path("/proc/meminfo"))
@@ -19,14 +33,39 @@ def free_memory() -> int | None:
     if "MemAvailable" not in values:
         return None
     free = int(values["MemAvailable"][0]) * 1024
-    group = Path("/sys/fs/cgroup")  # of a container
-    limit, used = (_lines(group / name) for name in ("memory.max", "memory.current"))
-    if limit and used and limit[0].isdigit():
-        free = min(free, int(limit[0]) - int(used[0]))
-    return free
+    return min([free, *_free_in_groups(_lines(Path("/proc/self/cgroup")), Path("/sys/fs/cgroup"))])
 
 
-def memory_budget(device: torch.device) -> int:
+def _free_in_groups(memberships: Sequence[str], root: Path) -> Iterator[int]:
+    """What each limit on this process's control groups (of a container, of a job) still allows.
+
+    Memory that only caches files does not count: it is given back when it is needed.
+
+    Args:
+        memberships: lines of /proc/self/cgroup, `number:controllers:path`.
+        root: where control groups are mounted.
+    """
+    for line in memberships:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2
+            top, names, cache = root, ("memory.max", "memory.current"), "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, cache = root / "memory", "total_inactive_file"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            limit, used = (_lines(folder / name) for name in names)
+            if limit and used and limit[0].isdigit():
+                cached = [row.split()[1] for row in _lines(folder / "memory.stat")
+                          if row.split()[0] == cache]  # fmt: skip
+                yield int(limit[0]) - int(used[0]) + sum(map(int, cached))
+            if folder == top:
+                break
+
+
+def memory_budget(device: torch.device, room: Room) -> int:
     """Bytes that this process may take in all on a device: what it has, and 80 % of what is free.
 
     Raises:
@@ -38,7 +77,24 @@ def memory_budget(device: torch.device) -> int:
     free_here = free_memory()
     if device.type != "cpu" or free_here is None:
         raise _unmeasurable()
-    return _status_bytes("VmRSS") + int(USED_AT_MOST * free_here)
+    share = max(free_here - room.reserved, 0) / room.sharers
+    return _status_bytes("VmRSS") + int(USED_AT_MOST * share)
+
+
+def forget_peak(device: torch.device) -> None:
+    """Let the next peak be that of what comes now.
+
+    Raises:
+        ConfigError: this machine does not allow it.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        raise _unmeasurable() from None
 
 
 def peak_memory(device: torch.device, action: Callable[[], None]) -> int | None:
@@ -50,14 +106,7 @@ def peak_memory(device: torch.device, action: Callable[[], None]) -> int | None:
     Raises:
         ConfigError: this machine does not say.
     """
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak
-        except OSError:
-            raise _unmeasurable() from None
+    forget_peak(device)
     try:
         action()
     except RuntimeError as error:

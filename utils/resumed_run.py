@@ -16,7 +16,7 @@ from utils.train_config import NEWEST, TrainConfig
 # What may differ from the run that is continued; everything else would change what was learned.
 CHANGEABLE = frozenset(
     ("resume", "project", "epochs", "batch_size", "device", "sync_bn", "workers", "data", "cache",
-     "patience", "save_period", "nosave", "noplots", "report")
+     "patience", "save_period", "nosave", "noplots", "report", "teacher")
 )  # fmt: skip
 
 

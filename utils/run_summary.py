@@ -23,12 +23,13 @@ def log_run_summary(folder: Path, report: Mapping[str, Any], data: str) -> None:
     Args:
         folder: of the run.
         report: as `train.py --report` writes it.
-        data: the data yaml.
+        data: the data yaml; empty where the network cannot be judged on it.
     """
     best, last = report["weights"]["best"], report["weights"]["last"]
     logger.info("Results saved to %s", folder)
-    logger.info("  best.pt: epoch %d, AP %.4f, AP50 %.4f; last.pt: to go on (--resume %s)",
-                report["best_epoch"] + 1, report["AP"], report["AP50"], last)  # fmt: skip
+    logger.info("  best.pt: epoch %d, AP %.4f, AP50 %.4f", report["best_epoch"] + 1, report["AP"],
+                report["AP50"])  # fmt: skip
+    logger.info("  last.pt: to train on: --resume %s --epochs %d", last, 2 * report["epochs"])
     for patterns, meaning in WHAT_FILES_SHOW:
         names = [pattern for pattern in patterns if any(folder.glob(pattern))]
         if names:
@@ -37,6 +38,6 @@ def log_run_summary(folder: Path, report: Mapping[str, Any], data: str) -> None:
     if report["skipped_steps"]:
         logger.warning("  %d steps were skipped", report["skipped_steps"])
     logger.info("Next:")
-    logger.info("  python convert.py --weights %s --data %s", best, data)
+    logger.info("  python convert.py --weights %s%s", best, f" --data {data}" if data else "")
     logger.info("  python detect.py --weights %s --source PICTURES", best)
     logger.info("  python export.py --weights %s", best)

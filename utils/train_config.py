@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from utils.cli import option
@@ -113,6 +114,11 @@ class TrainConfig:
     def mosaic_until_epoch(self) -> int | None:
         """The first epoch without mosaic; None makes mosaics to the end."""
         return self.epochs - self.close_mosaic if self.close_mosaic else None
+
+
+def with_whole_paths(config: TrainConfig) -> TrainConfig:
+    """The settings with paths that a resumed run finds from any folder."""
+    return replace(config, teacher=str(Path(config.teacher).absolute()) if config.teacher else "")
 
 
 def with_batch_size(config: TrainConfig, measure: Callable[[], int]) -> TrainConfig:

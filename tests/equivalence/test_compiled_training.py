@@ -29,6 +29,11 @@ def after_a_step(model: torch.nn.Module, **settings: bool) -> dict[str, torch.Te
     state = start_training(model, model.layers, ema, Hyperparameters(), config, device=CPU)
     criterion = DetectionLoss(BoxCoder.of(model), 3, SIDE, LossConfig())
     train_batch(state, criterion, made_up_batch(4, SIDE))
+    kernels = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    last = settings.get("channels_last", False)
+    wanted = torch.channels_last if last else torch.contiguous_format
+    assert kernels and all(kernel.is_contiguous(memory_format=wanted) for kernel in kernels)
+    assert (model._compiled_call_impl is not None) == settings.get("compile", False)
     return model.state_dict()
 
 

@@ -26,9 +26,7 @@ def write_openvino(folder: Path, onnx_file: Path, name: str, metadata: Mapping[s
         MissingPackageError: OpenVINO is not installed.
     """
     openvino = _openvino()
-    model = openvino.convert_model(str(onnx_file))
-    for key in list(model.get_rt_info().keys()):  # it holds paths of this machine
-        del model.get_rt_info()[key]
+    model = openvino.Core().read_model(str(onnx_file))
     for key, value in metadata.items():
         model.set_rt_info(json.dumps(value), [_METADATA, key])
     openvino.save_model(model, str(folder / f"{name}.xml"), compress_to_fp16=True)

@@ -9,7 +9,10 @@ CLOSE_ENOUGH = 0.05  # a batch larger by less is not worth a trial
 
 
 def largest_batch(measure: Callable[[int], int | None], budget: int, most: int) -> int:
-    """The largest batch size whose measured memory is within a budget, give or take 5 %.
+    """The largest batch size whose measured memory is within a budget, nearly.
+
+    The search ends where the next trial would gain less than 5 %; what is found may be 10 % smaller
+    than the largest.
 
     Memory grows nearly in a straight line with the batch: two trials say where to try next.
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
+import cv2
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +13,7 @@ from hypothesis import strategies as st
 from data.augment import AugmentConfig
 from data.copy_paste import MOST_HIDDEN, copy_paste
 from data.dataset import SampleKey, TrainDataset
+from data.mosaic import make_mosaic
 from tests.unit.data.builders import record, write_picture
 from utils.structures import Targets
 
@@ -89,3 +94,27 @@ def test_a_mosaic_has_the_pasted_objects_too(tmp_path):
         return sum(len(dataset[SampleKey(epoch, 0)].targets) for epoch in range(20))
 
     assert objects(1.0) > 1.5 * objects(0.0)
+
+
+@given(st.integers(0, 50))
+def test_outlines_lie_where_their_boxes_do_in_a_mosaic(seed):
+    """Pictures of other sizes than the input, so that outlines are scaled as well as moved."""
+    image = np.zeros((40, 80, 3), np.uint8)
+    item = record(Path("a.png"), (40, 80), [[10, 5, 50, 30]], [0])
+    corners = np.array([[10, 5], [50, 5], [50, 30], [10, 30]], np.float32)
+    item = dataclasses.replace(item, outlines=((corners,),))
+    dataset = TrainDataset([item], 64, AugmentConfig(mosaic=1.0, copy_paste=1.0), seed=0)
+    resized = cv2.resize(image, (64, 32))
+    targets = Targets(item.targets.boxes * np.float32(0.8), item.targets.class_ids)
+    _, moved, places = make_mosaic([(resized, targets)] * 4, 64, np.random.default_rng(seed))
+    for box, corner in zip(moved.boxes, places, strict=True):
+        ((polygon,),) = dataset._outlines(0, (32, 64), corner)
+        bounds = np.concatenate([polygon.min(0), polygon.max(0)]).clip(0, 128)
+        np.testing.assert_allclose(bounds, box, atol=1e-4)
+
+
+def test_pasted_objects_do_not_hide_each_other():
+    """Two overlapping objects: the mirror image of the second would hide that of the first."""
+    image, targets, outlines = scene((4, 10, 12), (6, 11, 12))
+    _, both = copy_paste(image, targets, outlines, 1.0, np.random.default_rng(0))
+    assert len(both) == 3

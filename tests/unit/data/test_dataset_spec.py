@@ -273,3 +273,17 @@ def test_merged_jsons_of_different_classes_need_names(tmp_path):
         f"{file}: key 'names' is missing; {one} has owl, cat, {other} has emu: list the class "
         "names, by which they are then recognised"
     )
+
+
+def test_a_json_keeps_its_own_ids_beside_merged_training_data(tmp_path):
+    write_coco(tmp_path / "i.json", [], [])
+    coco = "{images: a, annotations: i.json}"
+    text = f"train: [a, {coco}]\nval: {coco}\n"
+
+    spec = load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat, owl]\n"))
+    assert spec.category_ids_of("val") == (7, 3)
+    assert spec.category_ids_of("train") == (0, 1)
+
+    more = load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat, owl, emu]\n"))
+    with pytest.raises(ConfigError, match=r"has no category 'emu', so .* leave --save-json out$"):
+        more.category_ids_of("val")

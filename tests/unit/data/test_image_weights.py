@@ -39,7 +39,11 @@ def test_weights_by_hand(tmp_path):
 def test_where_nothing_is_left_to_find_all_weigh_the_same(tmp_path):
     records = [picture(tmp_path, 0), picture(tmp_path)]
 
-    assert ImageWeights(records, 1)((1.0,)).sum() == pytest.approx(1)
+    assert ImageWeights(records, 1)((1.0,)).tolist() == [0.5, 0.5]
+    both = [picture(tmp_path, 0), picture(tmp_path, 1)]
+    assert ImageWeights(both, 2)((1.0, 1.0)).tolist() == [0.5, 0.5]  # and no background
+    perfect, missed = ImageWeights(both, 2)((1.0, 0.0))
+    assert 0 < perfect < 0.01 < missed  # it is drawn sometimes
     assert ImageWeights([picture(tmp_path)] * 4, 2)(()).tolist() == [0.25] * 4
 
 

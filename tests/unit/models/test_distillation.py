@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from pathlib import Path
 
@@ -12,11 +13,15 @@ import torch.nn.functional as F
 
 import train
 from data.synthetic.dataset import SyntheticConfig, write_dataset
+from data.synthetic.shapes import CLASS_NAMES
 from models.box_coder import BoxCoder
+from models.ciou import paired_ciou
 from models.deploy import is_deployed
 from models.detector import build_model
 from models.distillation import LEAST_OBJECTNESS, DistillationLoss, load_teacher
+from models.loading import build_from_checkpoint
 from models.loss import DetectionLoss, LossConfig
+from models.model_spec import ModelSpec
 from tests.equivalence.test_ranks import SIZE, whole_batch
 from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -100,6 +105,52 @@ def test_terms_by_hand():
     assert same == pytest.approx(0, abs=1e-5)
 
 
+def test_the_whole_by_a_second_formula():
+    """Over three levels, with gains and balance, by loops over cells."""
+    student, teacher = (
+        trained_model(tiny_spec(), 1).double(),
+        trained_model(tiny_spec(), 2).double(),
+    )
+    for model in (student, teacher):
+        for conv in model.head.modules():
+            if isinstance(conv, torch.nn.Conv2d):
+                torch.nn.init.zeros_(conv.bias)
+    batch = whole_batch()
+    labels, both = losses(student, teacher, gain=0.5)
+    raw, taught = student(batch.images), teacher(batch.images)
+    expected = 0.0
+    levels = zip(raw, taught, student.spec.anchors, student.strides, (4.0, 1.0, 0.4), strict=True)
+    for mine, target, anchors, stride, balance in levels:
+        cells, box_sum, class_sum, weights = [], 0.0, 0.0, 0.0
+        pairs = torch.tensor(anchors).view(-1, 2) / stride
+        pictures, channels, height, width = mine.shape
+        for place in itertools.product(
+            range(pictures), range(len(pairs)), range(height), range(width)
+        ):
+            picture, anchor, row, column = place
+            first = anchor * channels // len(pairs)
+            pick = slice(first, first + channels // len(pairs))
+            m, t = (
+                mine[picture, pick, row, column].float(),
+                target[picture, pick, row, column].float(),
+            )
+            sure = t[4].sigmoid()
+            cells.append(F.binary_cross_entropy_with_logits(m[4], sure))
+            if sure <= LEAST_OBJECTNESS:
+                continue
+            boxes = [
+                torch.cat((2 * v[:2].sigmoid() - 0.5, (2 * v[2:4].sigmoid()) ** 2 * pairs[anchor]))
+                for v in (m, t)
+            ]
+            box_sum += sure * (1 - paired_ciou(boxes[0][None], boxes[1][None])[0])
+            class_sum += sure * F.binary_cross_entropy_with_logits(m[5:], t[5:].sigmoid())
+            weights += sure
+        expected += balance * sum(cells) / len(cells) * labels.objectness_gain
+        expected += (box_sum * labels.box_gain + class_sum * labels.class_gain) / weights
+    found = both(raw, batch).total - labels(raw, batch).total
+    assert float(found.detach()) == pytest.approx(0.5 * 5 * float(expected.detach()), rel=1e-4)
+
+
 def test_without_gain_only_labels_count():
     student, teacher = (
         trained_model(tiny_spec(), 1).double(),
@@ -156,6 +207,11 @@ def test_messages(tmp_path):
         load_teacher(path, student, NAMES, CPU)
 
 
+def save_model_of(path: Path, cfg: Path) -> Path:
+    model = build_model(ModelSpec.from_file(cfg).replaced(num_classes=6))
+    return saved(path, model, CLASS_NAMES)
+
+
 def test_a_run_with_a_teacher(tmp_path, capsys):
     data = write_dataset(tmp_path / "data", SyntheticConfig(images=16, size=SIZE, seed=0))
     cfg = write_small_yolov5(
@@ -178,4 +234,11 @@ def test_a_run_with_a_teacher(tmp_path, capsys):
     student = load_checkpoint(Path(json.loads(report.read_text())["weights"]["last"]))
     assert student.spec["anchors"] == load_checkpoint(teacher).spec["anchors"]
     last = tmp_path / "student" / "weights" / "last.pt"
+    averaged = build_from_checkpoint(load_checkpoint(last))
+    assert averaged.spec.anchors == build_from_checkpoint(load_checkpoint(teacher)).spec.anchors
     assert train.main(["--resume", str(last), "--epochs", "2"]) == 0  # the teacher is remembered
+    moved = teacher.rename(tmp_path / "moved.pt")
+    assert train.main(["--resume", str(last), "--epochs", "3", "--teacher", str(moved)]) == 0
+    other = save_model_of(tmp_path / "other.pt", cfg)
+    assert train.main(["--resume", str(last), "--epochs", "4", "--teacher", str(other)]) == 2
+    assert "is not the one that the run in" in capsys.readouterr().err

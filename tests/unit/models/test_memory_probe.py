@@ -18,7 +18,7 @@ from tests.model_builders import tiny_spec
 from utils.engine.training_state import StateConfig
 from utils.errors import ConfigError
 from utils.hyperparameters import Hyperparameters
-from utils.machine_memory import memory_budget
+from utils.machine_memory import Room, memory_budget
 
 SIDE = 320
 
@@ -27,7 +27,7 @@ def found(most: int) -> tuple[int, torch.nn.Module, torch.nn.Module]:
     model = build_model(tiny_spec())
     before = copy.deepcopy(model)
     criterion = DetectionLoss(BoxCoder.of(model), 3, SIDE, LossConfig())
-    settings = StateConfig(batch_size=-1)
+    settings = StateConfig(batch_size=-1, sync_bn=True, compile=True)  # of no matter here
     size = fitting_batch_size(
         model, criterion, Hyperparameters(), settings, image_size=SIDE, most=most
     )
@@ -36,12 +36,12 @@ def found(most: int) -> tuple[int, torch.nn.Module, torch.nn.Module]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_tight_budget_allows_few_pictures_and_the_network_stays_as_it_is(monkeypatch):
-    budget = memory_budget(torch.device("cpu"))
+    budget = memory_budget(torch.device("cpu"), Room())
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
     few, before, after = found(most=8)
     assert few == 8  # the memory of this machine is no matter
 
-    monkeypatch.setattr(memory_probe, "memory_budget", lambda device: resident + 250_000_000)
+    monkeypatch.setattr(memory_probe, "memory_budget", lambda *_: resident + 250_000_000)
     tight, _, _ = found(most=64)
 
     assert 0 < tight < 64
@@ -85,3 +85,17 @@ def test_other_errors_pass():
         out_of_memory_explained(lambda: 1, batch_size=16, image_size=640),
     ):
         raise RuntimeError("shape")
+
+
+def test_where_nothing_can_be_measured_a_smaller_batch_is_advised():
+    def fitting() -> int:
+        raise ConfigError("--batch-size -1: memory can be measured on NVIDIA GPUs only")
+
+    with (
+        pytest.raises(ConfigError) as caught,
+        out_of_memory_explained(fitting, batch_size=16, image_size=640),
+    ):
+        raise torch.OutOfMemoryError("out of memory")
+    assert str(caught.value) == (
+        "out of memory with 16 pictures of 640 px; try a smaller --batch-size"
+    )

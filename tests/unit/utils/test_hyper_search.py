@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from utils import hyper_search
 from utils.errors import ConfigError, DivergedError
 from utils.hyper_search import SPACE, search
 from utils.hyperparameters import Hyperparameters
+from utils.strict_yaml import write_yaml
 from utils.train_config import TrainConfig
 
 
@@ -51,7 +53,7 @@ def table(folder):
 def test_the_given_values_come_first_and_all_stay_within_bounds(config):
     trainer = Trainer()
 
-    folder = search(config, trainer)
+    folder = Path(search(config, trainer)["folder"])
 
     assert trainer.seen[0][1] == Hyperparameters()
     assert len(trainer.seen) == 6
@@ -67,7 +69,7 @@ def test_the_given_values_come_first_and_all_stay_within_bounds(config):
     assert (folder / "evolve.png").stat().st_size > 10_000
 
 
-def test_a_search_goes_on_and_repeats_the_run_it_was_cut_off_in(config, quick):
+def test_a_search_goes_on_and_repeats_the_run_it_was_cut_off_in(config, quick, caplog):
     trainer, seen = Trainer(), []
 
     def cut_off(one_run: TrainConfig):
@@ -78,17 +80,19 @@ def test_a_search_goes_on_and_repeats_the_run_it_was_cut_off_in(config, quick):
 
     with pytest.raises(KeyboardInterrupt):
         search(config, cut_off)
-    folder = search(replace(config, exist_ok=True), trainer)
+    assert "the same command and --name exp --exist-ok" in caplog.text
+    folder = Path(search(replace(config, exist_ok=True), trainer)["folder"])
 
     assert len(table(folder)) == 6
     assert len(trainer.seen) == 6  # two before, four after
     assert asdict(trainer.seen[2][1]) == asdict(seen[2])  # the one that was cut off
-    assert search(replace(config, exist_ok=True, evolve=4), trainer) == folder  # nothing left to do
+    again = search(replace(config, exist_ok=True, evolve=4), trainer)  # nothing left to do
+    assert (again["folder"], again["runs"]) == (str(folder), 6)
     assert len(trainer.seen) == 6
 
 
 def test_more_runs_find_better_values(config, quick):
-    folder = search(replace(config, evolve=40), Trainer())
+    folder = Path(search(replace(config, evolve=40), Trainer())["folder"])
 
     fitness = [float(row["fitness"]) for row in table(folder)]
     assert max(fitness) > 0.95 > fitness[0]  # 0.7 with the given scale of 0.5
@@ -101,7 +105,7 @@ def test_a_run_that_diverges_is_the_worst(config, quick):
             raise DivergedError("10 in a row were skipped")
         return SimpleNamespace(AP=0.3, AP50=0.5)
 
-    rows = table(search(config, diverging))
+    rows = table(Path(search(config, diverging)["folder"]))
 
     assert [float(row["fitness"]) for row in rows] == pytest.approx(
         [0.32, 0, 0.32, 0.32, 0.32, 0.32]
@@ -117,18 +121,33 @@ def test_only_the_best_run_keeps_its_weights(config, quick):
         (weights / "best.pt").write_bytes(b"1")
         return trainer(one_run)
 
-    folder = search(config, saving)
+    folder = Path(search(config, saving)["folder"])
 
     kept = {path.parts[-3] for path in folder.rglob("best.pt")}
     best = max(table(folder), key=lambda row: float(row["fitness"]))
-    assert f"run{best['run']}" in kept
+    assert kept == {f"run{best['run']}"}
 
 
-def test_messages(config, tmp_path, capsys):
+def test_messages(config, tmp_path, capsys, monkeypatch):
     with pytest.raises(ConfigError, match=r"^--evolve 0: must be at least 1 training run$"):
         search(replace(config, evolve=0), Trainer())
-    assert train_script.main(["--evolve", "2", "--resume", "x.pt"]) == 2
-    assert "error: " in capsys.readouterr().err
+    monkeypatch.setattr(train_script, "search", None)
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "0")
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    assert train_script.main(["--evolve", "2"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: --evolve: runs one after the other, without --resume and torchrun"
+    )
+
+
+def test_values_out_of_bounds_are_said(tmp_path, config, quick, caplog):
+    write_yaml(tmp_path / "hyp.yaml", {"lrf": 0.001})
+    trainer = Trainer()
+    search(replace(config, hyp=str(tmp_path / "hyp.yaml"), evolve=1), trainer)
+    assert trainer.seen[0][1].lrf == 0.01
+    assert "evolve: lrf 0.001 is searched from 0.01 to 1: the first run has 0.01" in caplog.messages
 
 
 def test_two_real_runs(tmp_path, capsys):
@@ -136,7 +155,7 @@ def test_two_real_runs(tmp_path, capsys):
     cfg = write_small_yolov5(tmp_path / "small.yaml")
     words = ["--data", data, "--cfg", cfg, "--imgsz", 64, "--batch-size", 4, "--workers", 0,
              "--device", "cpu", "--amp", "off", "--epochs", 1, "--evolve", 2,
-             "--project", tmp_path / "evolve"]  # fmt: skip
+             "--project", tmp_path / "evolve", "--report", tmp_path / "r.json"]  # fmt: skip
 
     assert train_script.main([str(word) for word in words]) == 0
 
@@ -145,3 +164,5 @@ def test_two_real_runs(tmp_path, capsys):
     assert f"Next: python train.py --hyp {folder / 'hyp_evolve.yaml'}" in out
     assert len(table(folder)) == 2
     assert (folder / "run1" / "results.csv").exists()
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["runs"] == 2 and report["hyp"] == str(folder / "hyp_evolve.yaml")

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from utils.errors import ConfigError
-from utils.machine_memory import free_memory, is_out_of_memory, memory_budget, peak_memory
+from utils.machine_memory import (
+    Room,
+    _free_in_groups,
+    free_memory,
+    is_out_of_memory,
+    memory_budget,
+    peak_memory,
+)
 
 CPU = torch.device("cpu")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -30,7 +37,29 @@ def test_the_peak_of_an_action_is_seen_and_forgotten():
 @linux
 def test_what_is_free():
     assert 1e8 < free_memory() < 1e14
-    assert memory_budget(CPU) > 0.8 * free_memory()
+    assert memory_budget(CPU, Room()) > 0.7 * free_memory()
+    assert memory_budget(CPU, Room(sharers=4)) < 0.6 * memory_budget(CPU, Room())
+    assert memory_budget(CPU, Room(reserved=10**15)) < 0.6 * memory_budget(CPU, Room())
+
+
+def test_limits_of_control_groups(tmp_path):
+    """Version 2, where an outer group allows less, and version 1; cached files do not count."""
+    inner = tmp_path / "job" / "step"
+    (tmp_path / "memory" / "slurm").mkdir(parents=True)
+    inner.mkdir(parents=True)
+    for folder, limit, used in ((inner, "max", 10), (inner.parent, "900", 500)):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text("anon 300\ninactive_file 200\n")
+    first = tmp_path / "memory" / "slurm"
+    (first / "memory.limit_in_bytes").write_text("700\n")
+    (first / "memory.usage_in_bytes").write_text("100\n")
+    (first / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 50\n")
+
+    lines = ["5:cpu,cpuacct:/x", "4:memory:/slurm", "0::/job/step"]
+
+    assert list(_free_in_groups(lines, tmp_path)) == [700 - 100 + 50, 900 - 500 + 200]
+    assert list(_free_in_groups([], tmp_path)) == []
 
 
 @linux
@@ -50,7 +79,7 @@ def test_other_errors_stay_errors():
 
 def test_where_memory_cannot_be_measured():
     with pytest.raises(ConfigError) as caught:
-        memory_budget(torch.device("mps"))
+        memory_budget(torch.device("mps"), Room())
     assert str(caught.value) == (
         "--batch-size -1: memory can be measured on NVIDIA GPUs and on Linux only; give a number"
     )
