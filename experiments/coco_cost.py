@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,8 +101,20 @@ def pictures_per_second(records: Sequence[ImageRecord], cache: CacheSettings | N
     return 64 / median_seconds(work, torch.device("cpu"))
 
 
-def judge_seconds(records: Sequence[ImageRecord], num_classes: int) -> float:
-    """COCO's judge on these pictures with 100 detections each."""
+class OneClass(Ranks):
+    """One of as many ranks as there are classes: judges the first, and takes it for all."""
+
+    def share(self, items: Sequence[Any]) -> Sequence[Any]:
+        """The first."""
+        return items[:1]
+
+    def gather(self, value: Any) -> list[Any]:
+        """The own value, as often as there are ranks."""
+        return [value] * self.count
+
+
+def judge_seconds(records: Sequence[ImageRecord], num_classes: int) -> tuple[float, float]:
+    """COCO's judge on these pictures with 100 detections each: all classes, and one of them."""
     rng = np.random.default_rng(0)
     detections = {}
     for record in records:
@@ -112,7 +125,11 @@ def judge_seconds(records: Sequence[ImageRecord], num_classes: int) -> float:
         classes = rng.integers(0, num_classes, 100)
         detections[record.image_id] = Detections(boxes.astype(np.float32), scores, classes)
     names = [str(number) for number in range(num_classes)]
-    return median_seconds(lambda: evaluate_coco(records, detections, names), torch.device("cpu"))
+    cpu, one = torch.device("cpu"), OneClass(count=num_classes)
+    return (
+        median_seconds(lambda: evaluate_coco(records, detections, names), cpu),
+        median_seconds(lambda: evaluate_coco(records, detections, names, one), cpu),
+    )
 
 
 def ranks_per_second(count: int, batch_size: int) -> float:
@@ -153,7 +170,7 @@ def measure(options: Options, folder: Path) -> Measured:
     torch.set_num_threads(1)  # as a loader's process
     fresh = pictures_per_second(records, None)
     cached = pictures_per_second(records, CacheSettings("ram"))
-    judge = judge_seconds(records, 80)
+    whole, one_class = judge_seconds(records, 80)
     torch.set_num_threads(os.cpu_count() or 1)
     steps, values, sizes = {}, {}, {}
     for name in NETWORKS:
@@ -172,7 +189,8 @@ def measure(options: Options, folder: Path) -> Measured:
         learnt_per_second=steps,
         validated_per_second=values,
         parameters=sizes,
-        judge_seconds_per_picture=judge / len(records),
+        judge_seconds_per_picture=whole / len(records),
+        judge_seconds_undivided=one_class / len(records),
         ranks_per_second=scaling(8),
         device=options.device.type,
         batch_size=options.batch_size,

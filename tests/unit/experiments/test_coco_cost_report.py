@@ -13,6 +13,7 @@ MEASURED = Measured(
     validated_per_second={"yolov5n": 40.0},
     parameters={"yolov5n": 1_000_000},
     judge_seconds_per_picture=0.01,
+    judge_seconds_undivided=0.002,
     ranks_per_second=(4.0, 7.0),
     device="cpu",
     batch_size=8,
@@ -36,7 +37,7 @@ def test_gradients_over_a_link():
     # 2 * 7/8 * 4 MB over 1 GB/s: 7 ms beside a step of 40 ms
     eight = found(Machines("8", 8, 1.0), 400.0)
     assert eight.exchange_share == pytest.approx(7 / 47)
-    assert eight.limit == "the GPU"  # 37 s of learning; the judge's 50 s are shared by 8
+    assert eight.limit == "the GPU"  # 37 s of learning; the judge needs 10 s and an eighth of 40
     assert found(Machines("8", 8, 0.01), 400.0).limit == "the link"
 
 
