@@ -237,7 +237,7 @@ def _limit_lines(measured: Measured) -> list[str]:
         "their share smaller. The table hides nothing of it behind the backward pass.",
         "- **The judge.** COCO's judge takes "
         f"{VAL_PICTURES * measured.judge_seconds_per_picture:.0f} s of one core after each epoch "
-        "for 5,000 pictures with 100 detections each, of which processes that share the classes each "
-        f"repeat {VAL_PICTURES * measured.judge_seconds_undivided:.0f} s; "
+        "for 5,000 pictures with 100 detections each, of which processes that share the classes "
+        f"each repeat {VAL_PICTURES * measured.judge_seconds_undivided:.0f} s; "
         "with one GPU `--eval-interval 5` saves most of it.",
     ]
