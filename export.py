@@ -21,7 +21,7 @@ from data.records import read_records
 from models.decoded_network import DecodedNetwork
 from models.deploy import to_deploy
 from models.detector import Detector
-from models.exported_file import Written, file_metadata, median_ms, write_file
+from models.exported_file import FileRequest, Written, file_metadata, median_ms, write_file
 from models.loading import build_from_checkpoint, read_weights
 from models.quantized_file import Calibration, write_quantized
 from utils.checkpoint import Checkpoint
@@ -35,7 +35,7 @@ from utils.engine.evaluate import evaluate
 from utils.errors import CheckFailedError, ConfigError
 from utils.export_config import REFUSED, ExportConfig, output_path, settings_of
 from utils.output_files import atomic_folder, atomic_path, write_json
-from utils.postprocess import VAL_POSTPROCESS, PostprocessConfig
+from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -52,16 +52,29 @@ def export(config: ExportConfig) -> dict[str, Any]:
     detector = to_deploy(build_from_checkpoint(checkpoint))
     names = config.presets()
     places = {name: output_path(config, PRESETS[name], len(names)) for name in names}
-    settings = {name: settings_of(name, config, max(detector.strides)) for name in names}
+    requests = {name: _request(name, config, detector, checkpoint) for name in names}
     quantized = any(PRESETS[name].quantized for name in names)
     records = _read_records(config, checkpoint, to_calibrate=quantized)
     files = []
     for name in names:
         export_one = _export_quantized if PRESETS[name].quantized else _export_one
-        files.append(
-            export_one(name, places[name], *settings[name], detector, checkpoint, records, config)
-        )
+        files.append({**export_one(places[name], requests[name], records, config), "preset": name})
     return {"files": files}
+
+
+def _request(
+    name: str, config: ExportConfig, detector: Detector, checkpoint: Checkpoint
+) -> FileRequest:
+    preset = PRESETS[name]
+    sizes, opset = settings_of(name, config, max(detector.strides))
+    return FileRequest(
+        preset=preset,
+        detector=detector,
+        sizes=sizes,
+        opset=opset,
+        suppression=config.suppression(),
+        metadata=file_metadata(checkpoint, detector.strides, preset, sizes, opset),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,81 +108,52 @@ def _read_records(config: ExportConfig, checkpoint: Checkpoint, *, to_calibrate:
 
 
 def _export_one(
-    name: str,
-    output: Path,
-    sizes: Sizes,
-    opset: int,
-    detector: Detector,
-    checkpoint: Checkpoint,
-    records: Records,
-    config: ExportConfig,
+    output: Path, request: FileRequest, records: Records, config: ExportConfig
 ) -> dict[str, Any]:
-    preset, suppression = PRESETS[name], config.suppression()
-    metadata = file_metadata(checkpoint, detector.strides, preset, sizes, opset)
-    with _place_of(output, preset) as place:
-        written = write_file(
-            place, output.name.removesuffix(preset.suffix), preset, detector, sizes, suppression,
-            opset, metadata,
-        )  # fmt: skip
-        errors = _compare(detector, written.runner, preset, sizes, records.val, suppression)
-        AP = _average_precision(written.runner, records.val, sizes, config) if records.val else None
-        latency = median_ms(written.runner, sizes)
-    return _entry(name, output, written, errors, latency, AP)
+    with _place_of(output, request.preset) as place:
+        written = write_file(place, output.name.removesuffix(request.preset.suffix), request)
+        errors = _compare(written.runner, request, records.val)
+        AP = _average_precision(written.runner, records.val, request.sizes, config)
+        latency = median_ms(written.runner, request.sizes)
+    return _entry(output, written, errors, latency, AP)
 
 
 def _export_quantized(
-    name: str,
-    output: Path,
-    sizes: Sizes,
-    opset: int,
-    detector: Detector,
-    checkpoint: Checkpoint,
-    records: Records,
-    config: ExportConfig,
+    output: Path, request: FileRequest, records: Records, config: ExportConfig
 ) -> dict[str, Any]:
-    preset = PRESETS[name]
+    sizes = request.sizes
 
     def pictures(chosen: Sequence[ImageRecord]) -> Iterator[FloatArray]:
         for record in chosen:
             one = letterboxed([read_image(record.path)], sizes.input_hw)
             yield np.repeat(one, sizes.batch_size, 0)
 
-    with _place_of(output, preset) as place:
-        quantized = write_quantized(
-            place,
-            preset,
-            detector,
-            sizes,
-            opset,
-            file_metadata(checkpoint, detector.strides, preset, sizes, opset),
-            Calibration(
-                pictures=lambda: pictures(records.calibration),
-                few=lambda: pictures(records.val[:2]),
-                judge=lambda runner: _average_precision(runner, records.val, sizes, config),
-                methods=config.calibration,
-                max_drop=config.max_drop,
-            ),
-        )
-        errors = _errors(
-            detector, quantized.written.runner, preset, sizes, records.val, config.suppression()
-        )
-    entry = _entry(name, output, quantized.written, errors, quantized.latency_ms, quantized.AP)
+    def judge(runner: Runner) -> float:
+        AP = _average_precision(runner, records.val, sizes, config)
+        return 0.0 if AP is None else AP
+
+    calibration = Calibration(
+        pictures=lambda: pictures(records.calibration),
+        few=lambda: pictures(records.val[:2]),
+        judge=judge,
+        methods=config.calibration,
+        max_drop=config.max_drop,
+    )
+    with _place_of(output, request.preset) as place:
+        quantized = write_quantized(place, request, calibration)
+        errors = _errors(quantized.written.runner, request, records.val)
+    entry = _entry(output, quantized.written, errors, quantized.latency_ms, quantized.AP)
     return {**entry, **quantized.report()}
 
 
 def _entry(
-    name: str,
-    output: Path,
-    written: Written,
-    errors: dict[str, float],
-    latency: float,
-    AP: float | None,
+    output: Path, written: Written, errors: dict[str, float], latency: float, AP: float | None
 ) -> dict[str, Any]:
-    """What the report says of a file."""
+    """What the report says of a file; the name of its preset comes later."""
     files = output.iterdir() if output.is_dir() else [output]
     return {
         "path": str(output),
-        "preset": name,
+        "preset": "",
         "bytes": sum(file.stat().st_size for file in files),
         "opset": written.opset,
         "operators": written.operators,
@@ -192,17 +176,12 @@ def _place_of(output: Path, preset: Preset) -> Iterator[Path]:
 
 
 def _errors(
-    detector: Detector,
-    runner: Runner,
-    preset: Preset,
-    sizes: Sizes,
-    records: Sequence[ImageRecord],
-    suppression: PostprocessConfig,
+    runner: Runner, request: FileRequest, records: Sequence[ImageRecord]
 ) -> dict[str, float]:
     """The worst error of each column group over pictures and noise, at every size allowed."""
-    network, stride = DecodedNetwork(detector).eval(), max(detector.strides)
-    inputs = [sizes.input_hw]
-    if "hw" in sizes.dynamic:
+    network, stride = DecodedNetwork(request.detector).eval(), max(request.detector.strides)
+    inputs = [request.sizes.input_hw]
+    if "hw" in request.sizes.dynamic:
         inputs += [(3 * stride, 5 * stride), (4 * stride, 2 * stride)]
     found = []
     for images in proof_inputs(inputs, records):
@@ -210,20 +189,22 @@ def _errors(
             expected = network(torch.from_numpy(images)).numpy()
         answer = runner.run(images)
         found.append(
-            detection_errors(expected, answer, suppression)
-            if preset.head == "e2e"
+            detection_errors(expected, answer, request.suppression)
+            if request.preset.head == "e2e"
             else group_errors(expected, answer)
         )
     return merged(found)
 
 
-def _compare(detector: Detector, runner: Runner, preset: Preset, *others: Any) -> dict[str, float]:
+def _compare(
+    runner: Runner, request: FileRequest, records: Sequence[ImageRecord]
+) -> dict[str, float]:
     """The same, which must be within the preset's tolerance."""
-    worst = _errors(detector, runner, preset, *others)
+    worst, tolerance = _errors(runner, request, records), request.preset.tolerance
     for name, error in worst.items():
-        if not error <= preset.tolerance:
+        if not error <= tolerance:
             raise CheckFailedError(
-                f"{name} differs from PyTorch by {error:.1e}, more than {preset.tolerance:.0e}; "
+                f"{name} differs from PyTorch by {error:.1e}, more than {tolerance:.0e}; "
                 "no file is left behind"
             )
     return worst
@@ -231,7 +212,10 @@ def _compare(detector: Detector, runner: Runner, preset: Preset, *others: Any) -
 
 def _average_precision(
     runner: Runner, records: tuple[ImageRecord, ...], sizes: Sizes, config: ExportConfig
-) -> float:
+) -> float | None:
+    """AP of a file, where there are pictures to judge it on."""
+    if not records:
+        return None
     height, width = sizes.input_hw
     if height != width:
         raise ConfigError("--data measures AP on square inputs; give --imgsz one number")

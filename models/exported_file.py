@@ -31,6 +31,27 @@ TIMED_RUNS = 20
 
 
 @dataclass(frozen=True, slots=True)
+class FileRequest:
+    """What file to write of which network.
+
+    Attributes:
+        preset: the kind of file.
+        detector: in deploy form and eval mode.
+        sizes: of input and batch.
+        opset: ONNX operator set.
+        suppression: rules of files that suppress by themselves.
+        metadata: key -> value.
+    """
+
+    preset: Preset
+    detector: Detector
+    sizes: Sizes
+    opset: int
+    suppression: PostprocessConfig
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """A file that was just written.
 
@@ -47,70 +68,52 @@ class Written:
     tested_in: str
 
 
-def write_file(
-    place: Path,
-    name: str,
-    preset: Preset,
-    detector: Detector,
-    sizes: Sizes,
-    suppression: PostprocessConfig,
-    opset: int,
-    metadata: dict[str, Any],
-) -> Written:
+def write_file(place: Path, name: str, request: FileRequest) -> Written:
     """Write a network in deploy form and open the file again.
 
     Args:
         place: the file, or the folder for presets that write several.
         name: stem of files in a folder.
-        preset: the kind of file.
-        detector: in deploy form and eval mode.
-        sizes: of input and batch.
-        suppression: rules of files that suppress by themselves.
-        opset: ONNX operator set.
-        metadata: key -> value.
+        request: what to write.
 
     Raises:
         CheckFailedError: the file is not what was asked for.
     """
-    network = network_of_head(preset.head, detector, suppression)
+    preset, sizes = request.preset, request.sizes
+    network = network_of_head(preset.head, request.detector, request.suppression)
     if preset.kind == "torchscript":
         example = torch.zeros(sizes.batch_size, 3, *sizes.input_hw)
-        write_torchscript(place, network, example, metadata)
+        write_torchscript(place, network, example, request.metadata)
         return Written(TorchScriptRunner(place, device="cpu"), None, {}, "libtorch")
-    options = OnnxOptions(
-        input_hw=sizes.input_hw,
-        batch_size=sizes.batch_size,
-        dynamic=sizes.dynamic,
-        opset=opset,
-        outputs=output_names(preset.head, detector),
-        fixed_outputs=preset.head == "e2e",
-    )
     if preset.kind == "onnx":
-        _write_checked(place, preset, network, detector, options, metadata)
-        counts = operator_counts(place)
-        return Written(OnnxRunner(place, device="cpu"), opset, counts, "onnxruntime")
+        _write_checked(place, network, request)
+        runner = OnnxRunner(place, device="cpu")
+        return Written(runner, request.opset, operator_counts(place), "onnxruntime")
     onnx_file = place / f"{name}.onnx"
-    _write_checked(onnx_file, preset, network, detector, options, metadata)
-    write_openvino(place, onnx_file, name, metadata)
+    _write_checked(onnx_file, network, request)
+    write_openvino(place, onnx_file, name, request.metadata)
     onnx_file.unlink()
     return Written(OpenVinoRunner(place), None, {}, "OpenVINO")
 
 
-def _write_checked(
-    path: Path,
-    preset: Preset,
-    network: nn.Module,
-    detector: Detector,
-    options: OnnxOptions,
-    metadata: dict[str, Any],
-) -> None:
-    write_onnx(path, network, options, metadata)
-    convolutions = sum(isinstance(module, nn.Conv2d) for module in detector.modules())
-    texts = {key: json.dumps(value) for key, value in metadata.items()}
+def _write_checked(path: Path, network: nn.Module, request: FileRequest) -> None:
+    """An ONNX file whose structure is what was asked for, and the same bytes twice."""
+    sizes = request.sizes
+    options = OnnxOptions(
+        input_hw=sizes.input_hw,
+        batch_size=sizes.batch_size,
+        dynamic=sizes.dynamic,
+        opset=request.opset,
+        outputs=output_names(request.preset.head, request.detector),
+        fixed_outputs=request.preset.head == "e2e",
+    )
+    write_onnx(path, network, options, request.metadata)
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in request.detector.modules())
+    texts = {key: json.dumps(value) for key, value in request.metadata.items()}
     expected = Expected(options.opset, options.outputs, convolutions, texts)
-    check_structure(path, preset, expected)
+    check_structure(path, request.preset, expected)
     content = path.read_bytes()
-    write_onnx(path, network, options, metadata)
+    write_onnx(path, network, options, request.metadata)
     if path.read_bytes() != content:
         raise CheckFailedError(f"{path.name}: a second export differs; no file is left behind")
     if str(Path.cwd()).encode() in content:

@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from models.detector import Detector
-from models.exported_file import TIMED_RUNS, Written, write_file
+from models.exported_file import TIMED_RUNS, FileRequest, Written, write_file
 from utils.deploy.onnx_file import operator_counts
-from utils.deploy.presets import Preset
 from utils.deploy.quantized_onnx import (
     LEAST_OBJECTNESS_VALUES,
     Layer,
@@ -28,7 +26,6 @@ from utils.deploy.quantized_onnx import (
 from utils.deploy.runner import OnnxRunner, Runner
 from utils.deploy.sizes import Sizes
 from utils.errors import CheckFailedError
-from utils.postprocess import PostprocessConfig
 
 Judge = Callable[[Runner], float]
 
@@ -91,24 +88,12 @@ class Quantized:
         }
 
 
-def write_quantized(
-    place: Path,
-    preset: Preset,
-    detector: Detector,
-    sizes: Sizes,
-    opset: int,
-    metadata: dict[str, Any],
-    calibration: Calibration,
-) -> Quantized:
+def write_quantized(place: Path, request: FileRequest, calibration: Calibration) -> Quantized:
     """Write an INT8 file: the best of several calibrations.
 
     Args:
         place: the file.
-        preset: the kind of file.
-        detector: in deploy form and eval mode.
-        sizes: fixed ones.
-        opset: ONNX operator set.
-        metadata: key -> value.
+        request: what to write; its sizes are fixed.
         calibration: on what, and how good it must be.
 
     Raises:
@@ -116,9 +101,7 @@ def write_quantized(
     """
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         source = Path(folder) / "float.onnx"
-        written = write_file(
-            source, "", preset, detector, sizes, PostprocessConfig(), opset, metadata
-        )
+        written = write_file(source, "", request)
         AP_float = calibration.judge(written.runner)
         AP_of: dict[str, float] = {}
         for method in calibration.methods:
@@ -130,10 +113,10 @@ def write_quantized(
         layers = worst_layers(source, place, calibration.few)
         runner = OnnxRunner(place, device="cpu")
         values = objectness_values(runner.run(picture) for picture in calibration.few())
-        latency, ratio = _latency(runner, written.runner, sizes)
+        latency, ratio = _latency(runner, written.runner, request.sizes)
     _check(AP_float - AP_of[best], calibration.max_drop, values, layers)
     return Quantized(
-        written=Written(runner, opset, operator_counts(place), "onnxruntime"),
+        written=Written(runner, request.opset, operator_counts(place), "onnxruntime"),
         AP=AP_of[best],
         AP_float=AP_float,
         method=best,
