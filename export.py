@@ -22,10 +22,12 @@ from models.decoded_network import DecodedNetwork
 from models.deploy import to_deploy
 from models.detector import Detector
 from models.exported_file import FileRequest, Written, file_metadata, median_ms, write_file
+from models.form_summaries import form_summaries
 from models.loading import build_from_checkpoint, read_weights
 from models.quantized_file import Calibration, write_quantized
 from utils.checkpoint import Checkpoint
 from utils.cli import run_script
+from utils.deploy.graph_summary import GraphSummary, log_layers, log_operators
 from utils.deploy.parity import detection_errors, group_errors, merged
 from utils.deploy.presets import PRESETS, Preset
 from utils.deploy.runner import Runner
@@ -33,7 +35,7 @@ from utils.deploy.runner_predictor import RunnerPredictor
 from utils.deploy.sizes import Sizes
 from utils.engine.evaluate import evaluate
 from utils.errors import CheckFailedError, ConfigError
-from utils.export_config import REFUSED, ExportConfig, output_path, settings_of
+from utils.export_config import REFUSED, ExportConfig, input_hw, output_path, settings_of
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray, ImageRecord
@@ -232,7 +234,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_script(ExportConfig, _run, argv, REFUSED)
 
 
+def _summarize(config: ExportConfig) -> int:
+    """What is in a file, or in the train form and the deploy form of a checkpoint."""
+    path = Path(config.summary)
+    if path.suffix == ".onnx":
+        summaries = {path.name: GraphSummary.of(path)}
+    else:
+        detector = build_from_checkpoint(read_weights(path))
+        height, width = input_hw(config.imgsz, max(detector.strides))
+        summaries = form_summaries(detector, (height, width))
+    log_layers(list(summaries.values())[-1])
+    log_operators(summaries)
+    if config.report:
+        reports = {name: summary.report() for name, summary in summaries.items()}
+        write_json(Path(config.report), {"summary": reports})
+    return 0
+
+
 def _run(config: ExportConfig) -> int:
+    if config.summary:
+        return _summarize(config)
     report = export(config)
     if config.report:
         write_json(Path(config.report), report)

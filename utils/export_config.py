@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 _LATER = "is not offered yet; --help lists the presets"
 REFUSED = {
     "--half": f"float16 {_LATER}",
-    "--summary": "is not offered yet; --report lists the operators of each file",
     "--simplify": "files are always simplified; leave it out",
     "--keras": f"TensorFlow {_LATER}",
     "--optimize": f"TorchScript for phones {_LATER}",
@@ -61,6 +60,10 @@ class ExportConfig:
     device: str = option("cpu", "files are written on the CPU", choices=("cpu",))
     data: str = option("", "data yaml: compare on its pictures and measure AP")
     workers: int = option(8, "processes that load pictures")
+    summary: str = option(
+        "",
+        "write nothing: list the operators and layers of an ONNX file, or of a checkpoint's forms",
+    )
     output: str = option("", "file or folder to write to (default: beside the weights)")
     report: str = option("", "write the result to this JSON file")
 
@@ -86,10 +89,15 @@ def settings_of(name: str, config: ExportConfig, stride: int) -> tuple[Sizes, in
         last = preset.opsets.stop - 1
         allowed = f"{preset.opsets.start}" + (f" to {last}" if last > preset.opsets.start else "")
         raise ConfigError(f"--opset {opset}: preset {name} is written with {allowed}")
-    return Sizes(_input_hw(config.imgsz, stride), config.batch_size, dynamic), opset
+    return Sizes(input_hw(config.imgsz, stride), config.batch_size, dynamic), opset
 
 
-def _input_hw(imgsz: tuple[int, ...], stride: int) -> tuple[int, int]:
+def input_hw(imgsz: tuple[int, ...], stride: int) -> tuple[int, int]:
+    """Height and width that `--imgsz` means, multiples of the stride.
+
+    Raises:
+        ConfigError: not one or two numbers above 0.
+    """
     given = "x".join(str(side) for side in imgsz)
     if len(imgsz) > 2:
         raise ConfigError(f"--imgsz {' '.join(map(str, imgsz))}: expected one or two numbers")

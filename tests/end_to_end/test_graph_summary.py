@@ -1,0 +1,54 @@
+"""`export.py --summary`: what is in a file, and what converting a network takes out of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import export
+from models.deploy import to_deploy
+from models.detector import count_parameters
+from tests.checkpoint_builders import save_model
+from tests.model_builders import tiny_spec, trained_model
+from tests.onnx_builders import save_detector
+from utils.deploy.graph_summary import GraphSummary
+from utils.errors import CheckpointError
+
+
+def test_both_forms_of_a_checkpoint(tmp_path, capsys):
+    model = trained_model(tiny_spec(rep_block="RepVGG"))
+    weights, report = save_model(tmp_path / "w.pt", model), tmp_path / "s.json"
+
+    assert export.main(["--summary", str(weights), "--imgsz", "64", "--report", str(report)]) == 0
+
+    forms = json.loads(report.read_text())["summary"]
+    train, deploy = forms["train form"], forms["deploy form"]
+    blocks = sum("branches.identity" in name for name, _ in model.named_modules()
+                 if name.endswith("identity"))  # fmt: skip
+    assert train["operators"]["BatchNormalization"] == blocks > 0
+    assert "BatchNormalization" not in deploy["operators"]
+    assert train["operators"]["Conv"] > deploy["operators"]["Conv"] == len(deploy["layers"])
+    assert deploy["parameters"] == count_parameters(to_deploy(model))
+    assert train["nodes"] == sum(train["operators"].values()) > deploy["nodes"]
+    assert deploy["layers"][0]["output"] == [1, 8, 32, 32]
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split() == ["layer", "operator", "output", "parameters"]
+    assert f"{'operator':<20} {'train form':>14}{'deploy form':>14}" in out
+    assert f"{'BatchNormalization':<20} {blocks:>14}{0:>14}" in out
+
+
+def test_any_onnx_file(tmp_path, capsys):
+    path = save_detector(tmp_path / "x.onnx", [[1.0] * 7])
+
+    assert export.main(["--summary", str(path)]) == 0
+
+    assert GraphSummary.of(path).operators == {"Mul": 2, "ReduceMax": 1, "Reshape": 1, "Add": 1}
+    assert "ReduceMax" in capsys.readouterr().out
+
+
+def test_a_file_that_is_none(tmp_path, capsys):
+    (tmp_path / "x.onnx").write_text("no")
+    with pytest.raises(CheckpointError, match=r"x\.onnx: cannot be read as ONNX"):
+        GraphSummary.of(tmp_path / "x.onnx")
+    assert export.main(["--summary", str(tmp_path / "gone.onnx")]) == 2
