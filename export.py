@@ -169,7 +169,7 @@ def _entry(
 @contextmanager
 def _place_of(output: Path, preset: Preset) -> Iterator[Path]:
     """Where to write until everything is proved."""
-    if preset.kind == "openvino":
+    if preset.writes_folder:
         with atomic_folder(output) as folder:
             yield folder
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from models.detector import Detector
 from models.export_networks import network_of_head, output_names
 from models.torchscript_file import TorchScriptRunner, write_torchscript
 from utils.checkpoint import Checkpoint
+from utils.deploy.ncnn_file import NcnnRunner, write_ncnn
 from utils.deploy.onnx_checks import Expected, check_structure
 from utils.deploy.onnx_file import OnnxOptions, operator_counts, write_onnx
 from utils.deploy.openvino_file import OpenVinoRunner, write_openvino
@@ -89,6 +91,13 @@ def write_file(place: Path, name: str, request: FileRequest) -> Written:
         _write_checked(place, network, request)
         runner = OnnxRunner(place, device="cpu")
         return Written(runner, request.opset, operator_counts(place), "onnxruntime")
+    if preset.kind == "ncnn":
+        shape = (sizes.batch_size, 3, *sizes.input_hw)
+        with tempfile.TemporaryDirectory() as folder:
+            traced = Path(folder) / "model.pt"
+            write_torchscript(traced, network, torch.zeros(shape), {})
+            write_ncnn(place, traced, shape, request.metadata)
+        return Written(NcnnRunner(place), None, {}, "ncnn")
     onnx_file = place / f"{name}.onnx"
     _write_checked(onnx_file, network, request)
     write_openvino(place, onnx_file, name, request.metadata)

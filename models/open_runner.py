@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from utils.deploy.ncnn_file import FOLDER_SUFFIX as NCNN_SUFFIX
+from utils.deploy.ncnn_file import NcnnRunner
 from utils.deploy.openvino_file import FOLDER_SUFFIX, OpenVinoRunner
 from utils.deploy.runner import OnnxRunner, Runner
 from utils.errors import CheckpointError, ConfigError, MissingPackageError
@@ -16,8 +18,8 @@ def open_runner(weights: str, *, device: str = "", half: bool = False) -> Runner
     """The network behind `--weights`.
 
     Args:
-        weights: a checkpoint (.pt) or an exported file (.onnx, .torchscript, or the folder or .xml
-            of OpenVINO).
+        weights: a checkpoint (.pt) or an exported file (.onnx, .torchscript, or the folder of an
+            OpenVINO or ncnn network).
         device: as `--device` spells it.
         half: compute in float16; an exported file must have been exported so.
 
@@ -35,9 +37,12 @@ def open_runner(weights: str, *, device: str = "", half: bool = False) -> Runner
     if suffix == ".xml" or weights.rstrip("/").endswith(FOLDER_SUFFIX):
         _refuse_half(weights, half=half)
         return OpenVinoRunner(weights, device=device)
+    if weights.rstrip("/").endswith(NCNN_SUFFIX):
+        _refuse_half(weights, half=half)
+        return NcnnRunner(weights, device=device)
     if suffix not in (*CHECKPOINT_SUFFIXES, SCRIPT_SUFFIX):
         raise CheckpointError(
-            f"{weights}: neither a .pt checkpoint nor an .onnx, .torchscript or OpenVINO file"
+            f"{weights}: neither a .pt checkpoint nor an .onnx, .torchscript, OpenVINO or ncnn file"
         )
     try:
         # .onnx files run where torch is not installed

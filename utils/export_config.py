@@ -89,6 +89,10 @@ def settings_of(name: str, config: ExportConfig, stride: int) -> tuple[Sizes, in
         last = preset.opsets.stop - 1
         allowed = f"{preset.opsets.start}" + (f" to {last}" if last > preset.opsets.start else "")
         raise ConfigError(f"--opset {opset}: preset {name} is written with {allowed}")
+    if preset.kind == "ncnn" and config.batch_size != 1:
+        raise ConfigError(
+            f"--batch-size {config.batch_size}: ncnn files take one picture at a time"
+        )
     return Sizes(input_hw(config.imgsz, stride), config.batch_size, dynamic), opset
 
 

@@ -31,7 +31,7 @@ from utils.errors import CheckFailedError, CheckpointError
 from utils.postprocess import PostprocessConfig, postprocess
 
 SIZE = 96
-NEEDS = {"openvino": "openvino"}  # preset -> package
+NEEDS = {"openvino": "openvino", "ncnn": "ncnn"}  # preset -> package
 FLOATS = [name for name, preset in PRESETS.items() if not preset.quantized]
 
 
@@ -134,7 +134,7 @@ def test_opencv_runs_the_file_for_it(written):
     np.testing.assert_allclose(network.forward(), expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["torchscript", "openvino"])
+@pytest.mark.parametrize("name", ["torchscript", "openvino", "ncnn"])
 def test_two_exports_are_the_same_bytes_and_name_no_folder(name, weights, tmp_path):
     installed(name)
     for number in range(2):
@@ -214,7 +214,7 @@ def test_operators_that_a_preset_must_not_have(written):
         check_structure(Path(path), strict, expected_of(path))
 
 
-@pytest.mark.parametrize("name", ["npu", "e2e", "torchscript", "openvino"])
+@pytest.mark.parametrize("name", ["npu", "e2e", "torchscript", "openvino", "ncnn"])
 def test_a_file_that_differs_from_pytorch_is_not_kept(name, weights, tmp_path, monkeypatch, capsys):
     installed(name)
     strict = {**PRESETS, name: dataclasses.replace(PRESETS[name], tolerance=0.0)}
@@ -231,6 +231,7 @@ def test_a_file_that_differs_from_pytorch_is_not_kept(name, weights, tmp_path, m
         ("--preset npu --dynamic", "--dynamic: files of preset npu have fixed sizes"),
         ("--preset npu --opset 17", "--opset 17: preset npu is written with 11 to 13"),
         ("--preset opencv4 --opset 13", "--opset 13: preset opencv4 is written with 12"),
+        ("--preset ncnn --batch-size 2", "--batch-size 2: ncnn files take one picture at a time"),
         ("--preset onnx npu --output a.onnx", "--output a.onnx: give a folder for several presets"),
     ],
 )
@@ -310,3 +311,14 @@ def test_int8_without_pictures(weights, capsys):
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: INT8 files are calibrated on your pictures: give --data my.yaml"
     )
+
+
+def test_ncnn_folders_that_are_none(tmp_path):
+    pytest.importorskip("ncnn")
+    folder = tmp_path / "x_ncnn_model"
+    folder.mkdir()
+    with pytest.raises(CheckpointError, match=r"metadata\.json: no such file; export"):
+        open_runner(str(folder))
+    (folder / "metadata.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read as JSON"):
+        open_runner(str(folder))

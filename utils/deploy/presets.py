@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Head = Literal["decoded", "raw", "e2e"]
-FileKind = Literal["onnx", "torchscript", "openvino"]
+FileKind = Literal["onnx", "torchscript", "openvino", "ncnn"]
 
 # What accelerators' compilers take: no shapes that are computed, nothing beyond four dimensions.
 NPU_OPERATORS = frozenset(
@@ -46,6 +46,11 @@ class Preset:
     tolerance: float = 1e-4
     quantized: bool = False
 
+    @property
+    def writes_folder(self) -> bool:
+        """Whether it takes several files."""
+        return self.kind in ("openvino", "ncnn")
+
 
 PRESETS: Mapping[str, Preset] = {
     "onnx": Preset("onnxruntime, TensorRT, anything that reads ONNX", "decoded", "onnx", ".onnx"),
@@ -66,6 +71,7 @@ PRESETS: Mapping[str, Preset] = {
         opset=13, opsets=range(13, 21), operators=NPU_OPERATORS, dynamic=False, quantized=True,
     ),
     "torchscript": Preset("libtorch", "decoded", "torchscript", ".torchscript", dynamic=False),
+    "ncnn": Preset("ncnn on phones and boards", "raw", "ncnn", "_ncnn_model", dynamic=False),
     "openvino": Preset("OpenVINO on Intel", "decoded", "openvino", "_openvino_model",
                        tolerance=2e-2),  # weights in float16
 }  # fmt: skip
