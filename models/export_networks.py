@@ -62,7 +62,7 @@ class SuppressedNetwork(nn.Module):
         decoded = self.coder.decode(self.detector(images))
         boxes, scores = decoded[..., :4], decoded[..., 5:] * decoded[..., 4:5]
         best = scores.amax(2, keepdim=True)
-        scores = torch.where(scores == best, scores, torch.zeros_like(scores))
+        scores = torch.where(scores == best, scores, 0.0)
         chosen: Tensor = _Suppression.apply(
             boxes, scores.transpose(1, 2), count, self.config.iou_threshold,
             self.config.score_threshold,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from models.exported_file import TIMED_RUNS, FileRequest, Written, write_file
+from models.exported_file import FileRequest, Written, write_file
 from utils.deploy.onnx_file import operator_counts
 from utils.deploy.quantized_onnx import (
     LEAST_OBJECTNESS_VALUES,
@@ -26,6 +25,7 @@ from utils.deploy.quantized_onnx import (
 from utils.deploy.runner import OnnxRunner, Runner
 from utils.deploy.sizes import Sizes
 from utils.errors import CheckFailedError
+from utils.timing import seconds_in_turn
 
 Judge = Callable[[Runner], float]
 
@@ -145,14 +145,8 @@ def _check(lost: float, max_drop: float, values: int, layers: Sequence[Layer]) -
 def _latency(runner: Runner, other: Runner, sizes: Sizes) -> tuple[float, float]:
     """Median milliseconds of a run, and the median ratio to another's runs, taken in turn."""
     images = np.zeros((sizes.batch_size, 3, *sizes.input_hw), np.float32)
-    mine, ratios = [], []
-    for number in range(TIMED_RUNS + 1):
-        start = time.perf_counter()
-        runner.run(images)
-        middle = time.perf_counter()
-        other.run(images)
-        end = time.perf_counter()
-        if number > 0:  # the first one warms up
-            mine.append(middle - start)
-            ratios.append((middle - start) / (end - middle))
-    return statistics.median(mine) * 1000, statistics.median(ratios)
+    found = seconds_in_turn(
+        {"mine": lambda: runner.run(images), "other": lambda: other.run(images)}
+    )
+    ratios = [mine / base for mine, base in zip(found["mine"], found["other"], strict=True)]
+    return statistics.median(found["mine"]) * 1000, statistics.median(ratios)

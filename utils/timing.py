@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 ItemT = TypeVar("ItemT")
+ROUNDS, RUNS = 6, 5  # of `seconds_in_turn`
+_PAUSE = 0.05  # seconds: threads of the runtime before keep spinning for a while
 
 
 class StageClock:
@@ -43,3 +46,23 @@ class StageClock:
     def milliseconds_per(self, count: int) -> dict[str, float]:
         """Stage -> milliseconds divided by `count` (0 where nothing was counted)."""
         return {name: 1000 * seconds / max(count, 1) for name, seconds in self.seconds.items()}
+
+
+def seconds_in_turn(works: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Median seconds of each work in every round; the works take turns within a round.
+
+    Each turn is a few runs after one that is not counted, so that neither a machine that slows down
+    nor the threads that another runtime leaves spinning change how the works compare.
+    """
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            time.sleep(_PAUSE)
+            work()
+            taken = []
+            for _ in range(RUNS):
+                start = time.perf_counter()
+                work()
+                taken.append(time.perf_counter() - start)
+            found[name].append(statistics.median(taken))
+    return found

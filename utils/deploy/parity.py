@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from utils.structures import Detections, FloatArray
 # Group -> first column, and the one after the last.
 GROUPS = {"xy": (0, 2), "wh": (2, 4), "objectness": (4, 5), "class": (5, None)}
 _SAME_BOX = 0.99  # IoU
+_LEAST_SCORE = 0.1  # thousands of boxes score less, and rounding decides which of them stay
 _BORDERLINE = 1e-3  # a score this near to the threshold may be on either side of it
 
 
@@ -35,11 +37,13 @@ def detection_errors(
     Args:
         reference: (B, N, 5 + C) decoded predictions.
         other: the same of the file, of which only what it kept is left.
-        config: how the file suppresses.
+        config: how the file suppresses. Better boxes are kept without regard to worse ones, so
+            objects that nearly nothing speaks for can be left out of the comparison.
 
     Returns:
         Infinite where one of the two finds an object that the other does not.
     """
+    config = replace(config, score_threshold=max(config.score_threshold, _LEAST_SCORE))
     pairs = [
         _matched(postprocess(expected, config), postprocess(found, config), config)
         for expected, found in zip(reference, other, strict=True)

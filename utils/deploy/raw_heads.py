@@ -44,7 +44,8 @@ class RawHeads:
         values: FloatArray = np.ascontiguousarray(cells.transpose(0, 1, 3, 4, 2))
         if not self.sigmoid_done:
             with np.errstate(over="ignore"):  # exp(large) is inf, and 1 / inf the 0 that is meant
-                values = (1 / (1 + np.exp(-values))).astype(np.float32, copy=False)
+                np.exp(np.negative(values, out=values), out=values)  # in place: it is large
+            np.reciprocal(np.add(values, 1, out=values), out=values)
         grid_y, grid_x = np.mgrid[:height, :width].astype(np.float32)
         corner = np.stack([grid_x, grid_y], axis=-1) - 0.5
         values[..., 0:2] = (2 * values[..., 0:2] + corner) * stride
