@@ -19,6 +19,7 @@ import export
 import val
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from models.export_networks import SuppressedNetwork
+from models.model_spec import ModelSpec
 from models.open_runner import open_runner
 from tests.checkpoint_builders import save_model
 from tests.house.source_tree import ROOT
@@ -322,3 +323,29 @@ def test_ncnn_folders_that_are_none(tmp_path):
     (folder / "metadata.json").write_text("{")
     with pytest.raises(CheckpointError, match="cannot be read as JSON"):
         open_runner(str(folder))
+
+
+@pytest.mark.parametrize("size", ["n", pytest.param("s", marks=pytest.mark.slow)])
+def test_networks_for_accelerators_export_to_the_plainest_operators(size, tmp_path):
+    """3x3 and 1x1 convolutions, ReLU, and what joins them; channels in multiples of 16."""
+    model = trained_model(ModelSpec.from_file(f"repyolov5{size}-npu.yaml"))
+    weights = save_model(tmp_path / "w.pt", model)
+    words = [
+        "--weights",
+        weights,
+        "--imgsz",
+        64,
+        "--preset",
+        "npu",
+        "--report",
+        tmp_path / "r.json",
+    ]
+    assert export.main([str(word) for word in words]) == 0
+    (entry,) = json.loads((tmp_path / "r.json").read_text())["files"]
+    assert set(entry["operators"]) == {"Conv", "Relu", "Add", "Concat", "MaxPool", "Resize"}
+    nodes = onnx.load(entry["path"]).graph.node
+    kernels = [a.ints[0] for n in nodes if n.op_type == "Conv"
+               for a in n.attribute if a.name == "kernel_shape"]  # fmt: skip
+    assert set(kernels) == {1, 3}
+    channels = {c.out_channels for c in model.modules() if isinstance(c, torch.nn.Conv2d)} - {255}
+    assert all(channel % 16 == 0 for channel in channels)
