@@ -1,0 +1,106 @@
+"""How much faster INT8 files run than float32 ones: `python -m experiments.int8_speed`.
+
+Networks with random weights, calibrated on noise: what they find means nothing, how long they take
+does not depend on it. Let nothing else run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.training_runs import REPORTS, machine_line
+from models.deploy import to_deploy
+from models.detector import build_model
+from models.exported_file import FileRequest, write_file
+from models.model_spec import ModelSpec
+from utils.deploy.presets import PRESETS
+from utils.deploy.quantized_onnx import INPUT, quantize
+from utils.deploy.sizes import Sizes
+from utils.postprocess import PostprocessConfig
+from utils.structures import FloatArray
+from utils.timing import seconds_in_turn
+
+IMAGE_SIZE, THREADS, PICTURES = 640, 2, 4
+NETWORKS = tuple(
+    (f"yolov5{size}.yaml", activation)
+    for size in ("n", "s")
+    for activation in ("SiLU", "LeakyReLU(0.1)")
+)
+
+
+def write_both(cfg: str, activation: str, folder: Path, pictures: list[FloatArray]) -> list[Path]:
+    """A float32 file that ends in raw maps, and its INT8 form."""
+    torch.manual_seed(0)
+    spec = ModelSpec.from_file(cfg).replaced(activation=activation)
+    detector = to_deploy(build_model(spec).eval())
+    anchors = [list(level) for level in spec.anchors]
+    metadata = {"names": ["thing"], "stride": [8, 16, 32], "head": "raw", "anchors": anchors}
+    request = FileRequest(
+        PRESETS["qdq-u8"],
+        detector,
+        Sizes((IMAGE_SIZE, IMAGE_SIZE)),
+        PRESETS["qdq-u8"].opset,
+        PostprocessConfig(),
+        metadata,
+    )
+    files = [folder / "float32.onnx", folder / "int8.onnx"]
+    write_file(files[0], "", request)
+    quantize(files[0], files[1], lambda: iter(pictures), "minmax")
+    return files
+
+
+def network_alone(path: Path, picture: FloatArray) -> Callable[[], Any]:
+    """A run of a file without decoding."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    return partial(session.run, None, {INPUT: picture})
+
+
+def main() -> None:
+    """Measure all networks and write the report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=REPORTS)
+    out = parser.parse_args().out
+    rng = np.random.default_rng(0)
+    shape = (1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    pictures = [rng.random(shape, np.float32) for _ in range(PICTURES)]
+    date = time.strftime("%Y-%m-%d")
+    lines = [
+        f"# INT8 against float32, {date}",
+        "",
+        f"Preset `qdq-u8` (U8S8, per channel) in onnxruntime, {IMAGE_SIZE} px, batch 1, {THREADS} "
+        "threads, the network alone; random weights. Medians of runs in turn.",
+        "",
+        f"{machine_line()} Made by `python -m experiments.int8_speed`.",
+        "",
+        "| network | float32, ms | INT8, ms | times as fast |",
+        "|---|---|---|---|",
+    ]
+    for cfg, activation in NETWORKS:
+        with tempfile.TemporaryDirectory() as folder:
+            files = write_both(cfg, activation, Path(folder), pictures)
+            works = {path.stem: network_alone(path, pictures[0]) for path in files}
+            found = seconds_in_turn(works)
+        pairs = zip(found["float32"], found["int8"], strict=True)
+        times = statistics.median(slow / fast for slow, fast in pairs)
+        slow, fast = (statistics.median(found[name]) * 1e3 for name in ("float32", "int8"))
+        name = cfg.removesuffix(".yaml")
+        lines.append(f"| {name}, {activation} | {slow:.1f} | {fast:.1f} | {times:.2f} |")
+    (out / f"int8_speed_cpu_{date}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
