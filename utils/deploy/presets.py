@@ -53,7 +53,7 @@ class Preset:
 
 
 PRESETS: Mapping[str, Preset] = {
-    "onnx": Preset("onnxruntime, TensorRT, anything that reads ONNX", "decoded", "onnx", ".onnx"),
+    "onnx": Preset("programs that read ONNX", "decoded", "onnx", ".onnx"),
     "e2e": Preset(
         "programs without suppression of their own", "e2e", "onnx", "-e2e.onnx"
     ),
@@ -67,7 +67,7 @@ PRESETS: Mapping[str, Preset] = {
         opset=12, opsets=range(11, 14), operators=NPU_OPERATORS, dynamic=False,
     ),
     "qdq-u8": Preset(
-        "8 bits on x86 processors, QNN and OpenVINO", "raw", "onnx", "-int8.onnx",
+        "8 bits on x86 processors", "raw", "onnx", "-int8.onnx",
         opset=13, opsets=range(13, 21), operators=NPU_OPERATORS, dynamic=False, quantized=True,
     ),
     "torchscript": Preset("libtorch", "decoded", "torchscript", ".torchscript", dynamic=False),
