@@ -40,7 +40,10 @@ MAY_IMPORT = {
     "utils": {"utils"},
     "experiments": {"models", "data", "utils", "experiments"},
 }
-LAZY_LIBRARIES = {"onnx", "onnxruntime", "onnxslim", "pycocotools", "matplotlib", "tensorboard"}
+LAZY_LIBRARIES = {
+    *("onnx", "onnxruntime", "onnxslim", "pycocotools", "matplotlib", "tensorboard"),
+    *("optuna", "openvino", "ncnn", "pnnx"),  # extras
+}
 QUIET_CALLS = {  # may run when a module is imported: they only name things
     "TypeVar",
     "ParamSpec",
