@@ -50,6 +50,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
         UserError: a file or a flag is wrong.
         CheckFailedError: a file differs from PyTorch; it is not left behind.
     """
+    config.check()
     checkpoint = read_weights(config.weights)
     detector = to_deploy(build_from_checkpoint(checkpoint))
     names = config.presets()

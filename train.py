@@ -80,9 +80,9 @@ class Recipe:
 
     def fitting_batch_size(self) -> int:
         """Pictures per batch that fit into the memory of each rank, as this one measures it."""
-        pictures = len(self.batches.dataset)
-        alone = self.learner.fitting_batch_size(self.config, Ranks(), pictures, reserved=0)
-        return alone * self.state.ranks.count
+        ranks = self.state.ranks.count
+        fewer = (self.config.batch_size - 1) // ranks
+        return ranks * self.learner.fitting_batch_size(self.config, Ranks(), fewer)
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -214,12 +214,12 @@ def gather(
     sizes, anchors = box_sizes(records, learner.image_size), learner.model.spec.anchors
     log_label_summary(records, sizes, class_names, learner.image_size)
     if resumed is None and learner.teacher is None and not config.noautoanchor:
-        trained = learner.head_is_trained
-        found = check_anchors(anchors, sizes, hyp.anchor_t, seed=config.seed, keep=trained)
-        learner.use_anchors(found)
+        keep, seed = learner.head_is_trained, config.seed
+        learner.use_anchors(check_anchors(anchors, sizes, hyp.anchor_t, seed=seed, keep=keep))
     cached = cache_bytes(records, learner.image_size) if config.cache == "ram" else 0
+    given = config
     config = with_batch_size(
-        config, lambda: learner.fitting_batch_size(config, ranks, len(records), reserved=cached)
+        config, len(records), lambda most: learner.fitting_batch_size(given, ranks, most, cached)
     )
     pictures = config.part(
         PictureConfig,

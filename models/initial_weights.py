@@ -28,7 +28,8 @@ def initial_model(
     """Architecture from a yaml or a checkpoint, weights from the checkpoint where shapes agree.
 
     A plain checkpoint in a network of blocks is taken over as plain, then expanded: it starts from
-    what the checkpoint computes. A head that is taken over brings its anchors.
+    what the checkpoint computes. The yaml's anchors are kept; a head that learnt with others has to
+    learn its boxes anew, which is said.
 
     Args:
         cfg: model yaml; empty takes the checkpoint's architecture and anchors.
@@ -92,6 +93,8 @@ def _transferred(model: Detector, checkpoint: Checkpoint, name: str) -> Start:
                     name, known, model.spec.num_classes)  # fmt: skip
     head = f"layers.{len(model.layers) - 1}."
     trained = all(key in fitting for key in state if key.startswith(head))
-    if trained:
-        model.use_anchors(ModelSpec.from_yaml(checkpoint.spec, name).anchors)
+    if trained and ModelSpec.from_yaml(checkpoint.spec, name).anchors != model.spec.anchors:
+        logger.warning("%s: was trained with other anchors than those of --cfg, so its boxes are "
+                       "learnt anew; leave --cfg out to keep its anchors", name)  # fmt: skip
+        trained = False
     return Start(model, trained)

@@ -29,8 +29,6 @@ from utils.resumed_run import ResumedRun, check_changes, check_classes
 from utils.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
-# A batch that is measured leaves so many to an epoch, unless that makes it smaller than usual.
-BATCHES_PER_EPOCH, USUAL_BATCH_SIZE = 10, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,20 +138,19 @@ class Learner:
         )
 
     def fitting_batch_size(
-        self, config: TrainConfig, ranks: Ranks, num_pictures: int, *, reserved: int
+        self, config: TrainConfig, ranks: Ranks, most: int, reserved: int = 0
     ) -> int:
         """How many pictures, of all ranks together, fit into the memory of each; 0 if none does.
 
         Args:
             config: of the run.
             ranks: the processes that train together; the first one measures.
-            num_pictures: of the data set: a tenth of it, or the usual batch, is enough.
+            most: as many are wanted, of all ranks together.
             reserved: bytes of this machine's memory that a cache will take.
 
         Raises:
             ConfigError: memory cannot be measured on this machine.
         """
-        enough = min(max(num_pictures // BATCHES_PER_EPOCH, USUAL_BATCH_SIZE), num_pictures)
 
         def measured() -> int:
             return fitting_batch_size(
@@ -162,7 +159,7 @@ class Learner:
                 self.hyp,
                 config.part(StateConfig),
                 image_size=self.image_size if self.resize is None else self.resize.largest,
-                most=max(enough // ranks.count, 1),
+                most=max(most // ranks.count, 1),
                 room=Room(reserved * ranks.local_count, ranks.local_count),
             )
 

@@ -67,6 +67,24 @@ class ExportConfig:
     output: str = option("", "file or folder to write to (default: beside the weights)")
     report: str = option("", "write the result to this JSON file")
 
+    def check(self) -> None:
+        """Refuse numbers that make no sense.
+
+        Raises:
+            ConfigError: naming the flag.
+        """
+        for flag, value in (("--conf-thres", self.conf_thres), ("--iou-thres", self.iou_thres)):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{flag} {value}: must be from 0 to 1")
+        counts = {
+            "--batch-size": self.batch_size,
+            "--topk-all": self.topk_all,
+            "--calibration-images": self.calibration_images,
+        }
+        for flag, count in counts.items():
+            if count < 1:
+                raise ConfigError(f"{flag} {count}: must be at least 1")
+
     def presets(self) -> tuple[str, ...]:
         """Each preset asked for, once."""
         flagged = [name for name, given in (("e2e", self.nms), ("qdq-u8", self.int8)) if given]
@@ -130,6 +148,11 @@ def output_path(config: ExportConfig, preset: Preset, num_files: int) -> Path:
         raise ConfigError(f"--output {output}: give a folder for several presets")
     if preset.kind == "onnx" and output.suffix != ".onnx":
         raise ConfigError(f"--output {output}: an ONNX file ends in .onnx")
+    if preset.kind != "onnx" and not output.name.endswith(preset.suffix):
+        raise ConfigError(
+            f"--output {output}: what this preset writes must end in {preset.suffix}, by which "
+            "detect.py knows it"
+        )
     if output.absolute() == weights.absolute():
         raise ConfigError(f"{config.weights}: would be overwritten; give another --output")
     return output

@@ -16,6 +16,8 @@ PartT = TypeVar("PartT")
 
 logger = logging.getLogger(__name__)
 MEASURED = -1  # a batch size
+# A batch that is measured leaves so many to an epoch, unless that makes it smaller than usual.
+BATCHES_PER_EPOCH, USUAL_BATCH_SIZE = 10, 16
 NEWEST = "newest"  # what a bare --resume means
 REFUSED = {
     "--resume-evolve": "name the search again: --evolve N --project P --name exp --exist-ok",
@@ -39,7 +41,7 @@ class TrainConfig:
     data: str = option("coco128.yaml", "data yaml")
     hyp: str = option("hyp.scratch-low.yaml", "hyper-parameter yaml")
     epochs: int = option(100, "epochs to train")
-    batch_size: int = option(16, "pictures per batch; -1 for the largest that fits", "--batch")
+    batch_size: int = option(16, "pictures per batch; -1 measures how many fit", "--batch")
     imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
     resume: str | None = option(
         None, "continue a run from its last.pt; bare, the newest under --project", const=NEWEST
@@ -121,8 +123,20 @@ def with_whole_paths(config: TrainConfig) -> TrainConfig:
     return replace(config, teacher=str(Path(config.teacher).absolute()) if config.teacher else "")
 
 
-def with_batch_size(config: TrainConfig, measure: Callable[[], int]) -> TrainConfig:
+def largest_useful_batch(num_pictures: int) -> int:
+    """A batch of more of a data set's pictures would leave too few steps to an epoch."""
+    return min(max(num_pictures // BATCHES_PER_EPOCH, USUAL_BATCH_SIZE), num_pictures)
+
+
+def with_batch_size(
+    config: TrainConfig, num_pictures: int, measure: Callable[[int], int]
+) -> TrainConfig:
     """The settings with the batch size that `measure` finds, where they say -1.
+
+    Args:
+        config: as given.
+        num_pictures: of the data set.
+        measure: the largest batch wanted -> the largest that fits.
 
     Raises:
         ConfigError: no picture fits, or a number that is no batch size.
@@ -131,12 +145,12 @@ def with_batch_size(config: TrainConfig, measure: Callable[[], int]) -> TrainCon
         return config
     if config.batch_size != MEASURED:
         raise ConfigError(
-            f"--batch-size {config.batch_size}: must be above 0, or -1 for the largest that fits"
+            f"--batch-size {config.batch_size}: must be above 0, or -1 to measure how many fit"
         )
-    found = measure()
+    found = measure(largest_useful_batch(num_pictures))
     if found < 1:
         raise ConfigError(
             "--batch-size -1: not even one picture fits; try a smaller --imgsz or network"
         )
-    logger.info("--batch-size %d: the largest that fits, as measured", found)
+    logger.info("--batch-size %d: fits, as measured", found)
     return replace(config, batch_size=found)

@@ -233,6 +233,18 @@ def test_a_file_that_differs_from_pytorch_is_not_kept(name, weights, tmp_path, m
         ("--preset npu --opset 17", "--opset 17: preset npu is written with 11 to 13"),
         ("--preset opencv4 --opset 13", "--opset 13: preset opencv4 is written with 12"),
         ("--preset ncnn --batch-size 2", "--batch-size 2: ncnn files take one picture at a time"),
+        (
+            "--preset torchscript --output a.onnx",
+            "--output a.onnx: what this preset writes must end",
+        ),
+        (
+            "--preset openvino --output a.xml",
+            "--output a.xml: what this preset writes must end in _",
+        ),
+        ("--int8 --calibration-images 0", "--calibration-images 0: must be at least 1"),
+        ("--nms --topk-all 0", "--topk-all 0: must be at least 1"),
+        ("--nms --conf-thres 2", "--conf-thres 2.0: must be from 0 to 1"),
+        ("--batch-size 0", "--batch-size 0: must be at least 1"),
         ("--preset onnx npu --output a.onnx", "--output a.onnx: give a folder for several presets"),
     ],
 )
@@ -349,3 +361,17 @@ def test_networks_for_accelerators_export_to_the_plainest_operators(size, tmp_pa
     assert set(kernels) == {1, 3}
     channels = {c.out_channels for c in model.modules() if isinstance(c, torch.nn.Conv2d)} - {255}
     assert all(channel % 16 == 0 for channel in channels)
+
+
+@pytest.mark.parametrize("name", ["e2e", "openvino"])
+@pytest.mark.parametrize("words", [["--dynamic"], ["--batch-size", "2"]], ids=["dynamic", "two"])
+def test_other_sizes(name, words, weights, tmp_path):
+    """Each is compared with PyTorch at several sizes, and with batches that it must fill up."""
+    installed(name)
+    # On flat background this network has many boxes of one score, 0.28: rounding chooses there.
+    given = ["--weights", weights, "--imgsz", 64, "--preset", name, "--output", tmp_path,
+             "--conf-thres", 0.3, *words]  # fmt: skip
+    assert export.main([str(word) for word in given]) == 0
+    runner = open_runner(str(next(tmp_path.iterdir())), device="cpu")
+    hw = (96, 64) if words == ["--dynamic"] else (64, 64)
+    assert len(runner.run(np.zeros((3, 3, *hw), np.float32))) == 3

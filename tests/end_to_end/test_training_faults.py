@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import train
+from data.loader import TrainLoader
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from tests.house.source_tree import ROOT
 from tests.model_builders import write_small_yolov5
@@ -105,9 +106,8 @@ def test_running_out_of_memory_says_which_batch_fits(words, tmp_path, capsys, mo
     monkeypatch.setattr(train, "train_one_epoch", too_large)
     code = train.main([*words, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)])
     assert code == 2
-    # as many as there are pictures to train on: 13 of the 16
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: out of memory with 64 pictures of {SIZE} px; measured, 13 fit: --batch-size 13"
+        f"error: out of memory with 64 pictures of {SIZE} px; measured, 63 fit: --batch-size 63"
     )
 
 
@@ -115,7 +115,8 @@ def test_running_out_of_memory_says_which_batch_fits(words, tmp_path, capsys, mo
 def test_the_batch_size_can_be_measured(words, tmp_path, capsys):
     code = train.main([*words, "--batch-size", "-1", "--epochs", "1", "--project", str(tmp_path)])
     assert code == 0
-    assert "--batch-size 13: the largest that fits, as measured" in capsys.readouterr().out
+    # as many as there are pictures to train on: 13 of the 16
+    assert "--batch-size 13: fits, as measured" in capsys.readouterr().out
     last = tmp_path / "exp" / "weights" / "last.pt"
     assert load_checkpoint(last).config["opt"]["batch_size"] == 13
 
@@ -123,5 +124,21 @@ def test_the_batch_size_can_be_measured(words, tmp_path, capsys):
 def test_a_batch_size_that_is_none(words, tmp_path, capsys):
     assert train.main([*words, "--batch-size", "0", "--project", str(tmp_path)]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: --batch-size 0: must be above 0, or -1 for the largest that fits"
+        "error: --batch-size 0: must be above 0, or -1 to measure how many fit"
     )
+
+
+def test_pictures_are_drawn_by_what_the_last_epoch_found(words, tmp_path, monkeypatch):
+    """AP of each class goes from the judge to the loader."""
+    whole_epoch, given = TrainLoader.epoch, []
+
+    def epoch(self, number, AP_of_class=()):
+        given.append(tuple(AP_of_class))
+        return whole_epoch(self, number, AP_of_class)
+
+    monkeypatch.setattr(TrainLoader, "epoch", epoch)
+    flags = ["--epochs", "2", "--image-weights", "--project", str(tmp_path)]
+    assert train.main([*words, *flags]) == 0
+    assert given[0] == ()
+    last = load_checkpoint(tmp_path / "exp" / "weights" / "last.pt")
+    assert len(given[1]) == len(last.class_names) == len(last.training["AP_of_class"])

@@ -145,13 +145,18 @@ def test_a_plain_checkpoint_in_a_network_of_blocks_is_expanded(tmp_path, rep_blo
     assert equivalence_error(plain, started, [torch.rand(1, 3, 64, 64)]) < 1e-5
 
 
-def test_a_head_that_is_taken_over_brings_its_anchors(tmp_path, weights, cfg):
+def test_a_head_knows_the_anchors_it_was_trained_with(tmp_path, weights, cfg, caplog):
     others = [[9, 9, 20, 20], [40, 40, 50, 50], [90, 90, 150, 150]]
-    path = save_model(tmp_path / "w.pt", trained_model(tiny_spec(anchors=others)))
+    path = save_model(tmp_path / "others.pt", trained_model(tiny_spec(anchors=others)))
 
-    kept, fresh = initial_model(cfg, str(path), 3, {}), initial_model(cfg, str(path), 4, {})
-
+    kept, fresh = initial_model("", str(path), 3, {}), initial_model("", str(path), 4, {})
     assert kept.head_is_trained and not fresh.head_is_trained
     assert kept.model.spec.anchors == tuple(tuple(map(float, level)) for level in others)
-    assert fresh.model.spec.anchors != kept.model.spec.anchors
+    assert "other anchors" not in caplog.text
+
+    other = initial_model(cfg, str(path), 3, {})  # whose anchors the user asked for
+    assert not other.head_is_trained
+    assert other.model.spec.anchors == tiny_spec().anchors
+    assert "was trained with other anchors than those of --cfg" in caplog.text
+    assert initial_model(cfg, weights, 3, {}).head_is_trained  # the same anchors
     assert not initial_model(cfg, "", 3, {}).head_is_trained

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from utils.engine import epoch as epoch_module
 from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_one_epoch
 from utils.engine.optim import build_optimizer
@@ -185,3 +186,12 @@ def test_frozen_layers_stay_in_eval_mode():
 
 def test_an_epoch_without_batches():
     assert run(start(nn.Conv2d(3, 1, 1)), mean_output, []) == (0.0, 0.0, 0.0)
+
+
+def test_progress_counts_pictures(monkeypatch):
+    ticks = iter([0.0, 2.0])
+    monkeypatch.setattr(epoch_module.time, "monotonic", lambda: next(ticks))
+    means = epoch_module._RunningMeans(CPU)
+    means.add(torch.tensor([1.0, 2.0, 3.0]), 8)
+    means.add(torch.tensor([3.0, 2.0, 1.0]), 4)
+    assert means.in_words().startswith("box 2.0000  obj 2.0000  cls 2.0000  6.0 pictures/s  ")
