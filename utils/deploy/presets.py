@@ -6,14 +6,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Head = Literal["decoded", "raw", "e2e"]
-FileKind = Literal["onnx", "torchscript", "openvino", "ncnn"]
+Head = Literal["decoded", "raw", "sigmoid", "e2e"]
+FileKind = Literal["onnx", "torchscript", "openvino", "ncnn", "rknn"]
+Numbers = Literal["u8", "s8", "u16"]
 
 # What accelerators' compilers take: no shapes that are computed, nothing beyond four dimensions.
 NPU_OPERATORS = frozenset(
     ("Conv", "Relu", "LeakyRelu", "Clip", "HardSwish", "Sigmoid", "Mul", "Add", "Concat", "MaxPool",
      "Resize")
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class QdqForm:
+    """How an ONNX file says what is rounded: pairs of QuantizeLinear and DequantizeLinear.
+
+    Attributes:
+        activations: whole numbers that activations become; weights are always signed 8-bit ones.
+        symmetric: the zero of activations is 0.
+        per_channel: weights have a scale per output channel.
+        rounded_bias: biases become 32-bit numbers.
+    """
+
+    activations: Numbers = "u8"
+    symmetric: bool = False
+    per_channel: bool = True
+    rounded_bias: bool = True
+
+
+U8S8 = QdqForm()  # x86 processors, onnxruntime, OpenVINO, QNN
+U16S8 = QdqForm("u16")  # QNN where 8 bits lose too much
+S8S8 = QdqForm("s8", symmetric=True, rounded_bias=False)  # TensorRT
 
 
 @dataclass(frozen=True, slots=True)

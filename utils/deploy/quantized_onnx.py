@@ -1,9 +1,8 @@
 """INT8 ONNX files: quantized after training with onnxruntime, and how much that costs.
 
-Weights become signed 8-bit numbers with a scale per channel, activations unsigned ones with a scale
-per tensor (U8S8, the form that x86 processors, onnxruntime and QNN run fast), written as pairs of
-QuantizeLinear and DequantizeLinear. The head's convolutions stay in float32, so that boxes and
-scores never share a scale.
+Weights become signed 8-bit numbers, activations those of a form (utils.deploy.presets), written as
+pairs of QuantizeLinear and DequantizeLinear. The head's convolutions stay in float32, so that boxes
+and scores never share a scale.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import io
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.deploy.presets import U8S8, QdqForm
 from utils.structures import FloatArray
 
 Pictures = Callable[[], Iterable[FloatArray]]  # (1, 3, H, W) each, anew at each call
@@ -38,14 +38,23 @@ class Layer:
     sqnr_db: float
 
 
-def quantize(source: Path, target: Path, pictures: Pictures, method: str) -> None:
+def quantize(
+    source: Path,
+    target: Path,
+    pictures: Pictures,
+    method: str,
+    form: QdqForm = U8S8,
+    keep_float: Collection[str] = (),
+) -> None:
     """Write the INT8 form of a float32 file that ends in raw maps.
 
     Args:
         source: the float32 file, opset 13 or later.
         target: where to write.
         pictures: to calibrate on: prepared as for detection, without augmentation.
-        method: of METHODS: which range of an activation the 256 values cover.
+        method: of METHODS: which range of an activation the whole numbers cover.
+        form: which whole numbers.
+        keep_float: names of nodes that stay in float32.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -55,6 +64,13 @@ def quantize(source: Path, target: Path, pictures: Pictures, method: str) -> Non
         "entropy": CalibrationMethod.Entropy,
         "percentile": CalibrationMethod.Percentile,
     }
+    numbers = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8, "u16": QuantType.QUInt16}
+    options: dict[str, Any] = {
+        "ActivationSymmetric": form.symmetric,
+        "QuantizeBias": form.rounded_bias,
+    }
+    if method == "percentile":
+        options["CalibPercentile"] = PERCENTILE
     with tempfile.TemporaryDirectory(dir=target.parent) as folder, _quietly():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -63,12 +79,12 @@ def quantize(source: Path, target: Path, pictures: Pictures, method: str) -> Non
             str(target),
             _reader(pictures),
             quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
+            per_channel=form.per_channel,
+            activation_type=numbers[form.activations],
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_head_nodes(prepared),
+            nodes_to_exclude=[*head_nodes(prepared), *keep_float],
             calibrate_method=kinds[method],
-            extra_options={"CalibPercentile": PERCENTILE} if method == "percentile" else {},
+            extra_options=options,
         )
     _tidy(target)
 
@@ -118,7 +134,7 @@ def _reader(pictures: Pictures) -> Any:
     return Reader()
 
 
-def _head_nodes(path: Path) -> list[str]:
+def head_nodes(path: Path) -> list[str]:
     """The nodes that make the outputs: the last convolutions."""
     import onnx
 
