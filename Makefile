@@ -1,6 +1,7 @@
 # make demo    train, convert, export and detect on a drawn data set (under 10 minutes on two cores)
 # make test    the tests; `make test SLOW=1` adds the slow ones
 # make check   lint, types and tests: what CI runs
+# make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
 # make clean   remove caches and runs/demo; .venv stays
 #
 # Everything is installed into .venv from requirements.txt; nothing else is downloaded.
@@ -13,7 +14,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
 
-.PHONY: help demo test check lint clean
+.PHONY: help demo test check lint rknn clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -31,6 +32,17 @@ lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+rknn: .venv-rknn/.installed
+
+# Without dependencies: the toolkit asks for a torch of several gigabytes that it only imports.
+.venv-rknn/.installed: requirements-rknn.txt $(VENV)/.installed
+	@echo "installing requirements-rknn.txt into .venv-rknn"
+	rm -rf .venv-rknn && $(PYTHON) -m venv .venv-rknn
+	.venv-rknn/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r requirements-rknn.txt
+	$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(.venv-rknn/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_torch.pth"
+	@touch $@
 
 clean:
 	rm -rf runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
     detector = to_deploy(build_from_checkpoint(checkpoint))
     names = config.presets()
     places = {name: output_path(config, PRESETS[name], len(names)) for name in names}
-    requests = {name: _request(name, config, detector, checkpoint) for name in names}
-    quantized = any(PRESETS[name].quantized for name in names)
-    records = _read_records(config, checkpoint, to_calibrate=quantized)
+    records = _read_records(config, checkpoint, names)
+    requests = {name: _request(name, config, detector, checkpoint, records) for name in names}
     files = []
     for name in names:
         export_one = _export_quantized if PRESETS[name].quantized else _export_one
@@ -66,10 +66,14 @@ def export(config: ExportConfig) -> dict[str, Any]:
 
 
 def _request(
-    name: str, config: ExportConfig, detector: Detector, checkpoint: Checkpoint
+    name: str,
+    config: ExportConfig,
+    detector: Detector,
+    checkpoint: Checkpoint,
+    records: Records,
 ) -> FileRequest:
-    preset = PRESETS[name]
-    sizes, opset = settings_of(name, config, max(detector.strides))
+    sizes, opset, preset = settings_of(name, PRESETS[name], config, max(detector.strides))
+    calibration = records.calibration
     return FileRequest(
         preset=preset,
         detector=detector,
@@ -77,6 +81,7 @@ def _request(
         opset=opset,
         suppression=config.suppression(),
         metadata=file_metadata(checkpoint, detector.strides, preset, sizes, opset),
+        pictures=partial(_pictures, calibration, sizes) if calibration else None,
     )
 
 
@@ -88,15 +93,25 @@ class Records:
     calibration: tuple[ImageRecord, ...] = ()
 
 
-def _read_records(config: ExportConfig, checkpoint: Checkpoint, *, to_calibrate: bool) -> Records:
+def _pictures(records: Sequence[ImageRecord], sizes: Sizes) -> Iterator[FloatArray]:
+    """Inputs of a network, one picture each, without augmentation."""
+    for record in records:
+        one = letterboxed([read_image(record.path)], sizes.input_hw)
+        yield np.repeat(one, sizes.batch_size, 0)
+
+
+def _read_records(config: ExportConfig, checkpoint: Checkpoint, names: Sequence[str]) -> Records:
+    to_calibrate = any(PRESETS[name].quantized for name in names)
     if not config.data:
         if to_calibrate:
             raise ConfigError("INT8 files are calibrated on your pictures: give --data my.yaml")
+        if any(PRESETS[name].vendor for name in names):
+            logger.warning("Without --data no pictures to calibrate on go beside the network")
         return Records()
     data_spec = load_dataset_spec(config.data)
     data_spec.check_knowledge(config.weights, len(checkpoint.class_names))
     val = read_records(data_spec, "val")
-    if not to_calibrate:
+    if not to_calibrate and not any(PRESETS[name].vendor for name in names):
         return Records(val)
     train = read_records(data_spec, "train")
     order = np.random.default_rng(0).permutation(len(train))[: config.calibration_images]
@@ -116,9 +131,11 @@ def _export_one(
     with _place_of(output, request.preset) as place:
         written = write_file(place, output.name.removesuffix(request.preset.suffix), request)
         errors = _compare(written.runner, request, records.val)
+        for runtime, runner in written.others.items():
+            _compare(runner, request, records.val, f" in {runtime}")
         AP = _average_precision(written.runner, records.val, request.sizes, config)
         latency = median_ms(written.runner, request.sizes)
-    return _entry(output, written, errors, latency, AP)
+    return _entry(output, request.preset, written, errors, latency, AP)
 
 
 def _export_quantized(
@@ -126,34 +143,39 @@ def _export_quantized(
 ) -> dict[str, Any]:
     sizes = request.sizes
 
-    def pictures(chosen: Sequence[ImageRecord]) -> Iterator[FloatArray]:
-        for record in chosen:
-            one = letterboxed([read_image(record.path)], sizes.input_hw)
-            yield np.repeat(one, sizes.batch_size, 0)
-
     def judge(runner: Runner) -> float:
         AP = _average_precision(runner, records.val, sizes, config)
         return 0.0 if AP is None else AP
 
     calibration = Calibration(
-        pictures=lambda: pictures(records.calibration),
-        few=lambda: pictures(records.val[:2]),
+        pictures=partial(_pictures, records.calibration, sizes),
+        few=partial(_pictures, records.val[:2], sizes),
         judge=judge,
         methods=config.calibration,
         max_drop=config.max_drop,
     )
     with _place_of(output, request.preset) as place:
-        quantized = write_quantized(place, request, calibration)
+        name = output.name.removesuffix(request.preset.suffix)
+        quantized = write_quantized(place, name, request, calibration)
         errors = _errors(quantized.written.runner, request, records.val)
-    entry = _entry(output, quantized.written, errors, quantized.latency_ms, quantized.AP)
-    return {**entry, **quantized.report()}
+    entry = _entry(
+        output, request.preset, quantized.written, errors, quantized.latency_ms, quantized.AP
+    )
+    return {**entry, **quantized.facts}
 
 
 def _entry(
-    output: Path, written: Written, errors: dict[str, float], latency: float, AP: float | None
+    output: Path,
+    preset: Preset,
+    written: Written,
+    errors: dict[str, float],
+    latency: float | None,
+    AP: float | None,
 ) -> dict[str, Any]:
     """What the report says of a file; the name of its preset comes later."""
-    files = output.iterdir() if output.is_dir() else [output]
+    files = [file for file in output.rglob("*") if file.is_file()] or [output]
+    opened_in = ", ".join((written.tested_in, *written.others))
+    unseen = f"; {preset.unseen} was not run" if preset.unseen else ""
     return {
         "path": str(output),
         "preset": "",
@@ -163,7 +185,7 @@ def _entry(
         "max_rel_error": errors,
         "latency_ms": latency,
         "AP": AP,
-        "verified": f"{written.tested_in}, CPU",
+        "verified": f"{opened_in}, CPU{unseen}",
     }
 
 
@@ -200,14 +222,14 @@ def _errors(
 
 
 def _compare(
-    runner: Runner, request: FileRequest, records: Sequence[ImageRecord]
+    runner: Runner, request: FileRequest, records: Sequence[ImageRecord], where: str = ""
 ) -> dict[str, float]:
     """The same, which must be within the preset's tolerance."""
     worst, tolerance = _errors(runner, request, records), request.preset.tolerance
     for name, error in worst.items():
         if not error <= tolerance:
             raise CheckFailedError(
-                f"{name} differs from PyTorch by {error:.1e}, more than {tolerance:.0e}; "
+                f"{name}{where} differs from PyTorch by {error:.1e}, more than {tolerance:.0e}; "
                 "no file is left behind"
             )
     return worst
@@ -263,20 +285,24 @@ def _run(config: ExportConfig) -> int:
         AP = "" if entry["AP"] is None else f", AP {entry['AP']:.4f}"
         if "AP_float" in entry:
             method = entry["calibration"]["method"]
-            AP += (
-                f" (float32 {entry['AP_float']:.4f}; {method}), "
-                f"{entry['latency_ratio']:.2f} of the float32 file's time"
-            )
+            AP += f" (float32 {entry['AP_float']:.4f}; {method})"
+            if entry["latency_ratio"] is not None:
+                AP += f", {entry['latency_ratio']:.2f} of the float32 file's time"
+        if "npu" in entry:
+            AP += f", {entry['npu']['layers']} layers, {entry['npu']['cycles']:,} cycles"
+        time_taken = "" if entry["latency_ms"] is None else f"; {entry['latency_ms']:.1f} ms"
         kind = (
             ""
             if entry["opset"] is None
             else (f", opset {entry['opset']}, {sum(entry['operators'].values())} operators")
         )
         logger.info(
-            "%s: %.1f MB%s, %s: largest error against PyTorch %s; %.1f ms%s",
+            "%s: %.1f MB%s, %s: largest error against PyTorch %s%s%s",
             entry["path"], entry["bytes"] / 1e6, kind, entry["verified"], errors,
-            entry["latency_ms"], AP,
+            time_taken, AP,
         )  # fmt: skip
+        if command := PRESETS[entry["preset"]].command:
+            logger.info("Then: %s", command.format(file=entry["path"]))
         logger.info("Next: python detect.py --weights %s --source FOLDER", entry["path"])
     return 0
 

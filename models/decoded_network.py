@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from torch import Tensor, nn
 
 from models.box_coder import BoxCoder
@@ -9,13 +11,21 @@ from models.detector import Detector
 
 
 class DecodedNetwork(nn.Module):
-    """(B, 3, H, W) in 0-1 -> (B, N, 5 + C): cx cy w h in pixels, objectness, class scores."""
+    """(B, 3, H, W) in 0-1 -> (B, N, 5 + C): cx cy w h in pixels, objectness, class scores.
 
-    def __init__(self, detector: Detector) -> None:
+    Args:
+        detector: what ends in raw maps.
+        half: a copy of it computes in float16, on float16 pictures. Boxes are decoded in float32:
+            float16 has steps of half a pixel beyond 512.
+    """
+
+    def __init__(self, detector: Detector, *, half: bool = False) -> None:
         super().__init__()
-        self.detector = detector
+        self.detector = copy.deepcopy(detector).half() if half else detector
         self.coder = BoxCoder.of(detector)
+        self.half_maps = half
 
     def forward(self, images: Tensor) -> Tensor:
         """The decoded predictions of a batch, YOLOv5's `output0`."""
-        return self.coder.decode(self.detector(images))
+        maps = self.detector(images)
+        return self.coder.decode([each.float() for each in maps] if self.half_maps else maps)

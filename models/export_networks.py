@@ -14,28 +14,54 @@ from models.box_coder import BoxCoder
 from models.decoded_network import DecodedNetwork
 from models.detector import Detector
 from models.postprocess import suppressed
+from utils.deploy.presets import Preset
 from utils.postprocess import PostprocessConfig
 
 OUTPUTS = {
     "decoded": ("output0",),
     "raw": ("p3", "p4", "p5", "p6", "p7"),
+    "sigmoid": ("p3", "p4", "p5", "p6", "p7"),
     "e2e": ("detections", "counts"),
 }
 
 
-def network_of_head(head: str, detector: Detector, suppression: PostprocessConfig) -> nn.Module:
-    """The network that ends as `head` says, in eval mode."""
-    if head == "raw":
-        return detector
-    if head == "e2e":
+def network_of(preset: Preset, detector: Detector, suppression: PostprocessConfig) -> nn.Module:
+    """The network that ends as a preset says, in eval mode."""
+    if preset.head == "e2e":
         return SuppressedNetwork(detector, suppression).eval()
-    return DecodedNetwork(detector).eval()
+    if preset.head == "decoded":
+        return DecodedNetwork(detector, half=preset.half).eval()
+    if preset.head == "sigmoid" or preset.rows_last:
+        done = preset.head == "sigmoid"
+        return MapsNetwork(detector, sigmoid=done, rows_last=preset.rows_last).eval()
+    return detector
 
 
 def output_names(head: str, detector: Detector) -> tuple[str, ...]:
     """Names of the outputs, in order."""
     names = OUTPUTS[head]
-    return names[: len(detector.strides)] if head == "raw" else names
+    return names[: len(detector.strides)] if head in ("raw", "sigmoid") else names
+
+
+class MapsNetwork(nn.Module):
+    """(B, 3, H, W) in 0-1 -> the raw maps of all levels, in the form a compiler wants.
+
+    Args:
+        detector: in deploy form.
+        sigmoid: probabilities instead of logits.
+        rows_last: (B, H, W, channels) instead of (B, channels, H, W).
+    """
+
+    def __init__(self, detector: Detector, *, sigmoid: bool, rows_last: bool) -> None:
+        super().__init__()
+        self.detector, self.sigmoid, self.rows_last = detector, sigmoid, rows_last
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The maps, finest level first."""
+        maps = self.detector(images)
+        if self.sigmoid:
+            maps = [each.sigmoid() for each in maps]
+        return tuple(each.permute(0, 2, 3, 1) if self.rows_last else each for each in maps)
 
 
 class SuppressedNetwork(nn.Module):

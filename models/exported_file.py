@@ -1,4 +1,4 @@
-"""Writing a network as a file of some preset, and what is true of the file."""
+"""Writing a network as a file of some preset, and opening it again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ import torch
 from torch import nn
 
 from models.detector import Detector
-from models.export_networks import network_of_head, output_names
+from models.export_networks import network_of, output_names
 from models.torchscript_file import TorchScriptRunner, write_torchscript
 from utils.checkpoint import Checkpoint
+from utils.deploy.calibration_pictures import Pictures
 from utils.deploy.ncnn_file import NcnnRunner, write_ncnn
 from utils.deploy.onnx_checks import Expected, check_structure
-from utils.deploy.onnx_file import OnnxOptions, operator_counts, write_onnx
+from utils.deploy.onnx_file import OnnxOptions, operator_counts, output_nodes, write_onnx
 from utils.deploy.openvino_file import OpenVinoRunner, write_openvino
 from utils.deploy.presets import Preset
 from utils.deploy.runner import OnnxRunner, Runner
+from utils.deploy.second_runtimes import second_runtimes
 from utils.deploy.sizes import Sizes
+from utils.deploy.vendor_files import VendorRequest, write_vendor_files
 from utils.errors import CheckFailedError
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
@@ -43,6 +47,7 @@ class FileRequest:
         opset: ONNX operator set.
         suppression: rules of files that suppress by themselves.
         metadata: key -> value.
+        pictures: to calibrate on, for vendors' tools that do it themselves; None without any.
     """
 
     preset: Preset
@@ -51,6 +56,7 @@ class FileRequest:
     opset: int
     suppression: PostprocessConfig
     metadata: dict[str, Any]
+    pictures: Pictures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +68,14 @@ class Written:
         opset: its operator set; None where it has none.
         operators: how many nodes of each; empty where they cannot be listed.
         tested_in: the runtime that `runner` is.
+        others: more runtimes that opened it, by their names.
     """
 
     runner: Runner
     opset: int | None
     operators: dict[str, int]
     tested_in: str
+    others: Mapping[str, Runner] = field(default_factory=dict)
 
 
 def write_file(place: Path, name: str, request: FileRequest) -> Written:
@@ -81,28 +89,56 @@ def write_file(place: Path, name: str, request: FileRequest) -> Written:
     Raises:
         CheckFailedError: the file is not what was asked for.
     """
-    preset, sizes = request.preset, request.sizes
-    network = network_of_head(preset.head, request.detector, request.suppression)
-    if preset.kind == "torchscript":
-        example = torch.zeros(sizes.batch_size, 3, *sizes.input_hw)
-        write_torchscript(place, network, example, request.metadata)
-        return Written(TorchScriptRunner(place, device="cpu"), None, {}, "libtorch")
-    if preset.kind == "onnx":
-        _write_checked(place, network, request)
-        runner = OnnxRunner(place, device="cpu")
-        return Written(runner, request.opset, operator_counts(place), "onnxruntime")
-    if preset.kind == "ncnn":
-        shape = (sizes.batch_size, 3, *sizes.input_hw)
-        with tempfile.TemporaryDirectory() as folder:
-            traced = Path(folder) / "model.pt"
-            write_torchscript(traced, network, torch.zeros(shape), {})
-            write_ncnn(place, traced, shape, request.metadata)
-        return Written(NcnnRunner(place), None, {}, "ncnn")
+    network = network_of(request.preset, request.detector, request.suppression)
+    return _WRITERS[request.preset.kind](place, name, network, request)
+
+
+def _write_torchscript(place: Path, _: str, network: nn.Module, request: FileRequest) -> Written:
+    write_torchscript(place, network, torch.zeros(_input_shape(request)), request.metadata)
+    return Written(TorchScriptRunner(place, device="cpu"), None, {}, "libtorch")
+
+
+def _write_ncnn(place: Path, _: str, network: nn.Module, request: FileRequest) -> Written:
+    shape = _input_shape(request)
+    with tempfile.TemporaryDirectory() as folder:
+        traced = Path(folder) / "model.pt"
+        write_torchscript(traced, network, torch.zeros(shape), {})
+        write_ncnn(place, traced, shape, request.metadata)
+    return Written(NcnnRunner(place), None, {}, "ncnn")
+
+
+def _write_openvino(place: Path, name: str, network: nn.Module, request: FileRequest) -> Written:
     onnx_file = place / f"{name}.onnx"
     _write_checked(onnx_file, network, request)
     write_openvino(place, onnx_file, name, request.metadata)
     onnx_file.unlink()
     return Written(OpenVinoRunner(place), None, {}, "OpenVINO")
+
+
+def _write_onnx(place: Path, name: str, network: nn.Module, request: FileRequest) -> Written:
+    preset = request.preset
+    file = place / f"{name}.onnx" if preset.vendor else place
+    _write_checked(file, network, request)
+    if preset.vendor:
+        nodes = output_nodes(file)
+        files = VendorRequest(file, nodes, request.metadata, request.pictures)
+        write_vendor_files(preset.vendor, files)
+    others = second_runtimes(file, preset, request.sizes, request.metadata)
+    runner = OnnxRunner(file, device="cpu")
+    return Written(runner, request.opset, operator_counts(file), "onnxruntime", others)
+
+
+_Writer = Callable[[Path, str, nn.Module, FileRequest], Written]
+_WRITERS: Mapping[str, _Writer] = {
+    "onnx": _write_onnx,
+    "torchscript": _write_torchscript,
+    "ncnn": _write_ncnn,
+    "openvino": _write_openvino,
+}
+
+
+def _input_shape(request: FileRequest) -> tuple[int, ...]:
+    return (request.sizes.batch_size, 3, *request.sizes.input_hw)
 
 
 def _write_checked(path: Path, network: nn.Module, request: FileRequest) -> None:
@@ -115,6 +151,7 @@ def _write_checked(path: Path, network: nn.Module, request: FileRequest) -> None
         opset=request.opset,
         outputs=output_names(request.preset.head, request.detector),
         fixed_outputs=request.preset.head == "e2e",
+        half=request.preset.half,
     )
     write_onnx(path, network, options, request.metadata)
     convolutions = sum(isinstance(module, nn.Conv2d) for module in request.detector.modules())
@@ -142,6 +179,7 @@ def file_metadata(
         "batch": sizes.batch_size,
         "dynamic": list(sizes.dynamic),
         "head": preset.head,
+        "maps": "NHWC" if preset.rows_last else "NCHW",
         "input": {
             "layout": "NCHW",
             "color": "RGB",
@@ -150,10 +188,17 @@ def file_metadata(
             "letterbox": "centred",
         },
         "activation": checkpoint.spec["activation"],
+        "precision": _precision(preset),
         "opset": opset,
         "torch": torch.__version__,
         "license": "Apache-2.0",
     }
+
+
+def _precision(preset: Preset) -> str:
+    if preset.quantized:
+        return "int8" if preset.form is None else f"{preset.form.activations}s8"
+    return "float16" if preset.half else "float32"
 
 
 def median_ms(runner: Runner, sizes: Sizes) -> float:

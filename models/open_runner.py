@@ -7,7 +7,10 @@ from pathlib import Path
 from utils.deploy.ncnn_file import FOLDER_SUFFIX as NCNN_SUFFIX
 from utils.deploy.ncnn_file import NcnnRunner
 from utils.deploy.openvino_file import FOLDER_SUFFIX, OpenVinoRunner
+from utils.deploy.rknn_file import FOLDER_SUFFIX as RKNN_SUFFIX
+from utils.deploy.rknn_file import RknnRunner
 from utils.deploy.runner import OnnxRunner, Runner
+from utils.deploy.vendor_files import VENDORS
 from utils.errors import CheckpointError, ConfigError, MissingPackageError
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth")
@@ -19,7 +22,7 @@ def open_runner(weights: str, *, device: str = "", half: bool = False) -> Runner
 
     Args:
         weights: a checkpoint (.pt) or an exported file (.onnx, .torchscript, or the folder of an
-            OpenVINO or ncnn network).
+            OpenVINO, ncnn, RKNN or vendor's network).
         device: as `--device` spells it.
         half: compute in float16; an exported file must have been exported so.
 
@@ -28,6 +31,7 @@ def open_runner(weights: str, *, device: str = "", half: bool = False) -> Runner
         ConfigError: the device or float16 is not to be had.
         MissingPackageError: the library for this kind of file is not installed.
     """
+    weights = _network_in(weights)
     suffix = Path(weights).suffix.lower()
     if suffix == ".onnx":
         runner = OnnxRunner(weights, device=device)
@@ -40,9 +44,13 @@ def open_runner(weights: str, *, device: str = "", half: bool = False) -> Runner
     if weights.rstrip("/").endswith(NCNN_SUFFIX):
         _refuse_half(weights, half=half)
         return NcnnRunner(weights, device=device)
+    if weights.rstrip("/").endswith(RKNN_SUFFIX):
+        _refuse_half(weights, half=half)
+        return RknnRunner(weights, device=device)
     if suffix not in (*CHECKPOINT_SUFFIXES, SCRIPT_SUFFIX):
         raise CheckpointError(
-            f"{weights}: neither a .pt checkpoint nor an .onnx, .torchscript, OpenVINO or ncnn file"
+            f"{weights}: neither a .pt checkpoint nor an .onnx, .torchscript, OpenVINO, ncnn or "
+            "RKNN file"
         )
     try:
         # .onnx files run where torch is not installed
@@ -56,6 +64,16 @@ def open_runner(weights: str, *, device: str = "", half: bool = False) -> Runner
         _refuse_half(weights, half=half)
         return TorchScriptRunner(weights, device=device)
     return TorchRunner(weights, device=device, half=half)
+
+
+def _network_in(weights: str) -> str:
+    """The ONNX file of a folder for a vendor's compiler; other weights as they are."""
+    if not weights.rstrip("/").endswith(tuple(f"_{vendor}_model" for vendor in VENDORS)):
+        return weights
+    found = sorted(Path(weights).glob("*.onnx"))
+    if len(found) != 1:
+        raise CheckpointError(f"{weights}: holds {len(found)} .onnx files, expected one")
+    return str(found[0])
 
 
 def _refuse_half(weights: str, *, half: bool) -> None:

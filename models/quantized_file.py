@@ -1,44 +1,45 @@
-"""A network as an INT8 file, with what that costs in AP and gains in time."""
+"""A network as an 8-bit file, with what that costs in AP and gains in time."""
 
 from __future__ import annotations
 
-import shutil
+import logging
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models.exported_file import FileRequest, Written, write_file
+from models.quantizers import Trial, move_into, quantizer_of
+from utils.deploy.calibration_pictures import Pictures
 from utils.deploy.onnx_file import operator_counts
 from utils.deploy.quantized_onnx import (
     LEAST_OBJECTNESS_VALUES,
     Layer,
-    Pictures,
     objectness_values,
-    quantize,
     worst_layers,
 )
-from utils.deploy.runner import OnnxRunner, Runner
+from utils.deploy.runner import Runner
 from utils.deploy.sizes import Sizes
 from utils.errors import CheckFailedError
 from utils.timing import seconds_in_turn
 
 Judge = Callable[[Runner], float]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What an INT8 file is made and judged with.
+    """What an 8-bit file is made and judged with.
 
     Attributes:
         pictures: to calibrate on.
         few: to compare layers on.
         judge: AP of a file.
-        methods: calibrations to try.
+        methods: calibrations to try, where there is a choice.
         max_drop: AP points that may be lost at most.
     """
 
@@ -51,80 +52,78 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """An INT8 file that was just written.
+    """An 8-bit file that was just written.
 
     Attributes:
         written: the file.
         AP: of the file.
         AP_float: of the float32 file it was made from.
-        method: the calibration that did best.
-        AP_of_method: every calibration that was tried.
-        latency_ms: median of a run.
-        latency_ratio: to the float32 file's, runs in turn.
-        worst_layers: whose outputs lose most.
-        objectness_values: how many different ones there are on a few pictures.
+        latency_ms: median of a run; None where the runtime is a simulator.
+        facts: what else the report should say.
     """
 
     written: Written
     AP: float
     AP_float: float
-    method: str
-    AP_of_method: dict[str, float]
-    latency_ms: float
-    latency_ratio: float
-    worst_layers: list[Layer]
-    objectness_values: int
-
-    def report(self) -> dict[str, Any]:
-        """What the report of an export says beside what it says of every file."""
-        return {
-            "AP_float": self.AP_float,
-            "calibration": {"method": self.method, "AP": self.AP_of_method},
-            "latency_ratio": self.latency_ratio,
-            "objectness_values": self.objectness_values,
-            "worst_layers": [
-                {"name": layer.name, "sqnr_db": layer.sqnr_db} for layer in self.worst_layers
-            ],
-        }
+    latency_ms: float | None
+    facts: dict[str, Any]
 
 
-def write_quantized(place: Path, request: FileRequest, calibration: Calibration) -> Quantized:
-    """Write an INT8 file: the best of several calibrations.
+def write_quantized(
+    place: Path, name: str, request: FileRequest, calibration: Calibration
+) -> Quantized:
+    """Write an 8-bit file: the best of several calibrations.
 
     Args:
-        place: the file.
+        place: the file, or the folder for presets that write several.
+        name: stem of files in a folder.
         request: what to write; its sizes are fixed.
         calibration: on what, and how good it must be.
 
     Raises:
         CheckFailedError: more is lost, or the scores are dead.
+        MissingPackageError: the tool for this kind of file is not installed.
     """
+    preset = request.preset
+    quantizer = quantizer_of(preset, name, request.metadata, calibration.methods)
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         source = Path(folder) / "float.onnx"
-        written = write_file(source, "", request)
-        AP_float = calibration.judge(written.runner)
+        floats = write_file(source, "", replace(request, preset=replace(preset, kind="onnx")))
+        AP_float = calibration.judge(floats.runner)
         AP_of: dict[str, float] = {}
-        for method in calibration.methods:
-            trial = Path(folder) / f"{method}.onnx"
-            quantize(source, trial, calibration.pictures, method)
-            AP_of[method] = calibration.judge(OnnxRunner(trial, device="cpu"))
-        best = max(AP_of, key=lambda name: AP_of[name])
-        shutil.copyfile(Path(folder) / f"{best}.onnx", place)
-        layers = worst_layers(source, place, calibration.few)
-        runner = OnnxRunner(place, device="cpu")
-        values = objectness_values(runner.run(picture) for picture in calibration.few())
-        latency, ratio = _latency(runner, written.runner, request.sizes)
-    _check(AP_float - AP_of[best], calibration.max_drop, values, layers)
+        trials: dict[str, tuple[Path, Trial]] = {}
+        for method in quantizer.methods:
+            made = Path(folder) / (f"{method}{preset.suffix}")
+            if preset.writes_folder:
+                made.mkdir()
+            trial = quantizer.make(source, made, calibration.pictures, method)
+            AP_of[method] = calibration.judge(trial.runner)
+            trials[method] = made, trial
+            logger.info("%s: AP %.4f (float32 %.4f)", method, AP_of[method], AP_float)
+        best = max(AP_of, key=lambda method: AP_of[method])
+        made, trial = trials[best]
+        layers = worst_layers(source, made, calibration.few) if preset.form else []
+        values = objectness_values(trial.runner.run(picture) for picture in calibration.few())
+        _check(AP_float - AP_of[best], calibration.max_drop, values, layers)
+        latency, ratio = None, None
+        if preset.kind != "rknn":  # a simulator's time says nothing of the chip
+            latency, ratio = _latency(trial.runner, floats.runner, request.sizes)
+        move_into(place, made)
+    is_onnx = preset.kind == "onnx"
+    operators, opset = (operator_counts(place), request.opset) if is_onnx else ({}, None)
     return Quantized(
-        written=Written(runner, request.opset, operator_counts(place), "onnxruntime"),
+        written=Written(trial.runner, opset, operators, trial.tested_in),
         AP=AP_of[best],
         AP_float=AP_float,
-        method=best,
-        AP_of_method=AP_of,
         latency_ms=latency,
-        latency_ratio=ratio,
-        worst_layers=layers,
-        objectness_values=values,
+        facts={
+            "AP_float": AP_float,
+            "calibration": {"method": best, "AP": AP_of},
+            "latency_ratio": ratio,
+            "objectness_values": values,
+            "worst_layers": [{"name": each.name, "sqnr_db": each.sqnr_db} for each in layers],
+            **trial.facts,
+        },
     )
 
 
@@ -134,11 +133,11 @@ def _check(lost: float, max_drop: float, values: int, layers: Sequence[Layer]) -
             f"only {values} different objectness values are left; no file is left behind"
         )
     if not 100 * lost <= max_drop:
-        names = ", ".join(f"{layer.name} {layer.sqnr_db:.0f} dB" for layer in layers[:3])
+        worst = ", ".join(f"{layer.name} {layer.sqnr_db:.0f} dB" for layer in layers[:3])
+        where = f" (worst layers: {worst})" if worst else ""
         raise CheckFailedError(
-            f"INT8 loses {100 * lost:.1f} AP, more than --max-drop {max_drop:g} (worst layers: "
-            f"{names}); no file is left behind. More --calibration-images, QARepVGG blocks or "
-            "LeakyReLU may help"
+            f"8 bits lose {100 * lost:.1f} AP, more than --max-drop {max_drop:g}{where}; no file "
+            "is left behind. More --calibration-images, QARepVGG blocks or LeakyReLU may help"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.cli import option
@@ -16,10 +16,10 @@ from utils.letterbox import round_up_to_stride
 from utils.postprocess import PostprocessConfig
 
 logger = logging.getLogger(__name__)
+HALF_TOLERANCE = 2e-2
 
 _LATER = "is not offered yet; --help lists the presets"
 REFUSED = {
-    "--half": f"float16 {_LATER}",
     "--simplify": "files are always simplified; leave it out",
     "--keras": f"TensorFlow {_LATER}",
     "--optimize": f"TorchScript for phones {_LATER}",
@@ -45,6 +45,7 @@ class ExportConfig:
         (640,), "network input: one side, or height and width", "--img", "--img-size"
     )
     batch_size: int = option(1, "pictures per run", "--batch")
+    half: bool = option(False, "compute in float16, on float16 pictures (for GPUs)")
     dynamic: tuple[str, ...] | None = option(
         None, "which sizes may change: batch, hw; bare means both", const=("batch", "hw")
     )
@@ -96,9 +97,18 @@ class ExportConfig:
         return PostprocessConfig(self.conf_thres, self.iou_thres, self.topk_all)
 
 
-def settings_of(name: str, config: ExportConfig, stride: int) -> tuple[Sizes, int]:
-    """Sizes and opset of a file, if the preset allows them."""
-    preset = PRESETS[name]
+def settings_of(
+    name: str, preset: Preset, config: ExportConfig, stride: int
+) -> tuple[Sizes, int, Preset]:
+    """Sizes and opset of a file, and its preset with `--half` applied, if the preset allows them.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if config.half and not preset.half:
+        if preset.kind != "onnx" or preset.head != "decoded" or name == "opencv4":
+            raise ConfigError(f"--half: preset {name} is not written in float16; leave it out")
+        preset = replace(preset, half=True, tolerance=HALF_TOLERANCE)
     dynamic = dynamic_axes_of(config.dynamic)
     if dynamic and not preset.dynamic:
         raise ConfigError(f"--dynamic: files of preset {name} have fixed sizes; leave it out")
@@ -107,11 +117,11 @@ def settings_of(name: str, config: ExportConfig, stride: int) -> tuple[Sizes, in
         last = preset.opsets.stop - 1
         allowed = f"{preset.opsets.start}" + (f" to {last}" if last > preset.opsets.start else "")
         raise ConfigError(f"--opset {opset}: preset {name} is written with {allowed}")
-    if preset.kind == "ncnn" and config.batch_size != 1:
+    if preset.kind in ("ncnn", "rknn") and config.batch_size != 1:
         raise ConfigError(
-            f"--batch-size {config.batch_size}: ncnn files take one picture at a time"
+            f"--batch-size {config.batch_size}: {preset.kind} files take one picture at a time"
         )
-    return Sizes(input_hw(config.imgsz, stride), config.batch_size, dynamic), opset
+    return Sizes(input_hw(config.imgsz, stride), config.batch_size, dynamic), opset, preset
 
 
 def input_hw(imgsz: tuple[int, ...], stride: int) -> tuple[int, int]:
@@ -146,9 +156,10 @@ def output_path(config: ExportConfig, preset: Preset, num_files: int) -> Path:
         output = output / beside.name
     elif config.output and num_files > 1:
         raise ConfigError(f"--output {output}: give a folder for several presets")
-    if preset.kind == "onnx" and output.suffix != ".onnx":
+    one_onnx = preset.kind == "onnx" and not preset.writes_folder
+    if one_onnx and output.suffix != ".onnx":
         raise ConfigError(f"--output {output}: an ONNX file ends in .onnx")
-    if preset.kind != "onnx" and not output.name.endswith(preset.suffix):
+    if not one_onnx and not output.name.endswith(preset.suffix):
         raise ConfigError(
             f"--output {output}: what this preset writes must end in {preset.suffix}, by which "
             "detect.py knows it"

@@ -61,6 +61,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         with reported_writing(folder):
             folder.mkdir(exist_ok=True)
             for file in sorted(temporary.iterdir()):
+                if file.is_dir():  # a folder takes the place of nothing but an empty one
+                    shutil.rmtree(folder / file.name, ignore_errors=True)
                 file.replace(folder / file.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -59,7 +59,10 @@ class Heads:
         decodable = num_levels > 0 and num_levels == len(metadata.strides) == len(maps)
         if metadata.head in ("raw", "sigmoid") and metadata.anchors and decodable:
             done = metadata.head == "sigmoid"
-            return cls(maps, raw=RawHeads(metadata.anchors, metadata.strides, sigmoid_done=done))
+            raw = RawHeads(
+                metadata.anchors, metadata.strides, sigmoid_done=done, rows_last=metadata.rows_last
+            )
+            return cls(maps, raw=raw)
         if metadata.head == "decoded" and rows:
             return cls(rows[:1])
         if metadata.head == "e2e" and suppressed and metadata.class_names:

@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from utils.deploy.heads import Heads, in_batches
 from utils.deploy.network_metadata import NetworkMetadata
+from utils.deploy.sidecar import METADATA, read_metadata, write_metadata
 from utils.errors import CheckFailedError, CheckpointError, ConfigError, MissingPackageError
 from utils.structures import FloatArray
 
 FOLDER_SUFFIX = "_ncnn_model"
-PARAM, WEIGHTS, METADATA = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
+PARAM, WEIGHTS = "model.ncnn.param", "model.ncnn.bin"
 _INPUT = "in0"  # as pnnx calls it; outputs are out0, out1, ...
 
 
@@ -53,8 +54,7 @@ def write_ncnn(
             raise CheckFailedError(f"pnnx cannot convert the network: {' '.join(last)}")
         for file in made:
             file.replace(folder / file.name)
-    text = json.dumps(dict(metadata), indent=1)
-    (folder / METADATA).write_text(text, encoding="utf-8")
+    write_metadata(folder, metadata)
 
 
 class NcnnRunner:
@@ -75,7 +75,7 @@ class NcnnRunner:
         except ImportError:
             raise _missing() from None
         self.path = Path(path)
-        texts = _read_metadata(self.path)
+        texts = read_metadata(self.path / METADATA)
         metadata = NetworkMetadata.from_texts(self.path, texts)
         self.class_names = metadata.class_names
         self.stride = max(metadata.strides)
@@ -103,17 +103,6 @@ class NcnnRunner:
         extractor.input(_INPUT, self._ncnn.Mat(picture).clone())  # else it only points there
         answers = [np.array(extractor.extract(name)[1])[None] for name in self._heads.outputs]
         return self._heads.decode(answers)
-
-
-def _read_metadata(folder: Path) -> dict[str, str]:
-    file = folder / METADATA
-    try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: no such file; export the checkpoint again") from None
-    except ValueError as error:
-        raise CheckpointError(f"{file}: cannot be read as JSON: {error}") from None
-    return {key: json.dumps(value) for key, value in content.items()}
 
 
 def _missing() -> MissingPackageError:

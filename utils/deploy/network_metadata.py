@@ -27,12 +27,14 @@ class NetworkMetadata:
         anchors: per level the (width, height) of its anchors in input pixels; None where not said.
         head: `decoded` (boxes), `raw` (logits, one map per level), `sigmoid` (the same after the
             sigmoid), `e2e` (suppression done).
+        rows_last: raw maps are (B, H, W, channels).
     """
 
     class_names: tuple[str, ...]
     strides: tuple[int, ...]
     anchors: tuple[tuple[tuple[float, float], ...], ...] | None
     head: str
+    rows_last: bool = False
 
     @classmethod
     def from_texts(cls, path: Path, texts: Mapping[str, str]) -> NetworkMetadata:
@@ -51,6 +53,7 @@ class NetworkMetadata:
             strides=_value(path, texts, "stride", _as_strides) or DEFAULT_STRIDES,
             anchors=_value(path, texts, "anchors", _as_anchors),
             head=head or "decoded",
+            rows_last=_value(path, texts, "maps", str) == "NHWC",
         )
 
 

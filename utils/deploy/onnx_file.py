@@ -34,6 +34,7 @@ class OnnxOptions:
         simplify: fold constants and drop what has no effect.
         outputs: their names, in the network's order.
         fixed_outputs: the outputs' sizes do not follow height and width.
+        half: the input is float16.
     """
 
     input_hw: tuple[int, int]
@@ -43,6 +44,7 @@ class OnnxOptions:
     simplify: bool = True
     outputs: tuple[str, ...] = (OUTPUT,)
     fixed_outputs: bool = False
+    half: bool = False
 
 
 def write_onnx(
@@ -80,6 +82,13 @@ def operator_counts(path: Path) -> dict[str, int]:
     return dict(Counter(node.op_type for node in graph.node).most_common())
 
 
+def output_nodes(path: Path) -> list[str]:
+    """Names of the nodes that make the outputs, in the outputs' order."""
+    graph = _import_onnx().load(str(path)).graph
+    makers = {output: node.name for node in graph.node for output in node.output}
+    return [makers[output.name] for output in graph.output]
+
+
 def _traced(network: nn.Module, options: OnnxOptions) -> bytes:
     """The file as PyTorch's TorchScript exporter writes it.
 
@@ -93,7 +102,8 @@ def _traced(network: nn.Module, options: OnnxOptions) -> bytes:
         axes.update({2: "height", 3: "width"})
     every_axis = {INPUT: axes}
     buffer = io.BytesIO()
-    example = torch.zeros(options.batch_size, 3, *options.input_hw)
+    dtype = torch.float16 if options.half else torch.float32
+    example = torch.zeros(options.batch_size, 3, *options.input_hw, dtype=dtype)
     with torch.no_grad():
         answers = network(example)
     given = (answers,) if isinstance(answers, torch.Tensor) else answers

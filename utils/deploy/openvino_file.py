@@ -19,8 +19,17 @@ FOLDER_SUFFIX = "_openvino_model"
 _METADATA = "model_info"  # where YOLOv5 keeps it too
 
 
-def write_openvino(folder: Path, onnx_file: Path, name: str, metadata: Mapping[str, Any]) -> None:
-    """Convert an ONNX file to `name.xml` and `name.bin` in a folder, weights in float16.
+def write_openvino(
+    folder: Path, onnx_file: Path, name: str, metadata: Mapping[str, Any], *, halved: bool = True
+) -> None:
+    """Convert an ONNX file to `name.xml` and `name.bin` in a folder.
+
+    Args:
+        folder: where to write.
+        onnx_file: what to convert.
+        name: stem of the files.
+        metadata: key -> value, stored as JSON texts.
+        halved: weights in float16.
 
     Raises:
         MissingPackageError: OpenVINO is not installed.
@@ -29,18 +38,22 @@ def write_openvino(folder: Path, onnx_file: Path, name: str, metadata: Mapping[s
     model = openvino.Core().read_model(str(onnx_file))
     for key, value in metadata.items():
         model.set_rt_info(json.dumps(value), [_METADATA, key])
-    openvino.save_model(model, str(folder / f"{name}.xml"), compress_to_fp16=True)
+    openvino.save_model(model, str(folder / f"{name}.xml"), compress_to_fp16=halved)
 
 
 class OpenVinoRunner:
     """An OpenVINO file on a CPU, computing in float32 (OpenVINO's own choice is bfloat16)."""
 
-    def __init__(self, path: str | Path, *, device: str = "") -> None:
+    def __init__(
+        self, path: str | Path, *, device: str = "", texts: Mapping[str, str] | None = None
+    ) -> None:
         """Open the file.
 
         Args:
-            path: the folder, or the .xml in it.
+            path: the folder, or the .xml in it, or an ONNX file.
             device: `cpu` or empty.
+            texts: metadata, key -> text; None takes the file's (OpenVINO does not read an ONNX
+                file's).
 
         Raises:
             CheckpointError: not an OpenVINO detector.
@@ -55,7 +68,9 @@ class OpenVinoRunner:
             model = openvino.Core().read_model(str(self.path))
         except RuntimeError as error:
             raise CheckpointError(f"{self.path}: OpenVINO cannot read it: {error}") from None
-        metadata = NetworkMetadata.from_texts(self.path, _metadata_texts(model))
+        metadata = NetworkMetadata.from_texts(
+            self.path, _metadata_texts(model) if texts is None else texts
+        )
         self.class_names = metadata.class_names
         self.stride = max(metadata.strides)
         sizes = [_fixed_or_none(size) for size in model.input(0).get_partial_shape()]

@@ -45,7 +45,8 @@ class Preset:
 
     Attributes:
         words: for whom it is.
-        head: `decoded` boxes, `raw` maps of logits, or `e2e`, boxes after suppression.
+        head: `decoded` boxes, `raw` maps of logits, `sigmoid`, the same as probabilities, or `e2e`,
+            boxes after suppression.
         kind: of the file.
         suffix: what it is called after the checkpoint's name.
         opset: the ONNX operator set it is written with by default.
@@ -55,6 +56,12 @@ class Preset:
         dynamic: sizes may change from run to run.
         tolerance: largest relative error of any column group against PyTorch.
         quantized: the file computes in 8 bits.
+        form: which whole numbers, where onnxruntime's quantizer writes them.
+        half: the network computes in float16; boxes are decoded in float32.
+        rows_last: raw maps are (B, H, W, channels).
+        vendor: whose compiler gets files beside the network (utils.deploy.vendor_files).
+        unseen: what else has to happen to the file, which is not done here.
+        command: what the vendor's tool is given; `{file}` is the file's path.
     """
 
     words: str
@@ -68,12 +75,21 @@ class Preset:
     dynamic: bool = True
     tolerance: float = 1e-4
     quantized: bool = False
+    form: QdqForm | None = None
+    half: bool = False
+    rows_last: bool = False
+    vendor: str = ""
+    unseen: str = ""
+    command: str = ""
 
     @property
     def writes_folder(self) -> bool:
         """Whether it takes several files."""
-        return self.kind in ("openvino", "ncnn")
+        return self.kind in ("openvino", "ncnn", "rknn") or bool(self.vendor)
 
+
+_NPU_OPSETS = range(11, 14)
+_QDQ_OPSETS = range(13, 21)  # scales per channel came with 13
 
 PRESETS: Mapping[str, Preset] = {
     "onnx": Preset("programs that read ONNX", "decoded", "onnx", ".onnx"),
@@ -87,14 +103,60 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "npu": Preset(
         "compilers of accelerators", "raw", "onnx", "-npu.onnx",
-        opset=12, opsets=range(11, 14), operators=NPU_OPERATORS, dynamic=False,
-    ),
-    "qdq-u8": Preset(
-        "8 bits on x86 processors", "raw", "onnx", "-int8.onnx",
-        opset=13, opsets=range(13, 21), operators=NPU_OPERATORS, dynamic=False, quantized=True,
+        opset=12, opsets=_NPU_OPSETS, operators=NPU_OPERATORS, dynamic=False,
     ),
     "torchscript": Preset("libtorch", "decoded", "torchscript", ".torchscript", dynamic=False),
     "ncnn": Preset("ncnn on phones and boards", "raw", "ncnn", "_ncnn_model", dynamic=False),
     "openvino": Preset("OpenVINO on Intel", "decoded", "openvino", "_openvino_model",
                        tolerance=2e-2),  # weights in float16
+    "qdq-u8": Preset(
+        "8 bits on x86 processors, QNN", "raw", "onnx", "-int8.onnx", opset=13,
+        opsets=_QDQ_OPSETS, operators=NPU_OPERATORS, dynamic=False, quantized=True, form=U8S8,
+    ),
+    "qdq-u16": Preset(
+        "QNN: 16-bit activations", "raw", "onnx", "-u16.onnx", opset=13,
+        opsets=_QDQ_OPSETS, operators=NPU_OPERATORS, dynamic=False, quantized=True, form=U16S8,
+    ),
+    "openvino-int8": Preset(
+        "OpenVINO on Intel, 8 bits", "raw", "openvino", "_int8_openvino_model", opset=13,
+        operators=NPU_OPERATORS, dynamic=False, quantized=True,
+    ),
+    "trt10": Preset(
+        "TensorRT up to 10, Jetson", "decoded", "onnx", "-trt10.onnx",
+        unseen="TensorRT", command="trtexec --onnx={file} --fp16 --saveEngine=model.engine",
+    ),
+    "trt11-fp16": Preset(
+        "TensorRT 11: float16 in the file", "decoded", "onnx", "-trt11-fp16.onnx", half=True,
+        tolerance=2e-2, unseen="TensorRT",
+        command="trtexec --onnx={file} --saveEngine=model.engine",
+    ),
+    "trt11-int8": Preset(
+        "TensorRT 11: 8 bits in the file", "raw", "onnx", "-trt11-int8.onnx", opsets=_QDQ_OPSETS,
+        operators=NPU_OPERATORS, dynamic=False, quantized=True, form=S8S8,
+        unseen="TensorRT", command="trtexec --onnx={file} --saveEngine=model.engine",
+    ),
+    "rknn": Preset(
+        "Rockchip RK3588", "sigmoid", "rknn", "_rknn_model", opset=12, opsets=range(11, 20),
+        operators=NPU_OPERATORS, dynamic=False, quantized=True,
+    ),
+    "hailo": Preset(
+        "Hailo-8, -10, -15", "raw", "onnx", "_hailo_model", opset=11, opsets=_NPU_OPSETS,
+        operators=NPU_OPERATORS, dynamic=False, vendor="hailo",
+        unseen="Hailo's compiler",
+    ),
+    "horizon": Preset(
+        "Horizon and D-Robotics X3, X5", "raw", "onnx", "_horizon_model", opset=11,
+        opsets=_NPU_OPSETS, operators=NPU_OPERATORS | {"Transpose"}, dynamic=False,
+        rows_last=True, vendor="horizon", unseen="Horizon's compiler",
+    ),
+    "ascend": Preset(
+        "Huawei Ascend 310", "raw", "onnx", "_ascend_model", opset=11, opsets=_NPU_OPSETS,
+        operators=NPU_OPERATORS, dynamic=False, vendor="ascend",
+        unseen="Huawei's ATC",
+    ),
+    "axera": Preset(
+        "Axera AX650, AX630C", "raw", "onnx", "_axera_model", opset=12, opsets=_NPU_OPSETS,
+        operators=NPU_OPERATORS, dynamic=False, vendor="axera",
+        unseen="Axera's Pulsar2",
+    ),
 }  # fmt: skip

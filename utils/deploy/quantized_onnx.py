@@ -11,7 +11,7 @@ import io
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from utils.deploy.calibration_pictures import Pictures
 from utils.deploy.presets import U8S8, QdqForm
 from utils.structures import FloatArray
 
-Pictures = Callable[[], Iterable[FloatArray]]  # (1, 3, H, W) each, anew at each call
 INPUT = "images"
 METHODS = ("minmax", "entropy", "percentile")
 PERCENTILE = 99.999  # of the values seen: single ones beyond it are cut

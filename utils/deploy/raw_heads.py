@@ -22,14 +22,18 @@ class RawHeads:
         anchors: per level the (width, height) of its anchors in input pixels.
         strides: input pixels per cell, one per level.
         sigmoid_done: the maps are already probabilities.
+        rows_last: the maps are (B, H, W, A * (5 + C)).
     """
 
     anchors: tuple[tuple[tuple[float, float], ...], ...]
     strides: tuple[int, ...]
     sigmoid_done: bool = False
+    rows_last: bool = False
 
     def decode(self, maps: Sequence[FloatArray]) -> FloatArray:
         """Maps (B, A * (5 + C), H, W), finest level first -> (B, N, 5 + C), boxes in pixels."""
+        if self.rows_last:
+            maps = [level_map.transpose(0, 3, 1, 2) for level_map in maps]
         levels = zip(maps, self.anchors, self.strides, strict=True)
         return np.concatenate([self._decode_level(*level) for level in levels], axis=1)
 

@@ -1,0 +1,56 @@
+"""The half of OpenVINO's INT8 that runs in a process of its own: `python nncf_worker.py`.
+
+NNCF reports its use to Intel when it is imported, unless an environment variable says otherwise;
+here it never does, and nothing of the process that exports is changed for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+
+def quantize(model_file: Path, pictures_file: Path, preset: str, target: Path) -> None:
+    """Write the 8-bit form of an OpenVINO file.
+
+    Args:
+        model_file: .xml of a network with one input (B, 3, H, W) in 0-1.
+        pictures_file: .npy, (N, H, W, 3) uint8 RGB, to calibrate on.
+        preset: `performance` (activations symmetric) or `mixed` (not).
+        target: .xml to write.
+    """
+    import nncf
+    import openvino
+
+    model = openvino.Core().read_model(str(model_file))
+    batch_size = model.input(0).get_shape()[0]
+    pictures = np.load(pictures_file, allow_pickle=False)
+
+    def network_input(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        one = picture.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+        return np.repeat(one, batch_size, 0)
+
+    heads = [output.get_node().input_value(0).get_node() for output in model.outputs]
+    quantized = nncf.quantize(
+        model,
+        nncf.Dataset(list(pictures), network_input),
+        preset=nncf.QuantizationPreset(preset),
+        subset_size=len(pictures),
+        ignored_scope=nncf.IgnoredScope(names=[_convolution_before(node) for node in heads]),
+    )
+    openvino.save_model(quantized, str(target), compress_to_fp16=False)
+
+
+def _convolution_before(node: object) -> str:
+    """The name of the head's convolution: boxes and scores must not share a scale."""
+    while node.get_type_name() != "Convolution":  # type: ignore[attr-defined]
+        node = node.input_value(0).get_node()  # type: ignore[attr-defined]
+    name: str = node.get_friendly_name()  # type: ignore[attr-defined]
+    return name
+
+
+if __name__ == "__main__":
+    quantize(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))

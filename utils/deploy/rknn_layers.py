@@ -1,0 +1,51 @@
+"""What Rockchip's compiler says of each layer: where it runs and how long."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_TITLE = "Network Layer Information Table"
+# ID OpType DataType Target InputShape OutputShape Cycles(DDR/NPU/Total) RW(KB) FullName
+_ROW = re.compile(
+    r"(?P<number>\d+)\s+(?P<operator>\w+)\s+(?P<numbers>\w+)\s+(?P<target>CPU|NPU|GPU)\s+"
+    r"\S+\s+\S+\s+\d+/\d+/(?P<cycles>\d+)\s+(?P<kilobytes>\d+)\s+(?P<name>\S+)"
+)
+# The two ends of every network are converted by the processor.
+ENDS = frozenset(("InputOperator", "OutputOperator"))
+
+
+@dataclass(frozen=True, slots=True)
+class NpuLayer:
+    """A row of the compiler's table.
+
+    Attributes:
+        operator: what the compiler made of it.
+        target: CPU or NPU.
+        cycles: estimated by the compiler; 0 where it does not estimate (all but convolutions).
+        kilobytes: read and written.
+        name: with the ONNX node's.
+    """
+
+    operator: str
+    target: str
+    cycles: int
+    kilobytes: int
+    name: str
+
+
+def read_layers(printed: str) -> list[NpuLayer]:
+    """The table among what the compiler printed; empty where there is none."""
+    _, _, rest = printed.rpartition(_TITLE)
+    table, _, _ = rest.partition("Information Table")  # of the tensors
+    return [
+        NpuLayer(row["operator"], row["target"], int(row["cycles"]), int(row["kilobytes"]),
+                 row["name"])
+        for line in table.splitlines()
+        if (row := _ROW.search(line.partition("]")[2])) is not None
+    ]  # fmt: skip
+
+
+def off_npu(layers: list[NpuLayer]) -> list[str]:
+    """Names of layers inside the network that do not run on the NPU."""
+    return [layer.name for layer in layers if layer.target != "NPU" and layer.operator not in ENDS]

@@ -1,0 +1,73 @@
+"""The same ONNX file in other runtimes than onnxruntime, where they are installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from utils.deploy.heads import Heads, in_batches
+from utils.deploy.network_metadata import NetworkMetadata
+from utils.deploy.openvino_file import OpenVinoRunner
+from utils.deploy.presets import Preset
+from utils.deploy.runner import Runner
+from utils.deploy.sizes import Sizes
+from utils.structures import FloatArray
+
+logger = logging.getLogger(__name__)
+
+
+def second_runtimes(
+    path: Path, preset: Preset, sizes: Sizes, metadata: Mapping[str, Any]
+) -> dict[str, Runner]:
+    """Every other runtime that should find the same in a float32 file, by its name.
+
+    Left out are 8-bit files, which each runtime rounds in its own way, and float16 ones.
+    """
+    texts = {key: json.dumps(value) for key, value in metadata.items()}
+    found: dict[str, Runner] = {}
+    if preset.quantized or preset.half:
+        return found
+    if importlib.util.find_spec("openvino") is None:
+        logger.info("openvino is not installed: %s was not opened there", path.name)
+    else:
+        found["OpenVINO"] = OpenVinoRunner(path, texts=texts)
+    if preset.opset <= 12 and not sizes.dynamic and not preset.rows_last:
+        found["OpenCV"] = OpenCvRunner(path, sizes, texts)
+    return found
+
+
+class OpenCvRunner:
+    """An ONNX file of fixed sizes in OpenCV's DNN module.
+
+    Args:
+        path: the file.
+        sizes: what it takes.
+        texts: its metadata, which OpenCV does not read.
+    """
+
+    def __init__(self, path: Path, sizes: Sizes, texts: Mapping[str, str]) -> None:
+        metadata = NetworkMetadata.from_texts(path, texts)
+        self.class_names = metadata.class_names
+        self.stride = max(metadata.strides)
+        self.input_hw: tuple[int | None, int | None] = sizes.input_hw
+        self.batch_size: int | None = sizes.batch_size
+        self._network = cv2.dnn.readNetFromONNX(str(path))
+        names = self._network.getUnconnectedOutLayersNames()
+        rank = 3 if metadata.head in ("decoded", "e2e") else 4
+        self._heads = Heads.choose(path, [(name, (None,) * rank) for name in names], metadata)
+
+    def run(self, images: FloatArray) -> FloatArray:
+        """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions, boxes in input pixels."""
+        return in_batches(self._run_once, images, self.batch_size)
+
+    def _run_once(self, images: npt.NDArray[Any]) -> FloatArray:
+        self._network.setInput(np.ascontiguousarray(images))
+        return self._heads.decode(self._network.forward(list(self._heads.outputs)))
