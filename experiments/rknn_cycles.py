@@ -1,0 +1,101 @@
+"""What Rockchip's compiler makes of our networks: `python -m experiments.rknn_cycles`.
+
+Compiles networks with random weights for the RK3588 (cycles do not depend on weights) and adds up
+the compiler's own table of layers. Needs the toolkit: `make rknn`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.synthetic.scenes import draw_scene
+from experiments.training_runs import REPORTS, machine_line
+from models.deploy import to_deploy
+from models.detector import build_model
+from models.exported_file import FileRequest, write_file
+from models.model_spec import ModelSpec
+from utils.deploy.presets import PRESETS
+from utils.deploy.rknn_file import PLATFORM, write_rknn
+from utils.deploy.rknn_layers import NpuLayer, off_npu
+from utils.deploy.sizes import Sizes
+from utils.postprocess import PostprocessConfig
+from utils.structures import FloatArray
+
+IMAGE_SIZE, PICTURES = 320, 4
+NETWORKS = (
+    ("yolov5n.yaml", "SiLU"),
+    ("yolov5n.yaml", "ReLU"),
+    ("repyolov5n.yaml", "LeakyReLU(0.1)"),
+    ("repyolov5n-npu.yaml", "ReLU"),
+    ("yolov5s.yaml", "SiLU"),
+    ("yolov5s.yaml", "ReLU"),
+    ("repyolov5s.yaml", "LeakyReLU(0.1)"),
+    ("repyolov5s-npu.yaml", "ReLU"),
+)
+
+
+def drawn_pictures() -> list[FloatArray]:
+    """Something to calibrate on."""
+    rng = np.random.default_rng(0)
+    scenes = [draw_scene(rng, (IMAGE_SIZE, IMAGE_SIZE))[0] for _ in range(PICTURES)]
+    return [scene.transpose(2, 0, 1)[None].astype(np.float32) / 255 for scene in scenes]
+
+
+def compiled_layers(cfg: str, activation: str) -> list[NpuLayer]:
+    """The compiler's table of one network."""
+    torch.manual_seed(0)
+    spec = ModelSpec.from_file(cfg).replaced(activation=activation)
+    detector = to_deploy(build_model(spec).eval())
+    preset = PRESETS["npu"]
+    anchors = [list(level) for level in spec.anchors]
+    metadata = {"names": ["thing"], "stride": [8, 16, 32], "head": "raw", "anchors": anchors}
+    sizes = Sizes((IMAGE_SIZE, IMAGE_SIZE))
+    request = FileRequest(preset, detector, sizes, preset.opset, PostprocessConfig(), metadata)
+    pictures = drawn_pictures()
+    with tempfile.TemporaryDirectory() as place:
+        source, target = Path(place) / "network.onnx", Path(place) / "compiled"
+        write_file(source, "", request)
+        target.mkdir()
+        _, layers = write_rknn(target, source, lambda: iter(pictures), metadata)
+    return layers
+
+
+def main() -> None:
+    """Compile all networks and write the report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=REPORTS)
+    out = parser.parse_args().out
+    date = time.strftime("%Y-%m-%d")
+    lines = [
+        f"# Rockchip's compiler, {date}",
+        "",
+        f"rknn-toolkit2 2.5.0, {PLATFORM}, 8 bits, {IMAGE_SIZE} px, 80 classes, random weights. "
+        "Cycles are the compiler's own estimate, which counts convolutions alone (several "
+        "operators that it fuses into one cost nothing more); no board was measured. All layers "
+        "but the ends are on the NPU where the last column is 0.",
+        "",
+        f"{machine_line()} Made by `python -m experiments.rknn_cycles`.",
+        "",
+        "| network | cycles | of which first layer | layers | read and written, MB | off the NPU |",
+        "|---|---|---|---|---|---|",
+    ]
+    for cfg, activation in NETWORKS:
+        layers = compiled_layers(cfg, activation)
+        cycles = sum(layer.cycles for layer in layers)
+        first = next(layer.cycles for layer in layers if layer.cycles)
+        megabytes = sum(layer.kilobytes for layer in layers) / 1024
+        lines.append(
+            f"| {cfg.removesuffix('.yaml')}, {activation} | {cycles:,} | {first / cycles:.0%} | "
+            f"{len(layers)} | {megabytes:.1f} | {len(off_npu(layers))} |"
+        )
+    (out / f"rknn_cycles_{date}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
