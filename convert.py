@@ -18,13 +18,15 @@ from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, eval_loader
 from data.proof_pictures import proof_inputs
 from data.records import read_records
-from models.block_report import BlockReport, block_reports
+from models.block_report import block_reports
 from models.complexity import network_gflops
+from models.conversion_proof import FLOAT32_TOLERANCE, Proof, check_proof
 from models.deploy import block_counts, equivalence_error, to_deploy
 from models.detector import Detector, count_parameters
 from models.expand import expand
 from models.loading import build_from_checkpoint, read_weights
 from models.model_spec import REP_POLICIES
+from models.stem import stem_name, with_stem
 from models.torch_predictor import TorchPredictor
 from utils.checkpoint import Checkpoint, is_native, load_checkpoint, save_checkpoint
 from utils.cli import option, run_script
@@ -39,9 +41,6 @@ from utils.structures import ImageRecord
 logger = logging.getLogger(__name__)
 # Input sizes of the proof, in strides: odd and even numbers of cells, square and not.
 PROOF_CELLS = ((3, 5), (4, 4), (7, 2))
-BLOCK_TOLERANCE = 1e-12  # of one block in float64
-FLOAT64_TOLERANCE = 1e-10  # of the whole network
-FLOAT32_TOLERANCE = 1e-5
 AP_DECIMALS = 4
 LEAST_TELLING_AP = 0.10  # below it, equal APs prove nothing
 
@@ -52,12 +51,17 @@ class ConvertConfig:
 
     weights: str = option("", "checkpoint to convert: ours, or a YOLOv5 .pt")
     output: str = option(
-        "", "file to write (default: -deploy, -train or -native added to the name)"
+        "", "file to write (default: -deploy, -train, -native or the stem added to the name)"
     )
     to: str = option(
         "deploy",
         "deploy form; train form with --rep-block; native file format",
         choices=("deploy", "train", "native"),
+    )
+    stem: str = option(
+        "keep",
+        "write a Focus or 6x6 stem as the other: one convolution, or Focus for accelerators",
+        choices=("keep", "conv", "focus"),
     )
     rep_block: str = option("", "with --to train: block family of the 3x3 convolutions")
     rep_policy: str = option("all", "with --to train: which of them", choices=REP_POLICIES)
@@ -68,23 +72,6 @@ class ConvertConfig:
     workers: int = option(8, "processes that load pictures")
     tolerance: float | None = option(None, "largest relative error of the saved file")
     report: str = option("", "write the result to this JSON file")
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """How far the deploy form is from the form it came from.
-
-    Attributes:
-        float64: relative error of the folded network in memory, computed in float64.
-        float32: relative error of the saved file read back, computed in float32.
-        allowed: the largest float32 error that is accepted.
-        blocks: each block on its own.
-    """
-
-    float64: float
-    float32: float
-    allowed: float
-    blocks: tuple[BlockReport, ...]
 
 
 def convert(config: ConvertConfig) -> dict[str, Any]:
@@ -100,15 +87,17 @@ def convert(config: ConvertConfig) -> dict[str, Any]:
     if config.to == "native":
         return _to_native(source, checkpoint, output)
     model = build_from_checkpoint(checkpoint)
-    if config.to == checkpoint.form == "deploy":
+    restem, was_folded = _restem(config), config.to == checkpoint.form == "deploy"
+    if was_folded and stem_name(restem(model)) == stem_name(model):
         logger.info("%s is in deploy form already: nothing to do.", source)
         return _report(checkpoint, checkpoint, model, model, None, None, source)
     transform = _transform(config, model)
     records, loader = _labelled_pictures(config, checkpoint, max(model.strides))
     inputs = _proof_tensors(max(model.strides), records)
     exact = copy.deepcopy(model).double()
-    exact_changed = transform(exact)
-    changed = transform(model)
+    exact_folded = transform(exact)
+    exact_changed = restem(exact_folded)
+    changed = restem(transform(model))
     converted = replace(
         checkpoint.for_inference(),
         form="deploy" if config.to == "deploy" else "train",
@@ -125,9 +114,9 @@ def convert(config: ConvertConfig) -> dict[str, Any]:
             float64=equivalence_error(exact, exact_changed, inputs),
             float32=equivalence_error(model, saved, inputs),
             allowed=allowed if config.tolerance is None else config.tolerance,
-            blocks=tuple(block_reports(exact, exact_changed)),
+            blocks=() if was_folded else tuple(block_reports(exact, exact_folded)),
         )
-        _check_proof(proof)
+        check_proof(proof)
         AP = None if loader is None else _check_AP(model, saved, loader, checkpoint, config.device)
     return _report(checkpoint, converted, model, saved, proof, AP, output)
 
@@ -146,11 +135,21 @@ def _transform(config: ConvertConfig, model: Detector) -> Callable[[Detector], D
     return functools.partial(expand, rep_block=config.rep_block, rep_policy=config.rep_policy)
 
 
+def _restem(config: ConvertConfig) -> Callable[[Detector], Detector]:
+    """What gives a folded network the stem that --stem asks for."""
+    if config.stem == "keep":
+        return lambda model: model
+    return functools.partial(with_stem, form=config.stem)
+
+
 def _output_path(config: ConvertConfig, source: Path) -> Path:
     if config.to != "train" and (config.rep_block or config.rep_policy != "all"):
         flag = "--rep-block" if config.rep_block else "--rep-policy"
         raise ConfigError(f"{flag}: goes with --to train")
-    output = Path(config.output or source.with_name(f"{source.stem}-{config.to}.pt"))
+    if config.to != "deploy" and config.stem != "keep":
+        raise ConfigError("--stem: goes with --to deploy")
+    word = config.to if config.stem == "keep" else config.stem
+    output = Path(config.output or source.with_name(f"{source.stem}-{word}.pt"))
     if output.resolve() == source.resolve():
         raise ConfigError(f"--output {output}: is the input, which is never overwritten")
     if output.is_dir():
@@ -187,37 +186,6 @@ def _proof_tensors(stride: int, records: tuple[ImageRecord, ...]) -> list[Tensor
     return [torch.from_numpy(batch) for batch in proof_inputs(sizes, records)]
 
 
-def _check_proof(proof: Proof) -> None:
-    logger.info("%-20s %-22s %13s  %s", "layer", "block", "float64 error", "|w|max/sigma")
-    for block in proof.blocks:
-        logger.info(
-            "%-20s %-22s %13.1e  %.1f -> %.1f",
-            block.name,
-            f"{block.block_before} -> {block.block_after}",
-            block.rel_error_float64,
-            block.weight_spread_before,
-            block.weight_spread_after,
-        )
-    logger.info(
-        "relative error: %.1e in float64 (allowed %.0e), %.1e in float32 (allowed %.0e)",
-        proof.float64, FLOAT64_TOLERANCE, proof.float32, proof.allowed,
-    )  # fmt: skip
-    for block in proof.blocks:
-        if not block.rel_error_float64 <= BLOCK_TOLERANCE:
-            raise ConversionError(
-                f"{block.name} ({block.block_before}): float64 error "
-                f"{block.rel_error_float64:.1e} is above {BLOCK_TOLERANCE:.0e}; nothing written"
-            )
-    if not proof.float64 <= FLOAT64_TOLERANCE:
-        raise ConversionError(
-            f"float64 error {proof.float64:.1e} is above {FLOAT64_TOLERANCE:.0e}; nothing written"
-        )
-    if not proof.float32 <= proof.allowed:
-        raise ConversionError(
-            f"float32 error {proof.float32:.1e} is above {proof.allowed:.1e}; nothing written"
-        )
-
-
 def _check_AP(
     before: Detector, after: Detector, loader: EvalLoader, checkpoint: Checkpoint, device: str
 ) -> dict[str, float]:
@@ -250,6 +218,7 @@ def _report(
     return {
         "form_before": before.form,
         "form_after": after.form,
+        "stem": {"before": stem_name(model_before), "after": stem_name(model_after)},
         "blocks": block_counts(model_before),
         "parameters": {
             "before": count_parameters(model_before),
@@ -282,6 +251,8 @@ def _run(config: ConvertConfig) -> int:
         report["form_before"], report["form_after"], f"{parameters['before']:,}",
         f"{parameters['after']:,}", gflops["before"], gflops["after"],
     )  # fmt: skip
+    if (stem := report["stem"])["before"] != stem["after"]:
+        logger.info("stem: %s -> %s", stem["before"], stem["after"])
     logger.info("%s", report["output"])
     return 0
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from models.conv_geometry import ConvGeometry
 from models.head import DetectHead
-from models.layers import C3, SPPF, Bottleneck, Concat, ConvFactory
+from models.layers import C3, SPPF, Bottleneck, Concat, ConvFactory, Focus
 from models.model_spec import LayerSpec, ModelSpec
 from models.reparam.families import FAMILIES
 from utils.errors import ConfigError
@@ -118,6 +118,21 @@ def _conv(
     return BuiltLayer(module, geometry.out_channels, row.in_strides[0] * s)
 
 
+def _focus(
+    row: RowContext,
+    out: int,
+    k: int = 1,
+    s: int = 1,
+    p: int | None = None,
+    g: int = 1,
+    act: bool = True,
+) -> BuiltLayer:
+    geometry = _geometry(row, out, k, s, p, g, 1)
+    _flag(row, "act", act)
+    module = Focus(geometry, act=act, conv=row.conv)
+    return BuiltLayer(module, geometry.out_channels, row.in_strides[0] * 2 * s)
+
+
 def _rep_row(family: str) -> RowBuilder:
     def build(
         row: RowContext, out: int, k: int = 3, s: int = 1, p: int | None = None, g: int = 1
@@ -212,6 +227,7 @@ def _detect(row: RowContext, nc: object = "nc", anchors: object = "anchors") -> 
 
 LAYERS: dict[str, RowBuilder] = {
     "Conv": _conv,
+    "Focus": _focus,
     "Bottleneck": _bottleneck,
     "C3": _c3,
     "SPPF": _sppf,

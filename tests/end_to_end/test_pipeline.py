@@ -165,8 +165,8 @@ def test_conversion(tmp_path, data, best, deployed):
     output, report = deployed
     assert output == best.with_name("best-deploy.pt")
     assert list(report) == [
-        "form_before", "form_after", "blocks", "parameters", "gflops", "max_rel_error", "layers",
-        "AP", "output",
+        "form_before", "form_after", "stem", "blocks", "parameters", "gflops", "max_rel_error",
+        "layers", "AP", "output",
     ]  # fmt: skip
     assert (report["form_before"], report["form_after"]) == ("train", "deploy")
     assert report["blocks"] == {"ConvBNAct": 40, "RepVGG": 17}

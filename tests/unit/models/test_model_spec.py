@@ -17,7 +17,7 @@ SHIPPED = sorted(path.name for path in SPECS_FOLDER.glob("*.yaml"))
 BACKBONE, HEAD = tiny_yaml()["backbone"], tiny_yaml()["head"]
 ANCHORS = "anchors is {}, expected per level a list `[w1,h1, w2,h2, ...]` in pixels"
 FAMILIES = "RepVGG, RepConvN, ACB, DBB, MobileOne, QARepVGG, OREPA, OREPAVGG"
-MODULES = f"Conv, Bottleneck, C3, SPPF, Concat, Upsample, Detect, RepVGGBlock, {FAMILIES}"
+MODULES = f"Conv, Focus, Bottleneck, C3, SPPF, Concat, Upsample, Detect, RepVGGBlock, {FAMILIES}"
 KEYS = (
     "nc, depth_multiple, width_multiple, anchors, backbone, head, "
     "activation, channel_multiple, rep_block, rep_policy, ch"
@@ -138,7 +138,7 @@ KEY_ERRORS = [
 # (row 3 of the backbone, the message after `tiny.yaml: backbone row 3 (layer 3, <module>): `)
 ROW_ERRORS = [
     ((-1, 1, "Cnv", [32]), f"unknown module 'Cnv'; did you mean 'Conv'? (known: {MODULES})"),
-    ((-1, 1, "nn.Focus", [32]), f"unknown module 'nn.Focus' (known: {MODULES})"),
+    ((-1, 1, "nn.Blur", [32]), f"unknown module 'nn.Blur' (known: {MODULES})"),
     ((7, 1, "Conv", [32]), "from 7 is no layer before layer 3"),
     ((3, 1, "Conv", [32]), "from 3 is no layer before layer 3"),  # itself
     ((-9, 1, "Conv", [32]), "from -9 is no layer before layer 3"),
