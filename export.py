@@ -25,7 +25,7 @@ from models.detector import Detector
 from models.exported_file import FileRequest, Written, file_metadata, median_ms, write_file
 from models.form_summaries import form_summaries
 from models.loading import build_from_checkpoint, read_weights
-from models.quantized_file import Calibration, write_quantized
+from models.quantized_file import Calibration, Judged, write_quantized
 from utils.checkpoint import Checkpoint
 from utils.cli import run_script
 from utils.deploy.graph_summary import GraphSummary, log_layers, log_operators
@@ -37,6 +37,8 @@ from utils.deploy.sizes import Sizes
 from utils.engine.evaluate import evaluate
 from utils.errors import CheckFailedError, ConfigError
 from utils.export_config import REFUSED, ExportConfig, input_hw, output_path, settings_of
+from utils.export_report import log_entry
+from utils.metrics.paired_bootstrap import judge_pictures
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray, ImageRecord
@@ -133,7 +135,8 @@ def _export_one(
         errors = _compare(written.runner, request, records.val)
         for runtime, runner in written.others.items():
             _compare(runner, request, records.val, f" in {runtime}")
-        AP = _average_precision(written.runner, records.val, request.sizes, config)
+        val, sizes = records.val, request.sizes
+        AP = _judge(written.runner, val, sizes, config).AP if val else None
         latency = median_ms(written.runner, request.sizes)
     return _entry(output, request.preset, written, errors, latency, AP)
 
@@ -142,15 +145,10 @@ def _export_quantized(
     output: Path, request: FileRequest, records: Records, config: ExportConfig
 ) -> dict[str, Any]:
     sizes = request.sizes
-
-    def judge(runner: Runner) -> float:
-        AP = _average_precision(runner, records.val, sizes, config)
-        return 0.0 if AP is None else AP
-
     calibration = Calibration(
         pictures=partial(_pictures, records.calibration, sizes),
         few=partial(_pictures, records.val[:2], sizes),
-        judge=judge,
+        judge=lambda runner: _judge(runner, records.val, sizes, config),
         methods=config.calibration,
         max_drop=config.max_drop,
     )
@@ -235,21 +233,20 @@ def _compare(
     return worst
 
 
-def _average_precision(
+def _judge(
     runner: Runner, records: tuple[ImageRecord, ...], sizes: Sizes, config: ExportConfig
-) -> float | None:
-    """AP of a file, where there are pictures to judge it on."""
-    if not records:
-        return None
+) -> Judged:
+    """How good a file is on pictures."""
     height, width = sizes.input_hw
     if height != width:
         raise ConfigError("--data measures AP on square inputs; give --imgsz one number")
     rect = "hw" in sizes.dynamic
     dataset = EvalDataset(records, height, 32, stride=runner.stride, rect=rect)
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
-    predict = RunnerPredictor(runner, VAL_POSTPROCESS)
-    evaluation = evaluate(predict, loader, len(loader), dataset.records, runner.class_names)
-    return evaluation.metrics.AP
+    predict, names = RunnerPredictor(runner, VAL_POSTPROCESS), runner.class_names
+    evaluation = evaluate(predict, loader, len(loader), dataset.records, names)
+    pictures = judge_pictures(dataset.records, evaluation.detections, names)
+    return Judged(evaluation.metrics.AP, pictures)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -281,29 +278,7 @@ def _run(config: ExportConfig) -> int:
     if config.report:
         write_json(Path(config.report), report)
     for entry in report["files"]:
-        errors = ", ".join(f"{name} {value:.1e}" for name, value in entry["max_rel_error"].items())
-        AP = "" if entry["AP"] is None else f", AP {entry['AP']:.4f}"
-        if "AP_float" in entry:
-            method = entry["calibration"]["method"]
-            AP += f" (float32 {entry['AP_float']:.4f}; {method})"
-            if entry["latency_ratio"] is not None:
-                AP += f", {entry['latency_ratio']:.2f} of the float32 file's time"
-        if "npu" in entry:
-            AP += f", {entry['npu']['layers']} layers, {entry['npu']['cycles']:,} cycles"
-        time_taken = "" if entry["latency_ms"] is None else f"; {entry['latency_ms']:.1f} ms"
-        kind = (
-            ""
-            if entry["opset"] is None
-            else (f", opset {entry['opset']}, {sum(entry['operators'].values())} operators")
-        )
-        logger.info(
-            "%s: %.1f MB%s, %s: largest error against PyTorch %s%s%s",
-            entry["path"], entry["bytes"] / 1e6, kind, entry["verified"], errors,
-            time_taken, AP,
-        )  # fmt: skip
-        if command := PRESETS[entry["preset"]].command:
-            logger.info("Then: %s", command.format(file=entry["path"]))
-        logger.info("Next: python detect.py --weights %s --source FOLDER", entry["path"])
+        log_entry(entry)
     return 0
 
 

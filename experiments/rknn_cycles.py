@@ -44,7 +44,7 @@ def drawn_pictures() -> list[FloatArray]:
     """Something to calibrate on."""
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng, (IMAGE_SIZE, IMAGE_SIZE))[0] for _ in range(PICTURES)]
-    return [scene.transpose(2, 0, 1)[None].astype(np.float32) / 255 for scene in scenes]
+    return [scene.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255) for scene in scenes]
 
 
 def compiled_layers(cfg: str, activation: str) -> list[NpuLayer]:

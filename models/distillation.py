@@ -76,11 +76,27 @@ class DistillationLoss:
 
     def __call__(self, raw_predictions: Sequence[Tensor], batch: Batch) -> LossTerms:
         """The loss of one batch, whose pictures are floats in 0-1; its parts are the labels'."""
-        with torch.no_grad():
-            taught = self.teacher(batch.images)
         labels = self.labels
-        box, objectness, class_ = (torch.zeros((), device=batch.images.device) for _ in range(3))
-        coder = labels.coder
+        of_teacher = self.distance(raw_predictions, batch.images)
+        terms = labels(raw_predictions, batch)
+        pictures = labels.ranks.average(of_teacher.new_tensor(float(len(batch.images))))
+        everywhere = pictures * labels.ranks.count
+        return replace(terms, total=terms.total + self.gain * of_teacher * everywhere)
+
+    def distance(self, raw_predictions: Sequence[Tensor], images: Tensor) -> Tensor:
+        """How far raw predictions are from the teacher's: the three terms, weighted and summed.
+
+        Args:
+            raw_predictions: per level (B, A * (5 + C), H, W) logits of the student.
+            images: (B, 3, H, W) in 0-1, which they are of.
+
+        Returns:
+            A mean over the batch. Its least value is not 0 but the teacher's own uncertainty.
+        """
+        with torch.no_grad():
+            taught = self.teacher(images)
+        labels, coder = self.labels, self.labels.coder
+        box, objectness, class_ = (torch.zeros((), device=images.device) for _ in range(3))
         levels = zip(
             raw_predictions, taught, coder.anchors, coder.strides, labels.balance, strict=False
         )
@@ -89,13 +105,9 @@ class DistillationLoss:
             level_box, level_objectness, level_class = self._level_terms(raw, target, in_cells)
             box, class_ = box + level_box, class_ + level_class
             objectness = objectness + weight * level_objectness
-        of_teacher = (
+        return (
             box * labels.box_gain + objectness * labels.objectness_gain + class_ * labels.class_gain
         )
-        terms = labels(raw_predictions, batch)
-        pictures = labels.ranks.average(of_teacher.new_tensor(float(len(batch.images))))
-        everywhere = pictures * labels.ranks.count
-        return replace(terms, total=terms.total + self.gain * of_teacher * everywhere)
 
     def _level_terms(
         self, raw: Tensor, target: Tensor, anchors: tuple[float, ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -186,6 +186,14 @@ def _sppf(row: RowContext, out: int, k: int = 5) -> BuiltLayer:
     return BuiltLayer(module, channels, row.in_strides[0])
 
 
+def _spp(row: RowContext, out: int, k: Sequence[int] = (5, 9, 13)) -> BuiltLayer:
+    """YOLOv5 v5's pools side by side; chained ones of the first size see as far, with one size."""
+    first = k[0] if isinstance(k, Sequence) and k else None
+    if not isinstance(first, int) or list(k) != [first, 2 * first - 1, 3 * first - 2]:
+        raise ConfigError(f"{row.layer.where}: k is {k!r}, expected [k, 2k - 1, 3k - 2], as 5 9 13")
+    return _sppf(row, out, first)
+
+
 def _upsample(
     row: RowContext, size: None = None, scale: int = 2, mode: str = "nearest"
 ) -> BuiltLayer:
@@ -230,6 +238,7 @@ LAYERS: dict[str, RowBuilder] = {
     "Focus": _focus,
     "Bottleneck": _bottleneck,
     "C3": _c3,
+    "SPP": _spp,
     "SPPF": _sppf,
     "Concat": _concat,
     "Upsample": _upsample,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import statistics
 import tempfile
@@ -25,10 +26,26 @@ from utils.deploy.quantized_onnx import (
 from utils.deploy.runner import Runner
 from utils.deploy.sizes import Sizes
 from utils.errors import CheckFailedError
+from utils.metrics.paired_bootstrap import JudgedPictures, ap_difference_interval
 from utils.timing import seconds_in_turn
 
-Judge = Callable[[Runner], float]
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How good a file is on the user's pictures.
+
+    Attributes:
+        AP: COCO's.
+        pictures: what it found on each, for paired comparisons.
+    """
+
+    AP: float
+    pictures: JudgedPictures
+
+
+Judge = Callable[[Runner], Judged]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +106,22 @@ def write_quantized(
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         source = Path(folder) / "float.onnx"
         floats = write_file(source, "", replace(request, preset=replace(preset, kind="onnx")))
-        AP_float = calibration.judge(floats.runner)
-        AP_of: dict[str, float] = {}
+        before = calibration.judge(floats.runner)
+        judged: dict[str, Judged] = {}
         trials: dict[str, tuple[Path, Trial]] = {}
         for method in quantizer.methods:
             made = Path(folder) / (f"{method}{preset.suffix}")
             if preset.writes_folder:
                 made.mkdir()
             trial = quantizer.make(source, made, calibration.pictures, method)
-            AP_of[method] = calibration.judge(trial.runner)
+            judged[method] = calibration.judge(trial.runner)
             trials[method] = made, trial
-            logger.info("%s: AP %.4f (float32 %.4f)", method, AP_of[method], AP_float)
-        best = max(AP_of, key=lambda method: AP_of[method])
+            logger.info("%s: AP %.4f (float32 %.4f)", method, judged[method].AP, before.AP)
+        best = max(judged, key=lambda method: judged[method].AP)
         made, trial = trials[best]
         layers = worst_layers(source, made, calibration.few) if preset.form else []
         values = objectness_values(trial.runner.run(picture) for picture in calibration.few())
-        _check(AP_float - AP_of[best], calibration.max_drop, values, layers)
+        _check(before.AP - judged[best].AP, calibration.max_drop, values, layers)
         latency, ratio = None, None
         if preset.kind != "rknn":  # a simulator's time says nothing of the chip
             latency, ratio = _latency(trial.runner, floats.runner, request.sizes)
@@ -113,12 +130,15 @@ def write_quantized(
     operators, opset = (operator_counts(place), request.opset) if is_onnx else ({}, None)
     return Quantized(
         written=Written(trial.runner, opset, operators, trial.tested_in),
-        AP=AP_of[best],
-        AP_float=AP_float,
+        AP=judged[best].AP,
+        AP_float=before.AP,
         latency_ms=latency,
         facts={
-            "AP_float": AP_float,
-            "calibration": {"method": best, "AP": AP_of},
+            "AP_float": before.AP,
+            "AP_difference": dataclasses.asdict(
+                ap_difference_interval(before.pictures, judged[best].pictures)
+            ),
+            "calibration": {"method": best, "AP": {name: each.AP for name, each in judged.items()}},
             "latency_ratio": ratio,
             "objectness_values": values,
             "worst_layers": [{"name": each.name, "sqnr_db": each.sqnr_db} for each in layers],

@@ -181,3 +181,14 @@ def test_other_anchors_reach_the_spec_and_the_boxes():
     assert model.spec.anchors == BoxCoder.of(model).anchors == anchors
     with pytest.raises(ValueError, match="are not as many anchors per level"):
         model.use_anchors(anchors[:2])
+
+
+def test_spp_of_yolov5_v5_is_three_pools_side_by_side():
+    backbone = [*BACKBONE[:-1], [-1, 1, "SPP", [64, [5, 9, 13]]]]
+    model = build_model(tiny_spec(backbone=backbone)).eval()
+    spp = model.layers[len(backbone) - 1]
+    x = torch.randn(2, spp.cv1.conv.in_channels, 13, 17)
+    first = spp.cv1(x)
+    pools = [nn.functional.max_pool2d(first, k, 1, k // 2) for k in (5, 9, 13)]
+    expected = spp.cv2(torch.cat((first, *pools), 1))
+    torch.testing.assert_close(spp(x), expected, rtol=0, atol=0)

@@ -17,7 +17,9 @@ SHIPPED = sorted(path.name for path in SPECS_FOLDER.glob("*.yaml"))
 BACKBONE, HEAD = tiny_yaml()["backbone"], tiny_yaml()["head"]
 ANCHORS = "anchors is {}, expected per level a list `[w1,h1, w2,h2, ...]` in pixels"
 FAMILIES = "RepVGG, RepConvN, ACB, DBB, MobileOne, QARepVGG, OREPA, OREPAVGG"
-MODULES = f"Conv, Focus, Bottleneck, C3, SPPF, Concat, Upsample, Detect, RepVGGBlock, {FAMILIES}"
+MODULES = (
+    f"Conv, Focus, Bottleneck, C3, SPP, SPPF, Concat, Upsample, Detect, RepVGGBlock, {FAMILIES}"
+)
 KEYS = (
     "nc, depth_multiple, width_multiple, anchors, backbone, head, "
     "activation, channel_multiple, rep_block, rep_policy, ch"
@@ -172,6 +174,7 @@ ROW_ERRORS = [
         "e is 0.0, expected a factor that leaves at least one of 8 channels",
     ),
     ((-1, 1, "SPPF", [64, 4]), "k is 4, expected an odd number"),
+    ((-1, 1, "SPP", [64, [5, 9]]), "k is (5, 9), expected [k, 2k - 1, 3k - 2], as 5 9 13"),
     (
         (-1, 1, "RepVGG", [64, 4]),
         "args [64, 4]: a 1x1 branch cannot be centred beside a 4x4 kernel with padding 1",

@@ -1,0 +1,279 @@
+"""The network of an INT8 file computes what onnxruntime computes, before and after training."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from models.deploy import to_deploy
+from models.detector import Detector
+from models.exported_file import FileRequest, write_file
+from models.quantized_graph import QuantizedGraph
+from tests.model_builders import tiny_spec, trained_model
+from utils.deploy.presets import PRESETS, QdqForm
+from utils.deploy.quantized_onnx import quantize
+from utils.deploy.sizes import Sizes
+from utils.errors import CheckpointError
+from utils.postprocess import PostprocessConfig
+from utils.structures import FloatArray
+
+SIZE = 64
+FORMS = {
+    "u8": QdqForm(),
+    "s8": QdqForm("s8", symmetric=True, rounded_bias=False),
+    "s8 with rounded biases": QdqForm("s8", symmetric=True),
+    "per tensor": QdqForm(per_channel=False),
+    "u16": QdqForm("u16"),
+}
+CASES = [
+    ("SiLU", "u8"),
+    ("SiLU", "s8"),
+    ("SiLU", "s8 with rounded biases"),
+    ("SiLU", "per tensor"),
+    ("SiLU", "u16"),
+    ("LeakyReLU(0.1)", "u8"),
+    ("LeakyReLU(0.1)", "s8"),
+    ("ReLU", "u8"),  # onnxruntime leaves the ReLU out: the zero point is the least number
+    ("ReLU6", "s8"),  # Clip, whose bounds are constants
+    ("Hardswish", "u8"),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A float32 file and its INT8 form."""
+
+    source: Path
+    quantized: Path
+
+    def graph(self) -> QuantizedGraph:
+        return QuantizedGraph.read(self.quantized, self.source)
+
+
+def pictures(count: int = 4, seed: int = 0) -> list[FloatArray]:
+    rng = np.random.default_rng(seed)
+    return [rng.random((1, 3, SIZE, SIZE), np.float32) for _ in range(count)]
+
+
+def write_pair(folder: Path, activation: str, form: QdqForm) -> Pair:
+    detector = to_deploy(trained_model(tiny_spec(activation=activation), seed=3))
+    return write_pair_of(detector, folder, form, opset=14 if activation == "Hardswish" else 13)
+
+
+def write_pair_of(detector: Detector, folder: Path, form: QdqForm, opset: int = 13) -> Pair:
+    anchors = [list(level) for level in detector.spec.anchors]
+    metadata = {"names": ["a", "b", "c"], "stride": [8, 16, 32], "head": "raw", "anchors": anchors}
+    request = FileRequest(
+        PRESETS["qdq-u8"], detector, Sizes((SIZE, SIZE)), opset, PostprocessConfig(), metadata
+    )
+    files = Pair(folder / "float32.onnx", folder / "int8.onnx")
+    write_file(files.source, "", request)
+    quantize(files.source, files.quantized, pictures, "minmax", form)
+    return files
+
+
+@pytest.fixture(scope="module")
+def pair_of(tmp_path_factory):
+    """A pair of files, written once."""
+    pairs: dict[tuple[str, str], Pair] = {}
+
+    def find(activation: str = "SiLU", form: str = "u8") -> Pair:
+        if (activation, form) not in pairs:
+            folder = tmp_path_factory.mktemp("pair")
+            pairs[activation, form] = write_pair(folder, activation, FORMS[form])
+        return pairs[activation, form]
+
+    return find
+
+
+def session_of(path: Path) -> onnxruntime.InferenceSession:
+    """Node by node as the file says, in float32."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+
+
+def assert_equal_maps(graph: QuantizedGraph, path: Path, images: FloatArray) -> None:
+    """All but a few numbers within rounding; those few have crossed to a neighbour on the way."""
+    session = session_of(path)
+    with torch.no_grad():
+        found = graph(torch.from_numpy(images))
+    expected = [session.run(None, {"images": one[None]}) for one in images]
+    for level, mine in enumerate(found):
+        theirs = np.concatenate([each[level] for each in expected])
+        off = np.abs(mine.numpy() - theirs) / np.abs(theirs).max()
+        assert off.max() < 0.05
+        assert np.mean(off > 1e-4) < 0.02
+
+
+def disturb(graph: QuantizedGraph) -> None:
+    """As training does: all weights, biases and scales, beyond the range that they had."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in graph.parameters():
+            if parameter.requires_grad:
+                parameter += 0.05 * torch.randn_like(parameter) * parameter.abs().mean()
+        for grid in graph.grids:
+            if grid.growth.requires_grad:
+                grid.growth += 0.1 * torch.randn_like(grid.growth)
+
+
+@pytest.mark.parametrize(("activation", "form"), CASES)
+def test_computes_what_onnxruntime_computes(activation, form, pair_of):
+    pair = pair_of(activation, form)
+    assert_equal_maps(pair.graph(), pair.quantized, np.concatenate(pictures(3, seed=9)))
+
+
+@pytest.mark.parametrize(("activation", "form"), CASES)
+def test_what_is_not_trained_is_written_back_byte_by_byte(activation, form, pair_of, tmp_path):
+    pair = pair_of(activation, form)
+    pair.graph().write(tmp_path / "same.onnx")
+    assert (tmp_path / "same.onnx").read_bytes() == pair.quantized.read_bytes()
+
+
+@pytest.mark.parametrize(("activation", "form"), CASES)
+def test_what_is_trained_is_what_the_written_file_computes(activation, form, pair_of, tmp_path):
+    pair = pair_of(activation, form)
+    graph, written = pair.graph(), tmp_path / "trained.onnx"
+    disturb(graph)
+    graph.write(written)
+
+    assert_equal_maps(graph, written, pictures(1, seed=9)[0])
+    before, after = onnx.load(pair.quantized), onnx.load(written)
+    changed = {each.name for each in changed_tensors(before, after)}
+    assert any(name.endswith("weight_quantized") for name in changed)
+    assert any("bias" in name for name in changed)
+    assert "images_scale" not in changed  # pixels lie on their grid
+    for model in (before, after):
+        del model.graph.initializer[:]
+    assert before == after
+
+
+def changed_tensors(before: onnx.ModelProto, after: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Those with other numbers; names, types, sizes and zero points must be the same."""
+    for old, new in zip(before.graph.initializer, after.graph.initializer, strict=True):
+        assert (old.name, old.data_type, old.dims) == (new.name, new.data_type, new.dims)
+        if not np.array_equal(numpy_helper.to_array(old), numpy_helper.to_array(new)):
+            assert "zero_point" not in old.name
+            yield new
+
+
+def test_weights_keep_to_the_symmetric_range(pair_of, tmp_path):
+    graph = pair_of().graph()
+    with torch.no_grad():
+        for number in graph.numbers:
+            if number.requires_grad:
+                number *= 3
+    graph.write(tmp_path / "w.onnx")
+    weights = [
+        numpy_helper.to_array(each)
+        for each in onnx.load(tmp_path / "w.onnx").graph.initializer
+        if each.name.endswith("weight_quantized")
+    ]
+    assert weights
+    assert min(each.min() for each in weights) == -127
+    assert max(each.max() for each in weights) == 127
+
+
+def test_every_trained_number_has_a_gradient(pair_of):
+    graph = pair_of("LeakyReLU(0.1)").graph()
+    sum(level.square().mean() for level in graph(torch.from_numpy(pictures()[0]))).backward()
+    for number in graph.numbers:
+        assert (number.grad is not None) == number.requires_grad
+    assert all(torch.isfinite(p.grad).all() for p in graph.parameters() if p.grad is not None)
+    moved = [grid.growth.grad for grid in graph.grids if grid.growth.requires_grad]
+    assert sum(bool((each != 0).any()) for each in moved) > 0.9 * len(moved)
+
+
+def changed_node(pair: Pair, operator: str, folder: Path, **changes) -> Path:
+    """The INT8 file with the first node of a kind changed."""
+    model = onnx.load(pair.quantized)
+    node = next(node for node in model.graph.node if node.op_type == operator)
+    node.op_type = changes.pop("op_type", operator)
+    for name, value in changes.items():
+        kept = [each for each in node.attribute if each.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*kept, helper.make_attribute(name, value)])
+    onnx.save(model, folder / "changed.onnx")
+    return folder / "changed.onnx"
+
+
+@pytest.mark.parametrize(
+    ("operator", "changes", "message"),
+    [
+        ("Sigmoid", {"op_type": "Tanh"}, r"Tanh /.*: operator Tanh is not one of Add, Clip, "),
+        ("Resize", {"mode": "linear"}, r"Resize /.*: mode linear \(asymmetric, floor\) is not"),
+        ("Conv", {"auto_pad": "SAME_UPPER"}, r"Conv /.*: auto_pad SAME_UPPER is not NOTSET"),
+    ],
+)
+def test_what_torch_cannot_stand_in_for_is_refused(operator, changes, message, pair_of, tmp_path):
+    pair = pair_of()
+    path = changed_node(pair, operator, tmp_path, **changes)
+    with pytest.raises(CheckpointError, match=rf"changed.onnx: {message}.*; it cannot be trained"):
+        QuantizedGraph.read(path, pair.source)
+
+
+def test_the_float_file_must_be_the_one_it_was_made_from(pair_of, tmp_path):
+    pair, model = pair_of(), onnx.load(pair_of().source)
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.ndim == 4:
+            tensor.CopyFrom(numpy_helper.from_array(array * np.float32(1.1), tensor.name))
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(
+        CheckpointError,
+        match=r"int8.onnx: Conv /layers.0/conv/Conv: has other numbers in the float32 file; give",
+    ):
+        QuantizedGraph.read(pair.quantized, tmp_path / "other.onnx")
+    for node in model.graph.node:
+        node.name = ""
+    onnx.save(model, tmp_path / "nameless.onnx")
+    with pytest.raises(CheckpointError, match="the float32 file has no such convolution"):
+        QuantizedGraph.read(pair.quantized, tmp_path / "nameless.onnx")
+
+
+def test_a_pair_that_does_more_than_round_is_refused(pair_of, tmp_path):
+    """Two scales: a QuantizeLinear that another's DequantizeLinear reads."""
+    pair, model = pair_of(), onnx.load(pair_of().quantized)
+    written = {out: node for node in model.graph.node for out in node.output}
+    reader = next(
+        node
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear"
+        and written.get(node.input[0]) is not None
+        and node.input[1] != "images_scale"
+    )
+    reader.input[1] = "images_scale"
+    onnx.save(model, tmp_path / "wrong.onnx")
+    with pytest.raises(CheckpointError, match=r"is followed by .*, not by its inverse"):
+        QuantizedGraph.read(tmp_path / "wrong.onnx", pair.source)
+
+
+def test_a_weight_that_is_computed_is_refused(pair_of, tmp_path):
+    pair, model = pair_of(), onnx.load(pair_of().quantized)
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    conv.input[1] = "images"
+    onnx.save(model, tmp_path / "wrong.onnx")
+    with pytest.raises(CheckpointError, match="images is computed, expected numbers"):
+        QuantizedGraph.read(tmp_path / "wrong.onnx", pair.source)
+
+
+def test_any_number_of_pictures_and_a_copy(pair_of):
+    """The file says 1; each picture's answer is its own."""
+    graph, images = pair_of("LeakyReLU(0.1)").graph(), torch.from_numpy(np.concatenate(pictures(3)))
+    twin = copy.deepcopy(graph)
+    with torch.no_grad():
+        for together, alone in zip(graph(images), twin(images[1:2]), strict=True):
+            assert together.shape[0] == 3
+            off = (together[1:2] - alone).abs() / alone.abs().max()
+            assert (off > 1e-4).float().mean() < 0.02
