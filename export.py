@@ -16,16 +16,18 @@ import torch
 from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
 from data.image_file import read_image
+from data.letterboxed_batches import LetterboxedBatches
 from data.loader import eval_loader
 from data.proof_pictures import letterboxed, proof_inputs
 from data.records import read_records
+from models.calibration import Calibration, Judged
 from models.decoded_network import DecodedNetwork
 from models.deploy import to_deploy
 from models.detector import Detector
 from models.exported_file import FileRequest, Written, file_metadata, median_ms, write_file
 from models.form_summaries import form_summaries
 from models.loading import build_from_checkpoint, read_weights
-from models.quantized_file import Calibration, Judged, write_quantized
+from models.quantized_file import write_quantized
 from utils.checkpoint import Checkpoint
 from utils.cli import run_script
 from utils.deploy.graph_summary import GraphSummary, log_layers, log_operators
@@ -93,6 +95,7 @@ class Records:
 
     val: tuple[ImageRecord, ...] = ()
     calibration: tuple[ImageRecord, ...] = ()
+    train: tuple[ImageRecord, ...] = ()
 
 
 def _pictures(records: Sequence[ImageRecord], sizes: Sizes) -> Iterator[FloatArray]:
@@ -124,7 +127,7 @@ def _read_records(config: ExportConfig, checkpoint: Checkpoint, names: Sequence[
             "%d of %d pictures to calibrate on are judged too: the loss looks smaller than it is",
             len(shared), len(chosen),
         )  # fmt: skip
-    return Records(val, chosen)
+    return Records(val, chosen, train)
 
 
 def _export_one(
@@ -151,6 +154,9 @@ def _export_quantized(
         judge=lambda runner: _judge(runner, records.val, sizes, config),
         methods=config.calibration,
         max_drop=config.max_drop,
+        remedies=config.remedy,
+        batches=LetterboxedBatches(records.train, sizes.input_hw, config.qat_batch_size),
+        epochs=config.qat_epochs,
     )
     with _place_of(output, request.preset) as place:
         name = output.name.removesuffix(request.preset.suffix)

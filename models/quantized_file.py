@@ -6,16 +6,17 @@ import dataclasses
 import logging
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.calibration import Calibration, Candidate, Judged
 from models.exported_file import FileRequest, Written, write_file
-from models.quantizers import Trial, move_into, quantizer_of
-from utils.deploy.calibration_pictures import Pictures
+from models.quantizers import move_into, quantizer_of
+from models.remedies import apply_remedy
 from utils.deploy.onnx_file import operator_counts
 from utils.deploy.quantized_onnx import (
     LEAST_OBJECTNESS_VALUES,
@@ -26,45 +27,10 @@ from utils.deploy.quantized_onnx import (
 from utils.deploy.runner import Runner
 from utils.deploy.sizes import Sizes
 from utils.errors import CheckFailedError
-from utils.metrics.paired_bootstrap import JudgedPictures, ap_difference_interval
+from utils.metrics.paired_bootstrap import ap_difference_interval
 from utils.timing import seconds_in_turn
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """How good a file is on the user's pictures.
-
-    Attributes:
-        AP: COCO's.
-        pictures: what it found on each, for paired comparisons.
-    """
-
-    AP: float
-    pictures: JudgedPictures
-
-
-Judge = Callable[[Runner], Judged]
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What an 8-bit file is made and judged with.
-
-    Attributes:
-        pictures: to calibrate on.
-        few: to compare layers on.
-        judge: AP of a file.
-        methods: calibrations to try, where there is a choice.
-        max_drop: AP points that may be lost at most.
-    """
-
-    pictures: Pictures
-    few: Pictures
-    judge: Judge
-    methods: Sequence[str]
-    max_drop: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,49 +68,71 @@ def write_quantized(
         MissingPackageError: the tool for this kind of file is not installed.
     """
     preset = request.preset
-    quantizer = quantizer_of(preset, name, request.metadata, calibration.methods)
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         source = Path(folder) / "float.onnx"
         floats = write_file(source, "", replace(request, preset=replace(preset, kind="onnx")))
         before = calibration.judge(floats.runner)
-        judged: dict[str, Judged] = {}
-        trials: dict[str, tuple[Path, Trial]] = {}
-        for method in quantizer.methods:
-            made = Path(folder) / (f"{method}{preset.suffix}")
-            if preset.writes_folder:
-                made.mkdir()
-            trial = quantizer.make(source, made, calibration.pictures, method)
-            judged[method] = calibration.judge(trial.runner)
-            trials[method] = made, trial
-            logger.info("%s: AP %.4f (float32 %.4f)", method, judged[method].AP, before.AP)
-        best = max(judged, key=lambda method: judged[method].AP)
-        made, trial = trials[best]
-        layers = worst_layers(source, made, calibration.few) if preset.form else []
-        values = objectness_values(trial.runner.run(picture) for picture in calibration.few())
-        _check(before.AP - judged[best].AP, calibration.max_drop, values, layers)
+        tried = _candidates(source, name, request, calibration, before)
+        best = max(tried, key=lambda candidate: candidate.judged.AP)
+        layers = worst_layers(best.source, best.file, calibration.few) if preset.form else []
+        runner = best.trial.runner
+        values = objectness_values(runner.run(picture) for picture in calibration.few())
+        _check(before.AP - best.judged.AP, calibration.max_drop, values, layers)
         latency, ratio = None, None
         if preset.kind != "rknn":  # a simulator's time says nothing of the chip
-            latency, ratio = _latency(trial.runner, floats.runner, request.sizes)
-        move_into(place, made)
+            latency, ratio = _latency(runner, floats.runner, request.sizes)
+        move_into(place, best.file)
     is_onnx = preset.kind == "onnx"
     operators, opset = (operator_counts(place), request.opset) if is_onnx else ({}, None)
     return Quantized(
-        written=Written(trial.runner, opset, operators, trial.tested_in),
-        AP=judged[best].AP,
+        written=Written(runner, opset, operators, best.trial.tested_in),
+        AP=best.judged.AP,
         AP_float=before.AP,
         latency_ms=latency,
         facts={
             "AP_float": before.AP,
             "AP_difference": dataclasses.asdict(
-                ap_difference_interval(before.pictures, judged[best].pictures)
+                ap_difference_interval(before.pictures, best.judged.pictures)
             ),
-            "calibration": {"method": best, "AP": {name: each.AP for name, each in judged.items()}},
+            "calibration": {
+                "method": best.name,
+                "AP": {candidate.name: candidate.judged.AP for candidate in tried},
+            },
             "latency_ratio": ratio,
             "objectness_values": values,
             "worst_layers": [{"name": each.name, "sqnr_db": each.sqnr_db} for each in layers],
-            **trial.facts,
+            **best.trial.facts,
         },
     )
+
+
+def _candidates(
+    source: Path, name: str, request: FileRequest, calibration: Calibration, before: Judged
+) -> list[Candidate]:
+    """A file of each calibration, and of each remedy on the best one until then."""
+    preset, tried = request.preset, []
+    quantizer = quantizer_of(preset, name, request.metadata, calibration.methods)
+    for method in quantizer.methods:
+        made = source.with_name(f"{method}{preset.suffix}")
+        if preset.writes_folder:
+            made.mkdir()
+        trial = quantizer.make(source, made, calibration.pictures, method)
+        judged = calibration.judge(trial.runner)
+        found = Candidate(method, method, request.detector, source, made, trial, judged)
+        tried.append(_said(found, before))
+    if preset.form is None:
+        return tried
+    for remedy in calibration.remedies:
+        best = max(tried, key=lambda candidate: candidate.judged.AP)
+        found = apply_remedy(remedy, best, request, preset.form, calibration)
+        tried.append(_said(found, before))
+    return tried
+
+
+def _said(candidate: Candidate, before: Judged) -> Candidate:
+    """The candidate, after saying what it is worth."""
+    logger.info("%s: AP %.4f (float32 %.4f)", candidate.name, candidate.judged.AP, before.AP)
+    return candidate
 
 
 def _check(lost: float, max_drop: float, values: int, layers: Sequence[Layer]) -> None:
@@ -157,7 +145,8 @@ def _check(lost: float, max_drop: float, values: int, layers: Sequence[Layer]) -
         where = f" (worst layers: {worst})" if worst else ""
         raise CheckFailedError(
             f"8 bits lose {100 * lost:.1f} AP, more than --max-drop {max_drop:g}{where}; no file "
-            "is left behind. More --calibration-images, QARepVGG blocks or LeakyReLU may help"
+            "is left behind. --remedy bias train, QARepVGG blocks or more --calibration-images may "
+            "help"
         )
 
 

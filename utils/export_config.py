@@ -17,6 +17,7 @@ from utils.postprocess import PostprocessConfig
 
 logger = logging.getLogger(__name__)
 HALF_TOLERANCE = 2e-2
+REMEDIES = ("equalize", "mixed", "bias", "train")  # models.remedies has what each does
 
 _LATER = "is not offered yet; --help lists the presets"
 REFUSED = {
@@ -57,6 +58,11 @@ class ExportConfig:
     calibration: tuple[str, ...] = option(
         ("minmax", "percentile"), "INT8: calibrations to try; the best one stays", choices=METHODS
     )
+    remedy: tuple[str, ...] = option(
+        (), "INT8 ONNX files: also try these on the best one, in this order", choices=REMEDIES
+    )
+    qat_epochs: int = option(3, "INT8: epochs of the remedy train")
+    qat_batch_size: int = option(16, "INT8: pictures per step of the remedy train")
     max_drop: float = option(2.0, "INT8: AP points that may be lost at most")
     device: str = option("cpu", "files are written on the CPU", choices=("cpu",))
     data: str = option("", "data yaml: compare on its pictures and measure AP")
@@ -69,7 +75,7 @@ class ExportConfig:
     report: str = option("", "write the result to this JSON file")
 
     def check(self) -> None:
-        """Refuse numbers that make no sense.
+        """Refuse numbers that make no sense, and remedies without a file they are for.
 
         Raises:
             ConfigError: naming the flag.
@@ -81,10 +87,15 @@ class ExportConfig:
             "--batch-size": self.batch_size,
             "--topk-all": self.topk_all,
             "--calibration-images": self.calibration_images,
+            "--qat-epochs": self.qat_epochs,
+            "--qat-batch-size": self.qat_batch_size,
         }
         for flag, count in counts.items():
             if count < 1:
                 raise ConfigError(f"{flag} {count}: must be at least 1")
+
+        if self.remedy and all(PRESETS[name].form is None for name in self.presets()):
+            raise ConfigError("--remedy: is for 8-bit ONNX files; add --int8, or leave it out")
 
     def presets(self) -> tuple[str, ...]:
         """Each preset asked for, once."""

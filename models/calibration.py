@@ -1,0 +1,75 @@
+"""What 8-bit files are made and judged with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.detector import Detector
+from models.quantization_training import Batches
+from models.quantizers import Trial
+from utils.deploy.calibration_pictures import Pictures
+from utils.deploy.runner import Runner
+from utils.metrics.paired_bootstrap import JudgedPictures
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How good a file is on the user's pictures.
+
+    Attributes:
+        AP: COCO's.
+        pictures: what it found on each, for paired comparisons.
+    """
+
+    AP: float
+    pictures: JudgedPictures
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What an 8-bit file is made and judged with.
+
+    Attributes:
+        pictures: to calibrate on.
+        few: to compare layers on.
+        judge: how good a file is.
+        methods: calibrations to try, where there is a choice.
+        max_drop: AP points that may be lost at most.
+        remedies: of models.remedies, to try on the best file in this order.
+        batches: to train 8-bit networks on.
+        epochs: of that training.
+    """
+
+    pictures: Pictures
+    few: Pictures
+    judge: Callable[[Runner], Judged]
+    methods: Sequence[str]
+    max_drop: float
+    remedies: Sequence[str]
+    batches: Batches
+    epochs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An 8-bit file, and how it came about.
+
+    Attributes:
+        name: the calibration and the remedies.
+        method: the calibration.
+        detector: the float32 network, in deploy form.
+        source: the float32 ONNX file.
+        file: the 8-bit file, or its folder.
+        trial: the file, opened.
+        judged: how good it is.
+    """
+
+    name: str
+    method: str
+    detector: Detector
+    source: Path
+    file: Path
+    trial: Trial
+    judged: Judged

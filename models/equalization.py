@@ -1,0 +1,162 @@
+"""Evening out the channels of a network before its weights become INT8 numbers.
+
+One scale for all of a layer's weights wastes the steps of channels with small ones. Where a ReLU or
+LeakyReLU lies between two convolutions, a channel may be divided by any s > 0 in the first and
+multiplied by it in the second: act(s x) = s act(x), so the network computes what it did (Nagel et
+al., "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721,
+sec. 4.1).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from models.deploy import is_deployed
+from models.detector import Detector
+from models.layers import C3, SPPF, Bottleneck
+from models.reparam.rep_block import ConvAct
+from utils.errors import ConfigError
+
+MOST_ROUNDS = 100
+NEARLY_EVEN = 1e-3  # largest |log s| of a round after which another one is not worth it
+# A channel with less of the layer's range is as good as constant: to even it out would blow up its
+# bias, and with it the range of the whole map.
+LEAST_RANGE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """A convolution, and all that reads its map: one convolution, or the two at a C3's entry."""
+
+    first: ConvAct
+    readers: tuple[ConvAct, ...]
+
+
+def equalized(detector: Detector) -> tuple[Detector, list[str]]:
+    """A copy whose convolutions have channels of like range, and the names of those changed.
+
+    With r1_i the largest weight of channel i in the first convolution and r2_i that in what reads
+    it, s_i = sqrt(r1_i / r2_i) makes both sqrt(r1_i r2_i) (eq. 11); joints share convolutions, so
+    they take turns until nothing changes. Channels with next to no weights are left alone. Joints
+    with a grouped convolution are skipped, and so is the head, which stays in float32.
+
+    Args:
+        detector: in deploy form; it is left as it is.
+
+    Raises:
+        ConfigError: an activation does not scale with its input.
+        ValueError: `detector` is not in deploy form.
+    """
+    if not is_deployed(detector):
+        raise ValueError("only a network in deploy form can be equalized; call to_deploy")
+    changed = copy.deepcopy(detector)
+    found = joints(changed)
+    for joint in found:
+        _check_activation(joint.first.act, changed.spec.name)
+    for _ in range(MOST_ROUNDS):
+        if max((_even_out(joint) for joint in found), default=0.0) < NEARLY_EVEN:
+            break
+    touched = {conv for joint in found for conv in (joint.first, *joint.readers)}
+    return changed, [name for name, module in changed.named_modules() if module in touched]
+
+
+def joints(detector: Detector) -> list[Joint]:
+    """Where a map goes from one convolution to others and nowhere else, in order of running."""
+    readers: dict[int, list[int]] = {}
+    for row in detector.spec.layers:
+        for source in row.sources:
+            readers.setdefault(source, []).append(row.index)
+    found: list[Joint] = []
+    for index, layer in enumerate(detector.layers):
+        found += _inside(layer)
+        if len(readers.get(index, [])) == 1:
+            found += _between(layer, detector.layers[readers[index][0]])
+    return [joint for joint in found if _is_plain(joint)]
+
+
+def _is_plain(joint: Joint) -> bool:
+    return all(block.conv.groups == 1 for block in (joint.first, *joint.readers))
+
+
+def _inside(layer: nn.Module) -> Iterator[Joint]:
+    """The joints within a row."""
+    if isinstance(layer, Bottleneck):
+        yield from _between(layer.cv1, layer.cv2)
+    elif isinstance(layer, C3):
+        for bottleneck in layer.m:
+            yield from _inside(bottleneck)
+        for before, after in pairwise((layer.cv1, *layer.m)):
+            yield from _between(before, after)
+    elif isinstance(layer, nn.Sequential):
+        for child in layer:
+            yield from _inside(child)
+        for before, after in pairwise(layer):
+            yield from _between(before, after)
+
+
+def _between(before: nn.Module, after: nn.Module) -> Iterator[Joint]:
+    """The joint of two modules that follow each other, if there is one."""
+    first, readers = _last_conv(before), _first_convs(after)
+    if first is not None and readers:
+        yield Joint(first, readers)
+
+
+def _last_conv(module: nn.Module) -> ConvAct | None:
+    """What makes the module's output all by itself."""
+    if isinstance(module, ConvAct):
+        return module
+    if isinstance(module, nn.Sequential):
+        return _last_conv(module[-1])
+    last = module.cv3 if isinstance(module, C3) else None
+    if isinstance(module, SPPF) or (isinstance(module, Bottleneck) and not module.add):
+        last = module.cv2
+    return last if isinstance(last, ConvAct) else None
+
+
+def _first_convs(module: nn.Module) -> tuple[ConvAct, ...]:
+    """All that reads the module's input, or nothing if some of it is no convolution."""
+    if isinstance(module, ConvAct):
+        return (module,)
+    if isinstance(module, nn.Sequential):
+        return _first_convs(module[0])
+    blocks: Sequence[nn.Module] = ()
+    if isinstance(module, C3):
+        blocks = (module.cv1, module.cv2)
+    elif isinstance(module, SPPF) or (isinstance(module, Bottleneck) and not module.add):
+        blocks = (module.cv1,)
+    return tuple(block for block in blocks if isinstance(block, ConvAct))
+
+
+def _check_activation(activation: nn.Module, spec_name: str) -> None:
+    if not isinstance(activation, nn.ReLU | nn.LeakyReLU | nn.Identity):
+        raise ConfigError(
+            f"{spec_name}: channels cannot be evened out across {type(activation).__name__}: "
+            "that needs act(s x) = s act(x) for every s > 0; train with ReLU or LeakyReLU"
+        )
+
+
+@torch.no_grad()
+def _even_out(joint: Joint) -> float:
+    """Balance the channels of one joint; returns the largest |log s|."""
+    weight, readers = joint.first.conv.weight, [reader.conv.weight for reader in joint.readers]
+    made = weight.abs().amax((1, 2, 3))
+    read = torch.stack([each.abs().amax((0, 2, 3)) for each in readers]).amax(0)
+    scale = _scale(made, read)
+    weight /= scale[:, None, None, None]
+    if joint.first.conv.bias is not None:
+        joint.first.conv.bias /= scale
+    for each in readers:
+        each *= scale[:, None, None]
+    return float(scale.log().abs().max())
+
+
+def _scale(made: Tensor, read: Tensor) -> Tensor:
+    """sqrt(r1 / r2) of each channel, (channels,); 1 where next to nothing is made or read."""
+    alive = (made > LEAST_RANGE * made.max()) & (read > LEAST_RANGE * read.max())
+    return torch.where(alive, (made / read).sqrt(), 1.0)

@@ -1,0 +1,102 @@
+"""What may bring back AP that an 8-bit ONNX file lost. Each makes a new file from the best so far.
+
+`equalize` changes the float32 network, `mixed` leaves the worst layers in float32 (slower), `bias`
+changes biases alone, `train` changes all numbers of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from models.calibration import Calibration, Candidate
+from models.equalization import equalized
+from models.exported_file import FileRequest, write_file
+from models.quantization_training import QuantizationTraining, train_quantized
+from models.quantized_graph import QuantizedGraph
+from models.quantizers import Trial
+from utils.deploy.bias_correction import correct_biases
+from utils.deploy.presets import QdqForm
+from utils.deploy.quantized_onnx import quantize
+from utils.deploy.runner import OnnxRunner
+from utils.deploy.sensitivity import layer_nodes, sensitivities
+
+FLOAT_SHARE = 0.1  # of the convolutions that `mixed` leaves in float32
+
+
+def apply_remedy(
+    remedy: str, best: Candidate, request: FileRequest, form: QdqForm, calibration: Calibration
+) -> Candidate:
+    """The file after one remedy, beside the best one.
+
+    Args:
+        remedy: of REMEDIES.
+        best: the file to start from, and its float32 file.
+        request: what file is wanted.
+        form: its whole numbers.
+        calibration: what it is made and judged with.
+
+    Raises:
+        ConfigError: the remedy is not for this network.
+    """
+    name = f"{best.name}, {remedy}"
+    target = best.file.with_name(f"{name}.onnx")
+    changed = REMEDIES[remedy](best, target, request, form, calibration)
+    runner = OnnxRunner(target, device="cpu")
+    return replace(
+        changed, name=name, file=target, trial=Trial(runner, "onnxruntime"),
+        judged=calibration.judge(runner),
+    )  # fmt: skip
+
+
+def _equalize(
+    best: Candidate, target: Path, request: FileRequest, form: QdqForm, calibration: Calibration
+) -> Candidate:
+    """Weights of like range in all channels (models.equalization)."""
+    detector, _ = equalized(best.detector)
+    source = target.with_name(f"float, {target.name}")
+    preset = replace(request.preset, kind="onnx")
+    write_file(source, "", replace(request, detector=detector, preset=preset))
+    quantize(source, target, calibration.pictures, best.method, form)
+    return replace(best, detector=detector, source=source)
+
+
+def _mixed(
+    best: Candidate, target: Path, _: FileRequest, form: QdqForm, calibration: Calibration
+) -> Candidate:
+    """The layers that lose most alone stay in float32 (utils.deploy.sensitivity)."""
+    few, pictures = calibration.few, calibration.pictures
+    layers = sensitivities(best.source, pictures, few, best.method, form)
+    worst = layers[: max(1, round(FLOAT_SHARE * len(layers)))]
+    nodes = [node for layer in worst for node in layer_nodes(best.source, layer.name)]
+    quantize(best.source, target, pictures, best.method, form, nodes)
+    return best
+
+
+def _bias(
+    best: Candidate, target: Path, _: FileRequest, __: QdqForm, calibration: Calibration
+) -> Candidate:
+    """Mean errors of channels are taken back (utils.deploy.bias_correction)."""
+    correct_biases(best.source, best.file, target, calibration.pictures)
+    return best
+
+
+def _train(
+    best: Candidate, target: Path, _: FileRequest, __: QdqForm, calibration: Calibration
+) -> Candidate:
+    """A short training with the float32 network as teacher (models.quantization_training)."""
+    graph = QuantizedGraph.read(best.file, best.source)
+    settings = QuantizationTraining(epochs=calibration.epochs)
+    train_quantized(graph, best.detector, calibration.batches, settings)
+    graph.write(target)
+    return best
+
+
+_Remedy = Callable[[Candidate, Path, FileRequest, QdqForm, Calibration], Candidate]
+REMEDIES: Mapping[str, _Remedy] = {
+    "equalize": _equalize,
+    "mixed": _mixed,
+    "bias": _bias,
+    "train": _train,
+}
