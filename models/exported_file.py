@@ -154,16 +154,23 @@ def _write_checked(path: Path, network: nn.Module, request: FileRequest) -> None
         half=request.preset.half,
     )
     write_onnx(path, network, options, request.metadata)
-    convolutions = sum(isinstance(module, nn.Conv2d) for module in request.detector.modules())
-    texts = {key: json.dumps(value) for key, value in request.metadata.items()}
-    expected = Expected(options.opset, options.outputs, convolutions, texts)
-    check_structure(path, request.preset, expected)
+    check_structure(path, request.preset, expected_of(request))
     content = path.read_bytes()
     write_onnx(path, network, options, request.metadata)
     if path.read_bytes() != content:
         raise CheckFailedError(f"{path.name}: a second export differs; no file is left behind")
     if str(Path.cwd()).encode() in content:
         raise CheckFailedError(f"{path.name}: names a folder of this machine; no file is left")
+
+
+def expected_of(request: FileRequest) -> Expected:
+    """What an ONNX file must be that was written on request."""
+    return Expected(
+        opset=request.opset,
+        outputs=output_names(request.preset.head, request.detector),
+        convolutions=sum(isinstance(each, nn.Conv2d) for each in request.detector.modules()),
+        metadata={key: json.dumps(value) for key, value in request.metadata.items()},
+    )
 
 
 def file_metadata(

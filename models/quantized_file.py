@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from models.calibration import Calibration, Candidate, Judged
-from models.exported_file import FileRequest, Written, write_file
+from models.exported_file import FileRequest, Written, expected_of, write_file
 from models.quantizers import move_into, quantizer_of
 from models.remedies import apply_remedy
-from utils.deploy.onnx_file import operator_counts
+from utils.deploy.onnx_checks import check_structure
+from utils.deploy.onnx_file import NEWEST_OPSET, operator_counts
 from utils.deploy.quantized_onnx import (
     LEAST_OBJECTNESS_VALUES,
     Layer,
@@ -70,7 +71,10 @@ def write_quantized(
     preset = request.preset
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         source = Path(folder) / "float.onnx"
-        floats = write_file(source, "", replace(request, preset=replace(preset, kind="onnx")))
+        opset = min(request.opset, NEWEST_OPSET)
+        floats = write_file(
+            source, "", replace(request, preset=replace(preset, kind="onnx"), opset=opset)
+        )
         before = calibration.judge(floats.runner)
         tried = _candidates(source, name, request, calibration, before)
         best = max(tried, key=lambda candidate: candidate.judged.AP)
@@ -81,11 +85,16 @@ def write_quantized(
         latency, ratio = None, None
         if preset.kind != "rknn":  # a simulator's time says nothing of the chip
             latency, ratio = _latency(runner, floats.runner, request.sizes)
+        if preset.form is not None:
+            check_structure(best.file, preset, expected_of(request))
         move_into(place, best.file)
-    is_onnx = preset.kind == "onnx"
-    operators, opset = (operator_counts(place), request.opset) if is_onnx else ({}, None)
     return Quantized(
-        written=Written(runner, opset, operators, best.trial.tested_in),
+        written=Written(
+            runner,
+            request.opset if preset.form else None,
+            operator_counts(place) if preset.form else {},
+            best.trial.tested_in,
+        ),
         AP=best.judged.AP,
         AP_float=before.AP,
         latency_ms=latency,

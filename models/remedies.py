@@ -17,6 +17,7 @@ from models.quantization_training import QuantizationTraining, train_quantized
 from models.quantized_graph import QuantizedGraph
 from models.quantizers import Trial
 from utils.deploy.bias_correction import correct_biases
+from utils.deploy.onnx_file import NEWEST_OPSET
 from utils.deploy.presets import QdqForm
 from utils.deploy.quantized_onnx import quantize
 from utils.deploy.runner import OnnxRunner
@@ -56,8 +57,8 @@ def _equalize(
     """Weights of like range in all channels (models.equalization)."""
     detector, _ = equalized(best.detector)
     source = target.with_name(f"float, {target.name}")
-    preset = replace(request.preset, kind="onnx")
-    write_file(source, "", replace(request, detector=detector, preset=preset))
+    opset = min(request.opset, NEWEST_OPSET)
+    write_file(source, "", replace(request, detector=detector, opset=opset))
     quantize(source, target, calibration.pictures, best.method, form)
     return replace(best, detector=detector, source=source)
 

@@ -24,7 +24,6 @@ from models.open_runner import open_runner
 from tests.checkpoint_builders import save_model
 from tests.house.source_tree import ROOT
 from tests.model_builders import tiny_spec, trained_model
-from tests.unit.data.builders import write_yolo_set
 from utils.deploy import presets
 from utils.deploy.onnx_checks import Expected, check_structure
 from utils.deploy.presets import PRESETS
@@ -275,55 +274,6 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "y_openvino_model" / "y.xml").write_text("<net/>")
     with pytest.raises(CheckpointError, match="OpenVINO cannot read it"):
         open_runner(str(tmp_path / "y_openvino_model"))
-
-
-def int8(weights, data, tmp_path, *words) -> int:
-    given = ["--weights", weights, "--imgsz", SIZE, "--int8", "--data", data, "--workers", 0,
-             "--output", tmp_path / "q.onnx", "--report", tmp_path / "q.json", *words]  # fmt: skip
-    return export.main([str(word) for word in given])
-
-
-@pytest.fixture
-def three_classes(tmp_path) -> Path:
-    """Pictures under as many names as the network has classes."""
-    return write_yolo_set(tmp_path / "set", dict.fromkeys("abcd", "0 0.5 0.5 0.4 0.4\n"))
-
-
-def test_an_int8_file_is_calibrated_judged_and_compared(weights, three_classes, tmp_path, capsys):
-    assert int8(weights, three_classes, tmp_path, "--calibration-images", 2) == 0
-    (entry,) = json.loads((tmp_path / "q.json").read_text())["files"]
-    first = (tmp_path / "q.onnx").read_bytes()
-    assert entry["preset"] == "qdq-u8" and entry["opset"] == 13
-    assert set(entry["calibration"]["AP"]) == {"minmax", "percentile"}
-    assert entry["AP"] == max(entry["calibration"]["AP"].values())
-    assert entry["objectness_values"] > 16
-    assert 1 <= len(entry["worst_layers"]) <= 10
-    assert entry["operators"]["QuantizeLinear"] > 20
-    assert "2 of 2 pictures to calibrate on are judged too" in capsys.readouterr().err
-    model = onnx.load(tmp_path / "q.onnx")
-    makers = {name: node for node in model.graph.node for name in node.output}
-    assert [makers[name].op_type for name in ("p3", "p4", "p5")] == ["Conv"] * 3  # in float32
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    scales = [constants[n.input[1]] for n in model.graph.node
-              if n.op_type == "DequantizeLinear" and n.input[0] in constants]  # fmt: skip
-    assert sum(len(scale.dims) == 1 and scale.dims[0] > 1 for scale in scales) > 10  # per channel
-    assert int8(weights, three_classes, tmp_path, "--calibration-images", 2) == 0
-    assert (tmp_path / "q.onnx").read_bytes() == first
-
-
-def test_an_int8_file_that_loses_too_much_is_not_kept(weights, three_classes, tmp_path, capsys):
-    assert (
-        int8(weights, three_classes, tmp_path, "--max-drop", -101, "--calibration", "minmax") == 1
-    )
-    assert "AP, more than --max-drop -101 (worst layers: /" in capsys.readouterr().err
-    assert not (tmp_path / "q.onnx").exists()
-
-
-def test_int8_without_pictures(weights, capsys):
-    assert export.main(["--weights", str(weights), "--imgsz", "64", "--int8"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: INT8 files are calibrated on your pictures: give --data my.yaml"
-    )
 
 
 def test_ncnn_folders_that_are_none(tmp_path):

@@ -12,6 +12,8 @@ from utils.errors import CheckFailedError
 
 NEWEST_IR = {range(18): 8, range(18, 99): 10}  # by opset: what older runtimes still read
 MOST_DIMENSIONS = 4  # of any tensor in a file for accelerators
+# Pairs that say what is rounded, and what the quantizer makes of HardSwish.
+QDQ = frozenset(("QuantizeLinear", "DequantizeLinear", "HardSigmoid"))
 DOMAINS = frozenset(("", "ai.onnx"))
 
 
@@ -74,7 +76,7 @@ def _about_operators(model: Any, preset: Preset, expected: Expected) -> str | No
     counts = Counter(node.op_type for node in model.graph.node)
     unwanted = set(counts) & preset.forbidden
     if preset.operators is not None:
-        unwanted |= set(counts) - preset.operators
+        unwanted |= set(counts) - preset.operators - (QDQ if preset.form else frozenset())
     if unwanted:
         return f"holds operators that this preset must not have: {', '.join(sorted(unwanted))}"
     if counts["Conv"] != expected.convolutions:

@@ -17,6 +17,7 @@ from torch import nn
 from utils.errors import ConfigError, MissingPackageError
 
 DEFAULT_OPSET = 17
+NEWEST_OPSET = 20  # that is written here
 INPUT, OUTPUT = "images", "output0"
 # Which of an output's sizes change with height and width, by how many sizes it has.
 _SIZES_OF_HW = {3: {1: "boxes"}, 4: {2: "rows", 3: "columns"}}

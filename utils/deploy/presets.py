@@ -114,8 +114,8 @@ PRESETS: Mapping[str, Preset] = {
         opsets=_QDQ_OPSETS, operators=NPU_OPERATORS, dynamic=False, quantized=True, form=U8S8,
     ),
     "qdq-u16": Preset(
-        "QNN: 16-bit activations", "raw", "onnx", "-u16.onnx", opset=13,
-        opsets=_QDQ_OPSETS, operators=NPU_OPERATORS, dynamic=False, quantized=True, form=U16S8,
+        "QNN: 16-bit activations", "raw", "onnx", "-u16.onnx", opset=21,
+        opsets=range(21, 22), operators=NPU_OPERATORS, dynamic=False, quantized=True, form=U16S8,
     ),
     "openvino-int8": Preset(
         "OpenVINO on Intel, 8 bits", "raw", "openvino", "_int8_openvino_model", opset=13,

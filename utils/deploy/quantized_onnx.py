@@ -25,6 +25,7 @@ from utils.structures import FloatArray
 
 INPUT = "images"
 METHODS = ("minmax", "entropy", "percentile")
+OPSET_OF_16_BITS, IR_OF_16_BITS = 21, 10
 PERCENTILE = 99.999  # of the values seen: single ones beyond it are cut
 WORST_LAYERS = 10
 LEAST_OBJECTNESS_VALUES = 16  # fewer mean that a scale has swallowed the scores
@@ -86,7 +87,7 @@ def quantize(
             calibrate_method=kinds[method],
             extra_options=options,
         )
-    _tidy(target)
+    _tidy(target, source)
 
 
 def worst_layers(source: Path, quantized: Path, pictures: Pictures) -> list[Layer]:
@@ -143,12 +144,23 @@ def head_nodes(path: Path) -> list[str]:
     return [node.name for node in graph.node if outputs & set(node.output)]
 
 
-def _tidy(path: Path) -> None:
-    """Leave out what names this machine, so that the same input gives the same bytes."""
+def _tidy(path: Path, source: Path) -> None:
+    """Leave out what names this machine and what the quantizer noted for itself.
+
+    16-bit pairs came with opset 21, to which the quantizer raises the file, but not its IR version.
+    """
     import onnx
 
-    model = onnx.load(str(path))
+    model, original = onnx.load(str(path)), onnx.load(str(source), load_external_data=False)
     model.producer_name, model.producer_version, model.doc_string = "reparam-yolov5", "", ""
+    used = {node.domain for node in model.graph.node}
+    for entry in reversed(range(len(model.opset_import))):
+        if model.opset_import[entry].domain not in used:
+            del model.opset_import[entry]
+    opset = next(each.version for each in model.opset_import if each.domain == "")
+    model.ir_version = IR_OF_16_BITS if opset >= OPSET_OF_16_BITS else original.ir_version
+    del model.metadata_props[:]
+    model.metadata_props.extend(original.metadata_props)
     for node in model.graph.node:
         node.doc_string = ""
     path.write_bytes(model.SerializeToString(deterministic=True))

@@ -45,12 +45,13 @@ class RknnProcess:
         Raises:
             MissingPackageError: the toolkit is not here.
         """
+        python = find_python()
         self._folder = tempfile.TemporaryDirectory(prefix="rknn-")  # it leaves files where it runs
         self._log = Path(self._folder.name) / "log.txt"
         worker = Path(rknn_worker.__file__).resolve()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [str(find_python()), "-I", str(worker)],  # our modules stay out of its path
+                [str(python), "-I", str(worker)],  # our modules stay out of its path
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 cwd=self._folder.name, env=_own_environment(),
             )  # fmt: skip

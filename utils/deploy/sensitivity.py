@@ -1,8 +1,8 @@
 """Which convolutions lose most in INT8, so that those alone may stay in float32.
 
-Each convolution is rounded alone, with all else in float32, and the head maps are compared: what
-partial quantization ranks layers by (Li et al., "YOLOv6", arXiv 2209.02976, sec. 2.5.2). The
-ranges are calibrated once, for all layers together, so they are those of the INT8 file.
+Each convolution is rounded alone, with all else in float32, and the head maps are compared, as the
+partial quantization of YOLOv6 ranks layers (Li et al., arXiv 2209.02976). The ranges are calibrated
+once, for all layers together, so they are those of the INT8 file.
 """
 
 from __future__ import annotations

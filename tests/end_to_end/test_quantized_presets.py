@@ -1,0 +1,224 @@
+"""8-bit files: made from the user's pictures, judged on them, refused where they lose too much."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import detect
+import export
+from models import remedies
+from models.open_runner import open_runner
+from models.remedies import REMEDIES
+from tests.checkpoint_builders import save_model
+from tests.model_builders import tiny_spec, trained_model
+from tests.unit.data.builders import write_yolo_set
+from utils.deploy.rknn_process import PYTHON, find_python
+from utils.errors import CheckpointError, MissingPackageError
+from utils.export_config import REMEDIES as OFFERED
+
+SIZE = 96
+
+
+def installed(name: str) -> None:
+    """Skip where a preset's tool is not here."""
+    if name == "openvino-int8":
+        pytest.importorskip("nncf", reason="nncf is not installed")
+    if name == "rknn":
+        try:
+            find_python()
+        except MissingPackageError as error:
+            pytest.skip(f"rknn-toolkit2 is not installed: {error}")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A network that finds many objects, of several classes."""
+    model = trained_model(tiny_spec(), seed=3)
+    for conv in model.head.modules():
+        if isinstance(conv, torch.nn.Conv2d):
+            torch.nn.init.normal_(conv.weight, std=1.5)
+            conv.bias.data.view(-1, 8)[:, 4] = 1.0
+    return save_model(tmp_path_factory.mktemp("weights") / "w.pt", model)
+
+
+def int8(weights, data, tmp_path, *words) -> int:
+    given = ["--weights", weights, "--imgsz", SIZE, "--int8", "--data", data, "--workers", 0,
+             "--output", tmp_path / "q.onnx", "--report", tmp_path / "q.json", *words]  # fmt: skip
+    return export.main([str(word) for word in given])
+
+
+@pytest.fixture
+def three_classes(tmp_path) -> Path:
+    """Pictures under as many names as the network has classes."""
+    return write_yolo_set(tmp_path / "set", dict.fromkeys("abcd", "0 0.5 0.5 0.4 0.4\n"))
+
+
+def test_an_int8_file_is_calibrated_judged_and_compared(weights, three_classes, tmp_path, capsys):
+    assert int8(weights, three_classes, tmp_path, "--calibration-images", 2) == 0
+    (entry,) = json.loads((tmp_path / "q.json").read_text())["files"]
+    first = (tmp_path / "q.onnx").read_bytes()
+    assert entry["preset"] == "qdq-u8" and entry["opset"] == 13
+    assert set(entry["calibration"]["AP"]) == {"minmax", "percentile"}
+    assert entry["AP"] == max(entry["calibration"]["AP"].values())
+    assert entry["objectness_values"] > 16
+    assert 1 <= len(entry["worst_layers"]) <= 10
+    assert entry["operators"]["QuantizeLinear"] > 20
+    assert "2 of 2 pictures to calibrate on are judged too" in capsys.readouterr().err
+    model = onnx.load(tmp_path / "q.onnx")
+    makers = {name: node for node in model.graph.node for name in node.output}
+    assert [makers[name].op_type for name in ("p3", "p4", "p5")] == ["Conv"] * 3  # in float32
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    scales = [constants[n.input[1]] for n in model.graph.node
+              if n.op_type == "DequantizeLinear" and n.input[0] in constants]  # fmt: skip
+    assert sum(len(scale.dims) == 1 and scale.dims[0] > 1 for scale in scales) > 10  # per channel
+    assert int8(weights, three_classes, tmp_path, "--calibration-images", 2) == 0
+    assert (tmp_path / "q.onnx").read_bytes() == first
+
+
+def test_an_int8_file_that_loses_too_much_is_not_kept(weights, three_classes, tmp_path, capsys):
+    assert (
+        int8(weights, three_classes, tmp_path, "--max-drop", -101, "--calibration", "minmax") == 1
+    )
+    assert "AP, more than --max-drop -101 (worst layers: /" in capsys.readouterr().err
+    assert not (tmp_path / "q.onnx").exists()
+
+
+def test_int8_without_pictures(weights, capsys):
+    assert export.main(["--weights", str(weights), "--imgsz", "64", "--int8"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: INT8 files are calibrated on your pictures: give --data my.yaml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "calibrations"),
+    [
+        ("qdq-u16", {"minmax"}),
+        ("trt11-int8", {"minmax"}),
+        ("openvino-int8", {"performance", "mixed"}),
+        ("rknn", {"normal"}),
+    ],
+)
+def test_every_form_of_8_bits(name, calibrations, weights, three_classes, tmp_path):
+    installed(name)
+    words = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--data", three_classes,
+             "--workers", 0, "--output", tmp_path, "--report", tmp_path / "r.json",
+             "--calibration", "minmax", "--max-drop", 100]  # fmt: skip
+    assert export.main([str(word) for word in words]) == 0
+    (entry,) = json.loads((tmp_path / "r.json").read_text())["files"]
+    assert set(entry["calibration"]["AP"]) == calibrations
+    assert entry["objectness_values"] > 16
+    between = entry["AP_difference"]
+    assert between["low"] <= between["difference"] <= between["high"]
+    assert between["difference"] == pytest.approx(entry["AP"] - entry["AP_float"])
+
+    picture = np.random.default_rng(0).random((2, 3, SIZE, SIZE), np.float32)
+    found = open_runner(entry["path"], device="cpu").run(picture)
+    expected = open_runner(str(weights), device="cpu").run(picture)
+    assert found.shape == expected.shape
+    # Correlated, column by column: neither boxes nor scores are dead or in another order.
+    for column in range(found.shape[2]):
+        assert np.corrcoef(found[..., column].ravel(), expected[..., column].ravel())[0, 1] > 0.8
+
+    words = ["--weights", entry["path"], "--source", three_classes.parent / "images", "--imgsz",
+             SIZE, "--nosave", "--project", tmp_path / "d", "--device", "cpu"]  # fmt: skip
+    assert detect.main([str(word) for word in words]) == 0
+
+
+def test_what_each_form_is_made_of(weights, three_classes, tmp_path):
+    """u16 in the pairs that came with opset 21; TensorRT's with zero points 0, biases in float32."""
+    for name in ("qdq-u16", "trt11-int8"):
+        words = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--data", three_classes,
+                 "--workers", 0, "--output", tmp_path, "--calibration", "minmax",
+                 "--max-drop", 100]  # fmt: skip
+        assert export.main([str(word) for word in words]) == 0
+    wide, symmetric = (onnx.load(tmp_path / f"w-{end}.onnx") for end in ("u16", "trt11-int8"))
+    kinds = {tensor.data_type for tensor in wide.graph.initializer}
+    assert onnx.TensorProto.UINT16 in kinds and onnx.TensorProto.INT8 in kinds
+    assert [(each.domain, each.version) for each in wide.opset_import] == [("", 21)]
+    assert wide.ir_version == 10
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor)
+                 for tensor in symmetric.graph.initializer}  # fmt: skip
+    points = [constants[node.input[2]] for node in symmetric.graph.node
+              if node.op_type == "QuantizeLinear"]  # fmt: skip
+    assert points and all(point.dtype == np.int8 and not point.any() for point in points)
+    assert not any(value.dtype == np.int32 for value in constants.values())
+
+
+def test_an_rknn_folder_holds_what_rockchips_tools_take(weights, three_classes, tmp_path):
+    installed("rknn")
+    words = ["--weights", weights, "--imgsz", SIZE, "--preset", "rknn", "--data", three_classes,
+             "--workers", 0, "--output", tmp_path, "--report", tmp_path / "r.json", "--max-drop",
+             100, "--calibration-images", 3]  # fmt: skip
+    assert export.main([str(word) for word in words]) == 0
+    folder = tmp_path / "w_rknn_model"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "anchors.txt", "calibration", "dataset.txt", "metadata.json", "model.onnx", "model.rknn",
+    ]  # fmt: skip
+    pictures = (folder / "dataset.txt").read_text().split()
+    assert len(pictures) == 3 and all((folder / name).is_file() for name in pictures)
+    sides = [float(line) for line in (folder / "anchors.txt").read_text().split()]
+    assert sides == [10, 13, 16, 30, 30, 61, 62, 45, 116, 90, 156, 198]
+    (entry,) = json.loads((tmp_path / "r.json").read_text())["files"]
+    table = entry["npu"]["table"]
+    assert entry["npu"]["cycles"] == sum(row["cycles"] for row in table) > 0
+    assert {row["operator"] for row in table if row["target"] != "NPU"} == {
+        "InputOperator", "OutputOperator",
+    }  # fmt: skip
+    (folder / "dataset.txt").unlink()
+    with pytest.raises(CheckpointError, match=r"dataset\.txt: no such file, which the simulator"):
+        open_runner(str(folder))
+
+
+def test_without_the_toolkit(weights, three_classes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(PYTHON, str(tmp_path / "nowhere"))
+    words = ["--weights", weights, "--imgsz", SIZE, "--preset", "rknn", "--data", three_classes,
+             "--workers", 0, "--output", tmp_path]  # fmt: skip
+    assert export.main([str(word) for word in words]) == 2
+    assert "error: RKNN files need rknn-toolkit2" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*rknn*"))
+
+
+def test_remedies_are_tried_on_the_best_file(weights, three_classes, tmp_path, capsys):
+    words = ["--remedy", *REMEDIES, "--qat-epochs", 1, "--calibration", "minmax"]
+    assert int8(weights, three_classes, tmp_path, *words) == 0
+    (entry,) = json.loads((tmp_path / "q.json").read_text())["files"]
+    tried = entry["calibration"]["AP"]
+    assert len(tried) == 1 + len(REMEDIES)
+    assert [name.rpartition(", ")[2] for name in tried] == ["minmax", *REMEDIES]
+    assert entry["AP"] == max(tried.values()) == tried[entry["calibration"]["method"]]
+    assert "8-bit epoch 1/1: loss" in capsys.readouterr().out
+
+
+def test_remedies_of_the_command_line_are_those_there_are():
+    assert tuple(remedies.REMEDIES) == OFFERED
+
+
+def test_equalization_is_not_for_silu(three_classes, tmp_path, capsys):
+    weights = save_model(tmp_path / "s.pt", trained_model(tiny_spec(activation="SiLU"), seed=3))
+    words = ["--remedy", "equalize", "--calibration", "minmax", "--max-drop", 100]
+    assert int8(weights, three_classes, tmp_path, *words) == 2
+    assert "SiLU" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "q.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--remedy bias", "--remedy: is for 8-bit ONNX files"),
+        ("--preset rknn --remedy bias", "--remedy: is for 8-bit ONNX files"),
+        ("--int8 --remedy bias --qat-epochs 0", "--qat-epochs 0: must be at least 1"),
+        ("--int8 --half", "--half: preset qdq-u8 is not written in float16"),
+        ("--preset rknn --batch-size 2", "--batch-size 2: rknn files take one picture at a time"),
+    ],
+)
+def test_messages(weights, three_classes, words, message, capsys):
+    given = ["--weights", str(weights), "--imgsz", "64", "--data", str(three_classes)]
+    assert export.main([*given, *words.split()]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {message}")
