@@ -136,12 +136,15 @@ def _export_one(
     with _place_of(output, request.preset) as place:
         written = write_file(place, output.name.removesuffix(request.preset.suffix), request)
         errors = _compare(written.runner, request, records.val)
-        for runtime, runner in written.others.items():
-            _compare(runner, request, records.val, f" in {runtime}")
+        others = {
+            runtime: _compare(runner, request, records.val, f" in {runtime}")
+            for runtime, runner in written.others.items()
+        }
         val, sizes = records.val, request.sizes
         AP = _judge(written.runner, val, sizes, config).AP if val else None
         latency = median_ms(written.runner, request.sizes)
-    return _entry(output, request.preset, written, errors, latency, AP)
+    entry = _entry(output, request.preset, written, errors, latency, AP)
+    return {**entry, "max_rel_error_elsewhere": others}
 
 
 def _export_quantized(
@@ -162,10 +165,14 @@ def _export_quantized(
         name = output.name.removesuffix(request.preset.suffix)
         quantized = write_quantized(place, name, request, calibration)
         errors = _errors(quantized.written.runner, request, records.val)
+        others = {
+            runtime: _errors(runner, request, records.val)
+            for runtime, runner in quantized.written.others.items()
+        }
     entry = _entry(
         output, request.preset, quantized.written, errors, quantized.latency_ms, quantized.AP
     )
-    return {**entry, **quantized.facts}
+    return {**entry, "max_rel_error_elsewhere": others, **quantized.facts}
 
 
 def _entry(

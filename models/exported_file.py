@@ -123,7 +123,9 @@ def _write_onnx(place: Path, name: str, network: nn.Module, request: FileRequest
         nodes = output_nodes(file)
         files = VendorRequest(file, nodes, request.metadata, request.pictures)
         write_vendor_files(preset.vendor, files)
-    others = second_runtimes(file, preset, request.sizes, request.metadata)
+    others = (
+        {} if preset.quantized else second_runtimes(file, preset, request.sizes, request.metadata)
+    )
     runner = OnnxRunner(file, device="cpu")
     return Written(runner, request.opset, operator_counts(file), "onnxruntime", others)
 

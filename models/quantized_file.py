@@ -26,6 +26,7 @@ from utils.deploy.quantized_onnx import (
     worst_layers,
 )
 from utils.deploy.runner import Runner
+from utils.deploy.second_runtimes import second_runtimes
 from utils.deploy.sizes import Sizes
 from utils.errors import CheckFailedError
 from utils.metrics.paired_bootstrap import ap_difference_interval
@@ -85,8 +86,10 @@ def write_quantized(
         latency, ratio = None, None
         if preset.kind != "rknn":  # a simulator's time says nothing of the chip
             latency, ratio = _latency(runner, floats.runner, request.sizes)
+        others: dict[str, Runner] = {}
         if preset.form is not None:
             check_structure(best.file, preset, expected_of(request))
+            others = second_runtimes(best.file, preset, request.sizes, request.metadata)
         move_into(place, best.file)
     return Quantized(
         written=Written(
@@ -94,6 +97,7 @@ def write_quantized(
             request.opset if preset.form else None,
             operator_counts(place) if preset.form else {},
             best.trial.tested_in,
+            others,
         ),
         AP=best.judged.AP,
         AP_float=before.AP,

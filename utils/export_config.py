@@ -25,7 +25,6 @@ REFUSED = {
     "--keras": f"TensorFlow {_LATER}",
     "--optimize": f"TorchScript for phones {_LATER}",
     "--inplace": "files never compute in place; leave it out",
-    "--per-tensor": "weights have a scale per channel; leave it out",
     "--workspace": f"TensorRT {_LATER}",
     "--topk-per-class": "--topk-all limits the detections of a picture",
     "--agnostic-nms": "classes are suppressed each by itself; leave it out",
@@ -54,6 +53,7 @@ class ExportConfig:
     conf_thres: float = option(0.25, "e2e: lowest score of a detection")
     iou_thres: float = option(0.45, "e2e: overlap at which a box suppresses another")
     topk_all: int = option(100, "e2e: most detections of a picture")
+    per_tensor: bool = option(False, "INT8 ONNX files: one scale for all weights of a layer")
     calibration_images: int = option(100, "INT8: pictures of --data's train split to calibrate on")
     calibration: tuple[str, ...] = option(
         ("minmax", "percentile"), "INT8: calibrations to try; the best one stays", choices=METHODS
@@ -94,8 +94,12 @@ class ExportConfig:
             if count < 1:
                 raise ConfigError(f"{flag} {count}: must be at least 1")
 
-        if self.remedy and all(PRESETS[name].form is None for name in self.presets()):
-            raise ConfigError("--remedy: is for 8-bit ONNX files; add --int8, or leave it out")
+        if all(PRESETS[name].form is None for name in self.presets()):
+            for flag, given in (("--remedy", self.remedy), ("--per-tensor", self.per_tensor)):
+                if given:
+                    raise ConfigError(
+                        f"{flag}: is for 8-bit ONNX files; add --int8, or leave it out"
+                    )
 
     def presets(self) -> tuple[str, ...]:
         """Each preset asked for, once."""
@@ -111,7 +115,7 @@ class ExportConfig:
 def settings_of(
     name: str, preset: Preset, config: ExportConfig, stride: int
 ) -> tuple[Sizes, int, Preset]:
-    """Sizes and opset of a file, and its preset with `--half` applied, if the preset allows them.
+    """Sizes and opset of a file, and its preset as the flags change it, if it allows them.
 
     Raises:
         ConfigError: it does not.
@@ -132,6 +136,8 @@ def settings_of(
         raise ConfigError(
             f"--batch-size {config.batch_size}: {preset.kind} files take one picture at a time"
         )
+    if config.per_tensor and preset.form is not None:
+        preset = replace(preset, form=replace(preset.form, per_channel=False))
     return Sizes(input_hw(config.imgsz, stride), config.batch_size, dynamic), opset, preset
 
 

@@ -99,6 +99,7 @@ def test_int8_without_pictures(weights, capsys):
 @pytest.mark.parametrize(
     ("name", "calibrations"),
     [
+        ("qdq-u8 --per-tensor", {"minmax"}),
         ("qdq-u16", {"minmax"}),
         ("trt11-int8", {"minmax"}),
         ("openvino-int8", {"performance", "mixed"}),
@@ -107,8 +108,8 @@ def test_int8_without_pictures(weights, capsys):
 )
 def test_every_form_of_8_bits(name, calibrations, weights, three_classes, tmp_path):
     installed(name)
-    words = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--data", three_classes,
-             "--workers", 0, "--output", tmp_path, "--report", tmp_path / "r.json",
+    words = ["--weights", weights, "--imgsz", SIZE, "--preset", *name.split(), "--data",
+             three_classes, "--workers", 0, "--output", tmp_path, "--report", tmp_path / "r.json",
              "--calibration", "minmax", "--max-drop", 100]  # fmt: skip
     assert export.main([str(word) for word in words]) == 0
     (entry,) = json.loads((tmp_path / "r.json").read_text())["files"]
@@ -132,7 +133,7 @@ def test_every_form_of_8_bits(name, calibrations, weights, three_classes, tmp_pa
 
 
 def test_what_each_form_is_made_of(weights, three_classes, tmp_path):
-    """u16 in the pairs that came with opset 21; TensorRT's with zero points 0, biases in float32."""
+    """u16 in the pairs of opset 21; TensorRT's with zero points of 0 and biases in float32."""
     for name in ("qdq-u16", "trt11-int8"):
         words = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--data", three_classes,
                  "--workers", 0, "--output", tmp_path, "--calibration", "minmax",
@@ -212,6 +213,7 @@ def test_equalization_is_not_for_silu(three_classes, tmp_path, capsys):
     ("words", "message"),
     [
         ("--remedy bias", "--remedy: is for 8-bit ONNX files"),
+        ("--per-tensor", "--per-tensor: is for 8-bit ONNX files"),
         ("--preset rknn --remedy bias", "--remedy: is for 8-bit ONNX files"),
         ("--int8 --remedy bias --qat-epochs 0", "--qat-epochs 0: must be at least 1"),
         ("--int8 --half", "--half: preset qdq-u8 is not written in float16"),

@@ -13,10 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from utils.deploy import qnn_runner
 from utils.deploy.heads import Heads, in_batches
 from utils.deploy.network_metadata import NetworkMetadata
 from utils.deploy.openvino_file import OpenVinoRunner
 from utils.deploy.presets import Preset
+from utils.deploy.qnn_runner import QnnRunner
 from utils.deploy.runner import Runner
 from utils.deploy.sizes import Sizes
 from utils.structures import FloatArray
@@ -27,12 +29,18 @@ logger = logging.getLogger(__name__)
 def second_runtimes(
     path: Path, preset: Preset, sizes: Sizes, metadata: Mapping[str, Any]
 ) -> dict[str, Runner]:
-    """Every other runtime that should find the same in a float32 file, by its name.
+    """Every other runtime that a file is for and that is installed here, by its name.
 
-    Left out are 8-bit files, which each runtime rounds in its own way, and float16 ones.
+    Float32 files are opened by OpenVINO, and those of older opsets by OpenCV; 8-bit ones of the
+    forms that Qualcomm's HTP takes by QNN's simulator of it.
+
+    Raises:
+        CheckFailedError: it does not take the file.
     """
     texts = {key: json.dumps(value) for key, value in metadata.items()}
     found: dict[str, Runner] = {}
+    if preset.form is not None and not preset.form.symmetric and qnn_runner.is_installed():
+        found["QNN's HTP simulator"] = QnnRunner(path)
     if preset.quantized or preset.half:
         return found
     if importlib.util.find_spec("openvino") is None:
