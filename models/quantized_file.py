@@ -25,7 +25,7 @@ from utils.deploy.quantized_onnx import (
     objectness_values,
     worst_layers,
 )
-from utils.deploy.runner import Runner
+from utils.deploy.runner import OnnxRunner, Runner
 from utils.deploy.second_runtimes import second_runtimes
 from utils.deploy.sizes import Sizes
 from utils.errors import CheckFailedError
@@ -71,52 +71,58 @@ def write_quantized(
     """
     preset = request.preset
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-        source = Path(folder) / "float.onnx"
-        opset = min(request.opset, NEWEST_OPSET)
+        source, opset = Path(folder) / "float.onnx", min(request.opset, NEWEST_OPSET)
         floats = write_file(
             source, "", replace(request, preset=replace(preset, kind="onnx"), opset=opset)
         )
         before = calibration.judge(floats.runner)
         tried = _candidates(source, name, request, calibration, before)
         best = max(tried, key=lambda candidate: candidate.judged.AP)
-        layers = worst_layers(best.source, best.file, calibration.few) if preset.form else []
-        runner = best.trial.runner
-        values = objectness_values(runner.run(picture) for picture in calibration.few())
-        _check(before.AP - best.judged.AP, calibration.max_drop, values, layers)
+        facts = _checked(best, before, calibration)
         latency, ratio = None, None
         if preset.kind != "rknn":  # a simulator's time says nothing of the chip
-            latency, ratio = _latency(runner, floats.runner, request.sizes)
-        others: dict[str, Runner] = {}
-        if preset.form is not None:
-            check_structure(best.file, preset, expected_of(request))
-            others = second_runtimes(best.file, preset, request.sizes, request.metadata)
+            latency, ratio = _latency(best.trial.runner, floats.runner, request.sizes)
+        written = _written(best, request)
         move_into(place, best.file)
+    AP_of = {candidate.name: candidate.judged.AP for candidate in tried}
+    calibrated = {"method": best.name, "AP": AP_of}
     return Quantized(
-        written=Written(
-            runner,
-            request.opset if preset.form else None,
-            operator_counts(place) if preset.form else {},
-            best.trial.tested_in,
-            others,
-        ),
+        written=written,
         AP=best.judged.AP,
         AP_float=before.AP,
         latency_ms=latency,
-        facts={
-            "AP_float": before.AP,
-            "AP_difference": dataclasses.asdict(
-                ap_difference_interval(before.pictures, best.judged.pictures)
-            ),
-            "calibration": {
-                "method": best.name,
-                "AP": {candidate.name: candidate.judged.AP for candidate in tried},
-            },
-            "latency_ratio": ratio,
-            "objectness_values": values,
-            "worst_layers": [{"name": each.name, "sqnr_db": each.sqnr_db} for each in layers],
-            **best.trial.facts,
-        },
+        facts={"calibration": calibrated, "latency_ratio": ratio, **facts, **best.trial.facts},
     )
+
+
+def _checked(best: Candidate, before: Judged, calibration: Calibration) -> dict[str, Any]:
+    """What the report says of what is lost.
+
+    Raises:
+        CheckFailedError: it is too much.
+    """
+    is_onnx, few = isinstance(best.trial.runner, OnnxRunner), calibration.few
+    layers = worst_layers(best.source, best.file, few) if is_onnx else []
+    values = objectness_values(best.trial.runner.run(picture) for picture in few())
+    _check(before.AP - best.judged.AP, calibration.max_drop, values, layers)
+    interval = ap_difference_interval(before.pictures, best.judged.pictures)
+    return {
+        "AP_float": before.AP,
+        "AP_difference": dataclasses.asdict(interval),
+        "objectness_values": values,
+        "worst_layers": [{"name": each.name, "sqnr_db": each.sqnr_db} for each in layers],
+    }
+
+
+def _written(best: Candidate, request: FileRequest) -> Written:
+    """The best file, checked where it is ONNX."""
+    trial, preset = best.trial, request.preset
+    if preset.form is None:
+        return Written(trial.runner, None, {}, trial.tested_in)
+    check_structure(best.file, preset, expected_of(request))
+    others = second_runtimes(best.file, preset, request.sizes, request.metadata)
+    operators = operator_counts(best.file)
+    return Written(trial.runner, request.opset, operators, trial.tested_in, others)
 
 
 def _candidates(
