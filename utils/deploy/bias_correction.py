@@ -6,8 +6,8 @@ Equalization and Bias Correction", arXiv 1906.04721, sec. 4.2).
 
 The shift that the weights alone cause is measured, on the inputs that the float32 network has, in
 one run of it. The same paper's appendix D compares the outputs of both networks instead, layer by
-layer, which takes in the errors of rounded maps and of all layers before. On two of three networks
-with SiLU those means did not hold on other pictures, and their AP fell by a third and by half.
+layer, which takes in the errors of rounded maps and of all layers before; in trials those means did
+not hold on other pictures.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from models.detector import Detector
 from models.exported_file import FileRequest, write_file
 from models.quantized_graph import QuantizedGraph
 from tests.model_builders import tiny_spec, trained_model
+from utils.deploy.bias_correction import correct_biases
 from utils.deploy.presets import PRESETS, QdqForm
 from utils.deploy.quantized_onnx import quantize
 from utils.deploy.sizes import Sizes
@@ -277,3 +278,13 @@ def test_any_number_of_pictures_and_a_copy(pair_of):
             assert together.shape[0] == 3
             off = (together[1:2] - alone).abs() / alone.abs().max()
             assert (off > 1e-4).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("form", ["u8", "s8", "per tensor"])
+def test_a_file_with_corrected_biases_is_read_as_it_is(form, pair_of, tmp_path):
+    pair, corrected = pair_of("SiLU", form), tmp_path / "corrected.onnx"
+    assert correct_biases(pair.source, pair.quantized, corrected, pictures) > 5
+    graph = QuantizedGraph.read(corrected, pair.source)
+    assert_equal_maps(graph, corrected, np.concatenate(pictures(3, seed=9)))
+    graph.write(tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == corrected.read_bytes()
