@@ -30,7 +30,7 @@ def network_of(preset: Preset, detector: Detector, suppression: PostprocessConfi
     if preset.head == "e2e":
         return SuppressedNetwork(detector, suppression).eval()
     if preset.head == "decoded":
-        return DecodedNetwork(detector, half=preset.half).eval()
+        return DecodedNetwork(detector, half=preset.half_input).eval()
     if preset.head == "sigmoid" or preset.rows_last:
         done = preset.head == "sigmoid"
         return MapsNetwork(detector, sigmoid=done, rows_last=preset.rows_last).eval()

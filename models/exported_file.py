@@ -110,7 +110,7 @@ def _write_ncnn(place: Path, _: str, network: nn.Module, request: FileRequest) -
 def _write_openvino(place: Path, name: str, network: nn.Module, request: FileRequest) -> Written:
     onnx_file = place / f"{name}.onnx"
     _write_checked(onnx_file, network, request)
-    write_openvino(place, onnx_file, name, request.metadata)
+    write_openvino(place, onnx_file, name, request.metadata, halved=request.preset.half)
     onnx_file.unlink()
     return Written(OpenVinoRunner(place), None, {}, "OpenVINO")
 
@@ -153,7 +153,7 @@ def _write_checked(path: Path, network: nn.Module, request: FileRequest) -> None
         opset=request.opset,
         outputs=output_names(request.preset.head, request.detector),
         fixed_outputs=request.preset.head == "e2e",
-        half=request.preset.half,
+        half=request.preset.half_input,
     )
     write_onnx(path, network, options, request.metadata)
     check_structure(path, request.preset, expected_of(request))

@@ -17,6 +17,7 @@ from utils.postprocess import PostprocessConfig
 
 logger = logging.getLogger(__name__)
 HALF_TOLERANCE = 2e-2
+HALF_PRESETS = ("onnx", "trt10", "openvino")
 REMEDIES = ("equalize", "mixed", "bias", "train")  # models.remedies has what each does
 
 _LATER = "is not offered yet; --help lists the presets"
@@ -45,7 +46,10 @@ class ExportConfig:
         (640,), "network input: one side, or height and width", "--img", "--img-size"
     )
     batch_size: int = option(1, "pictures per run", "--batch")
-    half: bool = option(False, "compute in float16, on float16 pictures (for GPUs)")
+    half: bool = option(
+        False,
+        "ONNX: compute in float16, on float16 pictures (for GPUs); OpenVINO: weights in float16",
+    )
     dynamic: tuple[str, ...] | None = option(
         None, "which sizes may change: batch, hw; bare means both", const=("batch", "hw")
     )
@@ -121,7 +125,7 @@ def settings_of(
         ConfigError: it does not.
     """
     if config.half and not preset.half:
-        if preset.kind != "onnx" or preset.head != "decoded" or name == "opencv4":
+        if name not in HALF_PRESETS:
             raise ConfigError(f"--half: preset {name} is not written in float16; leave it out")
         preset = replace(preset, half=True, tolerance=HALF_TOLERANCE)
     dynamic = dynamic_axes_of(config.dynamic)

@@ -20,7 +20,7 @@ _METADATA = "model_info"  # where YOLOv5 keeps it too
 
 
 def write_openvino(
-    folder: Path, onnx_file: Path, name: str, metadata: Mapping[str, Any], *, halved: bool = True
+    folder: Path, onnx_file: Path, name: str, metadata: Mapping[str, Any], *, halved: bool
 ) -> None:
     """Convert an ONNX file to `name.xml` and `name.bin` in a folder.
 
