@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from data.image_file import read_image
@@ -29,6 +30,7 @@ from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import Detections
 
 logger = logging.getLogger(__name__)
+ENLARGED = 3
 RULES = PostprocessConfig()
 DEMO = ROOT / "runs" / "demo"
 PICTURE = ROOT / "docs" / "images" / "same_boxes.jpg"
@@ -96,7 +98,7 @@ def found_by(
 def main() -> int:
     """Export, compare, draw; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    demo_picture = DEMO / "data" / "images" / "val" / "00003.jpg"
+    demo_picture = DEMO / "data" / "images" / "val" / "00034.jpg"
     parser.add_argument("--weights", type=Path, default=DEMO / "train" / "weights" / "best.pt")
     parser.add_argument("--data", type=Path, default=DEMO / "data" / "data.yaml")
     parser.add_argument("--picture", type=Path, default=demo_picture)
@@ -118,7 +120,13 @@ def main() -> int:
     image = letterboxed([read_image(given.picture)], (given.imgsz, given.imgsz))[0]
     pixels = np.ascontiguousarray((image.transpose(1, 2, 0) * 255).round().astype(np.uint8))
     names = open_runner(str(given.weights), device="cpu").class_names
-    tiles = [draw_detections(pixels, detections, names) for detections in found.values()]
+    large = cv2.resize(pixels, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
+    tiles = [
+        draw_detections(
+            large.astype(np.uint8), replace(each, boxes=each.boxes * np.float32(ENLARGED)), names
+        )
+        for each in found.values()
+    ]
     write_image(given.out, tile_pictures(tiles, list(found), max_side=1600))
     return int(bad > 0)
 
