@@ -1,0 +1,63 @@
+"""One real picture through every runtime that is verified here: the same boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.same_boxes import VERIFIED, Agreement, found_by
+from tests.end_to_end.test_quantized_presets import installed
+from tests.house.source_tree import ROOT
+from utils.strict_yaml import read_yaml, write_yaml
+from utils.structures import Detections
+
+PICTURE = "000000000094.jpg"
+CALIBRATED_ON = 24
+
+
+@pytest.mark.slow
+def test_the_same_picture_has_the_same_boxes_in_every_runtime(shared, tmp_path):
+    for module in ("openvino", "ncnn", "pnnx"):
+        pytest.importorskip(module, reason=f"{module} is not installed")
+    for preset in ("openvino-int8", "rknn"):
+        installed(preset)
+    pictures = sorted((shared / "data" / "coco128" / "images" / "train2017").glob("*.jpg"))
+    (tmp_path / "some.txt").write_text("\n".join(map(str, pictures[:CALIBRATED_ON])))
+    names = read_yaml(ROOT / "data" / "datasets" / "coco128.yaml")["names"]
+    data = {"path": str(tmp_path), "train": "some.txt", "val": "some.txt", "names": names}
+    write_yaml(tmp_path / "some.yaml", data)
+    picture = next(path for path in pictures if path.name == PICTURE)
+
+    weights = shared / "weights" / "yolov5n.pt"
+    found = found_by(weights, tmp_path / "some.yaml", picture, 640, tmp_path)
+
+    assert len(found["PyTorch"]) == 3
+    for preset in VERIFIED:
+        near = Agreement.of(found["PyTorch"], found[preset])
+        assert near.within(preset), (preset, near)
+
+
+def detections(boxes: list[list[float]], scores: list[float]) -> Detections:
+    return Detections(
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        scores=np.array(scores, np.float32),
+        class_ids=np.zeros(len(scores), np.int64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "near"),
+    [
+        ([[0, 0, 10, 10]], [0.9], True),
+        ([[0, 0, 10, 10]], [0.86], True),
+        ([[0, 0, 10, 10]], [0.8], False),  # another score
+        ([[0, 0, 10, 8]], [0.9], False),  # another box
+        ([], [], False),  # none
+        ([[0, 0, 10, 10], [50, 50, 60, 60]], [0.9, 0.28], True),  # one more, at the threshold
+        ([[0, 0, 10, 10], [50, 50, 60, 60]], [0.9, 0.5], False),  # one more
+    ],
+)
+def test_agreement(boxes, scores, near):
+    reference = detections([[0, 0, 10, 10]], [0.9])
+    assert Agreement.of(reference, detections(boxes, scores)).within("rknn") is near
+    assert Agreement.of(reference, reference).within("onnx")
