@@ -20,14 +20,14 @@ from data.letterboxed_batches import LetterboxedBatches
 from data.loader import eval_loader
 from data.proof_pictures import letterboxed, proof_inputs
 from data.records import read_records
-from models.calibration import Calibration, Judged
 from models.decoded_network import DecodedNetwork
 from models.deploy import to_deploy
 from models.detector import Detector
 from models.exported_file import FileRequest, Written, file_metadata, median_ms, write_file
 from models.form_summaries import form_summaries
 from models.loading import build_from_checkpoint, read_weights
-from models.quantized_file import write_quantized
+from models.quantization.calibration import Calibration, Judged
+from models.quantization.quantized_file import write_quantized
 from utils.checkpoint import Checkpoint
 from utils.cli import run_script
 from utils.deploy.graph_summary import GraphSummary, log_layers, log_operators

@@ -18,7 +18,7 @@ from utils.postprocess import PostprocessConfig
 logger = logging.getLogger(__name__)
 HALF_TOLERANCE = 2e-2
 HALF_PRESETS = ("onnx", "trt10", "openvino")
-REMEDIES = ("equalize", "mixed", "bias", "train")  # models.remedies has what each does
+REMEDIES = ("equalize", "mixed", "bias", "train")  # models.quantization.remedies has what each does
 
 _LATER = "is not offered yet; --help lists the presets"
 REFUSED = {

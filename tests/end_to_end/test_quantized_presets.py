@@ -12,9 +12,9 @@ import torch
 
 import detect
 import export
-from models import remedies
 from models.open_runner import open_runner
-from models.remedies import REMEDIES
+from models.quantization import remedies
+from models.quantization.remedies import REMEDIES
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, trained_model
 from tests.unit.data.builders import write_yolo_set

@@ -12,9 +12,13 @@ import torch
 
 from models.deploy import to_deploy
 from models.detector import Detector
-from models.quantization_training import QuantizationTraining, teacher_loss, train_quantized
+from models.quantization.quantization_training import (
+    QuantizationTraining,
+    teacher_loss,
+    train_quantized,
+)
 from tests.model_builders import tiny_spec, trained_model
-from tests.unit.models.test_quantized_graph import SIZE, Pair, pictures, write_pair_of
+from tests.unit.models.quantization.test_quantized_graph import SIZE, Pair, pictures, write_pair_of
 from utils.deploy.presets import QdqForm
 from utils.errors import DivergedError
 

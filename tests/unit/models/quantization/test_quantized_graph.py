@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.deploy import to_deploy
 from models.detector import Detector
 from models.exported_file import FileRequest, write_file
-from models.quantized_graph import QuantizedGraph
+from models.quantization.quantized_graph import QuantizedGraph
 from tests.model_builders import tiny_spec, trained_model
 from utils.deploy.bias_correction import correct_biases
 from utils.deploy.presets import PRESETS, QdqForm

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.detector import Detector
-from models.quantization_training import Batches
-from models.quantizers import Trial
+from models.quantization.quantization_training import Batches
+from models.quantization.quantizers import Trial
 from utils.deploy.calibration_pictures import Pictures
 from utils.deploy.runner import Runner
 from utils.metrics.paired_bootstrap import JudgedPictures
@@ -37,7 +37,7 @@ class Calibration:
         judge: how good a file is.
         methods: calibrations to try, where there is a choice.
         max_drop: AP points that may be lost at most.
-        remedies: of models.remedies, to try on the best file in this order.
+        remedies: of models.quantization.remedies, to try on the best file in this order.
         batches: to train 8-bit networks on.
         epochs: of that training.
     """

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from models.calibration import Calibration, Candidate
-from models.equalization import equalized
 from models.exported_file import FileRequest, write_file
-from models.quantization_training import QuantizationTraining, train_quantized
-from models.quantized_graph import QuantizedGraph
-from models.quantizers import Trial
+from models.quantization.calibration import Calibration, Candidate
+from models.quantization.equalization import equalized
+from models.quantization.quantization_training import QuantizationTraining, train_quantized
+from models.quantization.quantized_graph import QuantizedGraph
+from models.quantization.quantizers import Trial
 from utils.deploy.bias_correction import correct_biases
 from utils.deploy.onnx_file import NEWEST_OPSET
 from utils.deploy.presets import QdqForm
@@ -54,7 +54,7 @@ def apply_remedy(
 def _equalize(
     best: Candidate, target: Path, request: FileRequest, form: QdqForm, calibration: Calibration
 ) -> Candidate:
-    """Weights of like range in all channels (models.equalization)."""
+    """Weights of like range in all channels (see equalization)."""
     detector, _ = equalized(best.detector)
     source = target.with_name(f"float, {target.name}")
     opset = min(request.opset, NEWEST_OPSET)
@@ -86,7 +86,7 @@ def _bias(
 def _train(
     best: Candidate, target: Path, _: FileRequest, __: QdqForm, calibration: Calibration
 ) -> Candidate:
-    """A short training with the float32 network as teacher (models.quantization_training)."""
+    """A short training with the float32 network as teacher (see quantization_training)."""
     graph = QuantizedGraph.read(best.file, best.source)
     settings = QuantizationTraining(epochs=calibration.epochs)
     train_quantized(graph, best.detector, calibration.batches, settings)

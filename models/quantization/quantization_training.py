@@ -22,7 +22,7 @@ from models.box_coder import BoxCoder
 from models.detector import Detector
 from models.distillation import DistillationLoss
 from models.loss import DetectionLoss, LossConfig
-from models.quantized_graph import QuantizedGraph
+from models.quantization.quantized_graph import QuantizedGraph
 from utils.engine.optim import clip_gradients
 from utils.errors import DivergedError
 from utils.structures import FloatArray

@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from models.onnx_nodes import OPERATORS, nodes_of, unsupported
+from models.quantization.onnx_nodes import OPERATORS, nodes_of, unsupported
 from utils.deploy.presets import NPU_OPERATORS
 
 

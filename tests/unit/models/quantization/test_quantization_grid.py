@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.quantization_grid import Grid, rounded, weight_limits
+from models.quantization.quantization_grid import Grid, rounded, weight_limits
 
 
 @pytest.mark.parametrize("limits", [(-4, 3), (0, 7)], ids=["signed", "unsigned"])

@@ -10,7 +10,7 @@ from torch import nn
 
 from models.deploy import to_deploy
 from models.detector import Detector, build_model
-from models.equalization import equalized, joints
+from models.quantization.equalization import equalized, joints
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
 from utils.errors import ConfigError
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from models.calibration import Calibration, Candidate, Judged
 from models.exported_file import FileRequest, Written, expected_of, write_file
-from models.quantizers import move_into, quantizer_of
-from models.remedies import apply_remedy
+from models.quantization.calibration import Calibration, Candidate, Judged
+from models.quantization.quantizers import move_into, quantizer_of
+from models.quantization.remedies import apply_remedy
 from utils.deploy.onnx_checks import check_structure
 from utils.deploy.onnx_file import NEWEST_OPSET, operator_counts
 from utils.deploy.quantized_onnx import (

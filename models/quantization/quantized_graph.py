@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.onnx_nodes import OPERATORS, Node, nodes_of, unsupported
-from models.quantization_grid import Array, Grid, rounded, weight_limits
+from models.quantization.onnx_nodes import OPERATORS, Node, nodes_of, unsupported
+from models.quantization.quantization_grid import Array, Grid, rounded, weight_limits
 from utils.errors import CheckpointError
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"

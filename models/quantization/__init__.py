@@ -1,0 +1,1 @@
+"""Networks in 8 bits: quantizers, remedies, training on the exported graph."""
