@@ -18,6 +18,7 @@ from utils.postprocess import PostprocessConfig
 logger = logging.getLogger(__name__)
 HALF_TOLERANCE = 2e-2
 HALF_PRESETS = ("onnx", "trt10", "openvino")
+IN_8_BITS = {"onnx": "qdq-u8", "openvino": "openvino-int8"}  # what --int8 makes of a preset
 REMEDIES = ("equalize", "mixed", "bias", "train")  # models.quantization.remedies has what each does
 
 _LATER = "is not offered yet; --help lists the presets"
@@ -40,7 +41,9 @@ class ExportConfig:
     preset: tuple[str, ...] = option(
         ("onnx",), "kinds of file to write", "--include", choices=tuple(PRESETS)
     )
-    int8: bool = option(False, "the preset qdq-u8: computes in 8 bits, calibrated on --data")
+    int8: bool = option(
+        False, "qdq-u8 for onnx, openvino-int8 for openvino: 8 bits, calibrated on --data"
+    )
     nms: bool = option(False, "the preset e2e: suppression in the file")
     imgsz: tuple[int, ...] = option(
         (640,), "network input: one side, or height and width", "--img", "--img-size"
@@ -107,9 +110,14 @@ class ExportConfig:
 
     def presets(self) -> tuple[str, ...]:
         """Each preset asked for, once."""
-        flagged = [name for name, given in (("e2e", self.nms), ("qdq-u8", self.int8)) if given]
-        others = () if flagged and self.preset == ("onnx",) else self.preset
-        return tuple(dict.fromkeys((*others, *flagged)))
+        names = list(self.preset)
+        if self.int8:
+            names = [IN_8_BITS.get(name, name) for name in names]
+            if not set(names) & set(IN_8_BITS.values()):
+                names.append("qdq-u8")
+        if self.nms:
+            names = ["e2e"] if names == ["onnx"] else [*names, "e2e"]
+        return tuple(dict.fromkeys(names))
 
     def suppression(self) -> PostprocessConfig:
         """How an e2e file chooses its detections."""

@@ -18,9 +18,11 @@ from models.quantization.remedies import REMEDIES
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, trained_model
 from tests.unit.data.builders import write_yolo_set
+from utils.cli import parse
 from utils.deploy.rknn_process import PYTHON, find_python
 from utils.errors import CheckpointError, MissingPackageError
 from utils.export_config import REMEDIES as OFFERED
+from utils.export_config import ExportConfig
 
 SIZE = 96
 
@@ -224,3 +226,20 @@ def test_messages(weights, three_classes, words, message, capsys):
     given = ["--weights", str(weights), "--imgsz", "64", "--data", str(three_classes)]
     assert export.main([*given, *words.split()]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("words", "presets"),
+    [
+        ("", ["onnx"]),
+        ("--int8", ["qdq-u8"]),
+        ("--int8 --nms", ["qdq-u8", "e2e"]),
+        ("--nms", ["e2e"]),
+        ("--include openvino --int8", ["openvino-int8"]),
+        ("--include onnx openvino --int8", ["qdq-u8", "openvino-int8"]),
+        ("--preset npu --int8", ["npu", "qdq-u8"]),
+        ("--preset onnx npu --nms", ["onnx", "npu", "e2e"]),
+    ],
+)
+def test_what_the_words_of_yolov5_mean(words, presets):
+    assert list(parse(ExportConfig, words.split(), {}).presets()) == presets
