@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
@@ -20,24 +20,31 @@ from data.letterboxed_batches import LetterboxedBatches
 from data.loader import eval_loader
 from data.proof_pictures import letterboxed, proof_inputs
 from data.records import read_records
-from models.decoded_network import DecodedNetwork
 from models.deploy import to_deploy
 from models.detector import Detector
 from models.exported_file import FileRequest, Written, file_metadata, median_ms, write_file
+from models.file_comparison import (
+    checked_errors,
+    checked_rounded_errors,
+    errors_of,
+    sizes_to_compare,
+)
 from models.form_summaries import form_summaries
 from models.loading import build_from_checkpoint, read_weights
 from models.quantization.calibration import Calibration, Judged
+from models.quantization.equalization import joints
 from models.quantization.quantized_file import write_quantized
 from utils.checkpoint import Checkpoint
 from utils.cli import run_script
 from utils.deploy.graph_summary import GraphSummary, log_layers, log_operators
-from utils.deploy.parity import detection_errors, group_errors, merged
 from utils.deploy.presets import PRESETS, Preset
+from utils.deploy.required_packages import check_installed
 from utils.deploy.runner import Runner
 from utils.deploy.runner_predictor import RunnerPredictor
 from utils.deploy.sizes import Sizes
+from utils.deploy.vendor_files import CALIBRATED, STALE
 from utils.engine.evaluate import evaluate
-from utils.errors import CheckFailedError, ConfigError
+from utils.errors import ConfigError
 from utils.export_config import REFUSED, ExportConfig, input_hw, output_path, settings_of
 from utils.export_report import log_entry
 from utils.metrics.paired_bootstrap import judge_pictures
@@ -46,6 +53,7 @@ from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray, ImageRecord
 
 logger = logging.getLogger(__name__)
+MOST_TRAINED_ON = 2000  # pictures of an epoch of the remedy train
 
 
 def export(config: ExportConfig) -> dict[str, Any]:
@@ -60,6 +68,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
     detector = to_deploy(build_from_checkpoint(checkpoint))
     names = config.presets()
     places = {name: output_path(config, PRESETS[name], len(names)) for name in names}
+    _check_tools(names, detector, config)
     records = _read_records(config, checkpoint, names)
     requests = {name: _request(name, config, detector, checkpoint, records) for name in names}
     files = []
@@ -67,6 +76,18 @@ def export(config: ExportConfig) -> dict[str, Any]:
         export_one = _export_quantized if PRESETS[name].quantized else _export_one
         files.append({**export_one(places[name], requests[name], records, config), "preset": name})
     return {"files": files}
+
+
+def _check_tools(names: Sequence[str], detector: Detector, config: ExportConfig) -> None:
+    """Find out now what would end a long run later.
+
+    Raises:
+        UserError: a tool is missing, or a remedy is not for this network.
+    """
+    for name in names:
+        check_installed(PRESETS[name])
+    if "equalize" in config.remedy:
+        joints(detector)
 
 
 def _request(
@@ -110,13 +131,13 @@ def _read_records(config: ExportConfig, checkpoint: Checkpoint, names: Sequence[
     if not config.data:
         if to_calibrate:
             raise ConfigError("INT8 files are calibrated on your pictures: give --data my.yaml")
-        if any(PRESETS[name].vendor for name in names):
+        if any(PRESETS[name].vendor in CALIBRATED for name in names):
             logger.warning("Without --data no pictures to calibrate on go beside the network")
         return Records()
     data_spec = load_dataset_spec(config.data)
     data_spec.check_knowledge(config.weights, len(checkpoint.class_names))
     val = read_records(data_spec, "val")
-    if not to_calibrate and not any(PRESETS[name].vendor for name in names):
+    if not to_calibrate and not any(PRESETS[name].vendor in CALIBRATED for name in names):
         return Records(val)
     train = read_records(data_spec, "train")
     order = np.random.default_rng(0).permutation(len(train))[: config.calibration_images]
@@ -135,15 +156,16 @@ def _export_one(
 ) -> dict[str, Any]:
     with _place_of(output, request.preset) as place:
         written = write_file(place, output.name.removesuffix(request.preset.suffix), request)
-        errors = _compare(written.runner, request, records.val)
+        inputs = proof_inputs(sizes_to_compare(request), records.val)
+        errors = checked_errors(written.runner, request, inputs, written.tested_in)
         others = {
-            runtime: _compare(runner, request, records.val, f" in {runtime}")
+            runtime: checked_errors(runner, request, inputs, runtime)
             for runtime, runner in written.others.items()
         }
         val, sizes = records.val, request.sizes
         AP = _judge(written.runner, val, sizes, config).AP if val else None
         latency = median_ms(written.runner, request.sizes)
-    entry = _entry(output, request.preset, written, errors, latency, AP)
+    entry = _entry(output, request, written, errors, latency, AP)
     return {**entry, "max_rel_error_elsewhere": others}
 
 
@@ -157,27 +179,28 @@ def _export_quantized(
         judge=lambda runner: _judge(runner, records.val, sizes, config),
         methods=config.calibration,
         max_drop=config.max_drop,
-        remedies=config.remedy,
-        batches=LetterboxedBatches(records.train, sizes.input_hw, config.qat_batch_size),
+        remedies=config.remedies(),
+        batches=LetterboxedBatches(
+            records.train, sizes.input_hw, config.qat_batch_size, most=MOST_TRAINED_ON
+        ),
         epochs=config.qat_epochs,
     )
     with _place_of(output, request.preset) as place:
         name = output.name.removesuffix(request.preset.suffix)
         quantized = write_quantized(place, name, request, calibration)
-        errors = _errors(quantized.written.runner, request, records.val)
+        inputs = proof_inputs(sizes_to_compare(request), records.val)
+        errors = errors_of(quantized.written.runner, request, inputs)
         others = {
-            runtime: _errors(runner, request, records.val)
+            runtime: checked_rounded_errors(runner, request, inputs, runtime, errors)
             for runtime, runner in quantized.written.others.items()
         }
-    entry = _entry(
-        output, request.preset, quantized.written, errors, quantized.latency_ms, quantized.AP
-    )
+    entry = _entry(output, request, quantized.written, errors, quantized.latency_ms, quantized.AP)
     return {**entry, "max_rel_error_elsewhere": others, **quantized.facts}
 
 
 def _entry(
     output: Path,
-    preset: Preset,
+    request: FileRequest,
     written: Written,
     errors: dict[str, float],
     latency: float | None,
@@ -186,11 +209,12 @@ def _entry(
     """What the report says of a file; the name of its preset comes later."""
     files = [file for file in output.rglob("*") if file.is_file()] or [output]
     opened_in = ", ".join((written.tested_in, *written.others))
-    unseen = f"; {preset.unseen} was not run" if preset.unseen else ""
+    unseen = f"; {request.preset.unseen} was not run" if request.preset.unseen else ""
     return {
         "path": str(output),
         "preset": "",
         "bytes": sum(file.stat().st_size for file in files),
+        "sizes": dataclasses.asdict(request.sizes),
         "opset": written.opset,
         "operators": written.operators,
         "max_rel_error": errors,
@@ -204,57 +228,20 @@ def _entry(
 def _place_of(output: Path, preset: Preset) -> Iterator[Path]:
     """Where to write until everything is proved."""
     if preset.writes_folder:
-        with atomic_folder(output) as folder:
+        with atomic_folder(output, stale=STALE) as folder:
             yield folder
     else:
         with atomic_path(output) as file:
             yield file
 
 
-def _errors(
-    runner: Runner, request: FileRequest, records: Sequence[ImageRecord]
-) -> dict[str, float]:
-    """The worst error of each column group over pictures and noise, at every size allowed."""
-    network, stride = DecodedNetwork(request.detector).eval(), max(request.detector.strides)
-    inputs = [request.sizes.input_hw]
-    if "hw" in request.sizes.dynamic:
-        inputs += [(3 * stride, 5 * stride), (4 * stride, 2 * stride)]
-    found = []
-    for images in proof_inputs(inputs, records):
-        with torch.inference_mode():
-            expected = network(torch.from_numpy(images)).numpy()
-        answer = runner.run(images)
-        found.append(
-            detection_errors(expected, answer, request.suppression)
-            if request.preset.head == "e2e"
-            else group_errors(expected, answer)
-        )
-    return merged(found)
-
-
-def _compare(
-    runner: Runner, request: FileRequest, records: Sequence[ImageRecord], where: str = ""
-) -> dict[str, float]:
-    """The same, which must be within the preset's tolerance."""
-    worst, tolerance = _errors(runner, request, records), request.preset.tolerance
-    for name, error in worst.items():
-        if not error <= tolerance:
-            raise CheckFailedError(
-                f"{name}{where} differs from PyTorch by {error:.1e}, more than {tolerance:.0e}; "
-                "no file is left behind"
-            )
-    return worst
-
-
 def _judge(
     runner: Runner, records: tuple[ImageRecord, ...], sizes: Sizes, config: ExportConfig
 ) -> Judged:
     """How good a file is on pictures."""
-    height, width = sizes.input_hw
-    if height != width:
-        raise ConfigError("--data measures AP on square inputs; give --imgsz one number")
-    rect = "hw" in sizes.dynamic
-    dataset = EvalDataset(records, height, 32, stride=runner.stride, rect=rect)
+    hw, rect = sizes.input_hw, "hw" in sizes.dynamic
+    stride = runner.stride
+    dataset = EvalDataset(records, max(hw), 32, stride=stride, rect=rect, input_hw=hw)
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
     predict, names = RunnerPredictor(runner, VAL_POSTPROCESS), runner.class_names
     evaluation = evaluate(predict, loader, len(loader), dataset.records, names)

@@ -198,7 +198,19 @@ class EvalDataset(Dataset[Sample]):
         stride: int = 32,
         rect: bool,
         pad: float = 0.5,
+        input_hw: tuple[int, int] | None = None,
     ) -> None:
+        """Choose the samples' input sizes.
+
+        Args:
+            records: the pictures.
+            image_size: what the longer side of a picture is resized to.
+            batch_size: most samples of a batch.
+            stride: inputs are multiples of it.
+            rect: inputs as wide and high as like pictures need, instead of one size for all.
+            pad: extra padding of those, in strides.
+            input_hw: the one size without `rect`; None for a square.
+        """
         self.image_size = image_size
         self.batch_size = batch_size
         self.records = tuple(records)
@@ -209,7 +221,7 @@ class EvalDataset(Dataset[Sample]):
             hws = [record.image_hw for record in self.records]
             self.input_hws = rect_input_hws(hws, image_size, RECT_GROUP, stride=stride, pad=pad)
         else:
-            self.input_hws = ((image_size, image_size),) * len(self.records)
+            self.input_hws = (input_hw or (image_size, image_size),) * len(self.records)
 
     def __len__(self) -> int:
         """The number of pictures."""

@@ -19,6 +19,7 @@ class LetterboxedBatches:
         input_hw: height and width of the network input.
         batch_size: pictures of a batch; the last batch may have fewer.
         seed: of orders and mirrors.
+        most: pictures of an iteration, others each time; None for all.
     """
 
     def __init__(
@@ -27,13 +28,15 @@ class LetterboxedBatches:
         input_hw: tuple[int, int],
         batch_size: int,
         seed: int = 0,
+        most: int | None = None,
     ) -> None:
         self._records, self._input_hw = records, input_hw
+        self._most = len(records) if most is None else most
         self._batch_size, self._rng = batch_size, np.random.default_rng(seed)
 
     def __iter__(self) -> Iterator[FloatArray]:
         """One batch after the other."""
-        order = self._rng.permutation(len(self._records))
+        order = self._rng.permutation(len(self._records))[: self._most]
         for start in range(0, len(order), self._batch_size):
             chosen = order[start : start + self._batch_size]
             images = letterboxed(
@@ -45,4 +48,4 @@ class LetterboxedBatches:
 
     def __len__(self) -> int:
         """How many there are."""
-        return -(-len(self._records) // self._batch_size)
+        return -(-min(len(self._records), self._most) // self._batch_size)

@@ -107,7 +107,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=PICTURE)
     given = parser.parse_args()
     configure_logging()
-    found = found_by(given.weights, given.data, given.picture, given.imgsz, given.runs)
+    weights, data, runs = (each.resolve() for each in (given.weights, given.data, given.runs))
+    found = found_by(weights, data, given.picture, given.imgsz, runs)
     bad = 0
     for preset in VERIFIED:
         near = Agreement.of(found["PyTorch"], found[preset])

@@ -123,9 +123,9 @@ def _write_onnx(place: Path, name: str, network: nn.Module, request: FileRequest
         nodes = output_nodes(file)
         files = VendorRequest(file, nodes, request.metadata, request.pictures)
         write_vendor_files(preset.vendor, files)
-    others = (
-        {} if preset.quantized else second_runtimes(file, preset, request.sizes, request.metadata)
-    )
+    others: Mapping[str, Runner] = {}
+    if not preset.quantized:
+        others = second_runtimes(file, preset, request.sizes, request.opset, request.metadata)
     runner = OnnxRunner(file, device="cpu")
     return Written(runner, request.opset, operator_counts(file), "onnxruntime", others)
 
@@ -206,7 +206,8 @@ def file_metadata(
 
 def _precision(preset: Preset) -> str:
     if preset.quantized:
-        return "int8" if preset.form is None else f"{preset.form.activations}s8"
+        scales = "" if preset.form is None or preset.form.per_channel else " per tensor"
+        return "int8" if preset.form is None else f"{preset.form.activations}s8{scales}"
     return "float16" if preset.half else "float32"
 
 

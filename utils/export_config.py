@@ -17,6 +17,7 @@ from utils.postprocess import PostprocessConfig
 
 logger = logging.getLogger(__name__)
 HALF_TOLERANCE = 2e-2
+STATIC_BATCH = ("hailo", "horizon", "axera")  # vendors
 HALF_PRESETS = ("onnx", "trt10", "openvino")
 IN_8_BITS = {"onnx": "qdq-u8", "openvino": "openvino-int8"}  # what --int8 makes of a preset
 REMEDIES = ("equalize", "mixed", "bias", "train")  # models.quantization.remedies has what each does
@@ -66,7 +67,7 @@ class ExportConfig:
         ("minmax", "percentile"), "INT8: calibrations to try; the best one stays", choices=METHODS
     )
     remedy: tuple[str, ...] = option(
-        (), "INT8 ONNX files: also try these on the best one, in this order", choices=REMEDIES
+        (), "INT8 ONNX files: also try these on the best one", choices=REMEDIES
     )
     qat_epochs: int = option(3, "INT8: epochs of the remedy train")
     qat_batch_size: int = option(16, "INT8: pictures per step of the remedy train")
@@ -100,20 +101,23 @@ class ExportConfig:
         for flag, count in counts.items():
             if count < 1:
                 raise ConfigError(f"{flag} {count}: must be at least 1")
+        others = [name for name in self.presets() if PRESETS[name].form is None]
+        for flag, given in (("--remedy", self.remedy), ("--per-tensor", self.per_tensor)):
+            if given and len(others) == len(self.presets()):
+                raise ConfigError(f"{flag}: is for 8-bit ONNX files; add --int8, or leave it out")
+            if given and others:
+                logger.warning("%s has no effect on %s", flag, ", ".join(others))
 
-        if all(PRESETS[name].form is None for name in self.presets()):
-            for flag, given in (("--remedy", self.remedy), ("--per-tensor", self.per_tensor)):
-                if given:
-                    raise ConfigError(
-                        f"{flag}: is for 8-bit ONNX files; add --int8, or leave it out"
-                    )
+    def remedies(self) -> tuple[str, ...]:
+        """Those to try, in the order in which none undoes another."""
+        return tuple(remedy for remedy in REMEDIES if remedy in self.remedy)
 
     def presets(self) -> tuple[str, ...]:
         """Each preset asked for, once."""
         names = list(self.preset)
         if self.int8:
             names = [IN_8_BITS.get(name, name) for name in names]
-            if not set(names) & set(IN_8_BITS.values()):
+            if not any(PRESETS[name].quantized for name in names):
                 names.append("qdq-u8")
         if self.nms:
             names = ["e2e"] if names == ["onnx"] else [*names, "e2e"]
@@ -147,6 +151,10 @@ def settings_of(
     if preset.kind in ("ncnn", "rknn") and config.batch_size != 1:
         raise ConfigError(
             f"--batch-size {config.batch_size}: {preset.kind} files take one picture at a time"
+        )
+    if preset.vendor in STATIC_BATCH and config.batch_size != 1:
+        raise ConfigError(
+            f"--batch-size {config.batch_size}: preset {name} is for one picture at a time"
         )
     if config.per_tensor and preset.form is not None:
         preset = replace(preset, form=replace(preset.form, per_channel=False))

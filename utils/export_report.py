@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from utils.deploy.presets import PRESETS
 
 logger = logging.getLogger(__name__)
+_STEP, _MOST_PICTURES = 32, 8
 
 
 def log_entry(entry: Mapping[str, Any]) -> None:
@@ -26,8 +29,25 @@ def log_entry(entry: Mapping[str, Any]) -> None:
         parts.append(f"{entry['npu']['layers']} layers, {entry['npu']['cycles']:,} cycles")
     logger.info("%s: %s", entry["path"], ", ".join(parts))
     if command := PRESETS[entry["preset"]].command:
-        logger.info("Then: %s", command.format(file=entry["path"]))
+        file, stem = (shlex.quote(each) for each in (entry["path"], Path(entry["path"]).stem))
+        logger.info("Then: %s%s", command.format(file=file, stem=stem), _free_sizes(entry["sizes"]))
     logger.info("Next: python detect.py --weights %s --source FOLDER", entry["path"])
+
+
+def _free_sizes(sizes: Mapping[str, Any]) -> str:
+    """What trtexec is told of sizes that may change: from half the input to it, 1 to 8 pictures."""
+    if not sizes["dynamic"]:
+        return ""
+    free_hw, batch = "hw" in sizes["dynamic"], sizes["batch_size"]
+    shapes = []
+    for count, share in ((1, 0.5), (1, 1.0), (_MOST_PICTURES, 1.0)):
+        height, width = (
+            max(_STEP, int(side * share) // _STEP * _STEP) if free_hw else side
+            for side in sizes["input_hw"]
+        )
+        shapes.append(f"{count if 'batch' in sizes['dynamic'] else batch}x3x{height}x{width}")
+    least, best, most = shapes
+    return f" --minShapes=images:{least} --optShapes=images:{best} --maxShapes=images:{most}"
 
 
 def _lost(entry: Mapping[str, Any]) -> str:

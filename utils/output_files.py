@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,12 @@ def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
 
 
 @contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path, *, stale: Sequence[str] = ()) -> Iterator[Path]:
     """A temporary folder whose files take their place in `folder` only when the block ends well.
+
+    Args:
+        folder: may be there, with other files, which stay.
+        stale: names of files and folders that go with it, for they were of what is replaced.
 
     Raises:
         OutputError: it cannot be written.
@@ -60,6 +64,10 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         yield temporary
         with reported_writing(folder):
             folder.mkdir(exist_ok=True)
+            for name in stale:
+                shutil.rmtree(folder / name, ignore_errors=True)
+                if (folder / name).is_file():
+                    (folder / name).unlink()
             for file in sorted(temporary.iterdir()):
                 if file.is_dir():  # a folder takes the place of nothing but an empty one
                     shutil.rmtree(folder / file.name, ignore_errors=True)

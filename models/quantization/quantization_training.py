@@ -64,7 +64,7 @@ def train_quantized(
         graph: the network.
         teacher: the float32 network it was made from, in deploy form and eval mode, on the same
             device.
-        batches: like what will be detected on: prepared the same way, without augmentation.
+        batches: like what will be detected on: letterboxed alike; mirrored ones do no harm.
         settings: how long and how fast.
 
     Returns:

@@ -28,7 +28,7 @@ from utils.deploy.quantized_onnx import (
 from utils.deploy.runner import OnnxRunner, Runner
 from utils.deploy.second_runtimes import second_runtimes
 from utils.deploy.sizes import Sizes
-from utils.errors import CheckFailedError
+from utils.errors import CheckFailedError, DivergedError
 from utils.metrics.paired_bootstrap import ap_difference_interval
 from utils.timing import seconds_in_turn
 
@@ -120,7 +120,7 @@ def _written(best: Candidate, request: FileRequest) -> Written:
     if preset.form is None:
         return Written(trial.runner, None, {}, trial.tested_in)
     check_structure(best.file, preset, expected_of(request))
-    others = second_runtimes(best.file, preset, request.sizes, request.metadata)
+    others = second_runtimes(best.file, preset, request.sizes, request.opset, request.metadata)
     operators = operator_counts(best.file)
     return Written(trial.runner, request.opset, operators, trial.tested_in, others)
 
@@ -143,8 +143,12 @@ def _candidates(
         return tried
     for remedy in calibration.remedies:
         best = max(tried, key=lambda candidate: candidate.judged.AP)
-        found = apply_remedy(remedy, best, request, preset.form, calibration)
-        tried.append(_said(found, before))
+        try:
+            found = apply_remedy(remedy, best, request, preset.form, calibration)
+        except DivergedError as error:  # the files before it are good
+            logger.warning("--remedy %s: %s; left out", remedy, error)
+        else:
+            tried.append(_said(found, before))
     return tried
 
 
@@ -161,11 +165,10 @@ def _check(lost: float, max_drop: float, values: int, layers: Sequence[Layer]) -
         )
     if not 100 * lost <= max_drop:
         worst = ", ".join(f"{layer.name} {layer.sqnr_db:.0f} dB" for layer in layers[:3])
-        where = f" (worst layers: {worst})" if worst else ""
+        where, remedy = (f" (worst layers: {worst})", "--remedy bias, ") if worst else ("", "")
         raise CheckFailedError(
             f"8 bits lose {100 * lost:.1f} AP, more than --max-drop {max_drop:g}{where}; no file "
-            "is left behind. --remedy bias train, QARepVGG blocks or more --calibration-images may "
-            "help"
+            f"is left behind. {remedy}more --calibration-images or training longer may help"
         )
 
 

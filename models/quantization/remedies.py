@@ -1,5 +1,8 @@
 """What may bring back AP that an 8-bit ONNX file lost. Each makes a new file from the best so far.
 
+Their order is that of REMEDIES: `equalize` and `mixed` round anew, `bias` corrects what was
+rounded, and `train` starts from all of it.
+
 `equalize` changes the float32 network, `mixed` leaves the worst layers in float32 (slower), `bias`
 changes biases alone, `train` changes all numbers of the file.
 """

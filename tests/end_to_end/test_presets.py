@@ -94,7 +94,7 @@ def test_detect_finds_the_same(name, written, weights, data, tmp_path):
     expected, found = (detections(Path(each), data, tmp_path) for each in (weights, entry["path"]))
     assert entry["preset"] == name
     assert sum(len(frame["detections"]) for frame in expected) > 20
-    near = 0.02 if entry["preset"] == "openvino" else 1e-3  # weights in float16
+    near = 0.02 if PRESETS[name].half else 1e-3
     for one, other in zip(expected, found, strict=True):
         assert abs(len(one["detections"]) - len(other["detections"])) <= (near > 0.01)
         scores = [[d["score"] for d in frame["detections"]] for frame in (one, other)]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from models.open_runner import open_runner
 from models.quantization import remedies
 from models.quantization.remedies import REMEDIES
 from tests.checkpoint_builders import save_model
+from tests.house.source_tree import ROOT
 from tests.model_builders import tiny_spec, trained_model
 from tests.unit.data.builders import write_yolo_set
 from utils.cli import parse
@@ -201,6 +205,67 @@ def test_remedies_are_tried_on_the_best_file(weights, three_classes, tmp_path, c
 
 def test_remedies_of_the_command_line_are_those_there_are():
     assert tuple(remedies.REMEDIES) == OFFERED
+
+
+def test_remedies_come_in_the_order_in_which_none_undoes_another():
+    given = parse(ExportConfig, ["--int8", "--remedy", "train", "bias", "mixed"], {})
+    assert given.remedies() == ("mixed", "bias", "train")
+
+
+@pytest.mark.parametrize("name", ["openvino-int8", "rknn", "qdq-u8"])
+def test_relative_paths_with_spaces(name, weights, three_classes, tmp_path, monkeypatch):
+    installed(name)
+    (tmp_path / "a b").mkdir()
+    shutil.copyfile(weights, tmp_path / "a b" / "w é.pt")
+    monkeypatch.chdir(tmp_path)
+    words = ["--weights", "a b/w é.pt", "--imgsz", 64, "--preset", name, "--data", three_classes,
+             "--workers", 0, "--calibration", "minmax", "--max-drop", 100,
+             "--calibration-images", 2]  # fmt: skip
+    assert export.main([str(word) for word in words]) == 0
+    assert len(list((tmp_path / "a b").iterdir())) == 2
+
+
+def test_inputs_that_are_not_square(weights, three_classes, tmp_path):
+    words = ["--weights", weights, "--imgsz", 64, 96, "--preset", "qdq-u8", "--data",
+             three_classes, "--workers", 0, "--calibration", "minmax", "--max-drop", 100,
+             "--output", tmp_path]  # fmt: skip
+    assert export.main([str(word) for word in words]) == 0
+    runner = open_runner(str(tmp_path / "w-int8.onnx"), device="cpu")
+    assert runner.input_hw == (64, 96)
+
+
+@pytest.mark.parametrize("name", ["qdq-u8", "qdq-u16"])
+def test_qnn_takes_the_whole_network(name, weights, three_classes, tmp_path):
+    pytest.importorskip("onnxruntime_qnn", reason="onnxruntime-qnn is not installed")
+    words = ["--weights", weights, "--imgsz", 64, "--preset", name, "--data", three_classes,
+             "--workers", 0, "--calibration", "minmax", "--max-drop", 100, "--output", tmp_path,
+             "--report", tmp_path / "r.json"]  # fmt: skip
+    assert export.main([str(word) for word in words]) == 0
+    (entry,) = json.loads((tmp_path / "r.json").read_text())["files"]
+    assert "QNN" in entry["verified"] and "QNN's HTP simulator" in entry["max_rel_error_elsewhere"]
+
+
+def test_a_python_without_the_toolkit(weights, three_classes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(PYTHON, sys.executable)
+    words = ["--weights", weights, "--imgsz", 64, "--preset", "rknn", "--data", three_classes,
+             "--workers", 0, "--output", tmp_path]  # fmt: skip
+    assert export.main([str(word) for word in words]) == 2
+    assert "this Python has no rknn-toolkit2" in capsys.readouterr().err
+    monkeypatch.setenv(PYTHON, str(three_classes))  # no program
+    assert export.main([str(word) for word in words]) == 2
+    assert "cannot be run" in capsys.readouterr().err
+
+
+def test_openvino_tells_nobody():
+    pytest.importorskip("openvino")
+    code = (
+        "import sys; from utils.deploy.openvino_package import import_openvino; "
+        "import_openvino(); print(sys.modules['openvino_telemetry'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "None"
 
 
 def test_equalization_is_not_for_silu(three_classes, tmp_path, capsys):

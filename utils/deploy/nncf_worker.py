@@ -1,7 +1,7 @@
 """The half of OpenVINO's INT8 that runs in a process of its own: `python nncf_worker.py`.
 
-NNCF reports its use to Intel when it is imported, unless an environment variable says otherwise;
-here it never does, and nothing of the process that exports is changed for it.
+NNCF and OpenVINO report their use to Intel when they are imported, through a package that they do
+without where it is missing. Here it is, and nothing of the process that exports is changed for it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def quantize(model_file: Path, pictures_file: Path, preset: str, target: Path) -
         preset: `performance` (activations symmetric) or `mixed` (not).
         target: .xml to write.
     """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # bars its import
     import nncf
     import openvino
 

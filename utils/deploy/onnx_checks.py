@@ -11,6 +11,7 @@ from utils.deploy.presets import Preset
 from utils.errors import CheckFailedError
 
 NEWEST_IR = {range(18): 8, range(18, 99): 10}  # by opset: what older runtimes still read
+INPUT = "images"
 MOST_DIMENSIONS = 4  # of any tensor in a file for accelerators
 # Pairs that say what is rounded, and what the quantizer makes of HardSwish.
 QDQ = frozenset(("QuantizeLinear", "DequantizeLinear", "HardSigmoid"))
@@ -85,6 +86,9 @@ def _about_operators(model: Any, preset: Preset, expected: Expected) -> str | No
 
 
 def _about_names(model: Any, expected: Expected) -> str | None:
+    inputs = [each.name for each in model.graph.input]
+    if inputs != [INPUT]:
+        return f"inputs {', '.join(inputs)}, expected {INPUT}"
     outputs = tuple(output.name for output in model.graph.output)
     if outputs != expected.outputs:
         return f"outputs {', '.join(outputs)}, expected {', '.join(expected.outputs)}"

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from utils.deploy.heads import Heads, in_batches
 from utils.deploy.network_metadata import NetworkMetadata
-from utils.errors import CheckpointError, ConfigError, MissingPackageError
+from utils.deploy.openvino_package import import_openvino
+from utils.errors import CheckpointError, ConfigError
 from utils.structures import FloatArray
 
 FOLDER_SUFFIX = "_openvino_model"
@@ -34,7 +35,7 @@ def write_openvino(
     Raises:
         MissingPackageError: OpenVINO is not installed.
     """
-    openvino = _openvino()
+    openvino = import_openvino()
     model = openvino.Core().read_model(str(onnx_file))
     for key, value in metadata.items():
         model.set_rt_info(json.dumps(value), [_METADATA, key])
@@ -62,7 +63,7 @@ class OpenVinoRunner:
         """
         if device not in ("", "cpu"):
             raise ConfigError(f"--device {device}: OpenVINO files run on cpu here")
-        openvino = _openvino()
+        openvino = import_openvino()
         self.path = _xml_of(Path(path))
         try:
             model = openvino.Core().read_model(str(self.path))
@@ -110,13 +111,3 @@ def _metadata_texts(model: Any) -> dict[str, str]:
 
 def _fixed_or_none(size: Any) -> int | None:
     return int(size.get_length()) if size.is_static else None
-
-
-def _openvino() -> Any:
-    try:
-        import openvino  # an extra
-    except ImportError:
-        raise MissingPackageError(
-            "OpenVINO files need openvino: pip install -r requirements-deploy.txt"
-        ) from None
-    return openvino

@@ -128,17 +128,17 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "trt10": Preset(
         "TensorRT up to 10, Jetson", "decoded", "onnx", "-trt10.onnx",
-        unseen="TensorRT", command="trtexec --onnx={file} --fp16 --saveEngine=model.engine",
+        unseen="TensorRT", command="trtexec --onnx={file} --fp16 --saveEngine={stem}.engine",
     ),
     "trt11-fp16": Preset(
         "TensorRT 11: float16 in the file", "decoded", "onnx", "-trt11-fp16.onnx", half=True,
         tolerance=2e-2, unseen="TensorRT",
-        command="trtexec --onnx={file} --saveEngine=model.engine",
+        command="trtexec --onnx={file} --saveEngine={stem}.engine",
     ),
     "trt11-int8": Preset(
         "TensorRT 11: 8 bits in the file", "raw", "onnx", "-trt11-int8.onnx", opsets=_QDQ_OPSETS,
         operators=NPU_OPERATORS, dynamic=False, quantized=True, form=S8S8,
-        unseen="TensorRT", command="trtexec --onnx={file} --saveEngine=model.engine",
+        unseen="TensorRT", command="trtexec --onnx={file} --saveEngine={stem}.engine",
     ),
     "rknn": Preset(
         "Rockchip RK3588", "sigmoid", "rknn", "_rknn_model", opset=12, opsets=range(11, 20),
@@ -151,7 +151,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "horizon": Preset(
         "Horizon and D-Robotics X3, X5", "raw", "onnx", "_horizon_model", opset=11,
-        opsets=_NPU_OPSETS, operators=NPU_OPERATORS | {"Transpose"}, dynamic=False,
+        opsets=range(11, 12), operators=NPU_OPERATORS | {"Transpose"}, dynamic=False,
         rows_last=True, vendor="horizon", unseen="Horizon's compiler",
     ),
     "ascend": Preset(

@@ -44,6 +44,8 @@ class QnnRunner:
 
         backend = {"backend_path": onnxruntime_qnn.get_qnn_htp_path()}
         options.add_provider_for_devices(devices, backend)
+        if not devices:
+            raise CheckFailedError(f"{path.name}: QNN's plug-in offers no device here")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options)
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class

@@ -15,7 +15,7 @@ from utils.deploy.heads import Heads, in_batches
 from utils.deploy.network_metadata import NetworkMetadata
 from utils.deploy.rknn_layers import NpuLayer, read_layers
 from utils.deploy.rknn_process import RknnProcess
-from utils.deploy.sidecar import METADATA, read_metadata, write_metadata
+from utils.deploy.sidecar import METADATA, of_compiled, read_metadata, write_metadata
 from utils.errors import CheckpointError, ConfigError
 from utils.structures import FloatArray
 
@@ -46,7 +46,7 @@ def write_rknn(
     (folder / DATASET).write_text("\n".join(names) + "\n", encoding="utf-8")
     sides = [side for level in metadata["anchors"] for side in level]
     (folder / ANCHORS).write_text("\n".join(f"{side:g}" for side in sides) + "\n", encoding="utf-8")
-    write_metadata(folder, {**metadata, "platform": PLATFORM})
+    write_metadata(folder, {**of_compiled(metadata), "platform": PLATFORM})
     printed = process.build(folder / NETWORK, folder / DATASET, PLATFORM, folder / COMPILED)
     return RknnRunner(folder, process=process), read_layers(printed)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from utils.errors import CheckFailedError
+
 _TITLE = "Network Layer Information Table"
 # ID OpType DataType Target InputShape OutputShape Cycles(DDR/NPU/Total) RW(KB) FullName
 _ROW = re.compile(
@@ -35,15 +37,26 @@ class NpuLayer:
 
 
 def read_layers(printed: str) -> list[NpuLayer]:
-    """The table among what the compiler printed; empty where there is none."""
+    """The table among what the compiler printed.
+
+    Raises:
+        CheckFailedError: there is none, or some of it is not understood.
+    """
     _, _, rest = printed.rpartition(_TITLE)
     table, _, _ = rest.partition("Information Table")  # of the tensors
-    return [
-        NpuLayer(row["operator"], row["target"], int(row["cycles"]), int(row["kilobytes"]),
-                 row["name"])
+    rows = [
+        row
         for line in table.splitlines()
         if (row := _ROW.search(line.partition("]")[2])) is not None
-    ]  # fmt: skip
+    ]
+    if not rows or [int(row["number"]) for row in rows] != list(range(len(rows))):
+        raise CheckFailedError("the table of layers that rknn-toolkit2 prints cannot be read")
+    return [
+        NpuLayer(
+            row["operator"], row["target"], int(row["cycles"]), int(row["kilobytes"]), row["name"]
+        )
+        for row in rows
+    ]
 
 
 def off_npu(layers: list[NpuLayer]) -> list[str]:

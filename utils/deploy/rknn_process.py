@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -27,7 +28,7 @@ def find_python() -> Path:
         MissingPackageError: there is none.
     """
     given = os.environ.get(PYTHON)
-    python = Path(given) if given else _OWN_PLACE
+    python = Path(given).absolute() if given else _OWN_PLACE
     if not python.is_file():
         raise MissingPackageError(
             f"RKNN files need rknn-toolkit2, whose packages are older than ours: `make rknn` "
@@ -49,12 +50,16 @@ class RknnProcess:
         self._folder = tempfile.TemporaryDirectory(prefix="rknn-")  # it leaves files where it runs
         self._log = Path(self._folder.name) / "log.txt"
         worker = Path(rknn_worker.__file__).resolve()
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(python), "-I", str(worker)],  # our modules stay out of its path
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                cwd=self._folder.name, env=_own_environment(),
-            )  # fmt: skip
+        try:
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [str(python), "-I", str(worker)],  # our modules stay out of its path
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                    cwd=self._folder.name, env=_own_environment(),
+                )  # fmt: skip
+        except OSError as error:
+            self._folder.cleanup()
+            raise MissingPackageError(f"{python}: cannot be run ({error.strerror})") from None
         self._questions = cast(BinaryIO, self._process.stdin)
         self._answers = cast(BinaryIO, self._process.stdout)
         self._end = weakref.finalize(self, _stop, self._process, self._folder)
@@ -67,6 +72,7 @@ class RknnProcess:
 
         Raises:
             CheckFailedError: it cannot be compiled.
+            MissingPackageError: that Python does not have the toolkit.
         """
         self._ask(
             {
@@ -92,6 +98,8 @@ class RknnProcess:
         except BrokenPipeError:
             pass  # it is said below
         found, arrays = ({"error": "it ended"}, {}) if answer is None else answer
+        if missing := found.get("missing"):
+            raise MissingPackageError(f"this Python has no rknn-toolkit2 ({missing}): `make rknn`")
         if reason := found.get("error"):
             printed = " ".join(self._printed().split())[-_LAST_CHARACTERS:]
             raise CheckFailedError(f"rknn-toolkit2: {reason}: ...{printed}")
@@ -111,5 +119,6 @@ def _stop(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[
     process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
-            stream.close()
+            with contextlib.suppress(OSError):  # it may hold what could not be sent
+                stream.close()
     folder.cleanup()

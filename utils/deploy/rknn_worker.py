@@ -18,12 +18,15 @@ import numpy as np
 
 
 def read_message(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Words and arrays; None at the end of the stream."""
+    """Words and arrays; None where the stream ends."""
     head = stream.read(8)
     if len(head) < 8:
         return None
     (length,) = struct.unpack("<Q", head)
-    with np.load(io.BytesIO(stream.read(length)), allow_pickle=False) as archive:
+    content = stream.read(length)
+    if len(content) < length:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     words: dict[str, Any] = json.loads(str(arrays.pop("words")))
     return words, arrays
@@ -89,6 +92,8 @@ def main() -> None:
         words, arrays = message
         try:
             found = simulated.answer(words, arrays)
+        except ImportError as error:
+            write_message(answers, {"missing": str(error)}, {})
         except Exception as error:  # noqa: BLE001 - the toolkit's errors share no base class
             write_message(answers, {"error": str(error)}, {})
         else:

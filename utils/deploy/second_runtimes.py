@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from utils.deploy.presets import Preset
 from utils.deploy.qnn_runner import QnnRunner
 from utils.deploy.runner import Runner
 from utils.deploy.sizes import Sizes
+from utils.errors import CheckFailedError, CheckpointError
 from utils.structures import FloatArray
 
+NEWEST_OF_OPENCV_4 = 12  # opset
 logger = logging.getLogger(__name__)
 
 
 def second_runtimes(
-    path: Path, preset: Preset, sizes: Sizes, metadata: Mapping[str, Any]
+    path: Path, preset: Preset, sizes: Sizes, opset: int, metadata: Mapping[str, Any]
 ) -> dict[str, Runner]:
     """Every other runtime that a file is for and that is installed here, by its name.
 
@@ -35,7 +38,7 @@ def second_runtimes(
     forms that Qualcomm's HTP takes by QNN's simulator of it.
 
     Raises:
-        CheckFailedError: it does not take the file.
+        CheckFailedError: one does not take the file.
     """
     texts = {key: json.dumps(value) for key, value in metadata.items()}
     found: dict[str, Runner] = {}
@@ -46,10 +49,26 @@ def second_runtimes(
     if importlib.util.find_spec("openvino") is None:
         logger.info("openvino is not installed: %s was not opened there", path.name)
     else:
-        found["OpenVINO"] = OpenVinoRunner(path, texts=texts)
-    if preset.opset <= 12 and not sizes.dynamic and not preset.rows_last:
-        found["OpenCV"] = OpenCvRunner(path, sizes, texts)
+        with _refusal_said("OpenVINO", path):
+            found["OpenVINO"] = OpenVinoRunner(path, texts=texts)
+    if opset <= NEWEST_OF_OPENCV_4 and not sizes.dynamic and not preset.rows_last:
+        with _refusal_said("OpenCV", path):
+            found["OpenCV"] = OpenCvRunner(path, sizes, texts)
     return found
+
+
+@contextmanager
+def _refusal_said(runtime: str, path: Path) -> Iterator[None]:
+    """A region in which a runtime's own error becomes ours.
+
+    Raises:
+        CheckFailedError: it does not take the file.
+    """
+    try:
+        yield
+    except (CheckpointError, RuntimeError, cv2.error) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckFailedError(f"{path.name}: {runtime} does not take it: {reason}") from None
 
 
 class OpenCvRunner:

@@ -116,7 +116,7 @@ class _Network:
 
     Attributes:
         model: the float32 network as the quantizer sees it.
-        opsets: those of the INT8 file; 16-bit pairs are Microsoft's operators.
+        opsets: those of the INT8 file; 16-bit pairs came with opset 21.
         pairs: the QuantizeLinear and DequantizeLinear of an activation, by its name.
         weights: the DequantizeLinear of a convolution's weights, by the convolution's name.
         constants: initializers of the INT8 file, by name.

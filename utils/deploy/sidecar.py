@@ -12,6 +12,12 @@ from utils.errors import CheckpointError
 METADATA = "metadata.json"
 
 
+def of_compiled(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a compiled network, which takes pixels and divides them itself."""
+    given = {**metadata.get("input", {}), "layout": "NHWC", "dtype": "uint8", "range": [0, 255]}
+    return {**metadata, "input": given}
+
+
 def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Write key -> value."""
     text = json.dumps(dict(metadata), indent=1)

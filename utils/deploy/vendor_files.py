@@ -1,13 +1,15 @@
 """What vendors' compilers want beside a network: templates, of which none was run here.
 
-Every folder holds the network, `metadata.json` for programs that read the result, and, where there
-are pictures to calibrate on, those pictures letterboxed as the network sees them. Pixels go from
-0-255 to the network's 0-1 inside the compiled network: nothing else may divide them again.
+Every folder holds the network, `metadata.json` for programs that read the result, and, where the
+compiler calibrates and there are pictures, those pictures letterboxed as the network sees them.
+Pixels go from 0-255 to the network's 0-1 inside the compiled network: nothing else may divide them
+again, and `metadata.json` says so.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +18,12 @@ from typing import Any
 
 from utils.deploy.calibration_pictures import FOLDER as CALIBRATION
 from utils.deploy.calibration_pictures import Pictures, pack, write_array, write_pictures
-from utils.deploy.sidecar import write_metadata
+from utils.deploy.sidecar import of_compiled, write_metadata
 from utils.strict_yaml import write_yaml
 
 COMMANDS = "commands.txt"
+CALIBRATED = ("hailo", "horizon", "axera")  # vendors whose compiler wants pictures
+STALE = (CALIBRATION, "calibration.npy", "calibration.tar")  # of an export before
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class VendorRequest:
 
 def write_vendor_files(vendor: str, request: VendorRequest) -> None:
     """Write the files of VENDORS[vendor] and the metadata."""
-    write_metadata(request.folder, request.metadata)
+    write_metadata(request.folder, of_compiled(request.metadata))
     VENDORS[vendor](request)
 
 
@@ -89,14 +93,14 @@ def _hailo(request: VendorRequest) -> None:
     )
     if request.pictures is not None:
         write_array(request.folder / "calibration.npy", request.pictures)
-    name = request.network.name
+    name, stem = _quoted(request)
     _write_commands(
         request,
-        "hailo parser onnx " + name + " --hw-arch hailo8 --end-node-names "
+        f"hailo parser onnx {name} --hw-arch hailo8 --end-node-names "
         + " ".join(request.end_nodes),
-        f"hailo optimize {request.network.stem}.har --hw-arch hailo8 "
-        "--calib-set-path calibration.npy --model-script model_script.alls",
-        f"hailo compiler {request.network.stem}_optimized.har --hw-arch hailo8",
+        f"hailo optimize {stem}.har --hw-arch hailo8 --calib-set-path calibration.npy "
+        "--model-script model_script.alls",
+        f"hailo compiler {stem}_optimized.har --hw-arch hailo8",
         "# nms.json names layers as the ONNX file does; if the parser renames them, put its names "
         "into encoded_layer",
     )  # fmt: skip
@@ -132,7 +136,7 @@ def _horizon(request: VendorRequest) -> None:
         write_pictures(request.folder, request.pictures)
     _write_commands(
         request,
-        f"hb_mapper checker --model-type onnx --march bernoulli2 --model {request.network.name}",
+        f"hb_mapper checker --model-type onnx --march bernoulli2 --model {_quoted(request)[0]}",
         "hb_mapper makertbin --model-type onnx --config config.yaml",
         "# march: bernoulli2 is X3, bayes is J5, bayes-e is X5",
     )
@@ -154,10 +158,10 @@ def _ascend(request: VendorRequest) -> None:
         f"{scale}\n"
         "}\n"
     )
-    batch = request.metadata["batch"]
+    batch, (name, stem) = request.metadata["batch"], _quoted(request)
     _write_commands(
         request,
-        f"atc --framework=5 --model={request.network.name} --output={request.network.stem} "
+        f"atc --framework=5 --model={name} --output={stem} "
         f'--input_shape="images:{batch},3,{height},{width}" --insert_op_conf=aipp.cfg '
         "--soc_version=Ascend310P3",
     )
@@ -200,7 +204,7 @@ def _axera(request: VendorRequest) -> None:
     (request.folder / "config.json").write_text(json.dumps(content, indent=1) + "\n")
     _write_commands(
         request,
-        f"pulsar2 build --input {request.network.name} --config config.json --output_dir output",
+        f"pulsar2 build --input {_quoted(request)[0]} --config config.json --output_dir output",
     )
 
 
@@ -212,5 +216,12 @@ VENDORS: Mapping[str, Callable[[VendorRequest], None]] = {
 }
 
 
+def _quoted(request: VendorRequest) -> tuple[str, str]:
+    """The network's file name, and that without suffix, as a shell takes them."""
+    return shlex.quote(request.network.name), shlex.quote(request.network.stem)
+
+
 def _write_commands(request: VendorRequest, *lines: str) -> None:
+    if request.pictures is None and request.metadata["head"] == "raw":
+        lines = (*lines, "# written without --data: calibrate on pictures of your own")
     (request.folder / COMMANDS).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -42,6 +42,12 @@ def test_every_picture_once_in_each_pass_mirrored_or_not(tmp_path):
     assert 5 < mirrored < 25
 
 
+def test_no_more_than_asked_for(tmp_path):
+    batches = LetterboxedBatches(records(tmp_path, 5), (64, 64), 2, most=3)
+    assert len(batches) == 2
+    assert [len(batch) for batch in batches] == [2, 1]
+
+
 def test_a_seed_gives_the_same_batches(tmp_path):
     found = records(tmp_path, 4)
     one, same, other = (list(LetterboxedBatches(found, (64, 64), 4, seed)) for seed in (1, 1, 2))

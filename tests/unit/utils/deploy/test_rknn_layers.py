@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from utils.deploy.rknn_layers import NpuLayer, off_npu, read_layers
+from utils.errors import CheckFailedError
 
 RULE = "D RKNN: [12:00:00.000] " + "-" * 40
 HEAD = ("D RKNN: [12:00:00.000] ID   OpType   DataType Target InputShape  OutputShape  "
@@ -36,7 +39,14 @@ def test_every_row_is_read():
 
 def test_the_last_table_counts():
     assert len(read_layers(printed(ROWS) + "\n" + printed(ROWS[:2]))) == 2
-    assert read_layers("I nothing here") == []
+
+
+@pytest.mark.parametrize("rows", [[], ROWS[1:], [ROWS[0], "1 Odd row", *ROWS[2:]]])
+def test_a_table_that_cannot_be_read_is_said(rows):
+    with pytest.raises(CheckFailedError, match="table of layers"):
+        read_layers(printed(rows))
+    with pytest.raises(CheckFailedError, match="table of layers"):
+        read_layers("I nothing here")
 
 
 def test_what_is_not_on_the_npu():

@@ -61,7 +61,8 @@ def test_metadata_and_commands(vendor, folder_of):
     folder = folder_of(vendor, pictures=False)
     metadata = json.loads((folder / "metadata.json").read_text())
     assert metadata["anchors"] and metadata["head"] == "raw" and metadata["nc"] == 3
-    assert "w.onnx" in (folder / "commands.txt").read_text() or vendor == "horizon"
+    assert "w.onnx" in (folder / "commands.txt").read_text()
+    assert metadata["input"]["range"] == [0, 255] and metadata["input"]["layout"] == "NHWC"
     assert not [path for path in folder.rglob("*") if path.suffix in (".png", ".npy", ".tar")]
 
 
