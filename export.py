@@ -214,13 +214,13 @@ def _entry(
         "path": str(output),
         "preset": "",
         "bytes": sum(file.stat().st_size for file in files),
-        "sizes": dataclasses.asdict(request.sizes),
         "opset": written.opset,
         "operators": written.operators,
         "max_rel_error": errors,
         "latency_ms": latency,
         "AP": AP,
         "verified": f"{opened_in}, CPU{unseen}",
+        "sizes": dataclasses.asdict(request.sizes),
     }
 
 

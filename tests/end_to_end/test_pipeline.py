@@ -265,7 +265,7 @@ def test_what_export_reports(onnx_file):
     output, entry = onnx_file
     assert list(entry) == [
         "path", "preset", "bytes", "opset", "operators", "max_rel_error", "latency_ms", "AP",
-        "verified",
+        "verified", "sizes", "max_rel_error_elsewhere",
     ]  # fmt: skip
     assert (entry["path"], entry["preset"], entry["opset"]) == (str(output), "onnx", 17)
     assert entry["bytes"] == output.stat().st_size
