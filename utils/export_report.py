@@ -28,10 +28,10 @@ def log_entry(entry: Mapping[str, Any]) -> None:
     if "npu" in entry:
         parts.append(f"{entry['npu']['layers']} layers, {entry['npu']['cycles']:,} cycles")
     logger.info("%s: %s", entry["path"], ", ".join(parts))
+    file, stem = (shlex.quote(each) for each in (entry["path"], Path(entry["path"]).stem))
     if command := PRESETS[entry["preset"]].command:
-        file, stem = (shlex.quote(each) for each in (entry["path"], Path(entry["path"]).stem))
         logger.info("Then: %s%s", command.format(file=file, stem=stem), _free_sizes(entry["sizes"]))
-    logger.info("Next: python detect.py --weights %s --source FOLDER", entry["path"])
+    logger.info("Next: python detect.py --weights %s --source FOLDER", file)
 
 
 def _free_sizes(sizes: Mapping[str, Any]) -> str:
