@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -195,7 +196,18 @@ def _export_quantized(
             for runtime, runner in quantized.written.others.items()
         }
     entry = _entry(output, request, quantized.written, errors, quantized.latency_ms, quantized.AP)
-    return {**entry, "max_rel_error_elsewhere": others, **quantized.facts}
+    pictures = {"pictures": len(records.calibration), "sha256": _digest(records.calibration)}
+    calibrated = {**quantized.facts["calibration"], **pictures}
+    facts = {**quantized.facts, "calibration": calibrated}
+    return {**entry, "max_rel_error_elsewhere": others, **facts}
+
+
+def _digest(records: Sequence[ImageRecord]) -> str:
+    """Of the pictures' files, in order: which ones a file was calibrated on."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(record.path.read_bytes())
+    return digest.hexdigest()
 
 
 def _entry(

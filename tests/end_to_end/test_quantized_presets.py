@@ -72,6 +72,7 @@ def test_an_int8_file_is_calibrated_judged_and_compared(weights, three_classes, 
     assert entry["preset"] == "qdq-u8" and entry["opset"] == 13
     assert set(entry["calibration"]["AP"]) == {"minmax", "percentile"}
     assert entry["AP"] == max(entry["calibration"]["AP"].values())
+    assert entry["calibration"]["pictures"] == 2 and len(entry["calibration"]["sha256"]) == 64
     assert entry["objectness_values"] > 16
     assert 1 <= len(entry["worst_layers"]) <= 10
     assert entry["operators"]["QuantizeLinear"] > 20
