@@ -163,17 +163,20 @@ def _dataset(
     records: tuple[ImageRecord, ...], loaded: LoadedPredictor, config: ValConfig
 ) -> EvalDataset:
     """Pictures in the shapes the file takes."""
-    fixed = loaded.input_hw[0]
-    if loaded.input_hw[1] != fixed:
-        height, width = loaded.input_hw
-        raise ConfigError(f"{config.weights} takes {height}x{width} px; AP is measured on squares")
-    if fixed is not None and config.rect:
-        raise ConfigError(f"{config.weights} takes {fixed} px squares only; leave out --rect")
-    if fixed is not None and fixed != config.imgsz:
-        logger.warning("--imgsz %d: the file takes %d px, which is used", config.imgsz, fixed)
-    image_size = fixed or input_size(config.imgsz, loaded.stride)
-    rect = fixed is None if config.rect is None else config.rect
-    return EvalDataset(records, image_size, config.batch_size, stride=loaded.stride, rect=rect)
+    height, width = loaded.input_hw
+    if height is None or width is None:
+        size, rect = input_size(config.imgsz, loaded.stride), config.rect is not False
+        return EvalDataset(records, size, config.batch_size, stride=loaded.stride, rect=rect)
+    if config.rect:
+        raise ConfigError(f"{config.weights} takes {height}x{width} px only; leave out --rect")
+    if (height, width) != (config.imgsz, config.imgsz):
+        logger.warning(
+            "--imgsz %d: the file takes %dx%d px, which is used", config.imgsz, height, width
+        )
+    return EvalDataset(
+        records, max(height, width), config.batch_size, stride=loaded.stride, rect=False,
+        input_hw=(height, width),
+    )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ import torch
 
 import detect
 import export
+import val
 from models.open_runner import open_runner
 from models.quantization import remedies
 from models.quantization.remedies import REMEDIES
@@ -229,10 +230,16 @@ def test_relative_paths_with_spaces(name, weights, three_classes, tmp_path, monk
 def test_inputs_that_are_not_square(weights, three_classes, tmp_path):
     words = ["--weights", weights, "--imgsz", 64, 96, "--preset", "qdq-u8", "--data",
              three_classes, "--workers", 0, "--calibration", "minmax", "--max-drop", 100,
-             "--output", tmp_path]  # fmt: skip
+             "--output", tmp_path, "--report", tmp_path / "r.json"]  # fmt: skip
     assert export.main([str(word) for word in words]) == 0
     runner = open_runner(str(tmp_path / "w-int8.onnx"), device="cpu")
     assert runner.input_hw == (64, 96)
+    (entry,) = json.loads((tmp_path / "r.json").read_text())["files"]
+    words = ["--weights", tmp_path / "w-int8.onnx", "--data", three_classes, "--workers", 0,
+             "--noplots", "--project", tmp_path / "v", "--report", tmp_path / "v.json",
+             "--imgsz", 96]  # fmt: skip
+    assert val.main([str(word) for word in words]) == 0
+    assert json.loads((tmp_path / "v.json").read_text())["AP"] == entry["AP"]
 
 
 @pytest.mark.parametrize("name", ["qdq-u8", "qdq-u16"])
