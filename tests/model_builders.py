@@ -55,6 +55,16 @@ def trained_model(spec: ModelSpec, seed: int = 0) -> Detector:
     return model.eval()
 
 
+def finding_model(spec: ModelSpec, spread: float = 0.4) -> Detector:
+    """One that finds many objects, of several classes: its head has large weights."""
+    model = trained_model(spec, seed=3)
+    for conv in model.head.modules():
+        if isinstance(conv, torch.nn.Conv2d):
+            torch.nn.init.normal_(conv.weight, std=spread)
+            conv.bias.data.view(-1, 5 + spec.num_classes)[:, 4] = 1.0
+    return model
+
+
 def meta_model(spec: ModelSpec | str, form: str = "train") -> Detector:
     """A network without memory, for its shapes."""
     if isinstance(spec, str):

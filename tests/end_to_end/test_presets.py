@@ -23,7 +23,7 @@ from models.model_spec import ModelSpec
 from models.open_runner import open_runner
 from tests.checkpoint_builders import save_model
 from tests.house.source_tree import ROOT
-from tests.model_builders import tiny_spec, trained_model
+from tests.model_builders import finding_model, tiny_spec, trained_model
 from utils.deploy import presets
 from utils.deploy.onnx_checks import Expected, check_structure
 from utils.deploy.presets import PRESETS
@@ -48,12 +48,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def weights(folder) -> Path:
     """A network that finds many objects, of several classes."""
-    model = trained_model(tiny_spec(), seed=3)
-    for conv in model.head.modules():
-        if isinstance(conv, torch.nn.Conv2d):
-            torch.nn.init.normal_(conv.weight, std=0.4)
-            conv.bias.data.view(-1, 8)[:, 4] = 1.0
-    return save_model(folder / "w.pt", model)
+    return save_model(folder / "w.pt", finding_model(tiny_spec()))
 
 
 @pytest.fixture(scope="module")

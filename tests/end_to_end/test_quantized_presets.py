@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 
 import detect
 import export
@@ -21,7 +20,7 @@ from models.quantization import remedies
 from models.quantization.remedies import REMEDIES
 from tests.checkpoint_builders import save_model
 from tests.house.source_tree import ROOT
-from tests.model_builders import tiny_spec, trained_model
+from tests.model_builders import finding_model, tiny_spec, trained_model
 from tests.unit.data.builders import write_yolo_set
 from utils.cli import parse
 from utils.deploy.rknn_process import PYTHON, find_python
@@ -46,12 +45,7 @@ def installed(name: str) -> None:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
     """A network that finds many objects, of several classes."""
-    model = trained_model(tiny_spec(), seed=3)
-    for conv in model.head.modules():
-        if isinstance(conv, torch.nn.Conv2d):
-            torch.nn.init.normal_(conv.weight, std=1.5)
-            conv.bias.data.view(-1, 8)[:, 4] = 1.0
-    return save_model(tmp_path_factory.mktemp("weights") / "w.pt", model)
+    return save_model(tmp_path_factory.mktemp("weights") / "w.pt", finding_model(tiny_spec(), 1.5))
 
 
 def int8(weights, data, tmp_path, *words) -> int:

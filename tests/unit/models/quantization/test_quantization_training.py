@@ -17,7 +17,7 @@ from models.quantization.quantization_training import (
     teacher_loss,
     train_quantized,
 )
-from tests.model_builders import tiny_spec, trained_model
+from tests.model_builders import finding_model, tiny_spec
 from tests.unit.models.quantization.test_quantized_graph import SIZE, Pair, pictures, write_pair_of
 from utils.deploy.presets import QdqForm
 from utils.errors import DivergedError
@@ -32,12 +32,7 @@ def teacher() -> Detector:
 
     RepVGG blocks come out like that; one scale for all channels then leaves the others few steps.
     """
-    model = trained_model(tiny_spec(), seed=3)
-    for conv in model.head.modules():
-        if isinstance(conv, torch.nn.Conv2d):
-            torch.nn.init.normal_(conv.weight, std=0.4)
-            conv.bias.data.view(-1, 8)[:, 4] = 1.0
-    deployed = to_deploy(model)
+    deployed = to_deploy(finding_model(tiny_spec()))
     with torch.no_grad():
         for conv in deployed.layers[:-1].modules():
             if isinstance(conv, torch.nn.Conv2d):
