@@ -69,13 +69,15 @@ def export(config: ExportConfig) -> dict[str, Any]:
     detector = to_deploy(build_from_checkpoint(checkpoint))
     names = config.presets()
     places = {name: output_path(config, PRESETS[name], len(names)) for name in names}
+    stride = max(detector.strides)
+    settings = {name: settings_of(name, PRESETS[name], config, stride) for name in names}
     _check_tools(names, detector, config)
     records = _read_records(config, checkpoint, names)
-    requests = {name: _request(name, config, detector, checkpoint, records) for name in names}
     files = []
     for name in names:
         export_one = _export_quantized if PRESETS[name].quantized else _export_one
-        files.append({**export_one(places[name], requests[name], records, config), "preset": name})
+        request = _request(settings[name], config, detector, checkpoint, records)
+        files.append({**export_one(places[name], request, records, config), "preset": name})
     return {"files": files}
 
 
@@ -92,14 +94,13 @@ def _check_tools(names: Sequence[str], detector: Detector, config: ExportConfig)
 
 
 def _request(
-    name: str,
+    settings: tuple[Sizes, int, Preset],
     config: ExportConfig,
     detector: Detector,
     checkpoint: Checkpoint,
     records: Records,
 ) -> FileRequest:
-    sizes, opset, preset = settings_of(name, PRESETS[name], config, max(detector.strides))
-    calibration = records.calibration
+    (sizes, opset, preset), calibration = settings, records.calibration
     return FileRequest(
         preset=preset,
         detector=detector,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import tempfile
@@ -13,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from utils.deploy.heads import Heads, in_batches
-from utils.deploy.network_metadata import NetworkMetadata
-from utils.deploy.sidecar import METADATA, read_metadata, write_metadata
+from utils.deploy.heads import in_batches
+from utils.deploy.sidecar import Sidecar, write_metadata
 from utils.errors import CheckFailedError, CheckpointError, ConfigError, MissingPackageError
 from utils.structures import FloatArray
 
@@ -75,17 +73,11 @@ class NcnnRunner:
         except ImportError:
             raise _missing() from None
         self.path = Path(path)
-        texts = read_metadata(self.path / METADATA)
-        metadata = NetworkMetadata.from_texts(self.path, texts)
-        self.class_names = metadata.class_names
-        self.stride = max(metadata.strides)
-        height, width = json.loads(texts.get("imgsz", "[null, null]"))
-        self.input_hw: tuple[int | None, int | None] = (height, width)
+        sidecar = Sidecar.read(self.path)
+        self.class_names, self.stride = sidecar.class_names, sidecar.stride
+        self.input_hw: tuple[int | None, int | None] = sidecar.input_hw
         self.batch_size: int | None = 1
-        names = [f"out{level}" for level in range(len(metadata.strides))]
-        self._heads = Heads.choose(
-            self.path, [(name, (1, None, None, None)) for name in names], metadata
-        )
+        self._heads = sidecar.heads
         self._ncnn, self._network = ncnn, ncnn.Net()
         for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"):
             setattr(self._network.opt, option, False)

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.deploy.calibration_pictures import Pictures, write_pictures
-from utils.deploy.heads import Heads, in_batches
-from utils.deploy.network_metadata import NetworkMetadata
+from utils.deploy.heads import in_batches
 from utils.deploy.rknn_layers import NpuLayer, read_layers
 from utils.deploy.rknn_process import RknnProcess
-from utils.deploy.sidecar import METADATA, of_compiled, read_metadata, write_metadata
+from utils.deploy.sidecar import Sidecar, of_compiled, write_metadata
 from utils.errors import CheckpointError, ConfigError
 from utils.structures import FloatArray
 
@@ -73,16 +72,11 @@ class RknnRunner:
         if device not in ("", "cpu"):
             raise ConfigError(f"--device {device}: RKNN files run in the simulator on cpu")
         self.path = Path(path)
-        texts = read_metadata(self.path / METADATA)
-        metadata = NetworkMetadata.from_texts(self.path, texts)
-        self.class_names = metadata.class_names
-        self.stride = max(metadata.strides)
-        height, width = json.loads(texts.get("imgsz", "[null, null]"))
-        self.input_hw: tuple[int | None, int | None] = (height, width)
+        sidecar = Sidecar.read(self.path)
+        self.class_names, self.stride = sidecar.class_names, sidecar.stride
+        self.input_hw: tuple[int | None, int | None] = sidecar.input_hw
         self.batch_size: int | None = 1
-        names = [f"out{level}" for level in range(len(metadata.strides))]
-        shapes = [(name, (1, None, None, None)) for name in names]
-        self._heads = Heads.choose(self.path, shapes, metadata)
+        self._heads = sidecar.heads
         if process is None:
             for name in (NETWORK, DATASET):
                 if not (self.path / name).is_file():
@@ -91,7 +85,7 @@ class RknnRunner:
                         "checkpoint again"
                     )
             process = RknnProcess()
-            platform = json.loads(texts.get("platform", f'"{PLATFORM}"'))
+            platform = json.loads(sidecar.texts.get("platform", f'"{PLATFORM}"'))
             process.build(self.path / NETWORK, self.path / DATASET, platform, None)
         self._process = process
 

@@ -4,12 +4,48 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.deploy.heads import Heads
+from utils.deploy.network_metadata import NetworkMetadata
 from utils.errors import CheckpointError
 
 METADATA = "metadata.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What it says of a network that takes one picture and answers with maps out0, out1, ...
+
+    Attributes:
+        texts: key -> JSON text.
+        class_names: name of each class.
+        stride: height and width of the input are multiples of this.
+        input_hw: height and width of the input; None where not said.
+        heads: decodes the maps.
+    """
+
+    texts: Mapping[str, str]
+    class_names: tuple[str, ...]
+    stride: int
+    input_hw: tuple[int | None, int | None]
+    heads: Heads
+
+    @classmethod
+    def read(cls, folder: Path) -> Sidecar:
+        """Read it from a folder.
+
+        Raises:
+            CheckpointError: it is not there, or cannot be understood.
+        """
+        texts = read_metadata(folder / METADATA)
+        metadata = NetworkMetadata.from_texts(folder, texts)
+        height, width = json.loads(texts.get("imgsz", "[null, null]"))
+        names = [f"out{level}" for level in range(len(metadata.strides))]
+        heads = Heads.choose(folder, [(name, (1, None, None, None)) for name in names], metadata)
+        return cls(texts, metadata.class_names, max(metadata.strides), (height, width), heads)
 
 
 def of_compiled(metadata: Mapping[str, Any]) -> dict[str, Any]:
