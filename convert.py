@@ -18,16 +18,16 @@ from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, eval_loader
 from data.proof_pictures import proof_inputs
 from data.records import read_records
-from models.block_report import block_reports
-from models.complexity import network_gflops
-from models.conversion_proof import FLOAT32_TOLERANCE, Proof, check_proof
-from models.deploy import block_counts, equivalence_error, to_deploy
-from models.detector import Detector, count_parameters
-from models.expand import expand
-from models.loading import build_from_checkpoint, read_weights
-from models.model_spec import REP_POLICIES
-from models.stem import stem_name, with_stem
-from models.torch_predictor import TorchPredictor
+from models.checkpoints.loading import build_from_checkpoint, read_weights
+from models.conversion.block_report import block_reports
+from models.conversion.deploy import block_counts, equivalence_error, to_deploy
+from models.conversion.equivalence import FLOAT32_TOLERANCE, Proof, check_proof
+from models.conversion.expand import expand
+from models.conversion.stem import stem_name, with_stem
+from models.network.complexity import network_gflops
+from models.network.detector import Detector, count_parameters
+from models.network.model_spec import REP_POLICIES
+from models.runtimes.torch_predictor import TorchPredictor
 from utils.checkpoint import Checkpoint, is_native, load_checkpoint, save_checkpoint
 from utils.cli import option, run_script
 from utils.device import choose_device

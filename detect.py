@@ -15,9 +15,9 @@ from pathlib import Path
 
 from data.dataset_spec import load_dataset_spec
 from data.sources import Source, open_source
-from models.open_runner import open_runner
+from models.runtimes.open_runner import open_runner
+from models.runtimes.runner import Runner
 from utils.cli import option, run_script
-from utils.deploy.runner import Runner
 from utils.detect.console import DetectionLog, PreviewWindow
 from utils.detect.input import InputSize, PreparedFrame, as_network_input, prepare_batches
 from utils.detect.output import DetectionOutput, OutputOptions

@@ -21,33 +21,33 @@ from data.letterboxed_batches import LetterboxedBatches
 from data.loader import eval_loader
 from data.proof_pictures import letterboxed, proof_inputs
 from data.records import read_records
-from models.deploy import to_deploy
-from models.detector import Detector
-from models.exported_file import FileRequest, Written, file_metadata, median_ms, write_file
-from models.file_comparison import (
+from models.checkpoints.loading import build_from_checkpoint, read_weights
+from models.conversion.deploy import to_deploy
+from models.export.export_report import log_entry
+from models.export.exported_file import FileRequest, Written, file_metadata, median_ms, write_file
+from models.export.file_comparison import (
     checked_errors,
     checked_rounded_errors,
     errors_of,
     sizes_to_compare,
 )
-from models.form_summaries import form_summaries
-from models.loading import build_from_checkpoint, read_weights
+from models.export.form_summaries import form_summaries
+from models.export.graph_summary import GraphSummary, log_layers, log_operators
+from models.export.request import REFUSED, ExportConfig, input_hw, output_path, settings_of
+from models.export.required_packages import check_installed
+from models.export.sizes import Sizes
+from models.formats.presets import PRESETS, Preset
+from models.formats.vendor_files import CALIBRATED, STALE
+from models.network.detector import Detector
 from models.quantization.calibration import Calibration, Judged
 from models.quantization.equalization import joints
 from models.quantization.quantized_file import write_quantized
+from models.runtimes.runner import Runner
+from models.runtimes.runner_predictor import RunnerPredictor
 from utils.checkpoint import Checkpoint
 from utils.cli import run_script
-from utils.deploy.graph_summary import GraphSummary, log_layers, log_operators
-from utils.deploy.presets import PRESETS, Preset
-from utils.deploy.required_packages import check_installed
-from utils.deploy.runner import Runner
-from utils.deploy.runner_predictor import RunnerPredictor
-from utils.deploy.sizes import Sizes
-from utils.deploy.vendor_files import CALIBRATED, STALE
 from utils.engine.evaluate import evaluate
 from utils.errors import ConfigError
-from utils.export_config import REFUSED, ExportConfig, input_hw, output_path, settings_of
-from utils.export_report import log_entry
 from utils.metrics.paired_bootstrap import judge_pictures
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS

@@ -18,14 +18,14 @@ from data.image_cache import cache_bytes
 from data.label_summary import log_label_summary
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
 from data.training_pictures import PictureConfig, load_training_pictures, read_training_records
-from models.detector import Detector
+from models.checkpoints.loading import build_from_checkpoint
+from models.checkpoints.training_checkpoint import training_checkpoint
 from models.learner import Learner
-from models.loading import build_from_checkpoint
 from models.memory_probe import out_of_memory_explained
-from models.summary import log_start
-from models.torch_predictor import TorchPredictor
-from models.training_checkpoint import training_checkpoint
-from utils.anchor_search import check_anchors
+from models.network.anchor_search import check_anchors
+from models.network.detector import Detector
+from models.network.summary import log_start
+from models.runtimes.torch_predictor import TorchPredictor
 from utils.checkpoint import load_checkpoint
 from utils.cli import run_script
 from utils.device import choose_device, peak_memory_mb
@@ -33,26 +33,26 @@ from utils.engine.best_epoch import BestEpoch, fitness
 from utils.engine.distributed import Ranks, joined
 from utils.engine.epoch import Criterion, train_one_epoch
 from utils.engine.evaluate import Evaluation, evaluate
+from utils.engine.hyper_search import search
 from utils.engine.progress import continue_from, progress_of
-from utils.engine.schedule import Schedule
-from utils.engine.training_state import StateConfig, TrainingState
-from utils.errors import ConfigError
-from utils.evaluation_report import EvaluationPictures, log_table
-from utils.hyper_search import search
-from utils.hyperparameters import Hyperparameters
-from utils.metrics.coco import CocoMetrics
-from utils.output_files import write_json
-from utils.postprocess import VAL_POSTPROCESS
-from utils.results_table import EpochRow, log_epoch
-from utils.resumed_run import (
+from utils.engine.results_table import EpochRow, log_epoch
+from utils.engine.resume import (
     ResumedRun,
     read_resumed_run,
     settings_to_continue,
 )
-from utils.run_summary import log_run_summary
+from utils.engine.run_folder import TrainingRun, open_run
+from utils.engine.run_summary import log_run_summary
+from utils.engine.schedule import Schedule
+from utils.engine.training_state import StateConfig, TrainingState
+from utils.errors import ConfigError
+from utils.evaluation_report import EvaluationPictures, log_table
+from utils.hyperparameters import Hyperparameters
+from utils.metrics.coco import CocoMetrics
+from utils.output_files import write_json
+from utils.postprocess import VAL_POSTPROCESS
 from utils.seed import seed_everything
 from utils.train_config import REFUSED, TrainConfig, with_batch_size, with_whole_paths
-from utils.training_run import TrainingRun, open_run
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
 from data.loader import eval_loader
 from data.records import read_records
-from models.open_runner import CHECKPOINT_SUFFIXES, open_runner
+from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_runner
 from utils.cli import option, run_script
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
@@ -134,14 +134,14 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
         class_agnostic=config.single_cls,
     )
     if Path(config.weights).suffix not in CHECKPOINT_SUFFIXES:
-        from utils.deploy.runner_predictor import RunnerPredictor
+        from models.runtimes.runner_predictor import RunnerPredictor
 
         runner = open_runner(config.weights, device=config.device, half=config.half)
         return LoadedPredictor(
             RunnerPredictor(runner, thresholds), runner.class_names, runner.stride, runner.input_hw
         )
-    from models.loading import build_from_checkpoint, read_weights
-    from models.torch_predictor import TorchPredictor
+    from models.checkpoints.loading import build_from_checkpoint, read_weights
+    from models.runtimes.torch_predictor import TorchPredictor
     from utils.device import choose_device
 
     device = choose_device(config.device)

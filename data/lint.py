@@ -27,7 +27,7 @@ from utils.strict_yaml import find_shipped, read_yaml
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
-MODEL_YAMLS = Path(__file__).parents[1] / "models" / "specs"
+MODEL_YAMLS = Path(__file__).parents[1] / "models" / "network" / "specs"
 
 
 @dataclass(frozen=True, slots=True)

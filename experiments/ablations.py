@@ -24,8 +24,8 @@ from experiments.ablation_report import Findings, TrainedKernels, write_report
 from experiments.kernel_pruning import PRUNED_SHARES, REGIONS, save_pruned
 from experiments.rotated_pictures import write_rotated_val
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, run_script, train_once
+from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.kernel_statistics import layer_kernels, mean_similarity, skeleton
-from models.loading import build_from_checkpoint, read_weights
 from utils.logs import configure_logging
 
 logger = logging.getLogger(__name__)

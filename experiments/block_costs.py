@@ -27,13 +27,13 @@ from torch import Tensor
 
 from experiments.block_cost_report import write_report
 from experiments.training_runs import REPORTS, ROOT, machine_line
-from models.box_coder import BoxCoder
-from models.decoded_network import DecodedNetwork
-from models.deploy import to_deploy
-from models.detector import Detector, build_model, count_parameters
-from models.loss import DetectionLoss, LossConfig
-from models.model_spec import ModelSpec
-from utils.deploy.onnx_file import OnnxOptions, operator_counts, write_onnx
+from models.conversion.deploy import to_deploy
+from models.export.decoded_network import DecodedNetwork
+from models.export.onnx_file import OnnxOptions, operator_counts, write_onnx
+from models.losses.loss import DetectionLoss, LossConfig
+from models.network.box_coder import BoxCoder
+from models.network.detector import Detector, build_model, count_parameters
+from models.network.model_spec import ModelSpec
 from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.engine.ema import ModelEMA
 from utils.engine.optim import build_optimizer, clip_gradients

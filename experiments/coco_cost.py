@@ -33,8 +33,8 @@ from data.records import read_records
 from experiments.block_costs import PLAIN, Setting, TrainingStep
 from experiments.coco_cost_report import Measured, write_report
 from experiments.training_runs import REPORTS, ROOT
-from models.detector import count_parameters
-from models.torch_predictor import TorchPredictor
+from models.network.detector import count_parameters
+from models.runtimes.torch_predictor import TorchPredictor
 from utils.device import choose_device
 from utils.engine.distributed import Ranks, joined
 from utils.hyperparameters import Hyperparameters

@@ -26,10 +26,10 @@ import numpy as np
 from data.image_file import read_image
 from data.proof_pictures import letterboxed
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
-from models.open_runner import open_runner
+from models.formats.presets import PRESETS
+from models.runtimes.open_runner import open_runner
+from models.runtimes.runner import Runner
 from utils.boxes import pairwise_iou
-from utils.deploy.presets import PRESETS
-from utils.deploy.runner import Runner
 from utils.logs import configure_logging
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.strict_yaml import read_yaml, write_yaml

@@ -28,8 +28,8 @@ from experiments.training_runs import (
     run_script,
     train_once,
 )
-from models.deploy import to_deploy
-from models.loading import build_from_checkpoint, read_weights
+from models.checkpoints.loading import build_from_checkpoint, read_weights
+from models.conversion.deploy import to_deploy
 from utils.logs import configure_logging
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.exported_files import halves
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
-from utils.export_config import REMEDIES
+from models.export.request import REMEDIES
 from utils.logs import configure_logging
 
 FORMS = {"per channel": (), "per tensor": ("--per-tensor",)}

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from experiments.training_runs import REPORTS, machine_line
-from models.deploy import to_deploy
-from models.detector import build_model
-from models.exported_file import FileRequest, write_file
-from models.model_spec import ModelSpec
-from utils.deploy.presets import PRESETS
-from utils.deploy.quantized_onnx import INPUT, quantize
-from utils.deploy.sizes import Sizes
+from models.conversion.deploy import to_deploy
+from models.export.exported_file import FileRequest, write_file
+from models.export.sizes import Sizes
+from models.formats.presets import PRESETS
+from models.network.detector import build_model
+from models.network.model_spec import ModelSpec
+from models.quantization.quantized_onnx import INPUT, quantize
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 from utils.timing import seconds_in_turn

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.deploy import to_deploy
-from models.loading import build_from_checkpoint, read_weights
+from models.checkpoints.loading import build_from_checkpoint, read_weights
+from models.conversion.deploy import to_deploy
 from utils.checkpoint import save_checkpoint
 
 # Taps of a 3x3 kernel: the cross through its centre, and the rest.

@@ -16,14 +16,14 @@ import torch
 
 from data.synthetic.scenes import draw_scene
 from experiments.training_runs import REPORTS, machine_line
-from models.deploy import to_deploy
-from models.detector import build_model
-from models.exported_file import FileRequest, write_file
-from models.model_spec import ModelSpec
-from utils.deploy.presets import PRESETS
-from utils.deploy.rknn_file import PLATFORM, write_rknn
-from utils.deploy.rknn_layers import NpuLayer, off_npu
-from utils.deploy.sizes import Sizes
+from models.conversion.deploy import to_deploy
+from models.export.exported_file import FileRequest, write_file
+from models.export.sizes import Sizes
+from models.formats.presets import PRESETS
+from models.formats.rknn import PLATFORM, write_rknn
+from models.formats.rknn_layers import NpuLayer, off_npu
+from models.network.detector import build_model
+from models.network.model_spec import ModelSpec
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 

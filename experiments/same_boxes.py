@@ -20,9 +20,9 @@ import numpy as np
 from data.image_file import read_image
 from data.proof_pictures import letterboxed
 from experiments.training_runs import ROOT, run_script
-from models.open_runner import open_runner
+from models.formats.presets import PRESETS
+from models.runtimes.open_runner import open_runner
 from utils.boxes import pairwise_iou
-from utils.deploy.presets import PRESETS
 from utils.draw import draw_detections, tile_pictures
 from utils.image_output import write_image
 from utils.logs import configure_logging

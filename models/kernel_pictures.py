@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.kernel_statistics import layer_kernels, mean_parts, mean_similarity, skeleton
-from models.loading import build_from_checkpoint, read_weights
 from utils.cli import option, run_script
 from utils.errors import ConfigError
 from utils.output_files import make_run_folder, write_json

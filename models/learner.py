@@ -9,23 +9,23 @@ from pathlib import Path
 
 import torch
 
-from models.box_coder import BoxCoder
-from models.detector import Detector
-from models.distillation import DistillationLoss, load_teacher
-from models.initial_weights import initial_model
-from models.loading import resumed_model
-from models.loss import DetectionLoss, LossConfig
+from models.checkpoints.initial_weights import initial_model
+from models.checkpoints.loading import resumed_model
+from models.losses.distillation import DistillationLoss, load_teacher
+from models.losses.loss import DetectionLoss, LossConfig
 from models.memory_probe import fitting_batch_size
+from models.network.box_coder import BoxCoder
+from models.network.detector import Detector
 from utils.engine.distributed import Ranks
 from utils.engine.ema import ModelEMA
 from utils.engine.epoch import Criterion
 from utils.engine.multi_scale import MultiScale
+from utils.engine.resume import ResumedRun, check_changes, check_classes
 from utils.engine.training_state import StateConfig, TrainingState, start_training
 from utils.errors import ConfigError
 from utils.hyperparameters import Hyperparameters
 from utils.letterbox import input_size
 from utils.machine_memory import Room
-from utils.resumed_run import ResumedRun, check_changes, check_classes
 from utils.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from models.detector import Detector
+from models.network.detector import Detector
 from utils.engine.batch_search import largest_batch
 from utils.engine.ema import ModelEMA
 from utils.engine.epoch import Criterion, train_batch

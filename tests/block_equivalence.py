@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.conv_geometry import ConvGeometry
-from models.deploy import relative_error
-from models.layers import ConvBNAct
+from models.conversion.deploy import relative_error
+from models.network.conv_geometry import ConvGeometry
+from models.network.layers import ConvBNAct
 from models.reparam.algebra import BatchNorm
 from models.reparam.families import block_family
 from models.reparam.rep_block import RepBlock

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.detector import Detector
-from models.head import DetectHead
+from models.network.detector import Detector
+from models.network.head import DetectHead
 from utils.checkpoint import Checkpoint, save_checkpoint
 
 CLASS_NAMES = ("cat", "dog", "owl")

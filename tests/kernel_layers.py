@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.conv_geometry import ConvGeometry
+from models.network.conv_geometry import ConvGeometry
 from models.reparam.kernel_terms import (
     DepthwiseSeparable,
     FreeKernel,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.conv_geometry import ConvGeometry
-from models.deploy import relative_error
+from models.conversion.deploy import relative_error
+from models.network.conv_geometry import ConvGeometry
 from models.reparam.composed_branch import ComposedBranch
 from models.reparam.composed_kernel import ComposedKernel
 from models.reparam.families import block_family

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from models.detector import Detector, build_model
-from models.model_spec import SPECS_FOLDER, ModelSpec
+from models.network.detector import Detector, build_model
+from models.network.model_spec import SPECS_FOLDER, ModelSpec
 from tests.block_equivalence import randomise_constants, randomise_norms
 from utils.strict_yaml import read_yaml, write_yaml
 

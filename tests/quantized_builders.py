@@ -10,10 +10,10 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-from models.deploy import to_deploy
-from models.detector import Detector
-from utils.deploy.calibration_pictures import Pictures
-from utils.deploy.onnx_file import OnnxOptions, write_onnx
+from models.conversion.deploy import to_deploy
+from models.export.onnx_file import OnnxOptions, write_onnx
+from models.network.detector import Detector
+from models.quantization.calibration_pictures import Pictures
 from utils.structures import FloatArray
 
 OPSET = 13

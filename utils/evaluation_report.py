@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from utils.batch_pictures import save_labelled_batch, save_predicted_batch
 from utils.boxes import xyxy_to_cxcywh
 from utils.engine.evaluate import Evaluation
 from utils.engine.predictor import BatchPrediction
 from utils.metrics.coco import CocoMetrics
 from utils.metrics.confusion import ConfusionMatrix
 from utils.output_files import atomic_path
+from utils.plots.batch_pictures import save_labelled_batch, save_predicted_batch
 from utils.plots.confusion import plot_confusion_matrix
 from utils.plots.score_curves import plot_pr_curve, plot_score_curves
 from utils.structures import Batch, ImageRecord, Targets

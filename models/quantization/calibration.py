@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.detector import Detector
+from models.network.detector import Detector
+from models.quantization.calibration_pictures import Pictures
 from models.quantization.quantization_training import Batches
 from models.quantization.quantizers import Trial
-from utils.deploy.calibration_pictures import Pictures
-from utils.deploy.runner import Runner
+from models.runtimes.runner import Runner
 from utils.metrics.paired_bootstrap import JudgedPictures
 
 

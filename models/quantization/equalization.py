@@ -17,9 +17,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.deploy import is_deployed
-from models.detector import Detector
-from models.layers import C3, SPPF, Bottleneck
+from models.conversion.deploy import is_deployed
+from models.network.detector import Detector
+from models.network.layers import C3, SPPF, Bottleneck
 from models.reparam.rep_block import ConvAct
 from utils.errors import ConfigError
 

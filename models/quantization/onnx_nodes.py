@@ -1,8 +1,8 @@
 """The nodes of ONNX files and what those of our networks compute, in torch.
 
-Only operators that accelerators take (`utils.deploy.presets.NPU_OPERATORS`), and HardSigmoid, into
-which onnxruntime takes HardSwish apart. Inputs are tensors, None where one is left out; attributes
-are what the file says, defaults filled in here.
+Only operators that accelerators take (`models.formats.presets.NPU_OPERATORS`), and HardSigmoid,
+into which onnxruntime takes HardSwish apart. Inputs are tensors, None where one is left out;
+attributes are what the file says, defaults filled in here.
 
 Shapes: B pictures, C channels, H W cells.
 """

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from models.box_coder import BoxCoder
-from models.detector import Detector
-from models.distillation import DistillationLoss
-from models.loss import DetectionLoss, LossConfig
+from models.losses.distillation import DistillationLoss
+from models.losses.loss import DetectionLoss, LossConfig
+from models.network.box_coder import BoxCoder
+from models.network.detector import Detector
 from models.quantization.quantized_graph import QuantizedGraph
 from utils.engine.optim import clip_gradients
 from utils.errors import DivergedError

@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from models.exported_file import FileRequest, Written, expected_of, write_file
+from models.export.exported_file import FileRequest, Written, expected_of, write_file
+from models.export.onnx_checks import check_structure
+from models.export.onnx_file import NEWEST_OPSET, operator_counts
+from models.export.second_runtimes import second_runtimes
+from models.export.sizes import Sizes
 from models.quantization.calibration import Calibration, Candidate, Judged
-from models.quantization.quantizers import move_into, quantizer_of
-from models.quantization.remedies import apply_remedy
-from utils.deploy.onnx_checks import check_structure
-from utils.deploy.onnx_file import NEWEST_OPSET, operator_counts
-from utils.deploy.quantized_onnx import (
+from models.quantization.quantized_onnx import (
     LEAST_OBJECTNESS_VALUES,
     Layer,
     objectness_values,
     worst_layers,
 )
-from utils.deploy.runner import OnnxRunner, Runner
-from utils.deploy.second_runtimes import second_runtimes
-from utils.deploy.sizes import Sizes
+from models.quantization.quantizers import move_into, quantizer_of
+from models.quantization.remedies import apply_remedy
+from models.runtimes.runner import OnnxRunner, Runner
 from utils.errors import CheckFailedError, DivergedError
 from utils.metrics.paired_bootstrap import ap_difference_interval
 from utils.timing import seconds_in_turn

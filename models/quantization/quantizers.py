@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from utils.deploy.calibration_pictures import Pictures
-from utils.deploy.nncf_file import PRESETS as NNCF_PRESETS
-from utils.deploy.nncf_file import quantize_openvino
-from utils.deploy.openvino_file import OpenVinoRunner, write_openvino
-from utils.deploy.presets import Preset, QdqForm
-from utils.deploy.quantized_onnx import METHODS, quantize
-from utils.deploy.rknn_file import write_rknn
-from utils.deploy.rknn_layers import NpuLayer, off_npu
-from utils.deploy.runner import OnnxRunner, Runner
+from models.formats.nncf_file import PRESETS as NNCF_PRESETS
+from models.formats.nncf_file import quantize_openvino
+from models.formats.openvino import OpenVinoRunner, write_openvino
+from models.formats.presets import Preset, QdqForm
+from models.formats.rknn import write_rknn
+from models.formats.rknn_layers import NpuLayer, off_npu
+from models.quantization.calibration_pictures import Pictures
+from models.quantization.quantized_onnx import METHODS, quantize
+from models.runtimes.runner import OnnxRunner, Runner
 from utils.errors import CheckFailedError
 
 

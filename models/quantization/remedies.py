@@ -13,18 +13,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from models.exported_file import FileRequest, write_file
+from models.export.exported_file import FileRequest, write_file
+from models.export.onnx_file import NEWEST_OPSET
+from models.formats.presets import QdqForm
+from models.quantization.bias_correction import correct_biases
 from models.quantization.calibration import Calibration, Candidate
 from models.quantization.equalization import equalized
 from models.quantization.quantization_training import QuantizationTraining, train_quantized
 from models.quantization.quantized_graph import QuantizedGraph
+from models.quantization.quantized_onnx import quantize
 from models.quantization.quantizers import Trial
-from utils.deploy.bias_correction import correct_biases
-from utils.deploy.onnx_file import NEWEST_OPSET
-from utils.deploy.presets import QdqForm
-from utils.deploy.quantized_onnx import quantize
-from utils.deploy.runner import OnnxRunner
-from utils.deploy.sensitivity import layer_nodes, sensitivities
+from models.quantization.sensitivity import layer_nodes, sensitivities
+from models.runtimes.runner import OnnxRunner
 
 FLOAT_SHARE = 0.1  # of the convolutions that `mixed` leaves in float32
 
@@ -69,7 +69,7 @@ def _equalize(
 def _mixed(
     best: Candidate, target: Path, _: FileRequest, form: QdqForm, calibration: Calibration
 ) -> Candidate:
-    """The layers that lose most alone stay in float32 (utils.deploy.sensitivity)."""
+    """The layers that lose most alone stay in float32 (models.quantization.sensitivity)."""
     few, pictures = calibration.few, calibration.pictures
     layers = sensitivities(best.source, pictures, few, best.method, form)
     worst = layers[: max(1, round(FLOAT_SHARE * len(layers)))]
@@ -81,7 +81,7 @@ def _mixed(
 def _bias(
     best: Candidate, target: Path, _: FileRequest, __: QdqForm, calibration: Calibration
 ) -> Candidate:
-    """Mean errors of channels are taken back (utils.deploy.bias_correction)."""
+    """Mean errors of channels are taken back (models.quantization.bias_correction)."""
     correct_biases(best.source, best.file, target, calibration.pictures)
     return best
 

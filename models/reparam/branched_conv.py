@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.batch_norm import batch_norm
-from models.conv_geometry import ConvGeometry
+from models.network.batch_norm import batch_norm
+from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 from models.reparam.branches import Branch, MainBranch
 from models.reparam.rep_block import ConvParams, RepBlock

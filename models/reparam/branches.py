@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models.batch_norm import batch_norm
-from models.conv_geometry import ConvGeometry
+from models.network.batch_norm import batch_norm
+from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 
 

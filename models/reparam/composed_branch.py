@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.batch_norm import batch_norm
-from models.conv_geometry import ConvGeometry
+from models.network.batch_norm import batch_norm
+from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 from models.reparam.branches import MainBranch
 from models.reparam.composed_kernel import ComposedKernel

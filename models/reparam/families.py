@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.conv_geometry import ConvGeometry
+from models.network.conv_geometry import ConvGeometry
 from models.reparam.branched_conv import BranchedConv
 from models.reparam.branches import (
     Branch,

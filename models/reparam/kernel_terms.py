@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from models.conv_geometry import ConvGeometry
+from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 
 

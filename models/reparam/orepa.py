@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from models.conv_geometry import ConvGeometry
+from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 from models.reparam.branched_conv import BranchedConv
 from models.reparam.branches import Branch, ConvBranch, IdentityBranch

@@ -27,7 +27,7 @@ import export
 import train
 import val
 from data.records import read_records
-from models.detector import build_model
+from models.network.detector import build_model
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, tiny_yaml
 from tests.onnx_builders import save_detector

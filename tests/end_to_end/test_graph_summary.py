@@ -7,12 +7,12 @@ import json
 import pytest
 
 import export
-from models.deploy import to_deploy
-from models.detector import count_parameters
+from models.conversion.deploy import to_deploy
+from models.export.graph_summary import GraphSummary
+from models.network.detector import count_parameters
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, trained_model
 from tests.onnx_builders import save_detector
-from utils.deploy.graph_summary import GraphSummary
 from utils.errors import CheckpointError
 
 

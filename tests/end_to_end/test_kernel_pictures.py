@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from models import kernel_pictures
-from models.deploy import to_deploy
-from models.detector import build_model
+from models.conversion.deploy import to_deploy
 from models.kernel_statistics import layer_kernels, skeleton
+from models.network.detector import build_model
 from tests.checkpoint_builders import save_model, save_yolov5
 from tests.model_builders import tiny_spec, trained_model
 

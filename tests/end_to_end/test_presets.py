@@ -18,15 +18,15 @@ import detect
 import export
 import val
 from data.synthetic.dataset import SyntheticConfig, write_dataset
-from models.export_networks import SuppressedNetwork
-from models.model_spec import ModelSpec
-from models.open_runner import open_runner
+from models.export.export_networks import SuppressedNetwork
+from models.export.onnx_checks import Expected, check_structure
+from models.formats import presets
+from models.formats.presets import PRESETS
+from models.network.model_spec import ModelSpec
+from models.runtimes.open_runner import open_runner
 from tests.checkpoint_builders import save_model
 from tests.house.source_tree import ROOT
 from tests.model_builders import finding_model, tiny_spec, trained_model
-from utils.deploy import presets
-from utils.deploy.onnx_checks import Expected, check_structure
-from utils.deploy.presets import PRESETS
 from utils.errors import CheckFailedError, CheckpointError
 from utils.postprocess import PostprocessConfig, postprocess
 

@@ -15,18 +15,18 @@ import pytest
 import detect
 import export
 import val
-from models.open_runner import open_runner
+from models.export.request import REMEDIES as OFFERED
+from models.export.request import ExportConfig
+from models.formats.rknn_process import PYTHON, find_python
 from models.quantization import remedies
 from models.quantization.remedies import REMEDIES
+from models.runtimes.open_runner import open_runner
 from tests.checkpoint_builders import save_model
 from tests.house.source_tree import ROOT
 from tests.model_builders import finding_model, tiny_spec, trained_model
 from tests.unit.data.builders import write_yolo_set
 from utils.cli import parse
-from utils.deploy.rknn_process import PYTHON, find_python
 from utils.errors import CheckpointError, MissingPackageError
-from utils.export_config import REMEDIES as OFFERED
-from utils.export_config import ExportConfig
 
 SIZE = 96
 
@@ -261,7 +261,7 @@ def test_a_python_without_the_toolkit(weights, three_classes, tmp_path, monkeypa
 def test_openvino_tells_nobody():
     pytest.importorskip("openvino")
     code = (
-        "import sys; from utils.deploy.openvino_package import import_openvino; "
+        "import sys; from models.formats.openvino_package import import_openvino; "
         "import_openvino(); print(sys.modules['openvino_telemetry'])"
     )
     done = subprocess.run(

@@ -21,7 +21,7 @@ from data.synthetic.dataset import SyntheticConfig, write_dataset
 from tests.house.source_tree import ROOT
 from tests.model_builders import write_small_yolov5
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.resumed_run import settings_to_continue
+from utils.engine.resume import settings_to_continue
 from utils.train_config import NEWEST, TrainConfig
 
 SIZE, EPOCHS, PATIENCE_SECONDS = 64, 12, 120

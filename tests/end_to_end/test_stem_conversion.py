@@ -12,13 +12,13 @@ import torch
 import convert
 import detect
 import export
-from models.layers import Focus
-from models.loading import build_from_checkpoint
+from models.checkpoints.loading import build_from_checkpoint
+from models.formats.presets import NPU_OPERATORS
+from models.network.layers import Focus
 from tests.checkpoint_builders import save_model, tensors_equal
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
 from tests.unit.data.builders import write_yolo_set
 from utils.checkpoint import load_checkpoint
-from utils.deploy.presets import NPU_OPERATORS
 
 SIZE = 96
 CONV, FOCUS = "Conv 6x6/2", "Focus 3x3"

@@ -12,7 +12,7 @@ import detect
 import export
 import train
 import val
-from models.detector import build_model
+from models.network.detector import build_model
 from tests.checkpoint_builders import TouchesAFile, save_model
 from tests.model_builders import tiny_spec, tiny_yaml
 from tests.unit.data.builders import NAMES, write_picture, write_yolo_set

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.loading import read_weights
+from models.checkpoints.loading import read_weights
 from utils.checkpoint import Checkpoint
 from utils.structures import Batch
 

@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 
-from models.box_coder import BoxCoder
-from models.detector import build_model
-from models.loss import DetectionLoss, LossConfig
+from models.losses.loss import DetectionLoss, LossConfig
 from models.memory_probe import made_up_batch
+from models.network.box_coder import BoxCoder
+from models.network.detector import build_model
 from tests.model_builders import tiny_spec
 from utils.engine import training_state
 from utils.engine.ema import ModelEMA

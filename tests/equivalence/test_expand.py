@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.deploy import block_counts, equivalence_error, relative_error, to_deploy
-from models.detector import build_model
-from models.expand import expand
-from models.loading import build_from_checkpoint, read_weights
+from models.checkpoints.loading import build_from_checkpoint, read_weights
+from models.conversion.deploy import block_counts, equivalence_error, relative_error, to_deploy
+from models.conversion.expand import expand
+from models.network.detector import build_model
 from models.reparam.families import FAMILIES
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
 

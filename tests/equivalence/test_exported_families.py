@@ -8,13 +8,13 @@ from pathlib import Path
 import onnx
 import pytest
 
-from models.decoded_network import DecodedNetwork
-from models.deploy import to_deploy
-from models.detector import Detector
-from models.model_spec import ModelSpec
+from models.conversion.deploy import to_deploy
+from models.export.decoded_network import DecodedNetwork
+from models.export.onnx_file import OnnxOptions, operator_counts, write_onnx
+from models.network.detector import Detector
+from models.network.model_spec import ModelSpec
 from models.reparam.families import FAMILIES
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
-from utils.deploy.onnx_file import OnnxOptions, operator_counts, write_onnx
 
 EVERY = [*FAMILIES, "OREPA(pointwise=true, stem=true)"]
 NORM = "BatchNormalization"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.box_coder import BoxCoder
-from models.loading import build_from_checkpoint
-from models.loss import DetectionLoss, LossConfig
+from models.checkpoints.loading import build_from_checkpoint
+from models.losses.loss import DetectionLoss, LossConfig
+from models.network.box_coder import BoxCoder
 
 RELATIVE = 1e-4
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.box_coder import BoxCoder, split_anchors
-from models.deploy import to_deploy
-from models.loading import build_from_checkpoint
-from models.postprocess import postprocess_batch
+from models.checkpoints.loading import build_from_checkpoint
+from models.conversion.deploy import to_deploy
+from models.network.box_coder import BoxCoder, split_anchors
+from models.runtimes.torch_postprocess import postprocess_batch
 from utils.postprocess import PostprocessConfig, postprocess
 
 VAL = PostprocessConfig(0.001, 0.6, 300, multi_label=True)

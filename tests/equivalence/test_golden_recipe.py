@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 
-from models.box_coder import BoxCoder
-from models.detector import build_model
-from models.loss import DetectionLoss, LossConfig
-from models.model_spec import ModelSpec
+from models.losses.loss import DetectionLoss, LossConfig
+from models.network.box_coder import BoxCoder
+from models.network.detector import build_model
+from models.network.model_spec import ModelSpec
 from utils.engine.ema import ema_decay
 from utils.engine.optim import build_optimizer, scaled_weight_decay
 from utils.engine.schedule import Schedule

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.conv_geometry import ConvGeometry
+from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 from models.reparam.composed_kernel import ComposedKernel
 from models.reparam.families import block_family

@@ -22,10 +22,10 @@ from data.loader import eval_loader
 from data.records import read_records
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from data.training_pictures import PictureConfig, load_training_pictures
-from models.box_coder import BoxCoder
-from models.detector import build_model
-from models.distillation import DistillationLoss
-from models.loss import DetectionLoss, LossConfig
+from models.losses.distillation import DistillationLoss
+from models.losses.loss import DetectionLoss, LossConfig
+from models.network.box_coder import BoxCoder
+from models.network.detector import build_model
 from tests.house.source_tree import ROOT
 from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from tests.unit.data.builders import record, write_picture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.box_coder import BoxCoder
-from utils.deploy.raw_heads import RawHeads
+from models.network.box_coder import BoxCoder
+from models.runtimes.raw_heads import RawHeads
 
 ANCHORS = ((10.0, 13.0, 16.0, 30.0), (30.0, 61.0, 62.0, 45.0))
 STRIDES = (8, 16)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from models.deploy import relative_error
+from models.conversion.deploy import relative_error
 from models.reparam.rep_block import ConvAct
 from tests.block_equivalence import (
     FLOAT32_BOUND,

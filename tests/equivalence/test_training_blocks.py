@@ -11,8 +11,8 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.deploy import equivalence_error, to_deploy
-from models.detector import Detector, build_model
+from models.conversion.deploy import equivalence_error, to_deploy
+from models.network.detector import Detector, build_model
 from models.reparam.families import FAMILIES
 from tests.block_equivalence import BlockCase, randomise_norms
 from tests.equivalence.block_cases import WITH_OPTIONS

@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 
-from models.deploy import equivalence_error, is_deployed, relative_error, to_deploy
-from models.detector import build_model
-from models.model_spec import REP_POLICIES, SPECS_FOLDER, ModelSpec
+from models.conversion.deploy import equivalence_error, is_deployed, relative_error, to_deploy
+from models.network.detector import build_model
+from models.network.model_spec import REP_POLICIES, SPECS_FOLDER, ModelSpec
 from models.reparam.algebra import BatchNorm
 from models.reparam.families import FAMILIES
 from models.reparam.rep_block import RepBlock

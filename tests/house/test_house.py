@@ -69,7 +69,7 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "MappingProxyType",
     "types.MappingProxyType",
     "PostprocessConfig",  # a frozen dataclass of thresholds
-    "_rep_row",  # models.layer_registry: returns a row builder for a family
+    "_rep_row",  # models.network.layer_registry: returns a row builder for a family
 }
 
 
@@ -130,7 +130,7 @@ def test_assert_is_for_tests(path: Path) -> None:
 
 
 def test_reparam_blocks_know_nothing_of_the_detector() -> None:
-    whole = ("models.detector", "models.head", "models.loss")
+    whole = ("models.network.detector", "models.network.head", "models.losses.loss")
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {module}"
         for path in (ROOT / "models" / "reparam").glob("*.py")
@@ -146,17 +146,17 @@ def test_reparam_blocks_know_nothing_of_the_detector() -> None:
 @pytest.mark.parametrize(
     ("place", "code"),
     [
-        ("utils/boxes.py", "import models.head"),  # upwards
+        ("utils/boxes.py", "import models.network.head"),  # upwards
         (
             "utils/boxes.py",
             "def f():\n    from data import labels",
         ),  # upwards, hidden in a function
-        ("models/head.py", "from data.labels import read"),  # across
+        ("models/network/head.py", "from data.labels import read"),  # across
         ("data/labels.py", "from models import head"),  # across
-        ("models/head.py", "import train"),  # a script
+        ("models/network/head.py", "import train"),  # a script
         ("val.py", "from train import train"),  # a script by a script
-        ("models/head.py", "from tests import builders"),  # tests in the product
-        ("models/head.py", "from . import layers"),  # relative: hides where it points
+        ("models/network/head.py", "from tests import builders"),  # tests in the product
+        ("models/network/head.py", "from . import layers"),  # relative: hides where it points
     ],
 )
 def test_wrong_imports_are_noticed(place: str, code: str) -> None:

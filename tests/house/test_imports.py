@@ -17,7 +17,7 @@ WITHOUT_TORCH = (
     "utils.nms",
     "utils.postprocess",
     "utils.draw",
-    "utils.deploy.runner",
+    "models.runtimes.runner",
     "detect",
 )
 # Third parties come first: what they set up at import is theirs.

@@ -15,8 +15,8 @@ from experiments.block_costs import (
     interleaved_ms,
     onnx_nodes,
 )
-from models.deploy import block_counts, to_deploy
-from models.detector import Detector
+from models.conversion.deploy import block_counts, to_deploy
+from models.network.detector import Detector
 from models.reparam import families
 
 CPU = torch.device("cpu")

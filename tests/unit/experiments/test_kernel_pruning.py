@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from experiments.kernel_pruning import PRUNED_SHARES, REGIONS, prune, save_pruned
-from models.loading import build_from_checkpoint, read_weights
+from models.checkpoints.loading import build_from_checkpoint, read_weights
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, trained_model
 

@@ -10,9 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.conv_geometry import ConvGeometry
-from models.deploy import to_deploy
-from models.detector import build_model
+from models.conversion.deploy import to_deploy
 from models.kernel_statistics import (
     LayerKernels,
     layer_kernels,
@@ -20,6 +18,8 @@ from models.kernel_statistics import (
     mean_similarity,
     skeleton,
 )
+from models.network.conv_geometry import ConvGeometry
+from models.network.detector import build_model
 from models.reparam.algebra import batch_norm_scale_shift
 from models.reparam.branched_conv import BranchedConv
 from models.reparam.families import FAMILIES, block_family

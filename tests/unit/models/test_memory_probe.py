@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from models import memory_probe
-from models.box_coder import BoxCoder
-from models.detector import build_model
-from models.loss import DetectionLoss, LossConfig
+from models.losses.loss import DetectionLoss, LossConfig
 from models.memory_probe import fitting_batch_size, made_up_batch, out_of_memory_explained
+from models.network.box_coder import BoxCoder
+from models.network.detector import build_model
 from tests.model_builders import tiny_spec
 from utils.engine.training_state import StateConfig
 from utils.errors import ConfigError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from models.loss import LossConfig
+from models.losses.loss import LossConfig
 from utils.errors import ConfigError
 from utils.hyperparameters import HYPS_FOLDER, Hyperparameters
 from utils.strict_yaml import write_yaml

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.deploy import to_deploy
-from models.detector import Detector, build_model
+from models.conversion.deploy import to_deploy
+from models.network.detector import Detector, build_model
 from models.quantization.equalization import equalized, joints
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
 from utils.errors import ConfigError

@@ -9,8 +9,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from models.formats.presets import NPU_OPERATORS
 from models.quantization.onnx_nodes import OPERATORS, nodes_of, unsupported
-from utils.deploy.presets import NPU_OPERATORS
 
 
 def test_operators_are_those_of_accelerators():

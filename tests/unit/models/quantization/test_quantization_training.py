@@ -10,8 +10,9 @@ import onnxruntime
 import pytest
 import torch
 
-from models.deploy import to_deploy
-from models.detector import Detector
+from models.conversion.deploy import to_deploy
+from models.formats.presets import QdqForm
+from models.network.detector import Detector
 from models.quantization.quantization_training import (
     QuantizationTraining,
     teacher_loss,
@@ -19,7 +20,6 @@ from models.quantization.quantization_training import (
 )
 from tests.model_builders import finding_model, tiny_spec
 from tests.unit.models.quantization.test_quantized_graph import SIZE, Pair, pictures, write_pair_of
-from utils.deploy.presets import QdqForm
 from utils.errors import DivergedError
 
 FAST = QuantizationTraining(epochs=6, lr=1e-4)

@@ -14,15 +14,15 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from models.deploy import to_deploy
-from models.detector import Detector
-from models.exported_file import FileRequest, write_file
+from models.conversion.deploy import to_deploy
+from models.export.exported_file import FileRequest, write_file
+from models.export.sizes import Sizes
+from models.formats.presets import PRESETS, QdqForm
+from models.network.detector import Detector
+from models.quantization.bias_correction import correct_biases
 from models.quantization.quantized_graph import QuantizedGraph
+from models.quantization.quantized_onnx import quantize
 from tests.model_builders import tiny_spec, trained_model
-from utils.deploy.bias_correction import correct_biases
-from utils.deploy.presets import PRESETS, QdqForm
-from utils.deploy.quantized_onnx import quantize
-from utils.deploy.sizes import Sizes
 from utils.errors import CheckpointError
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray

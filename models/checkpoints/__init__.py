@@ -1,0 +1,1 @@
+"""Weights files, ours and foreign ones, and the networks they hold."""

@@ -1,0 +1,1 @@
+"""Train form to deploy form and back, with the equivalence check."""

@@ -1,0 +1,83 @@
+"""Block by block: how far two forms of a network are apart, and how wide their weights spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.conversion.deploy import block_kind, relative_error
+from models.reparam.rep_block import ConvAct, RepBlock
+
+INPUT_HW = (9, 10)  # odd and even: every border a stride of 2 can meet
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReport:
+    """One convolution of a network in two forms.
+
+    Attributes:
+        name: of the module.
+        block_before: kind of block.
+        block_after: kind of block it was changed into.
+        rel_error_float64: max |a - b| / max |a| of its output on a random input.
+        weight_spread_before: largest weight of its main kernel, in standard deviations; what
+            8-bit weights have to span.
+        weight_spread_after: the same of the form it was changed into.
+    """
+
+    name: str
+    block_before: str
+    block_after: str
+    rel_error_float64: float
+    weight_spread_before: float
+    weight_spread_after: float
+
+
+@torch.no_grad()
+def block_reports(before: nn.Module, after: nn.Module) -> list[BlockReport]:
+    """A report for every convolution block of two float64 networks of the same rows."""
+    generator = torch.Generator().manual_seed(0)
+    reports = []
+    for name, old in _blocks(before):
+        new = after.get_submodule(name)
+        kernel, channels = _kernel(old)
+        x = torch.randn(2, channels, *INPUT_HW, generator=generator, dtype=torch.float64)
+        reports.append(
+            BlockReport(
+                name=name,
+                block_before=block_kind(old),
+                block_after=block_kind(new),
+                rel_error_float64=relative_error([old(x)], [new(x)]),
+                weight_spread_before=_spread(kernel),
+                weight_spread_after=_spread(_kernel(new)[0]),
+            )
+        )
+    return reports
+
+
+def _blocks(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Blocks of either form, outermost only."""
+    for name, child in module.named_children():
+        if isinstance(child, RepBlock | ConvAct):
+            yield prefix + name, child
+        else:
+            yield from _blocks(child, f"{prefix}{name}.")
+
+
+def _kernel(block: nn.Module) -> tuple[Tensor, int]:
+    """The main kernel, and how many channels the block reads."""
+    if isinstance(block, ConvAct):
+        return block.conv.weight, block.conv.in_channels
+    if isinstance(block, RepBlock):
+        kernel = block.main_kernel()
+        return kernel, kernel.shape[1] * block.equivalent_conv().groups
+    raise TypeError(f"{type(block).__name__} is no convolution block")
+
+
+def _spread(kernel: Tensor) -> float:
+    """Largest weight in standard deviations; 1 where all weights are the same."""
+    deviation = float(kernel.std(correction=0))
+    return float(kernel.abs().max()) / deviation if deviation > 0 else 1.0

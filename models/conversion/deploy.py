@@ -1,0 +1,84 @@
+"""A trained network to its deploy form, and how far two networks are apart."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+from typing import overload
+
+import torch
+from torch import Tensor, nn
+
+from models.network.detector import Detector
+from models.reparam.rep_block import ConvAct, RepBlock
+
+
+@overload
+def to_deploy(model: Detector) -> Detector: ...
+@overload
+def to_deploy(model: nn.Module) -> nn.Module: ...
+def to_deploy(model: nn.Module) -> nn.Module:
+    """A new network with every block folded to one convolution; `model` is left as it is.
+
+    A network that is in deploy form already comes back as a copy; a block alone is folded too.
+
+    Raises:
+        ValueError: `model` is in train mode.
+    """
+    if model.training:
+        raise ValueError("only a network in eval mode has a deploy form; call .eval()")
+    return _with_blocks_replaced(copy.deepcopy(model))
+
+
+def _with_blocks_replaced(module: nn.Module) -> nn.Module:
+    """Each block's deploy form in its place, outermost block first."""
+    if isinstance(module, RepBlock):
+        return module.to_deploy()
+    for name, child in module.named_children():
+        setattr(module, name, _with_blocks_replaced(child))
+    return module
+
+
+def is_deployed(model: nn.Module) -> bool:
+    """Whether no block with branches or norms is left."""
+    return not any(isinstance(module, RepBlock) for module in model.modules())
+
+
+def block_counts(model: nn.Module) -> dict[str, int]:
+    """How many convolution blocks of each kind a network has."""
+    blocks = [module for module in model.modules() if isinstance(module, RepBlock | ConvAct)]
+    return dict(sorted(Counter(block_kind(block) for block in blocks).items()))
+
+
+def block_kind(block: nn.Module) -> str:
+    """What reports call a convolution block of either form."""
+    return block.kind if isinstance(block, RepBlock) else type(block).__name__
+
+
+def relative_error(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """Largest |a - b| / max |a| of the worst map; infinite where a value is not finite."""
+    worst = 0.0
+    for a, b in zip(reference, other, strict=True):
+        a, b = a.detach().double(), b.detach().double()
+        if torch.equal(a, b) and torch.isfinite(a).all():
+            continue  # two maps of zeros have no scale
+        difference = (a - b).abs().max() / a.abs().max()
+        worst = max(worst, float(difference) if torch.isfinite(difference) else float("inf"))
+    return worst
+
+
+@torch.no_grad()
+def equivalence_error(model: nn.Module, other: nn.Module, inputs: Sequence[Tensor]) -> float:
+    """The worst `relative_error` of two networks' raw predictions over several inputs.
+
+    Both are run in the dtype of their weights.
+    """
+    return max(
+        relative_error(model(_as_weights(model, x)), other(_as_weights(other, x))) for x in inputs
+    )
+
+
+def _as_weights(model: nn.Module, x: Tensor) -> Tensor:
+    parameter = next(model.parameters())
+    return x.to(parameter.device, parameter.dtype)

@@ -1,0 +1,68 @@
+"""How far a converted network is from the one it came from, and what is accepted."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from models.conversion.block_report import BlockReport
+from utils.errors import ConversionError
+
+logger = logging.getLogger(__name__)
+BLOCK_TOLERANCE = 1e-12  # of one block in float64
+FLOAT64_TOLERANCE = 1e-10  # of the whole network
+FLOAT32_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How far the converted network is from the one it came from.
+
+    Attributes:
+        float64: relative error of the converted network in memory, computed in float64.
+        float32: relative error of the saved file read back, computed in float32.
+        allowed: the largest float32 error that is accepted.
+        blocks: each block that was folded or expanded, on its own.
+    """
+
+    float64: float
+    float32: float
+    allowed: float
+    blocks: tuple[BlockReport, ...]
+
+
+def check_proof(proof: Proof) -> None:
+    """Show every figure of a proof and accept it.
+
+    Raises:
+        ConversionError: one of them is too large.
+    """
+    if proof.blocks:
+        logger.info("%-20s %-22s %13s  %s", "layer", "block", "float64 error", "|w|max/sigma")
+    for block in proof.blocks:
+        logger.info(
+            "%-20s %-22s %13.1e  %.1f -> %.1f",
+            block.name,
+            f"{block.block_before} -> {block.block_after}",
+            block.rel_error_float64,
+            block.weight_spread_before,
+            block.weight_spread_after,
+        )
+    logger.info(
+        "relative error: %.1e in float64 (allowed %.0e), %.1e in float32 (allowed %.0e)",
+        proof.float64, FLOAT64_TOLERANCE, proof.float32, proof.allowed,
+    )  # fmt: skip
+    for block in proof.blocks:
+        if not block.rel_error_float64 <= BLOCK_TOLERANCE:
+            raise ConversionError(
+                f"{block.name} ({block.block_before}): float64 error "
+                f"{block.rel_error_float64:.1e} is above {BLOCK_TOLERANCE:.0e}; nothing written"
+            )
+    if not proof.float64 <= FLOAT64_TOLERANCE:
+        raise ConversionError(
+            f"float64 error {proof.float64:.1e} is above {FLOAT64_TOLERANCE:.0e}; nothing written"
+        )
+    if not proof.float32 <= proof.allowed:
+        raise ConversionError(
+            f"float32 error {proof.float32:.1e} is above {proof.allowed:.1e}; nothing written"
+        )

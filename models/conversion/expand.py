@@ -1,0 +1,59 @@
+"""The way back: a plain network as one with branches that computes the same."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from models.conversion.deploy import is_deployed
+from models.network.batch_norm import batch_norm
+from models.network.detector import Detector, build_model
+from models.network.layers import ConvBNAct
+from models.reparam import algebra
+from models.reparam.rep_block import ConvAct, RepBlock
+
+
+def expand(model: Detector, rep_block: str, rep_policy: str = "all") -> Detector:
+    """A train-form network whose 3x3 convolutions are blocks and that computes what `model` does.
+
+    Args:
+        model: plain, in train or deploy form; left as it is.
+        rep_block: family of the blocks, with options as in a model yaml.
+        rep_policy: which 3x3 convolutions become blocks.
+
+    Returns:
+        A new network in eval mode, in the dtype of `model`.
+
+    Raises:
+        ConfigError: unknown family or policy.
+        ValueError: `model` has branches already.
+    """
+    if model.spec.rep_block is not None:
+        raise ValueError(f"the network has {model.spec.rep_block} blocks already")
+    spec = model.spec.replaced(rep_block=rep_block, rep_policy=rep_policy)
+    expanded = build_model(type(spec).from_yaml(spec.to_yaml(), spec.name))
+    expanded.to(next(model.parameters()).dtype)
+    _fill(expanded, model)
+    return expanded.eval()
+
+
+def _fill(target: nn.Module, source: nn.Module) -> None:
+    """Give every module of `target` the numbers of its namesake in `source`."""
+    for name, child in target.named_children():
+        other = source.get_submodule(name)
+        if isinstance(child, RepBlock) and isinstance(other, ConvBNAct | ConvAct):
+            child.absorb(*_conv_and_norm(other))
+        elif isinstance(child, RepBlock) or is_deployed(child):
+            child.load_state_dict(other.state_dict())  # a block that a row names, or none at all
+        else:
+            _fill(child, other)
+
+
+@torch.no_grad()
+def _conv_and_norm(block: ConvBNAct | ConvAct) -> tuple[nn.Conv2d, algebra.BatchNorm]:
+    """A plain block's convolution and norm; the bias of a deploy form as a norm of its own."""
+    if isinstance(block, ConvBNAct):
+        return block.conv, block.bn
+    norm = batch_norm(block.conv.out_channels).to(block.conv.weight)
+    algebra.make_transparent(norm, block.conv.bias)
+    return block.conv, norm

@@ -1,0 +1,1 @@
+"""Writing a network for a runtime, and checking what was written."""

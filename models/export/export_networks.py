@@ -1,0 +1,132 @@
+"""What an exported file computes: a network that ends in maps, in boxes, or in detections.
+
+Shapes: B pictures, N boxes of one picture, K detections of one picture, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.export.decoded_network import DecodedNetwork
+from models.formats.presets import Preset
+from models.network.box_coder import BoxCoder
+from models.network.detector import Detector
+from models.runtimes.torch_postprocess import suppressed
+from utils.postprocess import PostprocessConfig
+
+OUTPUTS = {
+    "decoded": ("output0",),
+    "raw": ("p3", "p4", "p5", "p6", "p7"),
+    "sigmoid": ("p3", "p4", "p5", "p6", "p7"),
+    "e2e": ("detections", "counts"),
+}
+
+
+def network_of(preset: Preset, detector: Detector, suppression: PostprocessConfig) -> nn.Module:
+    """The network that ends as a preset says, in eval mode."""
+    if preset.head == "e2e":
+        return SuppressedNetwork(detector, suppression).eval()
+    if preset.head == "decoded":
+        return DecodedNetwork(detector, half=preset.half_input).eval()
+    if preset.head == "sigmoid" or preset.rows_last:
+        done = preset.head == "sigmoid"
+        return MapsNetwork(detector, sigmoid=done, rows_last=preset.rows_last).eval()
+    return detector
+
+
+def output_names(head: str, detector: Detector) -> tuple[str, ...]:
+    """Names of the outputs, in order."""
+    names = OUTPUTS[head]
+    return names[: len(detector.strides)] if head in ("raw", "sigmoid") else names
+
+
+class MapsNetwork(nn.Module):
+    """(B, 3, H, W) in 0-1 -> the raw maps of all levels, in the form a compiler wants.
+
+    Args:
+        detector: in deploy form.
+        sigmoid: probabilities instead of logits.
+        rows_last: (B, H, W, channels) instead of (B, channels, H, W).
+    """
+
+    def __init__(self, detector: Detector, *, sigmoid: bool, rows_last: bool) -> None:
+        super().__init__()
+        self.detector, self.sigmoid, self.rows_last = detector, sigmoid, rows_last
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The maps, finest level first."""
+        maps = self.detector(images)
+        if self.sigmoid:
+            maps = [each.sigmoid() for each in maps]
+        return tuple(each.permute(0, 2, 3, 1) if self.rows_last else each for each in maps)
+
+
+class SuppressedNetwork(nn.Module):
+    """(B, 3, H, W) in 0-1 -> (B, K, 6) detections and (B,) their counts.
+
+    A detection is x1, y1, x2, y2 in input pixels, score, class id; best score first, rows beyond
+    the count are zeros. The rules are those of utils.postprocess: best class of each box,
+    suppression within a class.
+
+    Args:
+        detector: in deploy form.
+        config: thresholds and K (`max_detections`).
+    """
+
+    def __init__(self, detector: Detector, config: PostprocessConfig) -> None:
+        super().__init__()
+        self.detector = detector
+        self.coder = BoxCoder.of(detector)
+        self.config = config
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The detections of a batch."""
+        count = self.config.max_detections
+        decoded = self.coder.decode(self.detector(images))
+        boxes, scores = decoded[..., :4], decoded[..., 5:] * decoded[..., 4:5]
+        best = scores.amax(2, keepdim=True)
+        scores = torch.where(scores == best, scores, 0.0)
+        chosen: Tensor = _Suppression.apply(
+            boxes, scores.transpose(1, 2), count, self.config.iou_threshold,
+            self.config.score_threshold,
+        )  # fmt: skip
+        picture, class_id, box = chosen.unbind(1)
+        centre, size = torch.split(boxes[picture, box], 2, 1)
+        score = scores[picture, box, class_id]
+        corners = (centre - size / 2, centre + size / 2)
+        rows = torch.cat((*corners, score[:, None], class_id[:, None].to(score.dtype)), 1)
+        # Rows of zeros fill up; they rank below every detection and above other pictures' rows.
+        rows = torch.cat((rows, rows.new_zeros(count, 6)))
+        owner = torch.cat((picture, picture.new_full((count,), -1)))
+        pictures = torch.arange(images.shape[0], device=images.device)[:, None]
+        rank = torch.where(owner[None] == pictures, rows[:, 4][None], (owner[None] == -1) * 1.0 - 1)
+        values, places = rank.topk(count, dim=1)
+        return rows[places], (values > 0).sum(1)
+
+
+class _Suppression(torch.autograd.Function):
+    """ONNX's NonMaxSuppression: picture, class and box of what is kept."""
+
+    @staticmethod
+    def forward(
+        _: Any, boxes: Tensor, scores: Tensor, most: int, iou: float, score: float
+    ) -> Tensor:
+        """(B, N, 4) cxcywh and (B, C, N) scores -> (P, 3) whole numbers."""
+        found = [boxes.new_zeros((0, 3), dtype=torch.int64)]
+        for picture, (its_boxes, its_scores) in enumerate(zip(boxes, scores, strict=True)):
+            for class_id, of_class in enumerate(its_scores):
+                places = (of_class > score).nonzero()[:, 0]
+                kept = places[suppressed(its_boxes[places], of_class[places], iou)[:most]]
+                head = kept.new_tensor([picture, class_id]).expand(len(kept), 2)
+                found.append(torch.cat((head, kept[:, None]), 1))
+        return torch.cat(found)
+
+    @staticmethod
+    def symbolic(g: Any, boxes: Any, scores: Any, most: int, iou: float, score: float) -> Any:
+        """The node it becomes."""
+        limits = [torch.tensor([most]), torch.tensor([iou]), torch.tensor([score])]
+        constants = [g.op("Constant", value_t=limit) for limit in limits]
+        return g.op("NonMaxSuppression", boxes, scores, *constants, center_point_box_i=1)

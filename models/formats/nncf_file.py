@@ -1,0 +1,43 @@
+"""OpenVINO files that compute in 8 bits, quantized by NNCF."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from models.formats import nncf_worker
+from models.quantization.calibration_pictures import Pictures, write_array
+from utils.errors import CheckFailedError, MissingPackageError
+
+PRESETS = ("performance", "mixed")
+
+
+def quantize_openvino(source: Path, target: Path, pictures: Pictures, preset: str) -> None:
+    """Write the 8-bit form of an OpenVINO file that ends in raw maps.
+
+    Args:
+        source: its .xml.
+        target: .xml to write; a .bin comes beside it.
+        pictures: to calibrate on.
+        preset: of PRESETS: `performance` has symmetric activations, `mixed` has not.
+
+    Raises:
+        MissingPackageError: NNCF is not installed.
+        CheckFailedError: NNCF cannot do it.
+    """
+    if importlib.util.find_spec("nncf") is None:
+        raise MissingPackageError(
+            "OpenVINO files in 8 bits need nncf: pip install -r requirements-deploy.txt"
+        )
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        array = Path(folder).resolve() / "pictures.npy"  # the worker runs in that folder
+        write_array(array, pictures)
+        worker = str(Path(nncf_worker.__file__).resolve())
+        command = [sys.executable, "-P", worker, str(source.resolve()), str(array), preset,
+                   str(target.resolve())]  # fmt: skip
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CheckFailedError(f"NNCF: {' '.join(done.stderr.split())[-300:]}")

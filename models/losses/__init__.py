@@ -1,0 +1,1 @@
+"""The training loss: assignment, box, objectness and class terms, distillation."""

@@ -1,0 +1,1 @@
+"""The detector: model yamls, layers, head, box coder."""

@@ -1,0 +1,117 @@
+"""The network: runs the rows of a ModelSpec and returns raw predictions, nothing else."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from models.network.activation import activation_maker
+from models.network.head import DetectHead
+from models.network.layer_registry import RowContext, build_layer
+from models.network.layers import Concat, ConvFactory, Form
+from models.network.model_spec import ModelSpec
+from models.reparam.families import block_family
+from utils.errors import ConfigError
+
+
+class Detector(nn.Module):
+    """A YOLOv5-family network.
+
+    Attributes:
+        spec: the architecture it was built from.
+        strides: input pixels per cell at each level, finest first.
+    """
+
+    def __init__(self, spec: ModelSpec, layers: list[nn.Module], strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.spec = spec
+        self.strides = strides
+        self.layers = nn.ModuleList(layers)
+        self._sources = [layer.sources for layer in spec.layers]
+        last_use = {source: index for index, row in enumerate(self._sources) for source in row}
+        self._last_use = last_use
+
+    @property
+    def head(self) -> DetectHead:
+        """The last layer."""
+        head = self.layers[-1]
+        if not isinstance(head, DetectHead):
+            raise TypeError("the last layer of a detector is its head")
+        return head
+
+    def use_anchors(self, anchors: tuple[tuple[float, ...], ...]) -> None:
+        """Take others, as many per level as before."""
+        before = [len(level) for level in self.spec.anchors]
+        if [len(level) for level in anchors] != before:
+            raise ValueError(f"{anchors} are not as many anchors per level as {self.spec.anchors}")
+        self.spec = self.spec.replaced(anchors=anchors)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) RGB in 0-1, H and W multiples of the largest stride -> raw predictions.
+
+        Returns:
+            Per level, (B, A * (5 + C), H / stride, W / stride) logits.
+        """
+        kept: dict[int, Tensor] = {-1: images}
+        output: Tensor | tuple[Tensor, ...] = images
+        for index, (layer, sources) in enumerate(zip(self.layers, self._sources, strict=True)):
+            inputs = [kept[source] for source in sources]
+            output = layer(inputs) if isinstance(layer, DetectHead | Concat) else layer(inputs[0])
+            if isinstance(output, Tensor):
+                kept[index] = output
+            for source in sources:
+                if self._last_use[source] == index:
+                    kept.pop(source, None)
+        if isinstance(output, Tensor):
+            raise TypeError("the last layer of a detector is its head")
+        return output
+
+
+def build_model(spec: ModelSpec, form: Form = "train") -> Detector:
+    """A freshly initialised network.
+
+    Args:
+        spec: the architecture.
+        form: "train" (branches and norms), or "deploy" (one convolution with bias each), into which
+            a deploy checkpoint is loaded.
+
+    Raises:
+        ConfigError: a row that cannot be built, naming it.
+    """
+    conv = ConvFactory(
+        activation=activation_maker(spec.activation, f"{spec.name}: activation"),
+        form=form,
+        rep_block=None if spec.rep_block is None else block_family(spec.rep_block, spec.name),
+        rep_policy=spec.rep_policy,
+    )
+    channels, strides = {-1: 3}, {-1: Fraction(1)}
+    modules: list[nn.Module] = []
+    for layer in spec.layers:
+        repeats = layer.repeats
+        if repeats > 1:
+            repeats = max(round(repeats * spec.depth_multiple), 1)
+        row = RowContext(
+            layer=layer,
+            spec=spec,
+            in_channels=tuple(channels[source] for source in layer.sources),
+            in_strides=tuple(strides[source] for source in layer.sources),
+            repeats=repeats,
+            conv=conv,
+        )
+        built = build_layer(row)
+        modules.append(built.module)
+        channels[layer.index], strides[layer.index] = built.out_channels, built.stride
+    last = spec.layers[-1]
+    if not isinstance(modules[-1], DetectHead):
+        raise ConfigError(f"{last.where}: the last row must be Detect")
+    head_strides = tuple(int(strides[source]) for source in last.sources)
+    modules[-1].set_prior_bias(head_strides)
+    return Detector(spec, modules, head_strides)
+
+
+@torch.no_grad()
+def count_parameters(model: nn.Module) -> int:
+    """The number of learnt numbers."""
+    return sum(parameter.numel() for parameter in model.parameters())

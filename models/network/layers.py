@@ -1,0 +1,222 @@
+"""The plain layers of YOLOv5 v6/v7, and the factory that decides what a 3x3 convolution is.
+
+Shapes: B batch, H W cells. Attribute names (cv1, m, ...) follow YOLOv5's state dicts, so that its
+checkpoints map onto these layers name by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.network.batch_norm import batch_norm
+from models.network.conv_geometry import ConvGeometry
+from models.reparam import algebra
+from models.reparam.families import BlockFamily, BlockMaker
+from models.reparam.rep_block import ConvAct, ConvParams, RepBlock, params_of
+
+Form = Literal["train", "deploy"]
+ActivationMaker = Callable[[], nn.Module]
+
+
+class ConvBNAct(RepBlock):
+    """act(BN(conv(x))), the block with a single branch."""
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.bn = batch_norm(conv.out_channels)
+        self.act = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W')."""
+        return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def equivalent_conv(self) -> ConvParams:
+        """The convolution with its norm folded in."""
+        weight, bias = algebra.fuse_bn(self.conv.weight, self.conv.bias, self.bn)
+        return params_of(self.conv, weight, bias)
+
+    @torch.no_grad()
+    def absorb(self, conv: nn.Conv2d, norm: algebra.BatchNorm) -> None:
+        """Take over the numbers of both."""
+        self.conv.weight.copy_(conv.weight)
+        algebra.copy_batch_norm(norm, self.bn)
+
+    def main_kernel(self) -> Tensor:
+        """Of the only branch."""
+        return self.conv.weight
+
+
+def plain_block(geometry: ConvGeometry, activation: nn.Module, *, identity: bool) -> ConvBNAct:
+    """The block of a plain network; it has no identity branch."""
+    del identity
+    return ConvBNAct(geometry.conv(bias=False), activation)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvFactory:
+    """Makes every convolution of a network, so that one word in the yaml changes them all.
+
+    Attributes:
+        activation: makes the activation that follows each convolution.
+        form: "train" (branches and norms) or "deploy" (convolutions with bias).
+        rep_block: family of the blocks; None keeps convolution and norm everywhere.
+        rep_policy: which convolutions become blocks: "all", "downsample" (stride 2 only), or
+            "no-identity-in-residual" (all, without identity branch inside a residual bottleneck).
+    """
+
+    activation: ActivationMaker
+    form: Form = "train"
+    rep_block: BlockFamily | None = None
+    rep_policy: str = "all"
+
+    def __call__(
+        self, geometry: ConvGeometry, *, act: bool = True, in_residual: bool = False
+    ) -> nn.Module:
+        """A convolution followed by its activation (`act=False`: none)."""
+        family = self.rep_block
+        if family is None or not family.replaces(geometry) or not self._wanted(geometry):
+            return self.block(plain_block, geometry, act=act)
+        identity = not (in_residual and self.rep_policy == "no-identity-in-residual")
+        return self.block(family.make, geometry, act=act, identity=identity)
+
+    def block(
+        self, make: BlockMaker, geometry: ConvGeometry, *, act: bool = True, identity: bool = True
+    ) -> nn.Module:
+        """What `make` makes, whatever the network's family; in deploy form a convolution."""
+        activation = self.activation() if act else nn.Identity()
+        if self.form == "deploy":
+            return ConvAct(geometry.conv(bias=True), activation)
+        return make(geometry, activation, identity=identity)
+
+    def _wanted(self, geometry: ConvGeometry) -> bool:
+        return self.rep_policy != "downsample" or geometry.stride == 2
+
+
+class Bottleneck(nn.Module):
+    """1x1 then 3x3 convolution, plus the input where `shortcut` and the channels allow it."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        shortcut: bool = True,
+        groups: int = 1,
+        expansion: float = 0.5,
+        conv: ConvFactory,
+    ) -> None:
+        super().__init__()
+        hidden = int(out_channels * expansion)
+        self.add = shortcut and in_channels == out_channels
+        self.cv1 = conv(ConvGeometry(in_channels, hidden))
+        self.cv2 = conv(ConvGeometry(hidden, out_channels, 3, groups=groups), in_residual=self.add)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
+        y: Tensor = self.cv2(self.cv1(x))
+        return x + y if self.add else y
+
+
+class C3(nn.Module):
+    """Cross-stage-partial block: bottlenecks on one half, the other passes by, 1x1 over both."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        repeats: int = 1,
+        shortcut: bool = True,
+        groups: int = 1,
+        expansion: float = 0.5,
+        conv: ConvFactory,
+    ) -> None:
+        super().__init__()
+        hidden = int(out_channels * expansion)
+        self.cv1 = conv(ConvGeometry(in_channels, hidden))
+        self.cv2 = conv(ConvGeometry(in_channels, hidden))
+        self.cv3 = conv(ConvGeometry(2 * hidden, out_channels))
+        self.m = nn.Sequential(
+            *(
+                Bottleneck(
+                    hidden, hidden, shortcut=shortcut, groups=groups, expansion=1.0, conv=conv
+                )
+                for _ in range(repeats)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
+        y: Tensor = self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+        return y
+
+
+class SPPF(nn.Module):
+    """Spatial pyramid pooling by three chained max-pools, as wide as pools of 5, 9 and 13."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, pool_size: int = 5, *, conv: ConvFactory
+    ) -> None:
+        super().__init__()
+        hidden = in_channels // 2
+        self.cv1 = conv(ConvGeometry(in_channels, hidden))
+        self.cv2 = conv(ConvGeometry(hidden * 4, out_channels))
+        self.m = nn.MaxPool2d(pool_size, stride=1, padding=pool_size // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
+        first = self.cv1(x)
+        second = self.m(first)
+        third = self.m(second)
+        y: Tensor = self.cv2(torch.cat((first, second, third, self.m(third)), 1))
+        return y
+
+
+class SpaceToDepth(nn.Conv2d):
+    """Each 2x2 square of pixels as the channels of one cell, in the order of YOLOv5's Focus.
+
+    Channels come out as (top left, bottom left, top right, bottom right), each with all of the
+    input's. It is written as a convolution whose weights are fixed zeros and ones, which is exact
+    and a plain Conv in exported files: compilers of accelerators take no Slice with steps.
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__(in_channels, 4 * in_channels, 2, stride=2, bias=False)
+        weight = torch.zeros_like(self.weight)
+        for column in (0, 1):
+            for row in (0, 1):
+                first = (2 * column + row) * in_channels
+                weight[first : first + in_channels, :, row, column] = torch.eye(in_channels)
+        del self.weight  # not learnt, and not in YOLOv5's state dicts
+        self.register_buffer("weight", weight, persistent=False)
+
+
+class Focus(nn.Module):
+    """The stem of YOLOv5 v1 to v5: 2x2 pixels to one cell, then a convolution."""
+
+    def __init__(self, geometry: ConvGeometry, *, act: bool = True, conv: ConvFactory) -> None:
+        """`geometry` is that of the convolution, but `in_channels` are those of the picture."""
+        super().__init__()
+        self.space_to_depth = SpaceToDepth(geometry.in_channels)
+        inner = replace(geometry, in_channels=4 * geometry.in_channels)
+        self.conv = conv(inner, act=act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W), H and W even -> (B, out, H / 2, W / 2) where the stride is 1."""
+        y: Tensor = self.conv(self.space_to_depth(x))
+        return y
+
+
+class Concat(nn.Module):
+    """Several maps of one size as one, along the channels."""
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """[(B, c_i, H, W)] -> (B, sum of c_i, H, W)."""
+        return torch.cat(maps, 1)

@@ -1,0 +1,178 @@
+"""INT8 ONNX files: quantized after training with onnxruntime, and how much that costs.
+
+Weights become signed 8-bit numbers, activations those of a form (models.formats.presets), written
+as pairs of QuantizeLinear and DequantizeLinear. The head's convolutions stay in float32, so that
+boxes and scores never share a scale.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.formats.presets import U8S8, QdqForm
+from models.quantization.calibration_pictures import Pictures
+from utils.structures import FloatArray
+
+INPUT = "images"
+METHODS = ("minmax", "entropy", "percentile")
+OPSET_OF_16_BITS, IR_OF_16_BITS = 21, 10
+PERCENTILE = 99.999  # of the values seen: single ones beyond it are cut
+WORST_LAYERS = 10
+LEAST_OBJECTNESS_VALUES = 16  # fewer mean that a scale has swallowed the scores
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One tensor's signal-to-quantization-noise ratio in decibels."""
+
+    name: str
+    sqnr_db: float
+
+
+def quantize(
+    source: Path,
+    target: Path,
+    pictures: Pictures,
+    method: str,
+    form: QdqForm = U8S8,
+    keep_float: Collection[str] = (),
+) -> None:
+    """Write the INT8 form of a float32 file that ends in raw maps.
+
+    Args:
+        source: the float32 file, opset 13 or later.
+        target: where to write.
+        pictures: to calibrate on: prepared as for detection, without augmentation.
+        method: of METHODS: which range of an activation the whole numbers cover.
+        form: which whole numbers.
+        keep_float: names of nodes that stay in float32.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    kinds = {
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }
+    numbers = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8, "u16": QuantType.QUInt16}
+    options: dict[str, Any] = {
+        "ActivationSymmetric": form.symmetric,
+        "QuantizeBias": form.rounded_bias,
+    }
+    if method == "percentile":
+        options["CalibPercentile"] = PERCENTILE
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder, _quietly():
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(target),
+            _reader(pictures),
+            quant_format=QuantFormat.QDQ,
+            per_channel=form.per_channel,
+            activation_type=numbers[form.activations],
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=[*head_nodes(prepared), *keep_float],
+            calibrate_method=kinds[method],
+            extra_options=options,
+        )
+    _tidy(target, source)
+
+
+def worst_layers(source: Path, quantized: Path, pictures: Pictures) -> list[Layer]:
+    """The layers whose outputs lose most, worst first, at most ten.
+
+    Args:
+        source: the float32 file.
+        quantized: its INT8 form.
+        pictures: a few.
+    """
+    from onnxruntime.quantization import qdq_loss_debug
+
+    with tempfile.TemporaryDirectory(dir=quantized.parent) as folder, _quietly():
+        found = []
+        for file in (source, quantized):
+            augmented = Path(folder) / file.name
+            qdq_loss_debug.modify_model_output_intermediate_tensors(str(file), str(augmented))
+            found.append(qdq_loss_debug.collect_activations(str(augmented), _reader(pictures)))
+        pairs = qdq_loss_debug.create_activation_matching(found[1], found[0])
+        ratios = qdq_loss_debug.compute_activation_error(pairs)
+    layers = [Layer(name, float(ratio["xmodel_err"])) for name, ratio in ratios.items()]
+    finite = [layer for layer in layers if math.isfinite(layer.sqnr_db)]
+    return sorted(finite, key=lambda layer: layer.sqnr_db)[:WORST_LAYERS]
+
+
+def objectness_values(decoded: Iterable[FloatArray]) -> int:
+    """How many different objectness values there are in (B, N, 5 + C) predictions."""
+    return len(np.unique(np.concatenate([each[..., 4].ravel() for each in decoded])))
+
+
+def _reader(pictures: Pictures) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        """Hands out one picture after the other."""
+
+        def __init__(self) -> None:
+            self._rest: Iterator[FloatArray] = iter(pictures())
+
+        def get_next(self) -> Mapping[str, FloatArray] | None:
+            """The next one; None after the last."""
+            picture = next(self._rest, None)
+            return None if picture is None else {INPUT: picture}
+
+    return Reader()
+
+
+def head_nodes(path: Path) -> list[str]:
+    """The nodes that make the outputs: the last convolutions."""
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    outputs = {output.name for output in graph.output}
+    return [node.name for node in graph.node if outputs & set(node.output)]
+
+
+def _tidy(path: Path, source: Path) -> None:
+    """Leave out what names this machine and what the quantizer noted for itself.
+
+    16-bit pairs came with opset 21, to which the quantizer raises the file, but not its IR version.
+    """
+    import onnx
+
+    model, original = onnx.load(str(path)), onnx.load(str(source), load_external_data=False)
+    model.producer_name, model.producer_version, model.doc_string = "reparam-yolov5", "", ""
+    used = {node.domain for node in model.graph.node}
+    for entry in reversed(range(len(model.opset_import))):
+        if model.opset_import[entry].domain not in used:
+            del model.opset_import[entry]
+    opset = next(each.version for each in model.opset_import if each.domain == "")
+    model.ir_version = IR_OF_16_BITS if opset >= OPSET_OF_16_BITS else original.ir_version
+    del model.metadata_props[:]
+    model.metadata_props.extend(original.metadata_props)
+    for node in model.graph.node:
+        node.doc_string = ""
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """A region in which onnxruntime's quantizer keeps its advice and its prints to itself."""
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.getLogger().setLevel(level)

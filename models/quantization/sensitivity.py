@@ -1,0 +1,209 @@
+"""Which convolutions lose most in INT8, so that those alone may stay in float32.
+
+Each convolution is rounded alone, with all else in float32, and the head maps are compared, as the
+partial quantization of YOLOv6 ranks layers (Li et al., arXiv 2209.02976). The ranges are calibrated
+once, for all layers together, so they are those of the INT8 file.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.formats.presets import U8S8, QdqForm
+from models.quantization.calibration_pictures import Pictures
+from models.quantization.quantized_onnx import INPUT, Layer, head_nodes, quantize
+from utils.structures import FloatArray
+
+# What an activation is written with; only such nodes follow a convolution into float32.
+ACTIVATION_OPERATORS = frozenset(
+    ("Relu", "LeakyRelu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "Softplus", "Tanh", "Erf",
+     "Mul", "Div", "Add")
+)  # fmt: skip
+
+
+def sensitivities(
+    source: Path,
+    pictures: Pictures,
+    few: Pictures,
+    method: str,
+    form: QdqForm = U8S8,
+) -> list[Layer]:
+    """How much is left of the head maps when a convolution alone is rounded, worst first.
+
+    A convolution takes its activation along (`layer_nodes`): its weights, its output and what its
+    activation makes are rounded; its input belongs to the layer before, its bias stays as it is.
+
+    Args:
+        source: the float32 file that ends in raw maps, opset 13 or later.
+        pictures: to calibrate on, once.
+        few: to compare head maps on.
+        method: of calibration, one of quantized_onnx.METHODS.
+        form: which whole numbers.
+
+    Returns:
+        Each convolution but the head's: the name of its node, which `quantize(keep_float=)` takes,
+        and 10 log10 of signal over noise, with noise over signal averaged over the head maps.
+    """
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        quantized, prepared = Path(folder) / "quantized.onnx", Path(folder) / "prepared.onnx"
+        quantize(source, quantized, pictures, method, form)
+        _prepare(source, prepared)
+        network = _Network.of(prepared, quantized)
+        head = set(head_nodes(prepared))
+    images = list(few())
+    expected = _head_maps(network.rounded(()), images)
+    layers = []
+    for node in network.model.graph.node:
+        if node.op_type == "Conv" and node.name not in head:
+            found = _head_maps(network.rounded(_layer(network.model.graph, node.name)), images)
+            layers.append(Layer(node.name, _sqnr_db(expected, found)))
+    return sorted(layers, key=lambda layer: layer.sqnr_db)
+
+
+def layer_nodes(source: Path, conv_name: str) -> list[str]:
+    """A convolution and the nodes of its activation, by the names `quantize(keep_float=)` takes.
+
+    With the convolution alone in float32, its output would still be rounded for its activation,
+    and a Sigmoid's output for the product of a SiLU.
+
+    Args:
+        source: the float32 file.
+        conv_name: a name that `sensitivities` gives.
+
+    Raises:
+        ValueError: the file has no such convolution.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        _prepare(source, prepared)
+        return _layer(onnx.load(str(prepared)).graph, conv_name)
+
+
+def _layer(graph: Any, conv_name: str) -> list[str]:
+    """The convolution and the activation nodes that read nothing but what it makes, in order."""
+    names: list[str] = []
+    inside: set[str] = set()
+    constants = {"", *(tensor.name for tensor in graph.initializer)}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants.update(node.output)
+        takes_part = (
+            node.op_type in ACTIVATION_OPERATORS
+            and bool(inside & set(node.input))
+            and inside | constants >= set(node.input)
+        )
+        if takes_part or (node.op_type == "Conv" and node.name == conv_name):
+            names.append(node.name)
+            inside.update(node.output)
+    if not names:
+        raise ValueError(f"there is no convolution {conv_name!r}")
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """A float32 network and how its INT8 file rounds each of its tensors.
+
+    Attributes:
+        model: the float32 network as the quantizer sees it.
+        opsets: those of the INT8 file; 16-bit pairs came with opset 21.
+        pairs: the QuantizeLinear and DequantizeLinear of an activation, by its name.
+        weights: the DequantizeLinear of a convolution's weights, by the convolution's name.
+        constants: initializers of the INT8 file, by name.
+    """
+
+    model: Any
+    opsets: list[Any]
+    pairs: dict[str, list[Any]]
+    weights: dict[str, Any]
+    constants: dict[str, Any]
+
+    @classmethod
+    def of(cls, prepared: Path, quantized: Path) -> _Network:
+        """Read both files; nodes have the same names in them."""
+        import onnx
+
+        model = onnx.load(str(quantized))
+        nodes = model.graph.node
+        undone = {node.input[0]: node for node in nodes if node.op_type == "DequantizeLinear"}
+        made = {node.output[0]: node for node in undone.values()}
+        rounding = [node for node in nodes if node.op_type == "QuantizeLinear"]
+        return cls(
+            onnx.load(str(prepared)),
+            list(model.opset_import),
+            {node.input[0]: [node, undone[node.output[0]]] for node in rounding},
+            {n.name: made[n.input[1]] for n in nodes if n.op_type == "Conv" and n.input[1] in made},
+            {tensor.name: tensor for tensor in model.graph.initializer},
+        )
+
+    def rounded(self, names: Collection[str]) -> bytes:
+        """The network with these nodes' weights and outputs rounded, as the bytes of a file.
+
+        An output that the INT8 file does not round stays as it is: between a convolution and the
+        ReLU after it there is nothing, as the range of what follows cuts at zero.
+        """
+        model = copy.deepcopy(self.model)
+        nodes: list[Any] = []
+        added: list[Any] = []
+        renamed: dict[str, str] = {}
+        for node in model.graph.node:
+            inputs = [renamed.get(name, name) for name in node.input]
+            if node.name in names and node.name in self.weights:
+                added.append(self.weights[node.name])
+                nodes.append(added[-1])
+                inputs[1] = added[-1].output[0]
+            node.input[:] = inputs
+            nodes.append(node)
+            for output in node.output:
+                if node.name in names and output in self.pairs:
+                    added.extend(self.pairs[output])
+                    nodes.extend(self.pairs[output])
+                    renamed[output] = added[-1].output[0]
+        needed = {name for node in added for name in node.input if name in self.constants}
+        nodes = [copy.deepcopy(node) for node in nodes]  # deleting frees those of the graph
+        del model.graph.node[:], model.opset_import[:]
+        model.graph.node.extend(nodes)
+        model.graph.initializer.extend(self.constants[name] for name in sorted(needed))
+        model.opset_import.extend(self.opsets)
+        return bytes(model.SerializeToString())
+
+
+def _prepare(source: Path, prepared: Path) -> None:
+    """What `quantize` makes of a file before it quantizes: nodes may vanish and change names."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+
+
+def _head_maps(model: bytes, images: Iterable[FloatArray]) -> list[list[FloatArray]]:
+    """For each picture, the head maps (B, A * (5 + C), H, W)."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # weights that are not used any more are no news
+    session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+    return [session.run(None, {INPUT: image}) for image in images]
+
+
+def _sqnr_db(
+    expected: Sequence[Sequence[FloatArray]], found: Sequence[Sequence[FloatArray]]
+) -> float:
+    """Signal to noise over several pictures; infinite where nothing differs."""
+    ratios = []
+    for wanted, answers in zip(zip(*expected, strict=True), zip(*found, strict=True), strict=True):
+        signal = sum(float(np.square(one, dtype=np.float64).sum()) for one in wanted)
+        pairs = zip(wanted, answers, strict=True)
+        noise = sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in pairs)
+        ratios.append(noise / max(signal, np.finfo(np.float64).tiny))
+    mean = float(np.mean(ratios))
+    return -10 * math.log10(mean) if mean > 0 else math.inf

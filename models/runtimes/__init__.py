@@ -1,0 +1,1 @@
+"""Running a network from a file: the Runner protocol and the decoding of every head."""

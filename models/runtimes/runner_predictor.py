@@ -1,0 +1,32 @@
+"""Batches to detections with an exported file."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from models.runtimes.runner import Runner
+from utils.engine.predictor import BatchPrediction, StageSeconds
+from utils.postprocess import PostprocessConfig, postprocess
+from utils.structures import Batch
+
+
+class RunnerPredictor:
+    """Runs a file on batches; everything after the file is numpy."""
+
+    def __init__(self, runner: Runner, config: PostprocessConfig) -> None:
+        self.runner = runner
+        self.config = config
+
+    def __call__(self, batch: Batch) -> BatchPrediction:
+        """The detections of a batch of uint8 pictures."""
+        start = time.perf_counter()
+        images = batch.images.numpy().astype(np.float32) / np.float32(255)
+        prepared = time.perf_counter()
+        decoded = self.runner.run(images)
+        inferred = time.perf_counter()
+        detections = [postprocess(picture, self.config) for picture in decoded]
+        done = time.perf_counter()
+        seconds = StageSeconds(prepared - start, inferred - prepared, done - inferred)
+        return BatchPrediction(detections, seconds)

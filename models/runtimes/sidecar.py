@@ -1,0 +1,77 @@
+"""The JSON file beside networks whose own format has no room for metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.runtimes.heads import Heads
+from models.runtimes.network_metadata import NetworkMetadata
+from utils.errors import CheckpointError
+
+METADATA = "metadata.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What it says of a network that takes one picture and answers with maps out0, out1, ...
+
+    Attributes:
+        texts: key -> JSON text.
+        class_names: name of each class.
+        stride: height and width of the input are multiples of this.
+        input_hw: height and width of the input; None where not said.
+        heads: decodes the maps.
+    """
+
+    texts: Mapping[str, str]
+    class_names: tuple[str, ...]
+    stride: int
+    input_hw: tuple[int | None, int | None]
+    heads: Heads
+
+    @classmethod
+    def read(cls, folder: Path) -> Sidecar:
+        """Read it from a folder.
+
+        Raises:
+            CheckpointError: it is not there, or cannot be understood.
+        """
+        texts = read_metadata(folder / METADATA)
+        metadata = NetworkMetadata.from_texts(folder, texts)
+        height, width = json.loads(texts.get("imgsz", "[null, null]"))
+        names = [f"out{level}" for level in range(len(metadata.strides))]
+        heads = Heads.choose(folder, [(name, (1, None, None, None)) for name in names], metadata)
+        return cls(texts, metadata.class_names, max(metadata.strides), (height, width), heads)
+
+
+def of_compiled(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a compiled network, which takes pixels and divides them itself."""
+    given = {**metadata.get("input", {}), "layout": "NHWC", "dtype": "uint8", "range": [0, 255]}
+    return {**metadata, "input": given}
+
+
+def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Write key -> value."""
+    text = json.dumps(dict(metadata), indent=1)
+    (folder / METADATA).write_text(text + "\n", encoding="utf-8")
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """Key -> JSON text.
+
+    Raises:
+        CheckpointError: it is not there, or not JSON.
+    """
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{file}: no such file; export the checkpoint again") from None
+    except ValueError as error:
+        raise CheckpointError(f"{file}: cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: holds {type(content).__name__}, expected keys and values")
+    return {key: json.dumps(value) for key, value in content.items()}

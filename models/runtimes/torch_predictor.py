@@ -1,0 +1,82 @@
+"""Batches to detections with a torch network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from models.network.box_coder import BoxCoder
+from models.network.detector import Detector
+from models.runtimes.torch_postprocess import postprocess_batch
+from utils.engine.predictor import BatchPrediction, StageSeconds
+from utils.postprocess import PostprocessConfig
+from utils.structures import Batch
+
+
+class Criterion(Protocol):
+    """A loss whose parts can be listed."""
+
+    def __call__(self, raw_predictions: Sequence[Tensor], batch: Batch) -> HasParts:
+        """The loss of one batch."""
+
+
+class HasParts(Protocol):
+    """A loss made of box, objectness and class terms."""
+
+    def parts(self) -> Tensor:
+        """(3,) without gradient."""
+
+
+class TorchPredictor:
+    """Runs a network in eval mode on batches.
+
+    Args:
+        model: the network, on its device; put in eval mode at each call.
+        config: which boxes become detections.
+        half: compute in float16 (GPU).
+        criterion: also report the loss on the batch's labels.
+    """
+
+    def __init__(
+        self,
+        model: Detector,
+        config: PostprocessConfig,
+        *,
+        half: bool = False,
+        criterion: Criterion | None = None,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.half = half
+        self.criterion = criterion
+        self.coder = BoxCoder.of(model)
+        self.device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch) -> BatchPrediction:
+        """The detections of a batch of uint8 pictures."""
+        self.model.eval()
+        start = self._now()
+        batch = batch.to(self.device)
+        images = batch.images.to(torch.float16 if self.half else torch.float32) / 255
+        prepared = self._now()
+        raw = self.model(images)
+        decoded = self.coder.decode(raw)
+        inferred = self._now()
+        detections = postprocess_batch(decoded, self.config)
+        done = self._now()
+        loss = None
+        if self.criterion is not None:
+            box, objectness, class_ = self.criterion(raw, batch).parts().tolist()
+            loss = (box, objectness, class_)
+        seconds = StageSeconds(prepared - start, inferred - prepared, done - inferred)
+        return BatchPrediction(detections, seconds, loss)
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()

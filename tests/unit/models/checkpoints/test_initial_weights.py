@@ -1,0 +1,162 @@
+"""What a training run starts from."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from models.checkpoints.initial_weights import initial_model
+from models.conversion.deploy import block_counts, equivalence_error, to_deploy
+from tests.checkpoint_builders import save_model, save_yolov5, tensors_equal
+from tests.model_builders import tiny_spec, tiny_yaml, trained_model
+from utils.errors import CheckpointError, ConfigError
+from utils.strict_yaml import write_yaml
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained_model(tiny_spec())
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    write_yaml(tmp_path / "tiny.yaml", tiny_yaml())
+    return str(tmp_path / "tiny.yaml")
+
+
+@pytest.fixture
+def weights(tmp_path, model):
+    return str(save_model(tmp_path / "w.pt", model))
+
+
+def started_model(*arguments):
+    return initial_model(*arguments).model
+
+
+def test_from_a_yaml(cfg):
+    model = started_model(cfg, "", 7, {})
+    assert model.spec.num_classes == model.head.num_classes == 7  # the data set's, not the yaml's
+    assert model.training
+
+
+def test_from_a_checkpoint(weights, model, caplog):
+    with caplog.at_level(logging.INFO):
+        started = started_model("", weights, 3, {})
+    assert tensors_equal(started.state_dict(), model.state_dict())
+    count = len(model.state_dict())
+    assert caplog.messages == [f"{weights}: {count} of {count} tensors taken over"]
+
+
+def test_the_average_is_taken_over(tmp_path, model):
+    average = trained_model(model.spec, seed=1).state_dict()
+    path = save_model(tmp_path / "w.pt", model, ema_weights=average)
+    assert tensors_equal(started_model("", str(path), 3, {}).state_dict(), average)
+
+
+def test_another_number_of_classes_changes_the_head_alone(weights, model):
+    started, old = started_model("", weights, 5, {}).state_dict(), model.state_dict()
+    changed = {name for name in started if not torch.equal(started[name], old[name])}
+    head = {f"layers.10.m.{level}.{kind}" for level in range(3) for kind in ("weight", "bias")}
+    assert changed == head
+
+
+def test_from_both(weights, cfg, model):
+    started = started_model(cfg, weights, 3, {})
+    assert tensors_equal(started.state_dict(), model.state_dict())
+
+
+def test_from_yolov5(tmp_path):
+    plain = trained_model(tiny_spec(rep_block=None, activation="SiLU"))
+    path = save_yolov5(tmp_path / "y.pt", plain, dtype=torch.float32)
+    started = started_model("", str(path), 3, {})
+    assert tensors_equal(started.state_dict(), plain.state_dict())
+
+
+def test_overrides(cfg):
+    model = started_model(cfg, "", 3, {"rep_block": None, "activation": "ReLU"})
+    assert not any(".branches." in name for name in model.state_dict())
+    assert any(isinstance(m, nn.ReLU) for m in model.modules())
+    model = started_model(cfg, "", 3, {"rep_policy": "downsample"})
+    assert sum("branches.1x1.conv" in name for name in model.state_dict()) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"rep_block": "RepVG"}, "unknown rep_block 'RepVG'; did you mean 'RepVGG'?"),
+        ({"rep_policy": "none-at-all"}, "unknown rep_policy 'none-at-all'"),
+        ({"activation": "SiLu"}, "activation: unknown activation 'SiLu'; did you mean 'SiLU'?"),
+    ],
+)
+def test_wrong_overrides(cfg, overrides, expected):
+    with pytest.raises(ConfigError) as caught:
+        started_model(cfg, "", 3, overrides)
+    assert expected in str(caught.value)
+
+
+def test_nothing_is_given():
+    with pytest.raises(ConfigError) as caught:
+        started_model("", "", 3, {})
+    assert str(caught.value) == (
+        "give an architecture (--cfg repyolov5n.yaml) or --weights to start from"
+    )
+
+
+def test_a_missing_checkpoint(cfg):
+    with pytest.raises(CheckpointError, match=r"gone\.pt: no such weights file"):
+        started_model(cfg, "gone.pt", 3, {})
+
+
+@pytest.mark.parametrize("with_cfg", [False, True])
+def test_a_deploy_form_cannot_be_trained_further(tmp_path, model, cfg, with_cfg):
+    path = save_model(tmp_path / "d.pt", to_deploy(model), "deploy")
+    with pytest.raises(ConfigError) as caught:
+        started_model(cfg if with_cfg else "", str(path), 3, {})
+    assert str(caught.value) == (
+        f"{path}: a deploy-form checkpoint has no norms left to train with; "
+        "start from the train-form checkpoint it was converted from"
+    )
+
+
+def test_weights_of_another_network(tmp_path, cfg):
+    head = [[0, 1, "Detect", []]]
+    backbone = [[-1, 1, "Conv", [8, 1, 4, 0, 1, 1, False]]]
+    other = trained_model(tiny_spec(backbone=backbone, head=head, anchors=[[10, 13]]))
+    state = {f"other.{name}": tensor for name, tensor in other.state_dict().items()}
+    path = save_model(tmp_path / "o.pt", other, ema_weights=state)
+    with pytest.raises(ConfigError) as caught:
+        started_model(cfg, str(path), 3, {})
+    assert str(caught.value) == (
+        f"{path}: none of its weights fits this architecture; leave --weights out"
+    )
+
+
+@pytest.mark.parametrize("rep_block", ["RepVGG", "OREPA"])
+def test_a_plain_checkpoint_in_a_network_of_blocks_is_expanded(tmp_path, rep_block):
+    plain = trained_model(tiny_spec(rep_block=None))
+    path = save_yolov5(tmp_path / "y.pt", plain, dtype=torch.float32)
+    started = started_model(
+        "", str(path), 3, {"rep_block": rep_block, "activation": "LeakyReLU(0.1)"}
+    )
+    assert block_counts(started)[rep_block] > 0
+    assert equivalence_error(plain, started, [torch.rand(1, 3, 64, 64)]) < 1e-5
+
+
+def test_a_head_knows_the_anchors_it_was_trained_with(tmp_path, weights, cfg, caplog):
+    others = [[9, 9, 20, 20], [40, 40, 50, 50], [90, 90, 150, 150]]
+    path = save_model(tmp_path / "others.pt", trained_model(tiny_spec(anchors=others)))
+
+    kept, fresh = initial_model("", str(path), 3, {}), initial_model("", str(path), 4, {})
+    assert kept.head_is_trained and not fresh.head_is_trained
+    assert kept.model.spec.anchors == tuple(tuple(map(float, level)) for level in others)
+    assert "other anchors" not in caplog.text
+
+    other = initial_model(cfg, str(path), 3, {})  # whose anchors the user asked for
+    assert not other.head_is_trained
+    assert other.model.spec.anchors == tiny_spec().anchors
+    assert "was trained with other anchors than those of --cfg" in caplog.text
+    assert initial_model(cfg, weights, 3, {}).head_is_trained  # the same anchors
+    assert not initial_model(cfg, "", 3, {}).head_is_trained

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.checkpoints.loading import build_from_checkpoint, read_weights
+from models.conversion.deploy import to_deploy
+from tests.checkpoint_builders import checkpoint_of, save_model, tensors_equal
+from tests.model_builders import tiny_spec, trained_model
+from utils.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained_model(tiny_spec())
+
+
+@pytest.mark.parametrize("form", ["train", "deploy"])
+def test_save_and_build(tmp_path, model, form):
+    network = to_deploy(model) if form == "deploy" else model
+    built = build_from_checkpoint(read_weights(save_model(tmp_path / "a.pt", network, form)))
+    assert not built.training
+    assert built.strides == model.strides
+    assert tensors_equal(built.state_dict(), network.state_dict())
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(network(images), built(images), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_the_average_is_built(tmp_path, model):
+    average = trained_model(model.spec, seed=1).state_dict()
+    checkpoint = read_weights(save_model(tmp_path / "a.pt", model, ema_weights=average))
+    assert tensors_equal(build_from_checkpoint(checkpoint).state_dict(), average)
+
+
+def test_half_precision_weights_run_in_float32(model):
+    built = build_from_checkpoint(checkpoint_of(trained_model(model.spec).half()))
+    assert {p.dtype for p in built.parameters()} == {torch.float32}
+
+
+def test_the_wrong_form(model):
+    with pytest.raises(CheckpointError) as caught:
+        build_from_checkpoint(checkpoint_of(to_deploy(model), form="train"))
+    assert str(caught.value).startswith("checkpoint: weights do not fit the architecture: ")

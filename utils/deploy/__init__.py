@@ -1,1 +1,0 @@
-"""Exported files: writing, checking and running them."""
