@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data.check_images import check_inputs
 from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, eval_loader
-from data.proof_pictures import proof_inputs
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.block_report import block_reports
 from models.conversion.deploy import block_counts, equivalence_error, to_deploy
-from models.conversion.equivalence import FLOAT32_TOLERANCE, Proof, check_proof
+from models.conversion.equivalence import FLOAT32_TOLERANCE, Equivalence, check_equivalence
 from models.conversion.expand import expand
 from models.conversion.stem import stem_name, with_stem
 from models.network.complexity import network_gflops
@@ -40,9 +40,9 @@ from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 # Input sizes of the proof, in strides: odd and even numbers of cells, square and not.
-PROOF_CELLS = ((3, 5), (4, 4), (7, 2))
+CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 AP_DECIMALS = 4
-LEAST_TELLING_AP = 0.10  # below it, equal APs prove nothing
+MIN_TELLING_AP = 0.10  # below it, equal APs prove nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class ConvertConfig:
     rep_policy: str = option("all", "with --to train: which of them", choices=REP_POLICIES)
     data: str = option("", "data yaml: also compare AP before and after")
     imgsz: int = option(0, "network input for AP (default: as trained)", "--img", "--img-size")
-    batch_size: int = option(16, "pictures per batch for AP", "--batch")
+    batch_size: int = option(16, "images per batch for AP", "--batch")
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is (AP only)")
-    workers: int = option(8, "processes that load pictures")
+    workers: int = option(8, "processes that load images")
     tolerance: float | None = option(None, "largest relative error of the saved file")
     report: str = option("", "write the result to this JSON file")
 
@@ -92,8 +92,8 @@ def convert(config: ConvertConfig) -> dict[str, Any]:
         logger.info("%s is in deploy form already: nothing to do.", source)
         return _report(checkpoint, checkpoint, model, model, None, None, source)
     transform = _transform(config, model)
-    records, loader = _labelled_pictures(config, checkpoint, max(model.strides))
-    inputs = _proof_tensors(max(model.strides), records)
+    records, loader = _labelled_images(config, checkpoint, max(model.strides))
+    inputs = _check_tensors(max(model.strides), records)
     exact = copy.deepcopy(model).double()
     exact_folded = transform(exact)
     exact_changed = restem(exact_folded)
@@ -110,13 +110,13 @@ def convert(config: ConvertConfig) -> dict[str, Any]:
         saved = build_from_checkpoint(load_checkpoint(temporary))
         own_error = equivalence_error(exact, model, inputs)
         allowed = max(FLOAT32_TOLERANCE, 4 * own_error)
-        proof = Proof(
+        proof = Equivalence(
             float64=equivalence_error(exact, exact_changed, inputs),
             float32=equivalence_error(model, saved, inputs),
             allowed=allowed if config.tolerance is None else config.tolerance,
             blocks=() if was_folded else tuple(block_reports(exact, exact_folded)),
         )
-        check_proof(proof)
+        check_equivalence(proof)
         AP = None if loader is None else _check_AP(model, saved, loader, checkpoint, config.device)
     return _report(checkpoint, converted, model, saved, proof, AP, output)
 
@@ -167,10 +167,10 @@ def _to_native(source: Path, checkpoint: Checkpoint, output: Path) -> dict[str, 
     return _report(checkpoint, checkpoint, model, model, None, None, output)
 
 
-def _labelled_pictures(
+def _labelled_images(
     config: ConvertConfig, checkpoint: Checkpoint, stride: int
 ) -> tuple[tuple[ImageRecord, ...], EvalLoader | None]:
-    """The validation pictures of --data, if it is given."""
+    """The validation images of --data, if it is given."""
     if not config.data:
         return (), None
     data_spec = load_dataset_spec(config.data)
@@ -181,9 +181,9 @@ def _labelled_pictures(
     return records, eval_loader(dataset, workers=config.workers, device_is_cuda=False)
 
 
-def _proof_tensors(stride: int, records: tuple[ImageRecord, ...]) -> list[Tensor]:
-    sizes = [(rows * stride, columns * stride) for rows, columns in PROOF_CELLS]
-    return [torch.from_numpy(batch) for batch in proof_inputs(sizes, records)]
+def _check_tensors(stride: int, records: tuple[ImageRecord, ...]) -> list[Tensor]:
+    sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
+    return [torch.from_numpy(batch) for batch in check_inputs(sizes, records)]
 
 
 def _check_AP(
@@ -198,8 +198,8 @@ def _check_AP(
         evaluation = evaluate(predict, loader, len(loader), records, checkpoint.class_names)
         values[name] = evaluation.metrics.AP
     logger.info("AP %.4f before, %.4f after", values["before"], values["after"])
-    if values["before"] < LEAST_TELLING_AP:
-        logger.warning("AP is below %.2f: that both agree proves little", LEAST_TELLING_AP)
+    if values["before"] < MIN_TELLING_AP:
+        logger.warning("AP is below %.2f: that both agree proves little", MIN_TELLING_AP)
     if round(values["before"], AP_DECIMALS) != round(values["after"], AP_DECIMALS):
         raise ConversionError(f"AP changed from {values['before']:.6f} to {values['after']:.6f}; "
                               "nothing written")  # fmt: skip
@@ -211,7 +211,7 @@ def _report(
     after: Checkpoint,
     model_before: Detector,
     model_after: Detector,
-    proof: Proof | None,
+    proof: Equivalence | None,
     AP: dict[str, float] | None,
     output: Path,
 ) -> dict[str, Any]:

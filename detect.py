@@ -1,6 +1,6 @@
-"""Find objects in pictures, videos and streams.
+"""Find objects in images, videos and streams.
 
-python detect.py --weights best.pt --source pictures/
+python detect.py --weights best.pt --source images/
 python detect.py --weights best.onnx --source street.mp4 --save-txt --save-json
 """
 
@@ -42,13 +42,13 @@ REFUSED = {
 
 @dataclass(frozen=True, slots=True)
 class DetectConfig:
-    """Find objects in pictures, videos and streams."""
+    """Find objects in images, videos and streams."""
 
     weights: tuple[str, ...] | str = option(
         "yolov5s.pt", "checkpoint (.pt) or exported file (.onnx)"
     )
     source: str = option(
-        "data/images", "picture, video, folder, pattern, list.txt, camera number or stream address"
+        "data/images", "image, video, folder, pattern, list.txt, camera number or stream address"
     )
     data: str | None = option(None, "data yaml with class names, for a file that has none inside")
     imgsz: tuple[int, ...] | int = option(
@@ -56,7 +56,7 @@ class DetectConfig:
     )
     conf_thres: float = option(0.25, "detections must score above this")
     iou_thres: float = option(0.45, "boxes of a class that overlap more than this are one object")
-    max_det: int = option(1000, "at most this many detections per picture")
+    max_det: int = option(1000, "at most this many detections per image")
     device: str = option("", "cpu, a GPU number, mps; empty for the best there is")
     half: bool = option(False, "compute in float16 (GPU)")
     view_img: bool = option(False, "show the results in a window")
@@ -65,19 +65,19 @@ class DetectConfig:
     save_format: int = option(0, "with --save-txt: 0 centre and size, 1 left top right bottom")
     save_csv: bool = option(False, "write predictions.csv")
     save_json: bool = option(False, "write predictions.json")
-    save_crop: bool = option(False, "write each detection as a picture to crops/<class>/")
-    nosave: bool = option(False, "do not write pictures and videos with boxes drawn on them")
+    save_crop: bool = option(False, "write each detection as an image to crops/<class>/")
+    nosave: bool = option(False, "do not write images and videos with boxes drawn on them")
     classes: tuple[int, ...] | None = option(None, "only these class ids")
     agnostic_nms: bool = option(False, "boxes suppress each other across classes")
     project: str = option("runs/detect", "where the run's folder goes")
     name: str = option("exp", "name of the run's folder; a number is added if it exists")
     exist_ok: bool = option(False, "use the folder even if it exists")
-    line_thickness: int | None = option(None, "of boxes, in pixels; default: suits the picture")
+    line_thickness: int | None = option(None, "of boxes, in pixels; default: suits the image")
     hide_labels: bool = option(False, "draw boxes without names")
     hide_conf: bool = option(False, "draw names without scores")
     vid_stride: int = option(1, "look at every so many-th frame of a video")
-    batch_size: int = option(1, "pictures looked at together", "--batch")
-    strict: bool = option(False, "a picture that cannot be read is an error")
+    batch_size: int = option(1, "images looked at together", "--batch")
+    strict: bool = option(False, "an image that cannot be read is an error")
     report: str | None = option(None, "write counts and times to this .json")
 
 
@@ -132,7 +132,7 @@ class _Run:
     def over(self, source: Source, folder: Path) -> DetectResult:
         """Look at every frame; Ctrl-C ends a stream well."""
         start = time.perf_counter()
-        # A live picture is not kept waiting for others.
+        # A live image is not kept waiting for others.
         batch_size = 1 if source.is_stream else self.batch_size
         try:
             for batch in prepare_batches(source, self.size, batch_size, self.clock):
@@ -253,7 +253,7 @@ def _postprocess_config(config: DetectConfig) -> PostprocessConfig:
 
 def _output_options(config: DetectConfig) -> OutputOptions:
     return OutputOptions(
-        pictures=not config.nosave,
+        images=not config.nosave,
         labels=config.save_txt,
         label_scores=config.save_conf,
         label_corners=config.save_format == 1,
@@ -268,10 +268,10 @@ def _output_options(config: DetectConfig) -> OutputOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    return run_script(DetectConfig, _detect_and_judge, argv, REFUSED)
+    return run_script(DetectConfig, _detect_and_check, argv, REFUSED)
 
 
-def _detect_and_judge(config: DetectConfig) -> int:
+def _detect_and_check(config: DetectConfig) -> int:
     result = detect(config)
     if result.skipped and not result.frames:
         logger.error("failed: not one of %d files could be read", len(result.skipped))

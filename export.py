@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from data.check_images import check_inputs, letterboxed
 from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
 from data.image_file import read_image
 from data.letterboxed_batches import LetterboxedBatches
 from data.loader import eval_loader
-from data.proof_pictures import letterboxed, proof_inputs
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import to_deploy
@@ -39,7 +39,7 @@ from models.export.sizes import Sizes
 from models.formats.presets import PRESETS, Preset
 from models.formats.vendor_files import CALIBRATED, STALE
 from models.network.detector import Detector
-from models.quantization.calibration import Calibration, Judged
+from models.quantization.calibration import Calibration, Evaluated
 from models.quantization.equalization import joints
 from models.quantization.quantized_file import write_quantized
 from models.runtimes.runner import Runner
@@ -48,13 +48,13 @@ from utils.checkpoint import Checkpoint
 from utils.cli import run_script
 from utils.engine.evaluate import evaluate
 from utils.errors import ConfigError
-from utils.metrics.paired_bootstrap import judge_pictures
+from utils.metrics.paired_bootstrap import match_images
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray, ImageRecord
 
 logger = logging.getLogger(__name__)
-MOST_TRAINED_ON = 2000  # pictures of an epoch of the remedy train
+MAX_TRAINED_ON = 2000  # images of an epoch of the remedy train
 
 
 def export(config: ExportConfig) -> dict[str, Any]:
@@ -108,21 +108,21 @@ def _request(
         opset=opset,
         suppression=config.suppression(),
         metadata=file_metadata(checkpoint, detector.strides, preset, sizes, opset),
-        pictures=partial(_pictures, calibration, sizes) if calibration else None,
+        images=partial(_images, calibration, sizes) if calibration else None,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Pictures of the user's data: to judge files on, and to calibrate INT8 ones on."""
+    """Images of the user's data: to evaluate files on, and to calibrate INT8 ones on."""
 
     val: tuple[ImageRecord, ...] = ()
     calibration: tuple[ImageRecord, ...] = ()
     train: tuple[ImageRecord, ...] = ()
 
 
-def _pictures(records: Sequence[ImageRecord], sizes: Sizes) -> Iterator[FloatArray]:
-    """Inputs of a network, one picture each, without augmentation."""
+def _images(records: Sequence[ImageRecord], sizes: Sizes) -> Iterator[FloatArray]:
+    """Inputs of a network, one image each, without augmentation."""
     for record in records:
         one = letterboxed([read_image(record.path)], sizes.input_hw)
         yield np.repeat(one, sizes.batch_size, 0)
@@ -132,9 +132,9 @@ def _read_records(config: ExportConfig, checkpoint: Checkpoint, names: Sequence[
     to_calibrate = any(PRESETS[name].quantized for name in names)
     if not config.data:
         if to_calibrate:
-            raise ConfigError("INT8 files are calibrated on your pictures: give --data my.yaml")
+            raise ConfigError("INT8 files are calibrated on your images: give --data my.yaml")
         if any(PRESETS[name].vendor in CALIBRATED for name in names):
-            logger.warning("Without --data no pictures to calibrate on go beside the network")
+            logger.warning("Without --data no images to calibrate on go beside the network")
         return Records()
     data_spec = load_dataset_spec(config.data)
     data_spec.check_knowledge(config.weights, len(checkpoint.class_names))
@@ -147,7 +147,7 @@ def _read_records(config: ExportConfig, checkpoint: Checkpoint, names: Sequence[
     shared = {record.path for record in chosen} & {record.path for record in val}
     if shared:
         logger.warning(
-            "%d of %d pictures to calibrate on are judged too: the loss looks smaller than it is",
+            "%d of %d images to calibrate on are evaluated too: the loss looks smaller than it is",
             len(shared), len(chosen),
         )  # fmt: skip
     return Records(val, chosen, train)
@@ -158,14 +158,14 @@ def _export_one(
 ) -> dict[str, Any]:
     with _place_of(output, request.preset) as place:
         written = write_file(place, output.name.removesuffix(request.preset.suffix), request)
-        inputs = proof_inputs(sizes_to_compare(request), records.val)
+        inputs = check_inputs(sizes_to_compare(request), records.val)
         errors = checked_errors(written.runner, request, inputs, written.tested_in)
         others = {
             runtime: checked_errors(runner, request, inputs, runtime)
             for runtime, runner in written.others.items()
         }
         val, sizes = records.val, request.sizes
-        AP = _judge(written.runner, val, sizes, config).AP if val else None
+        AP = _evaluate(written.runner, val, sizes, config).AP if val else None
         latency = median_ms(written.runner, request.sizes)
     entry = _entry(output, request, written, errors, latency, AP)
     return {**entry, "max_rel_error_elsewhere": others}
@@ -176,35 +176,35 @@ def _export_quantized(
 ) -> dict[str, Any]:
     sizes = request.sizes
     calibration = Calibration(
-        pictures=partial(_pictures, records.calibration, sizes),
-        few=partial(_pictures, records.val[:2], sizes),
-        judge=lambda runner: _judge(runner, records.val, sizes, config),
+        images=partial(_images, records.calibration, sizes),
+        few=partial(_images, records.val[:2], sizes),
+        evaluate=lambda runner: _evaluate(runner, records.val, sizes, config),
         methods=config.calibration,
         max_drop=config.max_drop,
         remedies=config.remedies(),
         batches=LetterboxedBatches(
-            records.train, sizes.input_hw, config.qat_batch_size, most=MOST_TRAINED_ON
+            records.train, sizes.input_hw, config.qat_batch_size, most=MAX_TRAINED_ON
         ),
         epochs=config.qat_epochs,
     )
     with _place_of(output, request.preset) as place:
         name = output.name.removesuffix(request.preset.suffix)
         quantized = write_quantized(place, name, request, calibration)
-        inputs = proof_inputs(sizes_to_compare(request), records.val)
+        inputs = check_inputs(sizes_to_compare(request), records.val)
         errors = errors_of(quantized.written.runner, request, inputs)
         others = {
             runtime: checked_rounded_errors(runner, request, inputs, runtime, errors)
             for runtime, runner in quantized.written.others.items()
         }
     entry = _entry(output, request, quantized.written, errors, quantized.latency_ms, quantized.AP)
-    pictures = {"pictures": len(records.calibration), "sha256": _digest(records.calibration)}
-    calibrated = {**quantized.facts["calibration"], **pictures}
+    images = {"pictures": len(records.calibration), "sha256": _digest(records.calibration)}
+    calibrated = {**quantized.facts["calibration"], **images}
     facts = {**quantized.facts, "calibration": calibrated}
     return {**entry, "max_rel_error_elsewhere": others, **facts}
 
 
 def _digest(records: Sequence[ImageRecord]) -> str:
-    """Of the pictures' files, in order: which ones a file was calibrated on."""
+    """Of the images' files, in order: which ones a file was calibrated on."""
     digest = hashlib.sha256()
     for record in records:
         digest.update(record.path.read_bytes())
@@ -248,18 +248,18 @@ def _place_of(output: Path, preset: Preset) -> Iterator[Path]:
             yield file
 
 
-def _judge(
+def _evaluate(
     runner: Runner, records: tuple[ImageRecord, ...], sizes: Sizes, config: ExportConfig
-) -> Judged:
-    """How good a file is on pictures."""
+) -> Evaluated:
+    """How good a file is on images."""
     hw, rect = sizes.input_hw, "hw" in sizes.dynamic
     stride = runner.stride
     dataset = EvalDataset(records, max(hw), 32, stride=stride, rect=rect, input_hw=hw)
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
     predict, names = RunnerPredictor(runner, VAL_POSTPROCESS), runner.class_names
     evaluation = evaluate(predict, loader, len(loader), dataset.records, names)
-    pictures = judge_pictures(dataset.records, evaluation.detections, names)
-    return Judged(evaluation.metrics.AP, pictures)
+    images = match_images(dataset.records, evaluation.detections, names)
+    return Evaluated(evaluation.metrics.AP, images)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from data.dataset_spec import load_dataset_spec
 from data.image_cache import cache_bytes
 from data.label_summary import log_label_summary
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
-from data.training_pictures import PictureConfig, load_training_pictures, read_training_records
+from data.training_images import ImageConfig, load_training_images, read_training_records
 from models.checkpoints.loading import build_from_checkpoint
 from models.checkpoints.training_checkpoint import training_checkpoint
 from models.learner import Learner
@@ -30,7 +30,7 @@ from utils.checkpoint import load_checkpoint
 from utils.cli import run_script
 from utils.device import choose_device, peak_memory_mb
 from utils.engine.best_epoch import BestEpoch, fitness
-from utils.engine.distributed import Ranks, joined
+from utils.engine.distributed import Ranks, process_group
 from utils.engine.epoch import Criterion, train_one_epoch
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.hyper_search import search
@@ -46,7 +46,7 @@ from utils.engine.run_summary import log_run_summary
 from utils.engine.schedule import Schedule
 from utils.engine.training_state import StateConfig, TrainingState
 from utils.errors import ConfigError
-from utils.evaluation_report import EvaluationPictures, log_table
+from utils.evaluation_report import EvaluationImages, log_table
 from utils.hyperparameters import Hyperparameters
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import write_json
@@ -79,7 +79,7 @@ class Recipe:
     state: TrainingState[Detector]
 
     def fitting_batch_size(self) -> int:
-        """Pictures per batch that fit into the memory of each rank, as this one measures it."""
+        """Images per batch that fit into the memory of each rank, as this one measures it."""
         ranks = self.state.ranks.count
         fewer = (self.config.batch_size - 1) // ranks
         return ranks * self.learner.fitting_batch_size(self.config, Ranks(), fewer)
@@ -95,7 +95,7 @@ def train(config: TrainConfig) -> TrainResult:
     """
     ranks = Ranks.of_environment()
     device = choose_device(config.device, ranks)
-    with joined(ranks, device):
+    with process_group(ranks, device):
         return _train(config, ranks, device)
 
 
@@ -118,7 +118,7 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResu
         run.draw_labels(batches.dataset.records, learner.class_names)
         log_start(state.model, device, run.folder, first_epoch)
         epochs = train_epochs(recipe, run, best, first_epoch, device)
-    metrics = ranks.from_first(lambda: _judge_best(run, recipe, device))
+    metrics = ranks.broadcast(lambda: _evaluate_best(run, recipe, device))
     seconds = time.monotonic() - start
     report = {
         "epochs": epochs,
@@ -137,7 +137,7 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResu
 def train_epochs(
     recipe: Recipe, run: TrainingRun, best: BestEpoch, first_epoch: int, device: torch.device
 ) -> int:
-    """Train, judge and save epoch by epoch, to the last or until none is better any more.
+    """Train, evaluate and save epoch by epoch, to the last or until none is better any more.
 
     Returns:
         How many epochs the run has had in all.
@@ -158,7 +158,7 @@ def train_epochs(
         )
         is_last, evaluation = epoch + 1 == config.epochs, None
         if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
-            state.ranks.share_buffers(state.ema.model)
+            state.ranks.broadcast_buffers(state.ema.model)
             evaluation = _evaluate(predict, recipe.val_batches, names, ranks=state.ranks)
             state.AP_of_class = tuple(row.AP for row in evaluation.metrics.per_class)
         row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
@@ -192,7 +192,7 @@ def gather(
     ranks: Ranks,
     device: torch.device,
 ) -> Recipe:
-    """Network, pictures, loss, optimizer and schedule.
+    """Network, images, loss, optimizer and schedule.
 
     Raises:
         UserError: a file or a flag is wrong.
@@ -221,15 +221,15 @@ def gather(
     config = with_batch_size(
         config, len(records), lambda most: learner.fitting_batch_size(given, ranks, most, cached)
     )
-    pictures = config.part(
-        PictureConfig,
+    images = config.part(
+        ImageConfig,
         image_size=learner.image_size,
         stride=stride,
         num_classes=len(class_names),
         mosaic_until_epoch=config.mosaic_until_epoch(),
         pin_memory=device.type == "cuda",
     )
-    batches, val_batches = load_training_pictures(records, val_records, augment, pictures, ranks)
+    batches, val_batches = load_training_images(records, val_records, augment, images, ranks)
     return Recipe(
         config=config,
         learner=learner,
@@ -253,12 +253,12 @@ def _evaluate(
     return evaluate(predict, batches, len(batches), batches.dataset.records, names, **others)
 
 
-def _judge_best(run: TrainingRun, recipe: Recipe, device: torch.device) -> CocoMetrics:
-    """The AP of the best checkpoint as read back from its file, with its pictures."""
+def _evaluate_best(run: TrainingRun, recipe: Recipe, device: torch.device) -> CocoMetrics:
+    """The AP of the best checkpoint as read back from its file, with its images."""
     model = build_from_checkpoint(load_checkpoint(run.best)).to(device)
     names = recipe.learner.class_names
-    watch = EvaluationPictures(run.folder, names) if run.pictures else None
-    predict, batches = TorchPredictor(model, VAL_POSTPROCESS), recipe.val_batches.whole()
+    watch = EvaluationImages(run.folder, names) if run.images else None
+    predict, batches = TorchPredictor(model, VAL_POSTPROCESS), recipe.val_batches.unsharded()
     metrics = _evaluate(predict, batches, names, watch=watch).metrics
     if watch is not None:
         watch.finish(metrics)
@@ -278,7 +278,7 @@ def _run(config: TrainConfig) -> int:
     if config.evolve is not None:
         return _evolve(config)
     result = train(config)
-    # A network of one class can only be judged on data of one class.
+    # A network of one class can only be evaluated on data of one class.
     log_run_summary(result.folder, result.report, "" if config.single_cls else config.data)
     return 0
 

@@ -18,7 +18,7 @@ from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import CheckFailedError, ConfigError
 from utils.evaluation_report import (
-    EvaluationPictures,
+    EvaluationImages,
     evaluation_report,
     log_table,
     save_label_files,
@@ -40,20 +40,20 @@ REFUSED = {
 
 @dataclass(frozen=True, slots=True)
 class ValConfig:
-    """Measure a network's AP on labelled pictures."""
+    """Measure a network's AP on labelled images."""
 
     weights: str = option("yolov5s.pt", "checkpoint or exported file")
     data: str = option("coco128.yaml", "data yaml")
-    batch_size: int = option(32, "pictures per batch", "--batch")
+    batch_size: int = option(32, "images per batch", "--batch")
     imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
     conf_thres: float = option(
         VAL_POSTPROCESS.score_threshold, "score threshold; above 0.001 AP comes out too low"
     )
     iou_thres: float = option(VAL_POSTPROCESS.iou_threshold, "IoU above which NMS drops a box")
-    max_det: int = option(VAL_POSTPROCESS.max_detections, "most detections per picture")
+    max_det: int = option(VAL_POSTPROCESS.max_detections, "most detections per image")
     task: str = option("val", "which split", choices=("train", "val", "test"))
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
-    workers: int = option(8, "processes that load pictures")
+    workers: int = option(8, "processes that load images")
     single_cls: bool = option(False, "treat all classes as one")
     half: bool = option(False, "compute in float16 (GPU)")
     rect: bool | None = option(None, "least padding per batch (default: where the file accepts it)")
@@ -64,8 +64,8 @@ class ValConfig:
     project: str = option("runs/val", "folder of runs")
     name: str = option("exp", "name of this run's folder")
     exist_ok: bool = option(False, "use an existing folder again")
-    noplots: bool = option(False, "draw no curves and pictures")
-    strict: bool = option(False, "any bad picture or label row is an error")
+    noplots: bool = option(False, "draw no curves and images")
+    strict: bool = option(False, "any bad image or label row is an error")
     fail_under: float | None = option(None, "exit with 1 when AP is below this")
     report: str = option("", "write the result to this JSON file")
 
@@ -90,7 +90,7 @@ class LoadedPredictor:
 
 
 def validate(config: ValConfig) -> EvalResult:
-    """Run a weights file over one split of a data set and judge it as COCO does.
+    """Run a weights file over one split of a data set and evaluate it as COCO does.
 
     Raises:
         UserError: a file or a flag is wrong.
@@ -103,7 +103,7 @@ def validate(config: ValConfig) -> EvalResult:
     records = read_records(spec, config.task, strict=config.strict, single_class=config.single_cls)
     dataset = _dataset(records, loaded, config)
     folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
-    watcher = None if config.noplots else EvaluationPictures(folder, class_names)
+    watcher = None if config.noplots else EvaluationImages(folder, class_names)
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
     predict = as_one_class(loaded.predict) if config.single_cls else loaded.predict
     evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=watcher)
@@ -162,7 +162,7 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
 def _dataset(
     records: tuple[ImageRecord, ...], loaded: LoadedPredictor, config: ValConfig
 ) -> EvalDataset:
-    """Pictures in the shapes the file takes."""
+    """Images in the shapes the file takes."""
     height, width = loaded.input_hw
     if height is None or width is None:
         size, rect = input_size(config.imgsz, loaded.stride), config.rect is not False

@@ -1,1 +1,1 @@
-"""From picture and label files to batches."""
+"""From image and label files to batches."""

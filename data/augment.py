@@ -1,7 +1,7 @@
-"""Random changes of a training picture and its boxes, as in YOLOv5's recipe.
+"""Random changes of a training image and its boxes, as in YOLOv5's recipe.
 
-Every function is pure: picture, targets and a random generator in, new picture and targets out.
-Pictures are (H, W, 3) uint8 RGB, boxes xyxy in pixels of the picture they come with.
+Every function is pure: image, targets and a random generator in, new image and targets out.
+Images are (H, W, 3) uint8 RGB, boxes xyxy in pixels of the image they come with.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from utils.letterbox import PAD_VALUE
 from utils.structures import FloatArray, ImageArray, Targets
 
 MIN_SIDE = 2.0  # pixels a box must keep after a warp
-MIN_AREA_SHARE = 0.1  # share of its area a box must keep inside the picture
+MIN_AREA_SHARE = 0.1  # share of its area a box must keep inside the image
 MAX_ASPECT = 100.0
 _PROBABILITIES = ("flipud", "fliplr", "mosaic", "mixup", "copy_paste")
 _UP_TO_ONE = ("hsv_h", "hsv_s", "hsv_v", "translate", "scale")
@@ -26,7 +26,7 @@ _UP_TO_ONE = ("hsv_h", "hsv_s", "hsv_v", "translate", "scale")
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """How strongly training pictures are changed; the default changes nothing.
+    """How strongly training images are changed; the default changes nothing.
 
     Attributes:
         hsv_h: hue varies by up to this share of the color circle.
@@ -37,9 +37,9 @@ class AugmentConfig:
         scale: size is multiplied by 1 - scale to 1 + scale.
         shear: slant by up to this angle, in x and in y.
         perspective: perspective terms up to this (0.001 is much).
-        flipud: probability of turning the picture upside down.
+        flipud: probability of turning the image upside down.
         fliplr: probability of mirroring left and right.
-        mosaic: probability of making one picture of four.
+        mosaic: probability of making one image of four.
         mixup: probability of blending a mosaic with another one.
         copy_paste: probability of pasting an object again in a mosaic; needs labels with polygons.
     """
@@ -114,9 +114,9 @@ def random_affine(
     *,
     output_hw: tuple[int, int],
 ) -> tuple[ImageArray, Targets]:
-    """Rotate, scale, shear, shift and tilt a picture onto a canvas of `output_hw`.
+    """Rotate, scale, shear, shift and tilt an image onto a canvas of `output_hw`.
 
-    The middle of the picture goes to the middle of the canvas, give or take `translate`. Boxes
+    The middle of the image goes to the middle of the canvas, give or take `translate`. Boxes
     become the upright boxes around their four moved corners, cut at the canvas; those left with
     less than 2 pixels, a tenth of their area, or an aspect above 100 are dropped.
     """
@@ -136,7 +136,7 @@ def _draw_matrix(
     config: AugmentConfig,
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.float64], float]:
-    """A random 3x3 matrix from picture to canvas, box coordinates, and the scale in it."""
+    """A random 3x3 matrix from image to canvas, box coordinates, and the scale in it."""
     center = np.eye(3)
     center[:2, 2] = -image_hw[1] / 2, -image_hw[0] / 2
     perspective = np.eye(3)
@@ -157,7 +157,7 @@ def _draw_matrix(
 def _warp(
     image: ImageArray, matrix: npt.NDArray[np.float64], output_hw: tuple[int, int]
 ) -> ImageArray:
-    """Move pixels as `matrix` moves box coordinates; what was not in the picture becomes gray."""
+    """Move pixels as `matrix` moves box coordinates; what was not in the image becomes gray."""
     # OpenCV's origin is the middle of the first pixel, that of boxes its corner.
     to_corner = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     to_middle = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])

@@ -11,7 +11,7 @@ from utils.structures import ImageRecord
 
 
 def box_sizes(records: Sequence[ImageRecord], image_size: int) -> Sizes:
-    """(N, 2) width and height of all boxes, in pixels of pictures with that longer side."""
+    """(N, 2) width and height of all boxes, in pixels of images with that longer side."""
     found = [np.zeros((0, 2))]
     for record in records:
         boxes = record.targets.boxes.astype(np.float64)

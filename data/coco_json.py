@@ -11,7 +11,7 @@ from typing import Any
 
 from data.label_rules import (
     Box,
-    LabelledPicture,
+    LabelledImage,
     LabelSet,
     Problem,
     UnreadableLabelsError,
@@ -35,13 +35,13 @@ def read_categories(file: Path) -> dict[int, str]:
     return _categories(file, _read_json(file))
 
 
-def list_coco_pictures(
-    images: Path, file: Path, classes: Mapping[int, str] | Sequence[str]
-) -> tuple[tuple[LabelledPicture, ...], tuple[Problem, ...]]:
-    """The pictures a COCO json lists, sorted by their COCO id, and annotations without a picture.
+def list_coco_images(
+    folder: Path, file: Path, classes: Mapping[int, str] | Sequence[str]
+) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
+    """The images a COCO json lists, sorted by their COCO id, and annotations without an image.
 
     Args:
-        images: the folder that `file_name` is relative to.
+        folder: the folder that `file_name` is relative to.
         file: the json.
         classes: category id -> name, in the order of the class ids; or the names alone, by which
             the json's categories are then recognised, whatever their ids.
@@ -66,12 +66,12 @@ def list_coco_pictures(
                 "list the category in every json"
             )
         of_image[annotation.get("image_id")].append(annotation)
-    pictures = []
+    images = []
     for image in sorted(content["images"], key=functools.partial(_image_id, file)):
         reader = functools.partial(
             _read_annotations, file, image, of_image.pop(image["id"], []), class_of
         )
-        pictures.append(LabelledPicture(images / image["file_name"], image["id"], reader))
+        images.append(LabelledImage(folder / image["file_name"], image["id"], reader))
     strays = [
         Problem(
             "dropped",
@@ -81,7 +81,7 @@ def list_coco_pictures(
         for image_id, annotations in of_image.items()
         for annotation in annotations
     ]
-    return tuple(pictures), tuple(strays)
+    return tuple(images), tuple(strays)
 
 
 def _read_annotations(
@@ -91,13 +91,13 @@ def _read_annotations(
     class_of: dict[int, int],
     image_hw: tuple[int, int],
 ) -> LabelSet:
-    """The labels of one picture, whose size must be the json's."""
+    """The labels of one image, whose size must be the json's."""
     stated_hw = (image.get("height", image_hw[0]), image.get("width", image_hw[1]))
     if stated_hw != image_hw:
         raise UnreadableLabelsError(
             f"{file}: image {image['id']} ({image['file_name']}): size is "
-            f"{stated_hw[1]}x{stated_hw[0]}, but the picture's is {image_hw[1]}x{image_hw[0]}; "
-            "picture left out"
+            f"{stated_hw[1]}x{stated_hw[0]}, but the image's is {image_hw[1]}x{image_hw[0]}; "
+            "image left out"
         )
     height, width = image_hw
     boxes: list[Box] = []

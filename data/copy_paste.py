@@ -10,7 +10,7 @@ import numpy as np
 from utils.boxes import box_area
 from utils.structures import FloatArray, ImageArray, Outline, Targets
 
-MOST_HIDDEN = 0.3  # share of another object's box that a pasted one may cover
+MAX_HIDDEN = 0.3  # share of another object's box that a pasted one may cover
 _MIN_SIDE = 2.0  # pixels: what a mosaic cut off entirely has no side left
 
 
@@ -31,7 +31,7 @@ def copy_paste(
         rng: draws the objects.
 
     Returns:
-        A new picture, and the targets with the pasted ones at the end.
+        A new image, and the targets with the pasted ones at the end.
     """
     height, width = image.shape[:2]
     chosen = rng.random(len(targets)) < probability
@@ -42,7 +42,7 @@ def copy_paste(
         if not outlines[index] or min(x2 - x1, y2 - y1) < _MIN_SIDE:
             continue
         mirrored = np.array([width - x2, y1, width - x1, y2], np.float32)
-        if (_hidden_shares(np.array(boxes), mirrored) >= MOST_HIDDEN).any():
+        if (_hidden_shares(np.array(boxes), mirrored) >= MAX_HIDDEN).any():
             continue
         boxes.append(mirrored)
         class_ids.append(targets.class_ids[index])

@@ -1,4 +1,4 @@
-"""Pictures and labels as samples: augmented for training, plain for evaluation.
+"""Images and labels as samples: augmented for training, plain for evaluation.
 
 A training sample depends on (seed, epoch, index) alone, never on which worker makes it or on what
 was made before, so a run can be repeated and continued exactly.
@@ -32,9 +32,9 @@ RECT_GROUP = 8
 
 
 class SampleKey(NamedTuple):
-    """Which training sample: picture `index` as it looks in `epoch`, for the `repeat`-th time.
+    """Which training sample: image `index` as it looks in `epoch`, for the `repeat`-th time.
 
-    `companions` are the pictures that a mosaic takes (three, then four for mixup); without them
+    `companions` are the images that a mosaic takes (three, then four for mixup); without them
     each is drawn with the same probability.
     """
 
@@ -51,15 +51,15 @@ class TrainDataset(Dataset[Sample]):
     """Augmented samples, all of one input size (or of the sizes given).
 
     Attributes:
-        records: the pictures.
+        records: the images.
         image_size: side of the network input in pixels.
-        augment: how strongly pictures are changed.
+        augment: how strongly images are changed.
         seed: of the random numbers.
         mosaic_until_epoch: first epoch without mosaic; None makes mosaics to the end.
-        rect_shapes: (height, width) of each picture's input instead of the square (rect_input_hws,
+        rect_shapes: (height, width) of each image's input instead of the square (rect_input_hws,
             records sorted by aspect ratio); no mosaics then.
 
-    With `cache` every picture is decoded once, when the data set is made (`data.image_cache`).
+    With `cache` every image is decoded once, when the data set is made (`data.image_cache`).
     """
 
     def __init__(
@@ -94,14 +94,14 @@ class TrainDataset(Dataset[Sample]):
         self._cache = fill_cache(settings, self.records, image_size, self._read_resized)
 
     def __len__(self) -> int:
-        """The number of pictures."""
+        """The number of images."""
         return len(self.records)
 
     def __getitem__(self, key: SampleKey) -> Sample:
         """The sample of a key.
 
         Raises:
-            DatasetError: its picture, or one that a mosaic needs, cannot be read any more.
+            DatasetError: its image, or one that a mosaic needs, cannot be read any more.
         """
         epoch, index, repeat, companions = key
         rng = np.random.default_rng([self.seed, epoch, index, repeat])
@@ -126,7 +126,7 @@ class TrainDataset(Dataset[Sample]):
     def _mosaic(
         self, index: int, companions: Sequence[int], rng: np.random.Generator
     ) -> tuple[ImageArray, Targets]:
-        """A mosaic of picture `index` and three others, cut down to the input size."""
+        """A mosaic of image `index` and three others, cut down to the input size."""
         others = companions or rng.integers(len(self.records), size=NUM_TILES - 1)
         places = [int(place) for place in rng.permutation([index, *others])]
         tiles = [self._resized(place) for place in places]
@@ -142,7 +142,7 @@ class TrainDataset(Dataset[Sample]):
         return random_affine(image, targets, self.augment, rng, output_hw=output_hw)
 
     def _single(self, index: int, rng: np.random.Generator) -> tuple[ImageArray, Targets]:
-        """One picture, letterboxed, then moved about."""
+        """One image, letterboxed, then moved about."""
         image, targets = self._resized(index)
         output_hw = (
             (self.image_size, self.image_size)
@@ -156,7 +156,7 @@ class TrainDataset(Dataset[Sample]):
         return random_affine(image, targets, self.augment, rng, output_hw=output_hw)
 
     def _resized(self, index: int) -> tuple[ImageArray, Targets]:
-        """A picture with its longer side resized to the input size, and its targets."""
+        """An image with its longer side resized to the input size, and its targets."""
         record = self.records[index]
         image = self._read_resized(record) if self._cache is None else self._cache[index]
         height, width = image.shape[:2]
@@ -167,7 +167,7 @@ class TrainDataset(Dataset[Sample]):
     def _outlines(
         self, index: int, resized_hw: tuple[int, ...], corner: tuple[int, int]
     ) -> list[Outline]:
-        """The outlines of a picture's objects where the resized picture lies in a mosaic."""
+        """The outlines of an image's objects where the resized image lies in a mosaic."""
         record = self.records[index]
         height, width = resized_hw
         scale = np.array([width / record.image_hw[1], height / record.image_hw[0]], np.float32)
@@ -183,8 +183,8 @@ class EvalDataset(Dataset[Sample]):
     """Letterboxed samples, pixel for pixel what YOLOv5's validation feeds its networks.
 
     Attributes:
-        records: the pictures in the order of the samples: with `rect`, sorted by aspect ratio.
-        image_size: what the longer side of a picture is resized to.
+        records: the images in the order of the samples: with `rect`, sorted by aspect ratio.
+        image_size: what the longer side of an image is resized to.
         batch_size: most consecutive samples of one input size that make a batch.
         input_hws: (height, width) of each sample's input.
     """
@@ -203,11 +203,11 @@ class EvalDataset(Dataset[Sample]):
         """Choose the samples' input sizes.
 
         Args:
-            records: the pictures.
-            image_size: what the longer side of a picture is resized to.
+            records: the images.
+            image_size: what the longer side of an image is resized to.
             batch_size: most samples of a batch.
             stride: inputs are multiples of it.
-            rect: inputs as wide and high as like pictures need, instead of one size for all.
+            rect: inputs as wide and high as like images need, instead of one size for all.
             pad: extra padding of those, in strides.
             input_hw: the one size without `rect`; None for a square.
         """
@@ -224,14 +224,14 @@ class EvalDataset(Dataset[Sample]):
             self.input_hws = (input_hw or (image_size, image_size),) * len(self.records)
 
     def __len__(self) -> int:
-        """The number of pictures."""
+        """The number of images."""
         return len(self.records)
 
     def __getitem__(self, index: int) -> Sample:
         """The sample at a place; its letterbox maps boxes of the original to the input.
 
         Raises:
-            DatasetError: the picture cannot be read any more.
+            DatasetError: the image cannot be read any more.
         """
         record = self.records[index]
         original = _read_unchanged(record)
@@ -239,7 +239,7 @@ class EvalDataset(Dataset[Sample]):
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         resized = _resize_long_side(original, self.image_size, interpolation)
         height, width = resized.shape[:2]
-        # Rounding up can leave the picture a pixel larger than a square input: fit it again.
+        # Rounding up can leave the image a pixel larger than a square input: fit it again.
         fitted = Letterbox.fit((height, width), self.input_hws[index], scale_up=False)
         letterbox = replace(fitted, original_hw=record.image_hw)
         return Sample(
@@ -252,7 +252,7 @@ class EvalDataset(Dataset[Sample]):
 
 
 def _read_unchanged(record: ImageRecord) -> ImageArray:
-    """The picture of a record, which must still be the one that was checked."""
+    """The image of a record, which must still be the one that was checked."""
     image = read_image(record.path)
     if image.shape[:2] != record.image_hw:
         raise DatasetError(

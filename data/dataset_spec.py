@@ -1,4 +1,4 @@
-"""Data yamls: which pictures and labels a data set has, and what its classes are called."""
+"""Data yamls: which images and labels a data set has, and what its classes are called."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SPLIT_NAMES = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class YoloSplit:
-    """Pictures with YOLO text labels.
+    """Images with YOLO text labels.
 
     Attributes:
-        images: folders of pictures, .txt files that list pictures, or both.
+        images: folders of images, .txt files that list images, or both.
     """
 
     images: tuple[Path, ...]
@@ -28,10 +28,10 @@ class YoloSplit:
 
 @dataclass(frozen=True, slots=True)
 class CocoSplit:
-    """Pictures with COCO json labels.
+    """Images with COCO json labels.
 
     Attributes:
-        images: the folder of the pictures.
+        images: the folder of the images.
         annotations: the `instances_*.json`.
     """
 
@@ -41,12 +41,12 @@ class CocoSplit:
 
 @dataclass(frozen=True, slots=True)
 class VocSplit:
-    """Pictures with Pascal VOC xml labels.
+    """Images with Pascal VOC xml labels.
 
     Attributes:
-        images: the folder of the pictures.
+        images: the folder of the images.
         annotations: the folder of the xml files.
-        split: the .txt file with one picture's name (no suffix) per line.
+        split: the .txt file with one image's name (no suffix) per line.
     """
 
     images: Path
@@ -97,7 +97,7 @@ class DatasetSpec:
         return ("object",) if single else self.class_names
 
     def check_knowledge(self, weights: str, num_classes: int) -> None:
-        """Refuse to judge weights that know another number of classes.
+        """Refuse to evaluate weights that know another number of classes.
 
         Raises:
             ConfigError: they do.
@@ -135,7 +135,7 @@ class DatasetSpec:
 def load_dataset_spec(name_or_path: str | Path) -> DatasetSpec:
     """Read a data yaml, given by path or by the name of a shipped one.
 
-    Pictures need not be there yet; the COCO json of a data set that has one must be.
+    Images need not be there yet; the COCO json of a data set that has one must be.
 
     Raises:
         ConfigError: the yaml is wrong; the message names the file and the key.

@@ -14,14 +14,14 @@ from utils.structures import FloatArray
 
 
 class EpochSampler:
-    """Batches of sample keys; with `keep_batches`, whole batches change places, not pictures.
+    """Batches of sample keys; with `keep_batches`, whole batches change places, not images.
 
     All ranks draw the same batches, and each takes its part of every batch: together they see every
-    picture once. A last batch with fewer pictures than ranks joins the one before.
+    image once. A last batch with fewer images than ranks joins the one before.
 
     Attributes:
         epoch: the one to draw next.
-        probabilities: of the pictures; None takes each once.
+        probabilities: of the images; None takes each once.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class EpochSampler:
         self.probabilities: FloatArray | None = None
         if min(num_samples, batch_size) < ranks.count:
             raise DatasetError(
-                f"{ranks.count} processes need at least as many pictures in a batch, there are "
+                f"{ranks.count} processes need at least as many images in a batch, there are "
                 f"{min(num_samples, batch_size)}"
             )
 
@@ -41,7 +41,7 @@ class EpochSampler:
         return len(self._bounds())
 
     def _bounds(self) -> list[tuple[int, int]]:
-        """Start and end of each batch in the order of pictures."""
+        """Start and end of each batch in the order of images."""
         starts = list(range(0, self.num_samples, self.batch_size))
         if len(starts) > 1 and self.num_samples - starts[-1] < self.ranks.count:
             starts.pop()
@@ -59,10 +59,10 @@ class EpochSampler:
             keys = [SampleKey(self.epoch, index) for index in order.tolist()]
         for place in places:
             start, end = bounds[place]
-            yield list(self.ranks.share(keys[start:end]))
+            yield list(self.ranks.shard(keys[start:end]))
 
     def _drawn_keys(self, rng: np.random.Generator, probabilities: FloatArray) -> list[SampleKey]:
-        """As many samples as pictures, each with the pictures of its mosaic."""
+        """As many samples as images, each with the images of its mosaic."""
         shape = (self.num_samples, 1 + NUM_COMPANIONS)
         drawn = rng.choice(self.num_samples, size=shape, p=probabilities).tolist()
         times: Counter[int] = Counter()

@@ -1,4 +1,4 @@
-"""Resized training pictures kept, in memory or on disk, so that each is decoded once."""
+"""Resized training images kept, in memory or on disk, so that each is decoded once."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ ResultT = TypeVar("ResultT")
 
 
 class ImageCache(Protocol):
-    """Gives the resized picture at a place of the data set."""
+    """Gives the resized image at a place of the data set."""
 
     def __getitem__(self, index: int) -> ImageArray:
         """(H, W, 3) uint8 RGB."""
 
 
 class DiskCache:
-    """One `.npy` file per picture in a folder of its own, never beside the pictures.
+    """One `.npy` file per image in a folder of its own, never beside the images.
 
-    A file is named after the picture's path, size and time of change, so that a changed picture is
+    A file is named after the image's path, size and time of change, so that a changed image is
     read anew.
     """
 
@@ -52,7 +52,7 @@ class DiskCache:
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    """Where resized pictures are kept.
+    """Where resized images are kept.
 
     Attributes:
         kind: in memory, on disk, or not at all.
@@ -68,13 +68,13 @@ class CacheSettings:
 def fill_cache(
     settings: CacheSettings, records: Sequence[ImageRecord], image_size: int, read: Reader
 ) -> ImageCache | None:
-    """Read every picture once and keep it; None for kind "none".
+    """Read every image once and keep it; None for kind "none".
 
     Args:
         settings: where to keep them.
-        records: the pictures.
+        records: the images.
         image_size: their longer side after resizing, in pixels.
-        read: gives a resized picture.
+        read: gives a resized image.
 
     Raises:
         ConfigError: they do not fit into 80 % of the memory or disk that is free now.
@@ -85,7 +85,7 @@ def fill_cache(
     if settings.kind == "ram":
         need = cache_bytes(records, image_size) * settings.copies
         _check_room("ram", need, free_memory(), "--cache disk")
-        return _in_parallel(records, read, "caching pictures")
+        return _in_parallel(records, read, "caching images")
     with reported_writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / _file_name(record, image_size) for record in records]
@@ -99,12 +99,12 @@ def fill_cache(
         with atomic_path(item[0]) as temporary, temporary.open("wb") as file:
             np.save(file, read(item[1]))
 
-    _in_parallel(missing, write, f"caching pictures in {folder}")
+    _in_parallel(missing, write, f"caching images in {folder}")
     return DiskCache(paths)
 
 
 def cache_bytes(records: Sequence[ImageRecord], image_size: int) -> int:
-    """What the resized pictures take."""
+    """What the resized images take."""
     sizes = (long_side_hw(record.image_hw, image_size) for record in records)
     return sum(3 * height * width for height, width in sizes)
 
@@ -112,7 +112,7 @@ def cache_bytes(records: Sequence[ImageRecord], image_size: int) -> int:
 def _check_room(kind: str, need: int, free: int | None, instead: str) -> None:
     if free is not None and need > USED_AT_MOST * free:
         raise ConfigError(
-            f"--cache {kind}: the pictures take {need / _GB:.1f} GB, {free / _GB:.1f} GB are free "
+            f"--cache {kind}: the images take {need / _GB:.1f} GB, {free / _GB:.1f} GB are free "
             f"(at most {USED_AT_MOST:.0%} of it is used); use {instead}, or leave it out"
         )
 
@@ -127,4 +127,4 @@ def _in_parallel(
     items: Sequence[ItemT], work: Callable[[ItemT], ResultT], title: str
 ) -> list[ResultT]:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return list(Progress(pool.map(work, items), len(items), title, "picture"))
+        return list(Progress(pool.map(work, items), len(items), title, "image"))

@@ -1,4 +1,4 @@
-"""Picture files: read one as pixels, or make sure that it can be read."""
+"""Image files: read one as pixels, or make sure that it can be read."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from utils.errors import DatasetError
 from utils.structures import ImageArray
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
-# What a folder of pictures is searched for: with pictures that are then left out with a reason.
+# What a folder of images is searched for: with images that are then left out with a reason.
 LISTED_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
-MIN_SIDE = 10  # pixels; smaller pictures hold nothing to detect
+MIN_SIDE = 10  # pixels; smaller images hold nothing to detect
 _EXIF_ORIENTATION = 0x0112
 _TURNED = frozenset({5, 6, 7, 8})  # orientations that swap height and width
 _JPEG_START = b"\xff\xd8\xff"
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
 _ODD_HEADERS = ("Invalid SOS parameters", "Unknown Adobe color transform", "Warning: unknown JFIF")
-MOST_EXTRANEOUS = 1000  # bytes between parts of a JPEG that still are no loss
+MAX_EXTRANEOUS = 1000  # bytes between parts of a JPEG that still are no loss
 
 
 def read_image(path: Path) -> ImageArray:
-    """The picture as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
+    """The image as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
 
-    Gray pictures get three equal channels, transparency is dropped, 16 bits become 8.
+    Gray images get three equal channels, transparency is dropped, 16 bits become 8.
 
     Raises:
-        DatasetError: the file is missing, empty or not a picture.
+        DatasetError: the file is missing, empty or not an image.
     """
     try:
         content = np.fromfile(path, np.uint8)  # cv2.imread cannot open every unicode path
@@ -46,7 +46,7 @@ def read_image(path: Path) -> ImageArray:
     except cv2.error as error:
         raise DatasetError(f"{path}: cannot be decoded: {error.err}") from None
     if image is None:
-        raise DatasetError(f"{path}: not a picture that can be decoded")
+        raise DatasetError(f"{path}: not an image that can be decoded")
     return np.asarray(image, np.uint8)
 
 
@@ -57,7 +57,7 @@ def verify_image(path: Path) -> tuple[int, int]:
     byte of it and costs less.
 
     Raises:
-        DatasetError: the file is missing, empty, cut off, corrupt inside, not a picture, a GIF (of
+        DatasetError: the file is missing, empty, cut off, corrupt inside, not an image, a GIF (of
             which each may hold several), or under 10 pixels.
     """
     try:
@@ -72,15 +72,13 @@ def verify_image(path: Path) -> tuple[int, int]:
         with Image.open(BytesIO(content)) as image:
             width, height = image.size
             if image.format == "GIF":
-                raise DatasetError(
-                    f"{path}: a GIF, which may hold several pictures; save it as PNG"
-                )
+                raise DatasetError(f"{path}: a GIF, which may hold several images; save it as PNG")
             # Pillow turns TIFF by itself; everything else it leaves as stored.
             turned = image.format != "TIFF" and image.getexif().get(_EXIF_ORIENTATION) in _TURNED
             if not content.startswith(_JPEG_START):
                 image.load()
     except UnidentifiedImageError:
-        raise DatasetError(f"{path}: not a picture") from None
+        raise DatasetError(f"{path}: not an image") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
     if content.startswith(_JPEG_START):
@@ -95,7 +93,7 @@ def verify_image(path: Path) -> tuple[int, int]:
 
 
 def _verify_jpeg(path: Path, content: bytes) -> None:
-    """Decode all of a JPEG; what libjpeg would only mend in silence is an error.
+    """Decode all of a JPEG; what libjpeg would only repair silently is an error.
 
     Raises:
         DatasetError: it is cut off, or a part of it is missing or overwritten.
@@ -123,5 +121,5 @@ def _is_damage(warning: str) -> bool:
     """
     extraneous = _EXTRANEOUS.search(warning)
     if extraneous is not None:
-        return int(extraneous[1]) > MOST_EXTRANEOUS
+        return int(extraneous[1]) > MAX_EXTRANEOUS
     return not warning.startswith(_ODD_HEADERS)

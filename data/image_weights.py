@@ -1,4 +1,4 @@
-"""Pictures of rare and badly found classes drawn more often (`--image-weights`)."""
+"""Images of rare and badly found classes drawn more often (`--image-weights`)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 from utils.structures import FloatArray, ImageRecord
 
-LEAST_LEFT_TO_FIND = 1e-3  # of a class that is found perfectly: it is still drawn sometimes
+MIN_LEFT_TO_FIND = 1e-3  # of a class that is found perfectly: it is still drawn sometimes
 
 
 class ImageWeights:
-    """How often each picture of a data set should be drawn.
+    """How often each image of a data set should be drawn.
 
     Args:
-        records: the pictures.
+        records: the images.
         num_classes: C.
     """
 
@@ -24,13 +24,13 @@ class ImageWeights:
         ids = [record.targets.class_ids for record in records]
         self._counts = np.array(
             [np.bincount(each, minlength=num_classes) for each in ids], np.float32
-        ).reshape(-1, num_classes)  # (pictures, C)
+        ).reshape(-1, num_classes)  # (images, C)
 
     def __call__(self, AP_of_class: Sequence[float]) -> FloatArray:
-        """The probability of each picture, as in YOLOv5.
+        """The probability of each image, as in YOLOv5.
 
-        An object weighs (1 - AP of its class)^2 / number of objects of its class, a picture as much
-        as its objects together. A background weighs as much as the mean of the other pictures
+        An object weighs (1 - AP of its class)^2 / number of objects of its class, an image as much
+        as its objects together. A background weighs as much as the mean of the other images
         (nothing in YOLOv5, which so never shows one).
 
         Args:
@@ -38,7 +38,7 @@ class ImageWeights:
                 number (classes without objects) counts as 0.
         """
         found = np.nan_to_num(np.array(AP_of_class or (0.0,) * self.num_classes, np.float64))
-        left = np.maximum((1 - found) ** 2, LEAST_LEFT_TO_FIND)
+        left = np.maximum((1 - found) ** 2, MIN_LEFT_TO_FIND)
         of_class = left / np.maximum(self._counts.sum(axis=0), 1)
         weights = self._counts @ of_class
         background = self._counts.sum(axis=1) == 0

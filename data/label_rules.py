@@ -16,11 +16,11 @@ from utils.structures import FloatArray, Outline, Targets
 Box = tuple[float, float, float, float]
 ProblemKind = Literal["unreadable", "dropped", "clipped", "duplicate"]
 MIN_CORNERS = 3
-MAX_OVERSHOOT = 0.01  # of the picture's side; what reaches further out is a wrong label
+MAX_OVERSHOOT = 0.01  # of the image's side; what reaches further out is a wrong label
 
 
 class UnreadableLabelsError(Exception):
-    """A label file as a whole makes no sense; its picture is left out (it is no background)."""
+    """A label file as a whole makes no sense; its image is left out (it is no background)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Problem:
     """One thing wrong with the data that does not stop the run.
 
     Attributes:
-        kind: "unreadable" (the picture is left out), "dropped" or "duplicate" (the row is left
-            out), "clipped" (the box was cut at the edge of the picture).
+        kind: "unreadable" (the image is left out), "dropped" or "duplicate" (the row is left
+            out), "clipped" (the box was cut at the edge of the image).
         text: `file:line: what was found, the rule, what was done`.
     """
 
@@ -39,7 +39,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
-    """The labels of one picture; boxes in pixels of the original picture.
+    """The labels of one image; boxes in pixels of the original image.
 
     Attributes:
         targets: the objects, N of them.
@@ -47,7 +47,7 @@ class LabelSet:
         crowd: regions that are neither right nor wrong to detect.
         outlines: one per object.
         problems: what was wrong with the other rows.
-        has_file: False where the picture has no label file.
+        has_file: False where the image has no label file.
     """
 
     targets: Targets
@@ -59,13 +59,13 @@ class LabelSet:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledPicture:
-    """A picture that a split lists, and how to read its labels.
+class LabelledImage:
+    """An image that a split lists, and how to read its labels.
 
     Attributes:
-        path: where the picture is.
+        path: where the image is.
         image_id: see ImageRecord.
-        read_labels: picture's (height, width) -> its labels. Raises DatasetError for a class
+        read_labels: image's (height, width) -> its labels. Raises DatasetError for a class
             beyond the names and UnreadableLabelsError for a file that makes no sense.
     """
 
@@ -75,7 +75,7 @@ class LabelledPicture:
 
 
 def no_labels() -> LabelSet:
-    """The labels of a picture without a label file: it shows background only."""
+    """The labels of an image without a label file: it shows background only."""
     return LabelSet(Targets.empty(), np.zeros(0, np.float32), Targets.empty(), has_file=False)
 
 
@@ -86,11 +86,11 @@ def check_box(
 
     Args:
         box: x1, y1, x2, y2 in any unit.
-        limit_wh: width and height of the picture in that unit.
-        rounding: share of a side that a file's decimals may be off; clipped in silence.
+        limit_wh: width and height of the image in that unit.
+        rounding: share of a side that a file's decimals may be off; clipped silently.
 
     Returns:
-        The box inside the picture (None: it must be dropped), the kind of problem (None: there is
+        The box inside the image (None: it must be dropped), the kind of problem (None: there is
         none) and its words.
     """
     if not all(map(math.isfinite, box)):
@@ -110,7 +110,7 @@ def check_box(
     )
     percent = 100 * overshoot
     words = f"{percent:.2f}" if percent >= 0.01 else f"{percent:.1g}"
-    outside = f"box reaches {words}% of a side outside the picture"
+    outside = f"box reaches {words}% of a side outside the image"
     if overshoot > MAX_OVERSHOOT:
         return None, "dropped", f"{outside}, must be at most {MAX_OVERSHOOT:.0%}; row dropped"
     if inside[2] <= inside[0] or inside[3] <= inside[1]:

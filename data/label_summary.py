@@ -13,7 +13,7 @@ from utils.structures import ImageRecord
 logger = logging.getLogger(__name__)
 # In pixels of the network input: what training cannot see, then small, medium and large.
 SIZE_EDGES = {"below 3 px": 3, "3-8 px": 8, "8-32 px": 32, "32-96 px": 96, "above 96 px": np.inf}
-MOST_CLASSES_LISTED = 12
+MAX_CLASSES_LISTED = 12
 
 
 def objects_per_class(records: Iterable[ImageRecord], num_classes: int) -> list[int]:
@@ -40,10 +40,10 @@ def objects_per_size(sizes: Sizes) -> dict[str, int]:
 def log_label_summary(
     records: Sequence[ImageRecord], sizes: Sizes, class_names: Sequence[str], image_size: int
 ) -> None:
-    """Classes and box sizes of the training pictures, a line each.
+    """Classes and box sizes of the training images, a line each.
 
     Args:
-        records: the pictures.
+        records: the images.
         sizes: of their boxes, as for `objects_per_size`.
         class_names: in class-id order.
         image_size: of the network input.
@@ -51,8 +51,8 @@ def log_label_summary(
     counts = objects_per_class(records, len(class_names))
     order = sorted(range(len(counts)), key=lambda number: -counts[number])
     shown = order
-    if len(order) > MOST_CLASSES_LISTED:
-        half = MOST_CLASSES_LISTED // 2
+    if len(order) > MAX_CLASSES_LISTED:
+        half = MAX_CLASSES_LISTED // 2
         shown = [*order[:half], *order[-half:]]
     words = [f"{class_names[number]} {counts[number]}" for number in shown]
     if len(shown) < len(order):

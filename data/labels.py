@@ -1,4 +1,4 @@
-"""YOLO text labels: one `.txt` per picture, one row per object, numbers as shares of the picture.
+"""YOLO text labels: one `.txt` per image, one row per object, numbers as shares of the image.
 
 A row is `class cx cy w h` or a polygon `class x1 y1 x2 y2 x3 y3 ...`; each row is read on its own,
 so a file may hold both kinds.
@@ -16,7 +16,7 @@ from pathlib import Path
 from data.image_file import LISTED_SUFFIXES
 from data.label_rules import (
     Box,
-    LabelledPicture,
+    LabelledImage,
     LabelSet,
     Problem,
     UnreadableLabelsError,
@@ -36,21 +36,21 @@ class _RowError(ValueError):
     """A row that must be dropped; the text says what was found and the rule."""
 
 
-def list_yolo_pictures(
+def list_yolo_images(
     images: Sequence[Path], class_names: tuple[str, ...] | None
-) -> tuple[LabelledPicture, ...]:
-    """The pictures of folders and .txt lists, sorted by path, numbered from 0.
+) -> tuple[LabelledImage, ...]:
+    """The images of folders and .txt lists, sorted by path, numbered from 0.
 
     Args:
-        images: folders (searched with their subfolders) and .txt files (one picture per line).
+        images: folders (searched with their subfolders) and .txt files (one image per line).
         class_names: what class ids may refer to; None allows every class id.
 
     Raises:
         DatasetError: a folder or list is missing or unreadable.
     """
-    paths = sorted(path for place in images for path in _pictures_of(place))
+    paths = sorted(path for place in images for path in _images_of(place))
     return tuple(
-        LabelledPicture(
+        LabelledImage(
             path,
             image_id,
             functools.partial(read_label_file, label_path(path), class_names=class_names),
@@ -60,9 +60,9 @@ def list_yolo_pictures(
 
 
 def label_path(image: Path) -> Path:
-    """Where a picture's label file is: the last folder `images` becomes `labels`.
+    """Where an image's label file is: the last folder `images` becomes `labels`.
 
-    Without a folder of that name, the label file is beside the picture.
+    Without a folder of that name, the label file is beside the image.
     """
     parts = list(image.parts[:-1])
     for position in reversed(range(len(parts))):
@@ -75,11 +75,11 @@ def label_path(image: Path) -> Path:
 def read_label_file(
     path: Path, image_hw: tuple[int, int], *, class_names: tuple[str, ...] | None
 ) -> LabelSet:
-    """The labels of one picture. A missing file means that it shows background only.
+    """The labels of one image. A missing file means that it shows background only.
 
     Args:
         path: the label file.
-        image_hw: height and width of the picture in pixels.
+        image_hw: height and width of the image in pixels.
         class_names: what class ids may refer to; None allows every class id.
 
     Raises:
@@ -92,7 +92,7 @@ def read_label_file(
         return no_labels()
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableLabelsError(
-            f"{path}: cannot be read as UTF-8 text ({error}); picture left out"
+            f"{path}: cannot be read as UTF-8 text ({error}); image left out"
         ) from None
     height, width = image_hw
     problems: list[Problem] = []
@@ -134,7 +134,7 @@ def read_label_file(
 
 
 def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float, Sequence[float]]:
-    """Class id, box, area and corners (x1 y1 x2 ..., none of a box) with the picture as unit."""
+    """Class id, box, area and corners (x1 y1 x2 ..., none of a box) with the image as unit."""
     numbers = [_parse_number(column) for column in columns]
     polygon = len(numbers) >= MIN_POLYGON_COLUMNS and len(numbers) % 2 == 1
     if len(numbers) != BOX_COLUMNS and not polygon:
@@ -170,18 +170,18 @@ def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
     return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in pairs)) / 2
 
 
-def _pictures_of(place: Path) -> list[Path]:
+def _images_of(place: Path) -> list[Path]:
     if place.is_dir():
         return _search_folder(place)
     if place.suffix == ".txt" and place.is_file():
         return _read_list(place)
     if place.exists():
-        raise DatasetError(f"{place}: must be a folder of pictures or a .txt file that lists them")
+        raise DatasetError(f"{place}: must be a folder of images or a .txt file that lists them")
     raise DatasetError(f"{place}: no such folder or file")
 
 
 def _search_folder(folder: Path) -> list[Path]:
-    """Pictures in a folder and below it, hidden files and folders left out."""
+    """Images in a folder and below it, hidden files and folders left out."""
     found = []
     for parent, subfolders, names in os.walk(folder, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -192,7 +192,7 @@ def _search_folder(folder: Path) -> list[Path]:
 
 
 def _read_list(file: Path) -> list[Path]:
-    """Pictures named by a .txt file; `./` and relative paths start at the file's folder.
+    """Images named by a .txt file; `./` and relative paths start at the file's folder.
 
     Relative paths that do not exist there start at the working directory, as in YOLOv5.
     """

@@ -1,4 +1,4 @@
-"""Pictures in batches as a detector sees them, for training without labels."""
+"""Images in batches as a detector sees them, for training without labels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from data.check_images import letterboxed
 from data.image_file import read_image
-from data.proof_pictures import letterboxed
 from utils.structures import FloatArray, ImageRecord
 
 
@@ -15,11 +15,11 @@ class LetterboxedBatches:
     """Batches (B, 3, H, W) in 0-1, in another order at each iteration, half of them mirrored.
 
     Args:
-        records: the pictures.
+        records: the images.
         input_hw: height and width of the network input.
-        batch_size: pictures of a batch; the last batch may have fewer.
+        batch_size: images of a batch; the last batch may have fewer.
         seed: of orders and mirrors.
-        most: pictures of an iteration, others each time; None for all.
+        most: images of an iteration, others each time; None for all.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ MODEL_YAMLS = Path(__file__).parents[1] / "models" / "network" / "specs"
 
 @dataclass(frozen=True, slots=True)
 class LintConfig:
-    """Check the pictures and labels of a data set; nothing in it is changed."""
+    """Check the images and labels of a data set; nothing in it is changed."""
 
     data: str = option("coco128.yaml", "data yaml")
     imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
@@ -53,7 +53,7 @@ def lint(config: LintConfig) -> dict[str, Any]:
     findings = [problem.text for scan in scans.values() for problem in scan.problems]
     for name, scan in scans.items():
         logger.info("%s %s: %s", spec.name, name, scan.summary())
-    copies = duplicate_pictures({name: scan.records for name, scan in scans.items()})
+    copies = duplicate_images({name: scan.records for name, scan in scans.items()})
     findings += copies
     for text in findings:
         logger.warning("  %s", text)
@@ -68,10 +68,10 @@ def lint(config: LintConfig) -> dict[str, Any]:
     return report
 
 
-def duplicate_pictures(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]:
-    """Pictures that are there twice, byte for byte: one line for each further one.
+def duplicate_images(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]:
+    """Images that are there twice, byte for byte: one line for each further one.
 
-    A picture in both training and validation makes AP look better than it is. Splits that list the
+    An image in both training and validation makes AP look better than it is. Splits that list the
     same file on purpose (as coco128 does) are said once.
     """
     first: dict[str, tuple[str, Path]] = {}
@@ -85,10 +85,10 @@ def duplicate_pictures(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]
             if path == record.path:
                 shared[place, name] = shared.get((place, name), 0) + 1
             else:
-                lines.append(f"{record.path} ({name}): the same picture as {path} ({place})")
+                lines.append(f"{record.path} ({name}): the same image as {path} ({place})")
     together = [
-        f"{count} pictures are listed by both {one} and {other}: AP on {other} says nothing about "
-        "new pictures"
+        f"{count} images are listed by both {one} and {other}: AP on {other} says nothing about "
+        "new images"
         for (one, other), count in shared.items()
     ]
     return together + lines
@@ -100,8 +100,8 @@ def _digests(records: Sequence[ImageRecord], split: str) -> Iterator[str]:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     with ThreadPoolExecutor() as pool:
-        title = f"comparing pictures of {split}"
-        yield from Progress(pool.map(digest, records), len(records), title, "picture")
+        title = f"comparing images of {split}"
+        yield from Progress(pool.map(digest, records), len(records), title, "image")
 
 
 def _split_report(scan: ScanResult) -> dict[str, Any]:

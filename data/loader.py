@@ -44,7 +44,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 class TrainLoader:
     """The batches of each epoch, in an order drawn from (seed, epoch).
 
-    With `weights` pictures are drawn with these probabilities instead, as many as there are.
+    With `weights` images are drawn with these probabilities instead, as many as there are.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class TrainLoader:
         )
         self._loader = _make_loader(dataset, self._sampler, workers, pin_memory)
 
-    def in_hand(self) -> list[Path]:
-        """The pictures that worker processes had in hand last."""
+    def in_flight(self) -> list[Path]:
+        """The images that worker processes had in hand last."""
         return _in_hand(self._loader)
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class TrainLoader:
             AP_of_class: AP of each class, by which `weights` choose; nothing before an evaluation.
 
         Raises:
-            DatasetError: while iterating, a picture cannot be read any more.
+            DatasetError: while iterating, an image cannot be read any more.
         """
         self._sampler.epoch = number  # in the same breath as iterating: both are lazy
         if self._weights is not None:
@@ -95,14 +95,14 @@ class EvalLoader:
         self.dataset = dataset
         self._workers, self._pin_memory, self._ranks = workers, pin_memory, ranks
         batches = _same_size_batches(dataset.input_hws, dataset.batch_size)
-        self._batches = list(ranks.share(batches))
+        self._batches = list(ranks.shard(batches))
         self._loader = _make_loader(dataset, self._batches, workers, pin_memory)
 
-    def in_hand(self) -> list[Path]:
+    def in_flight(self) -> list[Path]:
         """As for TrainLoader."""
         return _in_hand(self._loader)
 
-    def whole(self) -> EvalLoader:
+    def unsharded(self) -> EvalLoader:
         """A loader of all batches, those of other ranks too."""
         if self._ranks.count == 1:
             return self
@@ -116,7 +116,7 @@ class EvalLoader:
         """The batches.
 
         Raises:
-            DatasetError: while iterating, a picture cannot be read any more.
+            DatasetError: while iterating, an image cannot be read any more.
         """
         return _unwrap(self._loader)
 
@@ -135,20 +135,20 @@ def train_loader(
 
     Args:
         dataset: the samples.
-        batch_size: pictures per batch, of which each of `ranks` gets its part.
+        batch_size: images per batch, of which each of `ranks` gets its part.
         workers: processes that make samples, at most one per core; 0 makes them in this process.
         seed: of the order.
         device_is_cuda: put batches in page-locked memory, from which a GPU copies faster.
         ranks: the processes that train together; None is this one alone.
-        weights: draws some pictures more often than others.
+        weights: draws some images more often than others.
 
     Raises:
         ConfigError: `weights` for rectangular batches.
-        DatasetError: fewer pictures than processes.
+        DatasetError: fewer images than processes.
     """
     if weights is not None and dataset.rect_shapes is not None:
         raise ConfigError(
-            "--image-weights: rectangular batches hold the same pictures always; leave --rect out"
+            "--image-weights: rectangular batches hold the same images always; leave --rect out"
         )
     return TrainLoader(
         dataset, batch_size, workers, seed, device_is_cuda, ranks or Ranks(), weights
@@ -164,7 +164,7 @@ def eval_loader(
 
 @contextmanager
 def worker_deaths_named(*loaders: TrainLoader | EvalLoader) -> Iterator[None]:
-    """A region in which a process of these loaders that dies is said with its picture.
+    """A region in which a process of these loaders that dies is said with its image.
 
     torch notices the death in the main process wherever that is at the moment, in a forward pass
     for example, and raises there.
@@ -177,10 +177,10 @@ def worker_deaths_named(*loaders: TrainLoader | EvalLoader) -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        pictures = [str(path) for loader in loaders for path in loader.in_hand()]
+        images = [str(path) for loader in loaders for path in loader.in_flight()]
         raise DatasetError(
-            "a process that loads pictures died, killed or out of memory; in hand were "
-            f"{', '.join(pictures)} (a mosaic reads three more); look at them, or try fewer "
+            "a process that loads images died, killed or out of memory; in hand were "
+            f"{', '.join(images)} (a mosaic reads three more); look at them, or try fewer "
             "--workers"
         ) from None
 
@@ -189,7 +189,7 @@ class _WatchedSamples(Dataset[Sample | DatasetError]):
     """Samples, and what becomes of the workers that make them.
 
     A worker's error reaches the main process as it is (torch would wrap it in a traceback), and of
-    a worker that dies it is known which picture it had in hand.
+    a worker that dies it is known which image it had in hand.
     """
 
     def __init__(self, dataset: TrainDataset | EvalDataset, workers: int) -> None:
@@ -197,8 +197,8 @@ class _WatchedSamples(Dataset[Sample | DatasetError]):
         self._in_hand = torch.full((workers,), -1)
         self._in_hand.share_memory_()  # type: ignore[no-untyped-call]
 
-    def in_hand(self) -> list[Path]:
-        """The pictures workers are making samples of, or were when they died."""
+    def in_flight(self) -> list[Path]:
+        """The images workers are making samples of, or were when they died."""
         return [self.dataset.records[index].path for index in self._in_hand.tolist() if index >= 0]
 
     def __getitem__(self, key: Any) -> Sample | DatasetError:
@@ -250,7 +250,7 @@ def _unwrap(loader: DataLoader[Sample | DatasetError]) -> Iterator[Batch]:
 
 def _in_hand(loader: DataLoader[Sample | DatasetError]) -> list[Path]:
     samples = loader.dataset
-    return samples.in_hand() if isinstance(samples, _WatchedSamples) else []
+    return samples.in_flight() if isinstance(samples, _WatchedSamples) else []
 
 
 def _same_size_batches(input_hws: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Several pictures made into one: mosaic (four around a random point) and mixup (two blended)."""
+"""Several images made into one: mosaic (four around a random point) and mixup (two blended)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from utils.letterbox import PAD_VALUE
 from utils.structures import ImageArray, Targets
 
 NUM_TILES = 4
-_MIXUP_BETA = 32.0  # nearly equal parts of both pictures
+_MIXUP_BETA = 32.0  # nearly equal parts of both images
 
 
 def make_mosaic(
     tiles: Sequence[tuple[ImageArray, Targets]], image_size: int, rng: np.random.Generator
 ) -> tuple[ImageArray, Targets, tuple[tuple[int, int], ...]]:
-    """Four pictures around a random point of a gray canvas twice as wide and high as the input.
+    """Four images around a random point of a gray canvas twice as wide and high as the input.
 
     Args:
         tiles: top left, top right, bottom left, bottom right; each touches the point with a corner
@@ -53,7 +53,7 @@ def mix_up(
     second: tuple[ImageArray, Targets],
     rng: np.random.Generator,
 ) -> tuple[ImageArray, Targets]:
-    """Two pictures of one size blended, with the targets of both."""
+    """Two images of one size blended, with the targets of both."""
     share = float(rng.beta(_MIXUP_BETA, _MIXUP_BETA))
     blended = cv2.addWeighted(first[0], share, second[0], 1 - share, 0)
     return np.asarray(blended, np.uint8), Targets.concatenate([first[1], second[1]])

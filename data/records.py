@@ -1,4 +1,4 @@
-"""From a data set's files to the list of its pictures and labels, all checked."""
+"""From a data set's files to the list of its images and labels, all checked."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data.coco_json import list_coco_pictures
+from data.coco_json import list_coco_images
 from data.dataset_spec import CocoSplit, DatasetSpec, MergedSplit, PlainSplit, YoloSplit
 from data.image_file import verify_image
-from data.label_rules import LabelledPicture, Problem, ProblemKind, UnreadableLabelsError
-from data.labels import list_yolo_pictures
-from data.voc_xml import list_voc_pictures
+from data.label_rules import LabelledImage, Problem, ProblemKind, UnreadableLabelsError
+from data.labels import list_yolo_images
+from data.voc_xml import list_voc_images
 from utils.errors import DatasetError
 from utils.logs import Progress
 from utils.structures import ImageRecord, Targets
@@ -24,17 +24,17 @@ from utils.structures import ImageRecord, Targets
 logger = logging.getLogger(__name__)
 MAX_PROBLEMS_SHOWN = 20
 MAX_THREADS = 16
-MANY_WITHOUT_FILE = 0.1  # of the pictures: more look like labels in another place
-_CHUNK = 2048  # pictures handed to the threads at once, so that a large set needs no large queue
+MANY_WITHOUT_FILE = 0.1  # of the images: more look like labels in another place
+_CHUNK = 2048  # images handed to the threads at once, so that a large set needs no large queue
 
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """A split's pictures and what was wrong with it.
+    """A split's images and what was wrong with it.
 
     Attributes:
-        records: the usable pictures, in the order of their listing.
-        problems: what was left out or mended, in the same order.
+        records: the usable images, in the order of their listing.
+        problems: what was left out or repaired, in the same order.
         num_without_file: how many of the records have no label file.
     """
 
@@ -53,8 +53,8 @@ class ScanResult:
             len(record.targets) + len(record.crowd) == 0 for record in self.records
         )
         return (
-            f"{len(self.records)} pictures, {num_objects} objects, {num_backgrounds} backgrounds "
-            f"({self.num_without_file} without a label file), {self.count('unreadable')} pictures "
+            f"{len(self.records)} images, {num_objects} objects, {num_backgrounds} backgrounds "
+            f"({self.num_without_file} without a label file), {self.count('unreadable')} images "
             f"left out, label rows: {self.count('dropped')} dropped, "
             f"{self.count('clipped')} clipped, {self.count('duplicate')} duplicates removed"
         )
@@ -68,17 +68,17 @@ def read_records(
     single_class: bool = False,
     outlines: bool = False,
 ) -> tuple[ImageRecord, ...]:
-    """The usable pictures of a split, after logging a summary and what was wrong.
+    """The usable images of a split, after logging a summary and what was wrong.
 
     Args:
         spec: the data set.
         split: "train", "val" or "test".
-        strict: make anything wrong with pictures or labels an error.
+        strict: make anything wrong with images or labels an error.
         single_class: take every object as class 0.
         outlines: keep the polygons of objects too.
 
     Raises:
-        DatasetError: files are missing, a class is beyond the names, no picture is usable, or
+        DatasetError: files are missing, a class is beyond the names, no image is usable, or
             (with `strict`) anything is wrong.
     """
     result = scan_split(spec, split, single_class=single_class, outlines=outlines)
@@ -93,7 +93,7 @@ def read_records(
         )
     if not result.records:
         reason = f": {result.problems[0].text}" if result.problems else " (none is listed)"
-        raise DatasetError(f"{spec.name}: no usable picture in {split}{reason}{_hint(spec)}")
+        raise DatasetError(f"{spec.name}: no usable image in {split}{reason}{_hint(spec)}")
     without, total = result.num_without_file, len(result.records)
     if not any(len(record.targets) for record in result.records):
         logger.warning(
@@ -102,7 +102,7 @@ def read_records(
         )
     elif without > MANY_WITHOUT_FILE * total:
         logger.warning(
-            "  %d of the %d pictures of %s have no label file and are taken as backgrounds",
+            "  %d of the %d images of %s have no label file and are taken as backgrounds",
             without,
             total,
             split,
@@ -113,18 +113,18 @@ def read_records(
 def scan_split(
     spec: DatasetSpec, split: str, *, single_class: bool = False, outlines: bool = False
 ) -> ScanResult:
-    """Read and check every picture and label of a split; without `outlines`, forget polygons.
+    """Read and check every image and label of a split; without `outlines`, forget polygons.
 
     Raises:
         DatasetError: files are missing, or a class is beyond the names.
     """
-    pictures, problems = _list_pictures(spec, split, single_class)
+    images, problems = _list_images(spec, split, single_class)
     records: list[ImageRecord] = []
     found = list(problems)
     num_without_file = 0
-    checked = Progress(_check_all(pictures), len(pictures), f"reading {split}", "picture")
+    checked = Progress(_check_all(images), len(images), f"reading {split}", "image")
     with warnings.catch_warnings():
-        # Pillow also warns about odd metadata; what makes a picture unusable is an error.
+        # Pillow also warns about odd metadata; what makes an image unusable is an error.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         for record, has_file, its_problems in checked:
             found.extend(its_problems)
@@ -135,10 +135,10 @@ def scan_split(
     return ScanResult(tuple(records), tuple(found), num_without_file)
 
 
-def _list_pictures(
+def _list_images(
     spec: DatasetSpec, split: str, single_class: bool
-) -> tuple[tuple[LabelledPicture, ...], tuple[Problem, ...]]:
-    """What the split lists, before any picture is opened."""
+) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
+    """What the split lists, before any image is opened."""
     if split not in spec.splits:
         known = ", ".join(spec.splits)
         raise DatasetError(f"{spec.name}: has no split {split!r} (it has {known})")
@@ -149,50 +149,50 @@ def _list_pictures(
         parts = [_list_part(spec, part, single_class) for part in source.parts]
     except DatasetError as error:
         raise DatasetError(f"{error}{_hint(spec)}") from None
-    listed = [picture for pictures, _ in parts for picture in pictures]
-    numbered = (replace(picture, image_id=number) for number, picture in enumerate(listed))
+    listed = [image for images, _ in parts for image in images]
+    numbered = (replace(image, image_id=number) for number, image in enumerate(listed))
     return tuple(numbered), tuple(problem for _, problems in parts for problem in problems)
 
 
 def _list_part(
     spec: DatasetSpec, part: PlainSplit, single_class: bool
-) -> tuple[tuple[LabelledPicture, ...], tuple[Problem, ...]]:
+) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
     class_names = None if single_class else spec.class_names
     if isinstance(part, YoloSplit):
-        return list_yolo_pictures(part.images, class_names), ()
+        return list_yolo_images(part.images, class_names), ()
     if isinstance(part, CocoSplit):
         categories = dict(zip(spec.category_ids, spec.class_names, strict=True))
         classes = spec.class_names if spec.is_merged else categories
-        return list_coco_pictures(part.images, part.annotations, classes)
-    return list_voc_pictures(part.images, part.annotations, part.split, class_names), ()
+        return list_coco_images(part.images, part.annotations, classes)
+    return list_voc_images(part.images, part.annotations, part.split, class_names), ()
 
 
 def _check_all(
-    pictures: Sequence[LabelledPicture],
+    images: Sequence[LabelledImage],
 ) -> Iterator[tuple[ImageRecord | None, bool, tuple[Problem, ...]]]:
-    """Check pictures on several threads (decoding releases Python's lock), results in order."""
+    """Check images on several threads (decoding releases Python's lock), results in order."""
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(pictures), _CHUNK):
-            yield from pool.map(_check_picture, pictures[start : start + _CHUNK])
+        for start in range(0, len(images), _CHUNK):
+            yield from pool.map(_check_image, images[start : start + _CHUNK])
 
 
-def _check_picture(
-    picture: LabelledPicture,
+def _check_image(
+    image: LabelledImage,
 ) -> tuple[ImageRecord | None, bool, tuple[Problem, ...]]:
-    """The record of one picture (None: left out), whether it has labels, and its problems."""
+    """The record of one image (None: left out), whether it has labels, and its problems."""
     try:
-        image_hw = verify_image(picture.path)
+        image_hw = verify_image(image.path)
     except DatasetError as error:
-        return None, False, (Problem("unreadable", f"{error}; picture left out"),)
+        return None, False, (Problem("unreadable", f"{error}; image left out"),)
     try:
-        labels = picture.read_labels(image_hw)
+        labels = image.read_labels(image_hw)
     except UnreadableLabelsError as error:
         return None, False, (Problem("unreadable", str(error)),)
     record = ImageRecord(
-        path=picture.path,
+        path=image.path,
         image_hw=image_hw,
         targets=labels.targets,
-        image_id=picture.image_id,
+        image_id=image.image_id,
         areas=labels.areas,
         crowd=labels.crowd,
         outlines=labels.outlines,

@@ -1,4 +1,4 @@
-"""Rectangular batches: pictures of like proportions share an input that wastes little padding."""
+"""Rectangular batches: images of like proportions share an input that wastes little padding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from utils.structures import IntArray
 
 
 def sort_by_aspect(image_hws: Sequence[tuple[int, int]]) -> IntArray:
-    """(N,) positions of the pictures, widest first."""
+    """(N,) positions of the images, widest first."""
     aspect = np.array([height / width for height, width in image_hws], np.float64)
     return np.argsort(aspect, kind="stable")
 
@@ -24,12 +24,12 @@ def rect_input_hws(
     stride: int,
     pad: float,
 ) -> tuple[tuple[int, int], ...]:
-    """The (height, width) of each picture's network input, one shape per batch.
+    """The (height, width) of each image's network input, one shape per batch.
 
     Args:
-        sorted_hws: sizes of the pictures, sorted by aspect ratio.
-        image_size: what the longer side of a picture is resized to.
-        batch_size: how many consecutive pictures share a shape.
+        sorted_hws: sizes of the images, sorted by aspect ratio.
+        image_size: what the longer side of an image is resized to.
+        batch_size: how many consecutive images share a shape.
         stride: the shape is a multiple of it.
         pad: extra padding, in strides.
     """

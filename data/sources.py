@@ -1,4 +1,4 @@
-"""Where detect.py's pictures come from: files, folders, lists, videos, cameras and streams.
+"""Where detect.py's images come from: files, folders, lists, videos, cameras and streams.
 
 Nothing here reaches for the network unless the user gave the address of a stream.
 """
@@ -38,12 +38,12 @@ def open_source(text: str, vid_stride: int = 1) -> Source:
     """What `--source` names.
 
     Args:
-        text: a picture, a video, a folder (not searched further down), a pattern like `a/*.jpg`,
+        text: an image, a video, a folder (not searched further down), a pattern like `a/*.jpg`,
             a .txt list of paths, a camera number, or the address of a stream.
         vid_stride: of videos and streams, yield every so many-th frame.
 
     Raises:
-        DatasetError: there is no such thing, or no pictures and videos in it.
+        DatasetError: there is no such thing, or no images and videos in it.
     """
     if STREAM_ADDRESS.match(text) or text.isdigit():
         return StreamSource(text, vid_stride)
@@ -59,21 +59,21 @@ def _find_files(text: str) -> list[Path]:
     path = Path(text)
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if _is_media(file))
-        return _some(files, f"--source {text}: no pictures or videos in this folder")
+        return _some(files, f"--source {text}: no images or videos in this folder")
     if path.suffix.lower() == ".txt" and path.is_file():
         return _some(_listed(path), f"--source {text}: this list is empty")
     if path.is_file():
         if _is_media(path):
             return [path]
         raise DatasetError(
-            f"--source {text}: the suffix {path.suffix!r} is neither a picture's nor a video's "
+            f"--source {text}: the suffix {path.suffix!r} is neither an image's nor a video's "
             f"(known: {' '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))})"
         )
     if any(sign in text for sign in "*?["):
         anchor = Path(path.anchor)
         pattern = str(path.relative_to(anchor)) if path.anchor else text
         files = sorted(file for file in anchor.glob(pattern) if _is_media(file))
-        return _some(files, f"--source {text}: no picture or video matches this pattern")
+        return _some(files, f"--source {text}: no image or video matches this pattern")
     raise DatasetError(f"--source {text}: no such file or folder")
 
 
@@ -100,7 +100,7 @@ def _listed(list_file: Path) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """Pictures and videos, one after the other."""
+    """Images and videos, one after the other."""
 
     files: tuple[Path, ...]
     vid_stride: int = 1
@@ -120,9 +120,9 @@ class FileSource:
             if path.suffix.lower() in VIDEO_SUFFIXES:
                 yield from self._video_frames(path, position)
             else:
-                yield self._picture(path, position)
+                yield self._image(path, position)
 
-    def _picture(self, path: Path, position: int) -> Frame | Skipped:
+    def _image(self, path: Path, position: int) -> Frame | Skipped:
         try:
             image = read_image(path)
         except DatasetError as error:

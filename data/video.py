@@ -43,7 +43,7 @@ class VideoReader:
         return self._fps / self._stride
 
     def __iter__(self) -> Iterator[tuple[int, ImageArray]]:
-        """Number (from 1) and picture of each frame, until no more can be read."""
+        """Number (from 1) and image of each frame, until no more can be read."""
         while self._capture.grab():
             self.frames_read += 1
             if (self.frames_read - 1) % self._stride:
@@ -64,7 +64,7 @@ class VideoReader:
 
 
 def read_video_file(path: Path, stride: int) -> Iterator[tuple[VideoReader, int, ImageArray]]:
-    """The frames of a file: the reader (for fps and count), the frame's number, the picture.
+    """The frames of a file: the reader (for fps and count), the frame's number, the image.
 
     A file that breaks off midway ends with a warning that names the frame.
 

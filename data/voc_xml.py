@@ -18,7 +18,7 @@ from xml.parsers import expat
 from data.image_file import IMAGE_SUFFIXES
 from data.label_rules import (
     Box,
-    LabelledPicture,
+    LabelledImage,
     LabelSet,
     Problem,
     ProblemKind,
@@ -50,13 +50,13 @@ class _VocFile:
     size: dict[str, str] = field(default_factory=dict)
 
 
-def list_voc_pictures(
+def list_voc_images(
     images: Path, annotations: Path, split: Path, class_names: tuple[str, ...] | None
-) -> tuple[LabelledPicture, ...]:
-    """The pictures a VOC split file names, sorted by path, numbered from 0.
+) -> tuple[LabelledImage, ...]:
+    """The images a VOC split file names, sorted by path, numbered from 0.
 
     Args:
-        images: the folder of the pictures.
+        images: the folder of the images.
         annotations: the folder of the xml files.
         split: one name per line, without suffix.
         class_names: the names objects may have; None takes every name as class 0.
@@ -75,10 +75,10 @@ def list_voc_pictures(
         raise DatasetError(f"{split}: cannot be read as text: {error}") from None
     files = {path.stem: path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
     stems = [_stem(line.strip(), files.keys()) for line in lines if line.strip()]
-    # A picture that is not there keeps VOC's usual suffix, and is then reported as missing.
+    # An image that is not there keeps VOC's usual suffix, and is then reported as missing.
     paths = sorted(files.get(stem, images / f"{stem}.jpg") for stem in stems)
     return tuple(
-        LabelledPicture(
+        LabelledImage(
             path,
             image_id,
             functools.partial(
@@ -92,21 +92,21 @@ def list_voc_pictures(
 def read_voc_file(
     path: Path, image_hw: tuple[int, int], *, class_names: tuple[str, ...] | None
 ) -> LabelSet:
-    """The labels of one picture; objects marked difficult become crowd regions.
+    """The labels of one image; objects marked difficult become crowd regions.
 
-    A missing file means that the picture shows background only.
+    A missing file means that the image shows background only.
 
     Raises:
         DatasetError: an object's name is not among `class_names`.
         UnreadableLabelsError: the file is no xml, declares a document type (which could make
-            entities explode), or belongs to a picture of another size.
+            entities explode), or belongs to an image of another size.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return no_labels()
     except OSError as error:
-        raise UnreadableLabelsError(f"{path}: cannot be read: {error}; picture left out") from None
+        raise UnreadableLabelsError(f"{path}: cannot be read: {error}; image left out") from None
     parsed = _parse(path, content)
     _check_size(path, parsed.size, image_hw)
     rows: dict[tuple[int, Box, bool], int] = {}  # class, box, difficult -> line it came first
@@ -142,7 +142,7 @@ def _parse(path: Path, content: bytes) -> _VocFile:
     def refuse(*_: object) -> NoReturn:
         raise UnreadableLabelsError(
             f"{path}:{parser.CurrentLineNumber}: document types and entities are not allowed in "
-            "label files; picture left out"
+            "label files; image left out"
         )
 
     def open_tag(tag: str, _: dict[str, str]) -> None:
@@ -170,12 +170,12 @@ def _parse(path: Path, content: bytes) -> _VocFile:
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
-        raise UnreadableLabelsError(f"{path}: not valid xml: {error}; picture left out") from None
+        raise UnreadableLabelsError(f"{path}: not valid xml: {error}; image left out") from None
     return parsed
 
 
 def _check_size(path: Path, size: dict[str, str], image_hw: tuple[int, int]) -> None:
-    """Refuse labels made for a picture of another size; some tools write 0 for unknown."""
+    """Refuse labels made for an image of another size; some tools write 0 for unknown."""
     words = (size.get("height", "0"), size.get("width", "0"))
     try:
         stated = tuple(float(word) for word in words)
@@ -183,8 +183,8 @@ def _check_size(path: Path, size: dict[str, str], image_hw: tuple[int, int]) -> 
         stated = (math.nan, math.nan)
     if 0 not in stated and stated != image_hw:
         raise UnreadableLabelsError(
-            f"{path}: size is {words[1]}x{words[0]}, but the picture's is "
-            f"{image_hw[1]}x{image_hw[0]}; picture left out"
+            f"{path}: size is {words[1]}x{words[0]}, but the image's is "
+            f"{image_hw[1]}x{image_hw[0]}; image left out"
         )
 
 
@@ -216,6 +216,6 @@ def _read_box(
 
 
 def _stem(line: str, known: Container[str]) -> str:
-    """The picture's name in a line of a split file; `photo 1` may be a name or a class list's."""
+    """The image's name in a line of a split file; `photo 1` may be a name or a class list's."""
     match = _CLASS_FILE_LINE.fullmatch(line)
     return line if match is None or line in known else match[1]

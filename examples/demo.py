@@ -24,8 +24,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("runs/demo")  # relative to ROOT, where every step runs, so that the commands stay short
 DATA_YAML = OUT / "data" / "data.yaml"
-MADE_HERE = ("train", "val-train", "val-deploy", "val-onnx", "detect-pictures", "detect-clip")
-LEAST_AP, MOST_AP = 0.10, 0.95
+MADE_HERE = ("train", "val-train", "val-deploy", "val-onnx", "detect-images", "detect-clip")
+MIN_AP, MAX_AP = 0.10, 0.95
 SAME_AP = 0.5e-4
 logger = logging.getLogger("demo")
 
@@ -35,9 +35,9 @@ class DemoConfig:
     """How much to draw and to train; the defaults need about five minutes on two cores.
 
     Attributes:
-        images: labelled pictures.
+        images: labelled images.
         imgsz: side of the network input in pixels.
-        epochs: passes over the training pictures.
+        epochs: passes over the training images.
     """
 
     images: int = 600
@@ -75,7 +75,7 @@ def demo(config: DemoConfig) -> int:
         for name, path in (("train", trained), ("deploy", deploy), ("onnx", onnx))
     ]
     found = [
-        detect(config, onnx, "detect-pictures", OUT / "data" / "images" / "unseen"),
+        detect(config, onnx, "detect-images", OUT / "data" / "images" / "unseen"),
         detect(config, onnx, "detect-clip", OUT / "data" / "unseen.mp4"),
     ]
     show_summary(forms, found, time.monotonic() - start)
@@ -89,7 +89,7 @@ def clear_earlier_run() -> None:
 
 
 def draw_data(config: DemoConfig) -> None:
-    """Pictures with labels, and some without to try the network on."""
+    """Images with labels, and some without to try the network on."""
     run_module("data.synthetic", OUT / "data", "--images", config.images)
 
 
@@ -119,13 +119,13 @@ def export(config: DemoConfig, deploy: Path) -> Path:
 
 
 def measure(config: DemoConfig, form: str, weights: Path) -> dict[str, Any]:
-    """AP on the validation pictures, square inputs for all forms: an ONNX file has one size."""
+    """AP on the validation images, square inputs for all forms: an ONNX file has one size."""
     words = ("--weights", weights, "--data", DATA_YAML, "--imgsz", config.imgsz, "--no-rect")
     return run_script("val", f"val-{form}", *words, "--workers", 2)
 
 
 def detect(config: DemoConfig, weights: Path, name: str, source: Path) -> dict[str, Any]:
-    """Find objects in pictures or a clip that the training never saw."""
+    """Find objects in images or a clip that the training never saw."""
     words = ("--weights", weights, "--source", source, "--imgsz", config.imgsz)
     return run_script("detect", name, *words)
 
@@ -168,7 +168,7 @@ def environment() -> dict[str, str]:
     """This process's environment, with threads for half of the cores unless the user chose.
 
     Threads that wait for each other come almost to a stop when anything else, the loading of
-    pictures for example, takes one of their cores: on two busy cores, two are slower than one.
+    images for example, takes one of their cores: on two busy cores, two are slower than one.
     """
     threads = str(max((os.cpu_count() or 1) // 2, 1))
     return {"OMP_NUM_THREADS": threads, **os.environ}
@@ -183,7 +183,7 @@ def show_summary(
         megabytes = (ROOT / form.path).stat().st_size / 1e6
         ap, ap50 = form.metrics["AP"], form.metrics["AP50"]
         logger.info("%-8s %8.4f %8.4f %7.2f MB  %s", form.name, ap, ap50, megabytes, form.path)
-    for what, result in zip(("pictures", "frames of the clip"), found, strict=True):
+    for what, result in zip(("images", "frames of the clip"), found, strict=True):
         logger.info(
             "%d %s: %d objects found, %.0f per second",
             result["frames"],
@@ -191,7 +191,7 @@ def show_summary(
             result["detections"],
             result["frames_per_second"],
         )
-    logger.info("detections drawn:   %s and %s", OUT / "detect-pictures", OUT / "detect-clip")
+    logger.info("detections drawn:   %s and %s", OUT / "detect-images", OUT / "detect-clip")
     logger.info("training curves:    %s", OUT / "train" / "results.png")
     logger.info("took %.0f s", seconds)
 
@@ -199,8 +199,8 @@ def show_summary(
 def check(forms: Sequence[MeasuredForm]) -> int:
     """0 if the network learned and the deploy form is as good as the train form, else 1."""
     trained, deploy = (form.metrics["AP"] for form in forms[:2])
-    if not LEAST_AP < trained < MOST_AP:
-        logger.error("failed: AP %.4f is not between %s and %s", trained, LEAST_AP, MOST_AP)
+    if not MIN_AP < trained < MAX_AP:
+        logger.error("failed: AP %.4f is not between %s and %s", trained, MIN_AP, MAX_AP)
         return 1
     if abs(trained - deploy) >= SAME_AP:
         logger.error("failed: AP %.5f in train form, %.5f in deploy form", trained, deploy)
@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Draw a data set, train, convert, measure, export, detect.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--images", type=int, default=defaults.images, help="labelled pictures")
+    parser.add_argument("--images", type=int, default=defaults.images, help="labelled images")
     parser.add_argument("--imgsz", type=int, default=defaults.imgsz, help="network input in pixels")
     parser.add_argument("--epochs", type=int, default=defaults.epochs, help="passes over the data")
     flags = parser.parse_args(argv)

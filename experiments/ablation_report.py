@@ -59,7 +59,7 @@ class Findings:
 
     Attributes:
         reports: train.py's reports.
-        rotated: AP on turned pictures.
+        rotated: AP on turned images.
         pruned: region of the kernel -> AP without zeros, then at each share of them.
         kernels: what the trained kernels look like.
     """
@@ -78,8 +78,8 @@ def write_report(out: Path, findings: Findings, folders: Sequence[Path]) -> None
         f"# Which part of a block matters, {date}",
         "",
         "Blood cells (bccd), networks of yolov5n's size from scratch, 40 epochs at 224 px, batch "
-        "16, float32. COCO AP on the 87 validation pictures: mean (standard deviation over "
-        "seeds). With so few pictures, epochs and seeds only differences well above the spread say "
+        "16, float32. COCO AP on the 87 validation images: mean (standard deviation over "
+        "seeds). With so few images, epochs and seeds only differences well above the spread say "
         "anything; the articles trained ImageNet for 100 epochs and more.",
         "",
         f"{machine_line()} Commits {commits_of(folders)}. Made by `python -m "
@@ -114,9 +114,9 @@ def _section(heading: str, said: str, rows: Sequence[str], reports: Reports) -> 
 
 def _rotation(reports: Reports, rotated: Mapping[str, Sequence[float]]) -> list[str]:
     lines = [
-        "", "## Pictures turned by 180 degrees", "",
+        "", "## Images turned by 180 degrees", "",
         "The article: a horizontal kernel, which looks the same upside down, helps most when test "
-        "pictures are turned.", "",
+        "images are turned.", "",
         "| network | AP | AP, turned |", "|---|---|---|",
     ]  # fmt: skip
     for row, values in rotated.items():

@@ -1,7 +1,7 @@
 """Which part of a block matters, as trends: `python -m experiments.ablations --shared DIR`.
 
 Trains small networks with a part of a block left out, on blood cells at 224 px, each with every
-seed; then turns the validation pictures by 180 degrees, and sets corner or skeleton weights of
+seed; then turns the validation images by 180 degrees, and sets corner or skeleton weights of
 trained 3x3 kernels to zero. A run that has its report already is not repeated. `--seeds 0 1` trains
 fewer seeds, and the report holds every run that is there; `--only TEXT` trains the rows with TEXT
 in their name and writes no report.
@@ -22,7 +22,7 @@ import numpy as np
 
 from experiments.ablation_report import Findings, TrainedKernels, write_report
 from experiments.kernel_pruning import PRUNED_SHARES, REGIONS, save_pruned
-from experiments.rotated_pictures import write_rotated_val
+from experiments.rotated_images import write_rotated_val
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, run_script, train_once
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.kernel_statistics import layer_kernels, mean_similarity, skeleton
@@ -90,7 +90,7 @@ def evaluated_once(report: Path, weights: Path, data: Path, image_size: int) -> 
 
 
 def rotated_AP(row: Row, seed: int, shared: Path, runs: Path) -> float:
-    """AP on the validation pictures turned by 180 degrees."""
+    """AP on the validation images turned by 180 degrees."""
     data = write_rotated_val(bccd_yaml(shared, runs), runs / "rotated")
     folder = run_folder(row, seed, runs)
     return evaluated_once(folder / "rotated.json", best_of(folder), data, IMAGE_SIZE)

@@ -101,20 +101,20 @@ def in_standard_errors(values: Sequence[float], reference: Sequence[float]) -> s
 
 
 def write_report(out: Path, reports: dict[Row, list[dict[str, Any]]], runs: Path) -> None:
-    """The table as markdown and the AP curves as a picture beside it."""
+    """The table as markdown and the AP curves as an image beside it."""
     date = time.strftime("%Y-%m-%d")
     figure, axes = make_figure((8, 4.5), 1, 1)
     lines = [
         f"# Training on blood cells (bccd), {date}",
         "",
-        f"COCO AP on the 87 validation pictures, best checkpoint of each run, {IMAGE_SIZE} px, "
+        f"COCO AP on the 87 validation images, best checkpoint of each run, {IMAGE_SIZE} px, "
         f"batch {BATCH_SIZE}, hyp.scratch-low, float32 (`--amp off`).",
         "",
         f"{machine_line()} Made by `python -m experiments.bccd_training`. "
         "Other work ran on the machine at the same time, so the minutes say little.",
         "",
         "Beside each row: AP of ultralytics/yolov5 5081342f with yolov5n, three seeds, trained and "
-        "judged in the same way. The difference of the means is told in pooled standard errors "
+        "evaluated in the same way. The difference of the means is told in pooled standard errors "
         "(one is the spread of both sides' seeds pooled, times the root of 1/n + 1/m).",
         "",
         "| model | epochs | seeds | AP per seed | AP mean (sd) | AP50 | yolov5n there "
@@ -138,9 +138,9 @@ def write_report(out: Path, reports: dict[Row, list[dict[str, Any]]], runs: Path
             axes[0, 0].plot(ap_curve(folder), color=f"C{number}", label=label, alpha=0.8)
     style_axes(axes[0, 0], "COCO AP on val after each epoch, one line per seed", "epoch", "AP")
     axes[0, 0].legend()
-    picture = out / f"bccd_training_cpu_{date}.png"
-    save_figure(figure, picture)
-    lines += ["", f"![AP after each epoch]({picture.name})", ""]
+    image = out / f"bccd_training_cpu_{date}.png"
+    save_figure(figure, image)
+    lines += ["", f"![AP after each epoch]({image.name})", ""]
     (out / f"bccd_training_cpu_{date}.md").write_text("\n".join(lines), encoding="utf-8")
 
 

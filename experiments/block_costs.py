@@ -47,7 +47,7 @@ FAMILIES = (
     PLAIN, "RepVGG", "RepConvN", "ACB", "DBB", "MobileOne", "QARepVGG", "OREPA", "OREPAVGG",
     "OREPA(pointwise=true, stem=true)",
 )  # fmt: skip
-BOXES_PER_PICTURE = 8
+BOXES_PER_IMAGE = 8
 NOT_COMPUTING = {"Identity", "Constant"}  # ONNX nodes that only name things
 
 
@@ -71,7 +71,7 @@ class Setting:
 
 
 class TrainingStep:
-    """Everything one optimizer step takes, on pictures and boxes drawn at random."""
+    """Everything one optimizer step takes, on images and boxes drawn at random."""
 
     def __init__(self, family: str, setting: Setting) -> None:
         self.device = setting.device
@@ -103,12 +103,12 @@ class TrainingStep:
 def _random_batch(setting: Setting) -> Batch:
     generator = torch.Generator().manual_seed(0)
     size, count = setting.image_size, setting.batch_size
-    num_boxes = count * BOXES_PER_PICTURE
+    num_boxes = count * BOXES_PER_IMAGE
     corner = torch.rand(num_boxes, 2, generator=generator) * size * 0.6
     sides = torch.rand(num_boxes, 2, generator=generator) * size * 0.35 + 8
     batch = Batch(
         images=torch.rand(count, 3, size, size, generator=generator),
-        image_index=torch.arange(count).repeat_interleave(BOXES_PER_PICTURE),
+        image_index=torch.arange(count).repeat_interleave(BOXES_PER_IMAGE),
         class_ids=torch.zeros(num_boxes, dtype=torch.int64),
         boxes=torch.cat((corner, corner + sides), 1),
         image_ids=(0,) * count,
@@ -148,19 +148,19 @@ def training_ms(setting: Setting) -> dict[str, list[float]]:
 
 @torch.no_grad()
 def inference_ms(setting: Setting) -> dict[str, list[float]]:
-    """One picture through each family, as it is and converted (`family, converted`)."""
+    """One image through each family, as it is and converted (`family, converted`)."""
     size = setting.inference_size
-    picture = torch.rand(1, 3, size, size).to(setting.device)
+    image = torch.rand(1, 3, size, size).to(setting.device)
     work: dict[str, Callable[[], object]] = {}
     for family in FAMILIES:
         model = setting.build(family).to(setting.device).eval()
-        work[family] = _bound(model, picture)
-        work[f"{family}, converted"] = _bound(to_deploy(model), picture)
+        work[family] = _bound(model, image)
+        work[f"{family}, converted"] = _bound(to_deploy(model), image)
     return interleaved_ms(work, 4 * setting.rounds, setting.device)
 
 
-def _bound(model: Detector, picture: Tensor) -> Callable[[], object]:
-    return lambda: model(picture)
+def _bound(model: Detector, image: Tensor) -> Callable[[], object]:
+    return lambda: model(image)
 
 
 def peak_memory(family: str, setting: Setting) -> float:
@@ -236,7 +236,7 @@ def _head(setting: Setting) -> list[str]:
     return [
         f"{Path(setting.cfg).stem}, 80 classes; a training step (forward, loss, backward, "
         f"clipping, SGD, EMA) at {setting.image_size} px, batch {setting.batch_size}; inference of "
-        f"one picture at {setting.inference_size} px in PyTorch. Medians of {setting.rounds} "
+        f"one image at {setting.inference_size} px in PyTorch. Medians of {setting.rounds} "
         f"rounds ({4 * setting.rounds} for inference), ratios to the plain network of the same "
         "round, in brackets the lowest and the highest. Peak memory is the whole process's "
         "over three steps, weights, gradients and average included.",

@@ -1,7 +1,7 @@
 """What training on COCO costs: `python -m experiments.coco_cost --shared DIR`.
 
-Measures how fast pictures are made, learnt from, exchanged and judged, then computes 300 epochs of
-118,287 pictures on one GPU, eight, and several machines, and which stage limits. Let nothing else
+Measures how fast images are made, learnt from, exchanged and evaluated, then computes 300 epochs of
+118,287 images on one GPU, eight, and several machines, and which stage limits. Let nothing else
 run meanwhile. `--device 0 --amp fp16` measures a GPU; without one, its rate is the one that
 ultralytics' published training days imply, and the report says so.
 """
@@ -36,7 +36,7 @@ from experiments.training_runs import REPORTS, ROOT
 from models.network.detector import count_parameters
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.device import choose_device
-from utils.engine.distributed import Ranks, joined
+from utils.engine.distributed import Ranks, process_group
 from utils.hyperparameters import Hyperparameters
 from utils.logs import configure_logging
 from utils.metrics.coco import evaluate_coco
@@ -80,7 +80,7 @@ def median_seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def coco128_records(shared: Path, folder: Path) -> tuple[ImageRecord, ...]:
-    """Real pictures of COCO."""
+    """Real images of COCO."""
     names = load_dataset_spec("coco128.yaml").class_names
     yaml = folder / "coco128.yaml"
     images = "images/train2017"
@@ -89,7 +89,7 @@ def coco128_records(shared: Path, folder: Path) -> tuple[ImageRecord, ...]:
     return read_records(load_dataset_spec(yaml), "train")
 
 
-def pictures_per_second(records: Sequence[ImageRecord], cache: CacheSettings | None) -> float:
+def images_per_second(records: Sequence[ImageRecord], cache: CacheSettings | None) -> float:
     """How many training samples one process with one thread makes."""
     augment = Hyperparameters.from_file("hyp.scratch-low.yaml").part(AugmentConfig)
     dataset = TrainDataset(records, IMAGE_SIZE, augment, 0, cache=cache)
@@ -102,9 +102,9 @@ def pictures_per_second(records: Sequence[ImageRecord], cache: CacheSettings | N
 
 
 class OneClass(Ranks):
-    """One of as many ranks as there are classes: judges the first, and takes it for all."""
+    """One of as many ranks as there are classes: evaluates the first, and takes it for all."""
 
-    def share(self, items: Sequence[Any]) -> Sequence[Any]:
+    def shard(self, items: Sequence[Any]) -> Sequence[Any]:
         """The first."""
         return items[:1]
 
@@ -113,8 +113,8 @@ class OneClass(Ranks):
         return [value] * self.count
 
 
-def judge_seconds(records: Sequence[ImageRecord], num_classes: int) -> tuple[float, float]:
-    """COCO's judge on these pictures with 100 detections each: all classes, and one of them."""
+def evaluation_seconds(records: Sequence[ImageRecord], num_classes: int) -> tuple[float, float]:
+    """COCO's evaluator on these images with 100 detections each: all classes, and one of them."""
     rng = np.random.default_rng(0)
     detections = {}
     for record in records:
@@ -133,7 +133,7 @@ def judge_seconds(records: Sequence[ImageRecord], num_classes: int) -> tuple[flo
 
 
 def ranks_per_second(count: int, batch_size: int) -> float:
-    """Training pictures per second of yolov5n over processes of one thread each, on this CPU."""
+    """Training images per second of yolov5n over processes of one thread each, on this CPU."""
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
         [*program, "--nproc-per-node", str(count), "-m", "experiments.coco_cost", "--rank-step",
@@ -155,7 +155,7 @@ def print_rank_step(batch_size: int) -> None:
     """What each process of `ranks_per_second` does; the first one prints the rate of all."""
     ranks, device = Ranks.of_environment(), torch.device("cpu")
     step = Options(Path(), device, "off", batch_size).step("yolov5n")
-    with joined(ranks, device):
+    with process_group(ranks, device):
         step.model_call = ranks.parallel(step.model, device)
         seconds = median_seconds(step, device)
         if ranks.count > 1:
@@ -168,9 +168,9 @@ def measure(options: Options, folder: Path) -> Measured:
     """All stages."""
     records = coco128_records(options.shared, folder)
     torch.set_num_threads(1)  # as a loader's process
-    fresh = pictures_per_second(records, None)
-    cached = pictures_per_second(records, CacheSettings("ram"))
-    whole, one_class = judge_seconds(records, 80)
+    fresh = images_per_second(records, None)
+    cached = images_per_second(records, CacheSettings("ram"))
+    whole, one_class = evaluation_seconds(records, 80)
     torch.set_num_threads(os.cpu_count() or 1)
     steps, values, sizes = {}, {}, {}
     for name in NETWORKS:
@@ -182,15 +182,15 @@ def measure(options: Options, folder: Path) -> Measured:
             options.device,
         )
         sizes[name] = count_parameters(step.model)
-        logger.info("%s: %.1f pictures/s learnt, %.1f judged", name, steps[name], values[name])
+        logger.info("%s: %.1f images/s learnt, %.1f evaluated", name, steps[name], values[name])
     return Measured(
         made_per_second=fresh,
         made_per_second_cached=cached,
         learnt_per_second=steps,
         validated_per_second=values,
         parameters=sizes,
-        judge_seconds_per_picture=whole / len(records),
-        judge_seconds_undivided=one_class / len(records),
+        evaluation_seconds_per_image=whole / len(records),
+        evaluation_seconds_undivided=one_class / len(records),
         ranks_per_second=scaling(8),
         device=options.device.type,
         batch_size=options.batch_size,

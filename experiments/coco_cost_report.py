@@ -10,12 +10,12 @@ from pathlib import Path
 
 from experiments.training_runs import machine_line
 
-TRAIN_PICTURES, VAL_PICTURES, EPOCHS = 118_287, 5_000, 300
+TRAIN_IMAGES, VAL_IMAGES, EPOCHS = 118_287, 5_000, 300
 BYTES_PER_GRADIENT = 4
 # Days on one V100 that ultralytics/yolov5's README states for 300 epochs; not measured here.
 PUBLISHED_DAYS = {"yolov5n": 1.0, "yolov5s": 2.0}
 CORES_PER_GPU = 8  # workers of one GPU, YOLOv5's default
-GPU_BATCH = 16  # pictures of one GPU per step, where the rate is the published one
+GPU_BATCH = 16  # images of one GPU per step, where the rate is the published one
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class Measured:
 
     Attributes:
         made_per_second: training samples of 640 px that one core makes (decoding, mosaic, warp).
-        made_per_second_cached: the same from pictures kept in memory.
-        learnt_per_second: network -> pictures per second of training steps.
-        validated_per_second: network -> pictures per second of inference and NMS.
+        made_per_second_cached: the same from images kept in memory.
+        learnt_per_second: network -> images per second of training steps.
+        validated_per_second: network -> images per second of inference and NMS.
         parameters: network -> how many.
-        judge_seconds_per_picture: COCO's judge, one process.
-        judge_seconds_undivided: what every process that judges a share of the classes needs.
-        ranks_per_second: training pictures per second of one and of two processes on one CPU.
+        evaluation_seconds_per_image: COCO's evaluator, one process.
+        evaluation_seconds_undivided: needed by every process that evaluates some of the classes.
+        ranks_per_second: training images per second of one and of two processes on one CPU.
         device: where steps ran.
-        batch_size: pictures per step there.
+        batch_size: images per step there.
         amp: precision there.
     """
 
@@ -41,8 +41,8 @@ class Measured:
     learnt_per_second: Mapping[str, float]
     validated_per_second: Mapping[str, float]
     parameters: Mapping[str, int]
-    judge_seconds_per_picture: float
-    judge_seconds_undivided: float
+    evaluation_seconds_per_image: float
+    evaluation_seconds_undivided: float
     ranks_per_second: tuple[float, float]
     device: str
     batch_size: int
@@ -78,14 +78,14 @@ class Cost:
 
     Attributes:
         hours: in all.
-        judge_share: of them that go to COCO's judge.
+        evaluation_share: of them that go to COCO's evaluator.
         exchange_share: of a step that gradients take if nothing hides them behind backward.
-        cores_per_gpu: cores that must make pictures for the GPU not to wait.
+        cores_per_gpu: cores that must make images for the GPU not to wait.
         limit: the stage that limits.
     """
 
     hours: float
-    judge_share: float
+    evaluation_share: float
     exchange_share: float
     cores_per_gpu: float
     limit: str
@@ -105,27 +105,27 @@ def cost(
     it behind the backward pass; here nothing is hidden. Collecting detections is not counted.
     """
     step = batch_size / learnt_per_second
-    fixed = measured.judge_seconds_undivided
-    shared = max(measured.judge_seconds_per_picture - fixed, 0) / machines.gpus
-    judging = VAL_PICTURES * (fixed + shared)
+    fixed = measured.evaluation_seconds_undivided
+    shared = max(measured.evaluation_seconds_per_image - fixed, 0) / machines.gpus
+    evaluating = VAL_IMAGES * (fixed + shared)
     exchange = 0.0
     if machines.link_gb_per_second is not None:
         sent = 2 * (machines.gpus - 1) / machines.gpus * parameters * BYTES_PER_GRADIENT
         exchange = sent / (machines.link_gb_per_second * 1e9)
-    learning = batch_size / (step + exchange)  # pictures per second of one GPU
+    learning = batch_size / (step + exchange)  # images per second of one GPU
     making = CORES_PER_GPU * measured.made_per_second
-    training = TRAIN_PICTURES / (machines.gpus * min(learning, making))
-    validating = VAL_PICTURES / (machines.gpus * validated_per_second)
-    steps = TRAIN_PICTURES / (machines.gpus * batch_size)
+    training = TRAIN_IMAGES / (machines.gpus * min(learning, making))
+    validating = VAL_IMAGES / (machines.gpus * validated_per_second)
+    steps = TRAIN_IMAGES / (machines.gpus * batch_size)
     stages = {  # seconds of each epoch
-        f"making pictures with {CORES_PER_GPU} cores": TRAIN_PICTURES / (machines.gpus * making),
+        f"making images with {CORES_PER_GPU} cores": TRAIN_IMAGES / (machines.gpus * making),
         "the GPU": steps * step + validating,
         "the link": steps * exchange,
-        "the judge": judging,
+        "the evaluator": evaluating,
     }
     return Cost(
-        hours=EPOCHS * (training + validating + judging) / 3600,
-        judge_share=judging / (training + validating + judging),
+        hours=EPOCHS * (training + validating + evaluating) / 3600,
+        evaluation_share=evaluating / (training + validating + evaluating),
         exchange_share=exchange / (step + exchange),
         cores_per_gpu=learning / measured.made_per_second,
         limit=max(stages, key=lambda name: stages[name]),
@@ -133,8 +133,8 @@ def cost(
 
 
 def published_rate(name: str) -> float:
-    """Pictures per second on one V100 that ultralytics' days imply."""
-    return TRAIN_PICTURES * EPOCHS / (PUBLISHED_DAYS[name] * 86_400)
+    """Images per second on one V100 that ultralytics' days imply."""
+    return TRAIN_IMAGES * EPOCHS / (PUBLISHED_DAYS[name] * 86_400)
 
 
 def write_report(out: Path, measured: Measured) -> None:
@@ -144,7 +144,7 @@ def write_report(out: Path, measured: Measured) -> None:
     lines = [
         f"# What COCO costs, {date}",
         "",
-        f"{TRAIN_PICTURES:,} pictures, {EPOCHS} epochs, 640 px, validation on {VAL_PICTURES:,} "
+        f"{TRAIN_IMAGES:,} images, {EPOCHS} epochs, 640 px, validation on {VAL_IMAGES:,} "
         "after every epoch.",
         "",
         f"{machine_line()} Made by `python -m experiments.coco_cost`.",
@@ -164,7 +164,7 @@ def _measured_lines(measured: Measured) -> list[str]:
     rows = [
         "## Measured",
         "",
-        "| stage | pictures/s |",
+        "| stage | images/s |",
         "|---|---|",
         f"| making a training sample (JPEG, mosaic, warp, color), one core | "
         f"{measured.made_per_second:.0f} |",
@@ -176,12 +176,12 @@ def _measured_lines(measured: Measured) -> list[str]:
     for name, rate in measured.validated_per_second.items():
         rows.append(f"| inference and NMS of {name} ({where}) | {rate:.1f} |")
     rows += [
-        f"| COCO's judge, one process | {1 / measured.judge_seconds_per_picture:.0f} |",
+        f"| COCO's evaluator, one process | {1 / measured.evaluation_seconds_per_image:.0f} |",
         f"| the part of it that every process repeats | "
-        f"{1 / measured.judge_seconds_undivided:.0f} |",
+        f"{1 / measured.evaluation_seconds_undivided:.0f} |",
         f"| yolov5n over one process of one thread, and over two | {one:.2f}, {two:.2f} |",
         "",
-        f"Two processes with a batch of 8 each learn {two / one:.2f} times as many pictures as one "
+        f"Two processes with a batch of 8 each learn {two / one:.2f} times as many images as one "
         "(on one CPU, whose memory they share; gradients by gloo).",
     ]
     return rows
@@ -191,14 +191,14 @@ def _cost_lines(measured: Measured) -> list[str]:
     rows = [
         "## Hours",
         "",
-        "| network | on | pictures/s of one GPU | hours | of these the judge | gradients' "
-        "share of a step | cores per GPU that make pictures | limited first by |",
+        "| network | on | images/s of one GPU | hours | of these the evaluator | gradients' "
+        "share of a step | cores per GPU that make images | limited first by |",
         "|---|---|---|---|---|---|---|---|",
     ]
     on_gpu = measured.device == "cuda"
     for name, rate in measured.learnt_per_second.items():
         if not on_gpu:
-            hours = EPOCHS * TRAIN_PICTURES / rate / 3600
+            hours = EPOCHS * TRAIN_IMAGES / rate / 3600
             rows.append(
                 f"| {name} | this machine | {rate:.1f} | {hours:,.0f} | | | | the processor |"
             )
@@ -211,14 +211,14 @@ def _cost_lines(measured: Measured) -> list[str]:
             found = cost(machines, gpu_rate, validated, measured.parameters[name], measured, batch)
             rows.append(
                 f"| {name} | {machines.words} | {gpu_rate:.0f} | {found.hours:.1f} | "
-                f"{found.judge_share:.0%} | {found.exchange_share:.1%} | "
+                f"{found.evaluation_share:.0%} | {found.exchange_share:.1%} | "
                 f"{found.cores_per_gpu:.1f} | {found.limit} |"
             )
     if not on_gpu:
         rows += [
             "",
             "No GPU was at hand: the rate of one is what the training days in ultralytics/yolov5's "
-            f"README imply (V100, {GPU_BATCH} pictures a step assumed), not a measurement of this "
+            f"README imply (V100, {GPU_BATCH} images a step assumed), not a measurement of this "
             "project. `python -m experiments.coco_cost --device 0 --amp fp16` measures one.",
         ]
     return rows
@@ -230,14 +230,14 @@ def _limit_lines(measured: Measured) -> list[str]:
     return [
         "## What limits first",
         "",
-        f"- **Making pictures.** {CORES_PER_GPU} cores feed {supported:.0f} pictures/s "
+        f"- **Making images.** {CORES_PER_GPU} cores feed {supported:.0f} images/s "
         f"({cached:.0f} with `--cache ram`). A GPU that learns faster waits: give it more cores "
         "(`--workers`) or the cache.",
-        "- **Gradients.** What is sent does not depend on the batch: more pictures per GPU make "
+        "- **Gradients.** What is sent does not depend on the batch: more images per GPU make "
         "their share smaller. The table hides nothing of it behind the backward pass.",
-        "- **The judge.** COCO's judge takes "
-        f"{VAL_PICTURES * measured.judge_seconds_per_picture:.0f} s of one core after each epoch "
-        "for 5,000 pictures with 100 detections each, of which processes that share the classes "
-        f"each repeat {VAL_PICTURES * measured.judge_seconds_undivided:.0f} s; "
+        "- **The evaluator.** COCO's evaluator takes "
+        f"{VAL_IMAGES * measured.evaluation_seconds_per_image:.0f} s of one core after each epoch "
+        "for 5,000 images with 100 detections each, of which processes that share the classes "
+        f"each repeat {VAL_IMAGES * measured.evaluation_seconds_undivided:.0f} s; "
         "with one GPU `--eval-interval 5` saves most of it.",
     ]

@@ -108,7 +108,7 @@ def write_report(
     steps: dict[str, list[float]],
     runs: Path,
 ) -> None:
-    """Both tables as markdown, and the AP curves as a picture beside them."""
+    """Both tables as markdown, and the AP curves as an image beside them."""
     date = time.strftime("%Y-%m-%d")
     figure, axes = make_figure((8, 4.5), 1, 1)
     every_folder = [run_folder(f, seed, runs) for f in reports for seed in SEEDS.get(f, (0,))]
@@ -125,7 +125,7 @@ def write_report(
         lines.append(f"| {family} | {' | '.join(cells)} |")
     lines += [
         "", f"## Blood cells (bccd), {EPOCHS} epochs from there", "",
-        f"COCO AP on the 87 validation pictures, best checkpoint of each run, {IMAGE_SIZE} px, "
+        f"COCO AP on the 87 validation images, best checkpoint of each run, {IMAGE_SIZE} px, "
         f"batch {BATCH_SIZE}, hyp.scratch-low, float32. The plain network's seeds differ by "
         "chance alone: differences of that size say nothing, and a single seed says little. The "
         f"training step (same size and batch, {STEP_ROUNDS} interleaved rounds, nothing else "
@@ -147,10 +147,10 @@ def write_report(
             axes[0, 0].plot(curve, color=class_color(number), label=label, alpha=0.8)
     style_axes(axes[0, 0], "COCO AP on val after each epoch, one line per seed", "epoch", "AP")
     axes[0, 0].legend(fontsize=8)
-    picture = out / f"expanded_training_cpu_{date}.png"
-    save_figure(figure, picture)
-    lines += ["", f"![AP after each epoch]({picture.name})"]
-    (picture.with_suffix(".md")).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    image = out / f"expanded_training_cpu_{date}.png"
+    save_figure(figure, image)
+    lines += ["", f"![AP after each epoch]({image.name})"]
+    (image.with_suffix(".md")).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What each preset of export.py keeps: `python -m experiments.exported_files --help`.
 
-Exports three networks with every preset that is installed here, judges each file, measures how long
-it takes beside the default preset, and compares the boxes that one picture gives in every runtime:
+Exports three networks with every preset that is installed here, evaluates each file, measures how
+long it takes beside the default preset, and compares the boxes of one image in every runtime:
 the official yolov5n weights on one half of coco128 (8-bit files are calibrated on the other half),
 a repyolov5n trained on blood cells (experiments.bccd_training makes some) on their val split, and a
 repyolov5n-npu trained on the same.
@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from data.check_images import letterboxed
 from data.image_file import read_image
-from data.proof_pictures import letterboxed
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
 from models.formats.presets import PRESETS
 from models.runtimes.open_runner import open_runner
@@ -41,14 +41,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A trained network and what it is judged on.
+    """A trained network and what it is evaluated on.
 
     Attributes:
         words: what it is, for the report.
         folder: for its files.
         weights: the checkpoint.
         data: data yaml.
-        picture: to compare boxes on.
+        image: to compare boxes on.
         image_size: side of the input in pixels.
         presets: to export with.
     """
@@ -57,16 +57,16 @@ class Network:
     folder: Path
     weights: Path
     data: Path
-    picture: Path
+    image: Path
     image_size: int
     presets: tuple[str, ...] = tuple(PRESETS)
 
 
 def halves(shared: Path, folder: Path) -> Path:
-    """A data yaml that learns from every other picture of coco128 and is judged on the rest."""
+    """A data yaml that learns from every other image of coco128 and is evaluated on the rest."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = sorted((shared / "data" / "coco128" / "images" / "train2017").glob("*.jpg"))
-    for name, part in (("train", pictures[::2]), ("val", pictures[1::2])):
+    images = sorted((shared / "data" / "coco128" / "images" / "train2017").glob("*.jpg"))
+    for name, part in (("train", images[::2]), ("val", images[1::2])):
         text = "\n".join(str(path) for path in part)
         (folder / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
     names = read_yaml(ROOT / "data" / "datasets" / "coco128.yaml")["names"]
@@ -80,7 +80,7 @@ def networks(shared: Path, bccd: Path, npu: Path, folder: Path) -> tuple[Network
     coco, cells = shared / "data" / "coco128", shared / "data" / "bccd"
     return (
         Network(
-            "yolov5n.pt of ultralytics/yolov5 (SiLU), 640 px, every other picture of coco128 (64; "
+            "yolov5n.pt of ultralytics/yolov5 (SiLU), 640 px, every other image of coco128 (64; "
             "the other 64 calibrate)",
             folder / "yolov5n", shared / "weights" / "yolov5n.pt",
             halves(shared, folder / "coco"),
@@ -119,10 +119,10 @@ def exported(network: Network, preset: str) -> dict[str, Any]:
     return found
 
 
-def latency_ratio(runner: Runner, default: Runner, picture: FloatArray) -> float:
+def latency_ratio(runner: Runner, default: Runner, image: FloatArray) -> float:
     """Median time of a run beside the default preset's, runs in turn."""
     # Two at a time: idle runtimes have threads as well.
-    works = {"default": partial(default.run, picture), "this": partial(runner.run, picture)}
+    works = {"default": partial(default.run, image), "this": partial(runner.run, image)}
     found = seconds_in_turn(works)
     pairs = zip(found["this"], found["default"], strict=True)
     return statistics.median(mine / base for mine, base in pairs)
@@ -144,7 +144,7 @@ def table(network: Network) -> list[str]:
         PostprocessConfig(),
         {name: exported(network, name) for name in network.presets},
     )
-    image = letterboxed([read_image(network.picture)], (network.image_size, network.image_size))
+    image = letterboxed([read_image(network.image)], (network.image_size, network.image_size))
     reference = postprocess(open_runner(str(network.weights), device="cpu").run(image)[0], rules)
     default = open_runner(entries["onnx"]["path"], device="cpu")
     rows = []
@@ -168,7 +168,7 @@ def table(network: Network) -> list[str]:
         *rows,
         "",
         f"`qdq-u8`: the layers that lose most: {worst}; "
-        f"{entries['qdq-u8']['objectness_values']:,} different objectness values on two pictures. "
+        f"{entries['qdq-u8']['objectness_values']:,} different objectness values on two images. "
         f"`rknn`: {entries['rknn']['npu']['layers']} layers, {cycles:,} cycles by the compiler's "
         "count.",
         "",
@@ -187,7 +187,7 @@ def lost(entry: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Export, judge, compare, report."""
+    """Export, evaluate, compare, report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and weights/")
     parser.add_argument("--bccd", type=Path, required=True, help="repyolov5n trained on bccd")
@@ -201,11 +201,11 @@ def main() -> None:
         f"# Exported files, {date}",
         "",
         "Every preset of export.py, batch 1, square inputs. Error: the largest against PyTorch on "
-        "four pictures and noise, by group of columns. Points: AP in 8 bits less that of the "
-        "float32 file, with a 95 % interval (1000 paired draws of pictures), and the calibration "
-        "that was best on the judged pictures. `e2e` keeps each box's best class alone (score "
-        "0.001, IoU 0.6, 300), others are judged with several classes a box. The last column: one "
-        "picture, score 0.25. Times include decoding raw maps in numpy.",
+        "four images and noise, by group of columns. Points: AP in 8 bits less that of the "
+        "float32 file, with a 95 % interval (1000 paired draws of images), and the calibration "
+        "that was best on the evaluated images. `e2e` keeps each box's best class alone (score "
+        "0.001, IoU 0.6, 300), others with several classes a box. The last column: one "
+        "image, score 0.25. Times include decoding raw maps in numpy.",
         "",
         f"{machine_line()} Made by `python -m experiments.exported_files`.",
         "",
@@ -216,7 +216,7 @@ def main() -> None:
             f"## {network.words}",
             "",
             "| preset | seen in | MB | operators | error in xy, wh, objectness, class | AP | "
-            "points | time / `onnx` | objects of a picture, least IoU, largest score difference |",
+            "points | time / `onnx` | objects of an image, least IoU, largest score difference |",
             "|---|---|---|---|---|---|---|---|---|",
             *table(network),
         ]

@@ -92,8 +92,8 @@ def write_report(out: Path, runs: Path) -> None:
         "",
         f"{CFG.removesuffix('.yaml')} (3x3 stem, ReLU) with three kinds of 3x3 convolutions, from "
         f"scratch on blood cells (bccd), {IMAGE_SIZE} px, {EPOCHS} epochs, batch {BATCH_SIZE}. The "
-        "folded networks have the same graph. Preset `qdq-u8`, minmax on 100 pictures of train; AP "
-        "on val (87 pictures), mean (standard deviation) over seeds; points lost by each seed in "
+        "folded networks have the same graph. Preset `qdq-u8`, minmax on 100 images of train; AP "
+        "on val (87 images), mean (standard deviation) over seeds; points lost by each seed in "
         "turn. Kurtosis is that of the folded 3x3 kernels, mean of layers.",
         "",
         f"{machine_line()} Trained on commit {commits_of(folders)}. "

@@ -24,7 +24,7 @@ FORMS = {"per channel": (), "per tensor": ("--per-tensor",)}
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A trained network and the pictures it is judged on.
+    """A trained network and the images it is evaluated on.
 
     Attributes:
         name: in the report.
@@ -99,7 +99,7 @@ def main() -> None:
     lines = [
         f"# What brings back AP in 8 bits, {date}",
         "",
-        "Preset `qdq-u8`, the best of two calibrations on at most 100 pictures of train, and each "
+        "Preset `qdq-u8`, the best of two calibrations on at most 100 images of train, and each "
         "remedy alone on top of it (`train`: 3 epochs). AP on val; one trained network each, so "
         "differences of less than a point are chance.",
         "",

@@ -30,7 +30,7 @@ from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 from utils.timing import seconds_in_turn
 
-IMAGE_SIZE, THREADS, PICTURES = 640, 2, 4
+IMAGE_SIZE, THREADS, IMAGES = 640, 2, 4
 NETWORKS = tuple(
     (f"yolov5{size}.yaml", activation)
     for size in ("n", "s")
@@ -38,7 +38,7 @@ NETWORKS = tuple(
 )
 
 
-def write_both(cfg: str, activation: str, folder: Path, pictures: list[FloatArray]) -> list[Path]:
+def write_both(cfg: str, activation: str, folder: Path, images: list[FloatArray]) -> list[Path]:
     """A float32 file that ends in raw maps, and its INT8 form."""
     torch.manual_seed(0)
     spec = ModelSpec.from_file(cfg).replaced(activation=activation)
@@ -55,18 +55,18 @@ def write_both(cfg: str, activation: str, folder: Path, pictures: list[FloatArra
     )
     files = [folder / "float32.onnx", folder / "int8.onnx"]
     write_file(files[0], "", request)
-    quantize(files[0], files[1], lambda: iter(pictures), "minmax")
+    quantize(files[0], files[1], lambda: iter(images), "minmax")
     return files
 
 
-def network_alone(path: Path, picture: FloatArray) -> Callable[[], Any]:
+def network_alone(path: Path, image: FloatArray) -> Callable[[], Any]:
     """A run of a file without decoding."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-    return partial(session.run, None, {INPUT: picture})
+    return partial(session.run, None, {INPUT: image})
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def main() -> None:
     out = parser.parse_args().out
     rng = np.random.default_rng(0)
     shape = (1, 3, IMAGE_SIZE, IMAGE_SIZE)
-    pictures = [rng.random(shape, np.float32) for _ in range(PICTURES)]
+    images = [rng.random(shape, np.float32) for _ in range(IMAGES)]
     date = time.strftime("%Y-%m-%d")
     lines = [
         f"# INT8 against float32, {date}",
@@ -91,8 +91,8 @@ def main() -> None:
     ]
     for cfg, activation in NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
-            files = write_both(cfg, activation, Path(folder), pictures)
-            works = {path.stem: network_alone(path, pictures[0]) for path in files}
+            files = write_both(cfg, activation, Path(folder), images)
+            works = {path.stem: network_alone(path, images[0]) for path in files}
             found = seconds_in_turn(works)
         pairs = zip(found["float32"], found["int8"], strict=True)
         times = statistics.median(slow / fast for slow, fast in pairs)

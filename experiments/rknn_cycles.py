@@ -27,7 +27,7 @@ from models.network.model_spec import ModelSpec
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 
-IMAGE_SIZE, PICTURES = 320, 4
+IMAGE_SIZE, IMAGES = 320, 4
 NETWORKS = (
     ("yolov5n.yaml", "SiLU"),
     ("yolov5n.yaml", "ReLU"),
@@ -40,10 +40,10 @@ NETWORKS = (
 )
 
 
-def drawn_pictures() -> list[FloatArray]:
+def drawn_images() -> list[FloatArray]:
     """Something to calibrate on."""
     rng = np.random.default_rng(0)
-    scenes = [draw_scene(rng, (IMAGE_SIZE, IMAGE_SIZE))[0] for _ in range(PICTURES)]
+    scenes = [draw_scene(rng, (IMAGE_SIZE, IMAGE_SIZE))[0] for _ in range(IMAGES)]
     return [scene.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255) for scene in scenes]
 
 
@@ -57,12 +57,12 @@ def compiled_layers(cfg: str, activation: str) -> list[NpuLayer]:
     metadata = {"names": ["thing"], "stride": [8, 16, 32], "head": "raw", "anchors": anchors}
     sizes = Sizes((IMAGE_SIZE, IMAGE_SIZE))
     request = FileRequest(preset, detector, sizes, preset.opset, PostprocessConfig(), metadata)
-    pictures = drawn_pictures()
+    images = drawn_images()
     with tempfile.TemporaryDirectory() as place:
         source, target = Path(place) / "network.onnx", Path(place) / "compiled"
         write_file(source, "", request)
         target.mkdir()
-        _, layers = write_rknn(target, source, lambda: iter(pictures), metadata)
+        _, layers = write_rknn(target, source, lambda: iter(images), metadata)
     return layers
 
 

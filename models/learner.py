@@ -140,7 +140,7 @@ class Learner:
     def fitting_batch_size(
         self, config: TrainConfig, ranks: Ranks, most: int, reserved: int = 0
     ) -> int:
-        """How many pictures, of all ranks together, fit into the memory of each; 0 if none does.
+        """How many images, of all ranks together, fit into the memory of each; 0 if none does.
 
         Args:
             config: of the run.
@@ -163,7 +163,7 @@ class Learner:
                 room=Room(reserved * ranks.local_count, ranks.local_count),
             )
 
-        return ranks.count * ranks.from_first(measured)
+        return ranks.count * ranks.broadcast(measured)
 
 
 def _digest(path: str) -> str:

@@ -1,4 +1,4 @@
-"""How many pictures a training step can take: measured with made-up ones."""
+"""How many images a training step can take: measured with made-up ones."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from utils.machine_memory import (
 )
 from utils.structures import Batch
 
-OBJECTS_PER_PICTURE = 30
+OBJECTS_PER_IMAGE = 30
 # Beyond the nominal batch nothing is accumulated, and a CPU gains nothing from larger ones.
-MOST_ON_A_GPU, MOST_ON_A_CPU = 1024, NOMINAL_BATCH_SIZE
+MAX_ON_A_GPU, MAX_ON_A_CPU = 1024, NOMINAL_BATCH_SIZE
 
 
 def fitting_batch_size(
@@ -51,11 +51,11 @@ def fitting_batch_size(
         hyp: for the optimizer.
         config: how the network is trained.
         image_size: side of the largest input in pixels.
-        most: pictures per batch wanted.
+        most: images per batch wanted.
         room: what else needs the memory that is free.
 
     Returns:
-        0 if not even one picture fits.
+        0 if not even one image fits.
 
     Raises:
         ConfigError: memory cannot be measured on this machine.
@@ -79,7 +79,7 @@ def fitting_batch_size(
         return step
 
     measure(1)  # what libraries allocate once is not the batch's
-    limit = MOST_ON_A_GPU if device.type == "cuda" else MOST_ON_A_CPU
+    limit = MAX_ON_A_GPU if device.type == "cuda" else MAX_ON_A_CPU
     found = largest_batch(measure, budget, min(limit, most))
     forget_peak(device)  # the run's own is reported
     return found
@@ -88,12 +88,12 @@ def fitting_batch_size(
 def made_up_batch(batch_size: int, image_size: int) -> Batch:
     """Noise with boxes of all sizes, all of class 0."""
     random = torch.Generator().manual_seed(0)
-    count = batch_size * OBJECTS_PER_PICTURE
+    count = batch_size * OBJECTS_PER_IMAGE
     corners = torch.rand((count, 2, 2), generator=random).sort(dim=1).values * image_size
     shape = (batch_size, 3, image_size, image_size)
     return Batch(
         images=torch.randint(0, 256, shape, dtype=torch.uint8, generator=random),
-        image_index=torch.arange(batch_size).repeat_interleave(OBJECTS_PER_PICTURE),
+        image_index=torch.arange(batch_size).repeat_interleave(OBJECTS_PER_IMAGE),
         class_ids=torch.zeros(count, dtype=torch.int64),
         boxes=corners.reshape(-1, 4),
         image_ids=tuple(range(batch_size)),
@@ -133,5 +133,5 @@ def out_of_memory_explained(
                 else "try a smaller --imgsz or network"
             )
         raise ConfigError(
-            f"out of memory with {batch_size} pictures of {image_size} px; {remedy}"
+            f"out of memory with {batch_size} images of {image_size} px; {remedy}"
         ) from None

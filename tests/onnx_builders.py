@@ -26,9 +26,9 @@ def save_detector(
     metadata: Mapping[str, str] = OUR_METADATA,
     float_type: int = TensorProto.FLOAT,
 ) -> Path:
-    """A file that answers `rows` for every picture, objectness times the picture's brightest value.
+    """A file that answers `rows` for every image, objectness times the image's brightest value.
 
-    So a black picture has nothing in it, and one with a white pixel has everything.
+    So a black image has nothing in it, and one with a white pixel has everything.
 
     Args:
         path: the .onnx to write.
@@ -49,8 +49,8 @@ def save_detector(
     }
     nodes = [
         helper.make_node("ReduceMax", ["images"], ["brightest"], axes=[1, 2, 3], keepdims=1),
-        helper.make_node("Reshape", ["brightest", "shape"], ["per_picture"]),
-        helper.make_node("Mul", ["per_picture", "objectness_column"], ["scaled"]),
+        helper.make_node("Reshape", ["brightest", "shape"], ["per_image"]),
+        helper.make_node("Mul", ["per_image", "objectness_column"], ["scaled"]),
         helper.make_node("Add", ["scaled", "other_columns"], ["factors"]),
         helper.make_node("Mul", ["predictions", "factors"], ["output0"]),
     ]

@@ -13,14 +13,14 @@ from onnx import numpy_helper
 from models.conversion.deploy import to_deploy
 from models.export.onnx_file import OnnxOptions, write_onnx
 from models.network.detector import Detector
-from models.quantization.calibration_pictures import Pictures
+from models.quantization.calibration_images import Images
 from utils.structures import FloatArray
 
 OPSET = 13
 
 
 def write_raw_maps(path: Path, detector: Detector, size: int) -> Path:
-    """The deploy form of a network as a file for pictures of this size."""
+    """The deploy form of a network as a file for images of this size."""
     outputs = ("p3", "p4", "p5")[: len(detector.strides)]
     write_onnx(
         path, to_deploy(detector), OnnxOptions((size, size), opset=OPSET, outputs=outputs), {}
@@ -28,21 +28,21 @@ def write_raw_maps(path: Path, detector: Detector, size: int) -> Path:
     return path
 
 
-def noise(count: int, size: int, seed: int = 0) -> Pictures:
-    """Pictures of noise, the same ones at each call."""
+def noise(count: int, size: int, seed: int = 0) -> Images:
+    """Images of noise, the same ones at each call."""
     rng = np.random.default_rng(seed)
-    pictures = [rng.random((1, 3, size, size), np.float32) for _ in range(count)]
-    return lambda: iter(pictures)
+    images = [rng.random((1, 3, size, size), np.float32) for _ in range(count)]
+    return lambda: iter(images)
 
 
-def run_file(path: Path, pictures: Pictures, tensors: Sequence[str] = ()) -> list[list[FloatArray]]:
-    """For each picture, these tensors of a file (without names: its outputs)."""
+def run_file(path: Path, images: Images, tensors: Sequence[str] = ()) -> list[list[FloatArray]]:
+    """For each image, these tensors of a file (without names: its outputs)."""
     model = onnx.load(str(path))
     outputs = {output.name for output in model.graph.output}
     for name in set(tensors) - outputs:
         model.graph.output.append(onnx.ValueInfoProto(name=name))
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    return [session.run(list(tensors) or None, {"images": picture}) for picture in pictures()]
+    return [session.run(list(tensors) or None, {"images": image}) for image in images()]
 
 
 def conv_outputs(path: Path) -> dict[str, str]:

@@ -35,7 +35,7 @@ def xywh_to_xyxy(boxes: FloatArray) -> FloatArray:
 
 
 def clip_boxes(boxes: FloatArray, image_hw: tuple[int, int]) -> FloatArray:
-    """Boxes cut off at the edges of a picture of height and width `image_hw`."""
+    """Boxes cut off at the edges of an image of height and width `image_hw`."""
     height, width = image_hw
     limit = np.array([width, height, width, height], boxes.dtype)
     return np.clip(boxes, 0, limit)

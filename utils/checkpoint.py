@@ -33,7 +33,7 @@ class Checkpoint:
         spec: the architecture as a yaml mapping (ModelSpec.to_yaml).
         class_names: in class-id order.
         weights: state dict of the network, float32.
-        image_size: side of the square pictures it was trained on, in pixels.
+        image_size: side of the square images it was trained on, in pixels.
         ema_weights: state dict of the averaged network, where training kept one apart.
         training: optimizer state and progress, for `--resume`; None in finished files.
         config: the settings of the run that made it.

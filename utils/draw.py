@@ -1,4 +1,4 @@
-"""Boxes and names drawn on pictures, and several pictures put side by side."""
+"""Boxes and names drawn on images, and several images put side by side."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ DARK_TEXT, LIGHT_TEXT = (20, 20, 20), (255, 255, 255)
 FONT, FONT_WEIGHT = "sans", 600
 SMALLEST_TEXT = 11  # pixels high; below this letters cannot be told apart
 TILE_GAP_COLOR = 255
-TITLE_TEXT = 18  # pixels high, above each picture of a grid
+TITLE_TEXT = 18  # pixels high, above each image of a grid
 MAX_TILES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class _Pen:
-    """Sizes that suit one picture, in pixels."""
+    """Sizes that suit one image, in pixels."""
 
     line: int
     text: int
     margin: int
 
     @classmethod
-    def for_picture(cls, image: ImageArray, line_thickness: int | None) -> _Pen:
+    def for_image(cls, image: ImageArray, line_thickness: int | None) -> _Pen:
         height, width = image.shape[:2]
         line = line_thickness or max(round((height + width) / 2 * 0.003), 2)
         text = max(round(6 + 3.5 * line), SMALLEST_TEXT)
@@ -41,7 +41,7 @@ class _Pen:
 
 
 def class_color(class_id: int) -> Color:
-    """The color of a class, the same in every picture and run; neighbours differ clearly."""
+    """The color of a class, the same in every image and run; neighbours differ clearly."""
     hue = (0.02 + class_id * GOLDEN_RATIO) % 1.0
     # Rounds of lightness keep classes apart whose hues fall close together.
     value = (1.0, 0.82, 0.92)[class_id // 5 % 3]
@@ -66,13 +66,13 @@ def draw_detections(
     hide_labels: bool = False,
     hide_scores: bool = False,
 ) -> ImageArray:
-    """A copy of the picture with its detections drawn on it, the best on top.
+    """A copy of the image with its detections drawn on it, the best on top.
 
     Args:
         image: (H, W, 3) RGB.
         detections: boxes in pixels of `image`.
         class_names: name of each class id.
-        line_thickness: pixels; None to suit the picture.
+        line_thickness: pixels; None to suit the image.
         hide_labels: boxes only.
         hide_scores: names without scores.
     """
@@ -90,32 +90,32 @@ def draw_targets(
     *,
     line_thickness: int | None = None,
 ) -> ImageArray:
-    """A copy of the picture with its labelled objects drawn on it.
+    """A copy of the image with its labelled objects drawn on it.
 
     Args:
         image: (H, W, 3) RGB.
         targets: boxes in pixels of `image`.
         class_names: name of each class id.
-        line_thickness: pixels; None to suit the picture.
+        line_thickness: pixels; None to suit the image.
     """
     labels = [class_names[class_id] for class_id in targets.class_ids]
     return _draw(image, targets.boxes, targets.class_ids, labels, line_thickness)
 
 
-def tile_pictures(
+def tile_images(
     images: Sequence[ImageArray],
     titles: Sequence[str] = (),
     *,
     max_side: int = 1920,
     gap: int = 6,
 ) -> ImageArray:
-    """Up to 16 pictures in a grid as square as possible, each under its title.
+    """Up to 16 images in a grid as square as possible, each under its title.
 
     Args:
         images: (H, W, 3) RGB each; sizes may differ, smaller ones are centred in their cell.
-        titles: one per picture, or none at all.
-        max_side: the longer side of the result in pixels; the pictures are shrunk to fit.
-        gap: pixels of white between pictures.
+        titles: one per image, or none at all.
+        max_side: the longer side of the result in pixels; the images are shrunk to fit.
+        gap: pixels of white between images.
 
     Returns:
         (H, W, 3) RGB.
@@ -150,7 +150,7 @@ def _shrink(image: ImageArray, scale: float) -> ImageArray:
 
 
 def _fill_cell(cell: ImageArray, tile: ImageArray, title: str, title_h: int) -> None:
-    """Put title and picture, centred together, into one cell of the grid."""
+    """Put title and image, centred together, into one cell of the grid."""
     height, width = tile.shape[:2]
     top = (cell.shape[0] - title_h - height) // 2
     left = (cell.shape[1] - width) // 2
@@ -169,7 +169,7 @@ def _draw(
     line_thickness: int | None,
 ) -> ImageArray:
     canvas = np.ascontiguousarray(image).copy()
-    pen = _Pen.for_picture(canvas, line_thickness)
+    pen = _Pen.for_image(canvas, line_thickness)
     # All boxes before all labels, worst first: no line crosses a name, the best name is on top.
     order = range(len(boxes) - 1, -1, -1)
     for i in order:

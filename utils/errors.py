@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """The user's input is wrong; the message says what, where, and how to mend it (exit code 2)."""
+    """The user's input is wrong; the message says what, where and the remedy (exit code 2)."""
 
 
 class ConfigError(UserError):
@@ -12,7 +12,7 @@ class ConfigError(UserError):
 
 
 class DatasetError(UserError):
-    """A data yaml, a label file or a picture source is wrong."""
+    """A data yaml, a label file or an image source is wrong."""
 
 
 class CheckpointError(UserError):

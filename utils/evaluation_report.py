@@ -15,7 +15,7 @@ from utils.engine.predictor import BatchPrediction
 from utils.metrics.coco import CocoMetrics
 from utils.metrics.confusion import ConfusionMatrix
 from utils.output_files import atomic_path
-from utils.plots.batch_pictures import save_labelled_batch, save_predicted_batch
+from utils.plots.batch_images import save_labelled_batch, save_predicted_batch
 from utils.plots.confusion import plot_confusion_matrix
 from utils.plots.score_curves import plot_pr_curve, plot_score_curves
 from utils.structures import Batch, ImageRecord, Targets
@@ -64,7 +64,7 @@ def log_table(metrics: CocoMetrics, *, every_class: bool) -> None:
     )  # fmt: skip
 
 
-class EvaluationPictures:
+class EvaluationImages:
     """Draws the first batches and counts confusions while an evaluation runs, curves at its end.
 
     Pass it to `evaluate` as `watch`, then call `finish`.
@@ -118,9 +118,9 @@ class EvaluationPictures:
 def save_label_files(
     folder: Path, records: Sequence[ImageRecord], evaluation: Evaluation, *, scores: bool
 ) -> None:
-    """One YOLO label file per picture: class, centre and size as fractions, score if asked.
+    """One YOLO label file per image: class, centre and size as fractions, score if asked.
 
-    Pictures of one name (in several folders) get `name.txt`, `name_2.txt`, ... in their order.
+    Images of one name (in several folders) get `name.txt`, `name_2.txt`, ... in their order.
     """
     taken: set[str] = set()
     for record in records:

@@ -1,4 +1,4 @@
-"""What detect.py looks at: one picture of a file, a video or a stream, or a file left out."""
+"""What detect.py looks at: one image of a file, a video or a stream, or a file left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from utils.structures import ImageArray
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture to look at.
+    """One image to look at.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
@@ -18,9 +18,9 @@ class Frame:
         path: the file; for a stream, a name that can serve as a file name.
         position: the number of its file among the source's files, from 1.
         num_positions: how many files the source has.
-        frame_index: its number in the video, from 1; 1 for a picture.
-        frame_count: frames the video says it has; 1 for a picture, None where nobody knows.
-        fps: yielded frames per second of the video or stream; None for a picture.
+        frame_index: its number in the video, from 1; 1 for an image.
+        frame_count: frames the video says it has; 1 for an image, None where nobody knows.
+        fps: yielded frames per second of the video or stream; None for an image.
         is_video: from a video or stream.
     """
 

@@ -37,13 +37,13 @@ class Hyperparameters:
         hsv_s: largest saturation change, as a fraction.
         hsv_v: largest brightness change, as a fraction.
         degrees: largest rotation, in degrees.
-        translate: largest shift, as a fraction of the picture.
+        translate: largest shift, as a fraction of the image.
         scale: largest scale change, as a fraction.
         shear: largest shear, in degrees.
         perspective: largest perspective term (0 to 0.001).
         flipud: probability of an upside-down flip.
         fliplr: probability of a left-right flip.
-        mosaic: probability of four pictures in one.
+        mosaic: probability of four images in one.
         mixup: probability of blending two mosaics.
         copy_paste: probability of pasting segments.
         distill: gain of what `--teacher` adds to the loss.

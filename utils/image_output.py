@@ -1,4 +1,4 @@
-"""Writing picture files."""
+"""Writing image files."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ FALLBACK_SUFFIX = ".jpg"
 
 def writable_suffix(suffix: str) -> str:
     """The suffix itself where OpenCV can write such files, else `.jpg`."""
-    known = suffix and cv2.haveImageWriter(f"picture{suffix.lower()}")
+    known = suffix and cv2.haveImageWriter(f"image{suffix.lower()}")
     return suffix if known else FALLBACK_SUFFIX
 
 
 def write_image(path: Path, image: ImageArray) -> None:
-    """Write an RGB picture atomically, in the format its suffix says.
+    """Write an RGB image atomically, in the format its suffix says.
 
     Raises:
         UserError: the suffix is of no format that can be written.
     """
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    if not cv2.haveImageWriter(f"picture{path.suffix.lower()}"):
-        raise UserError(f"{path}: pictures cannot be written as {path.suffix!r}; use .jpg or .png")
+    if not cv2.haveImageWriter(f"image{path.suffix.lower()}"):
+        raise UserError(f"{path}: images cannot be written as {path.suffix!r}; use .jpg or .png")
     _, content = cv2.imencode(path.suffix.lower(), bgr)
     with atomic_path(path) as temporary:
         # Not cv2.imwrite, which cannot open every unicode path.

@@ -23,10 +23,10 @@ PAD_VALUE = 114  # the grey YOLOv5's networks were trained with
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """How one picture was made into a network input.
+    """How one image was made into a network input.
 
     Attributes:
-        original_hw: height and width of the picture.
+        original_hw: height and width of the image.
         resized_hw: height and width after resizing, before padding.
         input_hw: height and width of the network input.
         pad_top: rows of padding above; the rest is below.
@@ -48,10 +48,10 @@ class Letterbox:
         stride: int | None = None,
         scale_up: bool = True,
     ) -> Letterbox:
-        """The largest picture of the same proportions inside `input_hw`, centred.
+        """The largest image of the same proportions inside `input_hw`, centred.
 
         With `stride`, the padding is cut to what the next multiple of `stride` needs (YOLOv5's
-        `auto`), so the input may be smaller than `input_hw`. Without `scale_up`, small pictures
+        `auto`), so the input may be smaller than `input_hw`. Without `scale_up`, small images
         keep their size.
         """
         scale = min(input_hw[0] / original_hw[0], input_hw[1] / original_hw[1])
@@ -70,7 +70,7 @@ class Letterbox:
         *,
         stride: int | None = None,
     ) -> Letterbox:
-        """Padding around a picture whose resized size is already decided."""
+        """Padding around an image whose resized size is already decided."""
         spare_h, spare_w = input_hw[0] - resized_hw[0], input_hw[1] - resized_hw[1]
         if stride is not None:
             spare_h, spare_w = spare_h % stride, spare_w % stride
@@ -94,7 +94,7 @@ class Letterbox:
     def apply_image(
         self, image: npt.NDArray[np.uint8], interpolation: int = cv2.INTER_LINEAR
     ) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) picture -> (input height, input width, 3) network input."""
+        """(H, W, 3) image -> (input height, input width, 3) network input."""
         height, width = self.resized_hw
         if image.shape[:2] != (height, width):
             resized = cv2.resize(image, (width, height), interpolation=interpolation)

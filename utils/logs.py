@@ -23,7 +23,7 @@ def configure_logging() -> None:
     )
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A length of time: 45 s, 12 min, 3 h 05 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -77,6 +77,6 @@ class Progress(Iterable[ItemT]):
                 self.total,
                 self.unit,
                 rate,
-                in_words(left),
+                format_duration(left),
                 self.text,
             )

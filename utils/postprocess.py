@@ -24,7 +24,7 @@ class PostprocessConfig:
     Attributes:
         score_threshold: objectness, and score, must be above this.
         iou_threshold: a box that overlaps a better one of its class more than this is dropped.
-        max_detections: at most this many per picture.
+        max_detections: at most this many per image.
         multi_label: a box counts once for every class above the threshold, not for the best alone.
         class_agnostic: boxes suppress each other across classes.
         classes: only these class ids; None for all.
@@ -45,7 +45,7 @@ VAL_POSTPROCESS = PostprocessConfig(
 
 
 def postprocess(decoded: FloatArray, config: PostprocessConfig) -> Detections:
-    """The detections of one picture.
+    """The detections of one image.
 
     Args:
         decoded: (N, 5 + C) rows of centre x, centre y, width, height in pixels of the network

@@ -1,7 +1,7 @@
 """The values that flow between the rooms: targets, samples, batches, detections.
 
-Shapes: B batch, H W pixels, N boxes of one picture, M boxes of a whole batch, C classes.
-Boxes are xyxy in float32 pixels; of which picture (original or input) is said at each field.
+Shapes: B batch, H W pixels, N boxes of one image, M boxes of a whole batch, C classes.
+Boxes are xyxy in float32 pixels; of which image (original or input) is said at each field.
 This module needs numpy alone, so that detection works where torch is not installed.
 """
 
@@ -28,7 +28,7 @@ Outline = tuple[FloatArray, ...]
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The labelled objects of one picture.
+    """The labelled objects of one image.
 
     Attributes:
         boxes: (N, 4) float32 xyxy in pixels.
@@ -40,7 +40,7 @@ class Targets:
 
     @classmethod
     def empty(cls) -> Targets:
-        """Targets of a picture without objects."""
+        """Targets of an image without objects."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Targets:
 
     @staticmethod
     def concatenate(parts: list[Targets]) -> Targets:
-        """All objects of several pictures, in order."""
+        """All objects of several images, in order."""
         if not parts:
             return Targets.empty()
         return Targets(
@@ -64,12 +64,12 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One picture of a data set and what is labelled in it, as the files say.
+    """One image of a data set and what is labelled in it, as the files say.
 
     Attributes:
-        path: where the picture is.
+        path: where the image is.
         image_hw: its height and width in pixels, after EXIF orientation.
-        targets: the objects to learn and to find, boxes in pixels of the original picture.
+        targets: the objects to learn and to find, boxes in pixels of the original image.
         image_id: its number in COCO results (its COCO id, or its place in the list).
         areas: (N,) float32, by which COCO sorts objects (the segment's where labels have one).
         crowd: boxes (K, 4) and class ids (K,) of regions neither right nor wrong to detect.
@@ -87,14 +87,14 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture ready to be collated.
+    """One image ready to be collated.
 
     Attributes:
         image: (H, W, 3) uint8, RGB.
         targets: boxes in pixels of `image`.
         image_id: as in ImageRecord.
         letterbox: how `image` was made from the original; None after free augmentation.
-        path: the file the picture came from (the first one, for a mosaic).
+        path: the file the image came from (the first one, for a mosaic).
     """
 
     image: ImageArray
@@ -110,12 +110,12 @@ class Batch:
 
     Attributes:
         images: (B, 3, H, W) uint8 RGB as loaded; the engine makes them float 0-1 on the device.
-        image_index: (M,) int64, which picture of the batch each object belongs to.
+        image_index: (M,) int64, which image of the batch each object belongs to.
         class_ids: (M,) int64.
         boxes: (M, 4) float32 xyxy in pixels of the network input.
-        image_ids: as in ImageRecord, one per picture.
-        letterboxes: one per picture (None for augmented training pictures).
-        paths: the files the pictures came from.
+        image_ids: as in ImageRecord, one per image.
+        letterboxes: one per image (None for augmented training images).
+        paths: the files the images came from.
     """
 
     images: torch.Tensor
@@ -149,7 +149,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What was found in one picture, best score first.
+    """What was found in one image, best score first.
 
     Attributes:
         boxes: (N, 4) float32 xyxy in pixels.
@@ -175,5 +175,5 @@ class Detections:
         return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep])
 
     def in_original(self, letterbox: Letterbox) -> Detections:
-        """The same detections with boxes in pixels of the original picture, clipped to it."""
+        """The same detections with boxes in pixels of the original image, clipped to it."""
         return replace(self, boxes=letterbox.undo_boxes(self.boxes))

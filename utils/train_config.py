@@ -26,7 +26,7 @@ REFUSED = {
     "--bucket": "nothing is uploaded; copy the run's folder yourself",
     "--upload-dataset": "nothing is uploaded; leave it out",
     "--entity": "no account is used; TensorBoard events are in the run's folder",
-    "--bbox-interval": "pictures of the first batches are in the run's folder",
+    "--bbox-interval": "images of the first batches are in the run's folder",
     "--artifact-alias": "nothing is uploaded; leave it out",
     "--local-rank": "torchrun says it by itself: torchrun --nproc-per-node 2 train.py ...",
 }
@@ -41,7 +41,7 @@ class TrainConfig:
     data: str = option("coco128.yaml", "data yaml")
     hyp: str = option("hyp.scratch-low.yaml", "hyper-parameter yaml")
     epochs: int = option(100, "epochs to train")
-    batch_size: int = option(16, "pictures per batch; -1 measures how many fit", "--batch")
+    batch_size: int = option(16, "images per batch; -1 measures how many fit", "--batch")
     imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
     resume: str | None = option(
         None, "continue a run from its last.pt; bare, the newest under --project", const=NEWEST
@@ -53,20 +53,20 @@ class TrainConfig:
     nosave: bool = option(False, "keep only the last checkpoint")
     noval: bool = option(False, "validate only after the last epoch", "--notest")
     noautoanchor: bool = option(False, "keep the anchors of the yaml, however they fit the boxes")
-    noplots: bool = option(False, "draw no pictures and curves")
+    noplots: bool = option(False, "draw no images and curves")
     cache: str = option(
         "none",
-        "keep resized pictures in memory or in runs/cache",
+        "keep resized images in memory or in runs/cache",
         choices=("ram", "disk", "none"),
         const="ram",
     )
-    image_weights: bool = option(False, "draw pictures of rare and badly found classes more often")
+    image_weights: bool = option(False, "draw images of rare and badly found classes more often")
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
     multi_scale: bool = option(False, "vary the input size between 0.5 and 1.5 times --imgsz")
     single_cls: bool = option(False, "treat all classes as one")
     optimizer: str = option("SGD", "which optimizer", choices=("SGD", "Adam", "AdamW"))
-    sync_bn: bool = option(False, "norms over the pictures of all GPUs")
-    workers: int = option(8, "processes that load pictures, for each GPU")
+    sync_bn: bool = option(False, "norms over the images of all GPUs")
+    workers: int = option(8, "processes that load images, for each GPU")
     project: str = option("runs/train", "folder of runs")
     name: str = option("exp", "name of this run's folder")
     exist_ok: bool = option(False, "use an existing folder again")
@@ -88,7 +88,7 @@ class TrainConfig:
     deterministic: bool = option(False, "refuse operations that vary from run to run")
     close_mosaic: int = option(0, "last N epochs without mosaic")
     eval_interval: int = option(1, "validate every N epochs")
-    strict: bool = option(False, "any bad picture or label row is an error")
+    strict: bool = option(False, "any bad image or label row is an error")
     report: str = option("", "write the result to this JSON file")
 
     def part(self, target: type[PartT], **others: Any) -> PartT:
@@ -123,23 +123,23 @@ def with_whole_paths(config: TrainConfig) -> TrainConfig:
     return replace(config, teacher=str(Path(config.teacher).absolute()) if config.teacher else "")
 
 
-def largest_useful_batch(num_pictures: int) -> int:
-    """A batch of more of a data set's pictures would leave too few steps to an epoch."""
-    return min(max(num_pictures // BATCHES_PER_EPOCH, USUAL_BATCH_SIZE), num_pictures)
+def largest_useful_batch(num_images: int) -> int:
+    """A batch of more of a data set's images would leave too few steps to an epoch."""
+    return min(max(num_images // BATCHES_PER_EPOCH, USUAL_BATCH_SIZE), num_images)
 
 
 def with_batch_size(
-    config: TrainConfig, num_pictures: int, measure: Callable[[int], int]
+    config: TrainConfig, num_images: int, measure: Callable[[int], int]
 ) -> TrainConfig:
     """The settings with the batch size that `measure` finds, where they say -1.
 
     Args:
         config: as given.
-        num_pictures: of the data set.
+        num_images: of the data set.
         measure: the largest batch wanted -> the largest that fits.
 
     Raises:
-        ConfigError: no picture fits, or a number that is no batch size.
+        ConfigError: no image fits, or a number that is no batch size.
     """
     if config.batch_size > 0:
         return config
@@ -147,10 +147,10 @@ def with_batch_size(
         raise ConfigError(
             f"--batch-size {config.batch_size}: must be above 0, or -1 to measure how many fit"
         )
-    found = measure(largest_useful_batch(num_pictures))
+    found = measure(largest_useful_batch(num_images))
     if found < 1:
         raise ConfigError(
-            "--batch-size -1: not even one picture fits; try a smaller --imgsz or network"
+            "--batch-size -1: not even one image fits; try a smaller --imgsz or network"
         )
     logger.info("--batch-size %d: fits, as measured", found)
     return replace(config, batch_size=found)

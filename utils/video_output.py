@@ -31,7 +31,7 @@ class VideoFile(AbstractContextManager["VideoFile"]):
     """One mp4 being written; it takes its place under its name when the block ends well."""
 
     def __init__(self, path: Path, fps: float, image_hw: tuple[int, int]) -> None:
-        """Open for pictures of one size.
+        """Open for images of one size.
 
         Args:
             path: the .mp4.
@@ -52,7 +52,7 @@ class VideoFile(AbstractContextManager["VideoFile"]):
         self._cleanup.callback(self._writer.release)
 
     def write(self, image: ImageArray) -> None:
-        """Append an RGB picture; one of another size (a stream may change) is resized."""
+        """Append an RGB image; one of another size (a stream may change) is resized."""
         height, width = self._even_hw
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         missing_h, missing_w = height - bgr.shape[0], width - bgr.shape[1]

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("out", type=Path, help="folder to make; its own files are replaced")
-    parser.add_argument("--images", type=int, default=defaults.images, help="labelled pictures")
+    parser.add_argument("--images", type=int, default=defaults.images, help="labelled images")
     parser.add_argument("--size", type=int, default=defaults.size, help="long side in pixels")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="same seed, same bytes")
     flags = parser.parse_args(sys.argv[1:] if argv is None else argv)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Picture = npt.NDArray[np.floating[Any]]
+Image = npt.NDArray[np.floating[Any]]
 
 
 def hsv_to_rgb(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
@@ -20,7 +20,7 @@ def hsv_to_rgb(hue: float, saturation: float, value: float) -> tuple[float, floa
 
 def fractal_noise(
     generator: np.random.Generator, image_hw: tuple[int, int], cells: int, octaves: int
-) -> Picture:
+) -> Image:
     """(H, W) noise of several scales, scaled to 0-1.
 
     Args:
@@ -39,7 +39,7 @@ def fractal_noise(
     return (total - low) / max(high - low, 1e-6)
 
 
-def draw_background(generator: np.random.Generator, image_hw: tuple[int, int]) -> Picture:
+def draw_background(generator: np.random.Generator, image_hw: tuple[int, int]) -> Image:
     """(H, W, 3) RGB 0-1: two colours mixed by noise and a slope of light, with lines across."""
     hue = generator.uniform()
     dark = _muted_color(generator, hue, (0.15, 0.45))
@@ -53,12 +53,12 @@ def draw_background(generator: np.random.Generator, image_hw: tuple[int, int]) -
 
 def _muted_color(
     generator: np.random.Generator, hue: float, value_range: tuple[float, float]
-) -> Picture:
+) -> Image:
     saturation = generator.uniform(0.05, 0.5)
     return np.array(hsv_to_rgb(hue, saturation, generator.uniform(*value_range)), np.float32)
 
 
-def _slope_of_light(generator: np.random.Generator, image_hw: tuple[int, int]) -> Picture:
+def _slope_of_light(generator: np.random.Generator, image_hw: tuple[int, int]) -> Image:
     """(H, W) brightness that rises evenly in some direction, about 0.7 to 1.3."""
     angle, strength = generator.uniform(0, 2 * np.pi), generator.uniform(0, 0.3)
     down, across = np.mgrid[-1 : 1 : image_hw[0] * 1j, -1 : 1 : image_hw[1] * 1j]
@@ -66,7 +66,7 @@ def _slope_of_light(generator: np.random.Generator, image_hw: tuple[int, int]) -
     return np.asarray(slope, np.float32)
 
 
-def _with_lines(generator: np.random.Generator, ground: Picture) -> Picture:
+def _with_lines(generator: np.random.Generator, ground: Image) -> Image:
     """Thin lines and arcs, half transparent, as clutter."""
     height, width = ground.shape[:2]
     lines = ground.copy()

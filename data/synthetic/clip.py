@@ -17,7 +17,7 @@ from utils.structures import ImageArray
 
 NUM_FRAMES = 60
 FRAMES_PER_SECOND = 20
-LEAST_SHAPES = 6
+MIN_SHAPES = 6
 GRAIN = 0.02
 
 
@@ -55,7 +55,7 @@ def draw_frames(generator: np.random.Generator, image_hw: tuple[int, int]) -> It
     ground = draw_background(generator, image_hw)
     light_angle = float(generator.uniform(0, 2 * np.pi))
     shapes: list[Placed] = []
-    while len(shapes) < LEAST_SHAPES:
+    while len(shapes) < MIN_SHAPES:
         shapes = place_shapes(generator, image_hw, light_angle)
     speeds = generator.uniform(-0.015, 0.015, (len(shapes), 2)) * max(image_hw)
     spins = generator.uniform(-0.08, 0.08, len(shapes))
@@ -68,13 +68,13 @@ def draw_frames(generator: np.random.Generator, image_hw: tuple[int, int]) -> It
             at_time(shape, motion, time, image_hw)
             for shape, motion in zip(shapes, motions, strict=True)
         ]
-        picture, _, _ = compose(ground, moved)
-        grain = generator.standard_normal(picture.shape, np.float32) * np.float32(GRAIN)
-        yield to_uint8(picture + grain)
+        image, _, _ = compose(ground, moved)
+        grain = generator.standard_normal(image.shape, np.float32) * np.float32(GRAIN)
+        yield to_uint8(image + grain)
 
 
 def at_time(shape: Placed, motion: Motion, time: int, image_hw: tuple[int, int]) -> Placed:
-    """Where a shape is after `time` frames; its centre bounces off the edges of the picture."""
+    """Where a shape is after `time` frames; its centre bounces off the edges of the image."""
     x = _bounce(shape.centre[0] + motion.velocity[0] * time, image_hw[1])
     y = _bounce(shape.centre[1] + motion.velocity[1] * time, image_hw[0])
     return Placed(replace(shape.look, angle=shape.look.angle + motion.spin * time), (x, y))

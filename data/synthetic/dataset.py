@@ -1,7 +1,7 @@
 """Writes the drawn data set in YOLO's layout.
 
-Each picture has a random generator of its own, seeded by (seed, split, number): the same arguments
-give the same bytes, and more pictures do not change the first ones.
+Each image has a random generator of its own, seeded by (seed, split, number): the same arguments
+give the same bytes, and more images do not change the first ones.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MARKER = "synthetic.json"  # in a folder made here; holds the list of files made
 CLIP = "unseen.mp4"
 SPLITS = ("train", "val", "unseen")
 NUM_UNSEEN = 12
-VAL_SHARE = 5  # one picture in five is for validation
-LEAST_IMAGES, LEAST_SIZE = 5, 64
+VAL_SHARE = 5  # one image in five is for validation
+MIN_IMAGES, MIN_SIZE = 5, 64
 JPEG_QUALITY = 92
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class SyntheticConfig:
     """What to draw.
 
     Attributes:
-        images: labelled pictures, training and validation together.
-        size: long side of the pictures in pixels.
+        images: labelled images, training and validation together.
+        size: long side of the images in pixels.
         seed: the same seed gives the same bytes.
     """
 
@@ -50,16 +50,16 @@ class SyntheticConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.images < LEAST_IMAGES:
-            raise ConfigError(f"--images {self.images}: at least {LEAST_IMAGES} are needed")
-        if self.size < LEAST_SIZE:
-            raise ConfigError(f"--size {self.size}: must be at least {LEAST_SIZE} pixels")
+        if self.images < MIN_IMAGES:
+            raise ConfigError(f"--images {self.images}: at least {MIN_IMAGES} are needed")
+        if self.size < MIN_SIZE:
+            raise ConfigError(f"--size {self.size}: must be at least {MIN_SIZE} pixels")
         if self.seed < 0:
             raise ConfigError(f"--seed {self.seed}: must not be negative")
 
 
 def write_dataset(folder: Path, config: SyntheticConfig) -> Path:
-    """Draw pictures, labels, data.yaml, and unlabelled pictures and a clip to try a detector on.
+    """Draw images, labels, data.yaml, and unlabelled images and a clip to try a detector on.
 
     Args:
         folder: new, empty, or made by this function before (then what it made is replaced).
@@ -80,7 +80,7 @@ def write_dataset(folder: Path, config: SyntheticConfig) -> Path:
     ]
     # First of all, so that a run cut short leaves a folder that the next one may clear.
     write_json(folder / MARKER, {"made_by": "data.synthetic", "files": files})
-    _write_pictures(folder, config, names)
+    _write_images(folder, config, names)
     write_clip(folder / CLIP, config.size, np.random.default_rng([config.seed, len(SPLITS)]))
     write_yaml(
         folder / "data.yaml",
@@ -92,7 +92,7 @@ def write_dataset(folder: Path, config: SyntheticConfig) -> Path:
         },
     )
     logger.info(
-        "%s: %d pictures to train, %d to validate, %d and a clip to try",
+        "%s: %d images to train, %d to validate, %d and a clip to try",
         folder,
         *(len(names[split]) for split in SPLITS),
     )
@@ -100,7 +100,7 @@ def write_dataset(folder: Path, config: SyntheticConfig) -> Path:
 
 
 def label_text(targets: Targets, image_hw: tuple[int, int]) -> str:
-    """YOLO's rows, `class cx cy w h` as shares of the picture; empty without objects."""
+    """YOLO's rows, `class cx cy w h` as shares of the image; empty without objects."""
     height, width = image_hw
     norm = xyxy_to_cxcywh(targets.boxes) / np.array([width, height, width, height], np.float32)
     return "".join(
@@ -115,21 +115,21 @@ def _names_per_split(images: int) -> dict[str, list[str]]:
     return {split: [f"{number:05d}" for number in range(counts[split])] for split in SPLITS}
 
 
-def _write_pictures(folder: Path, config: SyntheticConfig, names: dict[str, list[str]]) -> None:
+def _write_images(folder: Path, config: SyntheticConfig, names: dict[str, list[str]]) -> None:
     for kind in ("images", "labels"):
         for split in SPLITS if kind == "images" else ("train", "val"):
             (folder / kind / split).mkdir(parents=True, exist_ok=True)
     work = [(split, number) for split in SPLITS for number in range(len(names[split]))]
-    for split, number in Progress(work, len(work), "drawing", "picture"):
+    for split, number in Progress(work, len(work), "drawing", "image"):
         generator = np.random.default_rng([config.seed, SPLITS.index(split), number])
-        image, targets = draw_scene(generator, _picture_hw(generator, config.size))
+        image, targets = draw_scene(generator, _image_hw(generator, config.size))
         _write_jpeg(folder / "images" / split / f"{names[split][number]}.jpg", image)
         if split != "unseen":
             text = label_text(targets, (image.shape[0], image.shape[1]))
             (folder / "labels" / split / f"{names[split][number]}.txt").write_text(text)
 
 
-def _picture_hw(generator: np.random.Generator, size: int) -> tuple[int, int]:
+def _image_hw(generator: np.random.Generator, size: int) -> tuple[int, int]:
     """Square, landscape or portrait."""
     shapes = ((size, size), (size * 3 // 4, size), (size, size * 3 // 4))
     return shapes[generator.integers(len(shapes))]

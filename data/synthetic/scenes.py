@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from data.synthetic.backgrounds import Picture, draw_background, hsv_to_rgb
+from data.synthetic.backgrounds import Image, draw_background, hsv_to_rgb
 from data.synthetic.shapes import CLASS_NAMES, DISTRACTORS, Look, Patch, render
 from utils.structures import ImageArray, IntArray, Targets
 
 SMALLEST, LARGEST = 0.1, 0.45  # diameter as a share of the long side
-MOST_SHAPES = 8
-EMPTY_SHARE = 0.05  # of the pictures show nothing
+MAX_SHAPES = 8
+EMPTY_SHARE = 0.05  # of the images show nothing
 DISTRACTOR_SHARE = 0.2  # of the shapes belong to no class
 USUAL_HUE_SHARE = 0.7  # of the objects have the hue that is usual for their class
-LEAST_VISIBLE = 0.3  # an object that shows less of itself is not labelled
-LEAST_SIDE = 3  # pixels; thinner remains are not labelled
+MIN_VISIBLE = 0.3  # an object that shows less of itself is not labelled
+MIN_SIDE = 3  # pixels; thinner remains are not labelled
 NO_OBJECT = -1
 
 
@@ -33,21 +33,21 @@ class Placed:
 def draw_scene(
     generator: np.random.Generator, image_hw: tuple[int, int]
 ) -> tuple[ImageArray, Targets]:
-    """One picture, RGB uint8, and the objects in it."""
+    """One image, RGB uint8, and the objects in it."""
     light_angle = generator.uniform(0, 2 * np.pi)
     shapes = place_shapes(generator, image_hw, light_angle)
-    picture, owner, areas = compose(draw_background(generator, image_hw), shapes)
+    image, owner, areas = compose(draw_background(generator, image_hw), shapes)
     targets = visible_targets(shapes, owner, areas)
-    return photograph(generator, picture), targets
+    return photograph(generator, image), targets
 
 
 def place_shapes(
     generator: np.random.Generator, image_hw: tuple[int, int], light_angle: float
 ) -> list[Placed]:
-    """Up to eight shapes anywhere in the picture, lowest first."""
+    """Up to eight shapes anywhere in the image, lowest first."""
     height, width = image_hw
     long_side = max(image_hw)
-    count = 0 if generator.uniform() < EMPTY_SHARE else int(generator.integers(1, MOST_SHAPES + 1))
+    count = 0 if generator.uniform() < EMPTY_SHARE else int(generator.integers(1, MAX_SHAPES + 1))
     placed = []
     for _ in range(count):
         kinds = DISTRACTORS if generator.uniform() < DISTRACTOR_SHARE else CLASS_NAMES
@@ -66,7 +66,7 @@ def place_shapes(
     return placed
 
 
-def compose(ground: Picture, shapes: Sequence[Placed]) -> tuple[Picture, IntArray, list[int]]:
+def compose(ground: Image, shapes: Sequence[Placed]) -> tuple[Image, IntArray, list[int]]:
     """Lay shapes over a background in order, each with a soft shadow.
 
     Args:
@@ -74,21 +74,21 @@ def compose(ground: Picture, shapes: Sequence[Placed]) -> tuple[Picture, IntArra
         shapes: lowest first.
 
     Returns:
-        The picture; (H, W) which shape is on top of each pixel (-1: none); and how many pixels each
+        The image; (H, W) which shape is on top of each pixel (-1: none); and how many pixels each
         shape would have if nothing hid it.
     """
-    picture = ground.copy()
+    image = ground.copy()
     owner = np.full(ground.shape[:2], NO_OBJECT, np.int64)
     areas = []
     for index, shape in enumerate(shapes):
         patch = render(shape.look)
         areas.append(int((patch.alpha > 0.5).sum()))
-        _cast_shadow(picture, patch, shape)
-        window, part = _overlap(picture.shape[:2], patch, shape.centre)
+        _cast_shadow(image, patch, shape)
+        window, part = _overlap(image.shape[:2], patch, shape.centre)
         alpha = patch.alpha[part][..., None]
-        picture[window] += alpha * (patch.color[part] - picture[window])
+        image[window] += alpha * (patch.color[part] - image[window])
         owner[window][patch.alpha[part] > 0.5] = index
-    return picture, owner, areas
+    return image, owner, areas
 
 
 def visible_targets(shapes: Sequence[Placed], owner: IntArray, areas: Sequence[int]) -> Targets:
@@ -96,26 +96,26 @@ def visible_targets(shapes: Sequence[Placed], owner: IntArray, areas: Sequence[i
     boxes, class_ids = [], []
     for index, (shape, area) in enumerate(zip(shapes, areas, strict=True)):
         rows, columns = np.nonzero(owner == index)
-        if shape.look.outline not in CLASS_NAMES or len(rows) < max(LEAST_VISIBLE * area, 1):
+        if shape.look.outline not in CLASS_NAMES or len(rows) < max(MIN_VISIBLE * area, 1):
             continue
         box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-        if min(box[2] - box[0], box[3] - box[1]) >= LEAST_SIDE:
+        if min(box[2] - box[0], box[3] - box[1]) >= MIN_SIDE:
             boxes.append(box)
             class_ids.append(CLASS_NAMES.index(shape.look.outline))
     return Targets(np.array(boxes, np.float32).reshape(-1, 4), np.array(class_ids, np.int64))
 
 
-def photograph(generator: np.random.Generator, picture: Picture) -> ImageArray:
+def photograph(generator: np.random.Generator, image: Image) -> ImageArray:
     """What a cheap camera makes of it: exposure, blur, grain; RGB uint8."""
-    exposed = np.clip(picture * generator.uniform(0.65, 1.35), 0, 1)
+    exposed = np.clip(image * generator.uniform(0.65, 1.35), 0, 1)
     seen = _blurred(generator, exposed ** generator.uniform(0.75, 1.35))
-    grain = generator.standard_normal(picture.shape, np.float32)
+    grain = generator.standard_normal(image.shape, np.float32)
     return to_uint8(seen + grain * generator.uniform(0, 0.07))
 
 
-def to_uint8(picture: Picture) -> ImageArray:
+def to_uint8(image: Image) -> ImageArray:
     """0-1 to 0-255, cut off at both ends."""
-    return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
 
 
 def _vivid_color(generator: np.random.Generator, outline: str) -> tuple[float, float, float]:
@@ -127,7 +127,7 @@ def _vivid_color(generator: np.random.Generator, outline: str) -> tuple[float, f
     return hsv_to_rgb(hue, generator.uniform(0.35, 0.95), generator.uniform(0.45, 1.0))
 
 
-def _cast_shadow(picture: Picture, patch: Patch, shape: Placed) -> None:
+def _cast_shadow(image: Image, patch: Patch, shape: Placed) -> None:
     """Darken, in place, where the shape keeps the light away."""
     reach = shape.look.diameter * 0.07
     away = shape.look.light_angle + np.pi
@@ -136,14 +136,14 @@ def _cast_shadow(picture: Picture, patch: Patch, shape: Placed) -> None:
         shape.centre[1] + reach * float(np.sin(away)),
     )
     soft = cv2.GaussianBlur(patch.alpha, (0, 0), max(reach * 0.7, 0.5))
-    window, part = _overlap(picture.shape[:2], patch, centre)
-    picture[window] *= 1 - 0.45 * soft[part][..., None]
+    window, part = _overlap(image.shape[:2], patch, centre)
+    image[window] *= 1 - 0.45 * soft[part][..., None]
 
 
 def _overlap(
     image_hw: tuple[int, ...], patch: Patch, centre: tuple[float, float]
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The part of the picture that a patch covers, and the part of the patch inside the picture."""
+    """The part of the image that a patch covers, and the part of the patch inside the image."""
     side = len(patch.alpha)
     window, part = [], []
     for limit, middle in zip(image_hw, (centre[1], centre[0]), strict=True):
@@ -154,21 +154,21 @@ def _overlap(
     return (window[0], window[1]), (part[0], part[1])
 
 
-def _blurred(generator: np.random.Generator, picture: Picture) -> Picture:
+def _blurred(generator: np.random.Generator, image: Image) -> Image:
     """Out of focus in a third of the cases, shaken in a seventh, else sharp."""
     kind = generator.uniform()
     if kind < 0.35:
-        return cv2.GaussianBlur(picture, (0, 0), float(generator.uniform(0.4, 1.6)))  # type: ignore[return-value]
+        return cv2.GaussianBlur(image, (0, 0), float(generator.uniform(0.4, 1.6)))  # type: ignore[return-value]
     if kind < 0.5:
-        return cv2.filter2D(picture, -1, _motion_kernel(generator))  # type: ignore[return-value]
-    return picture
+        return cv2.filter2D(image, -1, _motion_kernel(generator))  # type: ignore[return-value]
+    return image
 
 
-def _motion_kernel(generator: np.random.Generator) -> Picture:
+def _motion_kernel(generator: np.random.Generator) -> Image:
     """A short line in some direction whose weights sum to 1."""
     length = int(generator.integers(3, 8)) | 1
     kernel = np.zeros((length, length), np.float32)
     kernel[length // 2] = 1
     turn = cv2.getRotationMatrix2D((length // 2, length // 2), generator.uniform(0, 180), 1)
-    line: Picture = np.asarray(cv2.warpAffine(kernel, turn, (length, length)), np.float32)
+    line: Image = np.asarray(cv2.warpAffine(kernel, turn, (length, length)), np.float32)
     return np.asarray(line / line.sum(), np.float32)

@@ -27,7 +27,7 @@ def training_checkpoint(
         row: its figures.
         progress: `utils.engine.progress.progress_of` the state.
         class_names: in class-id order.
-        image_size: side of the pictures it was trained on, in pixels.
+        image_size: side of the images it was trained on, in pixels.
         settings: `hyp` and `opt` of the run.
     """
     return Checkpoint(

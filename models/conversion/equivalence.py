@@ -15,7 +15,7 @@ FLOAT32_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class Equivalence:
     """How far the converted network is from the one it came from.
 
     Attributes:
@@ -31,15 +31,15 @@ class Proof:
     blocks: tuple[BlockReport, ...]
 
 
-def check_proof(proof: Proof) -> None:
-    """Show every figure of a proof and accept it.
+def check_equivalence(found: Equivalence) -> None:
+    """Log every figure, and refuse what is too large.
 
     Raises:
         ConversionError: one of them is too large.
     """
-    if proof.blocks:
+    if found.blocks:
         logger.info("%-20s %-22s %13s  %s", "layer", "block", "float64 error", "|w|max/sigma")
-    for block in proof.blocks:
+    for block in found.blocks:
         logger.info(
             "%-20s %-22s %13.1e  %.1f -> %.1f",
             block.name,
@@ -50,19 +50,19 @@ def check_proof(proof: Proof) -> None:
         )
     logger.info(
         "relative error: %.1e in float64 (allowed %.0e), %.1e in float32 (allowed %.0e)",
-        proof.float64, FLOAT64_TOLERANCE, proof.float32, proof.allowed,
+        found.float64, FLOAT64_TOLERANCE, found.float32, found.allowed,
     )  # fmt: skip
-    for block in proof.blocks:
+    for block in found.blocks:
         if not block.rel_error_float64 <= BLOCK_TOLERANCE:
             raise ConversionError(
                 f"{block.name} ({block.block_before}): float64 error "
                 f"{block.rel_error_float64:.1e} is above {BLOCK_TOLERANCE:.0e}; nothing written"
             )
-    if not proof.float64 <= FLOAT64_TOLERANCE:
+    if not found.float64 <= FLOAT64_TOLERANCE:
         raise ConversionError(
-            f"float64 error {proof.float64:.1e} is above {FLOAT64_TOLERANCE:.0e}; nothing written"
+            f"float64 error {found.float64:.1e} is above {FLOAT64_TOLERANCE:.0e}; nothing written"
         )
-    if not proof.float32 <= proof.allowed:
+    if not found.float32 <= found.allowed:
         raise ConversionError(
-            f"float32 error {proof.float32:.1e} is above {proof.allowed:.1e}; nothing written"
+            f"float32 error {found.float32:.1e} is above {found.allowed:.1e}; nothing written"
         )

@@ -42,7 +42,7 @@ def _fill(target: nn.Module, source: nn.Module) -> None:
     for name, child in target.named_children():
         other = source.get_submodule(name)
         if isinstance(child, RepBlock) and isinstance(other, ConvBNAct | ConvAct):
-            child.absorb(*_conv_and_norm(other))
+            child.load_conv_bn(*_conv_and_norm(other))
         elif isinstance(child, RepBlock) or is_deployed(child):
             child.load_state_dict(other.state_dict())  # a block that a row names, or none at all
         else:

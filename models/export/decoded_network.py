@@ -15,7 +15,7 @@ class DecodedNetwork(nn.Module):
 
     Args:
         detector: what ends in raw maps.
-        half: a copy of it computes in float16, on float16 pictures. Boxes are decoded in float32:
+        half: a copy of it computes in float16, on float16 images. Boxes are decoded in float32:
             float16 has steps of half a pixel beyond 512.
     """
 

@@ -1,6 +1,6 @@
 """What an exported file computes: a network that ends in maps, in boxes, or in detections.
 
-Shapes: B pictures, N boxes of one picture, K detections of one picture, C classes.
+Shapes: B images, N boxes of one image, K detections of one image, C classes.
 """
 
 from __future__ import annotations
@@ -93,22 +93,24 @@ class SuppressedNetwork(nn.Module):
             boxes, scores.transpose(1, 2), count, self.config.iou_threshold,
             self.config.score_threshold,
         )  # fmt: skip
-        picture, class_id, box = chosen.unbind(1)
-        centre, size = torch.split(boxes[picture, box], 2, 1)
-        score = scores[picture, box, class_id]
+        image_index, class_id, box = chosen.unbind(1)
+        centre, size = torch.split(boxes[image_index, box], 2, 1)
+        score = scores[image_index, box, class_id]
         corners = (centre - size / 2, centre + size / 2)
         rows = torch.cat((*corners, score[:, None], class_id[:, None].to(score.dtype)), 1)
-        # Rows of zeros fill up; they rank below every detection and above other pictures' rows.
+        # Rows of zeros fill up; they rank below every detection and above other images' rows.
         rows = torch.cat((rows, rows.new_zeros(count, 6)))
-        owner = torch.cat((picture, picture.new_full((count,), -1)))
-        pictures = torch.arange(images.shape[0], device=images.device)[:, None]
-        rank = torch.where(owner[None] == pictures, rows[:, 4][None], (owner[None] == -1) * 1.0 - 1)
+        owner = torch.cat((image_index, image_index.new_full((count,), -1)))
+        every_image = torch.arange(images.shape[0], device=images.device)[:, None]
+        rank = torch.where(
+            owner[None] == every_image, rows[:, 4][None], (owner[None] == -1) * 1.0 - 1
+        )
         values, places = rank.topk(count, dim=1)
         return rows[places], (values > 0).sum(1)
 
 
 class _Suppression(torch.autograd.Function):
-    """ONNX's NonMaxSuppression: picture, class and box of what is kept."""
+    """ONNX's NonMaxSuppression: image, class and box of what is kept."""
 
     @staticmethod
     def forward(
@@ -116,11 +118,11 @@ class _Suppression(torch.autograd.Function):
     ) -> Tensor:
         """(B, N, 4) cxcywh and (B, C, N) scores -> (P, 3) whole numbers."""
         found = [boxes.new_zeros((0, 3), dtype=torch.int64)]
-        for picture, (its_boxes, its_scores) in enumerate(zip(boxes, scores, strict=True)):
+        for image, (its_boxes, its_scores) in enumerate(zip(boxes, scores, strict=True)):
             for class_id, of_class in enumerate(its_scores):
                 places = (of_class > score).nonzero()[:, 0]
                 kept = places[suppressed(its_boxes[places], of_class[places], iou)[:most]]
-                head = kept.new_tensor([picture, class_id]).expand(len(kept), 2)
+                head = kept.new_tensor([image, class_id]).expand(len(kept), 2)
                 found.append(torch.cat((head, kept[:, None]), 1))
         return torch.cat(found)
 

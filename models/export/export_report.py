@@ -11,7 +11,7 @@ from typing import Any
 from models.formats.presets import PRESETS
 
 logger = logging.getLogger(__name__)
-_STEP, _MOST_PICTURES = 32, 8
+_STEP, _MAX_IMAGES = 32, 8
 
 
 def log_entry(entry: Mapping[str, Any]) -> None:
@@ -35,12 +35,12 @@ def log_entry(entry: Mapping[str, Any]) -> None:
 
 
 def _free_sizes(sizes: Mapping[str, Any]) -> str:
-    """What trtexec is told of sizes that may change: from half the input to it, 1 to 8 pictures."""
+    """What trtexec is told of sizes that may change: from half the input to it, 1 to 8 images."""
     if not sizes["dynamic"]:
         return ""
     free_hw, batch = "hw" in sizes["dynamic"], sizes["batch_size"]
     shapes = []
-    for count, share in ((1, 0.5), (1, 1.0), (_MOST_PICTURES, 1.0)):
+    for count, share in ((1, 0.5), (1, 1.0), (_MAX_IMAGES, 1.0)):
         height, width = (
             max(_STEP, int(side * share) // _STEP * _STEP) if free_hw else side
             for side in sizes["input_hw"]

@@ -26,7 +26,7 @@ from models.formats.presets import Preset
 from models.formats.torchscript import TorchScriptRunner, write_torchscript
 from models.formats.vendor_files import VendorRequest, write_vendor_files
 from models.network.detector import Detector
-from models.quantization.calibration_pictures import Pictures
+from models.quantization.calibration_images import Images
 from models.runtimes.runner import OnnxRunner, Runner
 from utils.checkpoint import Checkpoint
 from utils.errors import CheckFailedError
@@ -47,7 +47,7 @@ class FileRequest:
         opset: ONNX operator set.
         suppression: rules of files that suppress by themselves.
         metadata: key -> value.
-        pictures: to calibrate on, for vendors' tools that do it themselves; None without any.
+        images: to calibrate on, for vendors' tools that do it themselves; None without any.
     """
 
     preset: Preset
@@ -56,7 +56,7 @@ class FileRequest:
     opset: int
     suppression: PostprocessConfig
     metadata: dict[str, Any]
-    pictures: Pictures | None = None
+    images: Images | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _write_onnx(place: Path, name: str, network: nn.Module, request: FileRequest
     _write_checked(file, network, request)
     if preset.vendor:
         nodes = output_nodes(file)
-        files = VendorRequest(file, nodes, request.metadata, request.pictures)
+        files = VendorRequest(file, nodes, request.metadata, request.images)
         write_vendor_files(preset.vendor, files)
     others: Mapping[str, Runner] = {}
     if not preset.quantized:

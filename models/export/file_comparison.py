@@ -14,7 +14,7 @@ from utils.errors import CheckFailedError
 from utils.structures import FloatArray
 
 # An 8-bit file may be farther from PyTorch in another runtime than in its first one by this.
-MOST_TIMES, MOST_MORE = 2.0, 0.1
+MAX_TIMES, MAX_MORE = 2.0, 0.1
 
 
 def sizes_to_compare(request: FileRequest) -> list[tuple[int, int]]:
@@ -66,16 +66,16 @@ def checked_rounded_errors(
     where: str,
     first: dict[str, float],
 ) -> dict[str, float]:
-    """The same of an 8-bit file in another runtime than the one that was judged.
+    """The same of an 8-bit file in another runtime than the one that was evaluated.
 
     Raises:
         CheckFailedError: it computes something else there.
     """
     worst = errors_of(runner, request, inputs)
     for name, error in worst.items():
-        if not error <= MOST_TIMES * first[name] + MOST_MORE:
+        if not error <= MAX_TIMES * first[name] + MAX_MORE:
             raise CheckFailedError(
                 f"{name} differs from PyTorch by {error:.1e} in {where}, by {first[name]:.1e} in "
-                "the runtime that was judged; no file is left behind"
+                "the runtime that was evaluated; no file is left behind"
             )
     return worst

@@ -12,7 +12,7 @@ from utils.errors import CheckFailedError
 
 NEWEST_IR = {range(18): 8, range(18, 99): 10}  # by opset: what older runtimes still read
 INPUT = "images"
-MOST_DIMENSIONS = 4  # of any tensor in a file for accelerators
+MAX_DIMENSIONS = 4  # of any tensor in a file for accelerators
 # Pairs that say what is rounded, and what the quantizer makes of HardSwish.
 QDQ = frozenset(("QuantizeLinear", "DequantizeLinear", "HardSigmoid"))
 DOMAINS = frozenset(("", "ai.onnx"))
@@ -99,8 +99,8 @@ def _about_names(model: Any, expected: Expected) -> str | None:
 def _about_dimensions(model: Any) -> str | None:
     for value in (*model.graph.value_info, *model.graph.output):
         sizes = value.type.tensor_type.shape.dim
-        if len(sizes) > MOST_DIMENSIONS:
-            return f"{value.name} has {len(sizes)} dimensions, at most {MOST_DIMENSIONS}"
+        if len(sizes) > MAX_DIMENSIONS:
+            return f"{value.name} has {len(sizes)} dimensions, at most {MAX_DIMENSIONS}"
         if any(not size.HasField("dim_value") for size in sizes):
             return f"the size of {value.name} is not fixed"
     return None

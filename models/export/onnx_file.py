@@ -29,7 +29,7 @@ class OnnxOptions:
 
     Attributes:
         input_hw: height and width of the input.
-        batch_size: pictures per run.
+        batch_size: images per run.
         dynamic: which of "batch" and "hw" may change from run to run.
         opset: ONNX operator set version.
         simplify: fold constants and drop what has no effect.

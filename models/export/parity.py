@@ -14,7 +14,7 @@ from utils.structures import Detections, FloatArray
 # Group -> first column, and the one after the last.
 GROUPS = {"xy": (0, 2), "wh": (2, 4), "objectness": (4, 5), "class": (5, None)}
 _SAME_BOX = 0.99  # IoU
-_LEAST_SCORE = 0.1  # thousands of boxes score less, and rounding decides which of them stay
+_MIN_SCORE = 0.1  # thousands of boxes score less, and rounding decides which of them stay
 _BORDERLINE = 1e-3  # a score this near to the threshold may be on either side of it
 
 
@@ -43,7 +43,7 @@ def detection_errors(
     Returns:
         Infinite where one of the two finds an object that the other does not.
     """
-    config = replace(config, score_threshold=max(config.score_threshold, _LEAST_SCORE))
+    config = replace(config, score_threshold=max(config.score_threshold, _MIN_SCORE))
     pairs = [
         _matched(postprocess(expected, config), postprocess(found, config), config)
         for expected, found in zip(reference, other, strict=True)

@@ -29,7 +29,7 @@ REFUSED = {
     "--optimize": f"TorchScript for phones {_LATER}",
     "--inplace": "files never compute in place; leave it out",
     "--workspace": f"TensorRT {_LATER}",
-    "--topk-per-class": "--topk-all limits the detections of a picture",
+    "--topk-per-class": "--topk-all limits the detections of an image",
     "--agnostic-nms": "classes are suppressed each by itself; leave it out",
 }
 
@@ -49,10 +49,10 @@ class ExportConfig:
     imgsz: tuple[int, ...] = option(
         (640,), "network input: one side, or height and width", "--img", "--img-size"
     )
-    batch_size: int = option(1, "pictures per run", "--batch")
+    batch_size: int = option(1, "images per run", "--batch")
     half: bool = option(
         False,
-        "ONNX: compute in float16, on float16 pictures (for GPUs); OpenVINO: weights in float16",
+        "ONNX: compute in float16, on float16 images (for GPUs); OpenVINO: weights in float16",
     )
     dynamic: tuple[str, ...] | None = option(
         None, "which sizes may change: batch, hw; bare means both", const=("batch", "hw")
@@ -60,9 +60,9 @@ class ExportConfig:
     opset: int | None = option(None, "ONNX operator set version; default the preset's")
     conf_thres: float = option(0.25, "e2e: lowest score of a detection")
     iou_thres: float = option(0.45, "e2e: overlap at which a box suppresses another")
-    topk_all: int = option(100, "e2e: most detections of a picture")
+    topk_all: int = option(100, "e2e: most detections of an image")
     per_tensor: bool = option(False, "INT8 ONNX files: one scale for all weights of a layer")
-    calibration_images: int = option(100, "INT8: pictures of --data's train split to calibrate on")
+    calibration_images: int = option(100, "INT8: images of --data's train split to calibrate on")
     calibration: tuple[str, ...] = option(
         ("minmax", "percentile"), "INT8: calibrations to try; the best one stays", choices=METHODS
     )
@@ -70,11 +70,11 @@ class ExportConfig:
         (), "INT8 ONNX files: also try these on the best one", choices=REMEDIES
     )
     qat_epochs: int = option(3, "INT8: epochs of the remedy train")
-    qat_batch_size: int = option(16, "INT8: pictures per step of the remedy train")
+    qat_batch_size: int = option(16, "INT8: images per step of the remedy train")
     max_drop: float = option(2.0, "INT8: AP points that may be lost at most")
     device: str = option("cpu", "files are written on the CPU", choices=("cpu",))
-    data: str = option("", "data yaml: compare on its pictures and measure AP")
-    workers: int = option(8, "processes that load pictures")
+    data: str = option("", "data yaml: compare on its images and measure AP")
+    workers: int = option(8, "processes that load images")
     summary: str = option(
         "",
         "write nothing: list the operators and layers of an ONNX file, or of a checkpoint's forms",
@@ -150,11 +150,11 @@ def settings_of(
         raise ConfigError(f"--opset {opset}: preset {name} is written with {allowed}")
     if preset.kind in ("ncnn", "rknn") and config.batch_size != 1:
         raise ConfigError(
-            f"--batch-size {config.batch_size}: {preset.kind} files take one picture at a time"
+            f"--batch-size {config.batch_size}: {preset.kind} files take one image at a time"
         )
     if preset.vendor in STATIC_BATCH and config.batch_size != 1:
         raise ConfigError(
-            f"--batch-size {config.batch_size}: preset {name} is for one picture at a time"
+            f"--batch-size {config.batch_size}: preset {name} is for one image at a time"
         )
     if config.per_tensor and preset.form is not None:
         preset = replace(preset, form=replace(preset.form, per_channel=False))

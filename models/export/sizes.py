@@ -11,7 +11,7 @@ class Sizes:
 
     Attributes:
         input_hw: height and width of the input.
-        batch_size: pictures per run.
+        batch_size: images per run.
         dynamic: which of "batch" and "hw" may change.
     """
 

@@ -56,7 +56,7 @@ def write_ncnn(
 
 
 class NcnnRunner:
-    """A folder of ncnn files on a CPU, computing in float32, one picture at a time."""
+    """A folder of ncnn files on a CPU, computing in float32, one image at a time."""
 
     def __init__(self, path: str | Path, *, device: str = "") -> None:
         """Open the folder.
@@ -91,8 +91,8 @@ class NcnnRunner:
 
     def _run_once(self, images: npt.NDArray[Any]) -> FloatArray:
         extractor = self._network.create_extractor()
-        picture = np.ascontiguousarray(images[0], np.float32)
-        extractor.input(_INPUT, self._ncnn.Mat(picture).clone())  # else it only points there
+        image = np.ascontiguousarray(images[0], np.float32)
+        extractor.input(_INPUT, self._ncnn.Mat(image).clone())  # else it only points there
         answers = [np.array(extractor.extract(name)[1])[None] for name in self._heads.outputs]
         return self._heads.decode(answers)
 

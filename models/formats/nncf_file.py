@@ -9,19 +9,19 @@ import tempfile
 from pathlib import Path
 
 from models.formats import nncf_worker
-from models.quantization.calibration_pictures import Pictures, write_array
+from models.quantization.calibration_images import Images, write_array
 from utils.errors import CheckFailedError, MissingPackageError
 
 PRESETS = ("performance", "mixed")
 
 
-def quantize_openvino(source: Path, target: Path, pictures: Pictures, preset: str) -> None:
+def quantize_openvino(source: Path, target: Path, images: Images, preset: str) -> None:
     """Write the 8-bit form of an OpenVINO file that ends in raw maps.
 
     Args:
         source: its .xml.
         target: .xml to write; a .bin comes beside it.
-        pictures: to calibrate on.
+        images: to calibrate on.
         preset: of PRESETS: `performance` has symmetric activations, `mixed` has not.
 
     Raises:
@@ -33,8 +33,8 @@ def quantize_openvino(source: Path, target: Path, pictures: Pictures, preset: st
             "OpenVINO files in 8 bits need nncf: pip install -r requirements-deploy.txt"
         )
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        array = Path(folder).resolve() / "pictures.npy"  # the worker runs in that folder
-        write_array(array, pictures)
+        array = Path(folder).resolve() / "images.npy"  # the worker runs in that folder
+        write_array(array, images)
         worker = str(Path(nncf_worker.__file__).resolve())
         command = [sys.executable, "-P", worker, str(source.resolve()), str(array), preset,
                    str(target.resolve())]  # fmt: skip

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 
-def quantize(model_file: Path, pictures_file: Path, preset: str, target: Path) -> None:
+def quantize(model_file: Path, images_file: Path, preset: str, target: Path) -> None:
     """Write the 8-bit form of an OpenVINO file.
 
     Args:
         model_file: .xml of a network with one input (B, 3, H, W) in 0-1.
-        pictures_file: .npy, (N, H, W, 3) uint8 RGB, to calibrate on.
+        images_file: .npy, (N, H, W, 3) uint8 RGB, to calibrate on.
         preset: `performance` (activations symmetric) or `mixed` (not).
         target: .xml to write.
     """
@@ -28,18 +28,18 @@ def quantize(model_file: Path, pictures_file: Path, preset: str, target: Path) -
 
     model = openvino.Core().read_model(str(model_file))
     batch_size = model.input(0).get_shape()[0]
-    pictures = np.load(pictures_file, allow_pickle=False)
+    images = np.load(images_file, allow_pickle=False)
 
-    def network_input(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        one = picture.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+    def network_input(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        one = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
         return np.repeat(one, batch_size, 0)
 
     heads = [output.get_node().input_value(0).get_node() for output in model.outputs]
     quantized = nncf.quantize(
         model,
-        nncf.Dataset(list(pictures), network_input),
+        nncf.Dataset(list(images), network_input),
         preset=nncf.QuantizationPreset(preset),
-        subset_size=len(pictures),
+        subset_size=len(images),
         ignored_scope=nncf.IgnoredScope(names=[_convolution_before(node) for node in heads]),
     )
     openvino.save_model(quantized, str(target), compress_to_fp16=False)

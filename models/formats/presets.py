@@ -85,7 +85,7 @@ class Preset:
 
     @property
     def half_input(self) -> bool:
-        """Whether the file takes float16 pictures."""
+        """Whether the file takes float16 images."""
         return self.half and self.kind == "onnx"
 
     @property

@@ -66,8 +66,8 @@ class QnnRunner:
         return in_batches(self._run_once, images, self.batch_size)
 
     def _run_once(self, images: npt.NDArray[Any]) -> FloatArray:
-        pictures = np.ascontiguousarray(images, np.float32)
-        answers = self._session.run(list(self._heads.outputs), {self._input.name: pictures})
+        batch = np.ascontiguousarray(images, np.float32)
+        answers = self._session.run(list(self._heads.outputs), {self._input.name: batch})
         return self._heads.decode(answers)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from models.formats.rknn_layers import NpuLayer, read_layers
 from models.formats.rknn_process import RknnProcess
-from models.quantization.calibration_pictures import Pictures, write_pictures
+from models.quantization.calibration_images import Images, write_images
 from models.runtimes.heads import in_batches
 from models.runtimes.sidecar import Sidecar, of_compiled, write_metadata
 from utils.errors import CheckpointError, ConfigError
@@ -24,15 +24,15 @@ NETWORK, COMPILED, DATASET, ANCHORS = "model.onnx", "model.rknn", "dataset.txt",
 
 
 def write_rknn(
-    folder: Path, network: Path, pictures: Pictures, metadata: Mapping[str, Any]
+    folder: Path, network: Path, images: Images, metadata: Mapping[str, Any]
 ) -> tuple[RknnRunner, list[NpuLayer]]:
     """Compile an ONNX file that ends in probabilities.
 
     Args:
-        folder: gets `model.rknn` for the board, `model.onnx` and the pictures it was calibrated
+        folder: gets `model.rknn` for the board, `model.onnx` and the images it was calibrated
             on, which the simulator needs, and the anchors one a line as Rockchip's demos read them.
         network: the ONNX file.
-        pictures: to calibrate on.
+        images: to calibrate on.
         metadata: key -> value, for the JSON file beside the network, which has no room for it.
 
     Raises:
@@ -41,7 +41,7 @@ def write_rknn(
     """
     process = RknnProcess()
     (folder / NETWORK).write_bytes(network.read_bytes())
-    names = write_pictures(folder, pictures)
+    names = write_images(folder, images)
     (folder / DATASET).write_text("\n".join(names) + "\n", encoding="utf-8")
     sides = [side for level in metadata["anchors"] for side in level]
     (folder / ANCHORS).write_text("\n".join(f"{side:g}" for side in sides) + "\n", encoding="utf-8")
@@ -51,7 +51,7 @@ def write_rknn(
 
 
 class RknnRunner:
-    """A folder of Rockchip's files in the toolkit's simulator, one picture at a time."""
+    """A folder of Rockchip's files in the toolkit's simulator, one image at a time."""
 
     def __init__(
         self, path: str | Path, *, device: str = "", process: RknnProcess | None = None

@@ -85,9 +85,9 @@ class RknnProcess:
         )
         return self._printed()
 
-    def run(self, picture: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    def run(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """(1, H, W, 3) uint8 RGB -> the outputs, in order."""
-        found = self._ask({}, {"picture": picture})
+        found = self._ask({}, {"image": image})
         return [found[f"out{place}"] for place in range(len(found))]
 
     def _ask(self, words: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:

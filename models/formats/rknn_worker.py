@@ -48,14 +48,14 @@ class Simulated:
         self.rknn: Any = None
 
     def answer(self, words: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
-        """The arrays that answer a question: a picture asks for outputs, words for a network."""
+        """The arrays that answer a question: an image asks for outputs, words for a network."""
         if arrays:
-            return self.run(arrays["picture"])
+            return self.run(arrays["image"])
         self.build(words)
         return {}
 
     def build(self, words: dict[str, Any]) -> None:
-        """Compile `onnx` for `platform`, calibrated on the pictures that `dataset` lists.
+        """Compile `onnx` for `platform`, calibrated on the images that `dataset` lists.
 
         The compiled file goes to `output`, where that is given.
         """
@@ -72,9 +72,9 @@ class Simulated:
             _must_be_0("export_rknn", self.rknn.export_rknn(words["output"]))
         _must_be_0("init_runtime", self.rknn.init_runtime())
 
-    def run(self, picture: Any) -> dict[str, Any]:
+    def run(self, image: Any) -> dict[str, Any]:
         """(1, H, W, 3) uint8 -> the outputs, in order."""
-        answers = self.rknn.inference(inputs=[picture], data_format=["nhwc"])
+        answers = self.rknn.inference(inputs=[image], data_format=["nhwc"])
         return {f"out{place}": answer for place, answer in enumerate(answers)}
 
 

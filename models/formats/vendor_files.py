@@ -1,7 +1,7 @@
 """What vendors' compilers want beside a network: templates, of which none was run here.
 
 Every folder holds the network, `metadata.json` for programs that read the result, and, where the
-compiler calibrates and there are pictures, those pictures letterboxed as the network sees them.
+compiler calibrates and there are images, those images letterboxed as the network sees them.
 Pixels go from 0-255 to the network's 0-1 inside the compiled network: nothing else may divide them
 again, and `metadata.json` says so.
 """
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.quantization.calibration_pictures import FOLDER as CALIBRATION
-from models.quantization.calibration_pictures import Pictures, pack, write_array, write_pictures
+from models.quantization.calibration_images import FOLDER as CALIBRATION
+from models.quantization.calibration_images import Images, pack, write_array, write_images
 from models.runtimes.sidecar import of_compiled, write_metadata
 from utils.strict_yaml import write_yaml
 
 COMMANDS = "commands.txt"
-CALIBRATED = ("hailo", "horizon", "axera")  # vendors whose compiler wants pictures
+CALIBRATED = ("hailo", "horizon", "axera")  # vendors whose compiler wants images
 STALE = (CALIBRATION, "calibration.npy", "calibration.tar")  # of an export before
 
 
@@ -34,13 +34,13 @@ class VendorRequest:
         network: the ONNX file, in the folder to write to.
         end_nodes: names of the nodes that make its outputs.
         metadata: key -> value of the file.
-        pictures: to calibrate on; None where there are none.
+        images: to calibrate on; None where there are none.
     """
 
     network: Path
     end_nodes: Sequence[str]
     metadata: Mapping[str, Any]
-    pictures: Pictures | None
+    images: Images | None
 
     @property
     def folder(self) -> Path:
@@ -91,8 +91,8 @@ def _hailo(request: VendorRequest) -> None:
         "change_output_activation(sigmoid)\n"
         'nms_postprocess("nms.json", meta_arch=yolov5, engine=cpu)\n'
     )
-    if request.pictures is not None:
-        write_array(request.folder / "calibration.npy", request.pictures)
+    if request.images is not None:
+        write_array(request.folder / "calibration.npy", request.images)
     name, stem = _quoted(request)
     _write_commands(
         request,
@@ -132,8 +132,8 @@ def _horizon(request: VendorRequest) -> None:
         "compiler_parameters": {"compile_mode": "latency", "optimize_level": "O3"},
     }
     write_yaml(request.folder / "config.yaml", content)
-    if request.pictures is not None:
-        write_pictures(request.folder, request.pictures)
+    if request.images is not None:
+        write_images(request.folder, request.images)
     _write_commands(
         request,
         f"hb_mapper checker --model-type onnx --march bernoulli2 --model {_quoted(request)[0]}",
@@ -170,9 +170,9 @@ def _ascend(request: VendorRequest) -> None:
 def _axera(request: VendorRequest) -> None:
     """The network takes RGB pixels: the tool does not swap channels."""
     names: list[str] = []
-    if request.pictures is not None:
+    if request.images is not None:
         with tempfile.TemporaryDirectory(dir=request.folder) as folder:
-            names = write_pictures(Path(folder), request.pictures)
+            names = write_images(Path(folder), request.images)
             pack(request.folder / "calibration.tar", Path(folder), names)
     content = {
         "model_type": "ONNX",
@@ -222,6 +222,6 @@ def _quoted(request: VendorRequest) -> tuple[str, str]:
 
 
 def _write_commands(request: VendorRequest, *lines: str) -> None:
-    if request.pictures is None and request.metadata["head"] == "raw":
-        lines = (*lines, "# written without --data: calibrate on pictures of your own")
+    if request.images is None and request.metadata["head"] == "raw":
+        lines = (*lines, "# written without --data: calibrate on images of your own")
     (request.folder / COMMANDS).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -19,7 +19,7 @@ class LevelAssignment:
     """The responsible anchors of one level.
 
     Attributes:
-        image_index: (K,) which picture of the batch.
+        image_index: (K,) which image of the batch.
         anchor_index: (K,) which anchor of the level.
         row: (K,) cell row.
         column: (K,) cell column.

@@ -20,7 +20,7 @@ from utils.errors import ConfigError
 from utils.structures import Batch
 
 # Anchors that the teacher gives less objectness have little to say about boxes and classes.
-LEAST_OBJECTNESS = 0.05
+MIN_OBJECTNESS = 0.05
 
 
 def load_teacher(
@@ -35,8 +35,8 @@ def load_teacher(
     checkpoint = read_weights(path)
     if checkpoint.class_names != class_names:
         raise ConfigError(
-            f"--teacher {path}: finds {_in_words(checkpoint.class_names)}, the data set has "
-            f"{_in_words(class_names)}; train the teacher on this data set first"
+            f"--teacher {path}: finds {_describe(checkpoint.class_names)}, the data set has "
+            f"{_describe(class_names)}; train the teacher on this data set first"
         )
     teacher = build_from_checkpoint(checkpoint)
     heads = [
@@ -75,12 +75,12 @@ class DistillationLoss:
         self.labels, self.teacher, self.gain = labels, teacher, gain
 
     def __call__(self, raw_predictions: Sequence[Tensor], batch: Batch) -> LossTerms:
-        """The loss of one batch, whose pictures are floats in 0-1; its parts are the labels'."""
+        """The loss of one batch, whose images are floats in 0-1; its parts are the labels'."""
         labels = self.labels
         of_teacher = self.distance(raw_predictions, batch.images)
         terms = labels(raw_predictions, batch)
-        pictures = labels.ranks.average(of_teacher.new_tensor(float(len(batch.images))))
-        everywhere = pictures * labels.ranks.count
+        images = labels.ranks.average(of_teacher.new_tensor(float(len(batch.images))))
+        everywhere = images * labels.ranks.count
         return replace(terms, total=terms.total + self.gain * of_teacher * everywhere)
 
     def distance(self, raw_predictions: Sequence[Tensor], images: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class DistillationLoss:
         sure = taught[..., 4]
         cells = ranks.average(sure.new_tensor(float(sure.numel())))
         objectness = F.binary_cross_entropy_with_logits(maps[..., 4], sure, reduction="sum") / cells
-        there = sure > LEAST_OBJECTNESS
+        there = sure > MIN_OBJECTNESS
         weight = sure[there]
         everywhere = ranks.average(weight.sum()).clamp(min=1e-6)
         sizes = raw.new_tensor(anchors).view(1, count, 1, 1, 2).expand(*sure.shape, 2)[there]
@@ -144,6 +144,6 @@ def _boxes(probability: Tensor, sizes: Tensor) -> Tensor:
     )
 
 
-def _in_words(names: tuple[str, ...]) -> str:
+def _describe(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return f"{len(names)} classes ({shown})"

@@ -50,7 +50,7 @@ class LossConfig:
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """One batch's loss: `total` to differentiate (times batch size), and its parts per picture."""
+    """One batch's loss: `total` to differentiate (times batch size), and its parts per image."""
 
     total: Tensor
     box: Tensor
@@ -104,12 +104,12 @@ class DetectionLoss:
         box = torch.zeros((), device=device)
         objectness = torch.zeros((), device=device)
         class_ = torch.zeros((), device=device)
-        num_pictures = raw_predictions[0].shape[0]
-        counts = [num_pictures, *(len(assignment.class_ids) for assignment in assignments)]
+        num_images = raw_predictions[0].shape[0]
+        counts = [num_images, *(len(assignment.class_ids) for assignment in assignments)]
         here = torch.tensor(counts, dtype=torch.float32, device=device)
         everywhere = self.ranks.average(here)
         # How much this process's means count: 1 where there is one process.
-        of_pictures, *of_objects = here / everywhere.clamp(min=1 / self.ranks.count)
+        of_images, *of_objects = here / everywhere.clamp(min=1 / self.ranks.count)
         levels = zip(raw_predictions, assignments, self.balance, of_objects, strict=False)
         for raw, assignment, weight, share in levels:
             maps = split_anchors(raw, len(self.coder.anchors[0]) // 2)
@@ -117,7 +117,7 @@ class DetectionLoss:
             box = box + level_box * share
             class_ = class_ + level_class * share
             objectness = objectness + weight * self._objectness_term(maps, assignment, iou)
-        box, objectness = box * self.box_gain, objectness * (self.objectness_gain * of_pictures)
+        box, objectness = box * self.box_gain, objectness * (self.objectness_gain * of_images)
         class_ = class_ * self.class_gain
         total = (box + objectness + class_) * (everywhere[0] * self.ranks.count)
         return LossTerms(total, box, objectness, class_)

@@ -10,7 +10,7 @@ from utils.anchor_fit import AnchorFit, Sizes, closeness, fit_anchors
 
 logger = logging.getLogger(__name__)
 ENOUGH_RECALL = 0.98  # of the boxes must be within reach of an anchor
-LEAST_SIDE = 2.0  # pixels; smaller boxes teach nothing
+MIN_SIDE = 2.0  # pixels; smaller boxes teach nothing
 CLUSTERINGS = 30  # the best of so many starts
 CHANGES, CHANGE_PROBABILITY, CHANGE_SIZE, CHANGE_LIMITS = 1000, 0.9, 0.1, (0.3, 3.0)
 
@@ -31,7 +31,7 @@ def check_anchors(
     """
     anchors = np.array(levels, np.float64).reshape(-1, 2)
     found = fit_anchors(sizes, anchors, threshold)
-    logger.info("anchors: %s", _in_words(found))
+    logger.info("anchors: %s", _describe(found))
     if found.best_possible_recall >= ENOUGH_RECALL or len(sizes) == 0:
         return levels
     if keep:
@@ -47,7 +47,7 @@ def check_anchors(
         return levels
     per_level = better.reshape(len(levels), -1)
     logger.info(
-        "anchors: replaced by %s: %s", per_level.round().astype(int).tolist(), _in_words(fit)
+        "anchors: replaced by %s: %s", per_level.round().astype(int).tolist(), _describe(fit)
     )
     return tuple(tuple(float(value) for value in level) for level in per_level)
 
@@ -67,7 +67,7 @@ def search_anchors(sizes: Sizes, count: int, threshold: float, *, seed: int) -> 
     from scipy.cluster.vq import kmeans  # here: only data sets with unusual boxes need it
 
     rng = np.random.default_rng(seed)
-    large = sizes[(sizes >= LEAST_SIDE).any(1)]
+    large = sizes[(sizes >= MIN_SIDE).any(1)]
     points = large if len(np.unique(large, axis=0)) >= count else sizes
     deviation = points.std(0).clip(min=1e-9)
     centres, _ = kmeans(points / deviation, count, iter=CLUSTERINGS, rng=rng)
@@ -77,7 +77,7 @@ def search_anchors(sizes: Sizes, count: int, threshold: float, *, seed: int) -> 
     for _ in range(CHANGES):
         chosen = rng.random(anchors.shape) < CHANGE_PROBABILITY
         factors = 1 + chosen * rng.random() * rng.normal(0, CHANGE_SIZE, anchors.shape)
-        changed = (anchors * factors.clip(*CHANGE_LIMITS)).clip(min=LEAST_SIDE)
+        changed = (anchors * factors.clip(*CHANGE_LIMITS)).clip(min=MIN_SIDE)
         new_quality = _quality(points, changed, threshold)
         if new_quality > quality:
             anchors, quality = changed, new_quality
@@ -91,7 +91,7 @@ def _quality(sizes: Sizes, anchors: Sizes, threshold: float) -> float:
     return float((best * (best > 1 / threshold)).mean())
 
 
-def _in_words(fit: AnchorFit) -> str:
+def _describe(fit: AnchorFit) -> str:
     return (
         f"{fit.best_possible_recall:.4f} of all training boxes can be learned "
         f"({fit.unreachable} cannot), {fit.anchors_per_box:.2f} anchors per box"

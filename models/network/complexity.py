@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> float:
-    """2 x multiply-adds of all convolutions and matrix products for one picture, in units of 1e9.
+    """2 x multiply-adds of all convolutions and matrix products for one image, in units of 1e9.
 
     Runs a copy without memory (torch's meta device), so it costs nothing and changes nothing.
     """

@@ -32,7 +32,7 @@ class DetectHead(nn.Module):
 
     @torch.no_grad()
     def set_prior_bias(self, strides: Sequence[int]) -> None:
-        """Start objectness at 8 objects in a 640 px picture, and classes at 0.6 / C.
+        """Start objectness at 8 objects in a 640 px image, and classes at 0.6 / C.
 
         The prior of Lin et al., "Focal Loss for Dense Object Detection" (sec. 3.3), with YOLOv5's
         numbers; without it the first steps are spent on unlearning objects everywhere.

@@ -43,7 +43,7 @@ class ConvBNAct(RepBlock):
         return params_of(self.conv, weight, bias)
 
     @torch.no_grad()
-    def absorb(self, conv: nn.Conv2d, norm: algebra.BatchNorm) -> None:
+    def load_conv_bn(self, conv: nn.Conv2d, norm: algebra.BatchNorm) -> None:
         """Take over the numbers of both."""
         self.conv.weight.copy_(conv.weight)
         algebra.copy_batch_norm(norm, self.bn)
@@ -202,7 +202,7 @@ class Focus(nn.Module):
     """The stem of YOLOv5 v1 to v5: 2x2 pixels to one cell, then a convolution."""
 
     def __init__(self, geometry: ConvGeometry, *, act: bool = True, conv: ConvFactory) -> None:
-        """`geometry` is that of the convolution, but `in_channels` are those of the picture."""
+        """`geometry` is that of the convolution, but `in_channels` are those of the image."""
         super().__init__()
         self.space_to_depth = SpaceToDepth(geometry.in_channels)
         inner = replace(geometry, in_channels=4 * geometry.in_channels)

@@ -30,8 +30,8 @@ class LayerSpec:
     """One row, as written: depth and width are scaled when the model is built.
 
     Attributes:
-        index: place in the network; layer 0 sees the picture.
-        sources: indices of the layers it reads; -1 is the picture.
+        index: place in the network; layer 0 sees the image.
+        sources: indices of the layers it reads; -1 is the image.
         repeats: the row's `number`, before scaling.
         module: the row's module name.
         args: the row's arguments; text, numbers, None, or lists of them.
@@ -95,7 +95,7 @@ class ModelSpec:
         """
         check_keys(where, content, _REQUIRED, _OPTIONAL)
         if content.get("ch", 3) != 3:
-            raise ConfigError(f"{where}: ch is {content['ch']!r}; pictures have 3 channels here")
+            raise ConfigError(f"{where}: ch is {content['ch']!r}; images have 3 channels here")
         rep_policy = content.get("rep_policy") or "all"
         if rep_policy not in REP_POLICIES:
             hint = suggest(str(rep_policy), REP_POLICIES)

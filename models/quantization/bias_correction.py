@@ -7,7 +7,7 @@ Equalization and Bias Correction", arXiv 1906.04721, sec. 4.2).
 The shift that the weights alone cause is measured, on the inputs that the float32 network has, in
 one run of it. The same paper's appendix D compares the outputs of both networks instead, layer by
 layer, which takes in the errors of rounded maps and of all layers before; in trials those means did
-not hold on other pictures.
+not hold on other images.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from models.quantization.calibration_pictures import Pictures
+from models.quantization.calibration_images import Images
 from models.quantization.quantized_onnx import INPUT
 from utils.structures import FloatArray
 
 
-def correct_biases(source: Path, quantized: Path, target: Path, pictures: Pictures) -> int:
+def correct_biases(source: Path, quantized: Path, target: Path, images: Images) -> int:
     """Write an INT8 file in which rounded weights do not shift the mean of any channel.
 
-    For each convolution (sec. 4.2), with E the mean over pictures, rows and columns, and x the
+    For each convolution (sec. 4.2), with E the mean over images, rows and columns, and x the
     convolution's input in the float32 network with its border of zeros,
 
         b := b - E[(W_rounded - W) * x].
@@ -39,7 +39,7 @@ def correct_biases(source: Path, quantized: Path, target: Path, pictures: Pictur
         source: the float32 file.
         quantized: the file that `quantize` made of it.
         target: where to write; may be `quantized`.
-        pictures: to take the means over: those it was calibrated on.
+        images: to take the means over: those it was calibrated on.
 
     Returns:
         How many convolutions were corrected.
@@ -48,7 +48,7 @@ def correct_biases(source: Path, quantized: Path, target: Path, pictures: Pictur
 
     original, model = onnx.load(str(source)), onnx.load(str(quantized))
     errors = _weight_errors(original.graph, model.graph)
-    shifts = _mean_shifts(original, errors, pictures) if errors else {}
+    shifts = _mean_shifts(original, errors, images) if errors else {}
     for node in list(model.graph.node):  # a bias that several share adds a node
         if node.name in shifts:
             _Bias.of(model.graph, node).subtract(shifts[node.name])
@@ -81,7 +81,7 @@ def _weight_errors(original: Any, rounded: Any) -> dict[str, FloatArray]:
 
 
 def _mean_shifts(
-    original: Any, errors: Mapping[str, FloatArray], pictures: Pictures
+    original: Any, errors: Mapping[str, FloatArray], images: Images
 ) -> dict[str, FloatArray]:
     """E[error * x] of each channel, (out,), by the name of the convolution."""
     import onnxruntime
@@ -91,7 +91,7 @@ def _mean_shifts(
     session = onnxruntime.InferenceSession(
         _with_errors(original, errors), options, ["CPUExecutionProvider"]
     )
-    runs = (session.run(None, {INPUT: picture}) for picture in pictures())
+    runs = (session.run(None, {INPUT: image}) for image in images())
     means = [[each.mean((0, 2, 3), dtype=np.float64) for each in run] for run in runs]
     return {n: np.mean(each, 0) for n, each in zip(errors, zip(*means, strict=True), strict=True)}
 

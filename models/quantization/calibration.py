@@ -1,4 +1,4 @@
-"""What 8-bit files are made and judged with."""
+"""What 8-bit files are made and evaluated with."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.network.detector import Detector
-from models.quantization.calibration_pictures import Pictures
+from models.quantization.calibration_images import Images
 from models.quantization.quantization_training import Batches
 from models.quantization.quantizers import Trial
 from models.runtimes.runner import Runner
-from utils.metrics.paired_bootstrap import JudgedPictures
+from utils.metrics.paired_bootstrap import ImageMatches
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """How good a file is on the user's pictures.
+class Evaluated:
+    """How good a file is on the user's images.
 
     Attributes:
         AP: COCO's.
-        pictures: what it found on each, for paired comparisons.
+        images: what it found on each, for paired comparisons.
     """
 
     AP: float
-    pictures: JudgedPictures
+    images: ImageMatches
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What an 8-bit file is made and judged with.
+    """What an 8-bit file is made and evaluated with.
 
     Attributes:
-        pictures: to calibrate on.
+        images: to calibrate on.
         few: to compare layers on.
-        judge: how good a file is.
+        evaluate: how good a file is.
         methods: calibrations to try, where there is a choice.
         max_drop: AP points that may be lost at most.
         remedies: of models.quantization.remedies, to try on the best file in this order.
@@ -42,9 +42,9 @@ class Calibration:
         epochs: of that training.
     """
 
-    pictures: Pictures
-    few: Pictures
-    judge: Callable[[Runner], Judged]
+    images: Images
+    few: Images
+    evaluate: Callable[[Runner], Evaluated]
     methods: Sequence[str]
     max_drop: float
     remedies: Sequence[str]
@@ -63,7 +63,7 @@ class Candidate:
         source: the float32 ONNX file.
         file: the 8-bit file, or its folder.
         trial: the file, opened.
-        judged: how good it is.
+        evaluated: how good it is.
     """
 
     name: str
@@ -72,4 +72,4 @@ class Candidate:
     source: Path
     file: Path
     trial: Trial
-    judged: Judged
+    evaluated: Evaluated

@@ -23,11 +23,11 @@ from models.network.layers import C3, SPPF, Bottleneck
 from models.reparam.rep_block import ConvAct
 from utils.errors import ConfigError
 
-MOST_ROUNDS = 100
+MAX_ROUNDS = 100
 NEARLY_EVEN = 1e-3  # largest |log s| of a round after which another one is not worth it
 # A channel with less of the layer's range is as good as constant: to even it out would blow up its
 # bias, and with it the range of the whole map.
-LEAST_RANGE = 1e-3
+MIN_RANGE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def equalized(detector: Detector) -> tuple[Detector, list[str]]:
     found = joints(changed)
     for joint in found:
         _check_activation(joint.first.act, changed.spec.name)
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         if max((_even_out(joint) for joint in found), default=0.0) < NEARLY_EVEN:
             break
     touched = {conv for joint in found for conv in (joint.first, *joint.readers)}
@@ -158,5 +158,5 @@ def _even_out(joint: Joint) -> float:
 
 def _scale(made: Tensor, read: Tensor) -> Tensor:
     """sqrt(r1 / r2) of each channel, (channels,); 1 where next to nothing is made or read."""
-    alive = (made > LEAST_RANGE * made.max()) & (read > LEAST_RANGE * read.max())
+    alive = (made > MIN_RANGE * made.max()) & (read > MIN_RANGE * read.max())
     return torch.where(alive, (made / read).sqrt(), 1.0)

@@ -4,7 +4,7 @@ Only operators that accelerators take (`models.formats.presets.NPU_OPERATORS`), 
 into which onnxruntime takes HardSwish apart. Inputs are tensors, None where one is left out;
 attributes are what the file says, defaults filled in here.
 
-Shapes: B pictures, C channels, H W cells.
+Shapes: B images, C channels, H W cells.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 No labels are needed: the float32 network teaches.
 
-Shapes: B pictures, A anchors of a cell, C classes, H W cells.
+Shapes: B images, A anchors of a cell, C classes, H W cells.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Batches(Protocol):
-    """Pictures (B, 3, H, W) in 0-1, anew, and in another order if it likes, at each iteration."""
+    """Images (B, 3, H, W) in 0-1, anew, and in another order if it likes, at each iteration."""
 
     def __iter__(self) -> Iterator[FloatArray | Tensor]:
         """One batch after the other."""
@@ -101,7 +101,7 @@ def teacher_loss(teacher: Detector, image_size: int) -> DistillationLoss:
 
     Args:
         teacher: the float32 network.
-        image_size: the longer side of the pictures, in pixels.
+        image_size: the longer side of the images, in pixels.
     """
     coder, classes = BoxCoder.of(teacher), teacher.spec.num_classes
     labels = DetectionLoss(coder, classes, image_size, LossConfig())

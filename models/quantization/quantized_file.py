@@ -18,9 +18,9 @@ from models.export.onnx_checks import check_structure
 from models.export.onnx_file import NEWEST_OPSET, operator_counts
 from models.export.second_runtimes import second_runtimes
 from models.export.sizes import Sizes
-from models.quantization.calibration import Calibration, Candidate, Judged
+from models.quantization.calibration import Calibration, Candidate, Evaluated
 from models.quantization.quantized_onnx import (
-    LEAST_OBJECTNESS_VALUES,
+    MIN_OBJECTNESS_VALUES,
     Layer,
     objectness_values,
     worst_layers,
@@ -75,27 +75,27 @@ def write_quantized(
         floats = write_file(
             source, "", replace(request, preset=replace(preset, kind="onnx"), opset=opset)
         )
-        before = calibration.judge(floats.runner)
+        before = calibration.evaluate(floats.runner)
         tried = _candidates(source, name, request, calibration, before)
-        best = max(tried, key=lambda candidate: candidate.judged.AP)
+        best = max(tried, key=lambda candidate: candidate.evaluated.AP)
         facts = _checked(best, before, calibration)
         latency, ratio = None, None
         if preset.kind != "rknn":  # a simulator's time says nothing of the chip
             latency, ratio = _latency(best.trial.runner, floats.runner, request.sizes)
         written = _written(best, request)
         move_into(place, best.file)
-    AP_of = {candidate.name: candidate.judged.AP for candidate in tried}
+    AP_of = {candidate.name: candidate.evaluated.AP for candidate in tried}
     calibrated = {"method": best.name, "AP": AP_of}
     return Quantized(
         written=written,
-        AP=best.judged.AP,
+        AP=best.evaluated.AP,
         AP_float=before.AP,
         latency_ms=latency,
         facts={"calibration": calibrated, "latency_ratio": ratio, **facts, **best.trial.facts},
     )
 
 
-def _checked(best: Candidate, before: Judged, calibration: Calibration) -> dict[str, Any]:
+def _checked(best: Candidate, before: Evaluated, calibration: Calibration) -> dict[str, Any]:
     """What the report says of what is lost.
 
     Raises:
@@ -103,9 +103,9 @@ def _checked(best: Candidate, before: Judged, calibration: Calibration) -> dict[
     """
     is_onnx, few = isinstance(best.trial.runner, OnnxRunner), calibration.few
     layers = worst_layers(best.source, best.file, few) if is_onnx else []
-    values = objectness_values(best.trial.runner.run(picture) for picture in few())
-    _check(before.AP - best.judged.AP, calibration.max_drop, values, layers)
-    interval = ap_difference_interval(before.pictures, best.judged.pictures)
+    values = objectness_values(best.trial.runner.run(image) for image in few())
+    _check(before.AP - best.evaluated.AP, calibration.max_drop, values, layers)
+    interval = ap_difference_interval(before.images, best.evaluated.images)
     return {
         "AP_float": before.AP,
         "AP_difference": dataclasses.asdict(interval),
@@ -126,7 +126,7 @@ def _written(best: Candidate, request: FileRequest) -> Written:
 
 
 def _candidates(
-    source: Path, name: str, request: FileRequest, calibration: Calibration, before: Judged
+    source: Path, name: str, request: FileRequest, calibration: Calibration, before: Evaluated
 ) -> list[Candidate]:
     """A file of each calibration, and of each remedy on the best one until then."""
     preset, tried = request.preset, []
@@ -135,14 +135,14 @@ def _candidates(
         made = source.with_name(f"{method}{preset.suffix}")
         if preset.writes_folder:
             made.mkdir()
-        trial = quantizer.make(source, made, calibration.pictures, method)
-        judged = calibration.judge(trial.runner)
-        found = Candidate(method, method, request.detector, source, made, trial, judged)
+        trial = quantizer.make(source, made, calibration.images, method)
+        evaluated = calibration.evaluate(trial.runner)
+        found = Candidate(method, method, request.detector, source, made, trial, evaluated)
         tried.append(_said(found, before))
     if preset.form is None:
         return tried
     for remedy in calibration.remedies:
-        best = max(tried, key=lambda candidate: candidate.judged.AP)
+        best = max(tried, key=lambda candidate: candidate.evaluated.AP)
         try:
             found = apply_remedy(remedy, best, request, preset.form, calibration)
         except DivergedError as error:  # the files before it are good
@@ -152,14 +152,14 @@ def _candidates(
     return tried
 
 
-def _said(candidate: Candidate, before: Judged) -> Candidate:
+def _said(candidate: Candidate, before: Evaluated) -> Candidate:
     """The candidate, after saying what it is worth."""
-    logger.info("%s: AP %.4f (float32 %.4f)", candidate.name, candidate.judged.AP, before.AP)
+    logger.info("%s: AP %.4f (float32 %.4f)", candidate.name, candidate.evaluated.AP, before.AP)
     return candidate
 
 
 def _check(lost: float, max_drop: float, values: int, layers: Sequence[Layer]) -> None:
-    if values < LEAST_OBJECTNESS_VALUES:
+    if values < MIN_OBJECTNESS_VALUES:
         raise CheckFailedError(
             f"only {values} different objectness values are left; no file is left behind"
         )

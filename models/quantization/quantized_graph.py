@@ -4,7 +4,7 @@ What is trained is therefore what is run: the same nodes, the same pairs of Quan
 DequantizeLinear, the same zero points; only numbers change. Weights and biases are kept in float32
 and rounded at each use, as the file will hold them.
 
-Shapes: B pictures, H W pixels or cells, K output channels of a convolution.
+Shapes: B images, H W pixels or cells, K output channels of a convolution.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from utils.errors import CheckpointError
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 INT32 = (-(2.0**31), 2.0**31 - 1)
 # Weights in the file lie half a step from those they were made from; farther, they are others'.
-MOST_STEPS_APART = 1.0
+MAX_STEPS_APART = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Masters:
 class QuantizedGraph(nn.Module):
     """A file with pairs of QuantizeLinear and DequantizeLinear, in float32 arithmetic.
 
-    Scales learn, those of the pictures excepted: pixels lie on their grid.
+    Scales learn, those of the images excepted: pixels lie on their grid.
 
     Args:
         model: the file, an `onnx.ModelProto`; it is kept and not changed.
@@ -242,7 +242,7 @@ class QuantizedGraph(nn.Module):
             step = step.reshape(_per_channel(writer, step, stored.ndim))
         alike = master.shape == stored.shape
         if alike:
-            far = np.abs(master - stored) > MOST_STEPS_APART * step + 1e-6 * np.abs(master)
+            far = np.abs(master - stored) > MAX_STEPS_APART * step + 1e-6 * np.abs(master)
             alike = master.ndim == 1 or not far.any()
         if not alike:
             raise self._refusal(

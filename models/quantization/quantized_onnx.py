@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from models.formats.presets import U8S8, QdqForm
-from models.quantization.calibration_pictures import Pictures
+from models.quantization.calibration_images import Images
 from utils.structures import FloatArray
 
 INPUT = "images"
@@ -28,7 +28,7 @@ METHODS = ("minmax", "entropy", "percentile")
 OPSET_OF_16_BITS, IR_OF_16_BITS = 21, 10
 PERCENTILE = 99.999  # of the values seen: single ones beyond it are cut
 WORST_LAYERS = 10
-LEAST_OBJECTNESS_VALUES = 16  # fewer mean that a scale has swallowed the scores
+MIN_OBJECTNESS_VALUES = 16  # fewer mean that a scale has swallowed the scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Layer:
 def quantize(
     source: Path,
     target: Path,
-    pictures: Pictures,
+    images: Images,
     method: str,
     form: QdqForm = U8S8,
     keep_float: Collection[str] = (),
@@ -52,7 +52,7 @@ def quantize(
     Args:
         source: the float32 file, opset 13 or later.
         target: where to write.
-        pictures: to calibrate on: prepared as for detection, without augmentation.
+        images: to calibrate on: prepared as for detection, without augmentation.
         method: of METHODS: which range of an activation the whole numbers cover.
         form: which whole numbers.
         keep_float: names of nodes that stay in float32.
@@ -78,7 +78,7 @@ def quantize(
         quantize_static(
             str(prepared),
             str(target),
-            _reader(pictures),
+            _reader(images),
             quant_format=QuantFormat.QDQ,
             per_channel=form.per_channel,
             activation_type=numbers[form.activations],
@@ -90,13 +90,13 @@ def quantize(
     _tidy(target, source)
 
 
-def worst_layers(source: Path, quantized: Path, pictures: Pictures) -> list[Layer]:
+def worst_layers(source: Path, quantized: Path, images: Images) -> list[Layer]:
     """The layers whose outputs lose most, worst first, at most ten.
 
     Args:
         source: the float32 file.
         quantized: its INT8 form.
-        pictures: a few.
+        images: a few.
     """
     from onnxruntime.quantization import qdq_loss_debug
 
@@ -105,7 +105,7 @@ def worst_layers(source: Path, quantized: Path, pictures: Pictures) -> list[Laye
         for file in (source, quantized):
             augmented = Path(folder) / file.name
             qdq_loss_debug.modify_model_output_intermediate_tensors(str(file), str(augmented))
-            found.append(qdq_loss_debug.collect_activations(str(augmented), _reader(pictures)))
+            found.append(qdq_loss_debug.collect_activations(str(augmented), _reader(images)))
         pairs = qdq_loss_debug.create_activation_matching(found[1], found[0])
         ratios = qdq_loss_debug.compute_activation_error(pairs)
     layers = [Layer(name, float(ratio["xmodel_err"])) for name, ratio in ratios.items()]
@@ -118,19 +118,19 @@ def objectness_values(decoded: Iterable[FloatArray]) -> int:
     return len(np.unique(np.concatenate([each[..., 4].ravel() for each in decoded])))
 
 
-def _reader(pictures: Pictures) -> Any:
+def _reader(images: Images) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """Hands out one picture after the other."""
+        """Hands out one image after the other."""
 
         def __init__(self) -> None:
-            self._rest: Iterator[FloatArray] = iter(pictures())
+            self._rest: Iterator[FloatArray] = iter(images())
 
         def get_next(self) -> Mapping[str, FloatArray] | None:
             """The next one; None after the last."""
-            picture = next(self._rest, None)
-            return None if picture is None else {INPUT: picture}
+            image = next(self._rest, None)
+            return None if image is None else {INPUT: image}
 
     return Reader()
 

@@ -15,7 +15,7 @@ from models.formats.openvino import OpenVinoRunner, write_openvino
 from models.formats.presets import Preset, QdqForm
 from models.formats.rknn import write_rknn
 from models.formats.rknn_layers import NpuLayer, off_npu
-from models.quantization.calibration_pictures import Pictures
+from models.quantization.calibration_images import Images
 from models.quantization.quantized_onnx import METHODS, quantize
 from models.runtimes.runner import OnnxRunner, Runner
 from utils.errors import CheckFailedError
@@ -43,7 +43,7 @@ class Quantizer(Protocol):
     def methods(self) -> Sequence[str]:
         """Calibrations to try."""
 
-    def make(self, source: Path, place: Path, pictures: Pictures, method: str) -> Trial:
+    def make(self, source: Path, place: Path, images: Images, method: str) -> Trial:
         """Write `place`, a file or a folder that is there, from a float32 ONNX file."""
 
 
@@ -54,9 +54,9 @@ class OnnxQuantizer:
     form: QdqForm
     methods: Sequence[str] = METHODS
 
-    def make(self, source: Path, place: Path, pictures: Pictures, method: str) -> Trial:
+    def make(self, source: Path, place: Path, images: Images, method: str) -> Trial:
         """By onnxruntime."""
-        quantize(source, place, pictures, method, self.form)
+        quantize(source, place, images, method, self.form)
         return Trial(OnnxRunner(place, device="cpu"), "onnxruntime")
 
 
@@ -68,12 +68,12 @@ class OpenVinoQuantizer:
     metadata: dict[str, Any]
     methods: Sequence[str] = NNCF_PRESETS
 
-    def make(self, source: Path, place: Path, pictures: Pictures, method: str) -> Trial:
+    def make(self, source: Path, place: Path, images: Images, method: str) -> Trial:
         """By NNCF."""
         with tempfile.TemporaryDirectory(dir=place.parent) as folder:
             floats = Path(folder)
             write_openvino(floats, source, "float", self.metadata, halved=False)
-            quantize_openvino(floats / "float.xml", place / f"{self.name}.xml", pictures, method)
+            quantize_openvino(floats / "float.xml", place / f"{self.name}.xml", images, method)
         return Trial(OpenVinoRunner(place), "OpenVINO")
 
 
@@ -84,14 +84,14 @@ class RknnQuantizer:
     metadata: dict[str, Any]
     methods: Sequence[str] = ("normal",)
 
-    def make(self, source: Path, place: Path, pictures: Pictures, method: str) -> Trial:
+    def make(self, source: Path, place: Path, images: Images, method: str) -> Trial:
         """By Rockchip's compiler, whose layers must be on the NPU.
 
         Raises:
             CheckFailedError: one is not.
         """
         del method  # there is one
-        runner, layers = write_rknn(place, source, pictures, self.metadata)
+        runner, layers = write_rknn(place, source, images, self.metadata)
         if elsewhere := off_npu(layers):
             raise CheckFailedError(
                 f"{len(elsewhere)} layers do not run on the NPU ({', '.join(elsewhere[:3])}); "

@@ -39,7 +39,7 @@ def apply_remedy(
         best: the file to start from, and its float32 file.
         request: what file is wanted.
         form: its whole numbers.
-        calibration: what it is made and judged with.
+        calibration: what it is made and evaluated with.
 
     Raises:
         ConfigError: the remedy is not for this network.
@@ -50,7 +50,7 @@ def apply_remedy(
     runner = OnnxRunner(target, device="cpu")
     return replace(
         changed, name=name, file=target, trial=Trial(runner, "onnxruntime"),
-        judged=calibration.judge(runner),
+        evaluated=calibration.evaluate(runner),
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def _equalize(
     source = target.with_name(f"float, {target.name}")
     opset = min(request.opset, NEWEST_OPSET)
     write_file(source, "", replace(request, detector=detector, opset=opset))
-    quantize(source, target, calibration.pictures, best.method, form)
+    quantize(source, target, calibration.images, best.method, form)
     return replace(best, detector=detector, source=source)
 
 
@@ -70,11 +70,11 @@ def _mixed(
     best: Candidate, target: Path, _: FileRequest, form: QdqForm, calibration: Calibration
 ) -> Candidate:
     """The layers that lose most alone stay in float32 (models.quantization.sensitivity)."""
-    few, pictures = calibration.few, calibration.pictures
-    layers = sensitivities(best.source, pictures, few, best.method, form)
+    few, images = calibration.few, calibration.images
+    layers = sensitivities(best.source, images, few, best.method, form)
     worst = layers[: max(1, round(FLOAT_SHARE * len(layers)))]
     nodes = [node for layer in worst for node in layer_nodes(best.source, layer.name)]
-    quantize(best.source, target, pictures, best.method, form, nodes)
+    quantize(best.source, target, images, best.method, form, nodes)
     return best
 
 
@@ -82,7 +82,7 @@ def _bias(
     best: Candidate, target: Path, _: FileRequest, __: QdqForm, calibration: Calibration
 ) -> Candidate:
     """Mean errors of channels are taken back (models.quantization.bias_correction)."""
-    correct_biases(best.source, best.file, target, calibration.pictures)
+    correct_biases(best.source, best.file, target, calibration.images)
     return best
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from models.formats.presets import U8S8, QdqForm
-from models.quantization.calibration_pictures import Pictures
+from models.quantization.calibration_images import Images
 from models.quantization.quantized_onnx import INPUT, Layer, head_nodes, quantize
 from utils.structures import FloatArray
 
@@ -31,8 +31,8 @@ ACTIVATION_OPERATORS = frozenset(
 
 def sensitivities(
     source: Path,
-    pictures: Pictures,
-    few: Pictures,
+    images: Images,
+    few: Images,
     method: str,
     form: QdqForm = U8S8,
 ) -> list[Layer]:
@@ -43,7 +43,7 @@ def sensitivities(
 
     Args:
         source: the float32 file that ends in raw maps, opset 13 or later.
-        pictures: to calibrate on, once.
+        images: to calibrate on, once.
         few: to compare head maps on.
         method: of calibration, one of quantized_onnx.METHODS.
         form: which whole numbers.
@@ -54,16 +54,16 @@ def sensitivities(
     """
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         quantized, prepared = Path(folder) / "quantized.onnx", Path(folder) / "prepared.onnx"
-        quantize(source, quantized, pictures, method, form)
+        quantize(source, quantized, images, method, form)
         _prepare(source, prepared)
         network = _Network.of(prepared, quantized)
         head = set(head_nodes(prepared))
-    images = list(few())
-    expected = _head_maps(network.rounded(()), images)
+    compared = list(few())
+    expected = _head_maps(network.rounded(()), compared)
     layers = []
     for node in network.model.graph.node:
         if node.op_type == "Conv" and node.name not in head:
-            found = _head_maps(network.rounded(_layer(network.model.graph, node.name)), images)
+            found = _head_maps(network.rounded(_layer(network.model.graph, node.name)), compared)
             layers.append(Layer(node.name, _sqnr_db(expected, found)))
     return sorted(layers, key=lambda layer: layer.sqnr_db)
 
@@ -186,7 +186,7 @@ def _prepare(source: Path, prepared: Path) -> None:
 
 
 def _head_maps(model: bytes, images: Iterable[FloatArray]) -> list[list[FloatArray]]:
-    """For each picture, the head maps (B, A * (5 + C), H, W)."""
+    """For each image, the head maps (B, A * (5 + C), H, W)."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -198,7 +198,7 @@ def _head_maps(model: bytes, images: Iterable[FloatArray]) -> list[list[FloatArr
 def _sqnr_db(
     expected: Sequence[Sequence[FloatArray]], found: Sequence[Sequence[FloatArray]]
 ) -> float:
-    """Signal to noise over several pictures; infinite where nothing differs."""
+    """Signal to noise over several images; infinite where nothing differs."""
     ratios = []
     for wanted, answers in zip(zip(*expected, strict=True), zip(*found, strict=True), strict=True):
         signal = sum(float(np.square(one, dtype=np.float64).sum()) for one in wanted)

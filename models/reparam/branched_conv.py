@@ -45,7 +45,7 @@ class BranchedConv(RepBlock):
             # scales learn. With all scales at 1 each block enlarges the gradient that passes it
             # (twice the norm over repyolov5n), and short trainings learned less.
             for branch in self._parts()[1:]:
-                branch.silence()
+                branch.zero_init()
 
     @property
     def kind(self) -> str:
@@ -95,7 +95,7 @@ class BranchedConv(RepBlock):
         return found
 
     @torch.no_grad()
-    def absorb(self, conv: nn.Conv2d, norm: algebra.BatchNorm) -> None:
+    def load_conv_bn(self, conv: nn.Conv2d, norm: algebra.BatchNorm) -> None:
         """Become what `conv` and `norm` compute, with every branch able to learn.
 
         Without a norm after the sum, the main branch takes over both and the others start silent:
@@ -106,7 +106,7 @@ class BranchedConv(RepBlock):
         """
         main, others = self._main(), self._parts()[1:]
         for branch in others:
-            branch.silence()
+            branch.zero_init()
         if self.post_bn is not None:
             kernel = conv.weight.double()
             for branch in others:

@@ -27,7 +27,7 @@ class Branch(nn.Module, ABC):
         return norms[-1] if norms else None
 
     @torch.no_grad()
-    def silence(self) -> None:
+    def zero_init(self) -> None:
         """Add nothing for now, if it can: the scale it ends in is zero, and learns first."""
         norm = self.last_norm
         if norm is not None:
@@ -92,9 +92,9 @@ class ConvBranch(MainBranch):
         return self.conv.weight
 
     @torch.no_grad()
-    def silence(self) -> None:
+    def zero_init(self) -> None:
         """By its norm, or by the kernel where there is none."""
-        super().silence()
+        super().zero_init()
         if self.bn is None:
             nn.init.zeros_(self.conv.weight)
 

@@ -54,7 +54,7 @@ class RepBlock(nn.Module, ABC):
         """The one convolution this block computes with its present statistics, in float64."""
 
     @abstractmethod
-    def absorb(self, conv: nn.Conv2d, norm: nn.modules.batchnorm._BatchNorm) -> None:
+    def load_conv_bn(self, conv: nn.Conv2d, norm: nn.modules.batchnorm._BatchNorm) -> None:
         """Change in place into what `conv` followed by `norm` computes, activation aside."""
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """From what a file answers to decoded predictions: the same for every kind of file.
 
-Shapes: B pictures, N boxes of one picture, C classes.
+Shapes: B images, N boxes of one image, C classes.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def in_batches(
     images: npt.NDArray[Any],
     batch_size: int | None,
 ) -> FloatArray:
-    """Run all pictures through a file that takes `batch_size` at a time (None: any number).
+    """Run all images through a file that takes `batch_size` at a time (None: any number).
 
     The last batch is filled up, and the surplus cut off the answer.
     """

@@ -1,6 +1,6 @@
 """Raw head maps -> decoded predictions, in numpy, for exported files that end in the raw maps.
 
-Shapes: B pictures, A anchors per cell, C classes, H W cells, N = sum of A * H * W.
+Shapes: B images, A anchors per cell, C classes, H W cells, N = sum of A * H * W.
 The torch side has the same equations in models/network/box_coder.py; a test holds the two together.
 """
 

@@ -1,6 +1,6 @@
 """Running a network from a file: what every kind of file offers, and the ONNX kind.
 
-Shapes: B pictures, N boxes of one picture, C classes, H W pixels. No torch here.
+Shapes: B images, N boxes of one image, C classes, H W pixels. No torch here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Runner(Protocol):
 
     @property
     def batch_size(self) -> int | None:
-        """Pictures the file computes at a time; None where any number will do."""
+        """Images the file computes at a time; None where any number will do."""
 
     def run(self, images: FloatArray) -> FloatArray:
         """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions, boxes in input pixels."""
@@ -79,7 +79,7 @@ class OnnxRunner:
 
     @property
     def computes_in_half(self) -> bool:
-        """Whether the file takes float16 pictures."""
+        """Whether the file takes float16 images."""
         return bool(self._input.type == "tensor(float16)")
 
     def run(self, images: FloatArray) -> FloatArray:
@@ -137,7 +137,7 @@ def _providers(device: str) -> list[Any]:
 
 
 def _single_input(path: Path, session: Any) -> Any:
-    """The picture input, checked."""
+    """The image input, checked."""
     inputs = session.get_inputs()
     first = inputs[0]
     if len(inputs) == 1 and len(first.shape) == 4 and first.type in INPUT_TYPES:

@@ -20,13 +20,13 @@ class RunnerPredictor:
         self.config = config
 
     def __call__(self, batch: Batch) -> BatchPrediction:
-        """The detections of a batch of uint8 pictures."""
+        """The detections of a batch of uint8 images."""
         start = time.perf_counter()
         images = batch.images.numpy().astype(np.float32) / np.float32(255)
         prepared = time.perf_counter()
         decoded = self.runner.run(images)
         inferred = time.perf_counter()
-        detections = [postprocess(picture, self.config) for picture in decoded]
+        detections = [postprocess(image, self.config) for image in decoded]
         done = time.perf_counter()
         seconds = StageSeconds(prepared - start, inferred - prepared, done - inferred)
         return BatchPrediction(detections, seconds)

@@ -17,7 +17,7 @@ METADATA = "metadata.json"
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """What it says of a network that takes one picture and answers with maps out0, out1, ...
+    """What it says of a network that takes one image and answers with maps out0, out1, ...
 
     Attributes:
         texts: key -> JSON text.

@@ -1,6 +1,6 @@
 """Decoded predictions to detections on the device they are on: the torch twin of utils.postprocess.
 
-Shapes: B pictures, N boxes, C classes, P pairs of box and class.
+Shapes: B images, N boxes, C classes, P pairs of box and class.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from utils.structures import Detections
 
 
 def postprocess_batch(decoded: Tensor, config: PostprocessConfig) -> list[Detections]:
-    """The detections of each picture.
+    """The detections of each image.
 
     Args:
         decoded: (B, N, 5 + C): cx, cy, w, h in input pixels, objectness, class probabilities.
         config: thresholds and rules, as for utils.postprocess.postprocess.
 
     Returns:
-        Per picture, boxes in pixels of the network input, best score first.
+        Per image, boxes in pixels of the network input, best score first.
     """
-    return [_postprocess_one(picture, config) for picture in decoded]
+    return [_postprocess_one(image, config) for image in decoded]
 
 
 def _postprocess_one(decoded: Tensor, config: PostprocessConfig) -> Detections:

@@ -58,7 +58,7 @@ class TorchPredictor:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> BatchPrediction:
-        """The detections of a batch of uint8 pictures."""
+        """The detections of a batch of uint8 images."""
         self.model.eval()
         start = self._now()
         batch = batch.to(self.device)

@@ -1,4 +1,4 @@
-"""Checkpoints behind the same face as exported files: pictures in, decoded boxes out."""
+"""Checkpoints behind the same face as exported files: images in, decoded boxes out."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from models.network.detector import build_model
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, tiny_yaml
 from tests.onnx_builders import save_detector
-from tests.unit.data.builders import noise, write_picture, write_yolo_set
+from tests.unit.data.builders import noise, write_image, write_yolo_set
 from tests.video_builders import save_video
 from utils.strict_yaml import write_yaml
 
@@ -118,7 +118,7 @@ def test_rows_1_2_4_6_the_run_goes_on_and_strict_stops_it(run: Run, words: str) 
     expected = [f"  set/labels/a.txt:{line}: {said}" for line, (_, said) in enumerate(BAD_ROWS, 2)]
     said = run(words)
     assert (said.code, said.lines[:4]) == (0, expected)
-    assert "2 pictures, 2 objects" in said.out
+    assert "2 images, 2 objects" in said.out
     assert "label rows: 3 dropped, 0 clipped, 1 duplicates removed" in said.out
     split = words.split()[0]
     assert run(f"{words} --strict").error == f"{expected[0].strip()} (strict; 4 such in {split})"
@@ -130,7 +130,7 @@ def test_rows_1_2_4_6_the_run_goes_on_and_strict_stops_it(run: Run, words: str) 
 def test_row_5_a_class_beyond_the_names(run: Run, words: str, split: str) -> None:
     """Said before anything is made. Also: test_user_errors.py::test_a_class_beyond_the_names."""
     for folder in ("train", "val"):
-        write_picture(Path(f"set/images/{folder}/x.png"))
+        write_image(Path(f"set/images/{folder}/x.png"))
         label = Path(f"set/labels/{folder}/x.txt")
         label.parent.mkdir()
         label.write_text(GOOD + ("3 .5 .5 .2 .2\n" if folder == split else ""))
@@ -143,7 +143,7 @@ def test_row_5_a_class_beyond_the_names(run: Run, words: str, split: str) -> Non
     assert not Path("runs").exists()
 
 
-def test_row_8_a_picture_that_vanishes_later(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_8_a_image_that_vanishes_later(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also: test_dataset.py; for workers, test_loader.py::test_errors_arrive_as_one_line."""
 
     def read_and_lose(*args: object, **flags: object) -> object:
@@ -158,38 +158,38 @@ def test_row_8_a_picture_that_vanishes_later(run: Run, monkeypatch: pytest.Monke
 
 @by_train_and_val
 @pytest.mark.parametrize("end", [12, 2000], ids=["its last chunk", "half"])
-def test_row_9_a_cut_off_picture_is_left_out(run: Run, words: str, end: int) -> None:
+def test_row_9_a_cut_off_image_is_left_out(run: Run, words: str, end: int) -> None:
     """Every kind: unit/data/test_bad_input.py."""
     content = bytes(cv2.imencode(".png", noise((48, 64)))[1])
     Path("set/images/c.png").write_bytes(content[:-end])
     said = run(words)
     assert said.code == 0, said.lines
     assert said.lines[0].startswith("  set/images/c.png: ")
-    assert said.lines[0].endswith("; picture left out")
-    assert "2 pictures, 2 objects" in said.out and "1 pictures left out" in said.out
+    assert said.lines[0].endswith("; image left out")
+    assert "2 images, 2 objects" in said.out and "1 images left out" in said.out
 
 
 @pytest.mark.parametrize("words", [TRAIN_NEW, VAL, f"{DETECT} set/images"], ids=first_word)
 def test_row_10_bytes_after_the_end_of_a_jpeg(run: Run, words: str) -> None:
-    content = write_picture(Path("set/images/c.jpg"), (480, 640)).read_bytes()
+    content = write_image(Path("set/images/c.jpg"), (480, 640)).read_bytes()
     Path("set/images/c.jpg").write_bytes(content + b"\0what a camera adds" * 99)
     Path("set/labels/c.txt").write_text(GOOD)
     said = run(words)  # which sees that the file stays as it is
     assert (said.code, said.lines) == (0, [])
-    assert ("3 frames" if words.startswith("detect") else "3 pictures, 3 objects") in said.out
+    assert ("3 frames" if words.startswith("detect") else "3 images, 3 objects") in said.out
 
 
 @by_train_and_val
-def test_row_12_no_picture_or_nothing_but_bad_ones(run: Run, words: str) -> None:
+def test_row_12_no_image_or_nothing_but_bad_ones(run: Run, words: str) -> None:
     """Also: test_records.py::test_nothing_to_read."""
     split = words.split()[0]
     for name in ("a", "b"):
         Path(f"set/images/{name}.png").write_bytes(b"")
-    reason = "set/images/a.png: the file is empty; picture left out"
-    assert run(words).error == f"animals: no usable picture in {split}: {reason}"
+    reason = "set/images/a.png: the file is empty; image left out"
+    assert run(words).error == f"animals: no usable image in {split}: {reason}"
     for name in ("a", "b"):
         Path(f"set/images/{name}.png").unlink()
-    assert run(words).error == f"animals: no usable picture in {split} (none is listed)"
+    assert run(words).error == f"animals: no usable image in {split} (none is listed)"
     Path("set/images").rmdir()
     assert run(words).error == "set/images: no such folder or file"
     assert not Path("runs").exists()
@@ -199,9 +199,9 @@ def test_row_12_no_picture_or_nothing_but_bad_ones(run: Run, words: str) -> None
     ("source", "words"),
     [
         ("gone.jpg", "no such file or folder"),  # row 13
-        ("gone/*.jpg", "no picture or video matches this pattern"),
-        ("folder", "no pictures or videos in this folder"),  # row 14
-        ("notes.md", "the suffix '.md' is neither a picture's nor a video's (known: .3gp "),
+        ("gone/*.jpg", "no image or video matches this pattern"),
+        ("folder", "no images or videos in this folder"),  # row 14
+        ("notes.md", "the suffix '.md' is neither an image's nor a video's (known: .3gp "),
     ],
 )
 def test_rows_13_14_nothing_to_look_at(run: Run, source: str, words: str) -> None:
@@ -213,9 +213,9 @@ def test_rows_13_14_nothing_to_look_at(run: Run, source: str, words: str) -> Non
     assert not Path("runs").exists()
 
 
-def test_row_15_unreadable_pictures_in_a_folder(run: Run) -> None:
-    """Also: test_detect.py::test_unreadable_pictures_are_counted."""
-    empty, text = "the file is empty", "not a picture that can be decoded"
+def test_row_15_unreadable_images_in_a_folder(run: Run) -> None:
+    """Also: test_detect.py::test_unreadable_images_are_counted."""
+    empty, text = "the file is empty", "not an image that can be decoded"
     Path("set/images/0.jpg").write_bytes(b"")
     Path("set/images/c.jpg").write_text("words")
     said = run(f"{DETECT} set/images --report r.json")
@@ -263,9 +263,9 @@ def test_row_17_a_video_that_breaks_off(run: Run) -> None:
 
 
 def test_row_19_two_inputs_of_one_name(run: Run) -> None:
-    """Also: test_detect.py::test_pictures_of_one_name_do_not_meet, for the label files too."""
-    write_picture(Path("set/images/a.jpg"))
-    write_picture(Path("set/images/a_2.png"))
+    """Also: test_detect.py::test_images_of_one_name_do_not_meet, for the label files too."""
+    write_image(Path("set/images/a.jpg"))
+    write_image(Path("set/images/a_2.png"))
     said = run(f"{DETECT} set/images")
     names = sorted(path.name for path in Path("runs/detect/exp").iterdir())
     assert names == ["a.jpg", "a_2.png", "a_2_2.png", "b.png"]
@@ -274,7 +274,7 @@ def test_row_19_two_inputs_of_one_name(run: Run) -> None:
 
 def test_row_19_two_inputs_of_one_name_in_val(run: Run) -> None:
     for folder in ("one", "two"):
-        write_picture(Path(f"set/images/{folder}/a.png"))
+        write_image(Path(f"set/images/{folder}/a.png"))
     assert run(f"{VAL} --save-txt").code == 0
     assert len(list(Path("runs/val/exp/labels").rglob("*.txt"))) == 4
 
@@ -325,10 +325,10 @@ def test_row_20_an_exported_file_where_a_checkpoint_must_be(run: Run, words: str
     assert re.match(r"best\.onnx: .*(ONNX|exported).*(\.pt|checkpoint)", error), error
 
 
-JUDGED = [VAL, "convert --data set/animals.yaml", "export --data set/animals.yaml"]
+EVALUATED = [VAL, "convert --data set/animals.yaml", "export --data set/animals.yaml"]
 
 
-@pytest.mark.parametrize("words", JUDGED, ids=first_word)
+@pytest.mark.parametrize("words", EVALUATED, ids=first_word)
 def test_row_21_another_number_of_classes_cannot_be_judged(run: Run, words: str) -> None:
     """Also: test_user_errors.py::test_val_with_another_number_of_classes."""
     save_model(Path("two.pt"), build_model(tiny_spec(nc=2)))

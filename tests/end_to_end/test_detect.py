@@ -36,9 +36,9 @@ def weights(tmp_path):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Three white pictures (everything is found) and a black one (nothing is)."""
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    """Three white images (everything is found) and a black one (nothing is)."""
+    folder = tmp_path / "images"
     folder.mkdir()
     white = np.full((64, 64, 3), 255, np.uint8)
     cv2.imwrite(str(folder / "a.png"), white)
@@ -61,10 +61,10 @@ def files(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
 
 
-def test_every_output_of_a_folder(tmp_path, weights, pictures):
+def test_every_output_of_a_folder(tmp_path, weights, images):
     report = tmp_path / "report.json"
     flags = ["--save-txt", "--save_conf", "--save-csv", "--save-json", "--save-crop"]
-    words = ["--weights", weights, "--source", pictures, "--img", 64, "--report", report]
+    words = ["--weights", weights, "--source", images, "--img", 64, "--report", report]
     assert run(*words, *flags, "--project", tmp_path / "runs", "--batch-size", 3) == 0
     folder = tmp_path / "runs" / "exp"
     assert files(folder) == [
@@ -121,18 +121,18 @@ def test_video(tmp_path, weights, num_frames, stride, seen):
     assert labels == [f"v_{index}.txt" for index in range(1, num_frames + 1, stride)]
 
 
-def test_batches_give_what_single_pictures_give(tmp_path, pictures, weights):
+def test_batches_give_what_single_images_give(tmp_path, images, weights):
     found = []
     for batch_size in (1, 2, 32):
-        run_config = config(weights, pictures, tmp_path, batch_size=batch_size, save_json=True)
+        run_config = config(weights, images, tmp_path, batch_size=batch_size, save_json=True)
         found.append((detect(run_config).folder / "predictions.json").read_text())
     assert found[0] == found[1] == found[2]
 
 
-def test_a_file_of_fixed_size_and_batch(tmp_path, pictures, caplog):
+def test_a_file_of_fixed_size_and_batch(tmp_path, images, caplog):
     path = save_detector(tmp_path / "fixed.onnx", ROWS, input_shape=(3, 3, 64, 64))
     with caplog.at_level(logging.INFO):
-        result = detect(config(str(path), pictures, tmp_path, imgsz=640, save_txt=True))
+        result = detect(config(str(path), images, tmp_path, imgsz=640, save_txt=True))
     assert result.frames == 4
     # c is padded to the square: 16 rows above
     label = (result.folder / "labels/c.txt").read_text().splitlines()[0]
@@ -140,9 +140,9 @@ def test_a_file_of_fixed_size_and_batch(tmp_path, pictures, caplog):
     assert "--imgsz 640x640: this file takes 64x64 only; using that" in caplog.messages
 
 
-def test_thresholds_and_classes(tmp_path, weights, pictures):
+def test_thresholds_and_classes(tmp_path, weights, images):
     def found(**changes):
-        return detect(config(weights, pictures / "a.png", tmp_path, **changes)).detections
+        return detect(config(weights, images / "a.png", tmp_path, **changes)).detections
 
     assert found() == 2
     assert found(conf_thres=0.5) == 1
@@ -151,65 +151,65 @@ def test_thresholds_and_classes(tmp_path, weights, pictures):
     assert found(iou_thres=1.0) == 3
 
 
-def test_unreadable_pictures_are_counted(tmp_path, weights, pictures, caplog):
-    (pictures / "bad.jpg").write_bytes(b"\xff\xd8\xff broken")
+def test_unreadable_images_are_counted(tmp_path, weights, images, caplog):
+    (images / "bad.jpg").write_bytes(b"\xff\xd8\xff broken")
     report = tmp_path / "report.json"
-    words = ["--weights", weights, "--source", pictures, "--img", 64, "--report", report]
+    words = ["--weights", weights, "--source", images, "--img", 64, "--report", report]
     assert run(*words, "--project", tmp_path / "runs") == 0
     content = json.loads(report.read_text())
-    reason = "not a picture that can be decoded"
+    reason = "not an image that can be decoded"
     assert content["frames"] == 4
-    assert content["skipped"] == [{"source": str(pictures / "bad.jpg"), "reason": reason}]
+    assert content["skipped"] == [{"source": str(images / "bad.jpg"), "reason": reason}]
     assert run(*words, "--project", tmp_path / "runs", "--strict") == 2
 
 
-def test_nothing_but_unreadable_pictures(tmp_path, weights):
+def test_nothing_but_unreadable_images(tmp_path, weights):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"")
     assert run("--weights", weights, "--source", bad, "--project", tmp_path / "runs") == 1
 
 
-def test_pictures_of_one_name_do_not_meet(tmp_path, weights, pictures):
+def test_images_of_one_name_do_not_meet(tmp_path, weights, images):
     other = tmp_path / "other"
     other.mkdir()
     for name in ("a.png", "d.png"):
-        (other / name).write_bytes((pictures / name).read_bytes())
+        (other / name).write_bytes((images / name).read_bytes())
     result = detect(config(weights, f"{tmp_path}/*/*.png", tmp_path, save_txt=True))
     names = files(result.folder)
     assert {"a.png", "a_2.png", "d.png", "d_2.png", "labels/a_2.txt"} < set(names)
 
 
-def test_folders_are_numbered(tmp_path, weights, pictures):
-    first, second = (detect(config(weights, pictures, tmp_path)).folder for _ in range(2))
+def test_folders_are_numbered(tmp_path, weights, images):
+    first, second = (detect(config(weights, images, tmp_path)).folder for _ in range(2))
     assert (first.name, second.name) == ("exp", "exp2")
-    again = detect(config(weights, pictures, tmp_path, exist_ok=True, nosave=True)).folder
+    again = detect(config(weights, images, tmp_path, exist_ok=True, nosave=True)).folder
     assert again == first
 
 
-def test_console(tmp_path, weights, pictures, caplog):
+def test_console(tmp_path, weights, images, caplog):
     with caplog.at_level(logging.INFO):
-        detect(config(weights, pictures, tmp_path))
+        detect(config(weights, images, tmp_path))
     lines = [message.rpartition(", ")[0] for message in caplog.messages[:4]]
     assert lines == [
-        f"image 1/4 {pictures}/a.png: 64x64 1 cat, 1 dog",
-        f"image 2/4 {pictures}/b.png: 64x64 (no detections)",
-        f"image 3/4 {pictures}/c.png: 32x64 1 cat, 1 dog",
-        f"image 4/4 {pictures}/d.png: 64x64 1 cat, 1 dog",
+        f"image 1/4 {images}/a.png: 64x64 1 cat, 1 dog",
+        f"image 2/4 {images}/b.png: 64x64 (no detections)",
+        f"image 3/4 {images}/c.png: 32x64 1 cat, 1 dog",
+        f"image 4/4 {images}/d.png: 64x64 1 cat, 1 dog",
     ]
     assert caplog.messages[4].startswith("4 frames, 6 detections\nms per frame: ")
 
 
-def test_names_from_the_data_yaml(tmp_path, pictures):
+def test_names_from_the_data_yaml(tmp_path, images):
     path = save_detector(tmp_path / "plain.onnx", ROWS, metadata={})
     with pytest.raises(CheckpointError, match="has no class names inside; give --data"):
-        detect(config(str(path), pictures, tmp_path))
+        detect(config(str(path), images, tmp_path))
     data = tmp_path / "pets.yaml"
     data.write_text("path: .\ntrain: t\nval: v\nnames: [lynx, wolf]\n")
-    result = detect(config(str(path), pictures, tmp_path, data=str(data), save_crop=True))
+    result = detect(config(str(path), images, tmp_path, data=str(data), save_crop=True))
     assert "crops/lynx/a.jpg" in files(result.folder)
     data.write_text("path: .\ntrain: t\nval: v\nnames: [lynx]\n")
     with pytest.raises(CheckpointError, match="has 2 classes but there are names for 1"):
-        detect(config(str(path), pictures, tmp_path, data=str(data)))
+        detect(config(str(path), images, tmp_path, data=str(data)))
 
 
 ERRORS = [
@@ -229,8 +229,8 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("changes", "kind", "message"), ERRORS)
-def test_errors(tmp_path, weights, pictures, changes, kind, message):
-    words = {"weights": weights, "source": str(pictures), "project": str(tmp_path / "runs")}
+def test_errors(tmp_path, weights, images, changes, kind, message):
+    words = {"weights": weights, "source": str(images), "project": str(tmp_path / "runs")}
     with pytest.raises(kind, match=message):
         detect(DetectConfig(**{**words, **changes}))
     assert not (tmp_path / "runs").exists()
@@ -269,7 +269,7 @@ def test_the_command_line_and_the_dataclass_agree():
     assert (parsed.conf_thres, parsed.nosave) == (0.5, True)
 
 
-def test_an_onnx_file_runs_without_torch(tmp_path, weights, pictures):
+def test_an_onnx_file_runs_without_torch(tmp_path, weights, images):
     """In a process of its own, where importing torch fails."""
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['torchvision'] = None\n"
@@ -279,7 +279,7 @@ def test_an_onnx_file_runs_without_torch(tmp_path, weights, pictures):
         "assert loaded == ['torch'], loaded\n"
         "sys.exit(code)"
     )
-    words = ["--weights", weights, "--source", str(pictures), "--project", str(tmp_path / "runs")]
+    words = ["--weights", weights, "--source", str(images), "--project", str(tmp_path / "runs")]
     done = subprocess.run(
         [sys.executable, "-c", code, *words, "--save-txt"],
         cwd=REPOSITORY,

@@ -1,4 +1,4 @@
-"""Train, validate, convert, export and detect on drawn pictures, as a user would."""
+"""Train, validate, convert, export and detect on drawn images, as a user would."""
 
 from __future__ import annotations
 
@@ -339,12 +339,12 @@ def test_detect_with_every_kind_of_weights(tmp_path, data, best, deployed, onnx_
 
 
 @pytest.mark.slow
-def test_a_handful_of_pictures_can_be_learned(tmp_path):
-    """400 steps on four pictures: most objects are found, in the train form and after folding."""
+def test_a_handful_of_images_can_be_learned(tmp_path):
+    """400 steps on four images: most objects are found, in the train form and after folding."""
     write_dataset(tmp_path / "data", SyntheticConfig(images=5, size=SIZE, seed=0))
     data, hyp = tmp_path / "data" / "same.yaml", tmp_path / "hyp.yaml"
-    pictures = {"train": "images/train", "val": "images/train"}
-    write_yaml(data, {"path": ".", **pictures, "names": list(CLASS_NAMES)})
+    images = {"train": "images/train", "val": "images/train"}
+    write_yaml(data, {"path": ".", **images, "names": list(CLASS_NAMES)})
     still = ("mosaic", "scale", "translate", "fliplr", "hsv_h", "hsv_s", "hsv_v", "warmup_epochs")
     rates = {"lr0": 0.003, "lrf": 0.1, "warmup_bias_lr": 0.003, "cls": 1.0}
     write_yaml(hyp, {**dict.fromkeys(still, 0.0), **rates})

@@ -75,8 +75,8 @@ def written(folder, weights):
 
 
 def detections(weights: Path, data: Path, project: Path) -> list[dict]:
-    pictures = data.parent / "images" / "val"
-    words = ["--weights", weights, "--source", pictures, "--imgsz", SIZE, SIZE, "--save-json",
+    images = data.parent / "images" / "val"
+    words = ["--weights", weights, "--source", images, "--imgsz", SIZE, SIZE, "--save-json",
              "--nosave", "--project", project, "--exist-ok", "--device", "cpu",
              "--max-det", 100]  # fmt: skip
     assert detect.main([str(word) for word in words]) == 0
@@ -122,10 +122,10 @@ def test_what_is_written(written):
 
 def test_opencv_runs_the_file_for_it(written):
     path = written("opencv4")["path"]
-    picture = np.random.default_rng(0).random((1, 3, SIZE, SIZE), np.float32)
+    image = np.random.default_rng(0).random((1, 3, SIZE, SIZE), np.float32)
     network = cv2.dnn.readNetFromONNX(path)
-    network.setInput(picture)
-    expected = open_runner(path, device="cpu").run(picture)
+    network.setInput(image)
+    expected = open_runner(path, device="cpu").run(image)
     np.testing.assert_allclose(network.forward(), expected, rtol=1e-3, atol=1e-3)
 
 
@@ -164,14 +164,14 @@ def test_suppression_in_the_network_is_that_of_every_program(config, seed):
     network.coder = type("Fixed", (), {"decode": lambda *_: torch.from_numpy(predictions)})()
     rows, counts = network(torch.zeros(2, 3, 64, 64))
     assert rows.shape == (2, config.max_detections, 6)
-    for picture in range(2):
-        expected = postprocess(predictions[picture], config)
-        count = int(counts[picture])
+    for image in range(2):
+        expected = postprocess(predictions[image], config)
+        count = int(counts[image])
         assert count == len(expected)
-        np.testing.assert_allclose(rows[picture, :count, :4], expected.boxes, atol=1e-4)
-        np.testing.assert_allclose(rows[picture, :count, 4], expected.scores, rtol=1e-6)
-        assert rows[picture, :count, 5].tolist() == expected.class_ids.tolist()
-        assert not rows[picture, count:].any()
+        np.testing.assert_allclose(rows[image, :count, :4], expected.boxes, atol=1e-4)
+        np.testing.assert_allclose(rows[image, :count, 4], expected.scores, rtol=1e-6)
+        assert rows[image, :count, 5].tolist() == expected.class_ids.tolist()
+        assert not rows[image, count:].any()
 
 
 def expected_of(path: str) -> Expected:
@@ -226,7 +226,7 @@ def test_a_file_that_differs_from_pytorch_is_not_kept(name, weights, tmp_path, m
         ("--preset npu --dynamic", "--dynamic: files of preset npu have fixed sizes"),
         ("--preset npu --opset 17", "--opset 17: preset npu is written with 11 to 13"),
         ("--preset opencv4 --opset 13", "--opset 13: preset opencv4 is written with 12"),
-        ("--preset ncnn --batch-size 2", "--batch-size 2: ncnn files take one picture at a time"),
+        ("--preset ncnn --batch-size 2", "--batch-size 2: ncnn files take one image at a time"),
         (
             "--preset torchscript --output a.onnx",
             "--output a.onnx: what this preset writes must end",

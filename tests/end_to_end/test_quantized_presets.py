@@ -1,4 +1,4 @@
-"""8-bit files: made from the user's pictures, judged on them, refused where they lose too much."""
+"""8-bit files: made from the user's images, evaluated on them, refused where they lose too much."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def int8(weights, data, tmp_path, *words) -> int:
 
 @pytest.fixture
 def three_classes(tmp_path) -> Path:
-    """Pictures under as many names as the network has classes."""
+    """Images under as many names as the network has classes."""
     return write_yolo_set(tmp_path / "set", dict.fromkeys("abcd", "0 0.5 0.5 0.4 0.4\n"))
 
 
@@ -71,7 +71,7 @@ def test_an_int8_file_is_calibrated_judged_and_compared(weights, three_classes, 
     assert entry["objectness_values"] > 16
     assert 1 <= len(entry["worst_layers"]) <= 10
     assert entry["operators"]["QuantizeLinear"] > 20
-    assert "2 of 2 pictures to calibrate on are judged too" in capsys.readouterr().err
+    assert "2 of 2 images to calibrate on are evaluated too" in capsys.readouterr().err
     model = onnx.load(tmp_path / "q.onnx")
     makers = {name: node for node in model.graph.node for name in node.output}
     assert [makers[name].op_type for name in ("p3", "p4", "p5")] == ["Conv"] * 3  # in float32
@@ -91,10 +91,10 @@ def test_an_int8_file_that_loses_too_much_is_not_kept(weights, three_classes, tm
     assert not (tmp_path / "q.onnx").exists()
 
 
-def test_int8_without_pictures(weights, capsys):
+def test_int8_without_images(weights, capsys):
     assert export.main(["--weights", str(weights), "--imgsz", "64", "--int8"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: INT8 files are calibrated on your pictures: give --data my.yaml"
+        "error: INT8 files are calibrated on your images: give --data my.yaml"
     )
 
 
@@ -121,9 +121,9 @@ def test_every_form_of_8_bits(name, calibrations, weights, three_classes, tmp_pa
     assert between["low"] <= between["difference"] <= between["high"]
     assert between["difference"] == pytest.approx(entry["AP"] - entry["AP_float"])
 
-    picture = np.random.default_rng(0).random((2, 3, SIZE, SIZE), np.float32)
-    found = open_runner(entry["path"], device="cpu").run(picture)
-    expected = open_runner(str(weights), device="cpu").run(picture)
+    image = np.random.default_rng(0).random((2, 3, SIZE, SIZE), np.float32)
+    found = open_runner(entry["path"], device="cpu").run(image)
+    expected = open_runner(str(weights), device="cpu").run(image)
     assert found.shape == expected.shape
     # Correlated, column by column: neither boxes nor scores are dead or in another order.
     for column in range(found.shape[2]):
@@ -164,8 +164,8 @@ def test_an_rknn_folder_holds_what_rockchips_tools_take(weights, three_classes, 
     assert sorted(path.name for path in folder.iterdir()) == [
         "anchors.txt", "calibration", "dataset.txt", "metadata.json", "model.onnx", "model.rknn",
     ]  # fmt: skip
-    pictures = (folder / "dataset.txt").read_text().split()
-    assert len(pictures) == 3 and all((folder / name).is_file() for name in pictures)
+    images = (folder / "dataset.txt").read_text().split()
+    assert len(images) == 3 and all((folder / name).is_file() for name in images)
     sides = [float(line) for line in (folder / "anchors.txt").read_text().split()]
     assert sides == [10, 13, 16, 30, 30, 61, 62, 45, 116, 90, 156, 198]
     (entry,) = json.loads((tmp_path / "r.json").read_text())["files"]
@@ -286,7 +286,7 @@ def test_equalization_is_not_for_silu(three_classes, tmp_path, capsys):
         ("--preset rknn --remedy bias", "--remedy: is for 8-bit ONNX files"),
         ("--int8 --remedy bias --qat-epochs 0", "--qat-epochs 0: must be at least 1"),
         ("--int8 --half", "--half: preset qdq-u8 is not written in float16"),
-        ("--preset rknn --batch-size 2", "--batch-size 2: rknn files take one picture at a time"),
+        ("--preset rknn --batch-size 2", "--batch-size 2: rknn files take one image at a time"),
     ],
 )
 def test_messages(weights, three_classes, words, message, capsys):

@@ -117,7 +117,7 @@ def test_killed_at_any_moment_and_resumed_is_the_same_to_the_last_bit(words, who
     assert_same_run(kill_and_resume(words, tmp_path, seed), whole)
 
 
-def test_so_is_one_whose_pictures_are_drawn_by_weight(words, tmp_path):
+def test_so_is_one_whose_images_are_drawn_by_weight(words, tmp_path):
     """Which depends on each class's AP after the last epoch; sizes vary as well."""
     varied = [*words, "--image-weights", "--multi-scale", "--imgsz", "128"]
     assert finish(*varied, "--project", tmp_path / "whole")[0] == 0
@@ -215,7 +215,7 @@ def test_a_run_that_stopped_early_needs_more_patience(finished, capsys):
     last = finished / "weights" / "last.pt"
     checkpoint = load_checkpoint(last)
     checkpoint.config["opt"]["patience"] = 2
-    checkpoint.training["best"].update(epoch=2, judged=4)
+    checkpoint.training["best"].update(epoch=2, evaluated=4)
     save_checkpoint(last, checkpoint)
     message = refusal(capsys, "--resume", last, "--epochs", 99)
     assert "no epoch was better for 2; to go on, give more: --patience 4" in message

@@ -1,4 +1,4 @@
-"""One real picture through every runtime that is verified here: the same boxes."""
+"""One real image through every runtime that is verified here: the same boxes."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from tests.house.source_tree import ROOT
 from utils.strict_yaml import read_yaml, write_yaml
 from utils.structures import Detections
 
-PICTURE = "000000000094.jpg"
+IMAGE = "000000000094.jpg"
 CALIBRATED_ON = 24
 
 
 @pytest.mark.slow
-def test_the_same_picture_has_the_same_boxes_in_every_runtime(shared, tmp_path):
+def test_the_same_image_has_the_same_boxes_in_every_runtime(shared, tmp_path):
     for module in ("openvino", "ncnn", "pnnx"):
         pytest.importorskip(module, reason=f"{module} is not installed")
     for preset in ("openvino-int8", "rknn"):
         installed(preset)
-    pictures = sorted((shared / "data" / "coco128" / "images" / "train2017").glob("*.jpg"))
-    (tmp_path / "some.txt").write_text("\n".join(map(str, pictures[:CALIBRATED_ON])))
+    images = sorted((shared / "data" / "coco128" / "images" / "train2017").glob("*.jpg"))
+    (tmp_path / "some.txt").write_text("\n".join(map(str, images[:CALIBRATED_ON])))
     names = read_yaml(ROOT / "data" / "datasets" / "coco128.yaml")["names"]
     data = {"path": str(tmp_path), "train": "some.txt", "val": "some.txt", "names": names}
     write_yaml(tmp_path / "some.yaml", data)
-    picture = next(path for path in pictures if path.name == PICTURE)
+    image = next(path for path in images if path.name == IMAGE)
 
     weights = shared / "weights" / "yolov5n.pt"
-    found = found_by(weights, tmp_path / "some.yaml", picture, 640, tmp_path)
+    found = found_by(weights, tmp_path / "some.yaml", image, 640, tmp_path)
 
     assert len(found["PyTorch"]) == 3
     for preset in VERIFIED:

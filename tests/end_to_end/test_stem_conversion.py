@@ -94,7 +94,7 @@ def test_the_proof_covers_the_stem(tmp_path, checkpoints, capsys, monkeypatch):
 
 def test_AP_stays(tmp_path, checkpoints):
     """On labels that are what the network itself is surest of, so that AP is not 0."""
-    names = [f"picture{number}" for number in range(4)]
+    names = [f"image{number}" for number in range(4)]
     data = write_yolo_set(tmp_path / "data", dict.fromkeys(names), (SIZE, SIZE))
     words = ["--weights", checkpoints["6x6"], "--source", tmp_path / "data" / "images", "--imgsz",
              SIZE, "--conf-thres", 0.001, "--max-det", 8, "--save-txt", "--nosave", "--device",
@@ -107,7 +107,7 @@ def test_AP_stays(tmp_path, checkpoints):
         convert, tmp_path, "--weights", checkpoints["6x6"], "--stem", "focus", "--data", data,
         "--imgsz", SIZE, "--workers", 0, "--device", "cpu",
     )  # fmt: skip
-    assert report["AP"]["before"] > convert.LEAST_TELLING_AP
+    assert report["AP"]["before"] > convert.MIN_TELLING_AP
     assert report["AP"]["before"] == pytest.approx(report["AP"]["after"], abs=1e-4)
 
 

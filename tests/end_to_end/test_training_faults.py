@@ -32,7 +32,7 @@ def words(tmp_path_factory) -> list[str]:
     return [str(word) for word in given]
 
 
-def test_a_run_that_diverges_stops_and_names_the_pictures(words, tmp_path, capsys):
+def test_a_run_that_diverges_stops_and_names_the_images(words, tmp_path, capsys):
     hyp = tmp_path / "hyp.yaml"
     write_yaml(hyp, {"box": 1e39})  # infinite in float32
     code = train.main([*words, "--epochs", "5", "--hyp", str(hyp), "--project", str(tmp_path)])
@@ -107,7 +107,7 @@ def test_running_out_of_memory_says_which_batch_fits(words, tmp_path, capsys, mo
     code = train.main([*words, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)])
     assert code == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: out of memory with 64 pictures of {SIZE} px; measured, 63 fit: --batch-size 63"
+        f"error: out of memory with 64 images of {SIZE} px; measured, 63 fit: --batch-size 63"
     )
 
 
@@ -115,7 +115,7 @@ def test_running_out_of_memory_says_which_batch_fits(words, tmp_path, capsys, mo
 def test_the_batch_size_can_be_measured(words, tmp_path, capsys):
     code = train.main([*words, "--batch-size", "-1", "--epochs", "1", "--project", str(tmp_path)])
     assert code == 0
-    # as many as there are pictures to train on: 13 of the 16
+    # as many as there are images to train on: 13 of the 16
     assert "--batch-size 13: fits, as measured" in capsys.readouterr().out
     last = tmp_path / "exp" / "weights" / "last.pt"
     assert load_checkpoint(last).config["opt"]["batch_size"] == 13
@@ -128,8 +128,8 @@ def test_a_batch_size_that_is_none(words, tmp_path, capsys):
     )
 
 
-def test_pictures_are_drawn_by_what_the_last_epoch_found(words, tmp_path, monkeypatch):
-    """AP of each class goes from the judge to the loader."""
+def test_images_are_drawn_by_what_the_last_epoch_found(words, tmp_path, monkeypatch):
+    """AP of each class goes from the evaluator to the loader."""
     whole_epoch, given = TrainLoader.epoch, []
 
     def epoch(self, number, AP_of_class=()):

@@ -15,7 +15,7 @@ import val
 from models.network.detector import build_model
 from tests.checkpoint_builders import TouchesAFile, save_model
 from tests.model_builders import tiny_spec, tiny_yaml
-from tests.unit.data.builders import NAMES, write_picture, write_yolo_set
+from tests.unit.data.builders import NAMES, write_image, write_yolo_set
 from utils.strict_yaml import write_yaml
 
 LABEL = "0 0.5 0.5 0.25 0.25\n"
@@ -238,8 +238,8 @@ def test_refused_flags_say_what_to_use(place, capsys, script, flag, sentence):
     [
         # a file that does not open is a wrong command
         ("clip.mp4", 2, "clip.mp4: not a video that OpenCV can read, or one without frames"),
-        # pictures are looked at one by one; that none could be read is known at the end
-        ("picture.jpg", 1, "failed: not one of 1 files could be read"),
+        # images are looked at one by one; that none could be read is known at the end
+        ("image.jpg", 1, "failed: not one of 1 files could be read"),
     ],
 )
 def test_a_single_source_that_cannot_be_read(place, capsys, name, code, expected):
@@ -248,20 +248,20 @@ def test_a_single_source_that_cannot_be_read(place, capsys, name, code, expected
     assert fail("detect", words, capsys, code) == expected
 
 
-def test_a_folder_without_pictures(place, capsys):
+def test_a_folder_without_images(place, capsys):
     (place / "nothing").mkdir()
     assert "nothing" in fail("detect", "--weights good.pt --source nothing", capsys)
 
 
-def test_a_data_set_without_pictures(place, capsys):
+def test_a_data_set_without_images(place, capsys):
     (place / "empty").mkdir()
     (place / "empty.yaml").write_text("path: .\ntrain: empty\nval: empty\nnames: [a, b, c]\n")
     assert "empty" in fail("val", "--data empty.yaml --weights good.pt --workers 0", capsys)
 
 
-def test_labels_are_optional_but_pictures_must_be_readable(place, capsys):
-    """One bad picture is left out with a warning; nothing but bad ones is an error."""
-    write_picture(place / "set/images/c.png").write_bytes(b"broken")
+def test_labels_are_optional_but_images_must_be_readable(place, capsys):
+    """One bad image is left out with a warning; nothing but bad ones is an error."""
+    write_image(place / "set/images/c.png").write_bytes(b"broken")
     words = f"{WITH_WEIGHTS['val']} good.pt --imgsz 32 --noplots --device cpu"
     assert val.main(words.split()) == 0
     assert "c.png" in capsys.readouterr().err

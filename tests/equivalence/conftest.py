@@ -28,7 +28,7 @@ def yolov5n(shared: Path) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def golden_batches(golden: Mapping[str, np.ndarray]) -> list[Batch]:
-    """The three batches of four pictures, images as floats in 0-1."""
+    """The three batches of four images, images as floats in 0-1."""
     return [_batch(golden, number) for number in range(3)]
 
 

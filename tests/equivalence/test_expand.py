@@ -30,7 +30,7 @@ def plain(seed: int = 0):
     return trained_model(tiny_spec(rep_block=None), seed).double()
 
 
-def pictures() -> torch.Tensor:
+def images() -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(2, 3, 64, 96, generator=generator, dtype=torch.float64)
 
@@ -40,14 +40,14 @@ def test_there_and_back_in_eval_mode(family):
     model = plain()
     expanded = expand(model, family)
     assert family.partition("(")[0] in block_counts(expanded)
-    assert equivalence_error(model, expanded, [pictures()]) <= BOUND
-    assert equivalence_error(model, to_deploy(expanded), [pictures()]) <= BOUND
+    assert equivalence_error(model, expanded, [images()]) <= BOUND
+    assert equivalence_error(model, to_deploy(expanded), [images()]) <= BOUND
 
 
 @each_family
 def test_from_a_deploy_form(family):
     deployed = to_deploy(plain())
-    assert equivalence_error(deployed, expand(deployed, family), [pictures()]) <= BOUND
+    assert equivalence_error(deployed, expand(deployed, family), [images()]) <= BOUND
 
 
 @pytest.mark.parametrize("family", [name for name in EVERY if name not in EVAL_ONLY])
@@ -64,7 +64,7 @@ def error_in_train_mode(family: str) -> float:
     model = plain()
     expanded = expand(model, family).train()
     with torch.no_grad():
-        return relative_error(model.train()(pictures()), expanded(pictures()))
+        return relative_error(model.train()(images()), expanded(images()))
 
 
 @each_family
@@ -73,7 +73,7 @@ def test_every_parameter_has_a_gradient_by_the_second_step(family):
     optimizer = torch.optim.SGD(expanded.parameters(), lr=0.01)
     for _ in range(2):
         optimizer.zero_grad()
-        sum(raw.square().mean() for raw in expanded(pictures())).backward()
+        sum(raw.square().mean() for raw in expanded(images())).backward()
         optimizer.step()
     silent = [name for name, p in expanded.named_parameters() if not p.grad.abs().max() > 0]
     # The bias before a batch-norm that subtracts it, and only that, may stay without gradient.
@@ -112,7 +112,7 @@ def test_a_network_with_branches_is_not_expanded_again():
 @each_family
 def test_official_weights(shared, family):
     model = build_from_checkpoint(read_weights(shared / "weights" / "yolov5n.pt")).double()
-    x = pictures()
+    x = images()
     expanded = expand(model, family)
     assert equivalence_error(model, expanded, [x]) <= BOUND
     assert equivalence_error(model, to_deploy(expanded), [x]) <= BOUND
@@ -124,4 +124,4 @@ def test_blocks_that_rows_name_are_taken_over():
     model = trained_model(spec).double()
     expanded = expand(model, "RepVGG")
     assert block_counts(expanded)["DBB"] == 1 and block_counts(expanded)["RepVGG"] == 5
-    assert equivalence_error(model, expanded, [pictures()]) <= BOUND
+    assert equivalence_error(model, expanded, [images()]) <= BOUND

@@ -35,7 +35,7 @@ class Written:
 
 
 def write(folder: Path, model: Detector, *, simplify: bool = True) -> Written:
-    """As export.py does, or without folding what does not depend on the picture."""
+    """As export.py does, or without folding what does not depend on the image."""
     path = folder / "network.onnx"
     options = OnnxOptions(input_hw=(64, 96), simplify=simplify)
     write_onnx(path, DecodedNetwork(model).eval(), options, {})

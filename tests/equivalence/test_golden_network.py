@@ -23,7 +23,7 @@ def model(yolov5n):
 
 @pytest.fixture(scope="module")
 def raw(model, golden_batches):
-    """Per batch, the raw predictions of its four pictures."""
+    """Per batch, the raw predictions of its four images."""
     with torch.no_grad():
         return [model(batch.images) for batch in golden_batches]
 
@@ -35,7 +35,7 @@ def decoded(model, raw):
 
 
 def assert_maps_agree(maps, golden, prefix):
-    """Of the first picture, to 1e-5 of the largest value."""
+    """Of the first image, to 1e-5 of the largest value."""
     for level, ours in enumerate(maps):
         expected = golden[f"{prefix}{level}"]
         found = split_anchors(ours[:1], 3).detach().numpy()
@@ -73,11 +73,11 @@ def test_decoded(decoded, golden):
 )
 @pytest.mark.parametrize("batch", range(3))
 def test_suppression(decoded, golden, batch, kind, config, numpy_twin):
-    pictures = decoded[batch]
+    images = decoded[batch]
     if numpy_twin:
-        found = [postprocess(picture.numpy(), config) for picture in pictures]
+        found = [postprocess(image.numpy(), config) for image in images]
     else:
-        found = postprocess_batch(pictures, config)
+        found = postprocess_batch(images, config)
     for number, detections in enumerate(found):
         expected = golden[f"b{batch}_nms_{kind}_{number}"]
         assert len(detections) == len(expected)

@@ -21,14 +21,14 @@ from data.epoch_sampler import EpochSampler
 from data.loader import eval_loader
 from data.records import read_records
 from data.synthetic.dataset import SyntheticConfig, write_dataset
-from data.training_pictures import PictureConfig, load_training_pictures
+from data.training_images import ImageConfig, load_training_images
 from models.losses.distillation import DistillationLoss
 from models.losses.loss import DetectionLoss, LossConfig
 from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
 from tests.house.source_tree import ROOT
 from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
-from tests.unit.data.builders import record, write_picture
+from tests.unit.data.builders import record, write_image
 from utils.engine.distributed import Ranks
 from utils.errors import DatasetError
 from utils.strict_yaml import write_yaml
@@ -38,7 +38,7 @@ SIZE, COUNT = 64, 2
 
 
 def whole_batch() -> Batch:
-    """Five pictures with different numbers of boxes, one with none."""
+    """Five images with different numbers of boxes, one with none."""
     generator = torch.Generator().manual_seed(3)
     image_index = torch.tensor([0, 0, 0, 1, 3, 3, 4])
     corner = torch.rand(7, 2, generator=generator) * 30
@@ -55,17 +55,17 @@ def whole_batch() -> Batch:
 
 
 def part_of(batch: Batch, ranks: Ranks) -> Batch:
-    """The pictures a process gets, numbered anew."""
-    pictures = ranks.share(range(5))
-    mine = (batch.image_index >= pictures[0]) & (batch.image_index <= pictures[-1])
+    """The images a process gets, numbered anew."""
+    images = ranks.shard(range(5))
+    mine = (batch.image_index >= images[0]) & (batch.image_index <= images[-1])
     return Batch(
-        images=batch.images[pictures[0] : pictures[-1] + 1],
-        image_index=batch.image_index[mine] - pictures[0],
+        images=batch.images[images[0] : images[-1] + 1],
+        image_index=batch.image_index[mine] - images[0],
         class_ids=batch.class_ids[mine],
         boxes=batch.boxes[mine],
-        image_ids=(0,) * len(pictures),
-        letterboxes=(None,) * len(pictures),
-        paths=(Path(),) * len(pictures),
+        image_ids=(0,) * len(images),
+        letterboxes=(None,) * len(images),
+        paths=(Path(),) * len(images),
     )
 
 
@@ -90,12 +90,12 @@ def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
 RANK_PROGRAM = """
 import sys, torch
 from tests.equivalence.test_ranks import gradients
-from utils.engine.distributed import Ranks, joined
+from utils.engine.distributed import Ranks, process_group
 ranks = Ranks.of_environment()
-with joined(ranks, torch.device("cpu")):
+with process_group(ranks, torch.device("cpu")):
     found = gradients(ranks)
     assert ranks.gather(ranks.rank) == [0, 1]
-    assert ranks.from_first(lambda: ranks.rank) == 0
+    assert ranks.broadcast(lambda: ranks.rank) == 0
     assert ranks.all_true(torch.tensor(True)) and not ranks.all_true(torch.tensor(ranks.is_first))
     if ranks.is_first:
         torch.save(found, sys.argv[1])
@@ -125,13 +125,13 @@ def test_gradients_of_two_ranks_are_those_of_one(tmp_path):
     assert max(worst.values()) < 1e-6, max(worst, key=worst.get)
 
 
-@pytest.mark.parametrize(("pictures", "batch"), [(10, 4), (9, 4), (12, 4), (5, 5), (4, 64)])
+@pytest.mark.parametrize(("images", "batch"), [(10, 4), (9, 4), (12, 4), (5, 5), (4, 64)])
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("keep_batches", [False, True])
-def test_every_picture_is_seen_once_by_one_rank(pictures, batch, count, keep_batches):
-    alone = EpochSampler(pictures, batch, 0, Ranks(), keep_batches=keep_batches)
+def test_every_image_is_seen_once_by_one_rank(images, batch, count, keep_batches):
+    alone = EpochSampler(images, batch, 0, Ranks(), keep_batches=keep_batches)
     samplers = [
-        EpochSampler(pictures, batch, 0, Ranks(r, r, count), keep_batches=keep_batches)
+        EpochSampler(images, batch, 0, Ranks(r, r, count), keep_batches=keep_batches)
         for r in range(count)
     ]
     orders = []
@@ -142,20 +142,20 @@ def test_every_picture_is_seen_once_by_one_rank(pictures, batch, count, keep_bat
         assert {len(part) for part in parts} == {len(samplers[0])}  # as many steps in each
         assert all(len(keys) > 0 for part in parts for keys in part)
         together = [functools.reduce(operator.iadd, keys, []) for keys in zip(*parts, strict=True)]
-        assert sorted(key.index for keys in together for key in keys) == list(range(pictures))
+        assert sorted(key.index for keys in together for key in keys) == list(range(images))
         if len(together) == len(alone):  # no small last batch had to join another
             assert together == list(alone)
         orders.append(together)
     assert orders[0] != orders[1] or len(orders[0]) == 1
 
 
-def test_more_ranks_than_pictures_in_a_batch():
-    with pytest.raises(DatasetError, match="3 processes need at least as many pictures in a batch"):
+def test_more_ranks_than_images_in_a_batch():
+    with pytest.raises(DatasetError, match="3 processes need at least as many images in a batch"):
         EpochSampler(10, 2, 0, Ranks(0, 0, 3), keep_batches=False)
 
 
-def test_validation_pictures_are_shared_out(tmp_path):
-    records = [record(write_picture(tmp_path / f"{i}.png", seed=i), (48, 64)) for i in range(7)]
+def test_validation_images_are_shared_out(tmp_path):
+    records = [record(write_image(tmp_path / f"{i}.png", seed=i), (48, 64)) for i in range(7)]
     dataset = EvalDataset(records, 64, 2, rect=False)
     loaders = [
         eval_loader(dataset, workers=0, device_is_cuda=False, ranks=Ranks(r, r, 2))
@@ -163,13 +163,13 @@ def test_validation_pictures_are_shared_out(tmp_path):
     ]
     paths = [[path for batch in loader for path in batch.paths] for loader in loaders]
     assert sorted(paths[0] + paths[1]) == sorted(r.path for r in records)
-    assert all(len(loader.whole()) == 4 for loader in loaders)
+    assert all(len(loader.unsharded()) == 4 for loader in loaders)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 @pytest.mark.parametrize("items", [0, 1, 5, 8, 9])
 def test_shares(items, count):
-    shares = [list(Ranks(r, r, count).share(range(items))) for r in range(count)]
+    shares = [list(Ranks(r, r, count).shard(range(items))) for r in range(count)]
     assert functools.reduce(operator.iadd, shares, []) == list(range(items))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -184,9 +184,9 @@ def test_what_torchrun_says():
 
 FAILING_PROGRAM = """
 import torch
-from utils.engine.distributed import Ranks, joined
+from utils.engine.distributed import Ranks, process_group
 ranks = Ranks.of_environment()
-with joined(ranks, torch.device("cpu")):
+with process_group(ranks, torch.device("cpu")):
     if not ranks.is_first:
         raise SystemExit("this rank cannot go on")
     ranks.average(torch.zeros(1))  # waits for the other
@@ -239,18 +239,18 @@ def test_messages(tmp_path, capsys, words, message):
 
 
 def test_rectangular_batches_of_two_ranks_have_one_shape_each(tmp_path):
-    """Five pictures in batches of four: the fifth joins the others, whatever its proportions."""
+    """Five images in batches of four: the fifth joins the others, whatever its proportions."""
     for number, hw in enumerate([(64, 30), (64, 32), (60, 32), (32, 64), (30, 64)]):
-        write_picture(tmp_path / "images" / f"{number}.png", hw, seed=number)
+        write_image(tmp_path / "images" / f"{number}.png", hw, seed=number)
     yaml = tmp_path / "data.yaml"
     write_yaml(yaml, {"path": str(tmp_path), "train": "images", "val": "images", "names": ["a"]})
-    config = PictureConfig(
+    config = ImageConfig(
         image_size=64, stride=32, num_classes=1, batch_size=4, workers=0, seed=0, rect=True
     )
     records, seen = read_records(load_dataset_spec(yaml), "train"), []
     for rank in range(2):
         ranks = Ranks(rank, rank, 2, 2)
-        loader, _ = load_training_pictures(records, records, AugmentConfig(), config, ranks)
+        loader, _ = load_training_images(records, records, AugmentConfig(), config, ranks)
         batches = list(loader.epoch(0))  # fails where a batch mixes shapes
         seen += [path.name for batch in batches for path in batch.paths]
     assert sorted(seen) == [f"{number}.png" for number in range(5)]

@@ -25,7 +25,7 @@ EVERY = [*FAMILIES, "OREPA(post_bn=false)", "OREPA(pointwise=true, stem=true)"]
 each_family = pytest.mark.parametrize("family", EVERY)
 
 
-def pictures(dtype: torch.dtype = torch.float64) -> Tensor:
+def images(dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(2, 3, 64, 64, generator=generator, dtype=torch.float64).to(dtype)
 
@@ -51,11 +51,11 @@ def test_the_average_has_a_deploy_form(family):
     for seed in range(3):
         after_some_steps(model, seed)
         average.update(model)
-    assert equivalence_error(average.model, to_deploy(average.model), [pictures()]) <= BOUND
+    assert equivalence_error(average.model, to_deploy(average.model), [images()]) <= BOUND
     # It is neither end of the way.
     model.eval()
-    assert equivalence_error(average.model, model, [pictures()]) > 1e-3
-    assert equivalence_error(average.model, first, [pictures()]) > 1e-3
+    assert equivalence_error(average.model, model, [images()]) > 1e-3
+    assert equivalence_error(average.model, first, [images()]) > 1e-3
 
 
 def test_the_average_of_folded_kernels_is_another_network():
@@ -64,7 +64,7 @@ def test_the_average_of_folded_kernels_is_another_network():
     after_some_steps(model, seed=0)
     average.update(model)
     folded.update(to_deploy(model))
-    assert equivalence_error(to_deploy(average.model), folded.model, [pictures()]) > 1e-3
+    assert equivalence_error(to_deploy(average.model), folded.model, [images()]) > 1e-3
 
 
 # Several processes, of which one is here
@@ -87,7 +87,7 @@ def three_steps(model: nn.Module) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     for _ in range(3):
         optimizer.zero_grad()
-        sum(raw.square().mean() for raw in parallel(pictures(torch.float32))).backward()
+        sum(raw.square().mean() for raw in parallel(images(torch.float32))).backward()
         optimizer.step()
 
 

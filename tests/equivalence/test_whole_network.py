@@ -49,7 +49,7 @@ VARIANTS = {
 }
 
 
-def pictures(dtype: torch.dtype) -> list[torch.Tensor]:
+def images(dtype: torch.dtype) -> list[torch.Tensor]:
     """Odd and even numbers of cells, square and not."""
     generator = torch.Generator().manual_seed(0)
     sizes = [(96, 160), (64, 64), (32, 224)]
@@ -64,13 +64,13 @@ def test_small_networks(changes):
 
     deployed = to_deploy(model)
 
-    assert equivalence_error(model, deployed, pictures(torch.float64)) <= FLOAT64_BOUND
+    assert equivalence_error(model, deployed, images(torch.float64)) <= FLOAT64_BOUND
     assert is_deployed(deployed) and not is_deployed(model)
     assert not any(isinstance(m, RepBlock | BatchNorm) for m in deployed.modules())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     single = copy.deepcopy(model).float()
-    own = equivalence_error(model, single, pictures(torch.float64))
-    error = equivalence_error(single, to_deploy(single), pictures(torch.float32))
+    own = equivalence_error(model, single, images(torch.float64))
+    error = equivalence_error(single, to_deploy(single), images(torch.float32))
     assert error <= max(FLOAT32_BOUND, 4 * own)
 
 
@@ -83,7 +83,7 @@ def test_both_ways_to_a_deploy_form_agree(changes):
     assert shapes(built) == shapes(folded)
     assert list(built.state_dict()) == list(folded.state_dict())
     built.load_state_dict(folded.state_dict())
-    assert equivalence_error(folded, built, pictures(torch.float32)) == 0
+    assert equivalence_error(folded, built, images(torch.float32)) == 0
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -101,7 +101,7 @@ def test_both_ways_give_the_same_shapes_for_every_family(family):
 def test_repyolov5n(policy):
     spec = ModelSpec.from_file("repyolov5n.yaml").replaced(rep_policy=policy)
     model = trained_model(spec).double()
-    inputs = pictures(torch.float64)[:1]
+    inputs = images(torch.float64)[:1]
     assert equivalence_error(model, to_deploy(model), inputs) <= FLOAT64_BOUND
 
 
@@ -110,7 +110,7 @@ def test_converting_twice_changes_nothing():
     twice = to_deploy(once)
     assert twice is not once
     assert shapes(twice) == shapes(once)
-    assert equivalence_error(once, twice, pictures(torch.float32)) == 0
+    assert equivalence_error(once, twice, images(torch.float32)) == 0
 
 
 def test_a_network_that_trains_is_refused():

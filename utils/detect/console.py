@@ -22,7 +22,7 @@ TERMINAL_INTERVAL_SECONDS = 1.0
 
 
 class DetectionLog:
-    """One line per picture; for videos a line now and then, with rate and time left."""
+    """One line per image; for videos a line now and then, with rate and time left."""
 
     def __init__(self, class_names: Sequence[str], vid_stride: int) -> None:
         self._class_names, self._vid_stride = class_names, vid_stride
@@ -106,9 +106,9 @@ class PreviewWindow:
             raise ConfigError("--view-img: this machine has no screen; look at the saved files")
 
     def show(self, image: ImageArray, *, is_video: bool) -> bool:
-        """Show an RGB picture; False when the user wants to stop.
+        """Show an RGB image; False when the user wants to stop.
 
-        Videos play on; a single picture waits for a key.
+        Videos play on; a single image waits for a key.
         """
         try:
             cv2.imshow("detect", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

@@ -1,4 +1,4 @@
-"""Frames -> network input: the size each picture gets, and batches of pictures of one size."""
+"""Frames -> network input: the size each image gets, and batches of images of one size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class InputSize:
-    """What a picture is letterboxed to.
+    """What an image is letterboxed to.
 
     Attributes:
         limit_hw: height and width it must fit into.
@@ -62,7 +62,7 @@ class InputSize:
         return cls(limit_hw, None)
 
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
-        """How a picture of this height and width is fitted."""
+        """How an image of this height and width is fitted."""
         return Letterbox.fit(image_hw, self.limit_hw, stride=self.stride)
 
 

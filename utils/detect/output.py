@@ -1,4 +1,4 @@
-"""The files a detection run leaves: labels, tables, crops, and the pictures with boxes on them."""
+"""The files a detection run leaves: labels, tables, crops, and the images with boxes on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
 
-from utils.detect.pictures import AnnotatedPictures, Crops
+from utils.detect.images import AnnotatedImages, Crops
 from utils.detect.tables import CsvTable, JsonTable, LabelFiles
 from utils.draw import draw_detections
 from utils.frame import Frame
@@ -27,19 +27,19 @@ class OutputOptions:
     """What to write.
 
     Attributes:
-        pictures: pictures and videos with boxes drawn on them.
-        labels: one text file per picture or frame in which something was found.
+        images: images and videos with boxes drawn on them.
+        labels: one text file per image or frame in which something was found.
         label_scores: the score as last column of the labels.
         label_corners: labels hold left, top, right, bottom instead of centre and size.
         csv: `predictions.csv`.
         json: `predictions.json`.
-        crops: each detection as a picture of its own.
-        line_thickness: of drawn boxes, in pixels; None to suit the picture.
+        crops: each detection as an image of its own.
+        line_thickness: of drawn boxes, in pixels; None to suit the image.
         hide_labels: draw boxes without names.
         hide_scores: draw names without scores.
     """
 
-    pictures: bool = True
+    images: bool = True
     labels: bool = False
     label_scores: bool = False
     label_corners: bool = False
@@ -55,7 +55,7 @@ class _Sink(Protocol):
     """One kind of output."""
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
-        """Add one frame; boxes in pixels of its picture, `stem` is the name of its files."""
+        """Add one frame; boxes in pixels of its image, `stem` is the name of its files."""
 
 
 class DetectionOutput(AbstractContextManager["DetectionOutput"]):
@@ -78,26 +78,26 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             self._sinks.append(self._cleanup.enter_context(table))
         if options.crops:
             self._sinks.append(Crops(folder / "crops", class_names))
-        self._pictures = (
-            self._cleanup.enter_context(AnnotatedPictures(folder)) if options.pictures else None
+        self._images = (
+            self._cleanup.enter_context(AnnotatedImages(folder)) if options.images else None
         )
 
     def write(self, frame: Frame, detections: Detections) -> None:
         """Add one frame to every output.
 
         Args:
-            frame: the picture and where it comes from.
-            detections: boxes in pixels of that picture.
+            frame: the image and where it comes from.
+            detections: boxes in pixels of that image.
         """
         name = self._names.of(frame)
         stem = f"{name}_{frame.frame_index}" if frame.is_video else name
         for sink in self._sinks:
             sink.write(frame, stem, detections)
-        if self._pictures is not None:
-            self._pictures.write(frame, name, self.draw(frame, detections))
+        if self._images is not None:
+            self._images.write(frame, name, self.draw(frame, detections))
 
     def draw(self, frame: Frame, detections: Detections) -> ImageArray:
-        """The frame's picture with boxes and names on it."""
+        """The frame's image with boxes and names on it."""
         return draw_detections(
             frame.image,
             detections,

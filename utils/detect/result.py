@@ -16,7 +16,7 @@ class DetectResult:
     """The outcome of a run.
 
     Attributes:
-        frames: pictures and video frames looked at.
+        frames: images and video frames looked at.
         detections: objects found in all of them.
         skipped: files that could not be read.
         ms_per_frame: stage -> milliseconds per frame.

@@ -25,9 +25,9 @@ BOX_DECIMALS, SCORE_DECIMALS = 3, 5  # as COCO results are written
 
 
 class LabelFiles:
-    """One text file per picture or frame in which something was found, in YOLO's form.
+    """One text file per image or frame in which something was found, in YOLO's form.
 
-    A row is the class id, the box in shares of the picture, and the score if asked for.
+    A row is the class id, the box in shares of the image, and the score if asked for.
     """
 
     def __init__(self, folder: Path, with_scores: bool, corners: bool) -> None:
@@ -59,7 +59,7 @@ class LabelFiles:
 
 
 class CsvTable:
-    """One row per detection, boxes in pixels of the picture."""
+    """One row per detection, boxes in pixels of the image."""
 
     def __init__(self, file: IO[str], class_names: Sequence[str]) -> None:
         """Write the head line to an open file."""

@@ -48,8 +48,8 @@ def _next_trial(
     if len(fitting) == 1:
         return min(2 * size, limit) if limit > size else None
     size_before, used_before = fitting[-2]
-    per_picture = (used - used_before) / (size - size_before)
-    expected = GROWTH * size if per_picture <= 0 else size + int((budget - used) / per_picture)
+    per_image = (used - used_before) / (size - size_before)
+    expected = GROWTH * size if per_image <= 0 else size + int((budget - used) / per_image)
     if too_large is not None and expected >= too_large:  # refuted: the middle says more
         expected = (size + too_large) // 2
     trial = min(expected, GROWTH * size, limit)

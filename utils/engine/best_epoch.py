@@ -20,17 +20,17 @@ class BestEpoch:
         patience: epochs without a better one after which training may stop; 0 never stops.
         epoch: the best epoch, counted from 0; -1 before the first.
         fitness: its fitness.
-        judged: the last epoch that was evaluated; -1 before the first.
+        evaluated: the last epoch that was evaluated; -1 before the first.
     """
 
     patience: int
     epoch: int = -1
     fitness: float = -1.0
-    judged: int = -1
+    evaluated: int = -1
 
     def update(self, epoch: int, fitness: float) -> bool:
         """Take note of an evaluated epoch; returns whether it is the best so far."""
-        self.judged = epoch
+        self.evaluated = epoch
         if not fitness > self.fitness:  # also for NaN
             return False
         self.epoch, self.fitness = epoch, fitness
@@ -38,4 +38,4 @@ class BestEpoch:
 
     def should_stop(self, epoch: int) -> bool:
         """Whether the best epoch lies too far back; never after an epoch that was not evaluated."""
-        return self.patience > 0 and self.judged == epoch >= self.epoch + self.patience
+        return self.patience > 0 and self.evaluated == epoch >= self.epoch + self.patience

@@ -67,7 +67,7 @@ class Ranks:
         dist.all_reduce(agreed, op=dist.ReduceOp.MIN)
         return bool(agreed)
 
-    def share(self, items: Sequence[ItemT]) -> Sequence[ItemT]:
+    def shard(self, items: Sequence[ItemT]) -> Sequence[ItemT]:
         """This process's part of a list: consecutive, as long as the others' or one longer."""
         whole, left = divmod(len(items), self.count)
         start = self.rank * whole + min(self.rank, left)
@@ -81,7 +81,7 @@ class Ranks:
         dist.all_gather_object(values, value)
         return values
 
-    def from_first(self, make: Callable[[], ItemT]) -> ItemT:
+    def broadcast(self, make: Callable[[], ItemT]) -> ItemT:
         """What the first process makes, in all processes."""
         if self.count == 1:
             return make()
@@ -90,7 +90,7 @@ class Ranks:
         made: ItemT = values[0]
         return made
 
-    def share_buffers(self, module: nn.Module) -> None:
+    def broadcast_buffers(self, module: nn.Module) -> None:
         """Take over the first process's buffers: the statistics of norms, above all."""
         if self.count > 1:
             for buffer in module.buffers():
@@ -102,7 +102,7 @@ class Ranks:
         """A module that runs `model` and averages gradients over all processes in backward.
 
         With `shared_norms`, the batch-norms of `model` are replaced by ones whose statistics are
-        taken over all processes' pictures.
+        taken over all processes' images.
 
         Raises:
             ConfigError: these are asked for without several GPUs; PyTorch has none for the CPU.
@@ -121,14 +121,14 @@ class Ranks:
 
 
 @contextmanager
-def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
+def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
     """The region in which the processes of a run can talk: NCCL between GPUs, gloo elsewhere."""
     if ranks.count == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # The first process judges the best checkpoint alone while the others wait.
+    # The first process evaluates the best checkpoint alone while the others wait.
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(hours=2))
     try:

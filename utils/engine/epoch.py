@@ -23,7 +23,7 @@ from utils.logs import Progress
 from utils.structures import Batch
 
 logger = logging.getLogger(__name__)
-MOST_SKIPPED_IN_ROW = 10
+MAX_SKIPPED_IN_ROW = 10
 
 
 class TrainingLoss(Protocol):
@@ -57,12 +57,12 @@ def train_one_epoch(
     Args:
         state: changed in place.
         criterion: raw predictions and batch -> loss.
-        batches: of uint8 pictures.
+        batches: of uint8 images.
         schedule: settings per batch.
         epoch: counted from 0.
         device: where to compute.
-        resize: changes the size of a batch's float pictures (multi-scale); gets the batch number.
-        on_skip: told of the epoch, the pictures of what is left out, and why.
+        resize: changes the size of a batch's float images (multi-scale); gets the batch number.
+        on_skip: told of the epoch, the images of what is left out, and why.
 
     Returns:
         Mean box, objectness and class loss.
@@ -96,7 +96,7 @@ def train_one_epoch(
                 _skip(state, gathered, reason, epoch, state.bad_steps, on_skip)
             gathered.clear()
         means.add(loss.parts(), len(batch.paths) * state.ranks.count)
-        progress.note(means.in_words())
+        progress.note(means.message())
     box, objectness, class_ = state.ranks.average(means.losses()).tolist()
     return box, objectness, class_
 
@@ -107,27 +107,27 @@ class _RunningMeans:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._total = torch.zeros(3, device=device)
-        self._batches = self._pictures = 0
+        self._batches = self._images = 0
         self._start = time.monotonic()
 
-    def add(self, parts: Tensor, pictures: int) -> None:
-        """Count a batch: (3,) losses and how many pictures it had over all ranks."""
+    def add(self, parts: Tensor, images: int) -> None:
+        """Count a batch: (3,) losses and how many images it had over all ranks."""
         self._total += parts
         self._batches += 1
-        self._pictures += pictures
+        self._images += images
 
     def losses(self) -> Tensor:
         """(3,) box, objectness and class."""
         return self._total / max(self._batches, 1)
 
-    def in_words(self) -> str:
+    def message(self) -> str:
         """Losses, speed, and the most memory used."""
         box, objectness, class_ = self.losses().tolist()
-        rate = self._pictures / (time.monotonic() - self._start)
+        rate = self._images / (time.monotonic() - self._start)
         memory = peak_memory_mb(self._device) / 1000
         return (
             f"box {box:.4f}  obj {objectness:.4f}  cls {class_:.4f}  "
-            f"{rate:.1f} pictures/s  {memory:.1f} GB"
+            f"{rate:.1f} images/s  {memory:.1f} GB"
         )
 
 
@@ -192,16 +192,16 @@ def _skip(
     in_row: int,
     on_skip: OnSkip,
 ) -> None:
-    """Count what is left out, name its pictures, and give up after too many in a row."""
+    """Count what is left out, name its images, and give up after too many in a row."""
     state.skipped_steps += 1
     everywhere = [path for part in state.ranks.gather(list(paths)) for path in part]
     on_skip(epoch, everywhere, reason)
     names = ", ".join(path.name for path in everywhere[:4])
     logger.warning("%s: skipped (%d so far; %s, ...)", reason, state.skipped_steps, names)
-    if in_row >= MOST_SKIPPED_IN_ROW:
+    if in_row >= MAX_SKIPPED_IN_ROW:
         raise DivergedError(
             f"{in_row} in a row were skipped ({reason}): training has diverged; try --amp off, a "
-            "smaller lr0 in --hyp, or other --weights, and look at the pictures that were skipped"
+            "smaller lr0 in --hyp, or other --weights, and look at the images that were skipped"
         )
 
 
@@ -217,7 +217,7 @@ def _restore_norms(state: TrainingState[ModelT]) -> None:
 def _resized(
     images: Tensor, batch: Batch, resize: Callable[[Tensor, int], Tensor], done: int
 ) -> tuple[Tensor, Batch]:
-    """Pictures at another size, and the batch's boxes scaled with them."""
+    """Images at another size, and the batch's boxes scaled with them."""
     resized = resize(images, done)
     scale = resized.shape[3] / images.shape[3], resized.shape[2] / images.shape[2]
     return resized, replace(batch, boxes=batch.boxes * batch.boxes.new_tensor(scale * 2))

@@ -1,4 +1,4 @@
-"""Evaluation: run a predictor over a data set and judge what it finds. The same for all callers."""
+"""Evaluation: run a predictor over a data set and compare its detections with the labels."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Evaluation:
 
     Attributes:
         metrics: COCO's figures.
-        detections: per image id, in pixels of the original picture.
-        ms_per_image: milliseconds per picture by stage.
+        detections: per image id, in pixels of the original image.
+        ms_per_image: milliseconds per image by stage.
         loss: mean box, objectness and class loss, where the predictor has a criterion.
     """
 
@@ -45,11 +45,11 @@ def evaluate(
 
     Args:
         predict: finds objects in one batch.
-        batches: letterboxed pictures; with several ranks, this one's.
+        batches: letterboxed images; with several ranks, this one's.
         num_batches: how many there are, for the progress.
-        records: the pictures with their labels in original pixels.
+        records: the images with their labels in original pixels.
         class_names: in class-id order.
-        watch: called with every batch and its prediction, to draw pictures for example.
+        watch: called with every batch and its prediction, to draw images for example.
         ranks: the processes that evaluate together; all get the same result.
     """
     ranks = ranks or Ranks()
@@ -62,10 +62,10 @@ def evaluate(
         seconds += (stages.preprocess, stages.inference, stages.postprocess)
         if prediction.loss is not None:
             losses.append(prediction.loss)
-        pictures = zip(prediction.detections, batch.image_ids, batch.letterboxes, strict=True)
-        for found, image_id, letterbox in pictures:
+        images = zip(prediction.detections, batch.image_ids, batch.letterboxes, strict=True)
+        for found, image_id, letterbox in images:
             if letterbox is None:
-                raise ValueError("evaluation needs letterboxed pictures, got an augmented one")
+                raise ValueError("evaluation needs letterboxed images, got an augmented one")
             detections[image_id] = found.in_original(letterbox)
         if watch is not None:
             watch(batch, prediction)

@@ -1,4 +1,4 @@
-"""Training pictures at a different size from batch to batch."""
+"""Training images at a different size from batch to batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MultiScale:
         return (self.image_size * 3 // 2 + self.stride - 1) // self.stride * self.stride
 
     def __call__(self, images: Tensor, batch_number: int) -> Tensor:
-        """(B, 3, H, W) floats -> the same pictures, longer side at the size drawn."""
+        """(B, 3, H, W) floats -> the same images, longer side at the size drawn."""
         rng = np.random.default_rng([self.seed, batch_number])
         low, high = self.image_size // 2, self.image_size * 3 // 2 + self.stride
         side = int(rng.integers(low, high)) // self.stride * self.stride

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-NOMINAL_BATCH_SIZE = 64  # gradients are accumulated until about this many pictures
+NOMINAL_BATCH_SIZE = 64  # gradients are accumulated until about this many images
 MAX_GRADIENT_NORM = 10.0
 
 
@@ -41,7 +41,7 @@ class ParameterGroups:
 
 
 def scaled_weight_decay(weight_decay: float, batch_size: int) -> float:
-    """Weight decay for the pictures really accumulated per step (YOLOv5's scaling)."""
+    """Weight decay for the images really accumulated per step (YOLOv5's scaling)."""
     accumulate = max(round(NOMINAL_BATCH_SIZE / batch_size), 1)
     return weight_decay * batch_size * accumulate / NOMINAL_BATCH_SIZE
 

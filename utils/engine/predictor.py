@@ -21,10 +21,10 @@ class StageSeconds:
 
 @dataclass(frozen=True, slots=True)
 class BatchPrediction:
-    """The detections of each picture in pixels of the network input, and what it took.
+    """The detections of each image in pixels of the network input, and what it took.
 
     Attributes:
-        detections: one per picture.
+        detections: one per image.
         seconds: time per stage for the whole batch.
         loss: box, objectness and class loss of the batch, where a criterion was given.
     """
@@ -38,7 +38,7 @@ class Predictor(Protocol):
     """Anything that finds objects in a batch."""
 
     def __call__(self, batch: Batch) -> BatchPrediction:
-        """The detections of a batch of uint8 pictures."""
+        """The detections of a batch of uint8 images."""
 
 
 def as_one_class(predict: Predictor) -> Predictor:

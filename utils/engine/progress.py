@@ -26,7 +26,7 @@ def progress_of(
         "batches_since_step": (epoch + 1) * batches_per_epoch - 1 - state.last_step,
         "skipped_steps": state.skipped_steps,
         "AP_of_class": list(state.AP_of_class),
-        "best": {"epoch": best.epoch, "fitness": best.fitness, "judged": best.judged},
+        "best": {"epoch": best.epoch, "fitness": best.fitness, "judged": best.evaluated},
         "random": _random_states(),
     }
 
@@ -54,7 +54,7 @@ def continue_from(
     state.skipped_steps = progress["skipped_steps"]
     state.AP_of_class = tuple(progress.get("AP_of_class", ()))  # older checkpoints have none
     best.epoch, best.fitness = progress["best"]["epoch"], progress["best"]["fitness"]
-    best.judged = progress["best"]["judged"]
+    best.evaluated = progress["best"]["judged"]
     _restore_random_states(progress["random"])
     return next_epoch
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch.optim import Optimizer
 
 from utils.engine.evaluate import Evaluation
-from utils.logs import in_words
+from utils.logs import format_duration
 from utils.output_files import atomic_path
 
 COLUMNS = (
@@ -90,7 +90,7 @@ def log_epoch(row: EpochRow, epochs: int, seconds_left: float) -> None:
     if row.AP is not None:
         text += f", AP50 {row.AP50:.3f}, AP {row.AP:.3f}"
     if row.epoch + 1 < epochs:
-        text += f", {in_words(seconds_left)} left"
+        text += f", {format_duration(seconds_left)} left"
     logger.info("%s", text)
 
 

@@ -20,7 +20,7 @@ from utils.errors import DivergedError
 from utils.hyperparameters import Hyperparameters
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import make_run_folder, reported_writing
-from utils.plots.batch_pictures import save_labelled_batch
+from utils.plots.batch_images import save_labelled_batch
 from utils.plots.label_statistics import plot_labels
 from utils.plots.training_curves import plot_results
 from utils.strict_yaml import write_yaml
@@ -32,12 +32,12 @@ BATCHES_DRAWN = 3
 
 
 class TrainingRun:
-    """The folder of one run: settings, results, checkpoints, pictures, TensorBoard events.
+    """The folder of one run: settings, results, checkpoints, images, TensorBoard events.
 
     Attributes:
         folder: where everything goes.
         settings: as given.
-        pictures: whether pictures and curves are drawn.
+        images: whether images and curves are drawn.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TrainingRun:
         folder: Path,
         settings: Mapping[str, Mapping[str, Any]],
         *,
-        pictures: bool,
+        images: bool,
         first_epoch: int = 0,
         writes: bool = True,
     ) -> None:
@@ -54,7 +54,7 @@ class TrainingRun:
         Args:
             folder: an existing folder.
             settings: file stem -> content (`hyp`, `opt`).
-            pictures: whether to draw.
+            images: whether to draw.
             first_epoch: what the folder says of this epoch and later ones is forgotten.
             writes: False in a process beside the one that writes the files: nothing is written.
         """
@@ -62,7 +62,7 @@ class TrainingRun:
 
         self.folder = folder
         self.settings = settings
-        self.pictures = pictures and writes
+        self.images = images and writes
         self._events: SummaryWriter | None = None
         if not writes:
             return
@@ -83,7 +83,7 @@ class TrainingRun:
 
     def draw_labels(self, records: Iterable[ImageRecord], class_names: tuple[str, ...]) -> None:
         """`labels.jpg`: how many objects of which sizes lie where."""
-        if not self.pictures:
+        if not self.images:
             return
         class_ids, boxes = [np.zeros(0, np.int64)], [np.zeros((0, 4), np.float32)]
         for record in records:
@@ -103,7 +103,7 @@ class TrainingRun:
     ) -> Iterator[Batch]:
         """The same batches, the first three of epoch 0 drawn as `train_batch*.jpg` in passing."""
         for number, batch in enumerate(batches):
-            if self.pictures and epoch == 0 and number < BATCHES_DRAWN:
+            if self.images and epoch == 0 and number < BATCHES_DRAWN:
                 path = self.folder / f"train_batch{number}.jpg"
                 save_labelled_batch(path, batch, class_names)
             yield batch
@@ -137,7 +137,7 @@ class TrainingRun:
         save_checkpoint(self.last, checkpoint)
 
     def note_skipped(self, epoch: int, paths: Sequence[Path], reason: str) -> None:
-        """Add the pictures of what was left out to `skipped_batches.txt`."""
+        """Add the images of what was left out to `skipped_batches.txt`."""
         if self._events is None:
             return
         with reported_writing(path := self.folder / "skipped_batches.txt"), path.open("a") as file:
@@ -160,10 +160,10 @@ class TrainingRun:
         with contextlib.suppress(OSError):  # a full disk has been said already
             self._events.close()
         if kind is None:
-            if self.pictures:
+            if self.images:
                 plot_results(self.folder / "results.csv", self.folder / "results.png")
         elif issubclass(kind, DivergedError):
-            logger.warning("Skipped pictures: %s", self.folder / "skipped_batches.txt")
+            logger.warning("Skipped images: %s", self.folder / "skipped_batches.txt")
         elif self.last.exists():
             logger.warning("To go on: python train.py --resume %s", self.last)
         else:
@@ -185,9 +185,9 @@ def open_run(
         return make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
 
     return TrainingRun(
-        ranks.from_first(folder),
+        ranks.broadcast(folder),
         {"hyp": as_plain_values(hyp), "opt": as_plain_values(config)},
-        pictures=not config.noplots,
+        images=not config.noplots,
         first_epoch=first_epoch,
         writes=ranks.is_first,
     )

@@ -13,7 +13,7 @@ WHAT_FILES_SHOW = (  # patterns in the run's folder, and what they are good for
     (("labels.jpg", "train_batch*.jpg"), "what it learnt from"),
     (("val_batch*.jpg",), "labels and detections side by side"),
     (("*_curve.png", "confusion_matrix.png"), "which score threshold to take, what it mixes up"),
-    (("skipped_batches.txt",), "pictures whose loss or gradients were no numbers"),
+    (("skipped_batches.txt",), "images whose loss or gradients were no numbers"),
 )
 
 
@@ -23,7 +23,7 @@ def log_run_summary(folder: Path, report: Mapping[str, Any], data: str) -> None:
     Args:
         folder: of the run.
         report: as `train.py --report` writes it.
-        data: the data yaml; empty where the network cannot be judged on it.
+        data: the data yaml; empty where the network cannot be evaluated on it.
     """
     best, last = report["weights"]["best"], report["weights"]["last"]
     logger.info("Results saved to %s", folder)
@@ -39,5 +39,5 @@ def log_run_summary(folder: Path, report: Mapping[str, Any], data: str) -> None:
         logger.warning("  %d steps were skipped", report["skipped_steps"])
     logger.info("Next:")
     logger.info("  python convert.py --weights %s%s", best, f" --data {data}" if data else "")
-    logger.info("  python detect.py --weights %s --source PICTURES", best)
+    logger.info("  python detect.py --weights %s --source IMAGES", best)
     logger.info("  python export.py --weights %s", best)

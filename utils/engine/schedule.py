@@ -41,7 +41,7 @@ class Schedule:
     Attributes:
         epochs: of the whole run.
         batches_per_epoch: batches of one epoch.
-        batch_size: pictures per batch.
+        batch_size: images per batch.
         lr0, lrf: initial learning rate, and the final one as a fraction of it.
         momentum, warmup_momentum: after, and at the start of, the warm-up.
         warmup_epochs, warmup_bias_lr: its length (at least 100 batches) and the biases' first rate.

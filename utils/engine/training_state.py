@@ -26,11 +26,11 @@ class StateConfig:
     """How a network is trained.
 
     Attributes:
-        batch_size: pictures per batch, over all ranks.
+        batch_size: images per batch, over all ranks.
         optimizer: its name.
         freeze: the first N layers, or the layers listed.
         amp: see Precision.choose.
-        sync_bn: norms over the pictures of all GPUs.
+        sync_bn: norms over the images of all GPUs.
         compile: compile the network with torch.compile.
         channels_last: keep channels beside each other in memory.
     """
@@ -55,7 +55,7 @@ class TrainingState(Generic[ModelT]):
         ema: its average.
         optimizer: with groups biases, weights, norms.
         precision: autocast and loss scaling.
-        memory_format: in which pictures and kernels lie in memory.
+        memory_format: in which images and kernels lie in memory.
         frozen: layers kept in eval mode, whose parameters have no gradient.
         last_step: batch (counted over the run) at which the optimizer last stepped.
         skipped_steps: batches and steps left out because loss or gradients were not finite.

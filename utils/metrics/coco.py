@@ -1,4 +1,4 @@
-"""Average precision as COCO defines it: pycocotools is the judge on every data set."""
+"""Average precision as COCO defines it: pycocotools is the evaluator on every data set."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def evaluate_coco(
     class_names: Sequence[str],
     ranks: Ranks | None = None,
 ) -> CocoMetrics:
-    """Judge detections against labels.
+    """Evaluate detections against labels.
 
     Args:
-        records: the pictures with their labels; crowd regions are ignored the COCO way.
+        records: the images with their labels; crowd regions are ignored the COCO way.
         detections: per image id, boxes in original pixels.
         class_names: in class-id order.
-        ranks: processes with the same arguments that judge some of the classes each; all get the
-            same result, which is that of one process.
+        ranks: processes with the same arguments that evaluate some of the classes each; all get the
+            result of one process.
 
     Raises:
         MissingPackageError: pycocotools is not installed.
@@ -106,18 +106,18 @@ def evaluate_coco(
     if not len(rows):
         return _nothing_found(records, class_names)
     classes = list(range(len(class_names)))
-    mine = classes if ranks is None else list(ranks.share(classes))
+    mine = classes if ranks is None else list(ranks.shard(classes))
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth = COCO()
         truth.dataset = ground_truth(records, class_names)
         truth.createIndex()
-        judge = COCOeval(truth, truth.loadRes(rows), "bbox")
-        part = _judge(judge, records, mine) if mine else None
+        evaluator = COCOeval(truth, truth.loadRes(rows), "bbox")
+        part = _evaluate_classes(evaluator, records, mine) if mine else None
         parts = [part] if ranks is None else ranks.gather(part)
-        whole = _JudgedClasses.joined([part for part in parts if part is not None])
-        judge.eval = {"precision": whole.precision, "recall": whole.recall}
-        judge.summarize()
-    stats = [max(float(value), 0.0) for value in judge.stats]  # COCO says -1 for "no such objects"
+        whole = _EvaluatedClasses.joined([part for part in parts if part is not None])
+        evaluator.eval = {"precision": whole.precision, "recall": whole.recall}
+        evaluator.summarize()
+    stats = [max(float(value), 0.0) for value in evaluator.stats]
     curves = _score_curves(whole, records, len(class_names))
     precision, recall = best_f1_point(curves)
     return CocoMetrics(
@@ -132,7 +132,7 @@ def evaluate_coco(
 
 
 @dataclass(frozen=True, slots=True)
-class _JudgedClasses:
+class _EvaluatedClasses:
     """pycocotools' results of K classes.
 
     Attributes:
@@ -150,7 +150,7 @@ class _JudgedClasses:
     recall_points: npt.NDArray[np.float64]
 
     @classmethod
-    def joined(cls, parts: Sequence[_JudgedClasses]) -> _JudgedClasses:
+    def joined(cls, parts: Sequence[_EvaluatedClasses]) -> _EvaluatedClasses:
         """Several parts' classes, in order."""
         return cls(
             precision=np.concatenate([part.precision for part in parts], 2),
@@ -161,18 +161,20 @@ class _JudgedClasses:
         )
 
 
-def _judge(judge: Any, records: Sequence[ImageRecord], class_ids: list[int]) -> _JudgedClasses:
-    """Let a COCOeval judge some classes."""
-    judge.params.catIds = class_ids
-    judge.evaluate()
-    judge.accumulate()
-    precision_at, recall_at = _precision_recall_at_scores(judge, records, class_ids)
-    return _JudgedClasses(
-        precision=judge.eval["precision"],
-        recall=judge.eval["recall"],
+def _evaluate_classes(
+    evaluator: Any, records: Sequence[ImageRecord], class_ids: list[int]
+) -> _EvaluatedClasses:
+    """Let a COCOeval evaluate some classes."""
+    evaluator.params.catIds = class_ids
+    evaluator.evaluate()
+    evaluator.accumulate()
+    precision_at, recall_at = _precision_recall_at_scores(evaluator, records, class_ids)
+    return _EvaluatedClasses(
+        precision=evaluator.eval["precision"],
+        recall=evaluator.eval["recall"],
         precision_at=precision_at,
         recall_at=recall_at,
-        recall_points=np.asarray(judge.params.recThrs),
+        recall_points=np.asarray(evaluator.params.recThrs),
     )
 
 
@@ -212,18 +214,18 @@ def _per_class(
 
 
 def _precision_recall_at_scores(
-    judge: Any, records: Sequence[ImageRecord], class_ids: Sequence[int]
+    evaluator: Any, records: Sequence[ImageRecord], class_ids: Sequence[int]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(K, CURVE_POINTS) precision and recall at each confidence, from the judge's matches."""
+    """(K, CURVE_POINTS) precision and recall at each confidence, from the evaluator's matches."""
     confidence = np.linspace(0, 1, CURVE_POINTS)
     precision = np.zeros((len(class_ids), CURVE_POINTS))
     recall = np.zeros((len(class_ids), CURVE_POINTS))
     instances = _instances(records, max(class_ids) + 1)
-    images_per_block = len(judge.params.imgIds)
-    blocks = len(judge.params.areaRng) * images_per_block  # evalImgs runs class, area, picture
+    images_per_block = len(evaluator.params.imgIds)
+    blocks = len(evaluator.params.areaRng) * images_per_block  # evalImgs runs class, area, image
     for place, class_id in enumerate(class_ids):
         start = place * blocks + _ALL_AREAS * images_per_block
-        matched = [entry for entry in judge.evalImgs[start : start + images_per_block] if entry]
+        matched = [entry for entry in evaluator.evalImgs[start : start + images_per_block] if entry]
         scores, right = _matches(matched)
         order = np.argsort(-scores, kind="stable")
         hits = np.cumsum(right[order])
@@ -235,14 +237,14 @@ def _precision_recall_at_scores(
 
 
 def _score_curves(
-    judged: _JudgedClasses, records: Sequence[ImageRecord], num_classes: int
+    evaluated: _EvaluatedClasses, records: Sequence[ImageRecord], num_classes: int
 ) -> ScoreCurves:
-    curve = judged.precision[_IOU_50, :, :, _ALL_AREAS, _MAX_DETECTIONS]
+    curve = evaluated.precision[_IOU_50, :, :, _ALL_AREAS, _MAX_DETECTIONS]
     return ScoreCurves(
         confidence=np.linspace(0, 1, CURVE_POINTS),
-        precision=judged.precision_at,
-        recall=judged.recall_at,
-        recall_points=judged.recall_points,
+        precision=evaluated.precision_at,
+        recall=evaluated.recall_at,
+        recall_points=evaluated.recall_points,
         precision_at_recall=np.clip(curve.T, 0, None),
         present=_instances(records, num_classes) > 0,
     )

@@ -20,7 +20,7 @@ def coco_results(
     """Detections in COCO's results form, boxes as corner and size in original pixels.
 
     Args:
-        records: the pictures.
+        records: the images.
         detections: per image id, in original pixels.
         category_ids: the COCO category of each class id.
     """

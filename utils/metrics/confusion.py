@@ -9,7 +9,7 @@ from utils.structures import Detections, FloatArray, IntArray, Targets
 
 
 class ConfusionMatrix:
-    """Sums pictures into `matrix` (C + 1, C + 1) int64, indexed [predicted, true].
+    """Sums images into `matrix` (C + 1, C + 1) int64, indexed [predicted, true].
 
     The last row counts objects that nothing found, the last column detections where no object is.
     """
@@ -24,7 +24,7 @@ class ConfusionMatrix:
         self.matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
 
     def update(self, detections: Detections, targets: Targets) -> None:
-        """Add one picture; boxes of both are in pixels of the same picture."""
+        """Add one image; boxes of both are in pixels of the same image."""
         detections = detections[detections.scores >= self.score_threshold]
         iou = pairwise_iou(detections.boxes, targets.boxes)
         found, true = match_one_to_one(iou, self.iou_threshold)

@@ -1,12 +1,12 @@
-"""How sure a difference in AP is: a paired bootstrap over the pictures.
+"""How sure a difference in AP is: a paired bootstrap over the images.
 
-Two detectors are judged on the same pictures. Pictures are drawn with replacement as often as there
+Two detectors are evaluated on the same images. Images are drawn with replacement as often as there
 are, the same draw for both, and the difference of their COCO APs is computed for each draw. The
 middle `coverage` of those differences is the percentile interval (Efron and Tibshirani, "An
-Introduction to the Bootstrap", 1993, section 13.3). What makes a set of pictures hard or easy hits
+Introduction to the Bootstrap", 1993, section 13.3). What makes a set of images hard or easy hits
 both detectors alike and cancels, so the interval is far narrower than that of either AP.
 
-Shapes: P pictures, D detections of one class, T IoU thresholds, R draws.
+Shapes: P images, D detections of one class, T IoU thresholds, R draws.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ FloatArray64 = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 _RECALLS = 101  # COCO's: 0, 0.01, ..., 1
-_MOST_DETECTIONS = 100  # per picture and class
+_MAX_DETECTIONS = 100  # per image and class
 _ALL_AREAS = (0.0, 1e10)  # square pixels
 _CHUNK = 1_000_000  # numbers computed at once: stays in the processor's cache, more or less
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMatches:
-    """What the judge found of one class, all pictures together, best score first.
+    """What the evaluator found of one class, all images together, best score first.
 
     Attributes:
-        pictures: (D,) place of each detection's picture.
+        images: (D,) place of each detection's image.
         right: (T, D) whether it matches a labelled object that counts.
         counted: (T, D) whether it counts, right or wrong; False on crowds.
         objects: (P,) labelled objects that count.
     """
 
-    pictures: IntArray
+    images: IntArray
     right: BoolArray
     counted: BoolArray
     objects: IntArray
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedPictures:
-    """A detector's matches on a set of pictures.
+class ImageMatches:
+    """A detector's matches on a set of images.
 
     Attributes:
-        image_ids: P numbers of the pictures, ascending.
+        image_ids: P numbers of the images, ascending.
         classes: in class-id order.
     """
 
@@ -72,15 +72,15 @@ class Interval:
     difference: float
 
 
-def judge_pictures(
+def match_images(
     records: Sequence[ImageRecord],
     detections: Mapping[int, Detections],
     class_names: Sequence[str],
-) -> JudgedPictures:
-    """Match detections with labels as COCO does (area all, at most 100 per picture and class).
+) -> ImageMatches:
+    """Match detections with labels as COCO does (area all, at most 100 per image and class).
 
     Args:
-        records: the pictures with their labels; crowd regions are ignored the COCO way.
+        records: the images with their labels; crowd regions are ignored the COCO way.
         detections: per image id, boxes in original pixels.
         class_names: in class-id order.
 
@@ -98,21 +98,21 @@ def judge_pictures(
         found.dataset = {**truth.dataset, "annotations": _annotations(records, detections)}
         truth.createIndex()
         found.createIndex()
-        judge = COCOeval(truth, found, "bbox")
-        judge.params.maxDets = [_MOST_DETECTIONS]
-        judge.params.areaRng = [list(_ALL_AREAS)]
-        judge.evaluate()
-    image_ids = tuple(int(image_id) for image_id in judge.params.imgIds)
-    pictures = max(1, len(image_ids))
-    entries = judge.evalImgs  # by class, then picture; None where there is nothing
-    rows = (entries[i : i + pictures] for i in range(0, len(entries), pictures))
-    thresholds = len(judge.params.iouThrs)
-    return JudgedPictures(image_ids, tuple(_class_matches(row, thresholds) for row in rows))
+        evaluator = COCOeval(truth, found, "bbox")
+        evaluator.params.maxDets = [_MAX_DETECTIONS]
+        evaluator.params.areaRng = [list(_ALL_AREAS)]
+        evaluator.evaluate()
+    image_ids = tuple(int(image_id) for image_id in evaluator.params.imgIds)
+    images = max(1, len(image_ids))
+    entries = evaluator.evalImgs  # by class, then image; None where there is nothing
+    rows = (entries[i : i + images] for i in range(0, len(entries), images))
+    thresholds = len(evaluator.params.iouThrs)
+    return ImageMatches(image_ids, tuple(_class_matches(row, thresholds) for row in rows))
 
 
 def ap_difference_interval(
-    first: JudgedPictures,
-    second: JudgedPictures,
+    first: ImageMatches,
+    second: ImageMatches,
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -121,52 +121,52 @@ def ap_difference_interval(
     """How much higher the AP of `second` is than that of `first`, and how sure that is.
 
     Args:
-        first: a detector, judged.
-        second: another one, judged on the same pictures.
+        first: a detector, evaluated.
+        second: another one, evaluated on the same images.
         resamples: how many draws.
         seed: of the draws; the same seed gives the same interval.
         coverage: the share of the draws' differences inside the interval.
 
     Returns:
-        AP is COCO's over IoU 0.50 to 0.95, 0 to 1; `difference` is that on the pictures themselves.
-        An interval wholly above 0: `second` is better on pictures like these.
+        AP is COCO's over IoU 0.50 to 0.95, 0 to 1; `difference` is that on the images themselves.
+        An interval wholly above 0: `second` is better on images like these.
 
     Raises:
-        ValueError: they were not judged on the same labels, or a number makes no sense.
+        ValueError: they were not evaluated on the same labels, or a number makes no sense.
     """
     if not _same_labels(first, second):
-        raise ValueError("both detectors have to be judged on the same pictures and labels")
+        raise ValueError("both detectors have to be evaluated on the same images and labels")
     if not first.image_ids or resamples < 1 or not 0 < coverage < 1:
         raise ValueError(
-            f"{len(first.image_ids)} pictures, resamples {resamples} and coverage {coverage}: "
+            f"{len(first.image_ids)} images, resamples {resamples} and coverage {coverage}: "
             "expected at least 1, at least 1, and between 0 and 1"
         )
-    pictures = len(first.image_ids)
+    images = len(first.image_ids)
     rng = np.random.default_rng(seed)
-    draws = rng.multinomial(pictures, np.full(pictures, 1 / pictures), resamples)
-    counts = np.concatenate((np.ones((1, pictures), np.int64), draws))
+    draws = rng.multinomial(images, np.full(images, 1 / images), resamples)
+    counts = np.concatenate((np.ones((1, images), np.int64), draws))
     differences = average_precisions(second, counts) - average_precisions(first, counts)
     tail = (1 - coverage) / 2
     low, high = np.quantile(differences[1:], (tail, 1 - tail)).tolist()
     return Interval(low, high, float(differences[0]))
 
 
-def average_precisions(judged: JudgedPictures, counts: IntArray) -> FloatArray64:
-    """COCO's AP on other mixtures of the same pictures.
+def average_precisions(evaluated: ImageMatches, counts: IntArray) -> FloatArray64:
+    """COCO's AP on other mixtures of the same images.
 
     Args:
-        judged: a detector.
-        counts: (R, P) how often each picture is taken.
+        evaluated: a detector.
+        counts: (R, P) how often each image is taken.
 
     Returns:
         (R,) mean over the classes that have objects in the mixture; 0 where no class has, as
         `evaluate_coco` has it.
     """
     totals, present = np.zeros(len(counts)), np.zeros(len(counts), np.int64)
-    for matches in judged.classes:
+    for matches in evaluated.classes:
         objects = counts @ matches.objects
         present += objects > 0
-        rows = max(1, _CHUNK // max(1, len(matches.pictures)))
+        rows = max(1, _CHUNK // max(1, len(matches.images)))
         for start in range(0, len(counts), rows):
             part = slice(start, start + rows)
             totals[part] += _class_AP(matches, counts[part], objects[part])
@@ -176,11 +176,11 @@ def average_precisions(judged: JudgedPictures, counts: IntArray) -> FloatArray64
 def _class_AP(matches: ClassMatches, counts: IntArray, objects: IntArray) -> FloatArray64:
     """(R,) AP of one class, mean over the IoU thresholds; 0 where it has no objects.
 
-    A picture that was drawn w times gives w equal detections, one after the other in the order of
+    An image that was drawn w times gives w equal detections, one after the other in the order of
     scores. Of w right ones the last has the highest precision, of w wrong ones none adds recall, so
     the curve's upper hull is that of one detection of weight w.
     """
-    weights = counts[:, matches.pictures]
+    weights = counts[:, matches.images]
     AP = np.zeros(len(counts))
     for right, counted in zip(matches.right, matches.counted, strict=True):
         (places,) = np.nonzero(right)
@@ -211,22 +211,22 @@ def _hull_mean(hits: IntArray, found: IntArray, objects: IntArray) -> FloatArray
 
 
 def _class_matches(entries: Sequence[Mapping[str, Any] | None], thresholds: int) -> ClassMatches:
-    """One class from pycocotools' entries, one per picture."""
-    scores, pictures = [np.zeros(0)], [np.zeros(0, np.int64)]
+    """One class from pycocotools' entries, one per image."""
+    scores, images = [np.zeros(0)], [np.zeros(0, np.int64)]
     matched, ignored = [np.zeros((thresholds, 0), bool)], [np.zeros((thresholds, 0), bool)]
     objects = np.zeros(len(entries), np.int64)
     for place, entry in enumerate(entries):
         if entry is None:
             continue
         scores.append(np.asarray(entry["dtScores"], np.float64))
-        pictures.append(np.full(len(entry["dtScores"]), place))
+        images.append(np.full(len(entry["dtScores"]), place))
         matched.append(np.asarray(entry["dtMatches"]) > 0)
         ignored.append(np.asarray(entry["dtIgnore"], bool))
         objects[place] = np.count_nonzero(np.asarray(entry["gtIgnore"]) == 0)
     order = np.argsort(-np.concatenate(scores), kind="stable")
     counted = ~np.concatenate(ignored, 1)[:, order]
     right = np.concatenate(matched, 1)[:, order] & counted
-    return ClassMatches(np.concatenate(pictures)[order], right, counted, objects)
+    return ClassMatches(np.concatenate(images)[order], right, counted, objects)
 
 
 def _annotations(
@@ -247,8 +247,8 @@ def _annotations(
     ]
 
 
-def _same_labels(first: JudgedPictures, second: JudgedPictures) -> bool:
-    """Whether pictures and numbers of objects are the same."""
+def _same_labels(first: ImageMatches, second: ImageMatches) -> bool:
+    """Whether images and numbers of objects are the same."""
     if first.image_ids != second.image_ids or len(first.classes) != len(second.classes):
         return False
     pairs = zip(first.classes, second.classes, strict=True)

@@ -1,1 +1,1 @@
-"""Pictures of training and validation, one module per picture, drawn without global plot state."""
+"""Images of training and validation, one module per image, drawn without global plot state."""

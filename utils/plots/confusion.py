@@ -14,7 +14,7 @@ from utils.plots.figure import HEAT_COLORS, INK, make_figure, printable, save_fi
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_NUMBERED_CLASSES = 30
+MAX_NUMBERED_CLASSES = 30
 
 
 def plot_confusion_matrix(
@@ -25,7 +25,7 @@ def plot_confusion_matrix(
     Args:
         matrix: (C + 1, C + 1) counts, [predicted, true], background last.
         class_names: the C names.
-        out_png: the picture to write.
+        out_png: the image to write.
     """
     totals = matrix.sum(axis=0, keepdims=True)
     shares = matrix / np.maximum(totals, 1)
@@ -35,7 +35,7 @@ def plot_confusion_matrix(
     axes: Axes = grid[0, 0]
     image = axes.imshow(shown, cmap=HEAT_COLORS, vmin=0, vmax=1, aspect="equal")
     _name_ticks(axes, [*printable(class_names), "background"])
-    if len(matrix) <= MOST_NUMBERED_CLASSES:
+    if len(matrix) <= MAX_NUMBERED_CLASSES:
         _write_shares(axes, shares)
     axes.set_title("confusion matrix, each column sums to 1", fontsize=11, color=INK)
     figure.colorbar(image, ax=axes, shrink=0.7)
@@ -43,7 +43,7 @@ def plot_confusion_matrix(
 
 
 def _name_ticks(axes: Axes, names: Sequence[str]) -> None:
-    size = 9 if len(names) <= MOST_NUMBERED_CLASSES else 7
+    size = 9 if len(names) <= MAX_NUMBERED_CLASSES else 7
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
     axes.set_yticks(range(len(names)), names, fontsize=size)
     axes.set_xlabel("true", color=INK)

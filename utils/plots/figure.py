@@ -42,7 +42,7 @@ def make_figure(size_inches: tuple[float, float], rows: int, columns: int) -> tu
 
 
 def save_figure(figure: Figure, path: Path, dots_per_inch: int = 150) -> None:
-    """Write the figure as the kind of picture the suffix of `path` says (.png, .jpg)."""
+    """Write the figure as the kind of image the suffix of `path` says (.png, .jpg)."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=dots_per_inch)
 

@@ -1,4 +1,4 @@
-"""Pictures of 3x3 kernels: magnitude per position, and what each branch adds."""
+"""Images of 3x3 kernels: magnitude per position, and what each branch adds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def plot_contributions(
         layers: names.
         parts: per layer, root mean square of each branch's part.
         merged: per layer, root mean square of the merged kernel.
-        out: the picture to write.
+        out: the image to write.
     """
     names = list(dict.fromkeys(name for layer in parts for name in layer))
     figure, axes = make_figure((max(7.0, 0.62 * len(layers) + 2), 4.5), 1, 1)

@@ -25,9 +25,9 @@ from utils.structures import FloatArray, IntArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_OUTLINES = 1000
+MAX_OUTLINES = 1000
 HEAT_BINS = 50
-MOST_NAMED_CLASSES = 30
+MAX_NAMED_CLASSES = 30
 
 
 def plot_labels(
@@ -37,15 +37,15 @@ def plot_labels(
 
     Args:
         class_ids: (N,) class of each object.
-        boxes_norm: (N, 4) cxcywh as fractions of the picture.
+        boxes_norm: (N, 4) cxcywh as fractions of the image.
         class_names: one name per class.
-        out_jpg: the picture to write.
+        out_jpg: the image to write.
     """
     figure, axes = make_figure((11, 10), 2, 2)
     _draw_class_counts(axes[0, 0], class_ids, class_names)
     _draw_outlines(axes[0, 1], class_ids, boxes_norm)
     _draw_heat(axes[1, 0], boxes_norm[:, :2], "centres", ("x", "y"))
-    axes[1, 0].invert_yaxis()  # y grows downwards in pictures
+    axes[1, 0].invert_yaxis()  # y grows downwards in images
     _draw_heat(axes[1, 1], boxes_norm[:, 2:], "sizes", ("width", "height"))
     save_figure(figure, out_jpg, dots_per_inch=120)
 
@@ -54,7 +54,7 @@ def _draw_class_counts(axes: Axes, class_ids: IntArray, class_names: Sequence[st
     counts = np.bincount(class_ids, minlength=len(class_names))
     style_axes(axes, f"objects per class ({len(class_ids)} in all)", "", "objects")
     axes.bar(np.arange(len(counts)), counts, color=ACCENT, width=0.8)
-    step = tick_step(len(counts), MOST_NAMED_CLASSES)
+    step = tick_step(len(counts), MAX_NAMED_CLASSES)
     shown = range(0, len(class_names), step)
     axes.set_xticks(list(shown), printable([class_names[index] for index in shown]))
     axes.tick_params(axis="x", labelrotation=90 if len(class_names) > 8 else 0)
@@ -65,7 +65,7 @@ def _draw_outlines(axes: Axes, class_ids: IntArray, boxes_norm: FloatArray) -> N
     """Boxes moved to a common centre, so that their shapes can be compared."""
     from matplotlib.collections import PolyCollection  # see utils.plots.figure
 
-    step = tick_step(len(boxes_norm), MOST_OUTLINES)
+    step = tick_step(len(boxes_norm), MAX_OUTLINES)
     centred = boxes_norm[::step].copy()
     centred[:, :2] = 0.5
     corners = cxcywh_to_xyxy(centred)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)

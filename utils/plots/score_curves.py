@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = npt.NDArray[np.floating[Any]]
-MOST_LEGEND_CLASSES = 20
+MAX_LEGEND_CLASSES = 20
 
 
 def plot_score_curves(
@@ -74,7 +74,7 @@ def plot_pr_curve(
         precision_at_recall: (C, R); a class without objects may hold nan and is left out.
         ap50: (C,) AP at IoU 0.5, for the legend.
         class_names: one per row.
-        out_png: the picture to write.
+        out_png: the image to write.
     """
     known = ap50[np.isfinite(ap50)]
     mean_ap50 = float(known.mean()) if len(known) else 0.0
@@ -109,7 +109,7 @@ def _plot_per_class(
     figure, grid = make_figure((9, 6), 1, 1)
     axes: Axes = grid[0, 0]
     class_labels, mean_label = labels
-    many = len(class_labels) > MOST_LEGEND_CLASSES
+    many = len(class_labels) > MAX_LEGEND_CLASSES
     for index, (label, row) in enumerate(zip(class_labels, values, strict=True)):
         if np.isfinite(row).all():
             color, width = (QUIET, 0.6) if many else (class_color(index), 1.2)

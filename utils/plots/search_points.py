@@ -18,7 +18,7 @@ def plot_search(rows: Sequence[Mapping[str, Any]], names: Sequence[str], out_png
     Args:
         rows: one per run, with `run`, `fitness` and every name; at least one.
         names: of the hyper-parameters.
-        out_png: the picture to write.
+        out_png: the image to write.
     """
     best = max(rows, key=lambda row: row["fitness"])
     lines = math.ceil(len(names) / COLUMNS)

@@ -37,7 +37,7 @@ def plot_results(csv_path: Path, out_png: Path) -> None:
 
     Args:
         csv_path: results.csv with YOLOv5's columns; nan or empty where an epoch was not validated.
-        out_png: the picture to write.
+        out_png: the image to write.
 
     Raises:
         ConfigError: the file lacks a column or holds something that is no number.

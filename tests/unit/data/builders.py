@@ -15,13 +15,13 @@ NAMES = ("cat", "dog", "owl")
 
 
 def noise(hw: tuple[int, int], seed: int = 0) -> ImageArray:
-    """A smooth random picture, so that JPEG keeps it nearly as it is."""
+    """A smooth random image, so that JPEG keeps it nearly as it is."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return np.asarray(cv2.resize(coarse, hw[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def write_picture(path: Path, hw: tuple[int, int] = (48, 64), seed: int = 0) -> Path:
-    """A picture file in the format of its suffix."""
+def write_image(path: Path, hw: tuple[int, int] = (48, 64), seed: int = 0) -> Path:
+    """An image file in the format of its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     done, content = cv2.imencode(path.suffix, noise(hw, seed)[..., ::-1])
     assert done
@@ -30,9 +30,9 @@ def write_picture(path: Path, hw: tuple[int, int] = (48, 64), seed: int = 0) -> 
 
 
 def write_yolo_set(folder: Path, labels: Mapping[str, str | None], hw=(48, 64)) -> Path:
-    """Pictures `images/<stem>.png` with `labels/<stem>.txt` (None: no label file), and a yaml."""
+    """Images `images/<stem>.png` with `labels/<stem>.txt` (None: no label file), and a yaml."""
     for seed, (stem, text) in enumerate(labels.items()):
-        write_picture(folder / "images" / f"{stem}.png", hw, seed)
+        write_image(folder / "images" / f"{stem}.png", hw, seed)
         (folder / "labels").mkdir(exist_ok=True)
         if text is not None:
             (folder / "labels" / f"{stem}.txt").write_text(text, encoding="utf-8")
@@ -65,10 +65,10 @@ def record(path: Path, hw: tuple[int, int], boxes: Sequence = (), class_ids: Seq
 
 
 def write_records(folder: Path, hws: Sequence[tuple[int, int]]) -> tuple[ImageRecord, ...]:
-    """One picture per size, each with a box over its middle."""
+    """One image per size, each with a box over its middle."""
     records = []
     for number, (height, width) in enumerate(hws):
-        path = write_picture(folder / f"{number}.png", (height, width), number)
+        path = write_image(folder / f"{number}.png", (height, width), number)
         box = (width / 4, height / 4, width * 3 / 4, height * 3 / 4)
         records.append(record(path, (height, width), [box], [number % len(NAMES)]))
     return tuple(records)

@@ -136,7 +136,7 @@ def test_slivers_are_dropped():
 
 
 @pytest.mark.parametrize("hw", [(33, 47), (1, 1)])
-def test_pictures_without_objects(hw):
+def test_images_without_objects(hw):
     image = noise(hw)
     rng = np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""Bad labels and pictures, row after row of the table in yolov5-facts.md, section 7.
+"""Bad labels and images, row after row of the table in yolov5-facts.md, section 7.
 
 Rows 1 to 11 as far as no script is needed; `tests/end_to_end/test_bad_input.py` has the others.
 Each row: the message names file and line, the value and the rule; what is good is kept; and no file
@@ -26,12 +26,12 @@ from utils.errors import DatasetError
 from utils.structures import ImageArray
 
 GOOD = "0 0.5 0.5 0.25 0.25\n"
-LABEL, PICTURE = Path("labels/a.txt"), Path("images/a.png")  # of a data set of two pictures
+LABEL, IMAGE = Path("labels/a.txt"), Path("images/a.png")  # of a data set of two images
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory with two pictures and their labels."""
+    """A working directory with two images and their labels."""
     monkeypatch.chdir(tmp_path)
     write_yolo_set(tmp_path, {"a": GOOD, "b": GOOD})
 
@@ -53,7 +53,7 @@ def scan(split: str = "val") -> ScanResult:
 
 
 def scan_label(label: str | bytes) -> ScanResult:
-    """The same with this label file for the first picture."""
+    """The same with this label file for the first image."""
     LABEL.write_bytes(label.encode() if isinstance(label, str) else label)
     return scan()
 
@@ -70,7 +70,7 @@ COLUMNS = (
     "columns, must be 5 (class cx cy w h) or a polygon "
     "(class x1 y1 x2 y2 x3 y3 ..., an odd number from 7); row dropped"
 )
-TOO_FAR = "of a side outside the picture, must be at most 1%; row dropped"
+TOO_FAR = "of a side outside the image, must be at most 1%; row dropped"
 WHOLE = "must be a whole number from 0; row dropped"
 BAD_ROWS = [
     # row 1: NaN, infinite, negative, above 1, class -1
@@ -115,7 +115,7 @@ def test_rows_1_4_a_slight_overshoot_is_clipped(row: str, edges: list[float]) ->
     result = scan_label(row)
     (text,) = texts(result)
     found = re.fullmatch(
-        r"labels/a\.txt:1: box reaches (.+)% of a side outside the picture, "
+        r"labels/a\.txt:1: box reaches (.+)% of a side outside the image, "
         r"must be inside; clipped",
         text,
     )
@@ -133,11 +133,11 @@ def test_row_2_marks_of_windows_are_no_problem(start: bytes, end: bytes) -> None
 
 
 def test_row_2_utf_16() -> None:
-    """A file that is no text costs its picture, which is no background."""
+    """A file that is no text costs its image, which is no background."""
     result = scan_label(GOOD.encode("utf-16"))
     (text,) = texts(result)
     assert text.startswith(f"{LABEL}: cannot be read as UTF-8 text (")
-    assert text.endswith("; picture left out")
+    assert text.endswith("; image left out")
     assert [record.path.name for record in result.records] == ["b.png"]
     unmarked = scan_label(GOOD.encode("utf-16-le"))
     assert texts(unmarked)[0] == rf"{LABEL}:1: '0\x00' is not a number; row dropped"
@@ -178,7 +178,7 @@ def test_row_7_backgrounds_are_counted(label: str | None, backgrounds: str) -> N
     else:
         LABEL.write_text(label)
     result = scan()
-    assert f"2 pictures, 1 objects, {backgrounds}, 0 pictures left out" in result.summary()
+    assert f"2 images, 1 objects, {backgrounds}, 0 images left out" in result.summary()
     assert texts(result) == []
 
 
@@ -196,11 +196,11 @@ def test_row_7_many_missing_label_files_are_said_aloud(
     assert [each is not None for each in news] == ([True] if is_news else [])
 
 
-def test_row_8_a_picture_that_is_not_there() -> None:
+def test_row_8_a_image_that_is_not_there() -> None:
     Path("list.txt").write_text("images/a.png\nimages/gone.png\nimages/b.png\n")
     Path("animals.yaml").write_text("train: list.txt\nval: list.txt\nnames: [cat, dog, owl]\n")
     result = scan()
-    assert texts(result) == ["images/gone.png: no such file; picture left out"]
+    assert texts(result) == ["images/gone.png: no such file; image left out"]
     assert [record.path.name for record in result.records] == ["a.png", "b.png"]
 
 
@@ -209,7 +209,7 @@ def png(hw: tuple[int, int] = (48, 64)) -> bytes:
 
 
 def jpeg() -> bytes:
-    """A picture so rich that the file is long."""
+    """An image so rich that the file is long."""
     pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     return with_pillow(pixels, "JPEG", quality=90)
 
@@ -240,9 +240,9 @@ SPOILT: list[tuple[str, Callable[[], bytes], str]] = [
     ("without its end.jpg", lambda: jpeg()[:-2], ""),
     ("without its end.png", lambda: png()[:-12], ""),
     ("one bit.png", lambda: png()[:999] + bytes([png()[999] ^ 1]) + png()[1000:], UNDECODABLE),
-    ("empty.jpg", lambda: b"", "the file is empty; picture left out"),
-    ("text.jpg", lambda: b"<html>404</html>", "not a picture; picture left out"),
-    ("low.png", lambda: png((9, 64)), "64x9 pixels, must be at least 10 on each side; picture"),
+    ("empty.jpg", lambda: b"", "the file is empty; image left out"),
+    ("text.jpg", lambda: b"<html>404</html>", "not an image; image left out"),
+    ("low.png", lambda: png((9, 64)), "64x9 pixels, must be at least 10 on each side; image"),
     ("floats.tif", float_tiff, ""),  # what OpenCV cannot read, Pillow can
     ("targa.jpg", targa, ""),
     ("moving.gif", gif, ""),
@@ -250,19 +250,19 @@ SPOILT: list[tuple[str, Callable[[], bytes], str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "words"), SPOILT, ids=[row[0] for row in SPOILT])
-def test_row_9_a_broken_picture_is_left_out(
+def test_row_9_a_broken_image_is_left_out(
     name: str, content: Callable[[], bytes], words: str
 ) -> None:
     """What is let through here ends a run when the loader comes to it."""
-    PICTURE.with_name(name).write_bytes(content())
+    IMAGE.with_name(name).write_bytes(content())
     (text,) = texts(scan())
-    assert text.startswith(f"images/{name}: {words}") and text.endswith("; picture left out")
+    assert text.startswith(f"images/{name}: {words}") and text.endswith("; image left out")
     assert [record.path.name for record in scan().records] == ["a.png", "b.png"]
 
 
 def test_row_10_bytes_after_the_end_of_a_jpeg() -> None:
     """Also: test_image_file.py::test_bytes_after_the_end_are_left_alone."""
-    PICTURE.with_name("c.jpg").write_bytes(jpeg() + b"\0what a camera adds" * 99)
+    IMAGE.with_name("c.jpg").write_bytes(jpeg() + b"\0what a camera adds" * 99)
     result = scan()  # which sees that the file stays as it is
     assert texts(result) == []
     assert result.records[2].image_hw == (480, 640)
@@ -274,9 +274,9 @@ def test_row_10_bytes_after_the_end_of_a_jpeg() -> None:
     ids=["ones", "zeros", "hole", "second end"],
 )
 def test_row_11_a_jpeg_that_is_corrupt_inside(filling: bytes) -> None:
-    """Its end is where it should be, but a part of the picture is gone."""
+    """Its end is where it should be, but a part of the image is gone."""
     content, half = jpeg(), len(jpeg()) // 2
-    PICTURE.with_name("c.jpg").write_bytes(content[:half] + filling + content[half + 4000 :])
+    IMAGE.with_name("c.jpg").write_bytes(content[:half] + filling + content[half + 4000 :])
     (text,) = texts(scan())
     assert text.startswith("images/c.jpg: ")
 
@@ -284,7 +284,7 @@ def test_row_11_a_jpeg_that_is_corrupt_inside(filling: bytes) -> None:
 @pytest.mark.parametrize("content", [png])
 def test_row_11_the_content_counts_not_the_name(content: Callable[[], bytes]) -> None:
     """Also: test_image_file.py::test_the_content_counts_not_the_suffix."""
-    PICTURE.with_name("c.jpg").write_bytes(content())
+    IMAGE.with_name("c.jpg").write_bytes(content())
     result = scan()
     assert texts(result) == []
     assert result.records[2].image_hw == (48, 64)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data.coco_json import list_coco_pictures, read_categories
+from data.coco_json import list_coco_images, read_categories
 from data.label_rules import UnreadableLabelsError
 from tests.unit.data.builders import write_coco
 from utils.errors import DatasetError
@@ -24,10 +24,10 @@ def annotation(**changes):
 
 
 def read(folder, *annotations):
-    """The pictures, and the labels of picture 9."""
+    """The images, and the labels of image 9."""
     file = write_coco(folder / "i.json", IMAGES, annotations)
-    pictures, strays = list_coco_pictures(folder, file, CATEGORIES)
-    return pictures, strays, pictures[1].read_labels(HW)
+    images, strays = list_coco_images(folder, file, CATEGORIES)
+    return images, strays, images[1].read_labels(HW)
 
 
 def test_categories_come_in_order_of_their_id(tmp_path):
@@ -39,9 +39,9 @@ def test_categories_come_in_order_of_their_id(tmp_path):
 
 def test_objects_and_crowd_regions(tmp_path):
     crowd = annotation(id=2, iscrowd=1, bbox=[0, 0, 50, 60], category_id=3)
-    pictures, strays, labels = read(tmp_path, annotation(), crowd)
+    images, strays, labels = read(tmp_path, annotation(), crowd)
 
-    assert [(p.image_id, p.path) for p in pictures] == [
+    assert [(p.image_id, p.path) for p in images] == [
         (4, tmp_path / "deep" / "a.jpg"),
         (9, tmp_path / "b.jpg"),
     ]
@@ -53,10 +53,10 @@ def test_objects_and_crowd_regions(tmp_path):
     assert strays == labels.problems == ()
 
 
-def test_a_picture_without_annotations_is_background(tmp_path):
-    pictures, _, _ = read(tmp_path)
+def test_a_image_without_annotations_is_background(tmp_path):
+    images, _, _ = read(tmp_path)
 
-    labels = pictures[0].read_labels(HW)
+    labels = images[0].read_labels(HW)
 
     assert len(labels.targets) == 0 and labels.has_file
 
@@ -72,7 +72,7 @@ def test_the_same_box_twice_stays_as_the_judge_counts_both(tmp_path):
     assert len(read(tmp_path, annotation(), annotation(id=2))[2].targets) == 2
 
 
-OUTSIDE = "of a side outside the picture"
+OUTSIDE = "of a side outside the image"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_two_decimals_may_overshoot(tmp_path):
     assert labels.targets.boxes[0, 2:].tolist() == [200, 100]
 
 
-def test_annotations_of_unknown_pictures_are_reported(tmp_path):
+def test_annotations_of_unknown_images_are_reported(tmp_path):
     strays = read(tmp_path, annotation(id=5, image_id=77))[1]
 
     assert [stray.text for stray in strays] == [
@@ -132,15 +132,15 @@ def test_annotations_of_unknown_pictures_are_reported(tmp_path):
     ]
 
 
-def test_a_picture_of_another_size_is_left_out(tmp_path):
-    pictures, _, _ = read(tmp_path)
+def test_a_image_of_another_size_is_left_out(tmp_path):
+    images, _, _ = read(tmp_path)
 
     with pytest.raises(UnreadableLabelsError) as caught:
-        pictures[1].read_labels((200, 100))
+        images[1].read_labels((200, 100))
 
     assert str(caught.value) == (
-        f"{tmp_path / 'i.json'}: image 9 (b.jpg): size is 200x100, but the picture's is 100x200; "
-        "picture left out"
+        f"{tmp_path / 'i.json'}: image 9 (b.jpg): size is 200x100, but the image's is 100x200; "
+        "image left out"
     )
 
 
@@ -197,7 +197,7 @@ def test_an_id_that_means_another_class_here_stops(tmp_path):
     file = write_coco(tmp_path / "i.json", [], [])
 
     with pytest.raises(DatasetError) as caught:
-        list_coco_pictures(tmp_path, file, {3: "cat", 7: "owl"})
+        list_coco_images(tmp_path, file, {3: "cat", 7: "owl"})
 
     assert str(caught.value) == (
         f"{file}: category 3 is 'owl', but it is 'cat' in the data set's other files; "
@@ -208,14 +208,14 @@ def test_an_id_that_means_another_class_here_stops(tmp_path):
 def test_renamed_categories_are_fine(tmp_path):
     file = write_coco(tmp_path / "i.json", [], [])
 
-    assert list_coco_pictures(tmp_path, file, {3: "Eule", 7: "Katze"}) == ((), ())
+    assert list_coco_images(tmp_path, file, {3: "Eule", 7: "Katze"}) == ((), ())
 
 
 def test_an_image_without_a_name_stops(tmp_path):
     file = write_coco(tmp_path / "i.json", [{"id": 4}], [])
 
     with pytest.raises(DatasetError) as caught:
-        list_coco_pictures(tmp_path, file, CATEGORIES)
+        list_coco_images(tmp_path, file, CATEGORIES)
 
     assert str(caught.value) == (
         f"{file}: image {{'id': 4}} must have a whole number 'id' and a text 'file_name'"
@@ -227,17 +227,17 @@ def test_long_lists_of_categories_are_shortened(tmp_path):
     many = {number: f"class {number}" for number in range(20, 50)}
 
     with pytest.raises(DatasetError, match=r"are 20, 21, .*28, \.\.\., 49; fix"):
-        list_coco_pictures(tmp_path, file, many)
+        list_coco_images(tmp_path, file, many)
 
 
 def test_categories_are_recognised_by_their_names(tmp_path):
     file = write_coco(tmp_path / "i.json", IMAGES, [annotation()])
 
-    pictures, _ = list_coco_pictures(tmp_path, file, ("dog", "cat", "owl"))
+    images, _ = list_coco_images(tmp_path, file, ("dog", "cat", "owl"))
 
-    assert pictures[1].read_labels(HW).targets.class_ids.tolist() == [1]
+    assert images[1].read_labels(HW).targets.class_ids.tolist() == [1]
     with pytest.raises(DatasetError) as error:
-        list_coco_pictures(tmp_path, file, ("dog", "cat"))
+        list_coco_images(tmp_path, file, ("dog", "cat"))
     assert str(error.value) == (
         f"{file}: category 3 is 'owl', which is not among the data set's names (dog, cat); "
         "add it to names"

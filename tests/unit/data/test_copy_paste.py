@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.augment import AugmentConfig
-from data.copy_paste import MOST_HIDDEN, copy_paste
+from data.copy_paste import MAX_HIDDEN, copy_paste
 from data.dataset import SampleKey, TrainDataset
 from data.mosaic import make_mosaic
-from tests.unit.data.builders import record, write_picture
+from tests.unit.data.builders import record, write_image
 from utils.structures import Targets
 
 SIDE = 60
@@ -42,7 +42,7 @@ def test_an_object_appears_again_at_the_mirrored_place():
     assert both.boxes.tolist() == [[5, 10, 17, 22], [43, 10, 55, 22]]
     assert both.class_ids.tolist() == [0, 0]
     assert (pasted[10:22, 43:55] == 100).all()
-    assert (image[10:22, 43:55] == 0).all()  # the given picture is not written to
+    assert (image[10:22, 43:55] == 0).all()  # the given image is not written to
     assert np.array_equal(pasted[:, :42], image[:, :42])
 
 
@@ -62,7 +62,7 @@ def test_nothing_is_hidden_too_much_and_nothing_is_lost(places, seed):
         for other in before:
             x, y = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
             area = (other[2:] - other[:2]).prod()
-            assert max(x, 0) * max(y, 0) < MOST_HIDDEN * area
+            assert max(x, 0) * max(y, 0) < MAX_HIDDEN * area
     if not len(new):
         assert pasted is image
 
@@ -81,7 +81,7 @@ def test_objects_without_an_outline_or_without_area_are_not_pasted():
 
 
 def test_a_mosaic_has_the_pasted_objects_too(tmp_path):
-    path = write_picture(tmp_path / "a.png", (64, 64))
+    path = write_image(tmp_path / "a.png", (64, 64))
     item = record(path, (64, 64), [[4, 8, 20, 24]], [2])
     outlined = type(item)(
         *(getattr(item, name) for name in item.__slots__[:-1]), outlines=(square(4, 8, 16),)
@@ -98,7 +98,7 @@ def test_a_mosaic_has_the_pasted_objects_too(tmp_path):
 
 @given(st.integers(0, 50))
 def test_outlines_lie_where_their_boxes_do_in_a_mosaic(seed):
-    """Pictures of other sizes than the input, so that outlines are scaled as well as moved."""
+    """Images of other sizes than the input, so that outlines are scaled as well as moved."""
     image = np.zeros((40, 80, 3), np.uint8)
     item = record(Path("a.png"), (40, 80), [[10, 5, 50, 30]], [0])
     corners = np.array([[10, 5], [50, 5], [50, 30], [10, 30]], np.float32)

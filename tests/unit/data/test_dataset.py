@@ -13,7 +13,7 @@ from data.dataset_spec import load_dataset_spec
 from data.image_cache import CacheSettings
 from data.image_file import read_image
 from data.records import read_records
-from tests.unit.data.builders import record, write_picture, write_records
+from tests.unit.data.builders import record, write_image, write_records
 from utils.errors import DatasetError
 
 HWS = [(48, 64), (64, 48), (40, 40), (30, 90), (64, 64), (21, 33)]
@@ -36,7 +36,7 @@ def same(sample, other):
     )
 
 
-def test_without_augmentation_a_sample_is_the_letterboxed_picture(records):
+def test_without_augmentation_a_sample_is_the_letterboxed_image(records):
     dataset = TrainDataset(records, 64, AugmentConfig(), seed=0)
 
     sample = dataset[SampleKey(0, 0)]
@@ -49,7 +49,7 @@ def test_without_augmentation_a_sample_is_the_letterboxed_picture(records):
     assert len(dataset) == len(HWS)
 
 
-def test_small_pictures_are_enlarged(records):
+def test_small_images_are_enlarged(records):
     sample = TrainDataset(records, 80, AugmentConfig(), seed=0)[SampleKey(0, 2)]
 
     assert sample.targets.boxes.tolist() == [[20, 20, 60, 60]]
@@ -106,7 +106,7 @@ def test_rectangular_training_has_no_mosaics(records):
         TrainDataset(records, 64, STRONG, seed=0, rect_shapes=[(64, 64)])
 
 
-def test_cached_pictures_give_the_same_samples(records):
+def test_cached_images_give_the_same_samples(records):
     plain = TrainDataset(records, 64, MOSAIC, seed=0)
     cached = TrainDataset(records, 64, MOSAIC, seed=0, cache=CacheSettings("ram"))
     for item in records:
@@ -126,11 +126,11 @@ def test_copy_paste_is_said_to_have_no_effect(records, caplog):
     assert caplog.messages == ["copy_paste is 0.1, but has no effect: no label is a polygon"]
 
 
-def test_pictures_that_vanish_or_change_are_named(records):
+def test_images_that_vanish_or_change_are_named(records):
     train = TrainDataset(records, 64, AugmentConfig(), seed=0)
     evaluation = EvalDataset(records, 64, 2, rect=False)
     records[0].path.unlink()
-    write_picture(records[1].path, (32, 16))
+    write_image(records[1].path, (32, 16))
 
     for gone, changed in ((SampleKey(0, 0), SampleKey(0, 1)), (0, 1)):
         dataset = train if isinstance(gone, SampleKey) else evaluation
@@ -198,7 +198,7 @@ def test_rectangular_input_sizes_do_not_depend_on_the_batch_size(records):
 @pytest.mark.parametrize(
     ("image_size", "interpolation"), [(32, cv2.INTER_AREA), (128, cv2.INTER_LINEAR)]
 )
-def test_pictures_shrink_by_area_and_grow_by_line(records, image_size, interpolation):
+def test_images_shrink_by_area_and_grow_by_line(records, image_size, interpolation):
     sample = EvalDataset(records, image_size, 1, rect=False)[4]
 
     original = read_image(records[4].path)
@@ -208,7 +208,7 @@ def test_pictures_shrink_by_area_and_grow_by_line(records, image_size, interpola
 
 def test_a_longer_side_that_rounds_up_still_fits_a_square(tmp_path):
     # 147 * (320 / 147) is a hair more than 320, which YOLOv5's loader rounds up to 321.
-    path = write_picture(tmp_path / "a.png", (147, 100))
+    path = write_image(tmp_path / "a.png", (147, 100))
     item = record(path, (147, 100), [(0, 0, 100, 147)], [0])
 
     sample = EvalDataset([item], 320, 1, rect=False)[0]

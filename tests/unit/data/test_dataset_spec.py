@@ -48,19 +48,19 @@ def test_an_empty_test_split_is_none(tmp_path):
 
 def test_coco_json(tmp_path):
     write_coco(tmp_path / "i.json", [], [])
-    split = "{images: pictures, annotations: i.json}"
+    split = "{images: images, annotations: i.json}"
     file = write_yaml(tmp_path, f"train: {split}\nval: {split}\n")
 
     spec = load_dataset_spec(file)
 
-    assert spec.splits["val"] == CocoSplit(tmp_path / "pictures", tmp_path / "i.json")
+    assert spec.splits["val"] == CocoSplit(tmp_path / "images", tmp_path / "i.json")
     assert spec.class_names == ("owl", "cat")
     assert spec.category_ids == (3, 7)
 
 
 def test_coco_json_under_other_names(tmp_path):
     write_coco(tmp_path / "i.json", [], [])
-    split = "{images: pictures, annotations: i.json}"
+    split = "{images: images, annotations: i.json}"
     text = f"train: {split}\nval: {split}\n"
 
     assert load_dataset_spec(write_yaml(tmp_path, f"{text}names: [Eule, cat]")).class_names == (
@@ -78,7 +78,7 @@ def test_coco_json_under_other_names(tmp_path):
 
 
 def test_a_missing_coco_json(tmp_path):
-    split = "{images: pictures, annotations: i.json}"
+    split = "{images: images, annotations: i.json}"
 
     with pytest.raises(DatasetError) as caught:
         load_dataset_spec(write_yaml(tmp_path, f"train: {split}\nval: {split}\n"))

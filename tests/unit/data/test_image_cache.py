@@ -1,4 +1,4 @@
-"""Cached pictures are the pictures, each read once, and never beside the user's files."""
+"""Cached images are the images, each read once, and never beside the user's files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from data import image_cache
 from data.image_cache import CacheSettings, cache_bytes, fill_cache
 from data.image_file import read_image
-from tests.unit.data.builders import record, write_picture
+from tests.unit.data.builders import record, write_image
 from utils.errors import ConfigError
 
 HWS = [(48, 64), (64, 48), (32, 32)]
@@ -18,15 +18,15 @@ HWS = [(48, 64), (64, 48), (32, 32)]
 
 @pytest.fixture
 def records(tmp_path):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     return [
-        record(write_picture(folder / f"{number}.png", hw, number), hw)
+        record(write_image(folder / f"{number}.png", hw, number), hw)
         for number, hw in enumerate(HWS)
     ]
 
 
 class Reader:
-    """Reads pictures and remembers which."""
+    """Reads images and remembers which."""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -37,7 +37,7 @@ class Reader:
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
-def test_pictures_come_back_as_they_are(records, tmp_path, kind):
+def test_images_come_back_as_they_are(records, tmp_path, kind):
     reader = Reader()
     cache = fill_cache(CacheSettings(kind, tmp_path / "cache"), records, 64, reader)
     assert sorted(reader.read) == ["0.png", "1.png", "2.png"]
@@ -52,13 +52,13 @@ def test_no_cache(records, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_disk_cache_is_used_again_and_a_changed_picture_is_not(records, tmp_path):
+def test_a_disk_cache_is_used_again_and_a_changed_image_is_not(records, tmp_path):
     folder = tmp_path / "cache"
     fill_cache(CacheSettings("disk", folder), records, 64, Reader())
     reader = Reader()
     fill_cache(CacheSettings("disk", folder), records, 64, reader)
     assert reader.read == []
-    write_picture(records[1].path, HWS[1], seed=9)
+    write_image(records[1].path, HWS[1], seed=9)
     os.utime(records[1].path, (1, 1))
     cache = fill_cache(CacheSettings("disk", folder), records, 64, reader)
     assert reader.read == ["1.png"]
@@ -67,10 +67,10 @@ def test_a_disk_cache_is_used_again_and_a_changed_picture_is_not(records, tmp_pa
     assert len(reader.read) == 4
 
 
-def test_nothing_is_written_beside_the_pictures(records, tmp_path):
-    before = sorted((tmp_path / "pictures").iterdir())
+def test_nothing_is_written_beside_the_images(records, tmp_path):
+    before = sorted((tmp_path / "images").iterdir())
     fill_cache(CacheSettings("disk", tmp_path / "cache"), records, 64, Reader())
-    assert sorted((tmp_path / "pictures").iterdir()) == before
+    assert sorted((tmp_path / "images").iterdir()) == before
 
 
 def test_bytes(records):
@@ -84,6 +84,6 @@ def test_what_does_not_fit_is_refused(records, tmp_path, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         fill_cache(CacheSettings("ram", tmp_path), records, 64, Reader())
     assert str(caught.value) == (
-        "--cache ram: the pictures take 0.0 GB, 0.0 GB are free (at most 80% of it is used); "
+        "--cache ram: the images take 0.0 GB, 0.0 GB are free (at most 80% of it is used); "
         "use --cache disk, or leave it out"
     )

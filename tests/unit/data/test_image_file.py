@@ -6,14 +6,14 @@ import pytest
 from PIL import Image
 
 from data.image_file import read_image, verify_image
-from tests.unit.data.builders import noise, write_picture
+from tests.unit.data.builders import noise, write_image
 from utils.errors import DatasetError
 
 ORIENTATION = 0x0112
 
 
 def test_pixels_are_rgb(tmp_path):
-    path = write_picture(tmp_path / "ä 图.png", (48, 64))
+    path = write_image(tmp_path / "ä 图.png", (48, 64))
 
     image = read_image(path)
 
@@ -72,13 +72,13 @@ def test_every_kind_becomes_rgb_with_8_bits(tmp_path, pixels, expected, suffix):
 
 
 def test_the_content_counts_not_the_suffix(tmp_path):
-    path = write_picture(tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    path = write_image(tmp_path / "a.png").rename(tmp_path / "a.jpg")
 
     assert verify_image(path) == read_image(path).shape[:2] == (48, 64)
 
 
 def test_bytes_after_the_end_are_left_alone(tmp_path):
-    path = write_picture(tmp_path / "a.jpg")
+    path = write_image(tmp_path / "a.jpg")
     path.write_bytes(path.read_bytes() + b"more")
     before = path.read_bytes()
 
@@ -90,7 +90,7 @@ def test_bytes_after_the_end_are_left_alone(tmp_path):
 @pytest.mark.parametrize("share", [0.3, 0.95])
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, before it gives up on a TIFF
 def test_cut_off_files(tmp_path, suffix, share):
-    path = write_picture(tmp_path / f"a{suffix}", (480, 640))
+    path = write_image(tmp_path / f"a{suffix}", (480, 640))
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
 
@@ -100,8 +100,8 @@ def test_cut_off_files(tmp_path, suffix, share):
     assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_pictures_too_small(tmp_path):
-    path = write_picture(tmp_path / "a.png", (9, 64))
+def test_images_too_small(tmp_path):
+    path = write_image(tmp_path / "a.png", (9, 64))
 
     with pytest.raises(DatasetError) as caught:
         verify_image(path)
@@ -114,10 +114,10 @@ def test_pictures_too_small(tmp_path):
     [
         (None, "no such file", "cannot be read: No such file or directory"),
         (b"", "the file is empty", "the file is empty"),
-        (b"words, not pixels", "not a picture", "not a picture that can be decoded"),
+        (b"words, not pixels", "not an image", "not an image that can be decoded"),
     ],
 )
-def test_files_that_are_no_pictures(tmp_path, content, verified, read):
+def test_files_that_are_no_images(tmp_path, content, verified, read):
     path = tmp_path / "a.jpg"
     if content is not None:
         path.write_bytes(content)

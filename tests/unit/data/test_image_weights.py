@@ -20,13 +20,13 @@ HW = (64, 64)
 BOX = [8, 8, 40, 40]
 
 
-def picture(tmp_path, *class_ids: int):
+def image(tmp_path, *class_ids: int):
     return record(tmp_path / "a.png", HW, [BOX] * len(class_ids), class_ids)
 
 
 def test_weights_by_hand(tmp_path):
     # class 0 has four objects, class 1 one, class 2 none
-    records = [picture(tmp_path, 0, 0, 0), picture(tmp_path, 0, 1), picture(tmp_path)]
+    records = [image(tmp_path, 0, 0, 0), image(tmp_path, 0, 1), image(tmp_path)]
     weigh = ImageWeights(records, 3)
 
     first = weigh(())  # an object of class 0 weighs 1/4, of class 1 1: 0.75, 1.25, their mean 1.0
@@ -37,14 +37,14 @@ def test_weights_by_hand(tmp_path):
 
 
 def test_where_nothing_is_left_to_find_all_weigh_the_same(tmp_path):
-    records = [picture(tmp_path, 0), picture(tmp_path)]
+    records = [image(tmp_path, 0), image(tmp_path)]
 
     assert ImageWeights(records, 1)((1.0,)).tolist() == [0.5, 0.5]
-    both = [picture(tmp_path, 0), picture(tmp_path, 1)]
+    both = [image(tmp_path, 0), image(tmp_path, 1)]
     assert ImageWeights(both, 2)((1.0, 1.0)).tolist() == [0.5, 0.5]  # and no background
     perfect, missed = ImageWeights(both, 2)((1.0, 0.0))
     assert 0 < perfect < 0.01 < missed  # it is drawn sometimes
-    assert ImageWeights([picture(tmp_path)] * 4, 2)(()).tolist() == [0.25] * 4
+    assert ImageWeights([image(tmp_path)] * 4, 2)(()).tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -61,7 +61,7 @@ def test_draws_follow_the_weights_and_ranks_share_them(count):
             sampler.epoch, sampler.probabilities = epoch, probabilities
             seen += [key for batch in sampler for key in batch]
         assert len(seen) == 4
-        assert len(set(seen)) == 4  # one picture several times is not the same sample
+        assert len(set(seen)) == 4  # one image several times is not the same sample
         drawn.update(key.index for key in seen)
         companions.update(index for key in seen for index in key.companions)
 

@@ -16,35 +16,35 @@ LIMIT = (200.0, 100.0)
         # inside, and touching every edge
         ((10, 20, 30, 40), (10, 20, 30, 40), None, ""),
         ((0, 0, 200, 100), (0, 0, 200, 100), None, ""),
-        # decimals of the file: clipped in silence
+        # decimals of the file: clipped silently
         ((-0.01, 20, 30, 100.005), (0, 20, 30, 100), None, ""),
         # 0.5 % out on the left
         (
             (-1, 20, 30, 40),
             (0, 20, 30, 40),
             "clipped",
-            "box reaches 0.50% of a side outside the picture, must be inside; clipped",
+            "box reaches 0.50% of a side outside the image, must be inside; clipped",
         ),
         # exactly 1 % out at the bottom
         (
             (10, 20, 30, 101),
             (10, 20, 30, 100),
             "clipped",
-            "box reaches 1.00% of a side outside the picture, must be inside; clipped",
+            "box reaches 1.00% of a side outside the image, must be inside; clipped",
         ),
         # more than that
         (
             (10, 20, 203, 40),
             None,
             "dropped",
-            "box reaches 1.50% of a side outside the picture, must be at most 1%; row dropped",
+            "box reaches 1.50% of a side outside the image, must be at most 1%; row dropped",
         ),
         # hardly outside, but all of it
         (
             (200, 20, 201, 40),
             None,
             "dropped",
-            "box reaches 0.50% of a side outside the picture, nothing of it is inside; row dropped",
+            "box reaches 0.50% of a side outside the image, nothing of it is inside; row dropped",
         ),
         # no width; negative height
         ((10, 20, 10, 40), None, "dropped", "width is 0, must be > 0; row dropped"),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.label_rules import UnreadableLabelsError
-from data.labels import label_path, list_yolo_pictures, read_label_file
-from tests.unit.data.builders import NAMES, write_picture
+from data.labels import label_path, list_yolo_images, read_label_file
+from tests.unit.data.builders import NAMES, write_image
 from utils.errors import DatasetError
 
 HW = (100, 200)
@@ -70,7 +70,7 @@ COLUMNS = (
     "must be 5 (class cx cy w h) or a polygon (class x1 y1 x2 y2 x3 y3 ..., an odd number from 7); "
     "row dropped"
 )
-OUTSIDE = "of a side outside the picture"
+OUTSIDE = "of a side outside the image"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_every_class_is_allowed_without_names(tmp_path):
     assert read_label_file(file, HW, class_names=None).targets.class_ids.tolist() == [70]
 
 
-def test_text_in_another_encoding_leaves_the_picture_out(tmp_path):
+def test_text_in_another_encoding_leaves_the_image_out(tmp_path):
     with pytest.raises(UnreadableLabelsError, match=r"a\.txt: cannot be read as UTF-8 text"):
         read(tmp_path, "0 0.5 0.5 0.2 0.2".encode("utf-16"))
 
@@ -161,7 +161,7 @@ def test_text_in_another_encoding_leaves_the_picture_out(tmp_path):
         ("set/images/train/a.jpg", "set/labels/train/a.txt"),
         # only the last one
         ("images/set/images/a.b.png", "images/set/labels/a.b.txt"),
-        # none: beside the picture; a file or a longer name does not count
+        # none: beside the image; a file or a longer name does not count
         ("set/train/a.jpg", "set/train/a.txt"),
         ("my_images/images.jpg", "my_images/images.txt"),
     ],
@@ -172,59 +172,59 @@ def test_label_path(image, expected):
 
 def test_folders_are_searched_deeply_and_sorted(tmp_path):
     for name in ("b/z.png", "a.JPG", "b/c/y.webp", ".hidden/x.png", "b/._z.png"):
-        write_picture(tmp_path / name)
-    (tmp_path / "notes.md").write_text("no picture")
+        write_image(tmp_path / name)
+    (tmp_path / "notes.md").write_text("no image")
 
-    pictures = list_yolo_pictures([tmp_path], NAMES)
+    images = list_yolo_images([tmp_path], NAMES)
 
-    assert [str(p.path.relative_to(tmp_path)) for p in pictures] == [
+    assert [str(p.path.relative_to(tmp_path)) for p in images] == [
         "a.JPG",
         "b/c/y.webp",
         "b/z.png",
     ]
-    assert [picture.image_id for picture in pictures] == [0, 1, 2]
+    assert [image.image_id for image in images] == [0, 1, 2]
 
 
 def test_lists_start_at_their_own_folder(tmp_path):
-    picture = write_picture(tmp_path / "images" / "a.png")
+    image = write_image(tmp_path / "images" / "a.png")
     file = tmp_path / "train.txt"
-    file.write_bytes(f"\ufeff./images/a.png\r\n{picture}\r\n\r\nimages/gone.png\r\n".encode())
+    file.write_bytes(f"\ufeff./images/a.png\r\n{image}\r\n\r\nimages/gone.png\r\n".encode())
 
-    pictures = list_yolo_pictures([file], NAMES)
+    images = list_yolo_images([file], NAMES)
 
-    assert [p.path for p in pictures] == [picture, picture, tmp_path / "images" / "gone.png"]
+    assert [p.path for p in images] == [image, image, tmp_path / "images" / "gone.png"]
 
 
 def test_lists_may_start_at_the_working_directory(tmp_path, monkeypatch):
-    write_picture(tmp_path / "images" / "a.png")
+    write_image(tmp_path / "images" / "a.png")
     (tmp_path / "lists").mkdir()
     file = tmp_path / "lists" / "train.txt"
     file.write_text("images/a.png\n")
     monkeypatch.chdir(tmp_path)
 
-    (picture,) = list_yolo_pictures([file], NAMES)
+    (image,) = list_yolo_images([file], NAMES)
 
-    assert picture.path == Path("images/a.png")
+    assert image.path == Path("images/a.png")
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("gone", "no such folder or file"),
-        ("a.png", "must be a folder of pictures or a .txt file that lists them"),
+        ("a.png", "must be a folder of images or a .txt file that lists them"),
     ],
 )
-def test_places_that_hold_no_pictures(tmp_path, name, words):
-    write_picture(tmp_path / "a.png")
+def test_places_that_hold_no_images(tmp_path, name, words):
+    write_image(tmp_path / "a.png")
 
     with pytest.raises(DatasetError) as caught:
-        list_yolo_pictures([tmp_path / name], NAMES)
+        list_yolo_images([tmp_path / name], NAMES)
 
     assert str(caught.value) == f"{tmp_path / name}: {words}"
 
 
 def test_an_empty_folder_lists_nothing(tmp_path):
-    assert list_yolo_pictures([tmp_path], NAMES) == ()
+    assert list_yolo_images([tmp_path], NAMES) == ()
 
 
 def test_polygons_are_kept_as_outlines_in_pixels(tmp_path):

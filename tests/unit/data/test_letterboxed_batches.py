@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from data.check_images import letterboxed
 from data.image_file import read_image
 from data.letterboxed_batches import LetterboxedBatches
-from data.proof_pictures import letterboxed
-from tests.unit.data.builders import write_picture
+from tests.unit.data.builders import write_image
 from utils.structures import ImageRecord, Targets
 
 
 def records(tmp_path, count: int) -> list[ImageRecord]:
-    paths = [write_picture(tmp_path / f"{n}.png", seed=n) for n in range(count)]
+    paths = [write_image(tmp_path / f"{n}.png", seed=n) for n in range(count)]
     return [
         ImageRecord(path=path, image_id=n, image_hw=(48, 64), targets=Targets.empty(),
                     areas=np.zeros(0, np.float32), crowd=Targets.empty())
@@ -20,7 +20,7 @@ def records(tmp_path, count: int) -> list[ImageRecord]:
     ]  # fmt: skip
 
 
-def test_every_picture_once_in_each_pass_mirrored_or_not(tmp_path):
+def test_every_image_once_in_each_pass_mirrored_or_not(tmp_path):
     found = records(tmp_path, 5)
     plain = [letterboxed([read_image(record.path)], (64, 64))[0] for record in found]
     batches = LetterboxedBatches(found, (64, 64), 2)

@@ -10,7 +10,7 @@ import pytest
 from data import lint
 from data.box_sizes import box_sizes
 from data.dataset_spec import load_dataset_spec
-from tests.unit.data.builders import write_picture
+from tests.unit.data.builders import write_image
 from utils.strict_yaml import write_yaml
 
 GOOD = "0 0.5 0.5 0.25 0.5\n1 0.25 0.25 0.1 0.1\n"
@@ -23,9 +23,9 @@ def label(path, text):
 
 @pytest.fixture
 def data(tmp_path):
-    """Two training pictures and one for validation, all good."""
+    """Two training images and one for validation, all good."""
     for number, split in enumerate(("train", "train", "val")):
-        write_picture(tmp_path / "images" / split / f"{number}.png", (64, 80), number)
+        write_image(tmp_path / "images" / split / f"{number}.png", (64, 80), number)
         label(tmp_path / "labels" / split / f"{number}.txt", GOOD)
     yaml = tmp_path / "data.yaml"
     write_yaml(yaml, {"path": str(tmp_path), "train": "images/train", "val": "images/val",
@@ -60,7 +60,7 @@ SPOILT = [
     ("labels/train/0.txt", "0 0.5 0.5 0 0.5\n", ":1: "),
     ("labels/val/2.txt", "0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n", ":2: "),
     ("labels/train/1.txt", "x\n", ":1: "),
-    ("images/train/1.png", "no picture", ": "),
+    ("images/train/1.png", "no image", ": "),
 ]
 
 
@@ -75,19 +75,19 @@ def test_findings_name_the_place(data, capsys, name, content, place):
     assert f"error: 1 findings (--strict); the first: {path}" in capsys.readouterr().err
 
 
-def test_the_same_picture_in_both_splits(data):
+def test_the_same_image_in_both_splits(data):
     first, copy = (data.parent / "images" / name for name in ("train/0.png", "val/copy.png"))
     shutil.copy(first, copy)
     _, report = check(data)
-    assert report["findings"] == [f"{copy} (val): the same picture as {first} (train)"]
+    assert report["findings"] == [f"{copy} (val): the same image as {first} (train)"]
 
 
-def test_splits_that_share_their_pictures(data):
+def test_splits_that_share_their_images(data):
     content = data.read_text().replace("images/val", "images/train")
     data.write_text(content)
     _, report = check(data)
     assert report["findings"] == [
-        "2 pictures are listed by both train and val: AP on val says nothing about new pictures"
+        "2 images are listed by both train and val: AP on val says nothing about new images"
     ]
 
 
@@ -95,7 +95,7 @@ def test_nothing_in_the_folder_changes(data):
     def state():
         return {p: p.stat().st_mtime_ns for p in data.parent.rglob("*") if p.name != "report.json"}
 
-    write_picture(data.parent / "images" / "train" / "new.png", (64, 80), 9)
+    write_image(data.parent / "images" / "train" / "new.png", (64, 80), 9)
     before = state()
     before.pop(data.parent, None)
     check(data)
@@ -120,7 +120,7 @@ def test_wrong_flags(data, capsys, words, message):
     assert message in capsys.readouterr().err
 
 
-def test_sizes_follow_the_longer_side_of_the_picture(data):
+def test_sizes_follow_the_longer_side_of_the_image(data):
     records = lint.scan_split(load_dataset_spec(data), "train").records
     assert box_sizes(records, 160)[0].tolist() == pytest.approx([40, 64])
     assert box_sizes([], 160).shape == (0, 2)

@@ -69,7 +69,7 @@ def test_collate_without_any_object():
     assert batch.image_index.shape == batch.class_ids.shape == (0,)
 
 
-def test_every_picture_once_an_epoch_the_last_batch_smaller(records):
+def test_every_image_once_an_epoch_the_last_batch_smaller(records):
     loader = make_loader(records)
 
     batches = list(loader.epoch(0))
@@ -171,7 +171,7 @@ def test_sample_keys_are_plain_tuples():
 
 
 class Deadly(TrainDataset):
-    """Its third picture kills whoever reads it."""
+    """Its third image kills whoever reads it."""
 
     def __getitem__(self, key):
         if key.index == 2:
@@ -179,12 +179,12 @@ class Deadly(TrainDataset):
         return super().__getitem__(key)
 
 
-def test_a_worker_that_dies_is_said_with_the_picture_in_hand(records):
+def test_a_worker_that_dies_is_said_with_the_image_in_hand(records):
     loader = train_loader(
         Deadly(records, 64, CONFIG, seed=3), batch_size=2, workers=1, seed=3, device_is_cuda=False
     )
     with (
-        pytest.raises(DatasetError, match="a process that loads pictures died") as caught,
+        pytest.raises(DatasetError, match="a process that loads images died") as caught,
         worker_deaths_named(loader),
     ):
         for _ in loader.epoch(0):

@@ -11,7 +11,7 @@ COLORS = (10, 60, 160, 210)
 
 
 def tile(number, hw=(SIZE, SIZE)):
-    """A picture of one color, all of it an object."""
+    """An image of one color, all of it an object."""
     box = np.array([[0, 0, hw[1], hw[0]]], np.float32)
     return np.full((*hw, 3), COLORS[number], np.uint8), Targets(box, np.array([number]))
 
@@ -68,7 +68,7 @@ def test_what_is_cut_off_has_no_area_left():
     assert targets.boxes[0, 0] == targets.boxes[0, 2] == 0
 
 
-def test_pictures_without_objects():
+def test_images_without_objects():
     tiles = [(tile(number)[0], Targets.empty()) for number in range(4)]
 
     assert len(make_mosaic(tiles, SIZE, np.random.default_rng(0))[1]) == 0

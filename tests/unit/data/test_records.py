@@ -7,7 +7,7 @@ import pytest
 
 from data.dataset_spec import load_dataset_spec
 from data.records import read_records, scan_split
-from tests.unit.data.builders import write_coco, write_picture, write_yaml, write_yolo_set
+from tests.unit.data.builders import write_coco, write_image, write_yaml, write_yolo_set
 from utils.errors import DatasetError
 
 GOOD = "0 0.5 0.5 0.5 0.5\n"
@@ -28,13 +28,13 @@ def test_a_split_with_everything_in_it(tmp_path, caplog):
             "b": "",  # background
             "c": None,  # background without a file
             "d": f"{GOOD}nan 0 0 0 0\n{GOOD}0 0.9 0.5 0.21 0.2\n",
-            "e": GOOD,  # its picture is cut off below
+            "e": GOOD,  # its image is cut off below
             "f": GOOD,  # and this one's empty
             "g": None,  # its labels are no text
         },
     )
     images, labels = tmp_path / "images", tmp_path / "labels"
-    jpeg = write_picture(images / "e.jpg", (480, 640))
+    jpeg = write_image(images / "e.jpg", (480, 640))
     (images / "e.png").unlink()
     jpeg.write_bytes(jpeg.read_bytes()[:2000])
     (images / "f.png").write_bytes(b"")
@@ -51,7 +51,7 @@ def test_a_split_with_everything_in_it(tmp_path, caplog):
     assert {record.image_hw for record in records} == {(48, 64)}
     assert records[0].targets.boxes.tolist() == [[16, 12, 48, 36]]
     assert result.summary() == (
-        "4 pictures, 3 objects, 2 backgrounds (1 without a label file), 3 pictures left out, "
+        "4 images, 3 objects, 2 backgrounds (1 without a label file), 3 images left out, "
         "label rows: 1 dropped, 1 clipped, 1 duplicates removed"
     )
     assert [problem.text.split(": ")[0] for problem in result.problems] == [
@@ -62,11 +62,11 @@ def test_a_split_with_everything_in_it(tmp_path, caplog):
         str(images / "f.png"),
         str(labels / "g.txt"),
     ]
-    assert result.problems[3].text.endswith("picture left out")
+    assert result.problems[3].text.endswith("image left out")
     assert caplog.messages[0] == f"animals train: {result.summary()}"
     assert caplog.messages[1:-1] == [f"  {problem.text}" for problem in result.problems]
     assert caplog.messages[-1] == (
-        "  1 of the 4 pictures of train have no label file and are taken as backgrounds"
+        "  1 of the 4 images of train have no label file and are taken as backgrounds"
     )
     assert listing(tmp_path) == before
 
@@ -128,11 +128,11 @@ def test_no_label_file_at_all_is_said_aloud(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("nothing", "animals: no usable picture in train (none is listed)"),
+        ("nothing", "animals: no usable image in train (none is listed)"),
         (
             "broken",
-            "animals: no usable picture in train: {0}/images/a.png: the file is empty; "
-            "picture left out",
+            "animals: no usable image in train: {0}/images/a.png: the file is empty; "
+            "image left out",
         ),
         ("no folder", "{0}/images: no such folder or file"),
     ],
@@ -167,8 +167,8 @@ def test_an_unknown_split(tmp_path):
     assert str(caught.value) == "animals: has no split 'test' (it has train, val)"
 
 
-def test_coco_ids_crowd_and_missing_pictures(tmp_path):
-    write_picture(tmp_path / "images" / "b.png")
+def test_coco_ids_crowd_and_missing_images(tmp_path):
+    write_image(tmp_path / "images" / "b.png")
     images = [
         {"id": 12, "file_name": "b.png", "height": 48, "width": 64},
         {"id": 5, "file_name": "gone.png", "height": 48, "width": 64},
@@ -186,7 +186,7 @@ def test_coco_ids_crowd_and_missing_pictures(tmp_path):
     assert record.areas.tolist() == [50]
     assert len(record.targets) == len(record.crowd) == 1
     assert [problem.text for problem in result.problems] == [
-        f"{tmp_path / 'images' / 'gone.png'}: no such file; picture left out"
+        f"{tmp_path / 'images' / 'gone.png'}: no such file; image left out"
     ]
     (merged,) = read_records(spec, "val", single_class=True)
     assert merged.targets.class_ids.tolist() == merged.crowd.class_ids.tolist() == [0]
@@ -234,7 +234,7 @@ def test_coco128(shared, tmp_path):
     result = scan_split(shared_spec(shared, tmp_path, "coco128", text), "train")
 
     assert result.summary() == (
-        "128 pictures, 929 objects, 2 backgrounds (2 without a label file), 0 pictures left out, "
+        "128 images, 929 objects, 2 backgrounds (2 without a label file), 0 images left out, "
         "label rows: 0 dropped, 0 clipped, 0 duplicates removed"
     )
 
@@ -243,12 +243,12 @@ def test_merged_data_sets_of_three_kinds_are_one(tmp_path):
     write_yolo_set(
         tmp_path / "yolo", {"a": "0 0.1 0.1 0.5 0.1 0.5 0.5\n", "b": "2 0.5 0.5 0.5 0.5\n"}
     )
-    write_picture(tmp_path / "coco" / "c.png")
+    write_image(tmp_path / "coco" / "c.png")
     image = {"id": 77, "file_name": "c.png", "height": 48, "width": 64}
     box = {"id": 5, "image_id": 77, "category_id": 7, "bbox": [1, 2, 10, 20], "area": 200}
     stray = {"id": 6, "image_id": 78, "category_id": 7, "bbox": [1, 2, 10, 20], "area": 200}
     write_coco(tmp_path / "coco" / "i.json", [image], [box, stray])
-    write_picture(tmp_path / "voc" / "d.png")
+    write_image(tmp_path / "voc" / "d.png")
     (tmp_path / "voc" / "d.xml").write_text(
         "<annotation><filename>d.png</filename><object><name>dog</name><bndbox><xmin>1</xmin>"
         "<ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"

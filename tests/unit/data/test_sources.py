@@ -11,7 +11,7 @@ from utils.frame import Frame, Skipped
 RED_BGR = (0, 0, 255)
 
 
-def save_picture(path, image_hw=(20, 30)):
+def save_image(path, image_hw=(20, 30)):
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((*image_hw, 3), RED_BGR, np.uint8))
     return path
@@ -21,8 +21,8 @@ def names(source):
     return [item.path.name for item in source]
 
 
-def test_a_picture_is_rgb(tmp_path):
-    path = save_picture(tmp_path / "a.png")
+def test_a_image_is_rgb(tmp_path):
+    path = save_image(tmp_path / "a.png")
     (frame,) = open_source(str(path))
     assert isinstance(frame, Frame)
     assert frame.image.shape == (20, 30, 3) and frame.image[0, 0].tolist() == [255, 0, 0]
@@ -33,8 +33,8 @@ def test_a_picture_is_rgb(tmp_path):
 
 def test_folder_is_sorted_and_not_searched_further_down(tmp_path):
     for name in ("b.jpg", "a.PNG", "c.bmp", "deeper/d.jpg"):
-        save_picture(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("not a picture")
+        save_image(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not an image")
     source = open_source(str(tmp_path))
     assert names(source) == ["a.PNG", "b.jpg", "c.bmp"]
     assert [(item.position, item.num_positions) for item in source] == [(1, 3), (2, 3), (3, 3)]
@@ -42,7 +42,7 @@ def test_folder_is_sorted_and_not_searched_further_down(tmp_path):
 
 def test_pattern(tmp_path):
     for name in ("x/b.jpg", "y/a.jpg", "y/a.png"):
-        save_picture(tmp_path / name)
+        save_image(tmp_path / name)
     found = [
         item.path.relative_to(tmp_path).as_posix() for item in open_source(f"{tmp_path}/*/*.jpg")
     ]
@@ -50,37 +50,37 @@ def test_pattern(tmp_path):
 
 
 def test_relative_pattern(tmp_path, monkeypatch):
-    save_picture(tmp_path / "x" / "b.jpg")
+    save_image(tmp_path / "x" / "b.jpg")
     monkeypatch.chdir(tmp_path)
     assert names(open_source("x/*.jpg")) == ["b.jpg"]
 
 
 def test_list_of_paths(tmp_path):
-    absolute = save_picture(tmp_path / "far" / "a.jpg")
-    save_picture(tmp_path / "b.jpg")
+    absolute = save_image(tmp_path / "far" / "a.jpg")
+    save_image(tmp_path / "b.jpg")
     (tmp_path / "list.txt").write_text(f"{absolute}\n\n  b.jpg \n gone.jpg\n")
     *found, gone = open_source(str(tmp_path / "list.txt"))
     assert [item.path.name for item in found] == ["a.jpg", "b.jpg"]
     assert isinstance(gone, Skipped) and gone.path.name == "gone.jpg"
 
 
-def test_unreadable_pictures_are_skipped(tmp_path):
-    save_picture(tmp_path / "b.jpg")
+def test_unreadable_images_are_skipped(tmp_path):
+    save_image(tmp_path / "b.jpg")
     (tmp_path / "a.jpg").write_bytes(b"")
-    (tmp_path / "c.jpg").write_text("this is no picture")
+    (tmp_path / "c.jpg").write_text("this is no image")
     empty, good, text = open_source(str(tmp_path))
     assert empty == Skipped(tmp_path / "a.jpg", "the file is empty")
     assert isinstance(good, Frame)
-    assert text == Skipped(tmp_path / "c.jpg", "not a picture that can be decoded")
+    assert text == Skipped(tmp_path / "c.jpg", "not an image that can be decoded")
 
 
 ERRORS = [
     # nothing there
     ("gone", "--source {folder}/gone: no such file or folder"),
     # a folder without media
-    ("", "--source {folder}/: no pictures or videos in this folder"),
+    ("", "--source {folder}/: no images or videos in this folder"),
     # a pattern nobody matches
-    ("*.jpg", "--source {folder}/*.jpg: no picture or video matches this pattern"),
+    ("*.jpg", "--source {folder}/*.jpg: no image or video matches this pattern"),
     # an empty list
     ("empty.txt", "--source {folder}/empty.txt: this list is empty"),
 ]
@@ -97,7 +97,7 @@ def test_errors(tmp_path, name, message):
 def test_other_suffixes_are_refused(tmp_path):
     (tmp_path / "notes.md").write_text("words")
     with pytest.raises(
-        DatasetError, match=r"the suffix '\.md' is neither a picture's nor a video's"
+        DatasetError, match=r"the suffix '\.md' is neither an image's nor a video's"
     ):
         open_source(str(tmp_path / "notes.md"))
 

@@ -65,9 +65,7 @@ def test_same_seed_same_bytes(made: Path, tmp_path: Path) -> None:
     assert filecmp.cmpfiles(made, tmp_path / "again", names, shallow=False) == (names, [], [])
 
 
-def test_other_seed_other_pictures_and_more_pictures_keep_the_first(
-    made: Path, tmp_path: Path
-) -> None:
+def test_other_seed_other_images_and_more_images_keep_the_first(made: Path, tmp_path: Path) -> None:
     first = "images/train/00000.jpg"
     write_dataset(tmp_path / "seed", dataclasses.replace(SMALL, seed=1))
     assert (tmp_path / "seed" / first).read_bytes() != (made / first).read_bytes()
@@ -75,9 +73,9 @@ def test_other_seed_other_pictures_and_more_pictures_keep_the_first(
     assert (tmp_path / "more" / first).read_bytes() == (made / first).read_bytes()
 
 
-def test_pictures_have_the_asked_size_and_labels_lie_inside(made: Path) -> None:
-    for picture in sorted((made / "images").rglob("*.jpg")):
-        assert max(cv2.imread(str(picture)).shape[:2]) == SMALL.size
+def test_images_have_the_asked_size_and_labels_lie_inside(made: Path) -> None:
+    for image in sorted((made / "images").rglob("*.jpg")):
+        assert max(cv2.imread(str(image)).shape[:2]) == SMALL.size
     for label in sorted((made / "labels").rglob("*.txt")):
         rows = np.array([row.split() for row in label.read_text().splitlines()], float)
         rows = rows.reshape(-1, 5)
@@ -176,7 +174,7 @@ def boxes_of(*shapes: Placed) -> Targets:
 
 def test_box_is_tight_around_what_is_seen() -> None:
     assert boxes_of(Placed(BALL, (40, 30))).boxes.tolist() == [[31, 21, 50, 40]]
-    # Half outside: the box ends at the edge of the picture.
+    # Half outside: the box ends at the edge of the image.
     assert boxes_of(Placed(BALL, (0, 30))).boxes.tolist() == [[0, 21, 10, 40]]
 
 
@@ -204,8 +202,8 @@ def test_distractors_hide_but_are_not_labelled() -> None:
 
 
 def test_nothing_placed() -> None:
-    picture, owner, areas = compose(GROUND, [])
-    assert np.array_equal(picture, GROUND)
+    image, owner, areas = compose(GROUND, [])
+    assert np.array_equal(image, GROUND)
     assert len(visible_targets([], owner, areas)) == 0
     assert label_text(Targets.empty(), (60, 80)) == ""
 

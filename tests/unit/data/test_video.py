@@ -51,7 +51,7 @@ def test_one_unreadable_video_of_several_is_skipped(tmp_path):
 
 
 class FakeCapture:
-    """A capture that gives `frames` pictures and claims `count`."""
+    """A capture that gives `frames` images and claims `count`."""
 
     def __init__(self, frames: int, count: int) -> None:
         self.left, self.count = frames, count
@@ -95,7 +95,7 @@ def test_a_lost_stream_is_opened_again(monkeypatch, caplog):
     monkeypatch.setattr(video.time, "sleep", waits.append)
     seen = [index for _, index, _ in read_stream("rtsp://me:secret@host/1", 1)]
     assert seen == [1, 2, 3]
-    assert waits == [1, 1, 2, 4, 8]  # the first loss is mended at once, the second never
+    assert waits == [1, 1, 2, 4, 8]  # the first loss is repaired at once, the second never
     assert caplog.messages[-1] == "rtsp://host/1: gave up after 3 frames"
     assert "secret" not in caplog.text
 

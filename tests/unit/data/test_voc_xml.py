@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from data.label_rules import UnreadableLabelsError
-from data.voc_xml import list_voc_pictures, read_voc_file
-from tests.unit.data.builders import NAMES, write_picture
+from data.voc_xml import list_voc_images, read_voc_file
+from tests.unit.data.builders import NAMES, write_image
 from utils.errors import DatasetError
 
 HW = (100, 200)
@@ -74,7 +74,7 @@ def test_files_without_objects_and_missing_files_are_background(tmp_path):
     assert not read_voc_file(tmp_path / "none.xml", HW, class_names=NAMES).has_file
 
 
-OUTSIDE = "of a side outside the picture"
+OUTSIDE = "of a side outside the image"
 EDGES = "xmin ymin xmax ymax is"
 
 
@@ -149,28 +149,28 @@ def test_every_name_is_class_0_without_names(tmp_path):
         # entities that grow, files that are fetched
         (
             voc_file(head='<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]>'),
-            ":1: document types and entities are not allowed in label files; picture left out",
+            ":1: document types and entities are not allowed in label files; image left out",
         ),
         (
             voc_file(head='<!DOCTYPE a SYSTEM "file:///etc/passwd">'),
-            ":1: document types and entities are not allowed in label files; picture left out",
+            ":1: document types and entities are not allowed in label files; image left out",
         ),
-        ("", ": not valid xml: no element found: line 1, column 0; picture left out"),
+        ("", ": not valid xml: no element found: line 1, column 0; image left out"),
         (
             "<annotation>\n<object>",
-            ": not valid xml: no element found: line 2, column 8; picture left out",
+            ": not valid xml: no element found: line 2, column 8; image left out",
         ),
         (
             voc_file(size="<size><width>64</width><height>48</height></size>"),
-            ": size is 64x48, but the picture's is 200x100; picture left out",
+            ": size is 64x48, but the image's is 200x100; image left out",
         ),
         (
             voc_file(size="<size><width>?</width><height>48</height></size>"),
-            ": size is ?x48, but the picture's is 200x100; picture left out",
+            ": size is ?x48, but the image's is 200x100; image left out",
         ),
     ],
 )
-def test_files_that_leave_their_picture_out(tmp_path, content, words):
+def test_files_that_leave_their_image_out(tmp_path, content, words):
     with pytest.raises(UnreadableLabelsError) as caught:
         read(tmp_path, content)
 
@@ -179,15 +179,15 @@ def test_files_that_leave_their_picture_out(tmp_path, content, words):
 
 def test_split_files(tmp_path):
     for name in ("b.jpg", "a.PNG", "photo 1.jpg"):
-        write_picture(tmp_path / "images" / name)
+        write_image(tmp_path / "images" / name)
     (tmp_path / "xml").mkdir()
     split = tmp_path / "train.txt"
-    # a per-class list, a name with a blank, a picture that is not there
+    # a per-class list, a name with a blank, an image that is not there
     split.write_bytes("\ufeffb  -1\r\na\r\nphoto 1\r\n\r\ngone\r\n".encode())
 
-    pictures = list_voc_pictures(tmp_path / "images", tmp_path / "xml", split, NAMES)
+    images = list_voc_images(tmp_path / "images", tmp_path / "xml", split, NAMES)
 
-    assert [(p.image_id, p.path.name) for p in pictures] == [
+    assert [(p.image_id, p.path.name) for p in images] == [
         (0, "a.PNG"),
         (1, "b.jpg"),
         (2, "gone.jpg"),
@@ -208,6 +208,6 @@ def test_missing_places(tmp_path, missing, words):
         (tmp_path / folder).mkdir()
 
     with pytest.raises(DatasetError) as caught:
-        list_voc_pictures(tmp_path / "images", tmp_path / "xml", tmp_path / "train.txt", NAMES)
+        list_voc_images(tmp_path / "images", tmp_path / "xml", tmp_path / "train.txt", NAMES)
 
     assert str(caught.value) == f"{tmp_path / missing}: {words}"

@@ -1,4 +1,4 @@
-"""The demo fails fast, names the command, and judges the figures it got."""
+"""The demo fails fast, names the command, and evaluates the figures it got."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_means(lines):
 
 
 def test_rotation(lines):
-    assert tables(lines)["Pictures turned by 180 degrees"] == [
+    assert tables(lines)["Images turned by 180 degrees"] == [
         [name, upright_of(name), turned]
         for name, turned in (("ACB", "0.120 (0.020)"), ("plain", "0.050 (0.000)"))
     ]

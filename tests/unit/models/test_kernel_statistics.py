@@ -349,7 +349,7 @@ def test_branches_that_add_nothing_are_like_none():
 
 def test_one_silent_branch_leaves_the_others():
     block = BlockCase("RepVGG", 4, 4).build()
-    block.branches["1x1"].silence()
+    block.branches["1x1"].zero_init()
     _, grid = mean_similarity(layer_kernels(nn.Sequential(block)))
     assert np.isnan(grid).tolist() == [
         [False, True, False], [True, False, True], [False, True, False],

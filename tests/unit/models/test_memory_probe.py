@@ -1,4 +1,4 @@
-"""How many pictures fit is measured with real steps on a copy of the network."""
+"""How many images fit is measured with real steps on a copy of the network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def found(most: int) -> tuple[int, torch.nn.Module, torch.nn.Module]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_tight_budget_allows_few_pictures_and_the_network_stays_as_it_is(monkeypatch):
+def test_a_tight_budget_allows_few_images_and_the_network_stays_as_it_is(monkeypatch):
     budget = memory_budget(torch.device("cpu"), Room())
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
     few, before, after = found(most=8)
@@ -53,7 +53,7 @@ def test_a_tight_budget_allows_few_pictures_and_the_network_stays_as_it_is(monke
     assert all(parameter.grad is None for parameter in after.parameters())
 
 
-def test_made_up_pictures_are_a_batch():
+def test_made_up_images_are_a_batch():
     batch = made_up_batch(3, 64)
 
     assert batch.images.shape == (3, 3, 64, 64)
@@ -76,7 +76,7 @@ def test_out_of_memory_is_said_with_what_fits(fits, remedy):
         out_of_memory_explained(lambda: fits, batch_size=16, image_size=640),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-    assert str(caught.value) == f"out of memory with 16 pictures of 640 px; {remedy}"
+    assert str(caught.value) == f"out of memory with 16 images of 640 px; {remedy}"
 
 
 def test_other_errors_pass():
@@ -97,5 +97,5 @@ def test_where_nothing_can_be_measured_a_smaller_batch_is_advised():
     ):
         raise torch.OutOfMemoryError("out of memory")
     assert str(caught.value) == (
-        "out of memory with 16 pictures of 640 px; try a smaller --batch-size"
+        "out of memory with 16 images of 640 px; try a smaller --batch-size"
     )

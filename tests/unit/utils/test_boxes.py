@@ -65,7 +65,7 @@ def test_formats_keep_empty_input_and_dtype(convert) -> None:
         ([200, 60, 300, 90], [100, 50, 100, 50]),  # outside: nothing is left
     ],
 )
-def test_clip_to_a_picture_100_wide_and_50_high(box, expected) -> None:
+def test_clip_to_a_image_100_wide_and_50_high(box, expected) -> None:
     clipped = clip_boxes(np.array([box], np.float32), (50, 100))
     assert clipped.tolist() == [expected]
     assert clipped.dtype == np.float32

@@ -23,7 +23,7 @@ class Config:
 
     weights: str = option("yolov5s.pt", "weights to start from")
     imgsz: int = option(640, "input size", "--img", "--img-size")
-    batch_size: int = option(16, "pictures at a time (100% used)", "--batch")
+    batch_size: int = option(16, "images at a time (100% used)", "--batch")
     sizes: tuple[int, ...] = option((640,), "one or two")
     classes: tuple[int, ...] | None = option(None, "keep only these")
     half: bool = option(False, "half precision")

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.draw import class_color, draw_detections, draw_targets, text_color, tile_pictures
+from utils.draw import class_color, draw_detections, draw_targets, text_color, tile_images
 from utils.structures import Detections, Targets
 
 GRAY = 128
 
 
-def picture(height=100, width=160):
+def blank_image(height=100, width=160):
     return np.full((height, width, 3), GRAY, np.uint8)
 
 
@@ -23,19 +23,19 @@ def detections(*boxes, class_id=0):
 
 
 def test_the_original_is_left_alone():
-    image = picture()
+    image = blank_image()
     drawn = draw_detections(image, detections([20, 40, 80, 80]), ["cat"])
     assert (image == GRAY).all() and (drawn != GRAY).any() and drawn.shape == image.shape
 
 
 def test_nothing_found_nothing_drawn():
-    image = picture()
+    image = blank_image()
     assert (draw_detections(image, Detections.empty(), ["cat"]) == image).all()
     assert (draw_targets(image, Targets.empty(), ["cat"]) == image).all()
 
 
 def test_edges_have_the_color_of_the_class():
-    drawn = draw_detections(picture(), detections([20, 40, 80, 80], class_id=3), list("abcd"))
+    drawn = draw_detections(blank_image(), detections([20, 40, 80, 80], class_id=3), list("abcd"))
     assert tuple(drawn[60, 20]) == class_color(3)
     assert tuple(drawn[80, 50]) == class_color(3)
     assert tuple(drawn[60, 50]) == (GRAY,) * 3  # the inside stays
@@ -44,7 +44,7 @@ def test_edges_have_the_color_of_the_class():
 def test_line_thickness():
     for thickness in (1, 5):
         drawn = draw_detections(
-            picture(), detections([20, 40, 80, 80]), ["cat"], line_thickness=thickness
+            blank_image(), detections([20, 40, 80, 80]), ["cat"], line_thickness=thickness
         )
         column = (drawn[60, :50] != GRAY).any(axis=1)
         assert thickness <= column.sum() <= thickness + 2  # OpenCV rounds a line's width up
@@ -53,7 +53,7 @@ def test_line_thickness():
 def test_labels_and_scores_can_be_hidden():
     boxes = detections([20, 40, 80, 80])
     changed = [
-        (draw_detections(picture(), boxes, ["cat"], **hidden) != GRAY).any(axis=2).sum()
+        (draw_detections(blank_image(), boxes, ["cat"], **hidden) != GRAY).any(axis=2).sum()
         for hidden in ({}, {"hide_scores": True}, {"hide_labels": True})
     ]
     assert changed[0] > changed[1] > changed[2]
@@ -61,25 +61,25 @@ def test_labels_and_scores_can_be_hidden():
 
 def test_targets_show_names_without_scores():
     found = detections([20, 40, 80, 80])
-    drawn = draw_targets(picture(), Targets(found.boxes, found.class_ids), ["cat"])
-    assert (drawn == draw_detections(picture(), found, ["cat"], hide_scores=True)).all()
+    drawn = draw_targets(blank_image(), Targets(found.boxes, found.class_ids), ["cat"])
+    assert (drawn == draw_detections(blank_image(), found, ["cat"], hide_scores=True)).all()
 
 
 @pytest.mark.parametrize(
     "box",
     [
-        [0, 0, 30, 30],  # label would lie above the picture
+        [0, 0, 30, 30],  # label would lie above the image
         [140, 60, 160, 90],  # ... beyond the right edge
         [150, 0, 160, 10],  # ... both
         [0, 95, 20, 100],  # at the bottom
-        [0, 0, 160, 100],  # the whole picture
+        [0, 0, 160, 100],  # the whole image
     ],
 )
 def test_labels_stay_inside(box):
     """The label box, a filled block in the color of the class, is there in full."""
-    label_only = draw_detections(picture(), detections(box), ["cat"], line_thickness=1)
+    label_only = draw_detections(blank_image(), detections(box), ["cat"], line_thickness=1)
     box_only = draw_detections(
-        picture(), detections(box), ["cat"], line_thickness=1, hide_labels=True
+        blank_image(), detections(box), ["cat"], line_thickness=1, hide_labels=True
     )
     # Letters count too: they are the other color inside the block.
     rows, columns = np.nonzero((label_only != box_only).any(axis=2))
@@ -88,9 +88,9 @@ def test_labels_stay_inside(box):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (12, 12)])
-def test_tiny_pictures(size):
+def test_tiny_images(size):
     height, width = size
-    drawn = draw_detections(picture(*size), detections([0, 0, width, height]), ["a long name"])
+    drawn = draw_detections(blank_image(*size), detections([0, 0, width, height]), ["a long name"])
     assert drawn.shape == (height, width, 3)
 
 
@@ -118,14 +118,14 @@ def test_text_can_be_read_on_every_color():
 )
 def test_grid_shape(count, grid):
     rows, columns = grid
-    tiled = tile_pictures([picture(50, 40)] * count, gap=2)
+    tiled = tile_images([blank_image(50, 40)] * count, gap=2)
     assert tiled.shape == (rows * 52 + 2, columns * 42 + 2, 3)
 
 
 def test_tiles_are_in_reading_order_and_centred():
     images = [np.full((10, 10, 3), value, np.uint8) for value in (10, 20, 30)]
     images.append(np.full((4, 6, 3), 40, np.uint8))
-    tiled = tile_pictures(images, gap=2)
+    tiled = tile_images(images, gap=2)
     assert [int(tiled[y, x, 0]) for y, x in ((7, 7), (7, 19), (19, 7), (19, 19))] == [
         10,
         20,
@@ -136,12 +136,12 @@ def test_tiles_are_in_reading_order_and_centred():
 
 
 def test_large_grids_are_shrunk_and_titled():
-    tiled = tile_pictures([picture(900, 1200)] * 9, ["name.jpg"] * 9, max_side=1000)
+    tiled = tile_images([blank_image(900, 1200)] * 9, ["name.jpg"] * 9, max_side=1000)
     assert max(tiled.shape) <= 1000 and max(tiled.shape) > 900
-    plain = tile_pictures([picture(50, 90)])
-    titled = tile_pictures([picture(50, 90)], ["a.jpg"])
+    plain = tile_images([blank_image(50, 90)])
+    titled = tile_images([blank_image(50, 90)], ["a.jpg"])
     assert titled.shape[0] > plain.shape[0] and (titled[:20] < 100).any()
 
 
 def test_grid_of_nothing():
-    assert tile_pictures([]).ndim == 3
+    assert tile_images([]).ndim == 3

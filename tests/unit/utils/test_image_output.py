@@ -32,5 +32,5 @@ def test_unknown_format(tmp_path):
     with pytest.raises(UserError) as error:
         write_image(tmp_path / "a.xyz", IMAGE)
     assert str(error.value) == (
-        f"{tmp_path}/a.xyz: pictures cannot be written as '.xyz'; use .jpg or .png"
+        f"{tmp_path}/a.xyz: images cannot be written as '.xyz'; use .jpg or .png"
     )

@@ -32,7 +32,7 @@ def test_padding_agrees_with_yolov5(shared: Path, stride: int | None) -> None:
         ((480, 640), 320, 32, (256, 320), 8, 0),  # cut to the stride
         ((427, 640), 640, None, (640, 640), 106, 0),  # 213 spare: the odd row goes below
         ((640, 427), 640, 32, (640, 448), 0, 10),  # 21 spare: the odd column goes right
-        ((10, 10), 64, None, (64, 64), 0, 0),  # small pictures are enlarged
+        ((10, 10), 64, None, (64, 64), 0, 0),  # small images are enlarged
         ((1, 1000), 100, None, (100, 100), 49, 0),  # a sliver keeps one row
     ],
 )
@@ -41,7 +41,7 @@ def test_hand_examples(original_hw, size, stride, input_hw, pad_top, pad_left) -
     assert (box.input_hw, box.pad_top, box.pad_left) == (input_hw, pad_top, pad_left)
 
 
-def test_without_scale_up_small_pictures_keep_their_size() -> None:
+def test_without_scale_up_small_images_keep_their_size() -> None:
     box = Letterbox.fit((10, 20), (64, 64), scale_up=False)
     assert (box.resized_hw, box.scale_xy) == ((10, 20), (1.0, 1.0))
 
@@ -71,14 +71,14 @@ def test_boxes_land_where_the_pixels_land(original_hw) -> None:
 
 
 def test_image_is_padded_with_grey_and_not_changed() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (30, 64, 3), np.uint8)
-    before = picture.copy()
+    image = np.random.default_rng(0).integers(0, 256, (30, 64, 3), np.uint8)
+    before = image.copy()
     box = Letterbox.fit((30, 64), (64, 64))
-    fed = box.apply_image(picture)
+    fed = box.apply_image(image)
     assert fed.shape == (64, 64, 3)
-    assert np.array_equal(fed[17:47], picture)
+    assert np.array_equal(fed[17:47], image)
     assert (np.delete(fed, slice(17, 47), axis=0) == PAD_VALUE).all()
-    assert np.array_equal(picture, before)
+    assert np.array_equal(image, before)
 
 
 def test_undo_clips_to_the_original_unless_told_not_to() -> None:

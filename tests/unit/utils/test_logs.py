@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from utils import logs
-from utils.logs import Progress, in_words
+from utils.logs import Progress, format_duration
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from utils.logs import Progress, in_words
      (6000, "1 h 40 min"), (11_100, "3 h 05 min")],
 )  # fmt: skip
 def test_lengths_of_time(seconds, words):
-    assert in_words(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_progress_without_a_terminal_is_plain_lines(monkeypatch, caplog):

@@ -29,7 +29,7 @@ def network(module: str = "Conv", args=(32, 6, 2, 2), rep_block: str | None = No
     return trained_model(tiny_spec(backbone=rows, rep_block=rep_block)).double()
 
 
-def pictures(height: int = 64, width: int = 96) -> Tensor:
+def images(height: int = 64, width: int = 96) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.rand(2, 3, height, width, generator=generator, dtype=torch.float64)
 
@@ -42,7 +42,7 @@ def slices(x: Tensor) -> Tensor:
 
 def same_outputs(model: Detector, other: Detector) -> bool:
     sizes = [(32, 32), (64, 96), (96, 32)]
-    return equivalence_error(model, other, [pictures(*hw) for hw in sizes]) <= BOUND
+    return equivalence_error(model, other, [images(*hw) for hw in sizes]) <= BOUND
 
 
 # The layer
@@ -65,14 +65,14 @@ def test_nothing_of_space_to_depth_is_learnt_or_saved():
 
 
 def test_focus_is_slices_and_a_convolution():
-    layer, x = network(*FOCUS).layers[0], pictures()
+    layer, x = network(*FOCUS).layers[0], images()
     assert torch.equal(layer(x), layer.conv(slices(x)))
     assert layer(x).shape == (2, 8, 32, 48)
 
 
 def test_focus_learns():
     layer = network(*FOCUS).layers[0].train()
-    layer(pictures()).square().sum().backward()
+    layer(images()).square().sum().backward()
     assert layer.conv.conv.weight.grad.abs().min() > 0
 
 
@@ -104,9 +104,9 @@ def test_blocks_in_focus_fold_and_expand(family):
     reports = block_reports(model, folded)
     assert (reports[0].name, reports[0].block_before) == ("layers.0.conv", family)
     assert max(report.rel_error_float64 for report in reports) <= 1e-12
-    assert equivalence_error(model, folded, [pictures()]) <= 1e-10
+    assert equivalence_error(model, folded, [images()]) <= 1e-10
     plain = network(*FOCUS)
-    assert equivalence_error(plain, expand(plain, family), [pictures()]) <= 1e-10
+    assert equivalence_error(plain, expand(plain, family), [images()]) <= 1e-10
 
 
 # The kernels

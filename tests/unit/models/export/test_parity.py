@@ -21,10 +21,10 @@ def predictions(seed: int = 0) -> np.ndarray:
 def suppressed(decoded: np.ndarray) -> np.ndarray:
     """What a file that suppresses by itself would answer, as predictions."""
     rows = np.zeros((len(decoded), 50, 6), np.float32)
-    for picture, each in enumerate(decoded):
+    for image, each in enumerate(decoded):
         found = postprocess(each, CONFIG)
         columns = (found.boxes, found.scores[:, None], found.class_ids[:, None])
-        rows[picture, : len(found)] = np.concatenate(columns, 1)
+        rows[image, : len(found)] = np.concatenate(columns, 1)
     return as_predictions(rows, 3)
 
 

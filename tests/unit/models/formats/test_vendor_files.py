@@ -19,7 +19,7 @@ from tests.unit.data.builders import write_yolo_set
 from utils.errors import CheckpointError
 from utils.strict_yaml import read_yaml
 
-SIZE, PICTURES = (64, 96), 3
+SIZE, IMAGES = (64, 96), 3
 
 
 @pytest.fixture(scope="module")
@@ -29,36 +29,36 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder_of(weights, tmp_path_factory):
-    """A vendor's folder, with pictures or without, exported once."""
+    """A vendor's folder, with images or without, exported once."""
     made: dict[tuple[str, bool], Path] = {}
 
-    def find(vendor: str, *, pictures: bool = True) -> Path:
-        if (vendor, pictures) not in made:
+    def find(vendor: str, *, images: bool = True) -> Path:
+        if (vendor, images) not in made:
             place = tmp_path_factory.mktemp(vendor)
             words = ["--weights", weights, "--imgsz", SIZE[1], "--preset", vendor, "--output",
                      place / "x"]  # fmt: skip
-            if pictures:
+            if images:
                 data = write_yolo_set(place / "set", dict.fromkeys("abc", "0 0.5 0.5 0.4 0.4\n"))
                 words += ["--data", data, "--workers", 0]
             (place / "x").mkdir()
             assert export.main([str(word) for word in words]) == 0
-            made[vendor, pictures] = place / "x" / f"w_{vendor}_model"
-        return made[vendor, pictures]
+            made[vendor, images] = place / "x" / f"w_{vendor}_model"
+        return made[vendor, images]
 
     return find
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_the_folder_is_run_as_any_other_file(vendor, folder_of, weights):
-    picture = np.random.default_rng(0).random((1, 3, SIZE[1], SIZE[1]), np.float32)
-    found = open_runner(str(folder_of(vendor)), device="cpu").run(picture)
-    expected = open_runner(str(weights), device="cpu").run(picture)
+    image = np.random.default_rng(0).random((1, 3, SIZE[1], SIZE[1]), np.float32)
+    found = open_runner(str(folder_of(vendor)), device="cpu").run(image)
+    expected = open_runner(str(weights), device="cpu").run(image)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_metadata_and_commands(vendor, folder_of):
-    folder = folder_of(vendor, pictures=False)
+    folder = folder_of(vendor, images=False)
     metadata = json.loads((folder / "metadata.json").read_text())
     assert metadata["anchors"] and metadata["head"] == "raw" and metadata["nc"] == 3
     assert "w.onnx" in (folder / "commands.txt").read_text()
@@ -76,26 +76,26 @@ def test_hailo_decodes_with_our_anchors(folder_of):
     commands = (folder / "commands.txt").read_text()
     assert all(decoder["encoded_layer"] in commands for decoder in decoders)
     calibration = np.load(folder / "calibration.npy")
-    assert calibration.shape == (PICTURES, SIZE[1], SIZE[1], 3) and calibration.dtype == np.uint8
+    assert calibration.shape == (IMAGES, SIZE[1], SIZE[1], 3) and calibration.dtype == np.uint8
 
 
-def test_horizon_pictures_are_letterboxed(folder_of):
+def test_horizon_images_are_letterboxed(folder_of):
     folder = folder_of("horizon")
     content = read_yaml(folder / "config.yaml")
-    pictures = sorted((folder / content["calibration_parameters"]["cal_data_dir"]).iterdir())
-    assert len(pictures) == PICTURES
-    image = cv2.imread(str(pictures[0]))
+    images = sorted((folder / content["calibration_parameters"]["cal_data_dir"]).iterdir())
+    assert len(images) == IMAGES
+    image = cv2.imread(str(images[0]))
     assert image.shape == (SIZE[1], SIZE[1], 3)
-    assert (image[0] == 114).all()  # the border of a letterboxed picture
+    assert (image[0] == 114).all()  # the border of a letterboxed image
     assert content["input_parameters"]["scale_value"] == pytest.approx(1 / 255)
 
 
-def test_axera_packs_its_pictures(folder_of):
+def test_axera_packs_its_images(folder_of):
     folder = folder_of("axera")
     content = json.loads((folder / "config.json").read_text())
     (given,) = content["quant"]["input_configs"]
     with tarfile.open(folder / given["calibration_dataset"]) as tar:
-        assert len(tar.getnames()) == given["calibration_size"] == PICTURES
+        assert len(tar.getnames()) == given["calibration_size"] == IMAGES
     assert not (folder / "calibration").exists()
 
 

@@ -17,7 +17,7 @@ from data.synthetic.shapes import CLASS_NAMES
 from models.checkpoints.loading import build_from_checkpoint
 from models.conversion.deploy import is_deployed
 from models.losses.ciou import paired_ciou
-from models.losses.distillation import LEAST_OBJECTNESS, DistillationLoss, load_teacher
+from models.losses.distillation import MIN_OBJECTNESS, DistillationLoss, load_teacher
 from models.losses.loss import DetectionLoss, LossConfig
 from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
@@ -79,7 +79,7 @@ def largest_gradient(model, loss: torch.Tensor) -> float:
 
 
 def test_terms_by_hand():
-    """One level, one picture, 2 x 1 cells and one anchor, with the formulas written out."""
+    """One level, one image, 2 x 1 cells and one anchor, with the formulas written out."""
     student, teacher = (
         trained_model(tiny_spec(), 1).double(),
         trained_model(tiny_spec(), 2).double(),
@@ -92,7 +92,7 @@ def test_terms_by_hand():
     box, objectness, class_ = both._level_terms(raw, target, (2.0, 3.0))
 
     sure = target[0, 4].sigmoid()
-    assert sure[1] < LEAST_OBJECTNESS < sure[0]
+    assert sure[1] < MIN_OBJECTNESS < sure[0]
     assert objectness == pytest.approx(
         float(F.binary_cross_entropy(raw[0, 4].sigmoid(), sure)), rel=1e-5
     )
@@ -123,20 +123,20 @@ def test_the_whole_by_a_second_formula():
     for mine, target, anchors, stride, balance in levels:
         cells, box_sum, class_sum, weights = [], 0.0, 0.0, 0.0
         pairs = torch.tensor(anchors).view(-1, 2) / stride
-        pictures, channels, height, width = mine.shape
+        images, channels, height, width = mine.shape
         for place in itertools.product(
-            range(pictures), range(len(pairs)), range(height), range(width)
+            range(images), range(len(pairs)), range(height), range(width)
         ):
-            picture, anchor, row, column = place
+            image, anchor, row, column = place
             first = anchor * channels // len(pairs)
             pick = slice(first, first + channels // len(pairs))
             m, t = (
-                mine[picture, pick, row, column].float(),
-                target[picture, pick, row, column].float(),
+                mine[image, pick, row, column].float(),
+                target[image, pick, row, column].float(),
             )
             sure = t[4].sigmoid()
             cells.append(F.binary_cross_entropy_with_logits(m[4], sure))
-            if sure <= LEAST_OBJECTNESS:
+            if sure <= MIN_OBJECTNESS:
                 continue
             boxes = [
                 torch.cat((2 * v[:2].sigmoid() - 0.5, (2 * v[2:4].sigmoid()) ** 2 * pairs[anchor]))

@@ -90,7 +90,7 @@ def random_raw(num_classes: int, seed: int, batch: int = 2) -> list[torch.Tensor
 
 
 def labels(rows: list[tuple[int, int, float, float, float, float]], batch: int = 2) -> Batch:
-    """Rows of picture, class, x1, y1, x2, y2."""
+    """Rows of image, class, x1, y1, x2, y2."""
     table = torch.tensor(rows, dtype=torch.float32).view(-1, 6)
     return Batch(
         images=torch.zeros(batch, 3, 64, 96),

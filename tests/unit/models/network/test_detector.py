@@ -118,7 +118,7 @@ def test_raw_predictions_have_one_map_per_level(hw, batch):
 
 
 def test_the_head_starts_with_few_objects():
-    """About 8 objects in a 640 px picture, and 0.6 of a class for each."""
+    """About 8 objects in a 640 px image, and 0.6 of a class for each."""
     model = build_model(tiny_spec(nc=80))
     for conv, stride in zip(model.head.m, model.strides, strict=True):
         nn.init.zeros_(conv.weight)

@@ -48,7 +48,7 @@ KEY_ERRORS = [
     ({"width_multiple": float("nan")}, "width_multiple is nan, expected a number above 0"),
     ({"width_multiple": float("inf")}, "width_multiple is inf, expected a number above 0"),
     ({"channel_multiple": 0}, "channel_multiple is 0, expected a whole number above 0"),
-    ({"ch": 1}, "ch is 1; pictures have 3 channels here"),
+    ({"ch": 1}, "ch is 1; images have 3 channels here"),
     # the same network for every number of anchors is not built
     ({"anchors": 3}, ANCHORS.format("3")),
     ({"anchors": []}, ANCHORS.format("[]")),

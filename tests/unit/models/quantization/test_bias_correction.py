@@ -19,7 +19,7 @@ from tests.onnx_builders import save_graph
 from tests.quantized_builders import constants, conv_outputs, noise, run_file, write_raw_maps
 
 SIZE = 64
-PICTURES = noise(4, SIZE)
+IMAGES = noise(4, SIZE)
 
 
 def weights_of(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -36,7 +36,7 @@ def weights_of(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def channel_means(source: Path, weights: dict) -> dict[str, np.ndarray]:
-    """Mean of each convolution over all pictures, on the inputs it has in the float file."""
+    """Mean of each convolution over all images, on the inputs it has in the float file."""
     model = onnx.load(source)
     graph = model.graph
     convs = [node for node in graph.node if node.op_type == "Conv"]
@@ -49,7 +49,7 @@ def channel_means(source: Path, weights: dict) -> dict[str, np.ndarray]:
         graph.node[-1].input[1:] = inputs
     path = source.with_name("twins.onnx")
     onnx.save(model, path)
-    runs = run_file(path, PICTURES, [f"{node.name} twin" for node in convs])
+    runs = run_file(path, IMAGES, [f"{node.name} twin" for node in convs])
     means = [[each.mean((0, 2, 3), np.float64) for each in run] for run in runs]
     return {node.name: np.mean(each, 0)
             for node, each in zip(convs, zip(*means, strict=True), strict=True)}  # fmt: skip
@@ -62,9 +62,9 @@ def test_rounded_weights_shift_no_mean(activation, form, tmp_path):
     """On maps of 2x2 cells too, where a 3x3 kernel sees more border than map."""
     source, quantized, target = (tmp_path / f"{name}.onnx" for name in "fqt")
     write_raw_maps(source, trained_model(tiny_spec(activation=activation)), SIZE)
-    quantize(source, quantized, PICTURES, "minmax", form)
+    quantize(source, quantized, IMAGES, "minmax", form)
     head = set(head_nodes(source))
-    assert correct_biases(source, quantized, target, PICTURES) == len(weights_of(source)) - 3
+    assert correct_biases(source, quantized, target, IMAGES) == len(weights_of(source)) - 3
     expected, before, after = (
         channel_means(source, weights_of(path)) for path in (source, quantized, target)
     )
@@ -81,7 +81,7 @@ def mean_errors(source: Path, quantized: Path) -> float:
     """Root of the mean square, over all channels, of how far an INT8 file's means are off."""
     found = []
     for path in (source, quantized):
-        runs = run_file(path, PICTURES, list(conv_outputs(path).values()))
+        runs = run_file(path, IMAGES, list(conv_outputs(path).values()))
         found.append(np.mean([np.concatenate([each.mean((0, 2, 3)) for each in run])
                               for run in runs], 0))  # fmt: skip
     return float(np.sqrt(np.square(found[0] - found[1]).mean()))
@@ -91,17 +91,17 @@ def mean_errors(source: Path, quantized: Path) -> float:
 def test_the_whole_file_comes_nearer(activation, tmp_path):
     source, quantized, target = (tmp_path / f"{name}.onnx" for name in "fqt")
     write_raw_maps(source, trained_model(tiny_spec(activation=activation)), SIZE)
-    quantize(source, quantized, PICTURES, "minmax", QdqForm(per_channel=False))
-    correct_biases(source, quantized, target, PICTURES)
+    quantize(source, quantized, IMAGES, "minmax", QdqForm(per_channel=False))
+    correct_biases(source, quantized, target, IMAGES)
     assert mean_errors(source, target) < 0.7 * mean_errors(source, quantized)
 
 
 def test_two_runs_give_the_same_bytes_and_may_write_over_the_file(tmp_path):
     source, quantized, target = (tmp_path / f"{name}.onnx" for name in "fqt")
     write_raw_maps(source, trained_model(tiny_spec()), SIZE)
-    quantize(source, quantized, PICTURES, "minmax")
-    correct_biases(source, quantized, target, PICTURES)
-    correct_biases(source, quantized, quantized, PICTURES)
+    quantize(source, quantized, IMAGES, "minmax")
+    correct_biases(source, quantized, target, IMAGES)
+    correct_biases(source, quantized, quantized, IMAGES)
     assert quantized.read_bytes() == target.read_bytes()
 
 
@@ -136,8 +136,8 @@ def test_weights_that_rounding_leaves_alone_change_no_bias(per_channel, tmp_path
             conv.weight.copy_((conv.weight * 256).round().clamp(-127, 127) / 256)
             conv.weight[:, 0, 0, 0] = 127 / 256
     write_raw_maps(source, detector, SIZE)
-    quantize(source, quantized, PICTURES, "minmax", QdqForm(per_channel=per_channel))
-    assert correct_biases(source, quantized, target, PICTURES) > 10
+    quantize(source, quantized, IMAGES, "minmax", QdqForm(per_channel=per_channel))
+    assert correct_biases(source, quantized, target, IMAGES) > 10
     assert target.read_bytes() == quantized.read_bytes()
 
 
@@ -148,8 +148,8 @@ def test_a_bias_that_another_shares_is_corrected_alone(form, tmp_path):
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=(3, 3, 1, 1)) for _ in range(3)]
     save_convolutions(source, weights, [np.array([0.5, 0, -0.5])], SIZE)
-    quantize(source, quantized, PICTURES, "minmax", form)
-    assert correct_biases(source, quantized, target, PICTURES) == 2
+    quantize(source, quantized, IMAGES, "minmax", form)
+    assert correct_biases(source, quantized, target, IMAGES) == 2
     expected, after = (channel_means(source, weights_of(path)) for path in (source, target))
     for name, wanted in expected.items():
         np.testing.assert_allclose(after[name], wanted, atol=1e-3)
@@ -165,6 +165,6 @@ def test_a_convolution_without_bias_is_left_alone(tmp_path):
     model = onnx.load(source)
     del model.graph.node[0].input[2], model.graph.initializer[2]
     onnx.save(model, source)
-    quantize(source, quantized, PICTURES, "minmax")
-    assert correct_biases(source, quantized, target, PICTURES) == 0
+    quantize(source, quantized, IMAGES, "minmax")
+    assert correct_biases(source, quantized, target, IMAGES) == 0
     assert target.read_bytes() == quantized.read_bytes()

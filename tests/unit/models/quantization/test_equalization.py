@@ -14,7 +14,7 @@ from models.quantization.equalization import equalized, joints
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
 from utils.errors import ConfigError
 
-PICTURES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def network(**changes: object) -> Detector:
@@ -43,7 +43,7 @@ def sqnr_db(detector: Detector) -> float:
         if isinstance(module, nn.Conv2d):
             scale = module.weight.abs().max() / 127
             module.weight.copy_((module.weight / scale).round() * scale)
-    wanted, found = (torch.cat([m.flatten() for m in net(PICTURES)]) for net in (detector, rounded))
+    wanted, found = (torch.cat([m.flatten() for m in net(IMAGES)]) for net in (detector, rounded))
     return float(10 * torch.log10(wanted.square().sum() / (wanted - found).square().sum()))
 
 
@@ -62,7 +62,7 @@ def test_the_function_stays(changes):
     before = unbalanced(network(**changes).double())
     original = copy.deepcopy(before.state_dict())
     after, names = equalized(before)
-    x = PICTURES.double()
+    x = IMAGES.double()
     with torch.no_grad():
         for a, b in zip(before(x), after(x), strict=True):
             assert (a - b).abs().max() <= 1e-10 * a.abs().max()

@@ -19,7 +19,12 @@ from models.quantization.quantization_training import (
     train_quantized,
 )
 from tests.model_builders import finding_model, tiny_spec
-from tests.unit.models.quantization.test_quantized_graph import SIZE, Pair, pictures, write_pair_of
+from tests.unit.models.quantization.test_quantized_graph import (
+    SIZE,
+    Pair,
+    sample_images,
+    write_pair_of,
+)
 from utils.errors import DivergedError
 
 FAST = QuantizationTraining(epochs=6, lr=1e-4)
@@ -46,7 +51,7 @@ def pair(teacher, tmp_path_factory) -> Pair:
 
 
 def batches(count: int = 4) -> list[np.ndarray]:
-    return [np.concatenate(pictures(4, seed=seed)) for seed in range(1, 1 + count)]
+    return [np.concatenate(sample_images(4, seed=seed)) for seed in range(1, 1 + count)]
 
 
 def beyond_least(graph, teacher: Detector, images: torch.Tensor) -> float:
@@ -59,7 +64,7 @@ def beyond_least(graph, teacher: Detector, images: torch.Tensor) -> float:
 
 def test_training_brings_it_nearer_to_the_float_network(pair, teacher, tmp_path, caplog):
     graph, seen = pair.graph(), torch.from_numpy(np.concatenate(batches()))
-    unseen = torch.from_numpy(np.concatenate(pictures(8, seed=99)))
+    unseen = torch.from_numpy(np.concatenate(sample_images(8, seed=99)))
     before = [beyond_least(graph, teacher, images) for images in (seen, unseen)]
 
     with caplog.at_level(logging.INFO):
@@ -112,7 +117,7 @@ def test_twice_the_same(pair, teacher):
 @pytest.mark.parametrize(
     ("data", "epochs", "count"),
     [([], 2, 2), (batches(1), 0, 0)],
-    ids=["no pictures", "no epochs"],
+    ids=["no images", "no epochs"],
 )
 def test_nothing_to_do(data, epochs, count, pair, teacher, tmp_path):
     graph = pair.graph()
@@ -129,7 +134,7 @@ def test_a_loss_that_is_no_number(pair, teacher):
 
 
 def test_the_distance_is_least_where_both_agree(teacher):
-    images = torch.from_numpy(np.concatenate(pictures(2)))
+    images = torch.from_numpy(np.concatenate(sample_images(2)))
     loss = teacher_loss(teacher, SIZE)
     with torch.no_grad():
         taught = teacher(images)

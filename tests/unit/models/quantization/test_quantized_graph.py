@@ -60,7 +60,7 @@ class Pair:
         return QuantizedGraph.read(self.quantized, self.source)
 
 
-def pictures(count: int = 4, seed: int = 0) -> list[FloatArray]:
+def sample_images(count: int = 4, seed: int = 0) -> list[FloatArray]:
     rng = np.random.default_rng(seed)
     return [rng.random((1, 3, SIZE, SIZE), np.float32) for _ in range(count)]
 
@@ -78,7 +78,7 @@ def write_pair_of(detector: Detector, folder: Path, form: QdqForm, opset: int = 
     )
     files = Pair(folder / "float32.onnx", folder / "int8.onnx")
     write_file(files.source, "", request)
-    quantize(files.source, files.quantized, pictures, "minmax", form)
+    quantize(files.source, files.quantized, sample_images, "minmax", form)
     return files
 
 
@@ -132,7 +132,7 @@ def disturb(graph: QuantizedGraph) -> None:
 @pytest.mark.parametrize(("activation", "form"), CASES)
 def test_computes_what_onnxruntime_computes(activation, form, pair_of):
     pair = pair_of(activation, form)
-    assert_equal_maps(pair.graph(), pair.quantized, np.concatenate(pictures(3, seed=9)))
+    assert_equal_maps(pair.graph(), pair.quantized, np.concatenate(sample_images(3, seed=9)))
 
 
 @pytest.mark.parametrize(("activation", "form"), CASES)
@@ -149,7 +149,7 @@ def test_what_is_trained_is_what_the_written_file_computes(activation, form, pai
     disturb(graph)
     graph.write(written)
 
-    assert_equal_maps(graph, written, pictures(1, seed=9)[0])
+    assert_equal_maps(graph, written, sample_images(1, seed=9)[0])
     before, after = onnx.load(pair.quantized), onnx.load(written)
     changed = {each.name for each in changed_tensors(before, after)}
     assert any(name.endswith("weight_quantized") for name in changed)
@@ -188,7 +188,7 @@ def test_weights_keep_to_the_symmetric_range(pair_of, tmp_path):
 
 def test_every_trained_number_has_a_gradient(pair_of):
     graph = pair_of("LeakyReLU(0.1)").graph()
-    sum(level.square().mean() for level in graph(torch.from_numpy(pictures()[0]))).backward()
+    sum(level.square().mean() for level in graph(torch.from_numpy(sample_images()[0]))).backward()
     for number in graph.numbers:
         assert (number.grad is not None) == number.requires_grad
     assert all(torch.isfinite(p.grad).all() for p in graph.parameters() if p.grad is not None)
@@ -269,9 +269,12 @@ def test_a_weight_that_is_computed_is_refused(pair_of, tmp_path):
         QuantizedGraph.read(tmp_path / "wrong.onnx", pair.source)
 
 
-def test_any_number_of_pictures_and_a_copy(pair_of):
-    """The file says 1; each picture's answer is its own."""
-    graph, images = pair_of("LeakyReLU(0.1)").graph(), torch.from_numpy(np.concatenate(pictures(3)))
+def test_any_number_of_images_and_a_copy(pair_of):
+    """The file says 1; each image's answer is its own."""
+    graph, images = (
+        pair_of("LeakyReLU(0.1)").graph(),
+        torch.from_numpy(np.concatenate(sample_images(3))),
+    )
     twin = copy.deepcopy(graph)
     with torch.no_grad():
         for together, alone in zip(graph(images), twin(images[1:2]), strict=True):
@@ -283,8 +286,8 @@ def test_any_number_of_pictures_and_a_copy(pair_of):
 @pytest.mark.parametrize("form", ["u8", "s8", "per tensor"])
 def test_a_file_with_corrected_biases_is_read_as_it_is(form, pair_of, tmp_path):
     pair, corrected = pair_of("SiLU", form), tmp_path / "corrected.onnx"
-    assert correct_biases(pair.source, pair.quantized, corrected, pictures) > 5
+    assert correct_biases(pair.source, pair.quantized, corrected, sample_images) > 5
     graph = QuantizedGraph.read(corrected, pair.source)
-    assert_equal_maps(graph, corrected, np.concatenate(pictures(3, seed=9)))
+    assert_equal_maps(graph, corrected, np.concatenate(sample_images(3, seed=9)))
     graph.write(tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == corrected.read_bytes()

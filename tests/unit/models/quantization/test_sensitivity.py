@@ -17,7 +17,7 @@ from tests.model_builders import tiny_spec, trained_model
 from tests.quantized_builders import conv_outputs, noise, run_file, write_raw_maps
 
 SIZE = 64
-PICTURES, FEW = noise(4, SIZE), noise(2, SIZE, seed=1)
+IMAGES, FEW = noise(4, SIZE), noise(2, SIZE, seed=1)
 TENSOR = QdqForm(per_channel=False)
 
 
@@ -35,7 +35,7 @@ def write_spoilt(path: Path, activation: str = "LeakyReLU(0.1)") -> Path:
 @pytest.mark.parametrize("activation", ["LeakyReLU(0.1)", "ReLU"])
 def test_the_layer_made_bad_comes_first(activation, tmp_path):
     source = write_spoilt(tmp_path / "f.onnx", activation)
-    layers = sensitivities(source, PICTURES, FEW, "minmax", TENSOR)
+    layers = sensitivities(source, IMAGES, FEW, "minmax", TENSOR)
     ratios = [layer.sqnr_db for layer in layers]
     assert layers[0].name == "/layers.5/conv/Conv"
     assert ratios == sorted(ratios) and ratios[0] < ratios[1] - 10
@@ -51,10 +51,10 @@ def loss(source: Path, quantized: Path) -> float:
 
 def test_it_stays_in_float_by_the_names_that_are_given(tmp_path):
     source = write_spoilt(tmp_path / "f.onnx")
-    worst = sensitivities(source, PICTURES, FEW, "minmax", TENSOR)[0]
+    worst = sensitivities(source, IMAGES, FEW, "minmax", TENSOR)[0]
     keep = layer_nodes(source, worst.name)
-    quantize(source, tmp_path / "q.onnx", PICTURES, "minmax", TENSOR)
-    quantize(source, tmp_path / "m.onnx", PICTURES, "minmax", TENSOR, keep)
+    quantize(source, tmp_path / "q.onnx", IMAGES, "minmax", TENSOR)
+    quantize(source, tmp_path / "m.onnx", IMAGES, "minmax", TENSOR, keep)
     assert loss(source, tmp_path / "m.onnx") < 0.5 * loss(source, tmp_path / "q.onnx")
     weights = {n.name: n.input[1] for n in onnx.load(tmp_path / "m.onnx").graph.node
                if n.op_type == "Conv"}  # fmt: skip
@@ -66,7 +66,7 @@ def test_it_stays_in_float_by_the_names_that_are_given(tmp_path):
 @pytest.mark.parametrize("method", ["minmax", "percentile"])
 def test_every_form_and_method_has_finite_losses(form, method, tmp_path):
     source = write_raw_maps(tmp_path / "f.onnx", trained_model(tiny_spec(activation="SiLU")), SIZE)
-    ratios = [x.sqnr_db for x in sensitivities(source, PICTURES, FEW, method, form)]
+    ratios = [x.sqnr_db for x in sensitivities(source, IMAGES, FEW, method, form)]
     assert np.isfinite(ratios).all() and min(ratios) > 0
     assert [path.name for path in tmp_path.iterdir()] == ["f.onnx"]
 

@@ -234,7 +234,7 @@ def test_a_block_with_norms_of_several_gpus_takes_over_a_convolution(family):
     plain = nn.Sequential(conv, norm).double().eval()
     block = FAMILIES[family](SAME, nn.Identity(), identity=True)
     block = nn.SyncBatchNorm.convert_sync_batchnorm(block).double().eval()
-    block.absorb(conv, norm)
+    block.load_conv_bn(conv, norm)
     x = torch.randn(2, 8, 7, 6, dtype=torch.float64)
     with torch.no_grad():
         assert torch.allclose(block(x), plain(x), rtol=0, atol=1e-12)

@@ -13,7 +13,7 @@ from utils.errors import CheckpointError, ConfigError
 ROWS = [[8, 8, 4, 4, 0.9, 0.8, 0.1], [20, 20, 6, 6, 0.5, 0.2, 0.7]]
 
 
-def pictures(*brightest):
+def input_images(*brightest):
     images = np.zeros((len(brightest), 3, 32, 32), np.float32)
     images[:, 0, 3, 5] = brightest
     return images
@@ -68,7 +68,7 @@ def test_metadata_that_cannot_be_understood(tmp_path, key, text):
 
 def test_run_with_any_batch(tmp_path):
     runner = OnnxRunner(save_detector(tmp_path / "x.onnx", ROWS))
-    answer = runner.run(pictures(1, 0, 0.5))
+    answer = runner.run(input_images(1, 0, 0.5))
     np.testing.assert_array_equal(answer, expected(1, 0, 0.5))
     assert answer.dtype == np.float32
 
@@ -79,7 +79,7 @@ def test_fixed_batches_are_filled_up(tmp_path, count):
     runner = OnnxRunner(path)
     assert (runner.batch_size, runner.input_hw) == (2, (32, 32))
     values = np.linspace(0.25, 1, count)
-    np.testing.assert_array_equal(runner.run(pictures(*values)), expected(*values))
+    np.testing.assert_array_equal(runner.run(input_images(*values)), expected(*values))
 
 
 def test_partly_fixed_size(tmp_path):
@@ -90,7 +90,7 @@ def test_partly_fixed_size(tmp_path):
 def test_half(tmp_path):
     path = save_detector(tmp_path / "x.onnx", ROWS, float_type=TensorProto.FLOAT16)
     runner = OnnxRunner(path)
-    answer = runner.run(pictures(1, 0.5))
+    answer = runner.run(input_images(1, 0.5))
     assert runner.computes_in_half and answer.dtype == np.float32
     np.testing.assert_allclose(answer, expected(1, 0.5), rtol=1e-3)
 
@@ -122,7 +122,7 @@ def test_raw_heads_are_decoded(tmp_path):
         "stride": "[8, 16]",
         "anchors": "[[[4, 6], [8, 8]], [[12, 10], [20, 24]]]",
     }
-    answer = OnnxRunner(save_graph(tmp_path / "x.onnx", graph, metadata)).run(pictures(1))
+    answer = OnnxRunner(save_graph(tmp_path / "x.onnx", graph, metadata)).run(input_images(1))
     assert answer.shape == (1, 2 * 16 + 2 * 4, 7)
     assert answer[0, 0].tolist() == [4, 4, 4, 6, 0.5, 0.5, 0.5]  # anchor 0, first cell
     assert answer[0, 6].tolist() == [20, 12, 4, 6, 0.5, 0.5, 0.5]  # column 2, row 1

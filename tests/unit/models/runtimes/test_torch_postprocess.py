@@ -44,7 +44,7 @@ def test_by_hand(changes, expected):
     config = dataclasses.replace(BASE, **changes)
     twin = postprocess(ROWS.numpy(), config)
     found = postprocess_batch(torch.stack((ROWS, ROWS * 0)), config)
-    assert len(found[1]) == 0  # the second picture is empty
+    assert len(found[1]) == 0  # the second image is empty
     for detections in (found[0], twin):
         assert detections.class_ids.tolist() == [class_id for _, class_id in expected]
         for number, (row, class_id) in enumerate(expected):

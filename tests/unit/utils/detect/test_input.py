@@ -42,7 +42,7 @@ def test_choose(caplog, wanted, fixed, stride, limit, pad, warning):
     assert caplog.messages == ([] if warning is None else [warning])
 
 
-def test_pictures_are_padded_to_the_stride_or_in_full():
+def test_images_are_padded_to_the_stride_or_in_full():
     assert InputSize((64, 64), 32).letterbox((20, 64)).input_hw == (32, 64)
     assert InputSize((64, 64), None).letterbox((20, 64)).input_hw == (64, 64)
 
@@ -52,7 +52,7 @@ def frame(height, width, value=0):
     return Frame(image, "x", Path("x"), 1, 1, 1, 1, None, False)
 
 
-def test_batches_hold_pictures_of_one_input_size():
+def test_batches_hold_images_of_one_input_size():
     skipped = Skipped(Path("y"), "broken")
     items = [frame(64, 64), frame(64, 64), frame(64, 64), frame(20, 64), skipped, frame(64, 64)]
     clock = StageClock(("decode", "preprocess"))

@@ -21,7 +21,7 @@ FOUND = Detections(
 
 
 def frame(path, position=1, *, index=None, image_hw=(80, 100)):
-    """A picture, or with `index` a frame of a video."""
+    """An image, or with `index` a frame of a video."""
     is_video = index is not None
     return Frame(
         image=np.full((*image_hw, 3), 90, np.uint8),
@@ -53,7 +53,7 @@ def files(folder):
 )
 def test_labels(tmp_path, options, rows):
     with DetectionOutput(
-        tmp_path, NAMES, OutputOptions(pictures=False, labels=True, **options)
+        tmp_path, NAMES, OutputOptions(images=False, labels=True, **options)
     ) as output:
         output.write(frame("in/a.jpg"), FOUND)
         output.write(frame("in/b.jpg", 2), Detections.empty())
@@ -63,7 +63,7 @@ def test_labels(tmp_path, options, rows):
 
 
 def test_a_second_run_leaves_no_label_of_the_first(tmp_path):
-    options = OutputOptions(pictures=False, labels=True)
+    options = OutputOptions(images=False, labels=True)
     for found in (FOUND, Detections.empty()):
         with DetectionOutput(tmp_path, NAMES, options) as output:
             output.write(frame("a.jpg"), found)
@@ -71,7 +71,7 @@ def test_a_second_run_leaves_no_label_of_the_first(tmp_path):
 
 
 def test_csv(tmp_path):
-    with DetectionOutput(tmp_path, NAMES, OutputOptions(pictures=False, csv=True)) as output:
+    with DetectionOutput(tmp_path, NAMES, OutputOptions(images=False, csv=True)) as output:
         output.write(frame("in/a.jpg"), FOUND)
         output.write(frame("in/b.jpg", 2), Detections.empty())
         assert not (tmp_path / "predictions.csv").exists()  # appears when complete
@@ -86,7 +86,7 @@ def test_csv(tmp_path):
 
 
 def test_json(tmp_path):
-    with DetectionOutput(tmp_path, NAMES, OutputOptions(pictures=False, json=True)) as output:
+    with DetectionOutput(tmp_path, NAMES, OutputOptions(images=False, json=True)) as output:
         output.write(frame("in/a.jpg"), FOUND[:1])
         output.write(frame("in/c.mp4", 2, index=2), Detections.empty())
     content = json.loads((tmp_path / "predictions.json").read_text())
@@ -112,7 +112,7 @@ def test_an_error_leaves_no_half_table_or_video(tmp_path):
 
 
 def test_crops(tmp_path):
-    with DetectionOutput(tmp_path, NAMES, OutputOptions(pictures=False, crops=True)) as output:
+    with DetectionOutput(tmp_path, NAMES, OutputOptions(images=False, crops=True)) as output:
         output.write(frame("a.jpg"), FOUND)
         output.write(frame("a.jpg"), FOUND[:1])
     cat, light = "crops/cat", "crops/traffic light_"  # no name leads out of the folder
@@ -123,12 +123,12 @@ def test_crops(tmp_path):
 
 
 def test_crops_of_nothing(tmp_path):
-    with DetectionOutput(tmp_path, NAMES, OutputOptions(pictures=False, crops=True)) as output:
+    with DetectionOutput(tmp_path, NAMES, OutputOptions(images=False, crops=True)) as output:
         output.write(frame("a.jpg"), Detections.empty())
     assert files(tmp_path) == []
 
 
-def test_pictures_keep_their_names(tmp_path):
+def test_images_keep_their_names(tmp_path):
     with DetectionOutput(tmp_path, NAMES, OutputOptions()) as output:
         for position, name in enumerate(["x/a.png", "y/a.png", "b.JPG", "c.mpo"], 1):
             output.write(frame(name, position), FOUND)
@@ -143,7 +143,7 @@ NAME_CASES = [
     ([("x/a.jpg", 0), ("y/a.jpg", 0), ("z/a.jpg", 0)], ["a", "a_2", "a_3"]),  # other folders
     ([("a.jpg", 0), ("a.png", 0)], ["a", "a_2"]),  # labels have no suffix of their own
     ([("a.jpg", 0), ("A.jpg", 0)], ["a", "A_2"]),  # some file systems take them for the same
-    ([("a.jpg", 0), ("a.mp4", 1)], ["a", "a_2"]),  # a picture and a video
+    ([("a.jpg", 0), ("a.mp4", 1)], ["a", "a_2"]),  # an image and a video
     ([("a.mp4", 1), ("a_7.jpg", 0)], ["a", "a_7_2"]),  # a_7 is the video's seventh frame
     ([("a_7.jpg", 0), ("a.mp4", 1)], ["a_7", "a_2"]),  # the same the other way round
     ([("x/a.jpg", 0), ("a_2.jpg", 0), ("y/a.jpg", 0)], ["a", "a_2", "a_3"]),  # a real a_2

@@ -11,17 +11,17 @@ from utils.engine.batch_search import largest_batch
 
 @given(
     fixed=st.integers(0, 1000),
-    per_picture=st.integers(1, 200),
+    per_image=st.integers(1, 200),
     bend=st.floats(0, 0.3),
     budget=st.integers(0, 100_000),
     most=st.integers(1, 1024),
     fails=st.booleans(),
 )
-def test_law(fixed, per_picture, bend, budget, most, fails):
+def test_law(fixed, per_image, bend, budget, most, fails):
     """Memory that grows with the batch, in steps and bent; running out of it says nothing."""
 
     def used(batch: int) -> int:
-        return fixed + int(per_picture * batch * (1 + bend * batch / 1024)) // 8 * 8
+        return fixed + int(per_image * batch * (1 + bend * batch / 1024)) // 8 * 8
 
     tried: list[int] = []
 

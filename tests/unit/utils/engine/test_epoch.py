@@ -59,10 +59,10 @@ def start(model: nn.Module, **changes) -> TrainingState[nn.Module]:
     return TrainingState(model, model, ModelEMA(model), optimizer, FLOAT32, **changes)
 
 
-def run(state, criterion, pictures, **changes) -> tuple[float, float, float]:
+def run(state, criterion, images, **changes) -> tuple[float, float, float]:
     settings = {"batch_size": 64, **changes}
     return train_one_epoch(
-        state, criterion, pictures, schedule(len(pictures), **settings), 500, device=CPU
+        state, criterion, images, schedule(len(images), **settings), 500, device=CPU
     )
 
 
@@ -70,7 +70,7 @@ def mean_output(raw: Tensor, _batch: Batch) -> Loss:
     return Loss(raw.mean())
 
 
-def test_pictures_come_as_floats_from_0_to_1_and_losses_are_averaged():
+def test_images_come_as_floats_from_0_to_1_and_losses_are_averaged():
     model = nn.Conv2d(3, 1, 1)
     nn.init.constant_(model.weight, 1 / 3)
     nn.init.zeros_(model.bias)
@@ -188,10 +188,10 @@ def test_an_epoch_without_batches():
     assert run(start(nn.Conv2d(3, 1, 1)), mean_output, []) == (0.0, 0.0, 0.0)
 
 
-def test_progress_counts_pictures(monkeypatch):
+def test_progress_counts_images(monkeypatch):
     ticks = iter([0.0, 2.0])
     monkeypatch.setattr(epoch_module.time, "monotonic", lambda: next(ticks))
     means = epoch_module._RunningMeans(CPU)
     means.add(torch.tensor([1.0, 2.0, 3.0]), 8)
     means.add(torch.tensor([3.0, 2.0, 1.0]), 4)
-    assert means.in_words().startswith("box 2.0000  obj 2.0000  cls 2.0000  6.0 pictures/s  ")
+    assert means.message().startswith("box 2.0000  obj 2.0000  cls 2.0000  6.0 images/s  ")

@@ -25,7 +25,7 @@ def test_the_size_depends_on_seed_and_batch_alone():
     assert first != other
 
 
-def test_pictures_keep_their_values():
+def test_images_keep_their_values():
     flat = torch.full((1, 3, 64, 64), 0.25)
     for number in range(5):
         resized = MultiScale(64, 32, seed=0)(flat, number)

@@ -122,10 +122,10 @@ def test_an_unknown_kind():
         (16, 0.0005),  # 4 batches per step
         (1, 0.0005),
         (128, 0.001),  # more than the nominal 64
-        (24, 0.0005 * 24 * 3 / 64),  # 64 / 24 rounds to 3: 72 pictures per step
+        (24, 0.0005 * 24 * 3 / 64),  # 64 / 24 rounds to 3: 72 images per step
     ],
 )
-def test_weight_decay_follows_the_pictures_per_step(batch_size, expected):
+def test_weight_decay_follows_the_images_per_step(batch_size, expected):
     assert scaled_weight_decay(0.0005, batch_size) == pytest.approx(expected)
 
 

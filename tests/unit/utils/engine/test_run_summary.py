@@ -18,7 +18,7 @@ REPORT = {
 
 
 @pytest.mark.parametrize(("data", "judged"), [("my.yaml", " --data my.yaml"), ("", "")])
-def test_what_is_there_and_what_to_do_next(tmp_path, caplog, data, judged):
+def test_what_is_there_and_what_to_do_next(tmp_path, caplog, data, evaluated):
     (tmp_path / "results.csv").touch()
     with caplog.at_level(logging.INFO):
         log_run_summary(tmp_path, REPORT, data)
@@ -30,8 +30,8 @@ def test_what_is_there_and_what_to_do_next(tmp_path, caplog, data, judged):
         "  results.csv: every epoch's figures",
         f"  all figures while it trains: tensorboard --logdir {tmp_path.parent}",
         "Next:",
-        f"  python convert.py --weights r/weights/best.pt{judged}",
-        "  python detect.py --weights r/weights/best.pt --source PICTURES",
+        f"  python convert.py --weights r/weights/best.pt{evaluated}",
+        "  python detect.py --weights r/weights/best.pt --source IMAGES",
         "  python export.py --weights r/weights/best.pt",
     ]
 
@@ -43,6 +43,6 @@ def test_skipped_steps_are_said(tmp_path, caplog):
     assert warnings == ["  3 steps were skipped"]
 
 
-@pytest.mark.parametrize(("pictures", "most"), [(1, 1), (13, 13), (50, 16), (160, 16), (1000, 100)])
-def test_a_measured_batch_leaves_steps_to_an_epoch(pictures, most):
-    assert largest_useful_batch(pictures) == most
+@pytest.mark.parametrize(("images", "most"), [(1, 1), (13, 13), (50, 16), (160, 16), (1000, 100)])
+def test_a_measured_batch_leaves_steps_to_an_epoch(images, most):
+    assert largest_useful_batch(images) == most

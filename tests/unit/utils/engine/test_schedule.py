@@ -68,7 +68,7 @@ def test_a_short_run_warms_up_for_100_batches():
 
 
 @pytest.mark.parametrize(("batch_size", "expected"), [(16, 4), (64, 1), (300, 1), (24, 3), (1, 64)])
-def test_accumulation_reaches_about_64_pictures(batch_size, expected):
+def test_accumulation_reaches_about_64_images(batch_size, expected):
     schedule = dataclasses.replace(LINEAR, batch_size=batch_size)
     assert schedule.full_accumulate == expected
     steps = [schedule.at(0, batch).accumulate for batch in range(50)]

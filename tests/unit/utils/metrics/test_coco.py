@@ -52,7 +52,7 @@ def random_boxes(rng, count):
 
 
 def random_case(seed: int):
-    """Pictures with and without objects and crowds; detections near the truth and far from it."""
+    """Images with and without objects and crowds; detections near the truth and far from it."""
     rng = np.random.default_rng(seed)
     records, found = [], {}
     for image_id in range(3, 3 + 12):
@@ -74,7 +74,7 @@ def random_case(seed: int):
         ids = np.concatenate((near_ids, rng.integers(0, 3, len(far))))
         scores = rng.permutation(np.arange(1, len(every) + 1)) / (len(every) + 1)
         scores = scores.astype(np.float32)
-        if image_id != 6:  # one picture without an entry at all
+        if image_id != 6:  # one image without an entry at all
             order = np.argsort(-scores)
             found[image_id] = detections(every[order], scores[order], ids[order])
     return records, found
@@ -84,7 +84,7 @@ def rows_of(one: Detections):
     return zip(one.boxes, one.scores, one.class_ids, strict=True)
 
 
-def judge_from_files(folder: Path, records, found, num_classes: int) -> COCOeval:
+def evaluate_from_files(folder: Path, records, found, num_classes: int) -> COCOeval:
     """pycocotools as a user would run it, on files that other code wrote."""
     annotations = []
     for one in records:
@@ -114,23 +114,23 @@ def judge_from_files(folder: Path, records, found, num_classes: int) -> COCOeval
     (folder / "results.json").write_text(json.dumps(results))
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(folder / "truth.json"))
-        judge = COCOeval(coco, coco.loadRes(str(folder / "results.json")), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return judge
+        evaluator = COCOeval(coco, coco.loadRes(str(folder / "results.json")), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return evaluator
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_equals_pycocotools(tmp_path, seed):
     records, found = random_case(seed)
     ours = evaluate_coco(records, found, NAMES)
-    judge = judge_from_files(tmp_path, records, found, len(NAMES))
-    for name, expected in zip(STATS, judge.stats, strict=False):
+    evaluator = evaluate_from_files(tmp_path, records, found, len(NAMES))
+    for name, expected in zip(STATS, evaluator.stats, strict=False):
         assert getattr(ours, name) == pytest.approx(max(expected, 0), abs=1e-6), name
     assert 0.05 < ours.AP < 0.95  # the case says something
     for class_id, result in enumerate(ours.per_class):
-        precision = judge.eval["precision"][:, :, class_id, 0, -1]
+        precision = evaluator.eval["precision"][:, :, class_id, 0, -1]
         known = precision[precision > -1]
         expected = (known.mean(), precision[0].mean()) if len(known) else (0, 0)
         figures = (result.AP, result.AP50)
@@ -264,7 +264,7 @@ class OneAfterTheOther(Ranks):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6], ids=lambda count: f"{count} ranks")
 def test_ranks_that_share_the_classes_find_what_one_finds(count):
-    """With 4 classes and 6 ranks, two have nothing to judge."""
+    """With 4 classes and 6 ranks, two have nothing to evaluator."""
     records, found = random_case(3)
     alone = evaluate_coco(records, found, NAMES)
 

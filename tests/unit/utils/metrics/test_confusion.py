@@ -47,7 +47,7 @@ def test_hand_example() -> None:
     ]
 
 
-def test_pictures_add_up() -> None:
+def test_images_add_up() -> None:
     counts = ConfusionMatrix(num_classes=1)
     for _ in range(3):
         counts.update(detections((LEFT, 0.9, 0)), targets((LEFT, 0), (RIGHT, 0)))

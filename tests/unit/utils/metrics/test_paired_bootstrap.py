@@ -1,4 +1,4 @@
-"""AP of drawn pictures against pycocotools on pictures that really are repeated."""
+"""AP of drawn images against pycocotools on images that really are repeated."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.unit.utils.metrics.test_coco import NAMES, detections, perfect, rando
 from utils.metrics.coco import evaluate_coco
 from utils.metrics.coco_format import ground_truth, result_rows
 from utils.metrics.paired_bootstrap import (
+    ImageMatches,
     Interval,
-    JudgedPictures,
     ap_difference_interval,
     average_precisions,
-    judge_pictures,
+    match_images,
 )
 from utils.structures import Detections, ImageRecord, Targets
 
@@ -28,16 +28,16 @@ SEEDS = range(5)
 Found = dict[int, Detections]
 
 
-def judged(seed: int) -> JudgedPictures:
-    return judge_pictures(*random_case(seed), NAMES)
+def evaluated(seed: int) -> ImageMatches:
+    return match_images(*random_case(seed), NAMES)
 
 
-def identity(one: JudgedPictures) -> np.ndarray:
+def identity(one: ImageMatches) -> np.ndarray:
     return np.ones((1, len(one.image_ids)), np.int64)
 
 
 def repeated(records: list[ImageRecord], found: Found, counts: np.ndarray):
-    """Picture k really there `counts[k]` times, each copy with a number of its own."""
+    """Image k really there `counts[k]` times, each copy with a number of its own."""
     copies, found_in_copies = [], {}
     for record, count in zip(records, counts, strict=True):
         for _ in range(count):
@@ -52,11 +52,11 @@ def pycocotools_AP(records: list[ImageRecord], found: Found) -> float:
         truth = COCO()
         truth.dataset = ground_truth(records, NAMES)
         truth.createIndex()
-        judge = COCOeval(truth, truth.loadRes(result_rows(records, found)), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return float(judge.stats[0])
+        evaluator = COCOeval(truth, truth.loadRes(result_rows(records, found)), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return float(evaluator.stats[0])
 
 
 def shifted(found: Found, pixels: float) -> Found:
@@ -64,10 +64,10 @@ def shifted(found: Found, pixels: float) -> Found:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_picture_once_is_pycocotools(seed):
-    """With crowds, empty pictures, a picture without detections and a class without objects."""
+def test_every_image_once_is_pycocotools(seed):
+    """With crowds, empty images, an image without detections and a class without objects."""
     records, found = random_case(seed)
-    one = judge_pictures(records, found, NAMES)
+    one = match_images(records, found, NAMES)
     expected = pycocotools_AP(records, found)
     assert 0.05 < expected < 0.95  # the case says something
     assert average_precisions(one, identity(one))[0] == pytest.approx(expected, abs=1e-12)
@@ -76,9 +76,9 @@ def test_every_picture_once_is_pycocotools(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_repeated_pictures_are_pycocotools(seed):
+def test_repeated_images_are_pycocotools(seed):
     records, found = random_case(seed)
-    one = judge_pictures(records, found, NAMES)
+    one = match_images(records, found, NAMES)
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(12, np.full(12, 1 / 12), 8)
     expected = [pycocotools_AP(*repeated(records, found, row)) for row in counts]
@@ -86,14 +86,14 @@ def test_repeated_pictures_are_pycocotools(seed):
 
 
 def test_a_class_that_is_not_drawn_is_left_out():
-    """Two pictures, each with one class: found in the first, missed in the second."""
+    """Two images, each with one class: found in the first, missed in the second."""
     records = [
         replace(random_case(0)[0][0], image_id=number, targets=one, areas=np.ones(1, np.float32))
         for number, one in enumerate((targets_of(0), targets_of(1)), 1)
     ]
     records = [replace(one, crowd=Targets.empty()) for one in records]
     found = {1: detections(records[0].targets.boxes, [0.9], [0])}
-    one = judge_pictures(records, found, NAMES)
+    one = match_images(records, found, NAMES)
     counts = np.array([[1, 1], [2, 0], [0, 2]])
     assert average_precisions(one, counts).tolist() == pytest.approx([0.5, 1.0, 0.0], abs=1e-12)
 
@@ -107,42 +107,42 @@ def test_more_than_a_hundred_of_a_class_are_cut_off():
     record = replace(random_case(0)[0][0], targets=targets_of(0), areas=np.ones(1, np.float32))
     boxes = np.concatenate((random_boxes(rng, 150) + 200, record.targets.boxes))
     found = {record.image_id: detections(boxes, np.linspace(0.9, 0.1, 151), np.zeros(151))}
-    one = judge_pictures([record], found, NAMES)
+    one = match_images([record], found, NAMES)
     assert average_precisions(one, identity(one)).tolist() == [0.0]  # the right one is the last
     assert pycocotools_AP([record], found) == 0.0
 
 
 def test_nothing_found_and_nothing_labelled():
     records, found = random_case(0)
-    nothing = judge_pictures(records, {}, NAMES)
+    nothing = match_images(records, {}, NAMES)
     assert average_precisions(nothing, identity(nothing)).tolist() == [0.0]
     empty = [replace(one, targets=Targets.empty(), areas=np.zeros(0)) for one in records]
-    unlabelled = judge_pictures(empty, found, NAMES)
+    unlabelled = match_images(empty, found, NAMES)
     assert average_precisions(unlabelled, identity(unlabelled)).tolist() == [0.0]
     assert ap_difference_interval(unlabelled, unlabelled) == Interval(0.0, 0.0, 0.0)
 
 
 def test_equal_detectors_do_not_differ():
-    assert ap_difference_interval(judged(1), judged(1)) == Interval(0.0, 0.0, 0.0)
+    assert ap_difference_interval(evaluated(1), evaluated(1)) == Interval(0.0, 0.0, 0.0)
 
 
 def test_the_worse_one_is_below_and_the_better_above():
     records, found = random_case(2)
-    good = judge_pictures(records, perfect(records), NAMES)
-    bad = judge_pictures(records, shifted(perfect(records), 3), NAMES)
+    good = match_images(records, perfect(records), NAMES)
+    bad = match_images(records, shifted(perfect(records), 3), NAMES)
     worse, better = ap_difference_interval(good, bad), ap_difference_interval(bad, good)
     assert -1 <= worse.low < worse.difference < worse.high < 0
     assert (better.low, better.high) == pytest.approx((-worse.high, -worse.low), abs=1e-12)
     assert better.difference == -worse.difference
     bounds = evaluate_coco(records, perfect(records), NAMES), evaluate_coco(records, found, NAMES)
-    other = ap_difference_interval(good, judge_pictures(records, found, NAMES), resamples=10)
+    other = ap_difference_interval(good, match_images(records, found, NAMES), resamples=10)
     assert other.difference == pytest.approx(bounds[1].AP - bounds[0].AP, abs=1e-12)
 
 
 def test_the_interval_is_the_middle_of_the_draws():
     """Against the definition, one draw after the other."""
     records, found = random_case(3)
-    one, other = (judge_pictures(records, f, NAMES) for f in (found, shifted(found, 2)))
+    one, other = (match_images(records, f, NAMES) for f in (found, shifted(found, 2)))
     draws = np.random.default_rng(7).multinomial(12, np.full(12, 1 / 12), 50)
     differences = [
         (average_precisions(other, row[None]) - average_precisions(one, row[None]))[0]
@@ -153,19 +153,19 @@ def test_the_interval_is_the_middle_of_the_draws():
 
 
 def test_pairing_makes_it_narrow():
-    """Two detectors that differ in one picture: the spread of each AP does not count."""
+    """Two detectors that differ in one image: the spread of each AP does not count."""
     records, found = random_case(4)
-    one = judge_pictures(records, found, NAMES)
+    one = match_images(records, found, NAMES)
     counts = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), 1000)
     low, high = np.quantile(average_precisions(one, counts), (0.025, 0.975))
-    other = judge_pictures(records, {**found, 3: shifted(found, 3)[3]}, NAMES)
+    other = match_images(records, {**found, 3: shifted(found, 3)[3]}, NAMES)
     interval = ap_difference_interval(one, other)
     assert interval.high - interval.low < (high - low) / 2
 
 
 def test_the_seed_decides():
     records, found = random_case(5)
-    one, other = (judge_pictures(records, f, NAMES) for f in (found, shifted(found, 3)))
+    one, other = (match_images(records, f, NAMES) for f in (found, shifted(found, 3)))
     first = ap_difference_interval(one, other, seed=1, resamples=100)
     assert ap_difference_interval(one, other, seed=1, resamples=100) == first
     assert ap_difference_interval(one, other, seed=2, resamples=100) != first
@@ -173,12 +173,12 @@ def test_the_seed_decides():
 
 def test_other_labels_are_refused():
     records, found = random_case(0)
-    one = judge_pictures(records, found, NAMES)
-    fewer = judge_pictures(records[1:], found, NAMES)
-    classes = judge_pictures(records, found, NAMES[:3])
+    one = match_images(records, found, NAMES)
+    fewer = match_images(records[1:], found, NAMES)
+    classes = match_images(records, found, NAMES[:3])
     unlabelled = [replace(r, targets=Targets.empty(), areas=np.zeros(0)) for r in records]
-    for other in (fewer, classes, judge_pictures(unlabelled, found, NAMES)):
-        with pytest.raises(ValueError, match="judged on the same pictures and labels"):
+    for other in (fewer, classes, match_images(unlabelled, found, NAMES)):
+        with pytest.raises(ValueError, match="evaluated on the same images and labels"):
             ap_difference_interval(one, other)
 
 
@@ -187,18 +187,18 @@ def test_other_labels_are_refused():
 )
 def test_numbers_without_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="expected at least 1"):
-        ap_difference_interval(judged(0), judged(0), **wrong)
+        ap_difference_interval(evaluated(0), evaluated(0), **wrong)
 
 
-def test_no_pictures_are_refused():
-    nothing = judge_pictures([], {}, NAMES)
-    with pytest.raises(ValueError, match="0 pictures"):
+def test_no_images_are_refused():
+    nothing = match_images([], {}, NAMES)
+    with pytest.raises(ValueError, match="0 images"):
         ap_difference_interval(nothing, nothing)
 
 
 @pytest.mark.benchmark
 def test_how_long_it_takes():
-    """64 pictures, 80 classes, 300 detections a picture, 1000 draws; asserts only the order."""
+    """64 images, 80 classes, 300 detections an image, 1000 draws; asserts only the order."""
     rng = np.random.default_rng(0)
     names = [f"class {number}" for number in range(80)]
     records, found = [], {}
@@ -213,9 +213,9 @@ def test_how_long_it_takes():
         ids = np.concatenate((class_ids, rng.integers(0, 80, 292)))
         found[image_id] = detections(every, np.sort(rng.random(300))[::-1], ids)
     start = time.perf_counter()
-    one, other = (judge_pictures(records, f, names) for f in (found, shifted(found, 1)))
+    one, other = (match_images(records, f, names) for f in (found, shifted(found, 1)))
     middle = time.perf_counter()
     interval = ap_difference_interval(one, other)
     end = time.perf_counter()
-    print(f"judge {middle - start:.1f} s, draw {end - middle:.1f} s: {interval}")  # noqa: T201
+    print(f"evaluator {middle - start:.1f} s, draw {end - middle:.1f} s: {interval}")  # noqa: T201
     assert end - start < 60

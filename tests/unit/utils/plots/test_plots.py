@@ -37,11 +37,11 @@ def results_csv(folder: Path, *quality: tuple[str, str]) -> Path:
     return path
 
 
-def assert_picture(path: Path) -> None:
-    picture = cv2.imread(str(path))
-    assert picture is not None
-    assert min(picture.shape[:2]) > 300
-    assert picture.std() > 1  # not blank
+def assert_image(path: Path) -> None:
+    image = cv2.imread(str(path))
+    assert image is not None
+    assert min(image.shape[:2]) > 300
+    assert image.std() > 1  # not blank
     assert not list(path.parent.glob(".*"))  # no temporary file left
 
 
@@ -63,7 +63,7 @@ def test_results(tmp_path: Path, quality, best) -> None:
     assert [len(columns[AP50]), len(columns[AP])] == [len(quality)] * 2
     assert best_row(columns) == best
     plot_results(path, tmp_path / "results.png")
-    assert_picture(tmp_path / "results.png")
+    assert_image(tmp_path / "results.png")
 
 
 def test_results_of_a_killed_run_lose_the_half_row(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_labels(tmp_path: Path, num_classes: int, count: int) -> None:
     boxes = generator.uniform(0, 1, (count, 4)).astype(np.float32)
     before = boxes.copy()
     plot_labels(class_ids, boxes, NAMES[num_classes], tmp_path / "labels.jpg")
-    assert_picture(tmp_path / "labels.jpg")
+    assert_image(tmp_path / "labels.jpg")
     assert np.array_equal(boxes, before)
 
 
@@ -114,7 +114,7 @@ def test_score_and_pr_curves(tmp_path: Path, num_classes: int, seen: str) -> Non
     made = sorted(path.name for path in tmp_path.iterdir())
     assert made == ["F1_curve.png", "PR_curve.png", "P_curve.png", "R_curve.png"]
     for name in made:
-        assert_picture(tmp_path / name)
+        assert_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("num_classes", NAMES)
@@ -123,7 +123,7 @@ def test_confusion_matrix(tmp_path: Path, num_classes: int, count: int) -> None:
     matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     matrix[0, 0] = count  # every other column is empty
     plot_confusion_matrix(matrix, NAMES[num_classes], tmp_path / "confusion_matrix.png")
-    assert_picture(tmp_path / "confusion_matrix.png")
+    assert_image(tmp_path / "confusion_matrix.png")
 
 
 def test_printable() -> None:

@@ -1,4 +1,4 @@
-"""The pictures of a training run: training batches, and validation batches beside them."""
+"""The images of a training run: training batches, and validation batches beside them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ VAL_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class PictureConfig:
-    """How the pictures of a run are loaded.
+class ImageConfig:
+    """How the images of a run are loaded.
 
     Attributes:
         image_size: side of the network input in pixels, a multiple of `stride`.
         stride: largest stride of the network.
         num_classes: C.
-        batch_size: pictures per training batch.
-        workers: most processes that load pictures.
+        batch_size: images per training batch.
+        workers: most processes that load images.
         seed: of order and augmentation.
         rect: rectangular training batches without mosaic.
-        cache: where resized training pictures are kept, if anywhere.
+        cache: where resized training images are kept, if anywhere.
         mosaic_until_epoch: first epoch without mosaic; None makes mosaics to the end.
-        image_weights: draw pictures of rare and badly found classes more often.
+        image_weights: draw images of rare and badly found classes more often.
         pin_memory: for training on a GPU.
     """
 
@@ -54,7 +54,7 @@ class PictureConfig:
 def read_training_records(
     spec: DatasetSpec, *, strict: bool, single_class: bool, outlines: bool
 ) -> tuple[Sequence[ImageRecord], Sequence[ImageRecord]]:
-    """The pictures to learn from and those to judge on; the arguments are those of `read_records`.
+    """The images to learn from and those to evaluate on; the arguments are those of `read_records`.
 
     Raises:
         DatasetError: something is wrong with the files.
@@ -63,18 +63,18 @@ def read_training_records(
     return read("train", outlines=outlines), read("val")
 
 
-def load_training_pictures(
+def load_training_images(
     records: Sequence[ImageRecord],
     val_records: Sequence[ImageRecord],
     augment: AugmentConfig,
-    config: PictureConfig,
+    config: ImageConfig,
     ranks: Ranks,
 ) -> tuple[TrainLoader, EvalLoader]:
     """The loaders of a run, with the batches of this process.
 
     Raises:
         ConfigError: settings that contradict each other, or a cache that does not fit.
-        DatasetError: fewer pictures than processes.
+        DatasetError: fewer images than processes.
     """
     shapes = None
     if config.rect:

@@ -1,4 +1,4 @@
-"""What `python -m models.kernel_pictures` writes for each kind of network."""
+"""What `python -m models.kernel_images` writes for each kind of network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models import kernel_pictures
+from models import kernel_images
 from models.conversion.deploy import to_deploy
 from models.kernel_statistics import layer_kernels, skeleton
 from models.network.detector import build_model
@@ -53,7 +53,7 @@ def save(path: Path, kind: str) -> Path:
 
 def draw(weights: Path, folder: Path) -> Drawn:
     words = ["--weights", weights, "--project", folder, "--report", folder / "report.json"]
-    assert kernel_pictures.main([str(word) for word in words]) == 0
+    assert kernel_images.main([str(word) for word in words]) == 0
     report = json.loads((folder / "report.json").read_text())
     return Drawn(Path(report["folder"]), report)
 
@@ -66,17 +66,17 @@ def drawn(tmp_path_factory) -> dict[str, Drawn]:
 
 
 @each_kind
-def test_pictures(drawn, kind):
+def test_images(drawn, kind):
     """Branches are drawn where there are any, before and after conversion; else one skeleton."""
     folder = drawn[kind].folder
     assert folder == folder.parent / "exp"
     expected = {SKELETON} | (OF_BRANCHES if BRANCHES[kind] else set())
     assert {path.name for path in folder.iterdir()} == expected
     for path in folder.iterdir():
-        picture = cv2.imread(str(path))
-        assert picture is not None
-        assert min(picture.shape[:2]) > 300
-        assert picture.std() > 10  # not blank
+        image = cv2.imread(str(path))
+        assert image is not None
+        assert min(image.shape[:2]) > 300
+        assert image.std() > 10  # not blank
 
 
 def test_a_network_with_branches_has_two_skeletons(drawn):
@@ -123,20 +123,20 @@ def test_the_console_says_what_the_report_says(drawn, capsys):
     found = drawn["RepVGG"]
     weights = found.folder.parents[1] / "RepVGG.pt"
     words = ["--weights", weights, "--project", found.folder.parent, "--name", "said"]
-    assert kernel_pictures.main([str(word) for word in words]) == 0
+    assert kernel_images.main([str(word) for word in words]) == 0
     lines = capsys.readouterr().out.splitlines()
     centre = found.report["skeleton"]["main"][1][1]
     assert f" {centre:.3f} " in lines[0]
     for name, share in found.report["branches"].items():
         assert f"{name:<12} adds {share:.3f} of the merged kernel's root mean square" in lines
-    assert lines[-1] == f"Pictures saved to {found.folder.parent / 'said'}"
+    assert lines[-1] == f"Images saved to {found.folder.parent / 'said'}"
 
 
 def test_a_folder_is_not_used_again_unless_asked(tmp_path):
     weights = save(tmp_path / "a.pt", "plain")
     assert [draw(weights, tmp_path / "runs").folder.name for _ in range(2)] == ["exp", "exp2"]
     words = ["--weights", weights, "--project", tmp_path / "runs", "--exist-ok"]
-    assert kernel_pictures.main([str(word) for word in words]) == 0
+    assert kernel_images.main([str(word) for word in words]) == 0
     assert not (tmp_path / "runs" / "exp3").exists()
 
 
@@ -165,7 +165,7 @@ def place(tmp_path, monkeypatch) -> Path:
 )
 def test_a_mistake_costs_one_line_and_leaves_nothing(place, capsys, words, message):
     before = sorted(place.rglob("*"))
-    assert kernel_pictures.main([*words.split(), "--report", "report.json"]) == 2
+    assert kernel_images.main([*words.split(), "--report", "report.json"]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
     assert sorted(place.rglob("*")) == before
 
@@ -173,13 +173,13 @@ def test_a_mistake_costs_one_line_and_leaves_nothing(place, capsys, words, messa
 def test_more_branches_than_colours(tmp_path):
     spec = tiny_spec(rep_block="MobileOne(branches=9)")
     weights = save_model(tmp_path / "many.pt", trained_model(spec))
-    assert kernel_pictures.main(["--weights", str(weights), "--project", str(tmp_path)]) == 0
+    assert kernel_images.main(["--weights", str(weights), "--project", str(tmp_path)]) == 0
 
 
 def test_the_report_is_json_where_branches_are_silent(tmp_path):
     weights = save_model(tmp_path / "fresh.pt", build_model(tiny_spec()))
     report = tmp_path / "report.json"
     words = ["--weights", str(weights), "--project", str(tmp_path), "--report", str(report)]
-    assert kernel_pictures.main(words) == 0
+    assert kernel_images.main(words) == 0
     content = json.loads(report.read_text(), parse_constant=pytest.fail)
     assert content["similarity"]["cosine"][0][1] is None

@@ -1,4 +1,4 @@
-"""Pictures that 8-bit networks are calibrated on, in the forms that calibrators take."""
+"""Images that 8-bit networks are calibrated on, in the forms that calibrators take."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import numpy as np
 from utils.image_output import write_image
 from utils.structures import FloatArray, ImageArray
 
-Pictures = Callable[[], Iterable[FloatArray]]  # (B, 3, H, W) in 0-1 each, anew at each call
+Images = Callable[[], Iterable[FloatArray]]  # (B, 3, H, W) in 0-1 each, anew at each call
 FOLDER = "calibration"
 
 
-def pixels_of(pictures: Pictures) -> Iterator[ImageArray]:
-    """Each picture as (H, W, 3) uint8 RGB: letterboxed, as the network sees it."""
-    for batch in pictures():
+def pixels_of(images: Images) -> Iterator[ImageArray]:
+    """Each image as (H, W, 3) uint8 RGB: letterboxed, as the network sees it."""
+    for batch in images():
         yield np.ascontiguousarray(np.rint(batch[0] * 255).astype(np.uint8).transpose(1, 2, 0))
 
 
-def write_pictures(folder: Path, pictures: Pictures) -> list[str]:
+def write_images(folder: Path, images: Images) -> list[str]:
     """Write them as PNG files below `folder`; returns their paths relative to it."""
     (folder / FOLDER).mkdir()
     names = []
-    for number, image in enumerate(pixels_of(pictures)):
+    for number, image in enumerate(pixels_of(images)):
         names.append(f"{FOLDER}/{number:04d}.png")
         write_image(folder / names[-1], image)
     return names
 
 
-def write_array(path: Path, pictures: Pictures) -> None:
+def write_array(path: Path, images: Images) -> None:
     """Write them as one array (N, H, W, 3) uint8 RGB."""
-    np.save(path, np.stack(list(pixels_of(pictures))), allow_pickle=False)
+    np.save(path, np.stack(list(pixels_of(images))), allow_pickle=False)
 
 
 def pack(archive: Path, folder: Path, names: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Draw where a checkpoint's 3x3 kernels have their weight: `python -m models.kernel_pictures`."""
+"""Draw where a checkpoint's 3x3 kernels have their weight: `python -m models.kernel_images`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class KernelPicturesConfig:
+class KernelImagesConfig:
     """Draw the 3x3 kernels of a checkpoint, before and after conversion."""
 
     weights: str = option("", "checkpoint of any form: ours, or a YOLOv5 .pt")
@@ -30,7 +30,7 @@ class KernelPicturesConfig:
     report: str = option("", "write the figures to this JSON file")
 
 
-def draw_kernels(config: KernelPicturesConfig) -> dict[str, Any]:
+def draw_kernels(config: KernelImagesConfig) -> dict[str, Any]:
     """Write kernel_skeleton.png and, where there are branches, how they take part.
 
     Returns:
@@ -75,10 +75,10 @@ def _without_nan(rows: list[list[float]]) -> list[list[float | None]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    return run_script(KernelPicturesConfig, _run, argv, {})
+    return run_script(KernelImagesConfig, _run, argv, {})
 
 
-def _run(config: KernelPicturesConfig) -> int:
+def _run(config: KernelImagesConfig) -> int:
     if not config.weights:
         raise ConfigError("give a checkpoint: --weights runs/train/exp/weights/best.pt")
     report = draw_kernels(config)
@@ -89,7 +89,7 @@ def _run(config: KernelPicturesConfig) -> int:
         logger.info("%-12s adds %.3f of the merged kernel's root mean square", name, share)
     if config.report:
         write_json(Path(config.report), report)
-    logger.info("Pictures saved to %s", report["folder"])
+    logger.info("Images saved to %s", report["folder"])
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Pictures turned by 180 degrees: boxes follow what is in them, and two turns are none."""
+"""Images turned by 180 degrees: boxes follow what is in them, and two turns are none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from data.dataset_spec import load_dataset_spec
 from data.image_file import read_image
 from data.records import read_records
-from experiments.rotated_pictures import write_rotated_val
+from experiments.rotated_images import write_rotated_val
 from tests.unit.data.builders import NAMES, write_yolo_set
 from utils.structures import ImageRecord
 
@@ -34,7 +34,7 @@ def records(yaml: Path) -> dict[str, ImageRecord]:
 
 
 def test_boxes_by_hand(tmp_path):
-    """A box at the top left of a picture of 40 x 80 comes to lie at its bottom right."""
+    """A box at the top left of an image of 40 x 80 comes to lie at its bottom right."""
     data = write_yolo_set(tmp_path / "set", {"a": "1 0.25 0.25 0.3 0.1\n"}, hw=(40, 80))
     assert records(data)["a"].targets.boxes == pytest.approx(np.array([[8, 8, 32, 12]]), abs=1e-4)
     turned = records(write_rotated_val(data, tmp_path / "turned"))["a"]
@@ -44,9 +44,9 @@ def test_boxes_by_hand(tmp_path):
 
 def test_a_red_corner_moves_across(tmp_path):
     data = write_yolo_set(tmp_path / "set", {"a": ""}, hw=(12, 16))
-    picture = np.zeros((12, 16, 3), np.uint8)
-    picture[0, 0] = (0, 0, 255)  # for OpenCV
-    cv2.imwrite(str(tmp_path / "set/images/a.png"), picture)
+    image = np.zeros((12, 16, 3), np.uint8)
+    image[0, 0] = (0, 0, 255)  # for OpenCV
+    cv2.imwrite(str(tmp_path / "set/images/a.png"), image)
     turned = read_image(records(write_rotated_val(data, tmp_path / "turned"))["a"].path)
     assert turned[-1, -1].tolist() == [255, 0, 0]
     assert int(turned.astype(int).sum()) == 255  # and nowhere else

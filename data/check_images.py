@@ -1,4 +1,4 @@
-"""Network inputs on which two forms of a network are compared: pictures and noise."""
+"""Network inputs on which two forms of a network are compared: images and noise."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from data.synthetic.scenes import draw_scene
 from utils.letterbox import Letterbox
 from utils.structures import FloatArray, ImageArray, ImageRecord
 
-NUM_PICTURES = 4
+NUM_IMAGES = 4
 SEED = 0
 
 
-def proof_inputs(
+def check_inputs(
     sizes_hw: Sequence[tuple[int, int]], records: Sequence[ImageRecord] = ()
 ) -> list[FloatArray]:
-    """For each size, a batch of letterboxed pictures and one of noise, (B, 3, H, W) RGB in 0-1.
+    """For each size, a batch of letterboxed images and one of noise, (B, 3, H, W) RGB in 0-1.
 
     Args:
         sizes_hw: heights and widths of the network input.
-        records: pictures of the user's data set; without any, drawn scenes take their place.
+        records: images of the user's data set; without any, drawn scenes take their place.
     """
     rng = np.random.default_rng(SEED)
-    pictures = [read_image(record.path) for record in records[:NUM_PICTURES]]
-    while len(pictures) < NUM_PICTURES:
-        pictures.append(draw_scene(rng, (240, 320))[0])
+    images = [read_image(record.path) for record in records[:NUM_IMAGES]]
+    while len(images) < NUM_IMAGES:
+        images.append(draw_scene(rng, (240, 320))[0])
     inputs = []
     for height, width in sizes_hw:
-        inputs.append(letterboxed(pictures, (height, width)))
+        inputs.append(letterboxed(images, (height, width)))
         inputs.append(rng.random((1, 3, height, width), np.float32))
     return inputs
 
 
-def letterboxed(pictures: Sequence[ImageArray], input_hw: tuple[int, int]) -> FloatArray:
-    """Pictures as one batch of network inputs, (B, 3, H, W) in 0-1."""
+def letterboxed(images: Sequence[ImageArray], input_hw: tuple[int, int]) -> FloatArray:
+    """Images as one batch of network inputs, (B, 3, H, W) in 0-1."""
     fitted = [
         Letterbox.fit((image.shape[0], image.shape[1]), input_hw).apply_image(image)
-        for image in pictures
+        for image in images
     ]
     batch = np.stack(fitted).transpose(0, 3, 1, 2).astype(np.float32)
     return batch / np.float32(255)

@@ -1,4 +1,4 @@
-"""Pictures of training and validation batches, to look at what the network sees and finds."""
+"""Images of training and validation batches, to look at what the network sees and finds."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.draw import draw_detections, draw_targets, tile_pictures
+from utils.draw import draw_detections, draw_targets, tile_images
 from utils.engine.predictor import BatchPrediction
 from utils.output_files import atomic_path
 from utils.structures import Batch, Detections, ImageArray, Targets
 
-MAX_PICTURES = 16
+MAX_IMAGES = 16
 MIN_SCORE_DRAWN = 0.25
 
 
 def save_labelled_batch(path: Path, batch: Batch, class_names: tuple[str, ...]) -> None:
-    """A grid of a batch's pictures with their labelled boxes."""
-    pictures = [
+    """A grid of a batch's images with their labelled boxes."""
+    images = [
         draw_targets(image, _targets_of(batch, number), class_names)
         for number, image in enumerate(_images_of(batch))
     ]
-    _save(path, tile_pictures(pictures, [file.name for file in batch.paths[:MAX_PICTURES]]))
+    _save(path, tile_images(images, [file.name for file in batch.paths[:MAX_IMAGES]]))
 
 
 def save_predicted_batch(
     path: Path, batch: Batch, prediction: BatchPrediction, class_names: tuple[str, ...]
 ) -> None:
-    """A grid of a batch's pictures with the boxes found at a score of at least 0.25."""
-    pictures = [
+    """A grid of a batch's images with the boxes found at a score of at least 0.25."""
+    images = [
         draw_detections(image, _confident(found), class_names)
         for image, found in zip(_images_of(batch), prediction.detections, strict=False)
     ]
-    _save(path, tile_pictures(pictures, [file.name for file in batch.paths[:MAX_PICTURES]]))
+    _save(path, tile_images(images, [file.name for file in batch.paths[:MAX_IMAGES]]))
 
 
 def _confident(found: Detections) -> Detections:
@@ -41,7 +41,7 @@ def _confident(found: Detections) -> Detections:
 
 
 def _images_of(batch: Batch) -> list[ImageArray]:
-    images = batch.images[:MAX_PICTURES].cpu().numpy().transpose(0, 2, 3, 1)
+    images = batch.images[:MAX_IMAGES].cpu().numpy().transpose(0, 2, 3, 1)
     return [np.ascontiguousarray(image) for image in images]
 
 

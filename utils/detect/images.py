@@ -1,4 +1,4 @@
-"""Detections as pictures: crops of each, and the pictures and videos with boxes drawn on them."""
+"""Detections as images: crops of each, and the images and videos with boxes drawn on them."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ def _folder_name(class_name: str) -> str:
 
 
 def _with_margin(boxes: FloatArray, image_hw: tuple[int, int]) -> list[list[int]]:
-    """Boxes a little larger, in whole pixels, inside the picture."""
+    """Boxes a little larger, in whole pixels, inside the image."""
     cxcywh = xyxy_to_cxcywh(boxes)
     cxcywh[:, 2:] = cxcywh[:, 2:] * CROP_SCALE + CROP_MARGIN
     whole: list[list[int]] = clip_boxes(cxcywh_to_xyxy(cxcywh), image_hw).astype(int).tolist()
     return whole
 
 
-class AnnotatedPictures(AbstractContextManager["AnnotatedPictures"]):
-    """Pictures under their own file name, videos as mp4."""
+class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
+    """Images under their own file name, videos as mp4."""
 
     def __init__(self, folder: Path) -> None:
         """Choose the folder."""
@@ -72,12 +72,12 @@ class AnnotatedPictures(AbstractContextManager["AnnotatedPictures"]):
         self._file: VideoFile | None = None
 
     def write(self, frame: Frame, name: str, drawn: ImageArray) -> None:
-        """Write a picture, or append to its video.
+        """Write an image, or append to its video.
 
         Args:
-            frame: where the picture comes from.
+            frame: where the image comes from.
             name: of the file, without suffix.
-            drawn: the picture to write, boxes already on it.
+            drawn: the image to write, boxes already on it.
         """
         if not frame.is_video:
             suffix = writable_suffix(frame.path.suffix)
