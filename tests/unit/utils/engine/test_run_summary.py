@@ -17,7 +17,7 @@ REPORT = {
 }
 
 
-@pytest.mark.parametrize(("data", "judged"), [("my.yaml", " --data my.yaml"), ("", "")])
+@pytest.mark.parametrize(("data", "evaluated"), [("my.yaml", " --data my.yaml"), ("", "")])
 def test_what_is_there_and_what_to_do_next(tmp_path, caplog, data, evaluated):
     (tmp_path / "results.csv").touch()
     with caplog.at_level(logging.INFO):
