@@ -183,7 +183,7 @@ def _export_quantized(
         max_drop=config.max_drop,
         remedies=config.remedies(),
         batches=LetterboxedBatches(
-            records.train, sizes.input_hw, config.qat_batch_size, most=MAX_TRAINED_ON
+            records.train, sizes.input_hw, config.qat_batch_size, max_images=MAX_TRAINED_ON
         ),
         epochs=config.qat_epochs,
     )

@@ -1,4 +1,4 @@
-"""COCO json labels (`instances_*.json`), read in place."""
+"""COCO json labels (`instances_*.json`), read in location."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _read_annotations(
         raise UnreadableLabelsError(
             f"{file}: image {image['id']} ({image['file_name']}): size is "
             f"{stated_hw[1]}x{stated_hw[0]}, but the image's is {image_hw[1]}x{image_hw[0]}; "
-            "image left out"
+            "image skipped"
         )
     height, width = image_hw
     boxes: list[Box] = []
@@ -108,21 +108,21 @@ def _read_annotations(
     outlines: list[Outline] = []
     problems: list[Problem] = []
     for annotation in annotations:
-        place = f"{file}: annotation {annotation.get('id')} ({image['file_name']})"
+        location = f"{file}: annotation {annotation.get('id')} ({image['file_name']})"
         try:
             x, y, box_width, box_height = (float(number) for number in annotation["bbox"])
             area = float(annotation.get("area", box_width * box_height))
         except (KeyError, TypeError, ValueError):
-            words = f"bbox is {annotation.get('bbox')!r}, must be [x, y, width, height]"
-            problems.append(Problem("dropped", f"{place}: {words}; row dropped"))
+            message = f"bbox is {annotation.get('bbox')!r}, must be [x, y, width, height]"
+            problems.append(Problem("dropped", f"{location}: {message}; row dropped"))
             continue
-        box, kind, words = check_box(
+        box, kind, message = check_box(
             (x, y, x + box_width, y + box_height),
             (width, height),
             ROUNDING_PIXELS / min(image_hw),
         )
         if kind is not None:
-            problems.append(Problem(kind, f"{place}: {words}"))
+            problems.append(Problem(kind, f"{location}: {message}"))
         if box is None:
             continue
         class_id = class_of[annotation["category_id"]]
@@ -139,7 +139,7 @@ def _read_annotations(
 
 
 def _outline(segmentation: object) -> Outline:
-    """The polygons of an object; none where it has a run-length mask, or something else."""
+    """The polygons of an object; none for a run-length mask or a malformed entry."""
     polygons = segmentation if isinstance(segmentation, list) else []
     return make_outline(
         polygon
@@ -216,5 +216,5 @@ def _image_id(file: Path, image: dict[str, Any]) -> int:
 
 
 def _shorten(entries: Iterable[int | str]) -> str:
-    words = [str(entry) for entry in entries]
-    return ", ".join(words if len(words) <= 10 else [*words[:9], "...", words[-1]])
+    names = [str(entry) for entry in entries]
+    return ", ".join(names if len(names) <= 10 else [*names[:9], "...", names[-1]])

@@ -48,7 +48,7 @@ def list_yolo_images(
     Raises:
         DatasetError: a folder or list is missing or unreadable.
     """
-    paths = sorted(path for place in images for path in _images_of(place))
+    paths = sorted(path for source in images for path in _images_of(source))
     return tuple(
         LabelledImage(
             path,
@@ -65,9 +65,9 @@ def label_path(image: Path) -> Path:
     Without a folder of that name, the label file is beside the image.
     """
     parts = list(image.parts[:-1])
-    for position in reversed(range(len(parts))):
-        if parts[position] == "images":
-            parts[position] = "labels"
+    for index in reversed(range(len(parts))):
+        if parts[index] == "images":
+            parts[index] = "labels"
             break
     return Path(*parts, image.stem + ".txt")
 
@@ -92,7 +92,7 @@ def read_label_file(
         return no_labels()
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableLabelsError(
-            f"{path}: cannot be read as UTF-8 text ({error}); image left out"
+            f"{path}: cannot be read as UTF-8 text ({error}); image skipped"
         ) from None
     height, width = image_hw
     problems: list[Problem] = []
@@ -101,26 +101,26 @@ def read_label_file(
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        place = f"{path}:{number}"
+        location = f"{path}:{number}"
         try:
             class_id, box, area, corners = _parse_row(line.split())
         except _RowError as error:
-            problems.append(Problem("dropped", f"{place}: {error}; row dropped"))
+            problems.append(Problem("dropped", f"{location}: {error}; row dropped"))
             continue
         if class_names is not None and class_id >= len(class_names):
             raise DatasetError(
-                f"{place}: class is {class_id}, but names has {len(class_names)} entries "
+                f"{location}: class is {class_id}, but names has {len(class_names)} entries "
                 f"(0 to {len(class_names) - 1}); add the name or fix the label"
             )
-        inside, kind, words = check_box(box, (1.0, 1.0), ROUNDING)
+        inside, kind, message = check_box(box, (1.0, 1.0), ROUNDING)
         if kind is not None:
-            problems.append(Problem(kind, f"{place}: {words}"))
+            problems.append(Problem(kind, f"{location}: {message}"))
         if inside is None:
             continue
         first, _ = rows.setdefault((class_id, inside, area), (number, corners))
         if first != number:
-            words = f"same object as in line {first}; duplicate removed"
-            problems.append(Problem("duplicate", f"{place}: {words}"))
+            message = f"same object as in line {first}; duplicate removed"
+            problems.append(Problem("duplicate", f"{location}: {message}"))
     return make_label_set(
         [(x1 * width, y1 * height, x2 * width, y2 * height) for _, (x1, y1, x2, y2), _ in rows],
         [class_id for class_id, _, _ in rows],
@@ -170,18 +170,18 @@ def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
     return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in pairs)) / 2
 
 
-def _images_of(place: Path) -> list[Path]:
-    if place.is_dir():
-        return _search_folder(place)
-    if place.suffix == ".txt" and place.is_file():
-        return _read_list(place)
-    if place.exists():
-        raise DatasetError(f"{place}: must be a folder of images or a .txt file that lists them")
-    raise DatasetError(f"{place}: no such folder or file")
+def _images_of(source: Path) -> list[Path]:
+    if source.is_dir():
+        return _search_folder(source)
+    if source.suffix == ".txt" and source.is_file():
+        return _read_list(source)
+    if source.exists():
+        raise DatasetError(f"{source}: must be a folder of images or a .txt file that lists them")
+    raise DatasetError(f"{source}: no such folder or file")
 
 
 def _search_folder(folder: Path) -> list[Path]:
-    """Images in a folder and below it, hidden files and folders left out."""
+    """Images in a folder and its subfolders, hidden files and folders skipped."""
     found = []
     for parent, subfolders, names in os.walk(folder, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -202,7 +202,7 @@ def _read_list(file: Path) -> list[Path]:
         raise DatasetError(f"{file}: cannot be read as text: {error}") from None
     paths = [Path(line.strip()) for line in lines if line.strip()]
     relative = next((path for path in paths if not path.is_absolute()), None)
-    # One look decides for the whole list: looking at each of 100,000 entries would take long.
+    # The first relative path decides for all: checking each of 100,000 entries would take long.
     base = file.parent
     if relative is not None and not (base / relative).exists() and relative.exists():
         base = Path()
