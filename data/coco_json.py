@@ -170,7 +170,7 @@ def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
         category_id, name = category.get("id"), category.get("name")
         if not isinstance(category_id, int) or not isinstance(name, str):
             raise DatasetError(
-                f"{file}: category {category!r} must have a whole number 'id' and a text 'name'"
+                f"{file}: category {category!r} must have an integer 'id' and a text 'name'"
             )
         if category_id in categories:
             raise DatasetError(f"{file}: category id {category_id} is given twice")
@@ -210,7 +210,7 @@ def _image_id(file: Path, image: dict[str, Any]) -> int:
     image_id = image.get("id")
     if not isinstance(image_id, int) or not isinstance(image.get("file_name"), str):
         raise DatasetError(
-            f"{file}: image {image!r} must have a whole number 'id' and a text 'file_name'"
+            f"{file}: image {image!r} must have an integer 'id' and a text 'file_name'"
         )
     return image_id
 

@@ -240,7 +240,7 @@ def _read_names(file: Path, names: object) -> tuple[str, ...] | None:
             if class_id not in names:
                 raise ConfigError(
                     f"{file}: names has {len(names)} entries but none for class {class_id}; "
-                    f"its keys must be the whole numbers 0 to {len(names) - 1}"
+                    f"its keys must be the integers 0 to {len(names) - 1}"
                 )
         names = [names[class_id] for class_id in range(len(names))]
     if not isinstance(names, list) or not names:

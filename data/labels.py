@@ -143,7 +143,7 @@ def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float, Sequence[float]
             f"(class x1 y1 x2 y2 x3 y3 ..., an odd number from {MIN_POLYGON_COLUMNS})"
         )
     if numbers[0] < 0 or not numbers[0].is_integer():
-        raise _RowError(f"class is {columns[0]}, must be a whole number from 0")
+        raise _RowError(f"class is {columns[0]}, must be an integer from 0")
     class_id = int(numbers[0])
     if polygon:
         xs, ys = numbers[1::2], numbers[2::2]

@@ -132,7 +132,7 @@ def to_dataclass(where: str, content: Mapping[str, Any], target: type[ConfigT]) 
 
 
 def _checked(where: str, value: object, hint: Any) -> object:
-    """`value` if it is of the hinted type; whole numbers serve as floats."""
+    """`value` if it is of the hinted type; an int serves as a float."""
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -1,9 +1,9 @@
-"""Reads the checkpoints YOLOv5 and its relatives pickled, without executing anything in them.
+"""Reads pickled checkpoints of YOLOv5 and its relatives without executing anything in them.
 
-Such a file asks the unpickler to import and call classes. Here every name it asks for must be on an
-allow-list, and even then it gets an inert stand-in that only stores what it is handed. torch's own
-restricted unpickler does the reading. What comes out is a tree of stand-ins from which tensors and
-plain values are picked by name.
+Such a file asks the unpickler to import and call classes. Every name it asks for must be on an
+allow-list, and even then an inert stand-in is used that only stores its state. torch's restricted
+unpickler reads the file. The result is a tree of stand-ins from which tensors and plain values are
+taken by name.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from utils.errors import CheckpointError
 
-# Names a detector checkpoint may mention. Stand-ins take their place, so none of them is ever run;
-# the list is there so that a file which wants anything else is refused before it is read.
+# Names a detector checkpoint may mention. Stand-ins replace them, so none of them is ever run;
+# the list exists so that a file which names anything else is refused before it is read.
 _ALLOWED = re.compile(
     r"""models\.(common|yolo|experimental)\.\w+
     |utils\.\w+\.\w+
@@ -39,14 +39,14 @@ class InertObject:
     pickled_name = ""
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> InertObject:
-        """A blank stand-in whatever the pickle passes."""
+        """Ignore the arguments that the pickle passes."""
         return object.__new__(cls)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         pass
 
     def __setstate__(self, state: Any) -> None:
-        """Keep a dictionary state as attributes; forget anything else."""
+        """Store a dictionary state as attributes; ignore any other state."""
         if isinstance(state, dict):
             self.__dict__.update(state)
 
@@ -56,7 +56,7 @@ class InertObject:
 
     @property
     def class_name(self) -> str:
-        """The last part of the name the pickle gave."""
+        """`pickled_name` without its module."""
         return self.pickled_name.rpartition(".")[2]
 
 
@@ -64,7 +64,7 @@ def read_inert(path: Path) -> dict[str, Any]:
     """The top-level dictionary of a pickled checkpoint, objects as InertObject.
 
     Raises:
-        CheckpointError: not such a file, or it names something a checkpoint has no use for.
+        CheckpointError: not a checkpoint, or it names something that is not allowed.
     """
     if not zipfile.is_zipfile(path):
         raise CheckpointError(

@@ -106,7 +106,7 @@ def first_word(words: object) -> str:
 BAD_ROWS = [
     ("0 nan .5 .2 .2", "'nan' is not a finite number; row dropped"),  # row 1
     ("0,.5,.5,.2,.2", "'0,.5,.5,.2,.2' is not a number; row dropped"),  # row 2
-    ("1.7 .5 .5 .2 .2", "class is 1.7, must be a whole number from 0; row dropped"),  # row 4
+    ("1.7 .5 .5 .2 .2", "class is 1.7, must be an integer from 0; row dropped"),  # row 4
     ("0 .5 .5 .250 .25", "same object as in line 1; duplicate removed"),  # row 6
 ]
 

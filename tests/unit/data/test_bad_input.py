@@ -71,7 +71,7 @@ COLUMNS = (
     "(class x1 y1 x2 y2 x3 y3 ..., an odd number from 7); row dropped"
 )
 TOO_FAR = "of a side outside the image, must be at most 1%; row dropped"
-WHOLE = "must be a whole number from 0; row dropped"
+INTEGER = "must be an integer from 0; row dropped"
 BAD_ROWS = [
     # row 1: NaN, infinite, negative, above 1, class -1
     ("0 nan .5 .2 .2", f"'nan' {FINITE}"),
@@ -79,7 +79,7 @@ BAD_ROWS = [
     ("0 -.5 .5 .2 .2", f"box reaches 60.00% {TOO_FAR}"),
     ("0 1.0001 .5 .2 .2", f"box reaches 10.01% {TOO_FAR}"),
     ("0 320 240 64 48", f"box reaches 35100.00% {TOO_FAR}"),
-    ("-1 .5 .5 .2 .2", f"class is -1, {WHOLE}"),
+    ("-1 .5 .5 .2 .2", f"class is -1, {INTEGER}"),
     # row 2: columns, commas, words, half a point
     ("0 .5 .5 .2", f"4 {COLUMNS}"),
     ("0 .5 .5 .2 .2 .9", f"6 {COLUMNS}"),
@@ -87,11 +87,11 @@ BAD_ROWS = [
     ("0 0,5 0,5 0,2 0,2", "'0,5' is not a number; row dropped"),
     ("cat .5 .5 .2 .2", "'cat' is not a number; row dropped"),
     ("0 .1 .1 .2 .1 .2 .2 .1", f"8 {COLUMNS}"),
-    # row 4: partly outside, no area, a class that is no whole number
+    # row 4: partly outside, no area, a class that is no integer
     ("0 .95 .5 .2 .2", f"box reaches 5.00% {TOO_FAR}"),
     ("0 .5 .5 0 .2", "width is 0, must be > 0; row dropped"),
     ("0 .5 .5 .2 0", "height is 0, must be > 0; row dropped"),
-    ("1.7 .5 .5 .2 .2", f"class is 1.7, {WHOLE}"),
+    ("1.7 .5 .5 .2 .2", f"class is 1.7, {INTEGER}"),
     # row 6: the same object twice
     ("1 .50 .5 .2 .2", "same object as in line 1; duplicate removed"),
 ]

@@ -160,7 +160,7 @@ def test_a_image_of_another_size_is_left_out(tmp_path):
         ),
         (
             {"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]},
-            "category {'id': '1', 'name': 'a'} must have a whole number 'id' and a text 'name'",
+            "category {'id': '1', 'name': 'a'} must have an integer 'id' and a text 'name'",
         ),
         (
             {
@@ -218,7 +218,7 @@ def test_an_image_without_a_name_stops(tmp_path):
         list_coco_images(tmp_path, file, CATEGORIES)
 
     assert str(caught.value) == (
-        f"{file}: image {{'id': 4}} must have a whole number 'id' and a text 'file_name'"
+        f"{file}: image {{'id': 4}} must have an integer 'id' and a text 'file_name'"
     )
 
 

@@ -73,7 +73,7 @@ def test_coco_json_under_other_names(tmp_path):
         f"{tmp_path / 'animals.yaml'}: names[0] is 'cat', but category 3 of {tmp_path / 'i.json'} "
         "is 'owl'; names must be in ascending order of category id, or omitted"
     )
-    with pytest.raises(ConfigError, match=r"names has 1 entries, .* has 2 categories; leave names"):
+    with pytest.raises(ConfigError, match=r"names has 1 entries, .* has 2 categories; omit names"):
         load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat]"))
 
 
@@ -169,7 +169,7 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
         (f"{SPLITS}names: []", "names is [], must be a list or a mapping 0: name, ..."),
         (
             f"{SPLITS}names: {{0: x, 2: y}}",
-            "names has 2 entries but none for class 1; its keys must be the whole numbers 0 to 1",
+            "names has 2 entries but none for class 1; its keys must be the integers 0 to 1",
         ),
         (f"{SPLITS}names: [yes, no]", "names[0] is True, must be text; put it in quotes"),
         # nc

@@ -87,8 +87,8 @@ OUTSIDE = "of a side outside the image"
         ("0 0.5 0.5 0.2 0.2 0.9", "dropped", f"6 columns, {COLUMNS}"),
         ("0 .1 .1 .2 .1 .2 .2 .1", "dropped", f"8 columns, {COLUMNS}"),
         # classes that are none
-        ("1.7 .5 .5 .2 .2", "dropped", "class is 1.7, must be a whole number from 0; row dropped"),
-        ("-1 .5 .5 .2 .2", "dropped", "class is -1, must be a whole number from 0; row dropped"),
+        ("1.7 .5 .5 .2 .2", "dropped", "class is 1.7, must be an integer from 0; row dropped"),
+        ("-1 .5 .5 .2 .2", "dropped", "class is -1, must be an integer from 0; row dropped"),
         # no area
         ("0 0.5 0.5 0 0.2", "dropped", "width is 0, must be > 0; row dropped"),
         ("0 0.5 0.5 0.2 -0.1", "dropped", "height is -0.1, must be > 0; row dropped"),

@@ -104,7 +104,7 @@ def test_it_becomes_any_kernel_and_only_the_free_one_changes(geometry, scaling):
     kernel = kernel_of(geometry, scaling).double()
     before = copy.deepcopy(kernel.state_dict())
     wanted = torch.randn(geometry.kernel_shape, dtype=torch.float64)
-    kernel.become(wanted)
+    kernel.set_kernel(wanted)
     assert relative_error([wanted], [kernel()]) <= 1e-12
     changed = {n for n, value in kernel.state_dict().items() if not torch.equal(value, before[n])}
     assert changed == {"terms.origin.weight"}
@@ -119,8 +119,8 @@ def test_a_free_kernel_that_counts_nothing_is_refused(scaling, channel):
     with torch.no_grad():
         kernel.scales["origin"][channel] = 0
     with pytest.raises(ValueError) as caught:
-        kernel.become(torch.zeros(6, 4, 3, 3))
-    assert str(caught.value) == "a free kernel whose scale is zero cannot take over anything"
+        kernel.set_kernel(torch.zeros(6, 4, 3, 3))
+    assert str(caught.value) == "a free kernel whose scale is zero cannot represent any kernel"
     assert torch.equal(kernel.weight, before)
 
 
