@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, first_line
 
 # Names a detector checkpoint may mention. Stand-ins replace them, so none of them is ever run;
 # the list exists so that a file which names anything else is refused before it is read.
@@ -73,7 +73,7 @@ def read_inert(path: Path) -> dict[str, Any]:
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
-        raise CheckpointError(f"{path}: damaged checkpoint ({_first_line(error)})") from None
+        raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
     refused = sorted(name for name in names if not _ALLOWED.fullmatch(name))
     if refused:
         raise CheckpointError(
@@ -87,7 +87,7 @@ def read_inert(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(stand_ins):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
-        raise CheckpointError(f"{path}: cannot be read ({_first_line(error)})") from None
+        raise CheckpointError(f"{path}: cannot be read ({first_line(error)})") from None
     if not isinstance(content, dict):
         kind = type(content).__name__
         if isinstance(content, InertObject):
@@ -117,7 +117,3 @@ def collect_attribute(module: InertObject, attribute: str) -> set[Any]:
         if isinstance(child, InertObject):
             values |= collect_attribute(child, attribute)
     return values
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from utils.call_text import parse_call
-from utils.errors import ConfigError
+from utils.errors import ConfigError, first_line
 from utils.strict_yaml import suggest
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -39,5 +39,5 @@ def activation_maker(text: str, where: str) -> Callable[[], nn.Module]:
     try:
         kind(*call.args, **kwargs)(torch.zeros(1))  # wrong argument types only fail in use
     except (TypeError, RuntimeError) as error:
-        raise ConfigError(f"{where}: {text!r}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{where}: {text!r}: {first_line(error)}") from None
     return lambda: kind(*call.args, **kwargs)

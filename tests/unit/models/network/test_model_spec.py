@@ -288,7 +288,7 @@ def test_layers_have_absolute_sources():
     assert layers[8].where == "tiny.yaml: head row 1 (layer 8, Concat)"
 
 
-def test_words_of_yolov5():
+def test_yolov5_spellings():
     """`nn.` before modules and activations, and both names of the block."""
     spec = tiny_spec(activation="nn.LeakyReLU(0.1)", **row_3(-1, 1, "RepVGGBlock", [32]))
     other = tiny_spec(**row_3(-1, 1, "RepVGG", [32]))
