@@ -14,6 +14,7 @@ from data.label_rules import (
     LabelledImage,
     LabelSet,
     Problem,
+    ProblemKind,
     UnreadableLabelsError,
     check_box,
     make_label_set,
@@ -99,7 +100,6 @@ def _read_annotations(
             f"{stated_hw[1]}x{stated_hw[0]}, but the image's is {image_hw[1]}x{image_hw[0]}; "
             "image skipped"
         )
-    height, width = image_hw
     boxes: list[Box] = []
     areas: list[float] = []
     crowd_boxes: list[Box] = []
@@ -108,21 +108,10 @@ def _read_annotations(
     outlines: list[Outline] = []
     problems: list[Problem] = []
     for annotation in annotations:
-        location = f"{file}: annotation {annotation.get('id')} ({image['file_name']})"
-        try:
-            x, y, box_width, box_height = (float(number) for number in annotation["bbox"])
-            area = float(annotation.get("area", box_width * box_height))
-        except (KeyError, TypeError, ValueError):
-            message = f"bbox is {annotation.get('bbox')!r}, must be [x, y, width, height]"
-            problems.append(Problem("dropped", f"{location}: {message}; row dropped"))
-            continue
-        box, kind, message = check_box(
-            (x, y, x + box_width, y + box_height),
-            (width, height),
-            ROUNDING_PIXELS / min(image_hw),
-        )
+        box, kind, message = _read_box(annotation, image_hw)
         if kind is not None:
-            problems.append(Problem(kind, f"{location}: {message}"))
+            name = f"annotation {annotation.get('id')} ({image['file_name']})"
+            problems.append(Problem(kind, f"{file}: {name}: {message}"))
         if box is None:
             continue
         class_id = class_of[annotation["category_id"]]
@@ -131,11 +120,32 @@ def _read_annotations(
             crowd_ids.append(class_id)
         else:
             boxes.append(box)
-            areas.append(area)
+            areas.append(_area(annotation))
             class_ids.append(class_id)
             outlines.append(_outline(annotation.get("segmentation")))
     crowd = make_targets(crowd_boxes, crowd_ids)
     return make_label_set(boxes, class_ids, problems, areas=areas, crowd=crowd, outlines=outlines)
+
+
+def _read_box(
+    annotation: dict[str, Any], image_hw: tuple[int, int]
+) -> tuple[Box | None, ProblemKind | None, str]:
+    """`check_box` on an annotation's corner and size, in pixels."""
+    try:
+        x, y, box_width, box_height = (float(number) for number in annotation["bbox"])
+        _area(annotation)
+    except (KeyError, TypeError, ValueError):
+        found = annotation.get("bbox")
+        return None, "dropped", f"bbox is {found!r}, must be [x, y, width, height]; row dropped"
+    height, width = image_hw
+    corners = (x, y, x + box_width, y + box_height)
+    return check_box(corners, (width, height), ROUNDING_PIXELS / min(image_hw))
+
+
+def _area(annotation: dict[str, Any]) -> float:
+    """The stated area in pixels, or that of the box."""
+    _, _, width, height = annotation["bbox"]
+    return float(annotation.get("area", float(width) * float(height)))
 
 
 def _outline(segmentation: object) -> Outline:

@@ -94,10 +94,27 @@ def read_label_file(
         raise UnreadableLabelsError(
             f"{path}: cannot be read as UTF-8 text ({error}); image skipped"
         ) from None
+    rows, problems = _parse_rows(path, text, class_names)
     height, width = image_hw
+    return make_label_set(
+        [(x1 * width, y1 * height, x2 * width, y2 * height) for _, (x1, y1, x2, y2), _ in rows],
+        [class_id for class_id, _, _ in rows],
+        problems,
+        areas=[area * height * width for _, _, area in rows],
+        outlines=[
+            make_outline([[x * side for x, side in zip(corners, itertools.cycle((width, height)))]])
+            for corners in rows.values()
+        ],
+    )
+
+
+def _parse_rows(
+    path: Path, text: str, class_names: tuple[str, ...] | None
+) -> tuple[dict[tuple[int, Box, float], Sequence[float]], list[Problem]]:
+    """The distinct good rows as (class, box, area) -> corners, and the problems of the others."""
     problems: list[Problem] = []
-    # class, box, area -> line where it came first, and corners
-    rows: dict[tuple[int, Box, float], tuple[int, Sequence[float]]] = {}
+    rows: dict[tuple[int, Box, float], Sequence[float]] = {}
+    first_line: dict[tuple[int, Box, float], int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -117,20 +134,12 @@ def read_label_file(
             problems.append(Problem(kind, f"{location}: {message}"))
         if inside is None:
             continue
-        first, _ = rows.setdefault((class_id, inside, area), (number, corners))
-        if first != number:
+        row = class_id, inside, area
+        rows.setdefault(row, corners)
+        if (first := first_line.setdefault(row, number)) != number:
             message = f"same object as in line {first}; duplicate removed"
             problems.append(Problem("duplicate", f"{location}: {message}"))
-    return make_label_set(
-        [(x1 * width, y1 * height, x2 * width, y2 * height) for _, (x1, y1, x2, y2), _ in rows],
-        [class_id for class_id, _, _ in rows],
-        problems,
-        areas=[area * height * width for _, _, area in rows],
-        outlines=[
-            make_outline([[x * side for x, side in zip(corners, itertools.cycle((width, height)))]])
-            for _, corners in rows.values()
-        ],
-    )
+    return rows, problems
 
 
 def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float, Sequence[float]]:

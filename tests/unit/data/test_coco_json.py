@@ -68,7 +68,7 @@ def test_area_may_be_left_out(tmp_path):
     assert read(tmp_path, row)[2].areas.tolist() == [1200]
 
 
-def test_the_same_box_twice_stays_as_the_judge_counts_both(tmp_path):
+def test_the_same_box_twice_stays_as_the_evaluator_counts_both(tmp_path):
     assert len(read(tmp_path, annotation(), annotation(id=2))[2].targets) == 2
 
 

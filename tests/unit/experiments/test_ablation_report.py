@@ -53,7 +53,7 @@ def lines(tmp_path, monkeypatch) -> list[str]:
 
 
 def tables(lines: list[str]) -> dict[str, list[list[str]]]:
-    """Heading -> rows of the table under it, head and rule left out."""
+    """Heading -> rows of the table under it, without head and rule."""
     found: dict[str, list[list[str]]] = {}
     for line in lines:
         if line.startswith("## "):
