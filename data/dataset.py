@@ -27,7 +27,7 @@ from utils.structures import ImageArray, ImageRecord, Outline, Sample, Targets
 
 logger = logging.getLogger(__name__)
 # Neighbours in aspect ratio that share an input size. In YOLOv5 that is the batch, so that its AP
-# depends on the batch size; this is what it does at batch 8.
+# depends on the batch size; 8 gives the shapes of its batch 8.
 RECT_GROUP = 8
 
 

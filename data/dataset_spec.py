@@ -73,7 +73,7 @@ SplitSpec = PlainSplit | MergedSplit
 
 @dataclass(frozen=True, slots=True)
 class DatasetSpec:
-    """What a data yaml says.
+    """The content of a data yaml.
 
     Attributes:
         name: the yaml's name without suffix.
@@ -128,7 +128,7 @@ class DatasetSpec:
 
     @property
     def is_merged(self) -> bool:
-        """Whether a split is made of several, so that COCO categories are told by their names."""
+        """Whether a split merges several, whose COCO categories are matched by name."""
         return any(isinstance(split, MergedSplit) for split in self.splits.values())
 
 
@@ -191,7 +191,7 @@ def _folders(file: Path, path: object) -> tuple[Path, tuple[Path, ...]]:
 
 
 def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> SplitSpec:
-    """A folder, a list of folders, a mapping, or a list in which there are mappings."""
+    """Parse a folder, a list of folders, a mapping, or a list with mappings."""
     if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
         parts = [_read_split(f"{where}[{index}]", part, bases) for index, part in enumerate(value)]
         return MergedSplit(tuple(_parts_of(parts)))

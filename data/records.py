@@ -30,7 +30,7 @@ _CHUNK = 2048  # images handed to the threads at once, so that a large set needs
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """A split's images and what was wrong with it.
+    """The images of a split and the problems found in it.
 
     Attributes:
         records: the usable images, in the order of their listing.
@@ -68,7 +68,7 @@ def read_records(
     single_class: bool = False,
     outlines: bool = False,
 ) -> tuple[ImageRecord, ...]:
-    """The usable images of a split, after logging a summary and what was wrong.
+    """The usable images of a split, after logging a summary and the problems.
 
     Args:
         spec: the data set.
@@ -138,7 +138,7 @@ def scan_split(
 def _list_images(
     spec: DatasetSpec, split: str, single_class: bool
 ) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
-    """What the split lists, before any image is opened."""
+    """The images that a split lists, before any is opened, and problems of the list."""
     if split not in spec.splits:
         known = ", ".join(spec.splits)
         raise DatasetError(f"{spec.name}: has no split {split!r} (it has {known})")
@@ -208,7 +208,7 @@ def _as_one_class(record: ImageRecord) -> ImageRecord:
 
 
 def _hint(spec: DatasetSpec) -> str:
-    """Where the data may be had, if the yaml says."""
+    """The yaml's download key in brackets, empty if it has none."""
     if spec.download is None:
         return ""
     first, *more = spec.download.strip().splitlines() or [""]

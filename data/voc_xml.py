@@ -75,7 +75,7 @@ def list_voc_images(
         raise DatasetError(f"{split}: cannot be read as text: {error}") from None
     files = {path.stem: path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
     stems = [_stem(line.strip(), files.keys()) for line in lines if line.strip()]
-    # An image that is not there keeps VOC's usual suffix, and is then reported as missing.
+    # A missing image gets VOC's usual suffix, and is then reported as missing.
     paths = sorted(files.get(stem, images / f"{stem}.jpg") for stem in stems)
     return tuple(
         LabelledImage(

@@ -114,7 +114,7 @@ def write_report(out: Path, reports: dict[Row, list[dict[str, Any]]], runs: Path
         "Other work ran on the machine at the same time, so the minutes say little.",
         "",
         "Beside each row: AP of ultralytics/yolov5 5081342f with yolov5n, three seeds, trained and "
-        "evaluated in the same way. The difference of the means is told in pooled standard errors "
+        "evaluated in the same way. The difference of the means is also in pooled standard errors "
         "(one is the spread of both sides' seeds pooled, times the root of 1/n + 1/m).",
         "",
         "| model | epochs | seeds | AP per seed | AP mean (sd) | AP50 | yolov5n there "

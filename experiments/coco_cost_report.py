@@ -217,7 +217,7 @@ def _cost_lines(measured: Measured) -> list[str]:
     if not on_gpu:
         rows += [
             "",
-            "No GPU was at hand: the rate of one is what the training days in ultralytics/yolov5's "
+            "No GPU was available: its rate is what the training days in ultralytics/yolov5's "
             f"README imply (V100, {GPU_BATCH} images a step assumed), not a measurement of this "
             "project. `python -m experiments.coco_cost --device 0 --amp fp16` measures one.",
         ]

@@ -138,7 +138,7 @@ def table(network: Network) -> list[str]:
     for name, entry in entries.items():
         runner = open_runner(entry["path"], device="cpu")
         agreement = Agreement.of(reference, postprocess(runner.run(image)[0], rules))
-        # A simulator's time says nothing of the chip.
+        # The latency of a simulator is not that of the chip.
         ratio = "-" if name == "rknn" else f"{latency_ratio(runner, default, image):.2f}"
         errors = ", ".join(f"{value:.0e}" for value in entry["max_rel_error"].values())
         rows.append(

@@ -159,7 +159,7 @@ def _light(relief: Array, look: Look) -> tuple[Array, Array]:
 
 
 def _pattern(outline: str, x: Array, y: Array, depth: Array) -> Array:
-    """What is painted on: a crate has stripes inside a frame, a ball a belt."""
+    """(S, S) factors on the colour: a crate has stripes inside a frame, a ball a belt."""
     pattern = np.ones_like(x)
     if outline == "crate":
         pattern[(depth > 0.16) & (np.sin(x * 12) > 0)] = 0.5

@@ -21,7 +21,7 @@ class ConvGeometry:
 
     @property
     def same_padding(self) -> int:
-        """The padding that keeps the size at stride 1; kernels are odd wherever it matters."""
+        """The padding that keeps the size at stride 1; exact for odd kernels."""
         return self.dilation * (self.kernel_size - 1) // 2
 
     @property
