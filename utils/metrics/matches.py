@@ -129,7 +129,8 @@ def _ranks(overlaps: Overlaps) -> IntArray:
 def _outside_areas(areas: FloatArray64) -> BoolArray:
     """(A, len(areas)) whether each area is outside each range."""
     low, high = np.array(AREA_RANGES).T[:, :, None]
-    return (areas < low) | (areas > high)
+    outside: BoolArray = (areas < low) | (areas > high)
+    return outside
 
 
 def _objects_that_count(
