@@ -25,7 +25,7 @@ _CHUNK = 1_000_000  # numbers computed at once: stays in the processor's cache, 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A difference of two APs, and where it lies with the coverage asked for."""
+    """A difference of two APs, and the ends of its confidence interval."""
 
     low: float
     high: float
@@ -104,12 +104,12 @@ def _class_AP(matches: ClassMatches, counts: IntArray, objects: IntArray) -> Flo
     weights = counts[:, matches.images]
     AP = np.zeros(len(counts))
     true_positive, counted = matches.true_positive[ALL_AREAS], matches.counted[ALL_AREAS]
-    for right, counts_here in zip(true_positive, counted, strict=True):
+    for right, is_counted in zip(true_positive, counted, strict=True):
         (indices,) = np.nonzero(right)
         if len(indices):
             end = indices[-1] + 1  # nothing behind the last right one changes the hull
             hits = np.cumsum(weights[:, indices], 1)
-            found = np.cumsum(weights[:, :end] * counts_here[:end], 1)[:, indices]
+            found = np.cumsum(weights[:, :end] * is_counted[:end], 1)[:, indices]
             AP += _hull_mean(hits, found, objects)
     return AP / len(true_positive)
 
