@@ -1,17 +1,16 @@
-"""Fold a network into its deploy form, or the way back: `python convert.py --weights best.pt`."""
+"""Fold a network into its deploy form, or expand one: `python convert.py --weights best.pt`."""
 
 from __future__ import annotations
 
 import copy
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
 
 from data.check_images import check_inputs
 from data.dataset import EvalDataset
@@ -19,9 +18,8 @@ from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, eval_loader
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
-from models.conversion.block_report import block_reports
-from models.conversion.deploy import block_counts, equivalence_error, to_deploy
-from models.conversion.equivalence import FLOAT32_TOLERANCE, Equivalence, check_equivalence
+from models.conversion.deploy import block_counts, to_deploy
+from models.conversion.equivalence import Equivalence, check_equivalence, measure_equivalence
 from models.conversion.expand import expand
 from models.conversion.stem import stem_name, with_stem
 from models.network.complexity import network_gflops
@@ -39,15 +37,16 @@ from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
-# Input sizes of the proof, in strides: odd and even numbers of cells, square and not.
+ValueT = TypeVar("ValueT")
+# Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not.
 CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 AP_DECIMALS = 4
-MIN_TELLING_AP = 0.10  # below it, equal APs prove nothing
+MIN_MEANINGFUL_AP = 0.10  # below it, two broken networks would agree too
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertConfig:
-    """Fold a network into its deploy form, or expand a plain one, and prove that it is the same."""
+    """Fold a network into its deploy form, or expand a plain one, and check that both agree."""
 
     weights: str = option("", "checkpoint to convert: ours, or a YOLOv5 .pt")
     output: str = option(
@@ -70,12 +69,62 @@ class ConvertConfig:
     batch_size: int = option(16, "images per batch for AP", "--batch")
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is (AP only)")
     workers: int = option(8, "processes that load images")
-    tolerance: float | None = option(None, "largest relative error of the saved file")
+    tolerance: float | None = option(None, "limit of the relative error of the saved file")
     report: str = option("", "write the result to this JSON file")
 
 
-def convert(config: ConvertConfig) -> dict[str, Any]:
-    """Convert, prove, and write; returns the report.
+@dataclass(frozen=True, slots=True)
+class BeforeAfter(Generic[ValueT]):
+    """A figure of the network that was read and of the one that was written."""
+
+    before: ValueT
+    after: ValueT
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertResult:
+    """What a conversion changed.
+
+    Attributes:
+        form: "train" or "deploy".
+        stem: name of the first layer.
+        blocks: kind of convolution block -> how many the network had before.
+        parameters: how many.
+        gflops: of one image of 640x640.
+        equivalence: the errors; None where the network did not change.
+        AP: COCO's, 0 to 1; None without --data.
+        output: the file; the input where there was nothing to do.
+    """
+
+    form: BeforeAfter[str]
+    stem: BeforeAfter[str]
+    blocks: Mapping[str, int]
+    parameters: BeforeAfter[int]
+    gflops: BeforeAfter[float]
+    equivalence: Equivalence | None
+    AP: BeforeAfter[float] | None
+    output: Path
+
+    def as_report(self) -> dict[str, Any]:
+        """The content of `--report`."""
+        check = self.equivalence
+        errors = None if check is None else {"float32": check.float32, "float64": check.float64}
+        return {
+            "form_before": self.form.before,
+            "form_after": self.form.after,
+            "stem": asdict(self.stem),
+            "blocks": dict(self.blocks),
+            "parameters": asdict(self.parameters),
+            "gflops": asdict(self.gflops),
+            "max_rel_error": errors,
+            "layers": [] if check is None else [asdict(block) for block in check.blocks],
+            "AP": None if self.AP is None else asdict(self.AP),
+            "output": str(self.output),
+        }
+
+
+def convert(config: ConvertConfig) -> ConvertResult:
+    """Convert, check that both networks compute the same, and write.
 
     Raises:
         UserError: a file or a flag is wrong.
@@ -84,59 +133,49 @@ def convert(config: ConvertConfig) -> dict[str, Any]:
     source = Path(config.weights)
     checkpoint = read_weights(source)
     output = _output_path(config, source)
-    if config.to == "native":
-        return _to_native(source, checkpoint, output)
     model = build_from_checkpoint(checkpoint)
-    restem, was_folded = _restem(config), config.to == checkpoint.form == "deploy"
-    if was_folded and stem_name(restem(model)) == stem_name(model):
+    if config.to == "native":
+        return _to_native(source, checkpoint, model, output)
+    change_stem = _stem_change(config)
+    is_folded = config.to == checkpoint.form == "deploy"
+    if is_folded and stem_name(change_stem(model)) == stem_name(model):
         logger.info("%s is in deploy form already: nothing to do.", source)
-        return _report(checkpoint, checkpoint, model, model, None, None, source)
-    transform = _transform(config, model)
-    records, loader = _labelled_images(config, checkpoint, max(model.strides))
-    inputs = _check_tensors(max(model.strides), records)
-    exact = copy.deepcopy(model).double()
-    exact_folded = transform(exact)
-    exact_changed = restem(exact_folded)
-    changed = restem(transform(model))
-    converted = replace(
-        checkpoint.for_inference(),
-        form="deploy" if config.to == "deploy" else "train",
-        spec=changed.spec.to_yaml(),
-        weights=changed.state_dict(),
-        config={**checkpoint.config, "converted_from": source.name},
-    )
+        return _result(checkpoint, checkpoint, model, model, source)
+    change_form = _form_change(config, model)
+    stride = max(model.strides)
+    records, loader = _validation_images(config, checkpoint, stride)
+    sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
+    converted = _converted(checkpoint, change_stem(change_form(model)), config)
     with atomic_path(output) as temporary:
         save_checkpoint(temporary, converted)
         saved = build_from_checkpoint(load_checkpoint(temporary))
-        own_error = equivalence_error(exact, model, inputs)
-        allowed = max(FLOAT32_TOLERANCE, 4 * own_error)
-        proof = Equivalence(
-            float64=equivalence_error(exact, exact_changed, inputs),
-            float32=equivalence_error(model, saved, inputs),
-            allowed=allowed if config.tolerance is None else config.tolerance,
-            blocks=() if was_folded else tuple(block_reports(exact, exact_folded)),
+        equivalence = measure_equivalence(
+            model,
+            saved,
+            [torch.from_numpy(batch) for batch in check_inputs(sizes, records)],
+            change_form=None if is_folded else change_form,
+            change_stem=change_stem,
+            tolerance=config.tolerance,
         )
-        check_equivalence(proof)
-        AP = None if loader is None else _check_AP(model, saved, loader, checkpoint, config.device)
-    return _report(checkpoint, converted, model, saved, proof, AP, output)
+        check_equivalence(equivalence)
+        AP = None if loader is None else _compare_AP(model, saved, loader, checkpoint, config)
+    result = _result(checkpoint, converted, model, saved, output)
+    return replace(result, equivalence=equivalence, AP=AP)
 
 
-def _transform(config: ConvertConfig, model: Detector) -> Callable[[Detector], Detector]:
-    """What makes the new network from the old."""
+def _form_change(config: ConvertConfig, model: Detector) -> Callable[[Detector], Detector]:
+    """Folds a network, or expands a plain one."""
     if config.to == "deploy":
         return to_deploy
     if not config.rep_block:
-        raise ConfigError("--to train: say which blocks, for example --rep-block RepVGG")
-    if model.spec.rep_block is not None:
-        raise ConfigError(
-            f"{config.weights}: has {model.spec.rep_block} blocks already; "
-            "only a plain network can be expanded"
-        )
+        raise ConfigError("--to train: name the blocks, for example --rep-block RepVGG")
+    if (family := model.spec.rep_block) is not None:
+        raise ConfigError(f"{config.weights}: has {family} blocks already; give a plain network")
     return functools.partial(expand, rep_block=config.rep_block, rep_policy=config.rep_policy)
 
 
-def _restem(config: ConvertConfig) -> Callable[[Detector], Detector]:
-    """What gives a folded network the stem that --stem asks for."""
+def _stem_change(config: ConvertConfig) -> Callable[[Detector], Detector]:
+    """Gives a folded network the stem that --stem asks for."""
     if config.stem == "keep":
         return lambda model: model
     return functools.partial(with_stem, form=config.stem)
@@ -148,8 +187,8 @@ def _output_path(config: ConvertConfig, source: Path) -> Path:
         raise ConfigError(f"{flag}: goes with --to train")
     if config.to != "deploy" and config.stem != "keep":
         raise ConfigError("--stem: goes with --to deploy")
-    word = config.to if config.stem == "keep" else config.stem
-    output = Path(config.output or source.with_name(f"{source.stem}-{word}.pt"))
+    suffix = config.to if config.stem == "keep" else config.stem
+    output = Path(config.output or source.with_name(f"{source.stem}-{suffix}.pt"))
     if output.resolve() == source.resolve():
         raise ConfigError(f"--output {output}: is the input, which is never overwritten")
     if output.is_dir():
@@ -157,20 +196,32 @@ def _output_path(config: ConvertConfig, source: Path) -> Path:
     return output
 
 
-def _to_native(source: Path, checkpoint: Checkpoint, output: Path) -> dict[str, Any]:
-    """Rewrite a foreign checkpoint in our format, form unchanged."""
-    model = build_from_checkpoint(checkpoint)
+def _to_native(
+    source: Path, checkpoint: Checkpoint, model: Detector, output: Path
+) -> ConvertResult:
+    """Write a foreign checkpoint in our format, form unchanged."""
     if is_native(source):
         logger.info("%s is in our format already: nothing to do.", source)
-        return _report(checkpoint, checkpoint, model, model, None, None, source)
-    save_checkpoint(output, checkpoint)
-    return _report(checkpoint, checkpoint, model, model, None, None, output)
+        output = source
+    else:
+        save_checkpoint(output, checkpoint)
+    return _result(checkpoint, checkpoint, model, model, output)
 
 
-def _labelled_images(
+def _converted(checkpoint: Checkpoint, model: Detector, config: ConvertConfig) -> Checkpoint:
+    return replace(
+        checkpoint.for_inference(),
+        form="deploy" if config.to == "deploy" else "train",
+        spec=model.spec.to_yaml(),
+        weights=model.state_dict(),
+        config={**checkpoint.config, "converted_from": Path(config.weights).name},
+    )
+
+
+def _validation_images(
     config: ConvertConfig, checkpoint: Checkpoint, stride: int
 ) -> tuple[tuple[ImageRecord, ...], EvalLoader | None]:
-    """The validation images of --data, if it is given."""
+    """Those of --data, if it is given."""
     if not config.data:
         return (), None
     data_spec = load_dataset_spec(config.data)
@@ -181,57 +232,45 @@ def _labelled_images(
     return records, eval_loader(dataset, workers=config.workers, device_is_cuda=False)
 
 
-def _check_tensors(stride: int, records: tuple[ImageRecord, ...]) -> list[Tensor]:
-    sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
-    return [torch.from_numpy(batch) for batch in check_inputs(sizes, records)]
+def _compare_AP(
+    before: Detector,
+    after: Detector,
+    loader: EvalLoader,
+    checkpoint: Checkpoint,
+    config: ConvertConfig,
+) -> BeforeAfter[float]:
+    """AP of both networks, which must agree to four decimals."""
+
+    def measure(model: Detector) -> float:
+        on_device = copy.deepcopy(model).to(choose_device(config.device))
+        predict, records = TorchPredictor(on_device, VAL_POSTPROCESS), loader.dataset.records
+        return evaluate(predict, loader, len(loader), records, checkpoint.class_names).metrics.AP
+
+    AP = BeforeAfter(measure(before), measure(after))
+    logger.info("mAP50-95: %.4f before, %.4f after", AP.before, AP.after)
+    if AP.before < MIN_MEANINGFUL_AP:
+        logger.warning("mAP50-95 is below %.2f: that both agree says little", MIN_MEANINGFUL_AP)
+    if round(AP.before, AP_DECIMALS) != round(AP.after, AP_DECIMALS):
+        raise ConversionError(
+            f"mAP50-95 changed from {AP.before:.6f} to {AP.after:.6f}; nothing written"
+        )
+    return AP
 
 
-def _check_AP(
-    before: Detector, after: Detector, loader: EvalLoader, checkpoint: Checkpoint, device: str
-) -> dict[str, float]:
-    """AP of both forms, which must agree to four decimals."""
-    values = {}
-    for name, model in (("before", before), ("after", after)):
-        on_device = copy.deepcopy(model).to(choose_device(device))
-        predict = TorchPredictor(on_device, VAL_POSTPROCESS)
-        records = loader.dataset.records
-        evaluation = evaluate(predict, loader, len(loader), records, checkpoint.class_names)
-        values[name] = evaluation.metrics.AP
-    logger.info("AP %.4f before, %.4f after", values["before"], values["after"])
-    if values["before"] < MIN_TELLING_AP:
-        logger.warning("AP is below %.2f: that both agree proves little", MIN_TELLING_AP)
-    if round(values["before"], AP_DECIMALS) != round(values["after"], AP_DECIMALS):
-        raise ConversionError(f"AP changed from {values['before']:.6f} to {values['after']:.6f}; "
-                              "nothing written")  # fmt: skip
-    return values
-
-
-def _report(
-    before: Checkpoint,
-    after: Checkpoint,
-    model_before: Detector,
-    model_after: Detector,
-    proof: Equivalence | None,
-    AP: dict[str, float] | None,
-    output: Path,
-) -> dict[str, Any]:
-    return {
-        "form_before": before.form,
-        "form_after": after.form,
-        "stem": {"before": stem_name(model_before), "after": stem_name(model_after)},
-        "blocks": block_counts(model_before),
-        "parameters": {
-            "before": count_parameters(model_before),
-            "after": count_parameters(model_after),
-        },
-        "gflops": {"before": network_gflops(model_before), "after": network_gflops(model_after)},
-        "max_rel_error": None
-        if proof is None
-        else {"float32": proof.float32, "float64": proof.float64},
-        "layers": [] if proof is None else [asdict(block) for block in proof.blocks],
-        "AP": AP,
-        "output": str(output),
-    }
+def _result(
+    checkpoint: Checkpoint, converted: Checkpoint, model: Detector, saved: Detector, output: Path
+) -> ConvertResult:
+    """The result without checks."""
+    return ConvertResult(
+        form=BeforeAfter(checkpoint.form, converted.form),
+        stem=BeforeAfter(stem_name(model), stem_name(saved)),
+        blocks=block_counts(model),
+        parameters=BeforeAfter(count_parameters(model), count_parameters(saved)),
+        gflops=BeforeAfter(network_gflops(model), network_gflops(saved)),
+        equivalence=None,
+        AP=None,
+        output=output,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -242,18 +281,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(config: ConvertConfig) -> int:
     if not config.weights:
         raise ConfigError("give a checkpoint: --weights runs/train/exp/weights/best.pt")
-    report = convert(config)
+    result = convert(config)
     if config.report:
-        write_json(Path(config.report), report)
-    parameters, gflops = report["parameters"], report["gflops"]
+        write_json(Path(config.report), result.as_report())
+    form, stem, parameters, gflops = result.form, result.stem, result.parameters, result.gflops
     logger.info(
         "%s form -> %s form: %s parameters -> %s, %.2f GFLOPs at 640 -> %.2f",
-        report["form_before"], report["form_after"], f"{parameters['before']:,}",
-        f"{parameters['after']:,}", gflops["before"], gflops["after"],
+        form.before, form.after, f"{parameters.before:,}", f"{parameters.after:,}",
+        gflops.before, gflops.after,
     )  # fmt: skip
-    if (stem := report["stem"])["before"] != stem["after"]:
-        logger.info("stem: %s -> %s", stem["before"], stem["after"])
-    logger.info("%s", report["output"])
+    if stem.before != stem.after:
+        logger.info("stem: %s -> %s", stem.before, stem.after)
+    logger.info("Saved to %s", result.output)
     return 0
 
 

@@ -48,7 +48,6 @@ from utils.checkpoint import Checkpoint
 from utils.cli import run_script
 from utils.engine.evaluate import evaluate
 from utils.errors import ConfigError
-from utils.metrics.paired_bootstrap import match_images
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray, ImageRecord
@@ -258,8 +257,7 @@ def _evaluate(
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
     predict, names = RunnerPredictor(runner, VAL_POSTPROCESS), runner.class_names
     evaluation = evaluate(predict, loader, len(loader), dataset.records, names)
-    images = match_images(dataset.records, evaluation.detections, names)
-    return Evaluated(evaluation.metrics.AP, images)
+    return Evaluated(evaluation.metrics.AP, evaluation.matches)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

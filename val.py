@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,7 @@ from utils.cli import option, run_script
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import CheckFailedError, ConfigError
-from utils.evaluation_report import (
-    EvaluationImages,
-    evaluation_report,
-    log_table,
-    save_label_files,
-)
+from utils.evaluation_report import EvaluationImages, log_table, save_label_files
 from utils.letterbox import input_size
 from utils.metrics.coco_format import coco_results
 from utils.output_files import make_run_folder, write_json
@@ -36,6 +31,10 @@ REFUSED = {
     "--augment": "test-time augmentation is not offered; use a larger --imgsz",
     "--dnn": "ONNX files are run by onnxruntime; give the .onnx file to --weights",
 }
+FIGURES = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100"),
+    *("precision", "recall", "images", "instances"),
+)  # of the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +46,26 @@ class ValConfig:
     batch_size: int = option(32, "images per batch", "--batch")
     imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
     conf_thres: float = option(
-        VAL_POSTPROCESS.score_threshold, "score threshold; above 0.001 AP comes out too low"
+        VAL_POSTPROCESS.score_threshold, "score threshold; above 0.001 AP is too low"
     )
     iou_thres: float = option(VAL_POSTPROCESS.iou_threshold, "IoU above which NMS drops a box")
-    max_det: int = option(VAL_POSTPROCESS.max_detections, "most detections per image")
+    max_det: int = option(VAL_POSTPROCESS.max_detections, "maximum detections per image")
     task: str = option("val", "which split", choices=("train", "val", "test"))
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
     workers: int = option(8, "processes that load images")
     single_cls: bool = option(False, "treat all classes as one")
     half: bool = option(False, "compute in float16 (GPU)")
-    rect: bool | None = option(None, "least padding per batch (default: where the file accepts it)")
-    verbose: bool = option(False, "the table of every class, however many")
+    rect: bool | None = option(
+        None, "pad each batch as little as possible (default: where the file accepts it)"
+    )
+    verbose: bool = option(False, "print every class, however many there are")
     save_txt: bool = option(False, "write detections as YOLO label files")
     save_conf: bool = option(False, "with scores in them")
     save_json: bool = option(False, "write detections as COCO results")
     project: str = option("runs/val", "folder of runs")
     name: str = option("exp", "name of this run's folder")
     exist_ok: bool = option(False, "use an existing folder again")
-    noplots: bool = option(False, "draw no curves and images")
+    noplots: bool = option(False, "save no curves and images")
     strict: bool = option(False, "any bad image or label row is an error")
     fail_under: float | None = option(None, "exit with 1 when AP is below this")
     report: str = option("", "write the result to this JSON file")
@@ -72,16 +73,35 @@ class ValConfig:
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
-    """What `validate` found, and where it put its files."""
+    """An evaluation, and the folder of its files."""
 
     evaluation: Evaluation
     folder: Path
-    report: dict[str, Any]
+
+    def as_report(self) -> dict[str, Any]:
+        """The content of `--report`."""
+        metrics = self.evaluation.metrics
+        classes = [
+            {name: getattr(row, name) for name in ("name", "AP", "AP50", "instances")}
+            for row in metrics.per_class
+        ]
+        return {
+            **{name: getattr(metrics, name) for name in FIGURES},
+            "per_class": classes,
+            "ms_per_image": asdict(self.evaluation.ms_per_image),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedPredictor:
-    """A weights file ready to run, with what it demands of its input."""
+    """A weights file ready to run.
+
+    Attributes:
+        predict: finds objects in a batch.
+        class_names: empty where the file does not say.
+        stride: height and width of the input are multiples of it.
+        input_hw: what the file takes; None where that is free.
+    """
 
     predict: Predictor
     class_names: tuple[str, ...]
@@ -98,34 +118,34 @@ def validate(config: ValConfig) -> EvalResult:
     spec = load_dataset_spec(config.data)
     loaded = load_predictor(config)
     class_names = spec.classes(single=config.single_cls)
-    if loaded.class_names and not config.single_cls:  # an exported file may not know its names
+    if loaded.class_names and not config.single_cls:
         spec.check_knowledge(config.weights, len(loaded.class_names))
     records = read_records(spec, config.task, strict=config.strict, single_class=config.single_cls)
     dataset = _dataset(records, loaded, config)
     folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
-    watcher = None if config.noplots else EvaluationImages(folder, class_names)
+
+    images = None if config.noplots else EvaluationImages(folder, class_names)
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
     predict = as_one_class(loaded.predict) if config.single_cls else loaded.predict
-    evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=watcher)
+    evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=images)
+
     log_table(evaluation.metrics, every_class=config.verbose or len(class_names) < 50)
-    report = evaluation_report(evaluation)
-    if watcher is not None:
-        watcher.finish(evaluation.metrics)
+    if images is not None:
+        images.finish(evaluation.metrics)
     if config.save_json:
-        name = f"{Path(config.weights).stem}_predictions.json"
-        write_json(
-            folder / name,
-            coco_results(dataset.records, evaluation.detections, spec.category_ids_of(config.task)),
-        )
+        category_ids = spec.category_ids_of(config.task)
+        found = coco_results(dataset.records, evaluation.detections, category_ids)
+        write_json(folder / f"{Path(config.weights).stem}_predictions.json", found)
     if config.save_txt:
         save_label_files(folder / "labels", dataset.records, evaluation, scores=config.save_conf)
+    result = EvalResult(evaluation, folder)
     if config.report:
-        write_json(Path(config.report), report)
-    return EvalResult(evaluation, folder, report)
+        write_json(Path(config.report), result.as_report())
+    return result
 
 
 def load_predictor(config: ValConfig) -> LoadedPredictor:
-    """The predictor for a checkpoint (torch) or an exported file (its runtime)."""
+    """Open a checkpoint in torch, whose NMS runs on the device, or an exported file."""
     thresholds = replace(
         VAL_POSTPROCESS,
         score_threshold=config.conf_thres,
@@ -162,7 +182,7 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
 def _dataset(
     records: tuple[ImageRecord, ...], loaded: LoadedPredictor, config: ValConfig
 ) -> EvalDataset:
-    """Images in the shapes the file takes."""
+    """The images, letterboxed to what the file takes."""
     height, width = loaded.input_hw
     if height is None or width is None:
         size, rect = input_size(config.imgsz, loaded.stride), config.rect is not False
@@ -191,7 +211,7 @@ def _run(config: ValConfig) -> int:
     logger.info("Results saved to %s", result.folder)
     reached = result.evaluation.metrics.AP
     if config.fail_under is not None and reached < config.fail_under:
-        raise CheckFailedError(f"AP {reached:.4f} is below --fail-under {config.fail_under}")
+        raise CheckFailedError(f"mAP50-95 {reached:.4f} is below --fail-under {config.fail_under}")
     return 0
 
 

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +38,8 @@ from utils.device import choose_device
 from utils.engine.distributed import Ranks, process_group
 from utils.hyperparameters import Hyperparameters
 from utils.logs import configure_logging
-from utils.metrics.coco import evaluate_coco
+from utils.metrics.coco import coco_metrics
+from utils.metrics.matches import match_images
 from utils.postprocess import VAL_POSTPROCESS
 from utils.strict_yaml import write_yaml
 from utils.structures import Detections, ImageRecord
@@ -101,20 +101,8 @@ def images_per_second(records: Sequence[ImageRecord], cache: CacheSettings | Non
     return 64 / median_seconds(work, torch.device("cpu"))
 
 
-class OneClass(Ranks):
-    """A rank among as many as there are classes: evaluates one class, reused for the others."""
-
-    def shard(self, items: Sequence[Any]) -> Sequence[Any]:
-        """The first item: the shard of rank 0."""
-        return items[:1]
-
-    def gather(self, value: Any) -> list[Any]:
-        """`value` once per rank, without communication."""
-        return [value] * self.count
-
-
-def evaluation_seconds(records: Sequence[ImageRecord], num_classes: int) -> tuple[float, float]:
-    """COCO's evaluator on these images with 100 detections each: all classes, and one of them."""
+def evaluation_seconds(records: Sequence[ImageRecord], num_classes: int) -> float:
+    """COCO's figures of these images with 100 detections each."""
     rng = np.random.default_rng(0)
     detections = {}
     for record in records:
@@ -125,11 +113,11 @@ def evaluation_seconds(records: Sequence[ImageRecord], num_classes: int) -> tupl
         classes = rng.integers(0, num_classes, 100)
         detections[record.image_id] = Detections(boxes.astype(np.float32), scores, classes)
     names = [str(number) for number in range(num_classes)]
-    cpu, one = torch.device("cpu"), OneClass(count=num_classes)
-    return (
-        median_seconds(lambda: evaluate_coco(records, detections, names), cpu),
-        median_seconds(lambda: evaluate_coco(records, detections, names, one), cpu),
-    )
+
+    def work() -> None:
+        coco_metrics(match_images(records, detections, num_classes), names)
+
+    return median_seconds(work, torch.device("cpu"))
 
 
 def ranks_per_second(count: int, batch_size: int) -> float:
@@ -170,7 +158,7 @@ def measure(options: Options, folder: Path) -> Measured:
     torch.set_num_threads(1)  # as a loader's process
     fresh = images_per_second(records, None)
     cached = images_per_second(records, CacheSettings("ram"))
-    all_classes, one_class = evaluation_seconds(records, 80)
+    evaluating = evaluation_seconds(records, 80)
     torch.set_num_threads(os.cpu_count() or 1)
     steps, values, sizes = {}, {}, {}
     for name in NETWORKS:
@@ -189,8 +177,7 @@ def measure(options: Options, folder: Path) -> Measured:
         learnt_per_second=steps,
         validated_per_second=values,
         parameters=sizes,
-        evaluation_seconds_per_image=all_classes / len(records),
-        evaluation_seconds_undivided=one_class / len(records),
+        evaluation_seconds_per_image=evaluating / len(records),
         ranks_per_second=scaling(8),
         device=options.device.type,
         batch_size=options.batch_size,

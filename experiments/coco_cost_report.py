@@ -27,9 +27,8 @@ class Measured:
         made_per_second_cached: the same with images cached in memory.
         learnt_per_second: network -> images per second of training steps.
         validated_per_second: network -> images per second of inference and NMS.
-        parameters: network -> number of parameters.
-        evaluation_seconds_per_image: COCO's evaluator, one process.
-        evaluation_seconds_undivided: the part that every process repeats when classes are sharded.
+        parameters: network -> how many.
+        evaluation_seconds_per_image: COCO's figures, in every process.
         ranks_per_second: training images per second of one and of two processes on one CPU.
         device: where steps ran.
         batch_size: images per step there.
@@ -42,7 +41,6 @@ class Measured:
     validated_per_second: Mapping[str, float]
     parameters: Mapping[str, int]
     evaluation_seconds_per_image: float
-    evaluation_seconds_undivided: float
     ranks_per_second: tuple[float, float]
     device: str
     batch_size: int
@@ -105,9 +103,7 @@ def cost(
     it behind the backward pass; here nothing is hidden. Collecting detections is not counted.
     """
     step = batch_size / learnt_per_second
-    fixed = measured.evaluation_seconds_undivided
-    shared = max(measured.evaluation_seconds_per_image - fixed, 0) / machines.gpus
-    evaluating = VAL_IMAGES * (fixed + shared)
+    evaluating = VAL_IMAGES * measured.evaluation_seconds_per_image
     exchange = 0.0
     if machines.link_gb_per_second is not None:
         sent = 2 * (machines.gpus - 1) / machines.gpus * parameters * BYTES_PER_GRADIENT
@@ -176,9 +172,7 @@ def _measured_lines(measured: Measured) -> list[str]:
     for name, rate in measured.validated_per_second.items():
         rows.append(f"| inference and NMS of {name} ({where}) | {rate:.1f} |")
     rows += [
-        f"| COCO's evaluator, one process | {1 / measured.evaluation_seconds_per_image:.0f} |",
-        f"| the part of it that every process repeats | "
-        f"{1 / measured.evaluation_seconds_undivided:.0f} |",
+        f"| COCO's figures, every process | {1 / measured.evaluation_seconds_per_image:.0f} |",
         f"| yolov5n over one process of one thread, and over two | {one:.2f}, {two:.2f} |",
         "",
         f"Two processes with a batch of 8 each learn {two / one:.2f} times as many images as one "
@@ -235,9 +229,7 @@ def _limit_lines(measured: Measured) -> list[str]:
         "(`--workers`) or the cache.",
         "- **Gradients.** What is sent does not depend on the batch: more images per GPU make "
         "their share smaller. The table hides nothing of it behind the backward pass.",
-        "- **The evaluator.** COCO's evaluator takes "
+        "- **The evaluator.** COCO's figures take "
         f"{VAL_IMAGES * measured.evaluation_seconds_per_image:.0f} s of one core after each epoch "
-        "for 5,000 images with 100 detections each, of which processes that share the classes "
-        f"each repeat {VAL_IMAGES * measured.evaluation_seconds_undivided:.0f} s; "
-        "with one GPU `--eval-interval 5` saves most of it.",
+        "for 5,000 images with 100 detections each.",
     ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.checkpoints.loading import build_from_checkpoint, read_weights
-from models.kernel_statistics import layer_kernels, mean_parts, mean_similarity, skeleton
+from models.kernel_statistics import FloatGrid, layer_kernels, mean_parts, mean_similarity, skeleton
 from utils.cli import option, run_script
 from utils.errors import ConfigError
 from utils.output_files import make_run_folder, write_json
@@ -30,26 +30,53 @@ class KernelImagesConfig:
     report: str = option("", "write the figures to this JSON file")
 
 
-def draw_kernels(config: KernelImagesConfig) -> dict[str, Any]:
-    """Write kernel_skeleton.png and, where there are branches, how they take part.
+@dataclass(frozen=True, slots=True)
+class KernelImagesResult:
+    """The figures behind the images.
 
-    Returns:
-        `skeleton{main, merged}` (3 x 3 fractions), `branches{name: share of the merged kernel}`,
-        `similarity{names, cosine}` (null where two never both add something), `folder`.
+    Attributes:
+        main: (3, 3) mean magnitude of the main branch's kernels, fractions of their largest.
+        merged: (3, 3) likewise, of the kernels after folding.
+        branches: branch -> root mean square of its part, as a share of the merged kernel's.
+        names: of the B branches.
+        cosines: (B, B) mean |cosine| of what two branches add; nan where none adds beside another.
+        folder: of the images.
+    """
+
+    main: FloatGrid
+    merged: FloatGrid
+    branches: Mapping[str, float]
+    names: Sequence[str]
+    cosines: FloatGrid
+    folder: Path
+
+    def as_report(self) -> dict[str, Any]:
+        """The content of `--report`; nan becomes null."""
+        rows = self.cosines.tolist()
+        cosines = [[None if math.isnan(value) else value for value in row] for row in rows]
+        return {
+            "skeleton": {"main": self.main.tolist(), "merged": self.merged.tolist()},
+            "branches": dict(self.branches),
+            "similarity": {"names": list(self.names), "cosine": cosines},
+            "folder": str(self.folder),
+        }
+
+
+def draw_kernels(config: KernelImagesConfig) -> KernelImagesResult:
+    """Write kernel_skeleton.png and, of a train form, branch_contributions and branch_similarity.
 
     Raises:
         UserError: the checkpoint cannot be read, or has no 3x3 convolution.
     """
-    model = build_from_checkpoint(read_weights(config.weights))
-    layers = layer_kernels(model)
+    layers = layer_kernels(build_from_checkpoint(read_weights(config.weights)))
     if not layers:
         raise ConfigError(f"{config.weights}: has no 3x3 convolution to draw")
     folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
     branched = [layer for layer in layers if layer.parts]
-    merged = skeleton([layer.merged for layer in layers])
-    grids = {"when it runs: the merged kernel": merged}
     main = skeleton([layer.main for layer in layers])
+    merged = skeleton([layer.merged for layer in layers])
     names, cosines = mean_similarity(branched)
+    grids = {"when it runs: the merged kernel": merged}
     if branched:
         grids = {"while it trains: the main branch": main, **grids}
         plot_contributions(
@@ -60,17 +87,7 @@ def draw_kernels(config: KernelImagesConfig) -> dict[str, Any]:
         )
         plot_similarity(names, cosines, folder / "branch_similarity.png")
     plot_skeletons(grids, folder / "kernel_skeleton.png")
-    return {
-        "skeleton": {"main": main.tolist(), "merged": merged.tolist()},
-        "branches": mean_parts(branched),
-        "similarity": {"names": names, "cosine": _without_nan(cosines.tolist())},
-        "folder": str(folder),
-    }
-
-
-def _without_nan(rows: list[list[float]]) -> list[list[float | None]]:
-    """JSON has no word for what two branches that never both add something have in common."""
-    return [[None if math.isnan(value) else value for value in row] for row in rows]
+    return KernelImagesResult(main, merged, mean_parts(branched), names, cosines, folder)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,15 +98,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(config: KernelImagesConfig) -> int:
     if not config.weights:
         raise ConfigError("give a checkpoint: --weights runs/train/exp/weights/best.pt")
-    report = draw_kernels(config)
-    for name, grid in report["skeleton"].items():
+    result = draw_kernels(config)
+    for name, grid in (("main", result.main), ("merged", result.merged)):
         rows = " / ".join(" ".join(f"{value:.3f}" for value in row) for row in grid)
         logger.info("%s kernels, magnitude per position: %s", name, rows)
-    for name, share in report["branches"].items():
+    for name, share in result.branches.items():
         logger.info("%-12s adds %.3f of the merged kernel's root mean square", name, share)
     if config.report:
-        write_json(Path(config.report), report)
-    logger.info("Images saved to %s", report["folder"])
+        write_json(Path(config.report), result.as_report())
+    logger.info("Images saved to %s", result.folder)
     return 0
 
 

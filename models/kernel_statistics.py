@@ -27,7 +27,7 @@ class LayerKernels:
         block: kind of block.
         main: (3, 3) mean magnitude of the first branch's kernel per position; in a deploy form, of
             the kernel itself.
-        merged: the same of the one kernel the block is when it runs.
+        merged: (3, 3) mean magnitude of the kernel that the block is folded to.
         parts: root mean square of what each branch adds to the merged kernel; empty where there is
             one branch.
         merged_rms: root mean square of the merged kernel.
@@ -71,7 +71,7 @@ def layer_kernels(model: nn.Module) -> list[LayerKernels]:
 def skeleton(magnitudes: Sequence[FloatGrid]) -> FloatGrid:
     """Mean over layers of each layer's magnitudes over its largest (ACNet, sec. 4.4).
 
-    A layer of zeros has no largest, and does not count.
+    Layers of zeros, which have no largest, are skipped.
     """
     shares = [grid / grid.max() for grid in magnitudes if grid.max() > 0]
     mean: FloatGrid = np.stack(shares if shares else [np.zeros(SIZE)]).mean(0)
@@ -116,7 +116,7 @@ def _rms(kernel: Tensor) -> float:
 
 
 def _similarities(parts: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
-    """Of branches that add nothing, none."""
+    """|cosine| of each two branches that both add something."""
     flat = {name: kernel.flatten() for name, kernel in parts.items() if kernel.abs().max() > 0}
     names = list(flat)
     return {

@@ -7,9 +7,14 @@ and size, COCO json). The functions take and return (N, 4) arrays and accept N =
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+import numpy.typing as npt
 
 from utils.structures import FloatArray
+
+FloatT = TypeVar("FloatT", np.float32, np.float64)
 
 
 def xyxy_to_cxcywh(boxes: FloatArray) -> FloatArray:
@@ -41,9 +46,9 @@ def clip_boxes(boxes: FloatArray, image_hw: tuple[int, int]) -> FloatArray:
     return np.clip(boxes, 0, limit)
 
 
-def box_area(boxes: FloatArray) -> FloatArray:
-    """(N,) area in square pixels."""
-    area: FloatArray = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+def box_area(boxes: npt.NDArray[FloatT]) -> npt.NDArray[FloatT]:
+    """(N,) area in square pixels, in the precision of the boxes."""
+    area: npt.NDArray[FloatT] = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return area
 
 

@@ -1,4 +1,4 @@
-"""Block by block: how far two forms of a network are apart, and how wide their weights spread."""
+"""Block by block: the error between two forms of a network, and how wide their weights spread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BlockReport:
         rel_error_float64: max |a - b| / max |a| of its output on a random input.
         weight_spread_before: largest weight of its main kernel, in standard deviations; what
             8-bit weights have to span.
-        weight_spread_after: the same of the form it was changed into.
+        weight_spread_after: largest weight of the kernel it was changed into, likewise.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A trained network to its deploy form, and how far two networks are apart."""
+"""Train form to deploy form, and the relative error between two networks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def to_deploy(model: Detector) -> Detector: ...
 @overload
 def to_deploy(model: nn.Module) -> nn.Module: ...
 def to_deploy(model: nn.Module) -> nn.Module:
-    """A new network with every block folded to one convolution; `model` is left as it is.
+    """A new network with every block folded to one convolution; `model` does not change.
 
-    A network that is in deploy form already comes back as a copy; a block alone is folded too.
+    A network in deploy form is copied; a block alone can be folded too.
 
     Raises:
         ValueError: `model` is in train mode.
@@ -32,7 +32,7 @@ def to_deploy(model: nn.Module) -> nn.Module:
 
 
 def _with_blocks_replaced(module: nn.Module) -> nn.Module:
-    """Each block's deploy form in its place, outermost block first."""
+    """Folds outermost blocks, in place: a block may hold others."""
     if isinstance(module, RepBlock):
         return module.to_deploy()
     for name, child in module.named_children():
@@ -41,12 +41,12 @@ def _with_blocks_replaced(module: nn.Module) -> nn.Module:
 
 
 def is_deployed(model: nn.Module) -> bool:
-    """Whether no block with branches or norms is left."""
+    """Whether it has no block with branches or norms."""
     return not any(isinstance(module, RepBlock) for module in model.modules())
 
 
 def block_counts(model: nn.Module) -> dict[str, int]:
-    """How many convolution blocks of each kind a network has."""
+    """Kind of convolution block -> how many a network has, in alphabetical order."""
     blocks = [module for module in model.modules() if isinstance(module, RepBlock | ConvAct)]
     return dict(sorted(Counter(block_kind(block) for block in blocks).items()))
 

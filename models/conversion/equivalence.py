@@ -1,11 +1,17 @@
-"""How far a converted network is from the one it came from, and what is accepted."""
+"""The equivalence check: does a converted network compute the same as the one it came from?"""
 
 from __future__ import annotations
 
+import copy
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from models.conversion.block_report import BlockReport
+from torch import Tensor
+
+from models.conversion.block_report import BlockReport, block_reports
+from models.conversion.deploy import equivalence_error
+from models.network.detector import Detector
 from utils.errors import ConversionError
 
 logger = logging.getLogger(__name__)
@@ -16,12 +22,12 @@ FLOAT32_TOLERANCE = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Equivalence:
-    """How far the converted network is from the one it came from.
+    """Relative errors of a converted network, max |a - b| / max |a| of the worst output map.
 
     Attributes:
-        float64: relative error of the converted network in memory, computed in float64.
-        float32: relative error of the saved file read back, computed in float32.
-        allowed: the largest float32 error that is accepted.
+        float64: of the converted network in memory, computed in float64.
+        float32: of the saved file read back, computed in float32.
+        allowed: the limit of `float32`.
         blocks: each block that was folded or expanded, on its own.
     """
 
@@ -31,27 +37,46 @@ class Equivalence:
     blocks: tuple[BlockReport, ...]
 
 
+def measure_equivalence(
+    model: Detector,
+    saved: Detector,
+    inputs: Sequence[Tensor],
+    *,
+    change_form: Callable[[Detector], Detector] | None,
+    change_stem: Callable[[Detector], Detector],
+    tolerance: float | None = None,
+) -> Equivalence:
+    """Compare a network with its conversion as saved, and with the same conversion in float64.
+
+    Args:
+        model: in float32.
+        saved: the converted network, read back from its file.
+        inputs: (B, 3, H, W) float32 each.
+        change_form: folds or expands; None where the form stays.
+        change_stem: changes the first layer after that.
+        tolerance: limit of the float32 error; by default 1e-5, or 4 times the float32 error of
+            `model` itself where that is more.
+    """
+    exact = copy.deepcopy(model).double()
+    exact_changed = exact if change_form is None else change_form(exact)
+    if tolerance is None:
+        tolerance = max(FLOAT32_TOLERANCE, 4 * equivalence_error(exact, model, inputs))
+    blocks = [] if change_form is None else block_reports(exact, exact_changed)
+    return Equivalence(
+        float64=equivalence_error(exact, change_stem(exact_changed), inputs),
+        float32=equivalence_error(model, saved, inputs),
+        allowed=tolerance,
+        blocks=tuple(blocks),
+    )
+
+
 def check_equivalence(found: Equivalence) -> None:
-    """Log every figure, and refuse what is too large.
+    """Log every error, and refuse those above their limits.
 
     Raises:
-        ConversionError: one of them is too large.
+        ConversionError: one is above its limit, or not a number.
     """
-    if found.blocks:
-        logger.info("%-20s %-22s %13s  %s", "layer", "block", "float64 error", "|w|max/sigma")
-    for block in found.blocks:
-        logger.info(
-            "%-20s %-22s %13.1e  %.1f -> %.1f",
-            block.name,
-            f"{block.block_before} -> {block.block_after}",
-            block.rel_error_float64,
-            block.weight_spread_before,
-            block.weight_spread_after,
-        )
-    logger.info(
-        "relative error: %.1e in float64 (allowed %.0e), %.1e in float32 (allowed %.0e)",
-        found.float64, FLOAT64_TOLERANCE, found.float32, found.allowed,
-    )  # fmt: skip
+    _log(found)
     for block in found.blocks:
         if not block.rel_error_float64 <= BLOCK_TOLERANCE:
             raise ConversionError(
@@ -66,3 +91,22 @@ def check_equivalence(found: Equivalence) -> None:
         raise ConversionError(
             f"float32 error {found.float32:.1e} is above {found.allowed:.1e}; nothing written"
         )
+
+
+def _log(found: Equivalence) -> None:
+    if found.blocks:
+        logger.info("%-20s %-22s %13s  %s", "layer", "block", "float64 error", "|w|max/sigma")
+    for block in found.blocks:
+        logger.info(
+            "%-20s %-22s %13.1e  %.1f -> %.1f",
+            block.name,
+            f"{block.block_before} -> {block.block_after}",
+            block.rel_error_float64,
+            block.weight_spread_before,
+            block.weight_spread_after,
+        )
+    logger.info(
+        "Equivalence check: relative error %.1e in float64 (limit %.0e), %.1e in float32 "
+        "(limit %.0e)",
+        found.float64, FLOAT64_TOLERANCE, found.float32, found.allowed,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The way back: a plain network as one with branches that computes the same."""
+"""Deploy form to train form: a plain network as one with branches that computes the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def expand(model: Detector, rep_block: str, rep_policy: str = "all") -> Detector
     """A train-form network whose 3x3 convolutions are blocks and that computes what `model` does.
 
     Args:
-        model: plain, in train or deploy form; left as it is.
+        model: plain, in train or deploy form; it does not change.
         rep_block: family of the blocks, with options as in a model yaml.
         rep_policy: which 3x3 convolutions become blocks.
 

@@ -28,10 +28,10 @@ _NAMES = {"conv": "Conv 6x6/2", "focus": "Focus 3x3"}  # the forms, as `stem_nam
 
 
 def stem_name(model: Detector) -> str:
-    """The first layer in words, `Conv 6x6/2` or `Focus 3x3`; the same before and after folding.
+    """The first layer as `Conv 6x6/2` or `Focus 3x3`; equal before and after folding.
 
-    What has no usual padding, groups or dilation is said to be so; what is no convolution is called
-    by its class.
+    Unusual padding, groups or dilation are added (`Conv 3x3/2 groups 3`). A layer that is no
+    convolution is named by its class.
     """
     block = _stem_block(model)
     if not isinstance(block, ConvAct | RepBlock):
@@ -41,8 +41,8 @@ def stem_name(model: Detector) -> str:
     kind = "Focus" if isinstance(model.layers[0], Focus) else "Conv"
     stride = "" if params.stride == (1, 1) else f"/{params.stride[0]}"
     unusual = [
-        f"{word} {value}"
-        for word, value, usual in (
+        f"{name} {value}"
+        for name, value, usual in (
             ("padding", params.padding[0], (height - 1) // 2),
             ("groups", params.groups, 1),
             ("dilation", params.dilation[0], 1),
@@ -56,7 +56,7 @@ def with_stem(model: Detector, form: str) -> Detector:
     """A new network that computes what `model` does, with a stem of this form.
 
     Args:
-        model: in eval mode, in deploy form or in train form without blocks; left as it is.
+        model: in eval mode, in deploy form or in train form without blocks; it does not change.
         form: `conv` or `focus`.
 
     Raises:
@@ -81,14 +81,14 @@ def with_stem(model: Detector, form: str) -> Detector:
 
 def conv_kernel(focus: Tensor) -> Tensor:
     """The kernel (out, 12, 3, 3) of a Focus as (out, 3, 6, 6) of the convolution."""
-    by_place = focus.reshape(-1, 2, 2, 3, 3, 3)  # out, j, i, colour, m, n
-    return by_place.permute(0, 3, 4, 2, 5, 1).reshape(-1, 3, 6, 6)
+    by_position = focus.reshape(-1, 2, 2, 3, 3, 3)  # out, j, i, colour, m, n
+    return by_position.permute(0, 3, 4, 2, 5, 1).reshape(-1, 3, 6, 6)
 
 
 def focus_kernel(conv: Tensor) -> Tensor:
-    """The way back: (out, 3, 6, 6) as (out, 12, 3, 3)."""
-    by_place = conv.reshape(-1, 3, 3, 2, 3, 2)  # out, colour, m, i, n, j
-    return by_place.permute(0, 5, 3, 1, 2, 4).reshape(-1, 12, 3, 3)
+    """The kernel (out, 3, 6, 6) of the convolution as (out, 12, 3, 3) of a Focus."""
+    by_position = conv.reshape(-1, 3, 3, 2, 3, 2)  # out, colour, m, i, n, j
+    return by_position.permute(0, 5, 3, 1, 2, 4).reshape(-1, 12, 3, 3)
 
 
 def _stem_block(model: Detector) -> nn.Module:
@@ -97,16 +97,16 @@ def _stem_block(model: Detector) -> nn.Module:
 
 
 def _geometry(block: ConvAct) -> ConvParams:
-    """Of a folded block; the numbers are not looked at."""
+    """Of a folded block; the bias is a placeholder."""
     return params_of(block.conv, block.conv.weight, block.conv.weight)
 
 
 def _refusal(before: str, form: str) -> str:
     possible = _NAMES["focus" if form == "conv" else "conv"]
     advice = (
-        "keep it, accelerators run none faster"
+        "keep it: accelerators run no stem faster"
         if before == "Conv 3x3/2"
-        else "for accelerators train one of 3x3: train.py --cfg repyolov5n-npu.yaml"
+        else "for accelerators train a 3x3 stem: train.py --cfg repyolov5n-npu.yaml"
     )
     return (
         f"--stem {form}: the stem is {before}, and only {possible} can become {_NAMES[form]} "
@@ -117,8 +117,8 @@ def _refusal(before: str, form: str) -> str:
 def _with_row(spec: ModelSpec, form: str) -> ModelSpec:
     """The same architecture with another first row; channels and activation stay."""
     source, repeats, module, args = spec.backbone[0]
-    place_of_act = {"Conv": 6, "Focus": 5}.get(module.removeprefix("nn."), len(args))
-    no_act = len(args) > place_of_act and not args[place_of_act]
+    index_of_act = {"Conv": 6, "Focus": 5}.get(module.removeprefix("nn."), len(args))
+    no_act = len(args) > index_of_act and not args[index_of_act]
     row: tuple[Any, ...] = (args[0], 6, 2, 2) if form == "conv" else (args[0], 3)
     if no_act:  # the last argument: those between are as they would be without it
         row += (1, 1, False) if form == "conv" else (1, None, 1, False)

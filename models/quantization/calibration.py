@@ -11,7 +11,7 @@ from models.quantization.calibration_images import Images
 from models.quantization.quantization_training import Batches
 from models.quantization.quantizers import Trial
 from models.runtimes.runner import Runner
-from utils.metrics.paired_bootstrap import ImageMatches
+from utils.metrics.matches import ImageMatches
 
 
 @dataclass(frozen=True, slots=True)

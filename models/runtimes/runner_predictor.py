@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from models.runtimes.runner import Runner
-from utils.engine.predictor import BatchPrediction, StageSeconds
+from utils.engine.predictor import BatchPrediction, StageTimes
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import Batch
 
@@ -28,5 +28,5 @@ class RunnerPredictor:
         inferred = time.perf_counter()
         detections = [postprocess(image, self.config) for image in decoded]
         done = time.perf_counter()
-        seconds = StageSeconds(prepared - start, inferred - prepared, done - inferred)
+        seconds = StageTimes(prepared - start, inferred - prepared, done - inferred)
         return BatchPrediction(detections, seconds)

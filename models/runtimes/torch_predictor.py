@@ -12,7 +12,7 @@ from torch import Tensor
 from models.network.box_coder import BoxCoder
 from models.network.detector import Detector
 from models.runtimes.torch_postprocess import postprocess_batch
-from utils.engine.predictor import BatchPrediction, StageSeconds
+from utils.engine.predictor import BatchPrediction, StageTimes
 from utils.postprocess import PostprocessConfig
 from utils.structures import Batch
 
@@ -73,7 +73,7 @@ class TorchPredictor:
         if self.criterion is not None:
             box, objectness, class_ = self.criterion(raw, batch).parts().tolist()
             loss = (box, objectness, class_)
-        seconds = StageSeconds(prepared - start, inferred - prepared, done - inferred)
+        seconds = StageTimes(prepared - start, inferred - prepared, done - inferred)
         return BatchPrediction(detections, seconds, loss)
 
     def _now(self) -> float:

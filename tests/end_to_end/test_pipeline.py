@@ -251,7 +251,7 @@ def test_conversion_tells_each_block(tmp_path, capsys, rep_block, flags, kinds):
         ]
         for row in layers
     ]  # fmt: skip
-    assert lines[len(layers)].startswith("relative error: ")
+    assert lines[len(layers)].startswith("Equivalence check: relative error ")
 
 
 def test_a_deploy_form_can_be_exported(tmp_path, deployed, onnx_file):

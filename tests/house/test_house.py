@@ -50,6 +50,7 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "NewType",
     "Path",
     "Path.resolve",
+    "np.linspace",
     "dataclass",
     "dataclasses.dataclass",
     "dataclasses.field",

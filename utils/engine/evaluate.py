@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from utils.engine.distributed import Ranks
-from utils.engine.predictor import BatchPrediction, Predictor
+from utils.engine.predictor import BatchPrediction, Predictor, StageTimes
 from utils.logs import Progress
-from utils.metrics.coco import CocoMetrics, evaluate_coco
+from utils.metrics.coco import CocoMetrics, coco_metrics
+from utils.metrics.matches import ImageMatches, match_images
 from utils.structures import Batch, Detections, ImageRecord
 
 
@@ -20,14 +21,16 @@ class Evaluation:
 
     Attributes:
         metrics: COCO's figures.
+        matches: what they were computed from, for paired comparisons.
         detections: per image id, in pixels of the original image.
-        ms_per_image: milliseconds per image by stage.
+        ms_per_image: milliseconds.
         loss: mean box, objectness and class loss, where the predictor has a criterion.
     """
 
     metrics: CocoMetrics
+    matches: ImageMatches
     detections: Mapping[int, Detections]
-    ms_per_image: Mapping[str, float]
+    ms_per_image: StageTimes
     loss: tuple[float, float, float] | None
 
 
@@ -58,30 +61,30 @@ def evaluate(
     losses: list[tuple[float, float, float]] = []
     for batch in Progress(batches, num_batches, "val"):
         prediction = predict(batch)
-        stages = prediction.seconds
-        seconds += (stages.preprocess, stages.inference, stages.postprocess)
+        seconds += astuple(prediction.seconds)
         if prediction.loss is not None:
             losses.append(prediction.loss)
-        images = zip(prediction.detections, batch.image_ids, batch.letterboxes, strict=True)
-        for found, image_id, letterbox in images:
-            if letterbox is None:
-                raise ValueError("evaluation needs letterboxed images, got an augmented one")
-            detections[image_id] = found.in_original(letterbox)
+        detections |= _in_original(batch, prediction)
         if watch is not None:
             watch(batch, prediction)
-    per_image = seconds * 1000 / max(len(detections), 1)
-    detections = {
-        number: found for part in ranks.gather(detections) for number, found in part.items()
-    }
+    ms_per_image = StageTimes(*(seconds * 1000 / max(len(detections), 1)).tolist())
+    detections = {id_: found for part in ranks.gather(detections) for id_, found in part.items()}
     losses = [loss for part in ranks.gather(losses) for loss in part]
-    return Evaluation(
-        metrics=evaluate_coco(records, detections, class_names, ranks),
-        detections=detections,
-        ms_per_image=dict(
-            zip(("preprocess", "inference", "postprocess"), per_image.tolist(), strict=True)
-        ),
-        loss=_mean_loss(losses),
-    )
+    matches = match_images(records, detections, len(class_names))
+    # Broadcast, so that all processes agree on the best epoch whatever their CPUs round.
+    metrics = ranks.broadcast(lambda: coco_metrics(matches, class_names))
+    return Evaluation(metrics, matches, detections, ms_per_image, _mean_loss(losses))
+
+
+def _in_original(batch: Batch, prediction: BatchPrediction) -> dict[int, Detections]:
+    """Per image id, in pixels of the original image."""
+    found: dict[int, Detections] = {}
+    images = zip(prediction.detections, batch.image_ids, batch.letterboxes, strict=True)
+    for detections, image_id, letterbox in images:
+        if letterbox is None:
+            raise ValueError("evaluation needs letterboxed images, got an augmented one")
+        found[image_id] = detections.in_original(letterbox)
+    return found
 
 
 def _mean_loss(

@@ -11,8 +11,8 @@ from utils.structures import Batch, Detections
 
 
 @dataclass(frozen=True, slots=True)
-class StageSeconds:
-    """Seconds a batch spent in each stage."""
+class StageTimes:
+    """Time spent in each stage; the unit is said where the value is."""
 
     preprocess: float
     inference: float
@@ -21,16 +21,16 @@ class StageSeconds:
 
 @dataclass(frozen=True, slots=True)
 class BatchPrediction:
-    """The detections of each image in pixels of the network input, and what it took.
+    """What was found in a batch, and what it took.
 
     Attributes:
-        detections: one per image.
-        seconds: time per stage for the whole batch.
+        detections: one per image, in pixels of the network input.
+        seconds: of the whole batch.
         loss: box, objectness and class loss of the batch, where a criterion was given.
     """
 
     detections: list[Detections]
-    seconds: StageSeconds
+    seconds: StageTimes
     loss: tuple[float, float, float] | None = None
 
 
@@ -38,7 +38,7 @@ class Predictor(Protocol):
     """Anything that finds objects in a batch."""
 
     def __call__(self, batch: Batch) -> BatchPrediction:
-        """The detections of a batch of uint8 images."""
+        """Detections in pixels of the network input of a batch of uint8 images."""
 
 
 def as_one_class(predict: Predictor) -> Predictor:

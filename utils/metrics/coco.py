@@ -1,36 +1,42 @@
-"""Average precision as COCO defines it: pycocotools is the evaluator on every data set."""
+"""Average precision as COCO defines it, on every data set; tested equal to pycocotools."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from utils.errors import MissingPackageError
-from utils.metrics.coco_format import ground_truth, result_rows
-from utils.structures import Detections, ImageRecord
+from utils.metrics.matches import ALL_AREAS, IOU_50, ClassMatches, ImageMatches
+from utils.metrics.overlaps import BoolArray, FloatArray64
+from utils.structures import IntArray
 
-if TYPE_CHECKING:
-    from utils.engine.distributed import Ranks
-
-CURVE_POINTS = 1000  # confidences at which precision and recall are reported
-# pycocotools' figures in its order; AR by size follows and is not reported.
-_STATS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
-_IOU_50, _ALL_AREAS, _MAX_DETECTIONS = 0, 0, -1  # positions in pycocotools' result arrays
+RECALL_POINTS = np.linspace(0, 1, 101)  # COCO's
+CONFIDENCES = np.linspace(0, 1, 1000)  # at which precision and recall are reported
+_SMALL, _MEDIUM, _LARGE = 1, 2, 3  # indices into AREA_RANGES
+_IOU_75 = 5  # index into IOU_THRESHOLDS
 
 
 @dataclass(frozen=True, slots=True)
 class ClassResult:
-    """One class: AP over IoU 0.50 to 0.95, AP at 0.50, labelled objects; 0 without objects."""
+    """One class; every figure is 0 where it has no objects.
+
+    Attributes:
+        name: of the class.
+        AP: over IoU 0.50 to 0.95.
+        AP50: at IoU 0.50.
+        precision: at the confidence where the mean F1 of all classes is best.
+        recall: at the same confidence.
+        images: those with labelled objects of the class.
+        instances: its labelled objects.
+    """
 
     name: str
     AP: float
     AP50: float
+    precision: float
+    recall: float
+    images: int
     instances: int
 
 
@@ -39,27 +45,38 @@ class ScoreCurves:
     """Precision and recall against confidence at IoU 0.50.
 
     Attributes:
-        confidence: (CURVE_POINTS,) from 0 to 1.
-        precision: (C, CURVE_POINTS).
-        recall: (C, CURVE_POINTS).
+        confidence: (S,) from 0 to 1.
+        precision: (C, S).
+        recall: (C, S).
         recall_points: (101,) recalls at which `precision_at_recall` is given.
         precision_at_recall: (C, 101), COCO's precision-recall curve.
         present: (C,) whether a class has labelled objects.
     """
 
-    confidence: npt.NDArray[np.float64]
-    precision: npt.NDArray[np.float64]
-    recall: npt.NDArray[np.float64]
-    recall_points: npt.NDArray[np.float64]
-    precision_at_recall: npt.NDArray[np.float64]
-    present: npt.NDArray[np.bool_]
+    confidence: FloatArray64
+    precision: FloatArray64
+    recall: FloatArray64
+    recall_points: FloatArray64
+    precision_at_recall: FloatArray64
+    present: BoolArray
+
+    def best_f1_index(self) -> int:
+        """Index of the confidence where the mean F1 of the labelled classes is highest."""
+        if not self.present.any():
+            return 0
+        precision, recall = self.precision[self.present], self.recall[self.present]
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-16)
+        return int(f1.mean(0).argmax())
 
 
 @dataclass(frozen=True, slots=True)
 class CocoMetrics:
-    """COCO's twelve figures, precision and recall where the mean F1 is best, and their details.
+    """COCO's figures, precision and recall where the mean F1 is best, and their details.
 
     Figures of sizes or classes that have no objects are 0.
+
+    Attributes:
+        confusion: (C + 1, C + 1) counts, [predicted, true], background last.
     """
 
     AP: float
@@ -77,209 +94,106 @@ class CocoMetrics:
     instances: int
     per_class: tuple[ClassResult, ...]
     curves: ScoreCurves
+    confusion: IntArray
 
 
-def evaluate_coco(
-    records: Sequence[ImageRecord],
-    detections: Mapping[int, Detections],
-    class_names: Sequence[str],
-    ranks: Ranks | None = None,
-) -> CocoMetrics:
-    """Evaluate detections against labels.
-
-    Args:
-        records: the images with their labels; crowd regions are ignored the COCO way.
-        detections: per image id, boxes in original pixels.
-        class_names: in class-id order.
-        ranks: processes with the same arguments that evaluate some of the classes each; all get the
-            result of one process.
-
-    Raises:
-        MissingPackageError: pycocotools is not installed.
-    """
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError:
-        raise MissingPackageError("AP needs pycocotools: pip install pycocotools") from None
-    rows = result_rows(records, detections)
-    if not len(rows):
-        return _nothing_found(records, class_names)
-    classes = list(range(len(class_names)))
-    mine = classes if ranks is None else list(ranks.shard(classes))
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        truth = COCO()
-        truth.dataset = ground_truth(records, class_names)
-        truth.createIndex()
-        evaluator = COCOeval(truth, truth.loadRes(rows), "bbox")
-        part = _evaluate_classes(evaluator, records, mine) if mine else None
-        parts = [part] if ranks is None else ranks.gather(part)
-        whole = _EvaluatedClasses.joined([part for part in parts if part is not None])
-        evaluator.eval = {"precision": whole.precision, "recall": whole.recall}
-        evaluator.summarize()
-    stats = [max(float(value), 0.0) for value in evaluator.stats]
-    curves = _score_curves(whole, records, len(class_names))
-    precision, recall = best_f1_point(curves)
-    return CocoMetrics(
-        **dict(zip(_STATS, stats, strict=False)),
-        precision=precision,
-        recall=recall,
-        images=len(records),
-        instances=sum(len(record.targets) for record in records),
-        per_class=_per_class(whole.precision, records, class_names),
-        curves=curves,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _EvaluatedClasses:
-    """pycocotools' results of K classes.
-
-    Attributes:
-        precision: (IoU thresholds, recall points, K, areas, detection limits).
-        recall: (IoU thresholds, K, areas, detection limits).
-        precision_at: (K, CURVE_POINTS) precision at each confidence, IoU 0.50.
-        recall_at: (K, CURVE_POINTS) recall, likewise.
-        recall_points: (R,) of `precision`.
-    """
-
-    precision: npt.NDArray[np.float64]
-    recall: npt.NDArray[np.float64]
-    precision_at: npt.NDArray[np.float64]
-    recall_at: npt.NDArray[np.float64]
-    recall_points: npt.NDArray[np.float64]
-
-    @classmethod
-    def joined(cls, parts: Sequence[_EvaluatedClasses]) -> _EvaluatedClasses:
-        """Several parts' classes, in order."""
-        return cls(
-            precision=np.concatenate([part.precision for part in parts], 2),
-            recall=np.concatenate([part.recall for part in parts], 1),
-            precision_at=np.concatenate([part.precision_at for part in parts]),
-            recall_at=np.concatenate([part.recall_at for part in parts]),
-            recall_points=parts[0].recall_points,
-        )
-
-
-def _evaluate_classes(
-    evaluator: Any, records: Sequence[ImageRecord], class_ids: list[int]
-) -> _EvaluatedClasses:
-    """Let a COCOeval evaluate some classes."""
-    evaluator.params.catIds = class_ids
-    evaluator.evaluate()
-    evaluator.accumulate()
-    precision_at, recall_at = _precision_recall_at_scores(evaluator, records, class_ids)
-    return _EvaluatedClasses(
-        precision=evaluator.eval["precision"],
-        recall=evaluator.eval["recall"],
-        precision_at=precision_at,
-        recall_at=recall_at,
-        recall_points=np.asarray(evaluator.params.recThrs),
-    )
-
-
-def best_f1_point(curves: ScoreCurves) -> tuple[float, float]:
-    """Mean precision and recall over the labelled classes, at the confidence of best mean F1."""
-    if not curves.present.any():
-        return 0.0, 0.0
-    precision, recall = curves.precision[curves.present], curves.recall[curves.present]
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-16)
-    best = int(f1.mean(0).argmax())
-    return float(precision[:, best].mean()), float(recall[:, best].mean())
-
-
-def _instances(records: Sequence[ImageRecord], num_classes: int) -> npt.NDArray[np.int64]:
-    ids = [record.targets.class_ids for record in records]
-    return np.bincount(np.concatenate([np.zeros(0, np.int64), *ids]), minlength=num_classes)
-
-
-def _per_class(
-    precision: npt.NDArray[np.float64], records: Sequence[ImageRecord], class_names: Sequence[str]
-) -> tuple[ClassResult, ...]:
-    """Per class from pycocotools' precision (IoU, recall, class, area, max detections)."""
-    instances = _instances(records, len(class_names))
-    results = []
-    for class_id, name in enumerate(class_names):
-        values = precision[:, :, class_id, _ALL_AREAS, _MAX_DETECTIONS]
-        known = values.min() > -1
-        results.append(
-            ClassResult(
-                name,
-                AP=float(values.mean()) if known else 0.0,
-                AP50=float(values[_IOU_50].mean()) if known else 0.0,
-                instances=int(instances[class_id]),
-            )
-        )
-    return tuple(results)
-
-
-def _precision_recall_at_scores(
-    evaluator: Any, records: Sequence[ImageRecord], class_ids: Sequence[int]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(K, CURVE_POINTS) precision and recall at each confidence, from the evaluator's matches."""
-    confidence = np.linspace(0, 1, CURVE_POINTS)
-    precision = np.zeros((len(class_ids), CURVE_POINTS))
-    recall = np.zeros((len(class_ids), CURVE_POINTS))
-    instances = _instances(records, max(class_ids) + 1)
-    images_per_block = len(evaluator.params.imgIds)
-    blocks = len(evaluator.params.areaRng) * images_per_block  # evalImgs runs class, area, image
-    for place, class_id in enumerate(class_ids):
-        start = place * blocks + _ALL_AREAS * images_per_block
-        matched = [entry for entry in evaluator.evalImgs[start : start + images_per_block] if entry]
-        scores, right = _matches(matched)
-        order = np.argsort(-scores, kind="stable")
-        hits = np.cumsum(right[order])
-        taken = np.searchsorted(-scores[order], -confidence, side="right")  # score >= confidence
-        hits_at = np.concatenate([[0], hits])[taken]
-        precision[place] = np.where(taken > 0, hits_at / np.maximum(taken, 1), 1.0)
-        recall[place] = hits_at / max(int(instances[class_id]), 1)
-    return precision, recall
-
-
-def _score_curves(
-    evaluated: _EvaluatedClasses, records: Sequence[ImageRecord], num_classes: int
-) -> ScoreCurves:
-    curve = evaluated.precision[_IOU_50, :, :, _ALL_AREAS, _MAX_DETECTIONS]
-    return ScoreCurves(
-        confidence=np.linspace(0, 1, CURVE_POINTS),
-        precision=evaluated.precision_at,
-        recall=evaluated.recall_at,
-        recall_points=evaluated.recall_points,
-        precision_at_recall=np.clip(curve.T, 0, None),
-        present=_instances(records, num_classes) > 0,
-    )
-
-
-def _matches(entries: list[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Scores of the detections that count at IoU 0.50, and whether each is right."""
-    scores, right = [np.zeros(0)], [np.zeros(0)]
-    for entry in entries:
-        counts = ~np.asarray(entry["dtIgnore"][_IOU_50], bool)
-        scores.append(np.asarray(entry["dtScores"])[counts])
-        right.append((np.asarray(entry["dtMatches"][_IOU_50])[counts] > 0).astype(float))
-    return np.concatenate(scores), np.concatenate(right)
-
-
-def _nothing_found(records: Sequence[ImageRecord], class_names: Sequence[str]) -> CocoMetrics:
-    instances = _instances(records, len(class_names))
-    num_classes = len(class_names)
-    curves = ScoreCurves(
-        confidence=np.linspace(0, 1, CURVE_POINTS),
-        precision=np.zeros((num_classes, CURVE_POINTS)),
-        recall=np.zeros((num_classes, CURVE_POINTS)),
-        recall_points=np.linspace(0, 1, 101),
-        precision_at_recall=np.zeros((num_classes, 101)),
-        present=instances > 0,
-    )
+def coco_metrics(matches: ImageMatches, class_names: Sequence[str]) -> CocoMetrics:
+    """The figures of a detector, whose classes are named in class-id order."""
+    # (A, T, 101, C), -1 where a class has no objects in a range of areas
+    precision = np.stack([_precision_at_recall(one) for one in matches.classes], -1)
+    recall = {k: np.stack([_recall(one, k) for one in matches.classes], -1) for k in (1, 10, 100)}
+    curves = _score_curves(matches, precision[ALL_AREAS, IOU_50].T)
+    best, present = curves.best_f1_index(), curves.present
     per_class = tuple(
-        ClassResult(name, 0.0, 0.0, int(count))
-        for name, count in zip(class_names, instances, strict=True)
+        _class_result(name, one, precision[ALL_AREAS, ..., class_id], curves, class_id)
+        for class_id, (name, one) in enumerate(zip(class_names, matches.classes, strict=True))
     )
-    zeros = dict.fromkeys((*_STATS, "precision", "recall"), 0.0)
     return CocoMetrics(
-        **zeros,
-        images=len(records),
-        instances=int(instances.sum()),
+        AP=_mean_of_known(precision[ALL_AREAS]),
+        AP50=_mean_of_known(precision[ALL_AREAS, IOU_50]),
+        AP75=_mean_of_known(precision[ALL_AREAS, _IOU_75]),
+        AP_small=_mean_of_known(precision[_SMALL]),
+        AP_medium=_mean_of_known(precision[_MEDIUM]),
+        AP_large=_mean_of_known(precision[_LARGE]),
+        AR1=_mean_of_known(recall[1]),
+        AR10=_mean_of_known(recall[10]),
+        AR100=_mean_of_known(recall[100]),
+        precision=_mean_of_known(curves.precision[present, best]),
+        recall=_mean_of_known(curves.recall[present, best]),
+        images=len(matches.image_ids),
+        instances=sum(result.instances for result in per_class),
         per_class=per_class,
         curves=curves,
+        confusion=matches.confusion,
+    )
+
+
+def _mean_of_known(values: FloatArray64) -> float:
+    """The mean without the -1 of what has no objects; 0 where nothing has."""
+    known = values[values > -1]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def _precision_at_recall(matches: ClassMatches) -> FloatArray64:
+    """(A, T, 101) the highest precision at each recall or above it; -1 without objects."""
+    areas, thresholds, _ = matches.true_positive.shape
+    result = np.full((areas, thresholds, len(RECALL_POINTS)), -1.0)
+    counted = np.cumsum(matches.counted, -1)
+    for area, objects in enumerate(matches.objects.sum(1)):
+        for threshold in range(thresholds) if objects else ():
+            (found,) = np.nonzero(matches.true_positive[area, threshold])
+            hits = np.arange(1, len(found) + 1)
+            # Precision is highest at true positives. The summand is pycocotools', to the last bit.
+            precision = hits / (counted[area, threshold, found] + np.spacing(1))
+            hull = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+            result[area, threshold] = hull[np.searchsorted(hits / objects, RECALL_POINTS)]
+    return result
+
+
+def _recall(matches: ClassMatches, max_detections: int) -> FloatArray64:
+    """(T,) recall with so many detections per image; -1 without objects."""
+    hits = matches.true_positive[ALL_AREAS, :, matches.ranks < max_detections].sum(0)
+    objects = matches.objects[ALL_AREAS].sum()
+    return hits / objects if objects else np.full(len(hits), -1.0)
+
+
+def _score_curves(matches: ImageMatches, precision_at_recall: FloatArray64) -> ScoreCurves:
+    classes = matches.classes
+    points = [_precision_recall_at_scores(one) for one in classes]
+    precision, recall = (np.stack(values) for values in zip(*points, strict=True))
+    if not any(len(one.scores) for one in classes):
+        precision[:] = 0.0
+    return ScoreCurves(
+        confidence=CONFIDENCES,
+        precision=precision,
+        recall=recall,
+        recall_points=RECALL_POINTS,
+        precision_at_recall=np.clip(precision_at_recall, 0, None),
+        present=np.array([one.objects[ALL_AREAS].any() for one in classes], bool),
+    )
+
+
+def _precision_recall_at_scores(matches: ClassMatches) -> tuple[FloatArray64, FloatArray64]:
+    """(S,) precision and (S,) recall of the detections of at least each confidence."""
+    counted = matches.counted[ALL_AREAS, IOU_50]
+    hits = np.cumsum([0, *matches.true_positive[ALL_AREAS, IOU_50, counted]])
+    taken = np.searchsorted(-matches.scores[counted], -CONFIDENCES, side="right")
+    precision = np.where(taken > 0, hits[taken] / np.maximum(taken, 1), 1.0)
+    return precision, hits[taken] / max(int(matches.objects[ALL_AREAS].sum()), 1)
+
+
+def _class_result(
+    name: str, matches: ClassMatches, precision: FloatArray64, curves: ScoreCurves, class_id: int
+) -> ClassResult:
+    """`precision` is (T, 101)."""
+    present, best = curves.present[class_id], curves.best_f1_index()
+    objects = matches.objects[ALL_AREAS]
+    return ClassResult(
+        name=name,
+        AP=_mean_of_known(precision),
+        AP50=_mean_of_known(precision[IOU_50]),
+        precision=float(curves.precision[class_id, best]) if present else 0.0,
+        recall=float(curves.recall[class_id, best]) if present else 0.0,
+        images=int(np.count_nonzero(objects)),
+        instances=int(objects.sum()),
     )

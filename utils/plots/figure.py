@@ -1,4 +1,4 @@
-"""The one place that opens and saves figures; every plot looks alike and needs no display."""
+"""Open, style and save figures: all plots look alike and need no display."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ACCENT = "#0b6fb8"
 MARK = "#d1495b"
 QUIET = "#b8c4ce"
 HEAT_COLORS = "Blues"
-CLASS_COLORS = (
+SERIES_COLORS = (
     *("#0b6fb8", "#d1495b", "#2a9d6f", "#e09f3e", "#7b4fa3", "#13a0a8", "#8c5a3c", "#d670ad"),
     *("#6b7a8f", "#97a832"),
 )
@@ -68,14 +68,14 @@ def printable(names: Sequence[str]) -> list[str]:
     ]
 
 
-def class_color(class_id: int) -> str:
-    """The colour of a class; repeats after ten."""
-    return CLASS_COLORS[class_id % len(CLASS_COLORS)]
+def series_color(index: int) -> str:
+    """Color of a line or bar; repeats after ten."""
+    return SERIES_COLORS[index % len(SERIES_COLORS)]
 
 
-def tick_step(count: int, most: int) -> int:
-    """Every how many of `count` ticks to label so that at most `most` are."""
-    return max(math.ceil(count / most), 1)
+def tick_step(count: int, max_labels: int) -> int:
+    """Label every n-th of `count` ticks, so that at most `max_labels` are labelled."""
+    return max(math.ceil(count / max_labels), 1)
 
 
 def _has_glyph(letter: str) -> bool:

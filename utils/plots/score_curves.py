@@ -12,10 +12,10 @@ import numpy.typing as npt
 from utils.plots.figure import (
     ACCENT,
     QUIET,
-    class_color,
     make_figure,
     printable,
     save_figure,
+    series_color,
     style_axes,
 )
 
@@ -37,9 +37,9 @@ def plot_score_curves(
 
     Args:
         confidence: (K,) score thresholds, rising.
-        precision: (C, K); a class without objects may hold nan and is left out.
-        recall: (C, K), as `precision`.
-        class_names: one per row.
+        precision: (C, K); a class without objects may hold nan and is skipped.
+        recall: (C, K), with nan in the same rows.
+        class_names: of the C rows.
         out_folder: gets P_curve.png, R_curve.png and F1_curve.png.
     """
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float32).tiny)
@@ -71,9 +71,9 @@ def plot_pr_curve(
 
     Args:
         recall_points: (R,) rising from 0 to 1.
-        precision_at_recall: (C, R); a class without objects may hold nan and is left out.
+        precision_at_recall: (C, R); a class without objects may hold nan and is skipped.
         ap50: (C,) AP at IoU 0.5, for the legend.
-        class_names: one per row.
+        class_names: of the C rows.
         out_png: the image to write.
     """
     known = ap50[np.isfinite(ap50)]
@@ -84,7 +84,7 @@ def plot_pr_curve(
     _plot_per_class(
         recall_points,
         precision_at_recall,
-        (labels, f"all classes: AP50 {mean_ap50:.3f}"),
+        (labels, f"all classes: mAP50 {mean_ap50:.3f}"),
         ("precision against recall", "recall", "precision"),
         out_png,
     )
@@ -112,7 +112,7 @@ def _plot_per_class(
     many = len(class_labels) > MAX_LEGEND_CLASSES
     for index, (label, row) in enumerate(zip(class_labels, values, strict=True)):
         if np.isfinite(row).all():
-            color, width = (QUIET, 0.6) if many else (class_color(index), 1.2)
+            color, width = (QUIET, 0.6) if many else (series_color(index), 1.2)
             # A leading underscore keeps a line out of the legend; a class may be named with one.
             axes.plot(x, row, color=color, linewidth=width, label="_" if many else f" {label}")
     mean_color = ACCENT if many else "black"

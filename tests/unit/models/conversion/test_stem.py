@@ -231,7 +231,7 @@ def test_names(module, args, name):
     assert stem_name(to_deploy(model)) == name
 
 
-TRAIN_ONE = "for accelerators train one of 3x3: train.py --cfg repyolov5n-npu.yaml"
+TRAIN_ONE = "for accelerators train a 3x3 stem: train.py --cfg repyolov5n-npu.yaml"
 
 
 @pytest.mark.parametrize(
@@ -239,10 +239,10 @@ TRAIN_ONE = "for accelerators train one of 3x3: train.py --cfg repyolov5n-npu.ya
     [
         ("Conv", (32, 3, 2), "focus",
          "the stem is Conv 3x3/2, and only Conv 6x6/2 can become Focus 3x3 without changing what "
-         "the network computes; keep it, accelerators run none faster"),
+         "the network computes; keep it: accelerators run no stem faster"),
         ("Conv", (32, 3, 2), "conv",
          "the stem is Conv 3x3/2, and only Focus 3x3 can become Conv 6x6/2 without changing what "
-         "the network computes; keep it, accelerators run none faster"),
+         "the network computes; keep it: accelerators run no stem faster"),
         ("Conv", (32, 6, 2, 1), "focus",
          "the stem is Conv 6x6/2 padding 1, and only Conv 6x6/2 can become Focus 3x3 without "
          f"changing what the network computes; {TRAIN_ONE}"),

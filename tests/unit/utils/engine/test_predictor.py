@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.engine.predictor import BatchPrediction, StageSeconds, as_one_class
+from utils.engine.predictor import BatchPrediction, StageTimes, as_one_class
 from utils.structures import Detections
 
 
@@ -14,7 +14,7 @@ def test_every_detection_becomes_class_0_and_nothing_else_changes():
         np.array([0.9, 0.5], np.float32),
         np.array([7, 2]),
     )
-    prediction = BatchPrediction([found, Detections.empty()], StageSeconds(1, 2, 3), (1, 2, 3))
+    prediction = BatchPrediction([found, Detections.empty()], StageTimes(1, 2, 3), (1, 2, 3))
     merged = as_one_class(lambda batch: prediction)(None)
     assert merged.detections[0].class_ids.tolist() == [0, 0]
     assert merged.detections[0].boxes is found.boxes and merged.detections[0].scores is found.scores

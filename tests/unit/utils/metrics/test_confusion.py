@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.unit.utils.metrics.coco_cases import record, targets
 from utils.boxes import pairwise_iou
-from utils.metrics.confusion import ConfusionMatrix, match_one_to_one
-from utils.structures import Detections, Targets
+from utils.metrics.confusion import match_one_to_one
+from utils.metrics.matches import match_images
+from utils.structures import Detections, IntArray, Targets
 
 
 def detections(*rows: tuple[list[float], float, int]) -> Detections:
@@ -19,9 +21,15 @@ def detections(*rows: tuple[list[float], float, int]) -> Detections:
     )
 
 
-def targets(*rows: tuple[list[float], int]) -> Targets:
+def objects(*rows: tuple[list[float], int]) -> Targets:
     boxes, class_ids = zip(*rows, strict=True) if rows else ((), ())
-    return Targets(np.array(boxes, np.float32).reshape(-1, 4), np.array(class_ids, np.int64))
+    return targets(boxes, class_ids)
+
+
+def confusion(num_classes: int, *images: tuple[Detections, Targets]) -> IntArray:
+    records = [record(k, true.boxes, true.class_ids) for k, (_, true) in enumerate(images, 1)]
+    found = {k: each for k, (each, _) in enumerate(images, 1)}
+    return match_images(records, found, num_classes).confusion
 
 
 LEFT, RIGHT, FAR = [0, 0, 10, 10], [20, 0, 30, 10], [80, 80, 90, 90]
@@ -29,17 +37,16 @@ LEFT_SHIFTED = [0, 2, 10, 12]  # IoU 2/3 with LEFT
 
 
 def test_hand_example() -> None:
-    counts = ConfusionMatrix(num_classes=2)
-    counts.update(
+    image = (
         detections(
             (LEFT_SHIFTED, 0.9, 0),  # overlaps LEFT, but less than the next one: a false alarm
             (LEFT, 0.8, 1),  # takes LEFT and calls it class 1
             (RIGHT, 0.7, 1),  # right
             (FAR, 0.24, 1),  # below the score threshold
         ),
-        targets((LEFT, 0), (RIGHT, 1), (FAR, 1)),
+        objects((LEFT, 0), (RIGHT, 1), (FAR, 1)),
     )
-    assert counts.matrix.tolist() == [
+    assert confusion(2, image).tolist() == [
         # true: class 0, class 1, background
         [0, 0, 1],  # called class 0
         [1, 1, 0],  # called class 1
@@ -48,42 +55,44 @@ def test_hand_example() -> None:
 
 
 def test_images_add_up() -> None:
-    counts = ConfusionMatrix(num_classes=1)
-    for _ in range(3):
-        counts.update(detections((LEFT, 0.9, 0)), targets((LEFT, 0), (RIGHT, 0)))
-    assert counts.matrix.tolist() == [[3, 0], [3, 0]]
+    image = detections((LEFT, 0.9, 0)), objects((LEFT, 0), (RIGHT, 0))
+    assert confusion(1, image, image, image).tolist() == [[3, 0], [3, 0]]
+
+
+def test_detections_of_one_image_find_nothing_in_another() -> None:
+    images = (detections((LEFT, 0.9, 0)), objects()), (detections(), objects((LEFT, 0)))
+    assert confusion(1, *images).tolist() == [[0, 1], [1, 0]]
+
+
+def test_crowd_regions_are_no_objects() -> None:
+    crowded = record(1, [LEFT], [0], crowd=objects((FAR, 0)))
+    found = {1: detections((LEFT, 0.9, 0), (FAR, 0.8, 0))}
+    assert match_images([crowded], found, 1).confusion.tolist() == [[1, 1], [0, 0]]
 
 
 @pytest.mark.parametrize(
     ("found", "true", "expected"),
     [
-        (detections(), targets(), [[0, 0], [0, 0]]),  # nothing at all
-        (detections((LEFT, 0.9, 0)), targets(), [[0, 1], [0, 0]]),  # only false alarms
-        (detections(), targets((LEFT, 0), (LEFT, 0)), [[0, 0], [2, 0]]),  # all missed
+        (detections(), objects(), [[0, 0], [0, 0]]),  # nothing at all
+        (detections((LEFT, 0.9, 0)), objects(), [[0, 1], [0, 0]]),  # only false alarms
+        (detections(), objects((LEFT, 0), (LEFT, 0)), [[0, 0], [2, 0]]),  # all missed
         (Detections.empty(), Targets.empty(), [[0, 0], [0, 0]]),  # the types' own empties
     ],
 )
 def test_empty_inputs(found, true, expected) -> None:
-    counts = ConfusionMatrix(num_classes=1)
-    counts.update(found, true)
-    assert counts.matrix.tolist() == expected
+    assert confusion(1, (found, true)).tolist() == expected
 
 
 def test_an_overlap_at_the_threshold_is_no_match() -> None:
-    iou = np.array([[0.5]], np.float32)
-    assert len(match_one_to_one(iou, 0.5)[0]) == 0
-    assert len(match_one_to_one(iou, 0.49)[0]) == 1
+    """IoU 0.45 exactly: 9 of 20 square pixels."""
+    wide, narrow = [0, 0, 20, 1], [0, 0, 9, 1]
+    assert confusion(1, (detections((wide, 0.9, 0)), objects((narrow, 0)))).trace() == 0
+    assert confusion(1, (detections((wide, 0.9, 0)), objects(([0, 0, 9.5, 1], 0)))).trace() == 1
 
 
 def test_equal_overlaps_go_to_the_better_score() -> None:
-    found, true = match_one_to_one(np.full((2, 1), 0.8, np.float32), 0.45)
-    assert (found.tolist(), true.tolist()) == ([0], [0])
-
-
-@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0)])
-def test_matching_nothing(shape) -> None:
-    found, true = match_one_to_one(np.zeros(shape, np.float32), 0.45)
-    assert len(found) == len(true) == 0
+    image = detections((LEFT, 0.9, 1), (LEFT, 0.8, 0)), objects((LEFT, 0))
+    assert confusion(2, image).tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 0]]
 
 
 def strongest_pair_first(iou: np.ndarray, threshold: float) -> set[tuple[int, int]]:
@@ -102,7 +111,8 @@ def test_matching_agrees_with_the_slow_way(seed: int) -> None:
     corners = generator.uniform(0, 40, (2, 12, 2))
     boxes = np.concatenate([corners, corners + generator.uniform(10, 30, (2, 12, 2))], axis=2)
     iou = pairwise_iou(boxes[0].astype(np.float32), boxes[1, : seed % 13].astype(np.float32))
-    found, true = match_one_to_one(iou, 0.2)
+    rows, columns = np.nonzero(iou > 0.2)
+    found, true = match_one_to_one(rows, columns, iou[rows, columns])
     pairs = set(zip(found.tolist(), true.tolist(), strict=True))
     assert pairs == strongest_pair_first(iou, 0.2)
     assert len(pairs) == len(found)
@@ -120,11 +130,8 @@ def test_columns_count_the_truth_and_rows_the_detections(seed: int) -> None:
         boxes(30), generator.uniform(0, 1, 30).astype(np.float32), generator.integers(0, 4, 30)
     )
     true = Targets(boxes(20), generator.integers(0, 4, 20))
-    counts = ConfusionMatrix(num_classes=4)
-    counts.update(found, true)
-    assert (
-        counts.matrix[:, :-1].sum(0).tolist() == np.bincount(true.class_ids, minlength=4).tolist()
-    )
+    matrix = confusion(4, (found, true))
+    assert matrix[:, :-1].sum(0).tolist() == np.bincount(true.class_ids, minlength=4).tolist()
     kept = found.class_ids[found.scores >= 0.25]
-    assert counts.matrix[:-1].sum(1).tolist() == np.bincount(kept, minlength=4).tolist()
-    assert counts.matrix[-1, -1] == 0
+    assert matrix[:-1].sum(1).tolist() == np.bincount(kept, minlength=4).tolist()
+    assert matrix[-1, -1] == 0

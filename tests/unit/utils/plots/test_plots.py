@@ -132,7 +132,7 @@ def test_printable() -> None:
 
 @pytest.mark.parametrize(("count", "step"), [(0, 1), (30, 1), (31, 2), (80, 3)])
 def test_tick_step(count, step) -> None:
-    assert tick_step(count, most=30) == step
+    assert tick_step(count, max_labels=30) == step
 
 
 def test_missing_matplotlib_names_the_package(monkeypatch) -> None:
