@@ -37,7 +37,6 @@ from models.network.detector import count_parameters
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.device import choose_device
 from utils.engine.distributed import Ranks, process_group
-from utils.hyperparameters import Hyperparameters
 from utils.logs import configure_logging
 from utils.metrics.coco import evaluate_coco
 from utils.postprocess import VAL_POSTPROCESS
@@ -91,8 +90,7 @@ def coco128_records(shared: Path, folder: Path) -> tuple[ImageRecord, ...]:
 
 def images_per_second(records: Sequence[ImageRecord], cache: CacheSettings | None) -> float:
     """How many training samples one process with one thread makes."""
-    augment = Hyperparameters.from_file("hyp.scratch-low.yaml").part(AugmentConfig)
-    dataset = TrainDataset(records, IMAGE_SIZE, augment, 0, cache=cache)
+    dataset = TrainDataset(records, IMAGE_SIZE, AugmentConfig(), 0, cache=cache)
 
     def work() -> None:
         for index in range(64):

@@ -41,12 +41,14 @@ class Detector(nn.Module):
             raise TypeError("the last layer of a detector is its head")
         return head
 
-    def use_anchors(self, anchors: tuple[tuple[float, ...], ...]) -> None:
-        """Take others, as many per level as before."""
+    def with_anchors(self, anchors: tuple[tuple[float, ...], ...]) -> Detector:
+        """The same layers, not copied, with other anchors, as many per level as before."""
         before = [len(level) for level in self.spec.anchors]
         if [len(level) for level in anchors] != before:
             raise ValueError(f"{anchors} are not as many anchors per level as {self.spec.anchors}")
-        self.spec = self.spec.replaced(anchors=anchors)
+        other = Detector(self.spec.replaced(anchors=anchors), list(self.layers), self.strides)
+        other.training = self.training
+        return other
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) RGB in 0-1, H and W multiples of the largest stride -> raw predictions.
