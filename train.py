@@ -18,7 +18,7 @@ from data.loader import EvalLoader, TrainLoader, worker_deaths_named
 from data.training_images import ImageConfig, TrainingImages
 from models.checkpoints.initial_weights import Start, initial_model
 from models.checkpoints.loading import build_from_checkpoint
-from models.losses.distillation import load_teacher, teacher_digest, training_loss
+from models.losses.distillation import DistillationLoss, load_teacher, teacher_digest
 from models.losses.loss import DetectionLoss, LossConfig
 from models.memory_probe import MemoryProbe, out_of_memory_explained
 from models.network.anchors import check_anchors
@@ -30,18 +30,19 @@ from utils.checkpoint import Checkpoint, load_checkpoint
 from utils.cli import run_script
 from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.engine import resume
+from utils.engine.criterion import Criterion
 from utils.engine.distributed import Ranks, process_group
 from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_one_epoch
-from utils.engine.evaluate import Evaluation, evaluate
+from utils.engine.evaluate import evaluate
 from utils.engine.hyper_search import search
 from utils.engine.multi_scale import MultiScale
 from utils.engine.optim import OptimizerConfig, Schedule
 from utils.engine.results_table import EpochRow, training_header
+from utils.engine.resume import ResumedRun
 from utils.engine.run_folder import TrainingRun
-from utils.engine.train_result import TrainedWeights, TrainResult, log_result
+from utils.engine.train_result import TrainResult, log_result
 from utils.engine.training_state import StateConfig, TrainingState, start_training
-from utils.errors import ConfigError
 from utils.evaluation_report import EvaluationImages, log_table
 from utils.letterbox import input_size
 from utils.metrics.coco import CocoMetrics
@@ -71,7 +72,7 @@ class Hyperparameters:
     distill: float = 1.0
 
     @classmethod
-    def read(cls, name: str, resumed: resume.ResumedRun | None = None) -> Hyperparameters:
+    def read(cls, name: str, resumed: ResumedRun | None = None) -> Hyperparameters:
         """A resumed run's, or those in a yaml, looked up here, then among the shipped ones."""
         if resumed is not None:
             return from_flat(f"{resumed.last}: hyp", resumed.hyp, cls)
@@ -98,24 +99,27 @@ def train_as_given(config: TrainConfig) -> TrainResult:
         hyp = Hyperparameters.read(config.hyp, resumed)
         seed_everything(config.seed, deterministic=config.deterministic)
         images, model, teacher = data_and_model(config, hyp, resumed, device)
-        result = fit(config, hyp, resumed, images, model, teacher, ranks, started)
+        run, state, metrics = fit(config, hyp, resumed, images, model, teacher, ranks)
+    seconds = time.monotonic() - started
+    trained = state.next_epoch - (0 if resumed is None else resumed.next_epoch)
+    result = TrainResult(
+        epochs=state.next_epoch, best_epoch=state.best.epoch, metrics=metrics, weights=run.weights,
+        seconds=seconds, images_per_second=trained * len(images.train) / seconds,
+        peak_memory_mb=peak_memory_mb(device), skipped_steps=state.skipped_steps,
+        folder=run.folder,
+    )  # fmt: skip
     if config.report and ranks.is_first:
         write_json(Path(config.report), result.as_report())
     return result
 
 
 def data_and_model(
-    config: TrainConfig,
-    hyp: Hyperparameters,
-    resumed: resume.ResumedRun | None,
-    device: torch.device,
+    config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None, device: torch.device
 ) -> tuple[TrainingImages, Detector, Detector | None]:
     """Images, the network on its device, and the teacher if there is one.
 
     The network's anchors are settled here and never change: what is made of it later has them.
     """
-    if config.image_weights and config.noval:
-        logger.warning("--image-weights: with --noval only how rare a class is counts")
     data = load_dataset_spec(config.data)
     class_names = data.classes(single=config.single_cls)
     if resumed is None:
@@ -145,29 +149,29 @@ def data_and_model(
 def fit(
     config: TrainConfig,
     hyp: Hyperparameters,
-    resumed: resume.ResumedRun | None,
+    resumed: ResumedRun | None,
     images: TrainingImages,
     model: Detector,
     teacher: Detector | None,
     ranks: Ranks,
-    started: float,
-) -> TrainResult:
+) -> tuple[TrainingRun, TrainingState, CocoMetrics]:
     """Train a network on images and evaluate the best checkpoint."""
-    # Loss, and the batch size with which a step of it fits into memory.
-    device, stride = next(model.parameters()).device, max(model.strides)
+    # Loss, of this process's images alone or over all ranks.
     labels = partial(DetectionLoss, BoxCoder.of(model), model.spec.num_classes, images.size,
                      hyp.loss, label_smoothing=config.label_smoothing)  # fmt: skip
-    criterion = training_loss(labels(ranks=ranks), teacher, hyp.distill)
+
+    def criterion(ranks: Ranks) -> Criterion:
+        loss = labels(ranks=ranks)
+        return loss if teacher is None else DistillationLoss(loss, teacher, hyp.distill)
+
+    # Batches, of a size with which a training step fits into memory.
+    device, stride = next(model.parameters()).device, max(model.strides)
     resize = MultiScale(images.size, stride, config.seed) if config.multi_scale else None
-    how = StateConfig(config.optimizer, config.freeze, config.amp, config.sync_bn,
-                      config.compile, config.channels_last)  # fmt: skip
-    probe = MemoryProbe(model, training_loss(labels(), teacher, hyp.distill), hyp.optimizer, how,
-                        images.size if resize is None else resize.largest, ranks)  # fmt: skip
+    largest, how = images.size if resize is None else resize.largest, StateConfig.of(config)
+    probe = MemoryProbe(model, criterion(Ranks()), hyp.optimizer, how, largest, ranks)
     cached = images.cache_bytes(config.cache)
     batch_size = probe.resolved_batch_size(config.batch_size, len(images.train), cached)
-    loading = ImageConfig(stride, batch_size, config.workers, config.seed, config.rect,
-                          config.cache, config.mosaic_until_epoch(), config.image_weights,
-                          pin_memory=device.type == "cuda")  # fmt: skip
+    loading = ImageConfig.of(config, stride, batch_size, pin_memory=device.type == "cuda")
     batches, val_batches = images.loaders(hyp.augment, loading, ranks)
 
     # Optimizer and schedule, where a resumed run left them.
@@ -180,32 +184,23 @@ def fit(
 
     # Epochs, then the evaluation of the best checkpoint.
     run = open_run(config, hyp, resumed, state, model, images, batch_size)
-    first_epoch, unsharded = state.next_epoch, val_batches.unsharded()
-    train_epoch = partial(train_one_epoch, state, criterion, schedule=schedule, device=device,
-                          resize=resize, on_skip=run.note_skipped)  # fmt: skip
+    train_epoch = partial(train_one_epoch, state, criterion(ranks), schedule=schedule,
+                          device=device, resize=resize, on_skip=run.note_skipped)  # fmt: skip
     predict = TorchPredictor(ema.model, VAL_POSTPROCESS, criterion=labels())
-    evaluate_epoch = partial(evaluate, predict, val_batches, len(val_batches),
-                             val_batches.dataset.records, run.class_names, ranks=ranks)  # fmt: skip
-    fitting = partial(probe.smaller_batch, batch_size)
+    fitting, unsharded = partial(probe.smaller_batch, batch_size), val_batches.unsharded()
     with (
         out_of_memory_explained(fitting, batch_size=batch_size, image_size=images.size),
         worker_deaths_named(batches, val_batches, unsharded),
     ):
         with run:
-            train_epochs(config, state, batches, train_epoch, evaluate_epoch, run)
-        metrics = ranks.broadcast(lambda: evaluate_best(run, unsharded, device))
-    seconds, trained = time.monotonic() - started, state.next_epoch - first_epoch
-    return TrainResult(
-        state.next_epoch, state.best.epoch, metrics, TrainedWeights(run.best, run.last),
-        seconds, trained * len(images.train) / seconds, peak_memory_mb(device),
-        state.skipped_steps, run.folder,
-    )  # fmt: skip
+            train_epochs(config, state, batches, val_batches, train_epoch, predict, run)
+        return run, state, ranks.broadcast(lambda: evaluate_best(run, unsharded, device))
 
 
 def open_run(
     config: TrainConfig,
     hyp: Hyperparameters,
-    resumed: resume.ResumedRun | None,
+    resumed: ResumedRun | None,
     state: TrainingState,
     model: Detector,
     images: TrainingImages,
@@ -225,8 +220,6 @@ def open_run(
     logger.info("%s", describe_network(model))
     device = next(model.parameters()).device
     logger.info("Training on %s, %s", describe_device(device), run.folder)
-    if resumed is not None:
-        logger.info("Continuing with epoch %d", state.next_epoch + 1)
     return run
 
 
@@ -234,11 +227,12 @@ def train_epochs(
     config: TrainConfig,
     state: TrainingState,
     batches: TrainLoader,
+    val_batches: EvalLoader,
     train_epoch: Callable[..., tuple[float, float, float]],
-    evaluate_epoch: Callable[[], Evaluation],
+    predict: TorchPredictor,
     run: TrainingRun,
 ) -> None:
-    """Train, evaluate and save epoch by epoch, to the last or until none is better any more."""
+    """Train, evaluate and save epoch by epoch, to the last or until `patience` ends."""
     run.draw_labels(batches.dataset.records)
     device, first, start = next(state.model.parameters()).device, state.next_epoch, time.monotonic()
     for epoch in range(first, config.epochs):
@@ -251,7 +245,9 @@ def train_epochs(
         is_last, evaluation = epoch + 1 == config.epochs, None
         if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
             state.ranks.broadcast_buffers(state.ema.model)
-            evaluation = evaluate_epoch()
+            evaluation = evaluate(predict, val_batches, len(val_batches),
+                                  val_batches.dataset.records, run.class_names,
+                                  ranks=state.ranks)  # fmt: skip
             state.AP_of_class = tuple(row.AP for row in evaluation.metrics.per_class)
             log_table(evaluation.metrics, every_class=False)
         row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
@@ -268,14 +264,14 @@ def train_epochs(
 
 def evaluate_best(run: TrainingRun, batches: EvalLoader, device: torch.device) -> CocoMetrics:
     """The AP of the best checkpoint as read back from its file, with its images."""
-    model = build_from_checkpoint(load_checkpoint(run.best)).to(device)
+    model = build_from_checkpoint(load_checkpoint(run.weights.best)).to(device)
     watch = EvaluationImages(run.folder, run.class_names) if run.images else None
     predict = TorchPredictor(model, VAL_POSTPROCESS)
     metrics = evaluate(predict, batches, len(batches), batches.dataset.records, run.class_names,
                        watch=watch).metrics  # fmt: skip
     if watch is not None:
         watch.finish(metrics)
-    logger.info("Best checkpoint: %s", run.best)
+    logger.info("Best checkpoint: %s", run.weights.best)
     log_table(metrics, every_class=True)
     return metrics
 
@@ -293,8 +289,6 @@ def _run(config: TrainConfig) -> int:
         # A network of one class can only be evaluated on data of one class.
         log_result(train_as_given(config), "" if config.single_cls else config.data)
         return 0
-    if config.resume is not None or ranks.count > 1:
-        raise ConfigError("--evolve: runs one after the other, without --resume and torchrun")
     base = to_flat(Hyperparameters.read(config.hyp))
     search(config, base, lambda one_run: train(one_run).metrics)
     return 0

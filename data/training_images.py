@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,9 @@ from data.records import read_records
 from data.rect_batches import rect_input_hws, sort_by_aspect
 from utils.engine.distributed import Ranks
 from utils.structures import ImageRecord, SizeArray
+from utils.train_config import TrainConfig
 
+logger = logging.getLogger(__name__)
 VAL_BATCH_SIZE = 32
 
 
@@ -47,6 +50,25 @@ class ImageConfig:
     mosaic_until_epoch: int | None = None
     image_weights: bool = False
     pin_memory: bool = False
+
+    @classmethod
+    def of(
+        cls, config: TrainConfig, stride: int, batch_size: int, *, pin_memory: bool
+    ) -> ImageConfig:
+        """What the flags of train.py say, with a batch size that is no longer to be measured."""
+        if config.image_weights and config.noval:
+            logger.warning("--image-weights: with --noval only how rare a class is counts")
+        return cls(
+            stride=stride,
+            batch_size=batch_size,
+            workers=config.workers,
+            seed=config.seed,
+            rect=config.rect,
+            cache=config.cache,
+            mosaic_until_epoch=config.epochs - config.close_mosaic if config.close_mosaic else None,
+            image_weights=config.image_weights,
+            pin_memory=pin_memory,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +136,9 @@ class TrainingImages:
             config.seed,
             mosaic_until_epoch=config.mosaic_until_epoch,
             rect_shapes=shapes,
-            cache=CacheSettings(config.cache, copies=ranks.local_count),
+            cache=None
+            if config.cache == "none"
+            else CacheSettings(config.cache, copies=ranks.local_count),
         )
         classes = len(self.class_names)
         train = train_loader(

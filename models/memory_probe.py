@@ -7,7 +7,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -57,7 +57,7 @@ class MemoryProbe:
     hyp: OptimizerConfig
     config: StateConfig
     image_size: int
-    ranks: Ranks = Ranks()  # noqa: RUF009 - frozen
+    ranks: Ranks = field(default_factory=Ranks)
 
     def resolved_batch_size(self, wanted: int, num_images: int, reserved: int) -> int:
         """The batch size that `--batch-size` asks for: itself, or for -1 what fits into memory.

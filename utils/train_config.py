@@ -96,7 +96,3 @@ class TrainConfig:
         """The file under which `--save-period` also saves an epoch's checkpoint, if it does."""
         keep = self.save_period > 0 and (epoch + 1) % self.save_period == 0
         return f"epoch{epoch}.pt" if keep else None
-
-    def mosaic_until_epoch(self) -> int | None:
-        """The first epoch without mosaic; None makes mosaics to the end."""
-        return self.epochs - self.close_mosaic if self.close_mosaic else None

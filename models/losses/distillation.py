@@ -17,7 +17,6 @@ from models.losses.ciou import paired_ciou
 from models.losses.loss import DetectionLoss, LossTerms
 from models.network.box_coder import centre_offset, size_ratio, split_anchors
 from models.network.detector import Detector
-from utils.engine.criterion import Criterion
 from utils.errors import ConfigError
 from utils.structures import Batch
 
@@ -66,17 +65,6 @@ def teacher_digest(path: str | Path) -> str:
         return ""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def training_loss(labels: DetectionLoss, teacher: Detector | None, gain: float) -> Criterion:
-    """The loss on the labels, and with a teacher the distance from its predictions beside it.
-
-    Args:
-        labels: the loss on the labels.
-        teacher: in eval mode, with the student's anchors.
-        gain: of the teacher's part.
-    """
-    return labels if teacher is None else DistillationLoss(labels, teacher, gain)
 
 
 class DistillationLoss:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.engine.distributed import Ranks
 from utils.engine.training_state import fitness
 from utils.errors import ConfigError, DivergedError, MissingPackageError
 from utils.metrics.coco import CocoMetrics
@@ -103,9 +104,11 @@ def search(config: TrainConfig, base: Mapping[str, float], train: Train) -> Sear
         train: a whole training run.
 
     Raises:
-        ConfigError: a number of runs that is none.
+        ConfigError: a number of runs that is none, or several processes.
         MissingPackageError: Optuna is not installed.
     """
+    if config.resume is not None or Ranks.of_environment().count > 1:
+        raise ConfigError("--evolve: runs one after the other, without --resume and torchrun")
     count = config.evolve or 0
     if count < 1:
         raise ConfigError(f"--evolve {count}: must be at least 1 training run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -16,6 +17,7 @@ from utils.engine.training_state import TrainingState
 from utils.errors import ConfigError
 from utils.train_config import NEWEST, TrainConfig
 
+logger = logging.getLogger(__name__)
 # What may differ from the run that is continued; everything else would change what was learned.
 CHANGEABLE = frozenset(
     ("resume", "project", "epochs", "batch_size", "device", "sync_bn", "workers", "data", "cache",
@@ -64,6 +66,7 @@ def continue_from(checkpoint: Checkpoint, state: TrainingState, batches_per_epoc
     state.best.epoch, state.best.fitness = best["epoch"], best["fitness"]
     state.best.evaluated = best["judged"]
     _restore_random_states(progress["random"])
+    logger.info("Continuing with epoch %d", state.next_epoch + 1)
 
 
 def _random_states() -> dict[str, Any]:
@@ -103,6 +106,11 @@ class ResumedRun:
     progress: Mapping[str, Any]
     config: TrainConfig
     hyp: Mapping[str, Any]
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch to train next, counted from 0."""
+        return int(self.progress["epoch"]) + 1
 
     @property
     def folder(self) -> Path:
@@ -238,7 +246,7 @@ def _check_settings(config: TrainConfig, resumed: ResumedRun) -> None:
 
 
 def _check_epochs(config: TrainConfig, resumed: ResumedRun) -> None:
-    done, best = int(resumed.progress["epoch"]) + 1, resumed.progress["best"]
+    done, best = resumed.next_epoch, resumed.progress["best"]
     if 0 < config.patience <= best["judged"] - best["epoch"]:
         raise ConfigError(
             f"--resume {resumed.last}: the run stopped because no epoch was better for "

@@ -14,6 +14,7 @@ import numpy as np
 from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
 from utils.engine.results_table import COLUMNS, EpochRow, append_row, drop_rows_from
+from utils.engine.train_result import TrainedWeights
 from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
 from utils.output_files import reported_writing
@@ -68,14 +69,10 @@ class TrainingRun:
         self._events = SummaryWriter(str(folder), purge_step=first_epoch)
 
     @property
-    def best(self) -> Path:
-        """The best epoch's checkpoint."""
-        return self.folder / "weights" / "best.pt"
-
-    @property
-    def last(self) -> Path:
-        """The last epoch's checkpoint."""
-        return self.folder / "weights" / "last.pt"
+    def weights(self) -> TrainedWeights:
+        """The best and the last epoch's checkpoint."""
+        folder = self.folder / "weights"
+        return TrainedWeights(folder / "best.pt", folder / "last.pt")
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -146,11 +143,11 @@ class TrainingRun:
             metrics={"epoch": row.epoch, "AP": row.AP, "AP50": row.AP50},
         )
         if better:
-            save_checkpoint(self.best, checkpoint.for_inference())
+            save_checkpoint(self.weights.best, checkpoint.for_inference())
         if keep_as is not None:
-            save_checkpoint(self.last.with_name(keep_as), checkpoint.for_inference())
+            save_checkpoint(self.weights.last.with_name(keep_as), checkpoint.for_inference())
         # The last one last: a run that is cut off in between repeats this epoch.
-        save_checkpoint(self.last, checkpoint)
+        save_checkpoint(self.weights.last, checkpoint)
 
     def note_skipped(self, epoch: int, paths: Sequence[Path], reason: str) -> None:
         """Add the images of a skipped batch or step to `skipped_batches.txt`."""
@@ -175,7 +172,7 @@ class TrainingRun:
                 plot_results(self.folder / "results.csv", self.folder / "results.png")
         elif issubclass(kind, DivergedError):
             logger.warning("Skipped images: %s", self.folder / "skipped_batches.txt")
-        elif self.last.exists():
-            logger.warning("To go on: python train.py --resume %s", self.last)
+        elif self.weights.last.exists():
+            logger.warning("To go on: python train.py --resume %s", self.weights.last)
         else:
             logger.warning("Nothing was saved yet: start again.")

@@ -19,6 +19,7 @@ from utils.engine.distributed import Ranks
 from utils.engine.ema import ModelEMA
 from utils.engine.optim import OptimizerConfig, build_optimizer, scaled_weight_decay
 from utils.errors import ConfigError
+from utils.train_config import TrainConfig
 
 FigureT = TypeVar("FigureT", float, npt.NDArray[np.float64])
 
@@ -42,6 +43,18 @@ class StateConfig:
     sync_bn: bool = False
     compile: bool = False
     channels_last: bool = False
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> StateConfig:
+        """What the flags of train.py say."""
+        return cls(
+            optimizer=config.optimizer,
+            freeze=config.freeze,
+            amp=config.amp,
+            sync_bn=config.sync_bn,
+            compile=config.compile,
+            channels_last=config.channels_last,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +206,8 @@ def start_training(
     ranks = ranks or Ranks()
     device = next(model.parameters()).device
     frozen = freeze_layers(layers, config.freeze)
-    memory_format = torch.contiguous_format
-    if config.channels_last:
-        memory_format = torch.channels_last
-        model.to(memory_format=memory_format)
+    memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+    model.to(memory_format=memory_format)
     optimizer = build_optimizer(
         model,
         config.optimizer,
