@@ -4,291 +4,293 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from data.augment import AugmentConfig
-from data.box_sizes import box_sizes
 from data.dataset_spec import load_dataset_spec
-from data.image_cache import cache_bytes
-from data.label_summary import log_label_summary
+from data.hyps import HYPS_FOLDER
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
-from data.training_images import ImageConfig, load_training_images, read_training_records
+from data.training_images import ImageConfig, TrainingImages
+from models.checkpoints.initial_weights import Start, initial_model
 from models.checkpoints.loading import build_from_checkpoint
-from models.checkpoints.training_checkpoint import training_checkpoint
-from models.learner import Learner
-from models.memory_probe import out_of_memory_explained
-from models.network.anchor_search import check_anchors
+from models.losses.distillation import DistillationLoss, load_teacher, teacher_digest
+from models.losses.loss import DetectionLoss, LossConfig
+from models.memory_probe import MemoryProbe, out_of_memory_explained
+from models.network.anchors import check_anchors
+from models.network.box_coder import BoxCoder
+from models.network.complexity import describe_network
 from models.network.detector import Detector
-from models.network_summary import log_start
 from models.runtimes.torch_predictor import TorchPredictor
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint import Checkpoint, load_checkpoint
 from utils.cli import run_script
-from utils.device import choose_device, peak_memory_mb
-from utils.engine.best_epoch import BestEpoch, fitness
+from utils.device import choose_device, describe_device, peak_memory_mb
+from utils.engine import resume
+from utils.engine.criterion import Criterion
 from utils.engine.distributed import Ranks, process_group
-from utils.engine.epoch import Criterion, train_one_epoch
-from utils.engine.evaluate import Evaluation, evaluate
+from utils.engine.ema import ModelEMA
+from utils.engine.epoch import train_one_epoch
+from utils.engine.evaluate import evaluate
 from utils.engine.hyper_search import search
-from utils.engine.progress import continue_from, progress_of
-from utils.engine.results_table import EpochRow, log_epoch
-from utils.engine.resume import (
-    ResumedRun,
-    read_resumed_run,
-    settings_to_continue,
-)
-from utils.engine.run_folder import TrainingRun, open_run
-from utils.engine.run_summary import log_run_summary
-from utils.engine.schedule import Schedule
-from utils.engine.training_state import StateConfig, TrainingState
-from utils.errors import ConfigError
+from utils.engine.multi_scale import MultiScale
+from utils.engine.optim import OptimizerConfig, Schedule
+from utils.engine.results_table import EpochRow, training_header
+from utils.engine.resume import ResumedRun
+from utils.engine.run_folder import TrainingRun
+from utils.engine.train_result import TrainResult, log_result
+from utils.engine.training_state import StateConfig, TrainingState, start_training
 from utils.evaluation_report import EvaluationImages, log_table
-from utils.hyperparameters import Hyperparameters
+from utils.letterbox import input_size
 from utils.metrics.coco import CocoMetrics
-from utils.output_files import write_json
+from utils.output_files import make_run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.seed import seed_everything
-from utils.train_config import REFUSED, TrainConfig, with_batch_size, with_whole_paths
+from utils.strict_yaml import find_shipped, from_flat, read_yaml, to_flat
+from utils.train_config import REFUSED, TrainConfig
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class TrainResult:
-    """What a training run reached, and where its files are."""
+class Hyperparameters:
+    """A hyper-parameter yaml: flat in the file, here by the part of training that each belongs to.
 
-    folder: Path
-    metrics: CocoMetrics
-    report: dict[str, Any]
+    Attributes:
+        optimizer: learning rate, momentum, weight decay and warm-up.
+        loss: gains and weights of its terms.
+        augment: random changes of training images.
+        distill: gain of what `--teacher` adds to the loss.
+    """
 
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    distill: float = 1.0
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The parts of a run, as the settings ask for them; `config` has the batch size measured."""
-
-    config: TrainConfig
-    learner: Learner
-    batches: TrainLoader
-    val_batches: EvalLoader
-    criterion: Criterion
-    schedule: Schedule
-    state: TrainingState[Detector]
-
-    def fitting_batch_size(self) -> int:
-        """Images per batch that fit into the memory of each rank, as this one measures it."""
-        ranks = self.state.ranks.count
-        fewer = (self.config.batch_size - 1) // ranks
-        return ranks * self.learner.fitting_batch_size(self.config, Ranks(), fewer)
+    @classmethod
+    def read(cls, name: str, resumed: ResumedRun | None = None) -> Hyperparameters:
+        """A resumed run's, or those in a yaml, looked up here, then among the shipped ones."""
+        if resumed is not None:
+            return from_flat(f"{resumed.last}: hyp", resumed.hyp, cls)
+        return from_flat(name, read_yaml(find_shipped(name, HYPS_FOLDER)), cls)
 
 
 def train(config: TrainConfig) -> TrainResult:
-    """Train as YOLOv5 does and keep the best and the last checkpoint.
+    """Train as YOLOv5 does; save the best and the last checkpoint.
 
-    To continue a run from Python, start from `settings_to_continue(TrainConfig(resume=...))`.
+    With `resume`, fields that are left at their defaults have the values of the run that goes on.
 
     Raises:
         UserError: a file or a flag is wrong.
     """
-    ranks = Ranks.of_environment()
+    return train_as_given(resume.continued(config))
+
+
+def train_as_given(config: TrainConfig) -> TrainResult:
+    """`train`, but a default is meant as it is, with `resume` too."""
+    started, ranks = time.monotonic(), Ranks.of_environment()
     device = choose_device(config.device, ranks)
     with process_group(ranks, device):
-        return _train(config, ranks, device)
-
-
-def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> TrainResult:
-    start = time.monotonic()
-    resumed = read_resumed_run(config)
-    hyp = Hyperparameters.from_file(config.hyp) if resumed is None else resumed.hyp
-    recipe = gather(config, hyp, resumed, ranks, device)
-    learner, state, batches = recipe.learner, recipe.state, recipe.batches
-    best, first_epoch = BestEpoch(config.patience), 0
-    if resumed is not None:
-        first_epoch = continue_from(resumed.progress, state, best, len(batches))
-    run = open_run(recipe.config, hyp, resumed, first_epoch, ranks)
-    memory_explained = out_of_memory_explained(
-        recipe.fitting_batch_size,
-        batch_size=recipe.config.batch_size,
-        image_size=learner.image_size,
-    )
-    with run, memory_explained, worker_deaths_named(batches, recipe.val_batches):
-        run.draw_labels(batches.dataset.records, learner.class_names)
-        log_start(state.model, device, run.folder, first_epoch)
-        epochs = train_epochs(recipe, run, best, first_epoch, device)
-    metrics = ranks.broadcast(lambda: _evaluate_best(run, recipe, device))
-    seconds = time.monotonic() - start
-    report = {
-        "epochs": epochs,
-        "best_epoch": best.epoch,
-        **run.report(metrics),
-        "seconds": seconds,
-        "images_per_second": (epochs - first_epoch) * len(batches.dataset) / seconds,
-        "peak_memory_mb": peak_memory_mb(device),
-        "skipped_steps": state.skipped_steps,
-    }
+        resumed = resume.read_resumed_run(config)
+        hyp = Hyperparameters.read(config.hyp, resumed)
+        seed_everything(config.seed, deterministic=config.deterministic)
+        images, model, teacher = data_and_model(config, hyp, resumed, device)
+        run, state, metrics = fit(config, hyp, resumed, images, model, teacher, ranks)
+    seconds = time.monotonic() - started
+    trained = state.next_epoch - (0 if resumed is None else resumed.next_epoch)
+    result = TrainResult(
+        epochs=state.next_epoch, best_epoch=state.best.epoch, metrics=metrics, weights=run.weights,
+        seconds=seconds, images_per_second=trained * len(images.train) / seconds,
+        peak_memory_mb=peak_memory_mb(device), skipped_steps=state.skipped_steps,
+        folder=run.folder,
+    )  # fmt: skip
     if config.report and ranks.is_first:
-        write_json(Path(config.report), report)
-    return TrainResult(run.folder, metrics, report)
+        write_json(Path(config.report), result.as_report())
+    return result
+
+
+def data_and_model(
+    config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None, device: torch.device
+) -> tuple[TrainingImages, Detector, Detector | None]:
+    """Images, the network on its device, and the teacher if there is one.
+
+    The network's anchors are settled here and never change: what is made of it later has them.
+    """
+    data = load_dataset_spec(config.data)
+    class_names = data.classes(single=config.single_cls)
+    if resumed is None:
+        start = initial_model(
+            config.cfg, config.weights, len(class_names), config.model_overrides()
+        )
+    else:
+        resume.check_resumable(resumed, config, class_names, teacher_digest(config.teacher))
+        start = Start(build_from_checkpoint(resumed.checkpoint, averaged=False), True)
+    teacher = None
+    if config.teacher:
+        teacher = load_teacher(config.teacher, start.model, class_names, device)
+        logger.info("Learning from %s beside the labels, with its anchors", config.teacher)
+    image_size = input_size(config.imgsz, max(start.model.strides))
+    images = TrainingImages.read(data, image_size, strict=config.strict,
+                                 single_class=config.single_cls,
+                                 outlines=hyp.augment.copy_paste > 0)  # fmt: skip
+    anchors = start.model.spec.anchors
+    if teacher is not None:
+        anchors = teacher.spec.anchors
+    elif resumed is None and not config.noautoanchor:
+        anchors = check_anchors(anchors, images.box_sizes(), hyp.loss.anchor_t, seed=config.seed,
+                                keep=start.head_is_trained)  # fmt: skip
+    return images, start.model.with_anchors(anchors).to(device), teacher
+
+
+def fit(
+    config: TrainConfig,
+    hyp: Hyperparameters,
+    resumed: ResumedRun | None,
+    images: TrainingImages,
+    model: Detector,
+    teacher: Detector | None,
+    ranks: Ranks,
+) -> tuple[TrainingRun, TrainingState, CocoMetrics]:
+    """Train a network on images and evaluate the best checkpoint."""
+    # Loss, of this process's images alone or over all ranks.
+    labels = partial(DetectionLoss, BoxCoder.of(model), model.spec.num_classes, images.size,
+                     hyp.loss, label_smoothing=config.label_smoothing)  # fmt: skip
+
+    def criterion(ranks: Ranks) -> Criterion:
+        loss = labels(ranks=ranks)
+        return loss if teacher is None else DistillationLoss(loss, teacher, hyp.distill)
+
+    # Batches, of a size with which a training step fits into memory.
+    device, stride = next(model.parameters()).device, max(model.strides)
+    resize = MultiScale(images.size, stride, config.seed) if config.multi_scale else None
+    largest, how = images.size if resize is None else resize.largest, StateConfig.of(config)
+    probe = MemoryProbe(model, criterion(Ranks()), hyp.optimizer, how, largest, ranks)
+    cached = images.cache_bytes(config.cache)
+    batch_size = probe.resolved_batch_size(config.batch_size, len(images.train), cached)
+    loading = ImageConfig.of(config, stride, batch_size, pin_memory=device.type == "cuda")
+    batches, val_batches = images.loaders(hyp.augment, loading, ranks)
+
+    # Optimizer and schedule, where a resumed run left them.
+    ema = ModelEMA(model)
+    state = start_training(model, model.layers, ema, hyp.optimizer, how, batch_size=batch_size,
+                           patience=config.patience, ranks=ranks)  # fmt: skip
+    schedule = Schedule(hyp.optimizer, config.epochs, len(batches), batch_size, config.cos_lr)
+    if resumed is not None:
+        resume.continue_from(resumed.checkpoint, state, len(batches))
+
+    # Epochs, then the evaluation of the best checkpoint.
+    run = open_run(config, hyp, resumed, state, model, images, batch_size)
+    train_epoch = partial(train_one_epoch, state, criterion(ranks), schedule=schedule,
+                          device=device, resize=resize, on_skip=run.note_skipped)  # fmt: skip
+    predict = TorchPredictor(ema.model, VAL_POSTPROCESS, criterion=labels())
+    fitting, unsharded = partial(probe.smaller_batch, batch_size), val_batches.unsharded()
+    with (
+        out_of_memory_explained(fitting, batch_size=batch_size, image_size=images.size),
+        worker_deaths_named(batches, val_batches, unsharded),
+    ):
+        with run:
+            train_epochs(config, state, batches, val_batches, train_epoch, predict, run)
+        return run, state, ranks.broadcast(lambda: evaluate_best(run, unsharded, device))
+
+
+def open_run(
+    config: TrainConfig,
+    hyp: Hyperparameters,
+    resumed: ResumedRun | None,
+    state: TrainingState,
+    model: Detector,
+    images: TrainingImages,
+    batch_size: int,
+) -> TrainingRun:
+    """A new folder, or the one of the run that goes on; the first of all processes writes there."""
+    new = partial(make_run_folder, config.project, config.name, exist_ok=config.exist_ok)
+    folder = state.ranks.broadcast(new if resumed is None else lambda: resumed.folder)
+    # A path that a resumed run finds from any folder, and the batch size that was measured.
+    teacher = str(Path(config.teacher).absolute()) if config.teacher else ""
+    opt = {**to_flat(config), "teacher": teacher, "batch_size": batch_size}
+    described = Checkpoint("train", model.spec.to_yaml(), images.class_names, {}, images.size,
+                           training={"teacher": teacher_digest(teacher)},
+                           config={"hyp": to_flat(hyp), "opt": opt})  # fmt: skip
+    run = TrainingRun(folder, described, images=not config.noplots,
+                      first_epoch=state.next_epoch, writes=state.ranks.is_first)  # fmt: skip
+    logger.info("%s", describe_network(model))
+    device = next(model.parameters()).device
+    logger.info("Training on %s, %s", describe_device(device), run.folder)
+    return run
 
 
 def train_epochs(
-    recipe: Recipe, run: TrainingRun, best: BestEpoch, first_epoch: int, device: torch.device
-) -> int:
-    """Train, evaluate and save epoch by epoch, to the last or until none is better any more.
-
-    Returns:
-        How many epochs the run has had in all.
-    """
-    config, learner, state, batches = recipe.config, recipe.learner, recipe.state, recipe.batches
-    names, start = learner.class_names, time.monotonic()
-    predict = TorchPredictor(state.ema.model, VAL_POSTPROCESS, criterion=learner.label_loss())
-    for epoch in range(first_epoch, config.epochs):
-        train_loss = train_one_epoch(
-            state,
-            recipe.criterion,
-            run.drawing_first(batches.epoch(epoch, state.AP_of_class), epoch, names),
-            recipe.schedule,
-            epoch,
-            device=device,
-            resize=learner.resize,
-            on_skip=run.note_skipped,
+    config: TrainConfig,
+    state: TrainingState,
+    batches: TrainLoader,
+    val_batches: EvalLoader,
+    train_epoch: Callable[..., tuple[float, float, float]],
+    predict: TorchPredictor,
+    run: TrainingRun,
+) -> None:
+    """Train, evaluate and save epoch by epoch, to the last or until `patience` ends."""
+    run.draw_labels(batches.dataset.records)
+    device, first, start = next(state.model.parameters()).device, state.next_epoch, time.monotonic()
+    for epoch in range(first, config.epochs):
+        per_epoch = (time.monotonic() - start) / max(epoch - first, 1)
+        left = per_epoch * (config.epochs - epoch) if epoch > first else None
+        logger.info("%s", training_header(device, left))
+        train_loss = train_epoch(
+            run.drawing_first(batches.epoch(epoch, state.AP_of_class), epoch), epoch=epoch
         )
         is_last, evaluation = epoch + 1 == config.epochs, None
         if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
             state.ranks.broadcast_buffers(state.ema.model)
-            evaluation = _evaluate(predict, recipe.val_batches, names, ranks=state.ranks)
+            evaluation = evaluate(predict, val_batches, len(val_batches),
+                                  val_batches.dataset.records, run.class_names,
+                                  ranks=state.ranks)  # fmt: skip
             state.AP_of_class = tuple(row.AP for row in evaluation.metrics.per_class)
+            log_table(evaluation.metrics, every_class=False)
         row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
         run.add_epoch(row)
-        per_epoch = (time.monotonic() - start) / (epoch + 1 - first_epoch)
-        log_epoch(row, config.epochs, per_epoch * (config.epochs - 1 - epoch))
-        better = evaluation is not None and best.update(epoch, fitness(evaluation.metrics))
+        better = state.best.update(epoch, row.AP, row.AP50)
+        state.next_epoch = epoch + 1
         if better or is_last or not config.nosave:
-            checkpoint = training_checkpoint(
-                state,
-                row,
-                {
-                    **progress_of(state, best, epoch, len(batches)),
-                    "teacher": learner.teacher_digest,
-                },
-                class_names=names,
-                image_size=learner.image_size,
-                settings=run.settings,
-            )
-            run.save(checkpoint, better=better, keep_as=config.name_to_keep(epoch))
-        if best.should_stop(epoch):
+            progress = resume.progress_of(state, epoch, len(batches))
+            run.save(state, row, progress, better=better, keep_as=config.name_to_keep(epoch))
+        if state.best.should_stop(epoch):
             logger.info("No better epoch for %d epochs: stopped.", config.patience)
             break
-    return epoch + 1
 
 
-def gather(
-    config: TrainConfig,
-    hyp: Hyperparameters,
-    resumed: ResumedRun | None,
-    ranks: Ranks,
-    device: torch.device,
-) -> Recipe:
-    """Network, images, loss, optimizer and schedule.
-
-    Raises:
-        UserError: a file or a flag is wrong.
-    """
-    seed_everything(config.seed, deterministic=config.deterministic)
-    config = with_whole_paths(config)
-    data_spec, augment = load_dataset_spec(config.data), hyp.part(AugmentConfig)
-    class_names = data_spec.classes(single=config.single_cls)
-    learner = Learner.of(config, hyp, resumed, class_names, device)
-    stride = max(learner.model.strides)
-    if config.image_weights and config.noval:
-        logger.warning("--image-weights: with --noval only how rare a class is counts")
-    records, val_records = read_training_records(
-        data_spec,
-        strict=config.strict,
-        single_class=config.single_cls,
-        outlines=augment.copy_paste > 0,
-    )
-    sizes, anchors = box_sizes(records, learner.image_size), learner.model.spec.anchors
-    log_label_summary(records, sizes, class_names, learner.image_size)
-    if resumed is None and learner.teacher is None and not config.noautoanchor:
-        keep, seed = learner.head_is_trained, config.seed
-        learner.use_anchors(check_anchors(anchors, sizes, hyp.anchor_t, seed=seed, keep=keep))
-    cached = cache_bytes(records, learner.image_size) if config.cache == "ram" else 0
-    given = config
-    config = with_batch_size(
-        config, len(records), lambda most: learner.fitting_batch_size(given, ranks, most, cached)
-    )
-    images = config.part(
-        ImageConfig,
-        image_size=learner.image_size,
-        stride=stride,
-        num_classes=len(class_names),
-        mosaic_until_epoch=config.mosaic_until_epoch(),
-        pin_memory=device.type == "cuda",
-    )
-    batches, val_batches = load_training_images(records, val_records, augment, images, ranks)
-    return Recipe(
-        config=config,
-        learner=learner,
-        batches=batches,
-        val_batches=val_batches,
-        criterion=learner.training_loss(ranks),
-        schedule=hyp.part(
-            Schedule,
-            epochs=config.epochs,
-            batches_per_epoch=len(batches),
-            batch_size=config.batch_size,
-            cosine=config.cos_lr,
-        ),
-        state=learner.start(config.part(StateConfig), ranks),
-    )
-
-
-def _evaluate(
-    predict: TorchPredictor, batches: EvalLoader, names: tuple[str, ...], **others: Any
-) -> Evaluation:
-    return evaluate(predict, batches, len(batches), batches.dataset.records, names, **others)
-
-
-def _evaluate_best(run: TrainingRun, recipe: Recipe, device: torch.device) -> CocoMetrics:
+def evaluate_best(run: TrainingRun, batches: EvalLoader, device: torch.device) -> CocoMetrics:
     """The AP of the best checkpoint as read back from its file, with its images."""
-    model = build_from_checkpoint(load_checkpoint(run.best)).to(device)
-    names = recipe.learner.class_names
-    watch = EvaluationImages(run.folder, names) if run.images else None
-    predict, batches = TorchPredictor(model, VAL_POSTPROCESS), recipe.val_batches.unsharded()
-    metrics = _evaluate(predict, batches, names, watch=watch).metrics
+    model = build_from_checkpoint(load_checkpoint(run.weights.best)).to(device)
+    watch = EvaluationImages(run.folder, run.class_names) if run.images else None
+    predict = TorchPredictor(model, VAL_POSTPROCESS)
+    metrics = evaluate(predict, batches, len(batches), batches.dataset.records, run.class_names,
+                       watch=watch).metrics  # fmt: skip
     if watch is not None:
         watch.finish(metrics)
-    logger.info("Best checkpoint: %s", run.best)
+    logger.info("Best checkpoint: %s", run.weights.best)
     log_table(metrics, every_class=True)
     return metrics
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    return run_script(TrainConfig, _run, argv, REFUSED, settings_to_continue)
+    return run_script(TrainConfig, _run, argv, REFUSED, resume.settings_to_continue)
 
 
 def _run(config: TrainConfig) -> int:
-    if not Ranks.of_environment().is_first:
+    ranks = Ranks.of_environment()
+    if not ranks.is_first:
         logging.getLogger().setLevel(logging.ERROR)  # one process speaks for all
-    if config.evolve is not None:
-        return _evolve(config)
-    result = train(config)
-    # A network of one class can only be evaluated on data of one class.
-    log_run_summary(result.folder, result.report, "" if config.single_cls else config.data)
-    return 0
-
-
-def _evolve(config: TrainConfig) -> int:
-    if config.resume is not None or Ranks.of_environment().count > 1:
-        raise ConfigError("--evolve: runs one after the other, without --resume and torchrun")
-    best = search(config, lambda one_run: train(one_run).metrics)["hyp"]
-    logger.info("Best hyper-parameters: %s", best)
-    logger.info("Next: python train.py --hyp %s --data %s", best, config.data)
+    if config.evolve is None:
+        # A network of one class can only be evaluated on data of one class.
+        log_result(train_as_given(config), "" if config.single_cls else config.data)
+        return 0
+    base = to_flat(Hyperparameters.read(config.hyp))
+    search(config, base, lambda one_run: train(one_run).metrics)
     return 0
 
 

@@ -26,7 +26,9 @@ _UP_TO_ONE = ("hsv_h", "hsv_s", "hsv_v", "translate", "scale")
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """How strongly training images are changed; the default changes nothing.
+    """How strongly training images are changed, named as in YOLOv5's hyper-parameter yamls.
+
+    The defaults are those of hyp.scratch-low.
 
     Attributes:
         hsv_h: hue varies by up to this share of the color circle.
@@ -44,17 +46,17 @@ class AugmentConfig:
         copy_paste: probability of pasting an object again in a mosaic; needs labels with polygons.
     """
 
-    hsv_h: float = 0.0
-    hsv_s: float = 0.0
-    hsv_v: float = 0.0
+    hsv_h: float = 0.015
+    hsv_s: float = 0.7
+    hsv_v: float = 0.4
     degrees: float = 0.0
-    translate: float = 0.0
-    scale: float = 0.0
+    translate: float = 0.1
+    scale: float = 0.5
     shear: float = 0.0
     perspective: float = 0.0
     flipud: float = 0.0
-    fliplr: float = 0.0
-    mosaic: float = 0.0
+    fliplr: float = 0.5
+    mosaic: float = 1.0
     mixup: float = 0.0
     copy_paste: float = 0.0
 
@@ -65,6 +67,11 @@ class AugmentConfig:
             if not 0 <= value <= high:
                 rule = "from 0 to 1" if high == 1.0 else "at least 0"
                 raise ValueError(f"{name} is {value!r}, must be {rule}")
+
+    @classmethod
+    def only(cls, **strengths: float) -> AugmentConfig:
+        """These changes and no others; without any, images stay as they are."""
+        return cls(**{**{field.name: 0.0 for field in fields(cls)}, **strengths})
 
 
 def augment_hsv(image: ImageArray, config: AugmentConfig, rng: np.random.Generator) -> ImageArray:

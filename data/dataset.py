@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from data.augment import AugmentConfig, augment_hsv, random_affine, random_flip
 from data.copy_paste import copy_paste
-from data.image_cache import CacheSettings, fill_cache
+from data.image_cache import CacheSettings, ImageCache, fill_cache
 from data.image_file import read_image
 from data.mosaic import NUM_TILES, make_mosaic, mix_up
 from data.rect_batches import rect_input_hws, sort_by_aspect
@@ -90,8 +90,9 @@ class TrainDataset(Dataset[Sample]):
                 "copy_paste is %g, but has no effect: no label is a polygon", augment.copy_paste
             )
         # Filled now: what a worker process stored would be lost to the others.
-        settings = cache or CacheSettings()
-        self._cache = fill_cache(settings, self.records, image_size, self._read_resized)
+        self._cache: ImageCache | None = None
+        if cache is not None:
+            self._cache = fill_cache(cache, self.records, image_size, self._read_resized)
 
     def __len__(self) -> int:
         """The number of images."""

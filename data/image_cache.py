@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
+from utils.device import USED_AT_MOST, free_memory
 from utils.errors import ConfigError
 from utils.letterbox import long_side_hw
 from utils.logs import Progress
-from utils.machine_memory import USED_AT_MOST, free_memory
 from utils.output_files import atomic_path, reported_writing
 from utils.structures import ImageArray, ImageRecord
 
-CacheKind = Literal["none", "ram", "disk"]
+CacheKind = str  # "none", "ram" or "disk"
 _GB = 1e9
 
 Reader = Callable[[ImageRecord], ImageArray]

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from utils.anchor_fit import BoxSizes
-from utils.structures import ImageRecord
+from utils.structures import ImageRecord, SizeArray
 
 logger = logging.getLogger(__name__)
 # In pixels of the network input: too small to learn, then small, medium and large.
@@ -23,7 +22,7 @@ def objects_per_class(records: Iterable[ImageRecord], num_classes: int) -> list[
     return [int(count) for count in np.bincount(together, minlength=num_classes)]
 
 
-def objects_per_size(sizes: BoxSizes) -> dict[str, int]:
+def objects_per_size(sizes: SizeArray) -> dict[str, int]:
     """How many boxes have a longer side in each range of SIZE_EDGES.
 
     Args:
@@ -38,7 +37,7 @@ def objects_per_size(sizes: BoxSizes) -> dict[str, int]:
 
 
 def log_label_summary(
-    records: Sequence[ImageRecord], sizes: BoxSizes, class_names: Sequence[str], image_size: int
+    records: Sequence[ImageRecord], sizes: SizeArray, class_names: Sequence[str], image_size: int
 ) -> None:
     """Classes and box sizes of the training images, a line each.
 
@@ -64,7 +63,7 @@ def log_label_summary(
     log_sizes(sizes, image_size)
 
 
-def log_sizes(sizes: BoxSizes, image_size: int) -> dict[str, int]:
+def log_sizes(sizes: SizeArray, image_size: int) -> dict[str, int]:
     """Log and return `objects_per_size`; `image_size` is named in the line."""
     counts = objects_per_size(sizes)
     logger.info("longer side of a box at %d px: %s", image_size,

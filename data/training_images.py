@@ -1,22 +1,27 @@
-"""The images of a training run: training batches, and validation batches beside them."""
+"""The images of a training run: those to learn from, and those to evaluate on beside them."""
 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data.augment import AugmentConfig
+from data.box_sizes import box_sizes
 from data.dataset import EvalDataset, TrainDataset
 from data.dataset_spec import DatasetSpec
-from data.image_cache import CacheKind, CacheSettings
+from data.image_cache import CacheKind, CacheSettings, cache_bytes
 from data.image_weights import ImageWeights
+from data.label_summary import log_label_summary
 from data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from data.records import read_records
 from data.rect_batches import rect_input_hws, sort_by_aspect
 from utils.engine.distributed import Ranks
-from utils.structures import ImageRecord
+from utils.structures import ImageRecord, SizeArray
+from utils.train_config import TrainConfig
 
+logger = logging.getLogger(__name__)
 VAL_BATCH_SIZE = 32
 
 
@@ -25,9 +30,7 @@ class ImageConfig:
     """How the images of a run are loaded.
 
     Attributes:
-        image_size: side of the network input in pixels, a multiple of `stride`.
         stride: largest stride of the network.
-        num_classes: C.
         batch_size: images per training batch.
         workers: most processes that load images.
         seed: of order and augmentation.
@@ -38,9 +41,7 @@ class ImageConfig:
         pin_memory: for training on a GPU.
     """
 
-    image_size: int
     stride: int
-    num_classes: int
     batch_size: int
     workers: int
     seed: int
@@ -50,66 +51,124 @@ class ImageConfig:
     image_weights: bool = False
     pin_memory: bool = False
 
-
-def read_training_records(
-    spec: DatasetSpec, *, strict: bool, single_class: bool, outlines: bool
-) -> tuple[Sequence[ImageRecord], Sequence[ImageRecord]]:
-    """The images to learn from and those to evaluate on; the arguments are those of `read_records`.
-
-    Raises:
-        DatasetError: something is wrong with the files.
-    """
-    read = functools.partial(read_records, spec, strict=strict, single_class=single_class)
-    return read("train", outlines=outlines), read("val")
-
-
-def load_training_images(
-    records: Sequence[ImageRecord],
-    val_records: Sequence[ImageRecord],
-    augment: AugmentConfig,
-    config: ImageConfig,
-    ranks: Ranks,
-) -> tuple[TrainLoader, EvalLoader]:
-    """The loaders of a run, with the batches of this process.
-
-    Raises:
-        ConfigError: settings that contradict each other, or a cache that does not fit.
-        DatasetError: fewer images than processes.
-    """
-    shapes = None
-    if config.rect:
-        order = sort_by_aspect([record.image_hw for record in records])
-        records = tuple(records[place] for place in order)
-        hws = [record.image_hw for record in records]
-        shapes = rect_input_hws(
-            hws, config.image_size, config.batch_size, stride=config.stride, pad=0.0
+    @classmethod
+    def of(
+        cls, config: TrainConfig, stride: int, batch_size: int, *, pin_memory: bool
+    ) -> ImageConfig:
+        """What the flags of train.py say, with a batch size that is no longer to be measured."""
+        if config.image_weights and config.noval:
+            logger.warning("--image-weights: with --noval only how rare a class is counts")
+        return cls(
+            stride=stride,
+            batch_size=batch_size,
+            workers=config.workers,
+            seed=config.seed,
+            rect=config.rect,
+            cache=config.cache,
+            mosaic_until_epoch=config.epochs - config.close_mosaic if config.close_mosaic else None,
+            image_weights=config.image_weights,
+            pin_memory=pin_memory,
         )
-        last = len(shapes) % config.batch_size
-        if 0 < last < ranks.count and len(shapes) > last:  # joins the batch before: see the loader
-            joined = shapes[-last - config.batch_size :]
-            largest = (max(h for h, _ in joined), max(w for _, w in joined))
-            shapes = (*shapes[: -len(joined)], *(largest for _ in joined))
-    dataset = TrainDataset(
-        records,
-        config.image_size,
-        augment,
-        config.seed,
-        mosaic_until_epoch=config.mosaic_until_epoch,
-        rect_shapes=shapes,
-        cache=CacheSettings(config.cache, copies=ranks.local_count),
-    )
-    train = train_loader(
-        dataset,
-        batch_size=config.batch_size,
-        workers=config.workers,
-        seed=config.seed,
-        device_is_cuda=config.pin_memory,
-        ranks=ranks,
-        weights=ImageWeights(records, config.num_classes) if config.image_weights else None,
-    )
-    val_dataset = EvalDataset(
-        val_records, config.image_size, VAL_BATCH_SIZE, stride=config.stride, rect=True
-    )
-    return train, eval_loader(
-        val_dataset, workers=config.workers, device_is_cuda=config.pin_memory, ranks=ranks
-    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingImages:
+    """The labelled images of a run.
+
+    Attributes:
+        train: to learn from.
+        val: to evaluate on.
+        class_names: in class-id order.
+        size: side of the network input in pixels.
+    """
+
+    train: Sequence[ImageRecord]
+    val: Sequence[ImageRecord]
+    class_names: tuple[str, ...]
+    size: int
+
+    @classmethod
+    def read(
+        cls, spec: DatasetSpec, size: int, *, strict: bool, single_class: bool, outlines: bool
+    ) -> TrainingImages:
+        """Read both splits and log what there is to learn.
+
+        Args:
+            spec: of the data set.
+            size: side of the network input in pixels.
+            strict: any bad image or label row is an error.
+            single_class: treat all classes as one.
+            outlines: also read the objects' polygons.
+
+        Raises:
+            DatasetError: something is wrong with the files.
+        """
+        read = functools.partial(read_records, spec, strict=strict, single_class=single_class)
+        class_names = spec.classes(single=single_class)
+        images = cls(read("train", outlines=outlines), read("val"), class_names, size)
+        log_label_summary(images.train, images.box_sizes(), class_names, size)
+        return images
+
+    def box_sizes(self) -> SizeArray:
+        """(N, 2) width and height of the boxes to learn, in pixels of the network input."""
+        return box_sizes(self.train, self.size)
+
+    def cache_bytes(self, kind: CacheKind) -> int:
+        """Memory of this machine that a cache of the training images will take."""
+        return cache_bytes(self.train, self.size) if kind == "ram" else 0
+
+    def loaders(
+        self, augment: AugmentConfig, config: ImageConfig, ranks: Ranks
+    ) -> tuple[TrainLoader, EvalLoader]:
+        """Training and validation batches, this process's part of them.
+
+        Raises:
+            ConfigError: settings that contradict each other, or a cache that does not fit.
+            DatasetError: fewer images than processes.
+        """
+        records, shapes = self.train, None
+        if config.rect:
+            records, shapes = _rectangular(records, self.size, config, ranks.count)
+        dataset = TrainDataset(
+            records,
+            self.size,
+            augment,
+            config.seed,
+            mosaic_until_epoch=config.mosaic_until_epoch,
+            rect_shapes=shapes,
+            cache=None
+            if config.cache == "none"
+            else CacheSettings(config.cache, copies=ranks.local_count),
+        )
+        classes = len(self.class_names)
+        train = train_loader(
+            dataset,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            seed=config.seed,
+            device_is_cuda=config.pin_memory,
+            ranks=ranks,
+            weights=ImageWeights(records, classes) if config.image_weights else None,
+        )
+        val_dataset = EvalDataset(
+            self.val, self.size, VAL_BATCH_SIZE, stride=config.stride, rect=True
+        )
+        return train, eval_loader(
+            val_dataset, workers=config.workers, device_is_cuda=config.pin_memory, ranks=ranks
+        )
+
+
+def _rectangular(
+    records: Sequence[ImageRecord], size: int, config: ImageConfig, num_ranks: int
+) -> tuple[Sequence[ImageRecord], Sequence[tuple[int, int]]]:
+    """The images by aspect ratio, and the (height, width) of each one's input."""
+    order = sort_by_aspect([record.image_hw for record in records])
+    records = tuple(records[index] for index in order)
+    hws = [record.image_hw for record in records]
+    shapes = rect_input_hws(hws, size, config.batch_size, stride=config.stride, pad=0.0)
+    last = len(shapes) % config.batch_size
+    if 0 < last < num_ranks and len(shapes) > last:  # joins the batch before: see the loader
+        joined = shapes[-last - config.batch_size :]
+        largest = (max(h for h, _ in joined), max(w for _, w in joined))
+        shapes = (*shapes[: -len(joined)], *(largest for _ in joined))
+    return records, shapes

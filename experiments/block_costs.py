@@ -37,7 +37,7 @@ from models.network.model_spec import ModelSpec
 from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.engine.ema import ModelEMA
 from utils.engine.optim import build_optimizer, clip_gradients
-from utils.engine.precision import Precision
+from utils.engine.training_state import Precision
 from utils.logs import configure_logging
 from utils.structures import Batch
 

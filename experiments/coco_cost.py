@@ -36,7 +36,6 @@ from models.network.detector import count_parameters
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.device import choose_device
 from utils.engine.distributed import Ranks, process_group
-from utils.hyperparameters import Hyperparameters
 from utils.logs import configure_logging
 from utils.metrics.coco import coco_metrics
 from utils.metrics.matches import match_images
@@ -90,9 +89,8 @@ def coco128_records(shared: Path, folder: Path) -> tuple[ImageRecord, ...]:
 
 
 def images_per_second(records: Sequence[ImageRecord], cache: CacheSettings | None) -> float:
-    """Training samples per second of one process with one thread."""
-    augment = Hyperparameters.from_file("hyp.scratch-low.yaml").part(AugmentConfig)
-    dataset = TrainDataset(records, IMAGE_SIZE, augment, 0, cache=cache)
+    """How many training samples one process with one thread makes."""
+    dataset = TrainDataset(records, IMAGE_SIZE, AugmentConfig(), 0, cache=cache)
 
     def work() -> None:
         for index in range(64):

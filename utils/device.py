@@ -1,9 +1,11 @@
-"""Which device to compute on, as `--device` spells it."""
+"""Which device to compute on, how much memory it has, and how much of it something takes."""
 
 from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ from utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from utils.engine.distributed import Ranks
+
+USED_AT_MOST = 0.8  # of the memory that is free: the rest is for what cannot be foreseen
 
 
 def choose_device(text: str, ranks: Ranks | None = None) -> torch.device:
@@ -68,10 +72,141 @@ def peak_memory_mb(device: torch.device) -> float:
     """The most memory used so far in MB: on a GPU by tensors there, else by this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    if sys.platform == "linux":
-        # Not ru_maxrss, which a process inherits from the one that started it.
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return float(line.split()[1]) * 1024 / 1e6
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 1e6 if sys.platform == "darwin" else most * 1024 / 1e6
+    # Not ru_maxrss where it can be avoided: a process inherits it from the one that started it.
+    if (most := _status_bytes("VmHWM")) is not None:
+        return most / 1e6
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What else needs the memory that is free.
+
+    Attributes:
+        reserved: bytes that will be taken besides, of this machine's memory.
+        sharers: processes of this machine that each want the same.
+    """
+
+    reserved: int = 0
+    sharers: int = 1
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that this process can still have; None where nothing says (not Linux)."""
+    lines = _lines(Path("/proc/meminfo"))
+    values = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
+    if "MemAvailable" not in values:
+        return None
+    free = int(values["MemAvailable"][0]) * 1024
+    return min([free, *_free_in_groups(_lines(Path("/proc/self/cgroup")), Path("/sys/fs/cgroup"))])
+
+
+def _free_in_groups(memberships: Sequence[str], root: Path) -> Iterator[int]:
+    """What each limit on this process's control groups (of a container, of a job) still allows.
+
+    Memory that only caches files does not count: it is given back when it is needed.
+
+    Args:
+        memberships: lines of /proc/self/cgroup, `number:controllers:path`.
+        root: where control groups are mounted.
+    """
+    for line in memberships:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2
+            top, names, cache = root, ("memory.max", "memory.current"), "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, cache = root / "memory", "total_inactive_file"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            limit, used = (_lines(folder / name) for name in names)
+            if limit and used and limit[0].isdigit():
+                cached = [row.split()[1] for row in _lines(folder / "memory.stat")
+                          if row.split()[0] == cache]  # fmt: skip
+                yield int(limit[0]) - int(used[0]) + sum(map(int, cached))
+            if folder == top:
+                break
+
+
+def memory_budget(device: torch.device, room: Room) -> int:
+    """Bytes that this process may take in all on a device: what it has, and 80 % of what is free.
+
+    Raises:
+        ConfigError: this machine does not say.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return torch.cuda.memory_reserved(device) + int(USED_AT_MOST * free)
+    free_of_machine, resident = free_memory(), _status_bytes("VmRSS")
+    if device.type != "cpu" or free_of_machine is None or resident is None:
+        raise _unmeasurable()
+    share = max(free_of_machine - room.reserved, 0) / room.sharers
+    return resident + int(USED_AT_MOST * share)
+
+
+def forget_peak(device: torch.device) -> None:
+    """Let the next peak be that of what comes now.
+
+    Raises:
+        ConfigError: this machine does not allow it.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        raise _unmeasurable() from None
+
+
+def peak_memory(device: torch.device, action: Callable[[], None]) -> int | None:
+    """Bytes that this process has at the most on a device while something is done.
+
+    Returns:
+        None where the memory did not suffice.
+
+    Raises:
+        ConfigError: this machine does not say.
+    """
+    forget_peak(device)
+    try:
+        action()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    if (most := _status_bytes("VmHWM")) is None:
+        raise _unmeasurable()
+    return most
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says so, of a GPU or of this machine's own memory."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _unmeasurable() -> ConfigError:
+    return ConfigError(
+        "--batch-size -1: memory can be measured on NVIDIA GPUs and on Linux only; give a number"
+    )
+
+
+def _status_bytes(name: str) -> int | None:
+    """A figure of /proc/self/status; None where there is none (not Linux)."""
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []

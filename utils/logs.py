@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 ItemT = TypeVar("ItemT")
-PLAIN_INTERVAL_SECONDS = 15.0
+PLAIN_INTERVAL_SECONDS, BAR_INTERVAL_SECONDS = 15.0, 1.0
 
 
 def configure_logging() -> None:
@@ -35,16 +35,29 @@ class Progress(Iterable[ItemT]):
     """Iterates over work while showing rate and time left.
 
     On a terminal a bar is drawn; elsewhere (a file, CI) plain lines appear every 15 seconds.
-    `note` sets the text shown after the bar, losses for example.
+
+    Args:
+        items: the work.
+        total: how many there are.
+        title: before the rate; a function is called for each line, or once per second for a bar.
+        unit: what an item is.
+        leave: whether a bar stays on the terminal when the work is done.
     """
 
-    def __init__(self, items: Iterable[ItemT], total: int, title: str, unit: str = "batch") -> None:
-        self.items, self.total, self.title, self.unit = items, total, title, unit
-        self.text = ""
+    def __init__(
+        self,
+        items: Iterable[ItemT],
+        total: int,
+        title: str | Callable[[], str],
+        unit: str = "batch",
+        *,
+        leave: bool = True,
+    ) -> None:
+        self.items, self.total, self.unit, self.leave = items, total, unit, leave
+        self.title = title
 
-    def note(self, text: str) -> None:
-        """Show `text` beside the progress from now on."""
-        self.text = text
+    def _title(self) -> str:
+        return self.title if isinstance(self.title, str) else self.title()
 
     def __iter__(self) -> Iterator[ItemT]:
         spoken = logging.getLogger(__name__).isEnabledFor(logging.INFO)
@@ -53,10 +66,20 @@ class Progress(Iterable[ItemT]):
     def _with_bar(self) -> Iterator[ItemT]:
         from tqdm import tqdm  # here, so that importing this module stays cheap
 
-        with tqdm(total=self.total, desc=self.title, unit=self.unit, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=self.total,
+            desc=self._title(),
+            unit=self.unit,
+            dynamic_ncols=True,
+            leave=self.leave,
+        ) as bar:
+            last = time.monotonic()
             for item in self.items:
                 yield item
-                bar.set_postfix_str(self.text, refresh=False)
+                now = time.monotonic()
+                if not isinstance(self.title, str) and now - last >= BAR_INTERVAL_SECONDS:
+                    last = now
+                    bar.set_description_str(self._title(), refresh=False)
                 bar.update()
 
     def _with_lines(self) -> Iterator[ItemT]:
@@ -65,18 +88,10 @@ class Progress(Iterable[ItemT]):
         for done, item in enumerate(self.items, 1):
             yield item
             now = time.monotonic()
-            if now - last < PLAIN_INTERVAL_SECONDS:
+            if now - last < PLAIN_INTERVAL_SECONDS or not logger.isEnabledFor(logging.INFO):
                 continue
             last = now
             rate = done / (now - start)
-            left = (self.total - done) / rate
-            logger.info(
-                "%s: %d/%d %s, %.2f/s, %s left  %s",
-                self.title,
-                done,
-                self.total,
-                self.unit,
-                rate,
-                format_duration(left),
-                self.text,
-            )
+            left = format_duration((self.total - done) / rate)
+            logger.info("%s: %d/%d %s, %.2f/s, %s left",
+                        self._title(), done, self.total, self.unit, rate, left)  # fmt: skip

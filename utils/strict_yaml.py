@@ -131,6 +131,46 @@ def to_dataclass(where: str, content: Mapping[str, Any], target: type[ConfigT]) 
         raise ConfigError(f"{where}: {error}") from None
 
 
+def from_flat(where: str, content: Mapping[str, Any], target: type[ConfigT]) -> ConfigT:
+    """A frozen dataclass, some of whose fields are dataclasses, from a mapping without levels.
+
+    Args:
+        where: the file, for messages.
+        content: field name -> value, of the dataclass and of those in it; names are different.
+        target: the dataclass; every field in it and below has a default.
+
+    Raises:
+        ConfigError: unknown key, wrong type.
+    """
+    hints = typing.get_type_hints(target)
+    parts = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    names = {
+        name: [field.name for field in dataclasses.fields(parts[name])] if name in parts else [name]
+        for name in hints
+    }
+    check_keys(where, content, (), [each for group in names.values() for each in group])
+    values: dict[str, Any] = {}
+    for name, hint in hints.items():
+        given = {key: content[key] for key in names[name] if key in content}
+        if name in parts:
+            values[name] = to_dataclass(where, given, hint)
+        elif given:
+            values[name] = _checked(f"{where}: {name}", given[name], hint)
+    return target(**values)
+
+
+def to_flat(config: Any) -> dict[str, Any]:
+    """What `from_flat` reads, in the order of fields: plain values that yaml and JSON can hold."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            flat.update(to_flat(value))
+        else:
+            flat[field.name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
 def _checked(where: str, value: object, hint: Any) -> object:
     """`value` if it is of the hinted type; an int serves as a float."""
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

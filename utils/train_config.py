@@ -1,23 +1,11 @@
-"""The command line of train.py."""
+"""The command line of train.py, declared once."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 from utils.cli import option
-from utils.errors import ConfigError
-from utils.shared_fields import shared_fields
 
-PartT = TypeVar("PartT")
-
-logger = logging.getLogger(__name__)
-MEASURED = -1  # a batch size
-# A batch that is measured leaves so many to an epoch, unless that makes it smaller than usual.
-BATCHES_PER_EPOCH, USUAL_BATCH_SIZE = 10, 16
 NEWEST = "newest"  # what a bare --resume means
 REFUSED = {
     "--resume-evolve": "name the search again: --evolve N --project P --name exp --exist-ok",
@@ -91,10 +79,6 @@ class TrainConfig:
     strict: bool = option(False, "any bad image or label row is an error")
     report: str = option("", "write the result to this JSON file")
 
-    def part(self, target: type[PartT], **others: Any) -> PartT:
-        """The fields that `target` (a dataclass) shares with these, plus `others`."""
-        return shared_fields(self, target, **others)
-
     def model_overrides(self) -> dict[str, str | None]:
         """The fields of the architecture that flags change."""
         given = {
@@ -109,48 +93,6 @@ class TrainConfig:
         }
 
     def name_to_keep(self, epoch: int) -> str | None:
-        """The file name under which `--save-period` keeps an epoch's checkpoint, if it does."""
+        """The file under which `--save-period` also saves an epoch's checkpoint, if it does."""
         keep = self.save_period > 0 and (epoch + 1) % self.save_period == 0
         return f"epoch{epoch}.pt" if keep else None
-
-    def mosaic_until_epoch(self) -> int | None:
-        """The first epoch without mosaic; None makes mosaics to the end."""
-        return self.epochs - self.close_mosaic if self.close_mosaic else None
-
-
-def with_whole_paths(config: TrainConfig) -> TrainConfig:
-    """The settings with paths that a resumed run finds from any folder."""
-    return replace(config, teacher=str(Path(config.teacher).absolute()) if config.teacher else "")
-
-
-def largest_useful_batch(num_images: int) -> int:
-    """A batch of more of a data set's images would leave too few steps to an epoch."""
-    return min(max(num_images // BATCHES_PER_EPOCH, USUAL_BATCH_SIZE), num_images)
-
-
-def with_batch_size(
-    config: TrainConfig, num_images: int, measure: Callable[[int], int]
-) -> TrainConfig:
-    """The settings with the batch size that `measure` finds, where they say -1.
-
-    Args:
-        config: as given.
-        num_images: of the data set.
-        measure: the largest batch wanted -> the largest that fits.
-
-    Raises:
-        ConfigError: no image fits, or a number that is no batch size.
-    """
-    if config.batch_size > 0:
-        return config
-    if config.batch_size != MEASURED:
-        raise ConfigError(
-            f"--batch-size {config.batch_size}: must be above 0, or -1 to measure how many fit"
-        )
-    found = measure(largest_useful_batch(num_images))
-    if found < 1:
-        raise ConfigError(
-            "--batch-size -1: not even one image fits; try a smaller --imgsz or network"
-        )
-    logger.info("--batch-size %d: fits, as measured", found)
-    return replace(config, batch_size=found)

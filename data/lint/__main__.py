@@ -16,11 +16,10 @@ from data.dataset_spec import DatasetSpec, load_dataset_spec
 from data.label_summary import log_sizes, objects_per_class
 from data.lint.duplicates import duplicate_images
 from data.records import ScanResult, scan_split
+from models.network.anchors import fit_anchors
 from models.network.model_spec import ModelSpec
-from utils.anchor_fit import fit_anchors
 from utils.cli import option, run_script
 from utils.errors import DatasetError
-from utils.hyperparameters import Hyperparameters
 from utils.output_files import write_json
 from utils.structures import ImageRecord
 
@@ -97,7 +96,7 @@ def _size_report(records: Sequence[ImageRecord], config: LintConfig) -> dict[str
     sizes = box_sizes(records, config.imgsz)
     anchors = np.array(ModelSpec.from_file(config.cfg).anchors, np.float64).reshape(-1, 2)
     counts = log_sizes(sizes, config.imgsz)
-    fit = fit_anchors(sizes, anchors, Hyperparameters().anchor_t)
+    fit = fit_anchors(sizes, anchors)
     logger.info(
         "anchors of %s: %.4f of all boxes can be learned (%d cannot), %.2f anchors per box",
         config.cfg, fit.best_possible_recall, fit.unreachable, fit.anchors_per_box,

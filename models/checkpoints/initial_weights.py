@@ -16,7 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 class Start(NamedTuple):
-    """The network of a run before its first batch, and whether its head knows its anchors."""
+    """The network of a run before its first batch.
+
+    Attributes:
+        model: in train form.
+        head_is_trained: its head has learnt boxes in units of its anchors.
+    """
 
     model: Detector
     head_is_trained: bool

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from models.checkpoints.yolov5_weights import read_yolov5
 from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
 from utils.checkpoint import Checkpoint, is_native, load_checkpoint
-from utils.engine.ema import ModelEMA
 from utils.errors import CheckpointError
 
 
@@ -42,15 +39,3 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
     except RuntimeError as error:
         raise CheckpointError(f"checkpoint: weights do not fit the architecture: {error}") from None
     return model.float().eval()
-
-
-def resumed_model(
-    checkpoint: Checkpoint, device: torch.device
-) -> tuple[Detector, ModelEMA[Detector]]:
-    """The network that training resumes from, and its EMA, on a device.
-
-    Raises:
-        CheckpointError: the weights do not fit the architecture.
-    """
-    model = build_from_checkpoint(checkpoint, averaged=False).to(device)
-    return model, ModelEMA(build_from_checkpoint(checkpoint).to(device))

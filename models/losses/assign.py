@@ -8,7 +8,7 @@ M: objects of the batch, K: (object, anchor, cell) pairs of one level.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -35,6 +35,13 @@ class LevelAssignment:
     class_ids: Tensor
     boxes: Tensor
     anchors: Tensor
+
+    def to(self, device: torch.device) -> LevelAssignment:
+        """The same on another device; the host goes on while it is copied."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return LevelAssignment(
+            **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        )
 
 
 def assign(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,14 @@ def load_teacher(
     )
 
 
+def teacher_digest(path: str | Path) -> str:
+    """SHA-256 of a teacher's file, by which a resumed run knows it again; empty without a path."""
+    if not path:
+        return ""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class DistillationLoss:
     """The labels' loss, and the same three terms with the teacher's predictions as targets.
 
@@ -79,9 +88,9 @@ class DistillationLoss:
         labels = self.labels
         of_teacher = self.distance(raw_predictions, batch.images)
         terms = labels(raw_predictions, batch)
-        images = labels.ranks.average(of_teacher.new_tensor(float(len(batch.images))))
-        everywhere = images * labels.ranks.count
-        return replace(terms, total=terms.total + self.gain * of_teacher * everywhere)
+        images = labels.ranks.average(of_teacher.new_full((), float(len(batch.images))))
+        global_images = images * labels.ranks.count
+        return replace(terms, total=terms.total + self.gain * of_teacher * global_images)
 
     def distance(self, raw_predictions: Sequence[Tensor], images: Tensor) -> Tensor:
         """How far raw predictions are from the teacher's: the three terms, weighted and summed.
@@ -120,21 +129,21 @@ class DistillationLoss:
         maps, taught = split_anchors(raw, count).float(), split_anchors(target, count).float()
         taught = taught.sigmoid()
         sure = taught[..., 4]
-        cells = ranks.average(sure.new_tensor(float(sure.numel())))
+        cells = ranks.average(sure.new_full((), float(sure.numel())))
         objectness = F.binary_cross_entropy_with_logits(maps[..., 4], sure, reduction="sum") / cells
-        there = sure > MIN_OBJECTNESS
-        weight = sure[there]
-        everywhere = ranks.average(weight.sum()).clamp(min=1e-6)
-        sizes = raw.new_tensor(anchors).view(1, count, 1, 1, 2).expand(*sure.shape, 2)[there]
-        logits, taught = maps[there], taught[there]
+        heeded = sure > MIN_OBJECTNESS
+        weight = sure[heeded]
+        mean_weight = ranks.average(weight.sum()).clamp(min=1e-6)
+        sizes = raw.new_tensor(anchors).view(1, count, 1, 1, 2).expand(*sure.shape, 2)[heeded]
+        logits, taught = maps[heeded], taught[heeded]
         unlike = 1 - paired_ciou(_boxes(logits.sigmoid(), sizes), _boxes(taught, sizes))
-        box = (weight * unlike).sum() / everywhere
+        box = (weight * unlike).sum() / mean_weight
         if self.labels.num_classes == 1:  # nothing to tell apart
             return box, objectness, logits[:, 5:].sum() * 0
         per_class = F.binary_cross_entropy_with_logits(
             logits[:, 5:], taught[:, 5:], reduction="none"
         )
-        return box, objectness, (weight * per_class.mean(1)).sum() / everywhere
+        return box, objectness, (weight * per_class.mean(1)).sum() / mean_weight
 
 
 def _boxes(probability: Tensor, sizes: Tensor) -> Tensor:

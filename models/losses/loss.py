@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.losses.assign import LevelAssignment, assign
 from models.losses.ciou import paired_ciou
+from models.network.anchors import ANCHOR_THRESHOLD
 from models.network.box_coder import BoxCoder, centre_offset, size_ratio, split_anchors
 from utils.engine.distributed import Ranks
 from utils.structures import Batch
@@ -22,7 +23,7 @@ _BALANCE_ELSE = (4.0, 1.0, 0.25, 0.06, 0.02)
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """Weights of the terms, named as in YOLOv5's hyper-parameter yamls.
+    """The hyper-parameters of the loss, named as in YOLOv5's yamls.
 
     The effective gains follow YOLOv5: box * 3 / levels, cls * C / 80 * 3 / levels,
     obj * (image size / 640)^2 * 3 / levels.
@@ -33,9 +34,9 @@ class LossConfig:
         cls_pw: weight of positive class targets.
         obj: gain of the objectness term.
         obj_pw: weight of positive objectness targets.
+        iou_t: kept because YOLOv5's yamls have it; nothing uses it, there or here.
         anchor_t: largest factor between object and anchor side.
         fl_gamma: focal exponent; 0 is plain cross-entropy.
-        label_smoothing: epsilon of smoothed class targets.
     """
 
     box: float = 0.05
@@ -43,9 +44,9 @@ class LossConfig:
     cls_pw: float = 1.0
     obj: float = 1.0
     obj_pw: float = 1.0
-    anchor_t: float = 4.0
+    iou_t: float = 0.2
+    anchor_t: float = ANCHOR_THRESHOLD
     fl_gamma: float = 0.0
-    label_smoothing: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,11 @@ class DetectionLoss:
         num_classes: C.
         image_size: the square training size in pixels.
         config: weights of the terms.
+        label_smoothing: epsilon of smoothed class targets.
         ranks: the processes that share each batch. Means are taken over all of it, so that
             gradients averaged over processes are those of one process with the whole batch.
+
+    On a GPU the host waits for nothing here: labels that are still on the host are assigned there.
     """
 
     def __init__(
@@ -80,12 +84,15 @@ class DetectionLoss:
         num_classes: int,
         image_size: int,
         config: LossConfig,
+        *,
+        label_smoothing: float = 0.0,
         ranks: Ranks | None = None,
     ) -> None:
         levels = len(coder.strides)
         self.coder = coder
         self.num_classes = num_classes
         self.config = config
+        self.label_smoothing = label_smoothing
         self.box_gain = config.box * 3 / levels
         self.class_gain = config.cls * num_classes / 80 * 3 / levels
         self.objectness_gain = config.obj * (image_size / 640) ** 2 * 3 / levels
@@ -105,27 +112,57 @@ class DetectionLoss:
         objectness = torch.zeros((), device=device)
         class_ = torch.zeros((), device=device)
         num_images = raw_predictions[0].shape[0]
-        counts = [num_images, *(len(assignment.class_ids) for assignment in assignments)]
-        here = torch.tensor(counts, dtype=torch.float32, device=device)
-        everywhere = self.ranks.average(here)
-        # How much this process's means count: 1 where there is one process.
-        of_images, *of_objects = here / everywhere.clamp(min=1 / self.ranks.count)
-        levels = zip(raw_predictions, assignments, self.balance, of_objects, strict=False)
-        for raw, assignment, weight, share in levels:
+        pairs = [len(assignment.class_ids) for assignment in assignments]
+        of_images, of_pairs, global_images = self._weights(num_images, pairs, device)
+        levels = zip(raw_predictions, assignments, self.balance, of_pairs, strict=False)
+        for raw, on_host, balance, weight in levels:
+            assignment = on_host.to(device)
             maps = split_anchors(raw, len(self.coder.anchors[0]) // 2)
             level_box, iou, level_class = self._responsible_terms(maps, assignment)
-            box = box + level_box * share
-            class_ = class_ + level_class * share
-            objectness = objectness + weight * self._objectness_term(maps, assignment, iou)
+            box = box + level_box * weight
+            class_ = class_ + level_class * weight
+            objectness = objectness + balance * self._objectness_term(maps, assignment, iou)
         box, objectness = box * self.box_gain, objectness * (self.objectness_gain * of_images)
         class_ = class_ * self.class_gain
-        total = (box + objectness + class_) * (everywhere[0] * self.ranks.count)
+        total = (box + objectness + class_) * global_images
         return LossTerms(total, box, objectness, class_)
+
+    def _weights(
+        self, num_images: int, pairs: Sequence[int], device: torch.device
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """How much this process's means count in the loss of the batch that all processes share.
+
+        Process p of P has B_p images and, on a level, K_p pairs whose losses sum to S_p; its mean
+        is m_p = S_p / K_p. With the whole batch in one process, B images and K pairs, the loss is
+        B * (sum of S_p) / K. Data parallelism averages gradients, so that process p has to use an
+        L_p with (1 / P) * (sum of L_p) = B * (sum of S_p) / K, which is
+
+            L_p = B * w_p * m_p,  with w_p = P * K_p / K = K_p / (mean of K over processes).
+
+        The mean of K is 0 where no process has a pair, and 1 / P or more everywhere else: clamping
+        it at 1 / P changes only 0 / 0 to 0. Objectness is a mean over cells, of which every image
+        has as many: there the weight is B_p / (mean of B). With one process all weights are 1, or
+        0 for a level without pairs.
+
+        Args:
+            num_images: B_p.
+            pairs: K_p of each level.
+            device: of the result. The numbers are filled in there: nothing waits for a copy.
+
+        Returns:
+            () weight of objectness, (levels,) weights w_p, () B.
+        """
+        count = self.ranks.count
+        numbers = (num_images, *pairs)
+        local = torch.stack([torch.full((), float(n), device=device) for n in numbers])
+        mean = self.ranks.average(local)
+        weights = local / mean.clamp(min=1 / count)
+        return weights[0], weights[1:], mean[0] * count
 
     def assign(
         self, raw_predictions: Sequence[Tensor], batch: Batch
     ) -> tuple[LevelAssignment, ...]:
-        """The responsible anchors for a batch's labels."""
+        """The responsible anchors for a batch's labels, on the device of these."""
         boxes = batch.boxes
         centres_sizes = torch.cat(
             ((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), 1
@@ -169,7 +206,7 @@ class DetectionLoss:
         """Cross-entropy of every class by itself; with one class there is nothing to tell apart."""
         if self.num_classes == 1:
             return logits.sum() * 0
-        epsilon = self.config.label_smoothing
+        epsilon = self.label_smoothing
         targets = torch.full_like(logits, 0.5 * epsilon)
         targets[torch.arange(len(targets), device=logits.device), assignment.class_ids] = (
             1 - 0.5 * epsilon
@@ -177,7 +214,7 @@ class DetectionLoss:
         return self._cross_entropy(logits, targets, self.config.cls_pw)
 
     def _objectness_term(self, maps: Tensor, assignment: LevelAssignment, iou: Tensor) -> Tensor:
-        """Cross-entropy of objectness everywhere; its target is how well the box already fits."""
+        """Cross-entropy of every cell's objectness; the target is how well the box already fits."""
         logits = maps[..., 4].float()
         targets = torch.zeros_like(logits)
         # Two objects may claim one anchor; as in YOLOv5 the later one stays.
@@ -188,7 +225,7 @@ class DetectionLoss:
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor, positive_weight: float) -> Tensor:
         """Mean binary cross-entropy, focal where configured (Lin et al. 2017, eq. 5)."""
-        weight = logits.new_tensor(positive_weight)
+        weight = logits.new_full((), positive_weight)
         gamma = self.config.fl_gamma
         if gamma == 0:
             return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight)
@@ -196,6 +233,6 @@ class DetectionLoss:
             logits, targets, pos_weight=weight, reduction="none"
         )
         probability = logits.sigmoid()
-        right = targets * probability + (1 - targets) * (1 - probability)
+        of_target = targets * probability + (1 - targets) * (1 - probability)
         alpha = targets * 0.25 + (1 - targets) * 0.75
-        return (loss * alpha * (1 - right) ** gamma).mean()
+        return (loss * alpha * (1 - of_target) ** gamma).mean()

@@ -1,4 +1,4 @@
-"""Computational cost of a network."""
+"""How large a network is, and how much it computes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import copy
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from models.conversion.deploy import block_counts
+from models.network.detector import Detector, count_parameters
 
 
 def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> float:
@@ -18,3 +21,12 @@ def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shadow(torch.empty(1, 3, *input_hw, device="meta"))
     return float(counter.get_total_flops()) / 1e9
+
+
+def describe_network(model: Detector) -> str:
+    """Name, parameters, GFLOPs, blocks and activation in one line for the console."""
+    blocks = ", ".join(f"{count} {name}" for name, count in block_counts(model).items())
+    return (
+        f"{model.spec.name}: {count_parameters(model):,} parameters, "
+        f"{network_gflops(model):.2f} GFLOPs at 640, {blocks}, {model.spec.activation}"
+    )

@@ -45,19 +45,14 @@ class Detector(nn.Module):
             raise TypeError("the last layer of a detector is its head")
         return head
 
-    def use_anchors(self, anchors: tuple[tuple[float, ...], ...]) -> None:
-        """Replace the anchors of `spec`; weights are not changed.
-
-        Args:
-            anchors: per level (w1, h1, w2, h2, ...) in pixels of the network input.
-
-        Raises:
-            ValueError: a level has another number of anchors than before.
-        """
+    def with_anchors(self, anchors: tuple[tuple[float, ...], ...]) -> Detector:
+        """The same layers, not copied, with other anchors, as many per level as before."""
         before = [len(level) for level in self.spec.anchors]
         if [len(level) for level in anchors] != before:
             raise ValueError(f"{anchors} are not as many anchors per level as {self.spec.anchors}")
-        self.spec = self.spec.replaced(anchors=anchors)
+        other = Detector(self.spec.replaced(anchors=anchors), list(self.layers), self.strides)
+        other.training = self.training
+        return other
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) RGB in 0-1, H and W multiples of the largest stride -> raw predictions.

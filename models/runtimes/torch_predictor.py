@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from models.network.box_coder import BoxCoder
 from models.network.detector import Detector
 from models.runtimes.torch_postprocess import postprocess_batch
+from utils.engine.criterion import Criterion
 from utils.engine.predictor import BatchPrediction, StageTimes
 from utils.postprocess import PostprocessConfig
 from utils.structures import Batch
-
-
-class Criterion(Protocol):
-    """A loss whose parts can be listed."""
-
-    def __call__(self, raw_predictions: Sequence[Tensor], batch: Batch) -> HasParts:
-        """The loss of one batch."""
-
-
-class HasParts(Protocol):
-    """A loss made of box, objectness and class terms."""
-
-    def parts(self) -> Tensor:
-        """(3,) without gradient."""
 
 
 class TorchPredictor:

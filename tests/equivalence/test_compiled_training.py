@@ -15,20 +15,19 @@ from tests.model_builders import tiny_spec
 from utils.engine import training_state
 from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_batch
+from utils.engine.optim import OptimizerConfig
 from utils.engine.training_state import StateConfig, start_training
 from utils.errors import ConfigError
-from utils.hyperparameters import Hyperparameters
 
 CPU, SIDE = torch.device("cpu"), 64
 
 
 def after_a_step(model: torch.nn.Module, **settings: bool) -> dict[str, torch.Tensor]:
     model = copy.deepcopy(model)
-    config = StateConfig(batch_size=4, **settings)
-    ema = ModelEMA(model)
-    state = start_training(model, model.layers, ema, Hyperparameters(), config, device=CPU)
+    ema, hyp, config = ModelEMA(model), OptimizerConfig(), StateConfig(**settings)
+    state = start_training(model, model.layers, ema, hyp, config, batch_size=4)
     criterion = DetectionLoss(BoxCoder.of(model), 3, SIDE, LossConfig())
-    train_batch(state, criterion, made_up_batch(4, SIDE))
+    train_batch(state, criterion, made_up_batch(4, SIDE), CPU)
     kernels = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
     last = settings.get("channels_last", False)
     wanted = torch.channels_last if last else torch.contiguous_format

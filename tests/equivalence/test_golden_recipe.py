@@ -7,14 +7,13 @@ import json
 import pytest
 import torch
 
-from models.losses.loss import DetectionLoss, LossConfig
+from models.losses.loss import DetectionLoss
 from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
+from train import Hyperparameters
 from utils.engine.ema import ema_decay
-from utils.engine.optim import build_optimizer, scaled_weight_decay
-from utils.engine.schedule import Schedule
-from utils.hyperparameters import Hyperparameters
+from utils.engine.optim import Schedule, build_optimizer, scaled_weight_decay
 
 EPOCHS, BATCHES, BATCH_SIZE = 20, 13, 16
 
@@ -26,7 +25,7 @@ def recipe(shared):
 
 @pytest.fixture(scope="module")
 def hyp():
-    return Hyperparameters.from_file("hyp.scratch-low.yaml")
+    return Hyperparameters.read("hyp.scratch-low.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +38,9 @@ def test_parameter_groups(recipe, hyp, model):
     optimizer = build_optimizer(
         model,
         "SGD",
-        lr=hyp.lr0,
-        momentum=hyp.momentum,
-        weight_decay=scaled_weight_decay(hyp.weight_decay, BATCH_SIZE),
+        lr=hyp.optimizer.lr0,
+        momentum=hyp.optimizer.momentum,
+        weight_decay=scaled_weight_decay(hyp.optimizer.weight_decay, BATCH_SIZE),
     )
     found = [
         [len(group["params"]), group["weight_decay"], sum(p.numel() for p in group["params"])]
@@ -52,8 +51,8 @@ def test_parameter_groups(recipe, hyp, model):
 
 @pytest.mark.parametrize(("key", "cosine"), [("schedule_linear", False), ("schedule_cosine", True)])
 def test_schedule(recipe, hyp, key, cosine):
-    schedule = hyp.part(
-        Schedule,
+    schedule = Schedule(
+        hyp.optimizer,
         epochs=EPOCHS,
         batches_per_epoch=BATCHES,
         batch_size=BATCH_SIZE,
@@ -72,6 +71,6 @@ def test_ema_decay(recipe):
 
 
 def test_loss_gains(recipe, hyp, model):
-    loss = DetectionLoss(BoxCoder.of(model), 80, 320, hyp.part(LossConfig))
+    loss = DetectionLoss(BoxCoder.of(model), 80, 320, hyp.loss)
     gains = {"box": loss.box_gain, "cls": loss.class_gain, "obj": loss.objectness_gain}
     assert gains == pytest.approx(recipe["loss_gains"])

@@ -21,7 +21,7 @@ from data.epoch_sampler import EpochSampler
 from data.loader import eval_loader
 from data.records import read_records
 from data.synthetic.dataset import SyntheticConfig, write_dataset
-from data.training_images import ImageConfig, load_training_images
+from data.training_images import ImageConfig, TrainingImages
 from models.losses.distillation import DistillationLoss
 from models.losses.loss import DetectionLoss, LossConfig
 from models.network.box_coder import BoxCoder
@@ -75,7 +75,7 @@ def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
     model = build_model(tiny_spec(rep_block="OREPA")).double().eval()
     network = ranks.parallel(model, torch.device("cpu"))
     batch = part_of(whole_batch(), ranks)
-    labels = DetectionLoss(BoxCoder.of(model), 3, SIZE, LossConfig(), ranks)
+    labels = DetectionLoss(BoxCoder.of(model), 3, SIZE, LossConfig(), ranks=ranks)
     teacher = trained_model(tiny_spec(), seed=5).double()
     terms = DistillationLoss(labels, teacher, 1.0)(network(batch.images), batch)
     terms.total.backward()
@@ -96,7 +96,8 @@ with process_group(ranks, torch.device("cpu")):
     found = gradients(ranks)
     assert ranks.gather(ranks.rank) == [0, 1]
     assert ranks.broadcast(lambda: ranks.rank) == 0
-    assert ranks.all_true(torch.tensor(True)) and not ranks.all_true(torch.tensor(ranks.is_first))
+    conditions = torch.tensor([True, ranks.is_first, not ranks.is_first, False])
+    assert ranks.all_true(conditions) == [True, False, False, False]
     if ranks.is_first:
         torch.save(found, sys.argv[1])
 """
@@ -244,13 +245,12 @@ def test_rectangular_batches_of_two_ranks_have_one_shape_each(tmp_path):
         write_image(tmp_path / "images" / f"{number}.png", hw, seed=number)
     yaml = tmp_path / "data.yaml"
     write_yaml(yaml, {"path": str(tmp_path), "train": "images", "val": "images", "names": ["a"]})
-    config = ImageConfig(
-        image_size=64, stride=32, num_classes=1, batch_size=4, workers=0, seed=0, rect=True
-    )
+    config = ImageConfig(stride=32, batch_size=4, workers=0, seed=0, rect=True)
     records, seen = read_records(load_dataset_spec(yaml), "train"), []
+    images = TrainingImages(records, records, ("a",), 64)
     for rank in range(2):
         ranks = Ranks(rank, rank, 2, 2)
-        loader, _ = load_training_images(records, records, AugmentConfig(), config, ranks)
+        loader, _ = images.loaders(AugmentConfig(), config, ranks)
         batches = list(loader.epoch(0))  # fails where a batch mixes shapes
         seen += [path.name for batch in batches for path in batch.paths]
     assert sorted(seen) == [f"{number}.png" for number in range(5)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -59,13 +59,12 @@ class Ranks:
         dist.all_reduce(values)
         return values / self.count
 
-    def all_true(self, condition: Tensor) -> bool:
-        """Whether a (scalar) condition holds in every process."""
-        if self.count == 1:
-            return bool(condition)
-        agreed = condition.float()
-        dist.all_reduce(agreed, op=dist.ReduceOp.MIN)
-        return bool(agreed)
+    def all_true(self, conditions: Tensor) -> list[bool]:
+        """Which of (N,) conditions hold in every process; the device is read once."""
+        if self.count > 1:
+            conditions = conditions.float()
+            dist.all_reduce(conditions, op=dist.ReduceOp.MIN)
+        return [bool(each) for each in conditions.tolist()]
 
     def shard(self, items: Sequence[ItemT]) -> Sequence[ItemT]:
         """This process's part of a list: consecutive, as long as the others' or one longer."""
@@ -118,6 +117,17 @@ class Ranks:
             return model
         ids = [device.index] if device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids)
+
+    @staticmethod
+    def averaging(module: nn.Module, *, when: bool) -> AbstractContextManager[None]:
+        """The region of a forward and backward pass of what `parallel` made.
+
+        Gradients are averaged over all processes, those gathered before with them, only `when`
+        they are about to be used; until then each process adds up its own.
+        """
+        if when or not isinstance(module, DistributedDataParallel):
+            return nullcontext()
+        return module.no_sync()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
-ModelT = TypeVar("ModelT", bound=nn.Module)
+ModelT = TypeVar("ModelT", bound=nn.Module, covariant=True)
 DECAY = 0.9999
 RAMP_STEPS = 2000
 

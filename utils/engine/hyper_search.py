@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.engine.best_epoch import fitness
+from utils.engine.distributed import Ranks
+from utils.engine.training_state import fitness
 from utils.errors import ConfigError, DivergedError, MissingPackageError
-from utils.hyperparameters import Hyperparameters
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import atomic_path, make_run_folder, write_json
 from utils.plots.search_points import plot_search
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import optuna
 
 logger = logging.getLogger(__name__)
-PROJECT = "runs/evolve"  # where nobody says otherwise
+PROJECT = "runs/evolve"  # without --project
 JOURNAL, TABLE, BEST = "study.journal", "evolve.csv", "hyp_evolve.yaml"
 Train = Callable[[TrainConfig], CocoMetrics]
 
@@ -69,28 +69,49 @@ SPACE = {
 }
 
 
-def search(config: TrainConfig, train: Train) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        runs: how many have ended.
+        best_run: number of the best one, counted from 1.
+        fitness: of that one.
+        AP: its AP.
+        AP50: its AP at IoU 0.5.
+        hyp: the yaml of its hyper-parameters.
+        folder: where `evolve.csv` and `evolve.png` are, and a folder for each run.
+    """
+
+    runs: int
+    best_run: int
+    fitness: float
+    AP: float
+    AP50: float
+    hyp: str
+    folder: str
+
+
+def search(config: TrainConfig, base: Mapping[str, float], train: Train) -> SearchResult:
     """Train `config.evolve` times in all, each time with hyper-parameters that promise most.
 
-    The first run takes those of `--hyp`; the others are chosen by Optuna's tree-structured Parzen
+    The first run takes the given ones; the others are chosen by Optuna's tree-structured Parzen
     estimator. With `--exist-ok`, the search in an existing folder goes on where it stopped.
 
     Args:
         config: of every run, but for the hyper-parameters.
+        base: the given hyper-parameters, by their names in a yaml.
         train: a whole training run.
 
-    Returns:
-        The best run as JSON values, and where `evolve.csv`, `hyp_evolve.yaml` (the best) and
-        `evolve.png` are.
-
     Raises:
-        ConfigError: a number of runs that is none.
+        ConfigError: a number of runs that is none, or several processes.
         MissingPackageError: Optuna is not installed.
     """
+    if config.resume is not None or Ranks.of_environment().count > 1:
+        raise ConfigError("--evolve: runs one after the other, without --resume and torchrun")
     count = config.evolve or 0
     if count < 1:
         raise ConfigError(f"--evolve {count}: must be at least 1 training run")
-    base = Hyperparameters.from_file(config.hyp)
     project = PROJECT if config.project == TrainConfig().project else config.project
     folder = make_run_folder(project, config.name, exist_ok=config.exist_ok)
     study = _open_study(folder, base, config.seed)
@@ -106,28 +127,39 @@ def search(config: TrainConfig, train: Train) -> dict[str, Any]:
         study.tell(trial, value)
         _write_results(study, base, folder)
         _drop_weights(study, folder)
-        found = "diverged" if metrics is None else f"AP {metrics.AP:.4f}, AP50 {metrics.AP50:.4f}"
+        found = (
+            "diverged"
+            if metrics is None
+            else f"mAP50 {metrics.AP50:.4f}, mAP50-95 {metrics.AP:.4f}"
+        )
         logger.info(
             "evolve: %s; best so far: run %d, fitness %.4f",
             found,
             study.best_trial.number + 1,
             study.best_value,
         )
-    best = study.best_trial
-    report = {
-        "runs": len(_finished(study)),
-        "best_run": best.number + 1,
-        "fitness": study.best_value,
-        **{name: best.user_attrs.get(name, 0.0) for name in ("AP", "AP50")},
-        "hyp": str(folder / BEST),
-        "folder": str(folder),
-    }
+    result = _result(study, folder)
     if config.report:
-        write_json(Path(config.report), report)
-    return report
+        write_json(Path(config.report), asdict(result))
+    logger.info("Best hyper-parameters: %s", result.hyp)
+    logger.info("Next: python train.py --hyp %s --data %s", result.hyp, config.data)
+    return result
 
 
-def _open_study(folder: Path, base: Hyperparameters, seed: int) -> optuna.Study:
+def _result(study: optuna.Study, folder: Path) -> SearchResult:
+    best = study.best_trial
+    return SearchResult(
+        runs=len(_finished(study)),
+        best_run=best.number + 1,
+        fitness=study.best_value,
+        AP=best.user_attrs.get("AP", 0.0),
+        AP50=best.user_attrs.get("AP50", 0.0),
+        hyp=str(folder / BEST),
+        folder=str(folder),
+    )
+
+
+def _open_study(folder: Path, base: Mapping[str, float], seed: int) -> optuna.Study:
     """The study of a folder, new or continued, in which no run is left half done."""
     try:
         import optuna  # an extra
@@ -154,14 +186,13 @@ def _open_study(folder: Path, base: Hyperparameters, seed: int) -> optuna.Study:
     return study
 
 
-def _first_values(base: Hyperparameters) -> dict[str, float]:
+def _first_values(base: Mapping[str, float]) -> dict[str, float]:
     """The given values, as near as the search comes to them."""
-    given = asdict(base)
-    first = {name: min(max(given[name], b.low), b.high) for name, b in SPACE.items()}
+    first = {name: min(max(base[name], b.low), b.high) for name, b in SPACE.items()}
     for name, value in first.items():
-        if value != given[name]:
+        if value != base[name]:
             logger.warning("evolve: %s %g is searched from %g to %g: the first run has %g",
-                           name, given[name], SPACE[name].low, SPACE[name].high, value)  # fmt: skip
+                           name, base[name], SPACE[name].low, SPACE[name].high, value)  # fmt: skip
     return first
 
 
@@ -172,19 +203,23 @@ def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def _train_once(
-    trial: optuna.Trial, base: Hyperparameters, config: TrainConfig, folder: Path, train: Train
+    trial: optuna.Trial,
+    base: Mapping[str, float],
+    config: TrainConfig,
+    folder: Path,
+    train: Train,
 ) -> tuple[float, CocoMetrics | None]:
     """Fitness and figures of one run; a run that diverges has fitness 0."""
     values = {
         name: trial.suggest_float(name, bounds.low, bounds.high, log=bounds.log)
         for name, bounds in SPACE.items()
     }
-    place = _run_folder(folder, trial.number)
-    place.mkdir(exist_ok=True)
-    hyp = place / "hyp.yaml"
-    write_yaml(hyp, asdict(replace(base, **values)))
+    run = _run_folder(folder, trial.number)
+    run.mkdir(exist_ok=True)
+    hyp = run / "hyp.yaml"
+    write_yaml(hyp, {**base, **values})
     one_run = replace(
-        config, evolve=None, hyp=str(hyp), project=str(folder), name=place.name, exist_ok=True,
+        config, evolve=None, hyp=str(hyp), project=str(folder), name=run.name, exist_ok=True,
         nosave=True, noplots=True, report="",
     )  # fmt: skip
     try:
@@ -194,7 +229,7 @@ def _train_once(
         return 0.0, None
     trial.set_user_attr("AP", metrics.AP)
     trial.set_user_attr("AP50", metrics.AP50)
-    return fitness(metrics), metrics
+    return fitness(metrics.AP, metrics.AP50), metrics
 
 
 def _drop_weights(study: optuna.Study, folder: Path) -> None:
@@ -209,7 +244,7 @@ def _run_folder(folder: Path, number: int) -> Path:
     return folder / f"run{number + 1}"
 
 
-def _write_results(study: optuna.Study, base: Hyperparameters, folder: Path) -> None:
+def _write_results(study: optuna.Study, base: Mapping[str, float], folder: Path) -> None:
     """The table of all runs, the best hyper-parameters, and how each of them did."""
     rows = [_row(trial) for trial in _finished(study)]
     with (
@@ -219,7 +254,7 @@ def _write_results(study: optuna.Study, base: Hyperparameters, folder: Path) -> 
         writer = csv.DictWriter(file, fieldnames=("run", "fitness", "AP", "AP50", *SPACE))
         writer.writeheader()
         writer.writerows(rows)
-    write_yaml(folder / BEST, asdict(replace(base, **study.best_params)))
+    write_yaml(folder / BEST, {**base, **study.best_params})
     plot_search(rows, tuple(SPACE), folder / "evolve.png")
 
 

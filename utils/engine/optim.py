@@ -1,15 +1,41 @@
-"""The optimizer and its parameter groups."""
+"""The optimizer: its parameter groups, and its settings from batch to batch (YOLOv5's schedule)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 NOMINAL_BATCH_SIZE = 64  # gradients are accumulated until about this many images
 MAX_GRADIENT_NORM = 10.0
+MIN_WARMUP_BATCHES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerConfig:
+    """The hyper-parameters of the optimizer, named as in YOLOv5's yamls.
+
+    Attributes:
+        lr0: initial learning rate.
+        lrf: final learning rate as a fraction of lr0.
+        momentum: SGD momentum, or Adam's beta1.
+        weight_decay: for a nominal batch of 64.
+        warmup_epochs: length of the warm-up (at least 100 batches).
+        warmup_momentum: momentum at its start.
+        warmup_bias_lr: learning rate of biases at its start.
+    """
+
+    lr0: float = 0.01
+    lrf: float = 0.01
+    momentum: float = 0.937
+    weight_decay: float = 0.0005
+    warmup_epochs: float = 3.0
+    warmup_momentum: float = 0.8
+    warmup_bias_lr: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +95,85 @@ def build_optimizer(
     return optimizer
 
 
-def clip_gradients(model: nn.Module) -> float:
-    """Scale all gradients down to norm 10 where they exceed it; returns their norm before."""
-    return float(torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM))
+def clip_gradients(model: nn.Module) -> Tensor:
+    """Scale all gradients down to norm 10 where they exceed it.
+
+    Returns:
+        () their norm before, on the device: nothing waits for it.
+    """
+    return torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """What one batch is trained with."""
+
+    lr_bias: float
+    lr_weight: float
+    lr_norm: float
+    momentum: float
+    accumulate: int
+
+    def apply(self, optimizer: Optimizer) -> None:
+        """Set an optimizer's three groups (biases, weights, norms)."""
+        rates = (self.lr_bias, self.lr_weight, self.lr_norm)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+            if "momentum" in group:
+                group["momentum"] = self.momentum
+            else:
+                group["betas"] = (self.momentum, group["betas"][1])
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A pure function from (epoch, batch) to settings, so that a resumed run continues exactly.
+
+    Attributes:
+        config: rates, momentum and warm-up.
+        epochs: of the whole run.
+        batches_per_epoch: of all processes together, which share each batch.
+        batch_size: images per batch.
+        cosine: cosine instead of linear decay.
+    """
+
+    config: OptimizerConfig
+    epochs: int
+    batches_per_epoch: int
+    batch_size: int
+    cosine: bool = False
+
+    def decay(self, epoch: int) -> float:
+        """Factor on lr0 in an epoch: from 1 to lrf."""
+        progress = epoch / self.epochs
+        if self.cosine:
+            return (1 - math.cos(math.pi * progress)) / 2 * (self.config.lrf - 1) + 1
+        return (1 - progress) * (1 - self.config.lrf) + self.config.lrf
+
+    @property
+    def warmup_batches(self) -> int:
+        """How many batches the warm-up lasts."""
+        return max(round(self.config.warmup_epochs * self.batches_per_epoch), MIN_WARMUP_BATCHES)
+
+    @property
+    def full_accumulate(self) -> int:
+        """Batches per optimizer step after the warm-up."""
+        return max(round(NOMINAL_BATCH_SIZE / self.batch_size), 1)
+
+    def at(self, epoch: int, batch: int) -> StepSettings:
+        """The settings of batch `batch` of epoch `epoch`, both counted from 0."""
+        config = self.config
+        rate = config.lr0 * self.decay(epoch)
+        done = epoch * self.batches_per_epoch + batch
+        if done > self.warmup_batches:
+            return StepSettings(rate, rate, rate, config.momentum, self.full_accumulate)
+        span = (0, self.warmup_batches)
+        accumulate = np.interp(done, span, (1, NOMINAL_BATCH_SIZE / self.batch_size)).round()
+        warm = float(np.interp(done, span, (0.0, rate)))
+        return StepSettings(
+            lr_bias=float(np.interp(done, span, (config.warmup_bias_lr, rate))),
+            lr_weight=warm,
+            lr_norm=warm,
+            momentum=float(np.interp(done, span, (config.warmup_momentum, config.momentum))),
+            accumulate=max(int(accumulate), 1),
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch.optim import Optimizer
 
+from utils.device import peak_memory_mb
 from utils.engine.evaluate import Evaluation
 from utils.logs import format_duration
 from utils.output_files import atomic_path
@@ -29,8 +30,7 @@ COLUMNS = (
     "x/lr1",
     "x/lr2",
 )
-_WIDTH = 20
-logger = logging.getLogger(__name__)
+_WIDTH, _CONSOLE_WIDTH = 20, 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +83,34 @@ def append_row(path: Path, row: EpochRow) -> None:
         temporary.write_text(before + line, encoding="utf-8")
 
 
-def log_epoch(row: EpochRow, epochs: int, seconds_left: float) -> None:
-    """An epoch in one line of the console, with how long the other epochs will take."""
-    box, objectness, class_ = row.train_loss
-    text = f"epoch {row.epoch + 1}/{epochs}: box {box:.4f}, obj {objectness:.4f}, cls {class_:.4f}"
-    if row.AP is not None:
-        text += f", AP50 {row.AP50:.3f}, AP {row.AP:.3f}"
-    if row.epoch + 1 < epochs:
-        text += f", {format_duration(seconds_left)} left"
-    logger.info("%s", text)
+def training_header(device: torch.device, seconds_left: float | None = None) -> str:
+    """YOLOv5's names of the columns of `training_row`, and how long the run will still take.
+
+    Args:
+        device: without a GPU, memory is that of the process.
+        seconds_left: None where nothing is known yet.
+    """
+    memory = "GPU_mem" if device.type == "cuda" else "mem"
+    names = ("Epoch", memory, "box_loss", "obj_loss", "cls_loss", "Instances", "Size")
+    left = "" if seconds_left is None else f"   {format_duration(seconds_left)} left"
+    return "".join(name.rjust(_CONSOLE_WIDTH) for name in names) + left
+
+
+def training_row(
+    title: str, device: torch.device, losses: Sequence[float], instances: int, size: int
+) -> str:
+    """An epoch so far, in one line.
+
+    Args:
+        title: which epoch.
+        device: whose memory, at its most, is shown.
+        losses: mean box, objectness and class loss.
+        instances: objects in the last batch.
+        size: the longer side of its images in pixels.
+    """
+    memory = f"{peak_memory_mb(device) / 1000:.3g}G"
+    cells = (title, memory, *(f"{loss:.4g}" for loss in losses), str(instances), str(size))
+    return "".join(cell.rjust(_CONSOLE_WIDTH) for cell in cells)
 
 
 def drop_rows_from(path: Path, epoch: int) -> None:

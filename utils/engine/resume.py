@@ -1,18 +1,23 @@
-"""A training run that was cut off, found again by its last checkpoint."""
+"""How far a run has come, kept in its last checkpoint, and how it goes on from there."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from utils.checkpoint import Checkpoint, load_checkpoint
+from utils.engine.training_state import TrainingState
 from utils.errors import ConfigError
-from utils.hyperparameters import Hyperparameters
-from utils.strict_yaml import to_dataclass
 from utils.train_config import NEWEST, TrainConfig
 
+logger = logging.getLogger(__name__)
 # What may differ from the run that is continued; everything else would change what was learned.
 CHANGEABLE = frozenset(
     ("resume", "project", "epochs", "batch_size", "device", "sync_bn", "workers", "data", "cache",
@@ -20,23 +25,92 @@ CHANGEABLE = frozenset(
 )  # fmt: skip
 
 
+def progress_of(state: TrainingState, epoch: int, batches_per_epoch: int) -> dict[str, Any]:
+    """Everything besides the weights that the epochs after `epoch` depend on, in plain values."""
+    best = state.best
+    return {
+        "epoch": epoch,
+        "optimizer": state.optimizer.state_dict()["state"],
+        "scaler": state.precision.scaler.state_dict(),
+        "ema_updates": state.ema.updates,
+        "batches_since_step": (epoch + 1) * batches_per_epoch - 1 - state.last_step,
+        "skipped_steps": state.skipped_steps,
+        "AP_of_class": list(state.AP_of_class),
+        "best": {"epoch": best.epoch, "fitness": best.fitness, "judged": best.evaluated},
+        "random": _random_states(),
+    }
+
+
+def continue_from(checkpoint: Checkpoint, state: TrainingState, batches_per_epoch: int) -> None:
+    """Bring a fresh state, whose network has the checkpoint's weights, to where its run was.
+
+    The optimizer keeps the settings it was made with: batch size and length of a run may change.
+
+    Raises:
+        ValueError: the checkpoint holds no progress.
+    """
+    progress = checkpoint.training
+    if progress is None:
+        raise ValueError("the checkpoint holds no progress")
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": progress["optimizer"], "param_groups": groups})
+    if progress["scaler"]:  # empty where the run had no loss scaling, on a CPU for example
+        state.precision.scaler.load_state_dict(progress["scaler"])
+    state.ema.model.load_state_dict(checkpoint.best_weights)
+    state.ema.updates = progress["ema_updates"]
+    state.next_epoch = int(progress["epoch"]) + 1
+    state.last_step = state.next_epoch * batches_per_epoch - 1 - int(progress["batches_since_step"])
+    state.skipped_steps = progress["skipped_steps"]
+    state.AP_of_class = tuple(progress.get("AP_of_class", ()))  # older checkpoints have none
+    best = progress["best"]
+    state.best.epoch, state.best.fitness = best["epoch"], best["fitness"]
+    state.best.evaluated = best["judged"]
+    _restore_random_states(progress["random"])
+    logger.info("Continuing with epoch %d", state.next_epoch + 1)
+
+
+def _random_states() -> dict[str, Any]:
+    """Of Python, numpy and torch, without any class of theirs."""
+    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - the global one
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _restore_random_states(states: Mapping[str, Any]) -> None:
+    random.setstate(states["python"])
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():  # else another machine: nothing to restore
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
 @dataclass(frozen=True, slots=True)
 class ResumedRun:
-    """Where a run stands.
+    """A run that was cut off, or is to go on.
 
     Attributes:
         last: its last checkpoint.
         checkpoint: what that holds.
         progress: its training state.
         config: the settings it was started with.
-        hyp: its hyper-parameters.
+        hyp: its hyper-parameters, as `hyp.yaml` has them.
     """
 
     last: Path
     checkpoint: Checkpoint
-    progress: dict[str, Any]
+    progress: Mapping[str, Any]
     config: TrainConfig
-    hyp: Hyperparameters
+    hyp: Mapping[str, Any]
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch to train next, counted from 0."""
+        return int(self.progress["epoch"]) + 1
 
     @property
     def folder(self) -> Path:
@@ -67,13 +141,8 @@ def read_resumed_run(config: TrainConfig) -> ResumedRun | None:
             f"--resume {last}: is not in the weights/ folder of a run, so there is nowhere to go "
             "on; put it back there"
         )
-    return ResumedRun(
-        last=last,
-        checkpoint=checkpoint,
-        progress=checkpoint.training,
-        config=_stored_config(last, settings["opt"]),
-        hyp=to_dataclass(f"{last}: hyp", settings["hyp"], Hyperparameters),
-    )
+    config_of_run = _stored_config(last, settings["opt"])
+    return ResumedRun(last, checkpoint, checkpoint.training, config_of_run, settings["hyp"])
 
 
 def settings_to_continue(config: TrainConfig) -> TrainConfig | None:
@@ -85,59 +154,36 @@ def settings_to_continue(config: TrainConfig) -> TrainConfig | None:
     resumed = read_resumed_run(config)
     if resumed is None:
         return None
-    # A bare --resume looks for the newest run again, and must look in the same place.
+    # A bare --resume looks for the newest run again, and must look in the same project.
     project = config.project if config.resume == NEWEST else resumed.config.project
-    return dataclasses.replace(
-        resumed.config, resume=str(resumed.last), project=project, report=config.report
-    )
+    return replace(resumed.config, resume=str(resumed.last), project=project, report=config.report)
 
 
-def check_changes(config: TrainConfig, resumed: ResumedRun) -> None:
-    """Refuse what a resumed run cannot change, and a run that has nothing left to do.
+def continued(config: TrainConfig) -> TrainConfig:
+    """The settings of a call from Python: those left at their defaults are a resumed run's.
 
     Raises:
-        ConfigError: a setting differs that must not, or all epochs are done.
+        UserError: as `read_resumed_run`.
     """
-    for name, value in dataclasses.asdict(config).items():
-        before = getattr(resumed.config, name)
-        if name not in CHANGEABLE and value != before:
-            flag = "--" + name.replace("_", "-")
-            allowed = ", ".join(sorted("--" + each.replace("_", "-") for each in CHANGEABLE))
-            raise ConfigError(
-                f"{flag} {value}: the run in {resumed.folder} has {before}; with --resume only "
-                f"these may change: {allowed}"
-            )
-    if config.resume != NEWEST and config.project != resumed.config.project:
-        raise ConfigError(
-            f"--project {config.project}: the run goes on in {resumed.folder}; leave it out"
-        )
-    done = int(resumed.progress["epoch"]) + 1
-    best = resumed.progress["best"]
-    if 0 < config.patience <= best["judged"] - best["epoch"]:
-        raise ConfigError(
-            f"--resume {resumed.last}: the run stopped because no epoch was better for "
-            f"{config.patience}; to go on, give more: --patience {2 * config.patience} (0 never "
-            "stops)"
-        )
-    if done >= config.epochs:
-        raise ConfigError(
-            f"--resume {resumed.last}: all {config.epochs} epochs are done; "
-            f"to go on, give more: --epochs {2 * done}"
-        )
+    stored = settings_to_continue(config)
+    if stored is None:
+        return config
+    given = {each.name: getattr(config, each.name) for each in fields(config)
+             if getattr(config, each.name) != each.default}  # fmt: skip
+    return replace(stored, **given)
 
 
-def check_classes(class_names: tuple[str, ...], resumed: ResumedRun) -> None:
-    """Refuse a data set of other classes.
-
-    Raises:
-        ConfigError: they differ.
-    """
-    known = resumed.checkpoint.class_names
-    if class_names != known:
+def _stored_config(last: Path, stored: dict[str, Any]) -> TrainConfig:
+    known = {each.name for each in fields(TrainConfig)}
+    if unknown := stored.keys() - known:
         raise ConfigError(
-            f"--resume {resumed.last}: was trained on {len(known)} classes ({', '.join(known)}), "
-            f"the data set has {len(class_names)} ({', '.join(class_names)})"
+            f"--resume {last}: was made by another version, with settings this one does not have "
+            f"({', '.join(sorted(unknown))}); start a new run with --weights"
         )
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    return TrainConfig(**values)
 
 
 def _newest(project: Path) -> Path:
@@ -154,14 +200,61 @@ def _newest(project: Path) -> Path:
     return found[-1]
 
 
-def _stored_config(last: Path, stored: dict[str, Any]) -> TrainConfig:
-    fields = {field.name for field in dataclasses.fields(TrainConfig)}
-    if unknown := stored.keys() - fields:
+def check_resumable(
+    resumed: ResumedRun, config: TrainConfig, class_names: tuple[str, ...], teacher_digest: str
+) -> None:
+    """Refuse what a resumed run cannot change, and a run that has nothing left to do.
+
+    Args:
+        resumed: the run.
+        config: the settings to go on with.
+        class_names: of the data set, in class-id order.
+        teacher_digest: of the teacher's file; empty where there is no teacher.
+
+    Raises:
+        ConfigError: something differs that must not, or all epochs are done.
+    """
+    _check_settings(config, resumed)
+    _check_epochs(config, resumed)
+    known = resumed.checkpoint.class_names
+    if class_names != known:
         raise ConfigError(
-            f"--resume {last}: was made by another version, with settings this one does not have "
-            f"({', '.join(sorted(unknown))}); start a new run with --weights"
+            f"--resume {resumed.last}: was trained on {len(known)} classes ({', '.join(known)}), "
+            f"the data set has {len(class_names)} ({', '.join(class_names)})"
         )
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
-    }
-    return TrainConfig(**values)
+    if resumed.progress.get("teacher", "") != teacher_digest:
+        raise ConfigError(
+            f"--teacher {config.teacher or '(none)'}: is not the one that the run in "
+            f"{resumed.folder} learnt from; give that one"
+        )
+
+
+def _check_settings(config: TrainConfig, resumed: ResumedRun) -> None:
+    for name in (each.name for each in fields(config)):
+        value, before = getattr(config, name), getattr(resumed.config, name)
+        if name not in CHANGEABLE and value != before:
+            flag = "--" + name.replace("_", "-")
+            allowed = ", ".join(sorted("--" + each.replace("_", "-") for each in CHANGEABLE))
+            raise ConfigError(
+                f"{flag} {value}: the run in {resumed.folder} has {before}; with --resume only "
+                f"these may change: {allowed}"
+            )
+    if config.resume != NEWEST and config.project != resumed.config.project:
+        raise ConfigError(
+            f"--project {config.project}: the run goes on in {resumed.folder}; leave it out"
+        )
+
+
+def _check_epochs(config: TrainConfig, resumed: ResumedRun) -> None:
+    done, best = resumed.next_epoch, resumed.progress["best"]
+    if 0 < config.patience <= best["judged"] - best["epoch"]:
+        raise ConfigError(
+            f"--resume {resumed.last}: the run stopped because no epoch was better for "
+            f"{config.patience}; to go on, give more: --patience {2 * config.patience} (0 never "
+            "stops)"
+        )
+    if done >= config.epochs:
+        raise ConfigError(
+            f"--resume {resumed.last}: all {config.epochs} epochs are done; "
+            f"to go on, give more: --epochs {2 * done}"
+        )

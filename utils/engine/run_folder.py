@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,19 +13,16 @@ import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
-from utils.engine.distributed import Ranks
 from utils.engine.results_table import COLUMNS, EpochRow, append_row, drop_rows_from
-from utils.engine.resume import ResumedRun
+from utils.engine.train_result import TrainedWeights
+from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
-from utils.hyperparameters import Hyperparameters
-from utils.metrics.coco import CocoMetrics
-from utils.output_files import make_run_folder, reported_writing
+from utils.output_files import reported_writing
 from utils.plots.batch_images import save_labelled_batch
 from utils.plots.label_statistics import plot_labels
 from utils.plots.training_curves import plot_results
 from utils.strict_yaml import write_yaml
 from utils.structures import Batch, ImageRecord
-from utils.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
 BATCHES_DRAWN = 3
@@ -36,52 +33,53 @@ class TrainingRun:
 
     Attributes:
         folder: where everything goes.
-        settings: as given.
+        described: what every checkpoint of the run says, still without weights.
         images: whether images and curves are drawn.
     """
 
     def __init__(
         self,
         folder: Path,
-        settings: Mapping[str, Mapping[str, Any]],
+        described: Checkpoint,
         *,
         images: bool,
         first_epoch: int = 0,
         writes: bool = True,
     ) -> None:
-        """Write each of `settings` as `<name>.yaml` and open the event file.
+        """Write the settings, `described.config`, as `<name>.yaml` each, and open the event file.
 
         Args:
             folder: an existing folder.
-            settings: file stem -> content (`hyp`, `opt`).
+            described: with the run's settings as `config`: file stem (`hyp`, `opt`) -> content.
             images: whether to draw.
-            first_epoch: what the folder says of this epoch and later ones is forgotten.
+            first_epoch: what the folder says of this epoch and later ones is dropped.
             writes: False in a process beside the one that writes the files: nothing is written.
         """
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder
-        self.settings = settings
+        self.described = described
         self.images = images and writes
         self._events: SummaryWriter | None = None
         if not writes:
             return
-        for stem, content in settings.items():
+        for stem, content in described.config.items():
             write_yaml(folder / f"{stem}.yaml", content)
         drop_rows_from(folder / "results.csv", first_epoch)
         self._events = SummaryWriter(str(folder), purge_step=first_epoch)
 
     @property
-    def best(self) -> Path:
-        """The best epoch's checkpoint."""
-        return self.folder / "weights" / "best.pt"
+    def weights(self) -> TrainedWeights:
+        """The best and the last epoch's checkpoint."""
+        folder = self.folder / "weights"
+        return TrainedWeights(folder / "best.pt", folder / "last.pt")
 
     @property
-    def last(self) -> Path:
-        """The last epoch's checkpoint."""
-        return self.folder / "weights" / "last.pt"
+    def class_names(self) -> tuple[str, ...]:
+        """In class-id order."""
+        return self.described.class_names
 
-    def draw_labels(self, records: Iterable[ImageRecord], class_names: tuple[str, ...]) -> None:
+    def draw_labels(self, records: Iterable[ImageRecord]) -> None:
         """`labels.jpg`: how many objects of which sizes lie where."""
         if not self.images:
             return
@@ -94,18 +92,16 @@ class TrainingRun:
         plot_labels(
             np.concatenate(class_ids),
             np.concatenate(boxes),
-            class_names,
+            self.class_names,
             self.folder / "labels.jpg",
         )
 
-    def drawing_first(
-        self, batches: Iterable[Batch], epoch: int, class_names: tuple[str, ...]
-    ) -> Iterator[Batch]:
+    def drawing_first(self, batches: Iterable[Batch], epoch: int) -> Iterator[Batch]:
         """The same batches, the first three of epoch 0 drawn as `train_batch*.jpg` in passing."""
         for number, batch in enumerate(batches):
             if self.images and epoch == 0 and number < BATCHES_DRAWN:
                 path = self.folder / f"train_batch{number}.jpg"
-                save_labelled_batch(path, batch, class_names)
+                save_labelled_batch(path, batch, self.class_names)
             yield batch
 
     def add_epoch(self, row: EpochRow) -> None:
@@ -119,34 +115,46 @@ class TrainingRun:
                     self._events.add_scalar(name, value, row.epoch)
             self._events.flush()
 
-    def save(self, checkpoint: Checkpoint, *, better: bool, keep_as: str | None) -> None:
+    def save(
+        self,
+        state: TrainingState,
+        row: EpochRow,
+        progress: Mapping[str, Any],
+        *,
+        better: bool,
+        keep_as: str | None,
+    ) -> None:
         """Write `last.pt`; `best.pt`, without what only training needs, if `better`.
 
         Args:
-            checkpoint: of this epoch.
+            state: after the epoch.
+            row: its figures.
+            progress: of the state, to go on from.
             better: it is the best so far.
             keep_as: also keep it under this file name.
         """
         if self._events is None:
             return
+        checkpoint = replace(
+            self.described,
+            weights=state.model.state_dict(),
+            ema_weights=state.ema.model.state_dict(),
+            training={**progress, **(self.described.training or {})},
+            metrics={"epoch": row.epoch, "AP": row.AP, "AP50": row.AP50},
+        )
         if better:
-            save_checkpoint(self.best, checkpoint.for_inference())
+            save_checkpoint(self.weights.best, checkpoint.for_inference())
         if keep_as is not None:
-            save_checkpoint(self.last.with_name(keep_as), checkpoint.for_inference())
+            save_checkpoint(self.weights.last.with_name(keep_as), checkpoint.for_inference())
         # The last one last: a run that is cut off in between repeats this epoch.
-        save_checkpoint(self.last, checkpoint)
+        save_checkpoint(self.weights.last, checkpoint)
 
     def note_skipped(self, epoch: int, paths: Sequence[Path], reason: str) -> None:
-        """Add the images of what was left out to `skipped_batches.txt`."""
+        """Add the images of a skipped batch or step to `skipped_batches.txt`."""
         if self._events is None:
             return
         with reported_writing(path := self.folder / "skipped_batches.txt"), path.open("a") as file:
             file.write(f"epoch {epoch}: {reason}: {', '.join(str(each) for each in paths)}\n")
-
-    def report(self, metrics: CocoMetrics) -> dict[str, Any]:
-        """What the best checkpoint reached, and where the checkpoints are."""
-        quality = {name: getattr(metrics, name) for name in ("AP", "AP50", "precision", "recall")}
-        return {**quality, "weights": {"best": str(self.best), "last": str(self.last)}}
 
     def __enter__(self) -> Self:
         return self
@@ -157,45 +165,14 @@ class TrainingRun:
         """Close the events and draw `results.png`; after an interruption say how to go on."""
         if self._events is None:
             return
-        with contextlib.suppress(OSError):  # a full disk has been said already
+        with contextlib.suppress(OSError):  # a full disk has been reported already
             self._events.close()
         if kind is None:
             if self.images:
                 plot_results(self.folder / "results.csv", self.folder / "results.png")
         elif issubclass(kind, DivergedError):
             logger.warning("Skipped images: %s", self.folder / "skipped_batches.txt")
-        elif self.last.exists():
-            logger.warning("To go on: python train.py --resume %s", self.last)
+        elif self.weights.last.exists():
+            logger.warning("To go on: python train.py --resume %s", self.weights.last)
         else:
             logger.warning("Nothing was saved yet: start again.")
-
-
-def open_run(
-    config: TrainConfig,
-    hyp: Hyperparameters,
-    resumed: ResumedRun | None,
-    first_epoch: int,
-    ranks: Ranks,
-) -> TrainingRun:
-    """A new folder, or the one of the run that is continued; the first of `ranks` writes to it."""
-
-    def folder() -> Path:
-        if resumed is not None:
-            return resumed.folder
-        return make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
-
-    return TrainingRun(
-        ranks.broadcast(folder),
-        {"hyp": as_plain_values(hyp), "opt": as_plain_values(config)},
-        images=not config.noplots,
-        first_epoch=first_epoch,
-        writes=ranks.is_first,
-    )
-
-
-def as_plain_values(config: Any) -> dict[str, Any]:
-    """A config dataclass as plain values that yaml and JSON can hold."""
-    values = dataclasses.asdict(config)
-    return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
-    }

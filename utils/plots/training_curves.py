@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from utils.engine.training_state import fitness
 from utils.errors import ConfigError
 from utils.plots.figure import ACCENT, MARK, make_figure, save_figure, style_axes
 
@@ -26,8 +27,8 @@ PANELS = (  # column of results.csv, title; two rows of five
     ("val/box_loss", "val: box loss"),
     ("val/obj_loss", "val: objectness loss"),
     ("val/cls_loss", "val: class loss"),
-    (AP50, "AP50"),
-    (AP, "AP (0.50:0.95)"),
+    (AP50, "mAP50"),
+    (AP, "mAP50-95"),
 )
 Columns = dict[str, npt.NDArray[np.float64]]
 
@@ -50,8 +51,8 @@ def plot_results(csv_path: Path, out_png: Path) -> None:
         _draw_curve(panel, columns[EPOCH], columns[column], best)
     if best is not None:
         figure.suptitle(
-            f"best epoch {columns[EPOCH][best]:.0f}: AP {columns[AP][best]:.4f}, "
-            f"AP50 {columns[AP50][best]:.4f}",
+            f"best epoch {columns[EPOCH][best]:.0f}: mAP50 {columns[AP50][best]:.4f}, "
+            f"mAP50-95 {columns[AP][best]:.4f}",
             fontsize=11,
             color=MARK,
         )
@@ -79,9 +80,9 @@ def read_results(csv_path: Path) -> Columns:
 
 
 def best_row(columns: Columns) -> int | None:
-    """Row of the highest 0.1 AP50 + 0.9 AP, by which best.pt is chosen; None without any."""
-    fitness = 0.1 * columns[AP50] + 0.9 * columns[AP]
-    return None if np.isnan(fitness).all() else int(np.nanargmax(fitness))
+    """Row of the highest fitness, by which best.pt is chosen; None without any."""
+    of_epochs = fitness(columns[AP], columns[AP50])
+    return None if np.isnan(of_epochs).all() else int(np.nanargmax(of_epochs))
 
 
 def _number(csv_path: Path, line: int, cell: str) -> float:

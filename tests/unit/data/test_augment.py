@@ -14,7 +14,7 @@ from utils.structures import Targets
 
 HW = (120, 160)
 BOX = (40, 30, 110, 80)
-STRONG = AugmentConfig(
+STRONG = AugmentConfig.only(
     hsv_h=0.1, hsv_s=0.7, hsv_v=0.4, degrees=20, translate=0.2, scale=0.5, shear=5, fliplr=0.5
 )
 
@@ -37,9 +37,9 @@ def bright_part(image):
     return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
-def test_the_default_changes_nothing():
+def test_no_strength_changes_nothing():
     image, labels = noise(HW), targets(BOX, (0, 0, 160, 120))
-    config, rng = AugmentConfig(), np.random.default_rng(0)
+    config, rng = AugmentConfig.only(), np.random.default_rng(0)
 
     hsv = augment_hsv(image, config, rng)
     flipped, flipped_labels = random_flip(image, labels, config, rng)
@@ -55,13 +55,13 @@ def test_the_default_changes_nothing():
 @pytest.mark.parametrize(
     "config",
     [
-        AugmentConfig(translate=0.2),
-        AugmentConfig(scale=0.5),
-        AugmentConfig(degrees=30),
-        AugmentConfig(shear=10),
-        AugmentConfig(perspective=0.001),
-        AugmentConfig(degrees=10, translate=0.1, scale=0.3, shear=5, perspective=0.0005),
-        AugmentConfig(flipud=1, fliplr=1),
+        AugmentConfig.only(translate=0.2),
+        AugmentConfig.only(scale=0.5),
+        AugmentConfig.only(degrees=30),
+        AugmentConfig.only(shear=10),
+        AugmentConfig.only(perspective=0.001),
+        AugmentConfig.only(degrees=10, translate=0.1, scale=0.3, shear=5, perspective=0.0005),
+        AugmentConfig.only(flipud=1, fliplr=1),
     ],
 )
 def test_boxes_follow_the_pixels(config):
@@ -78,7 +78,7 @@ def test_boxes_follow_the_pixels(config):
 def test_whole_shifts_are_exact():
     image, labels = bright_box()
     larger, moved = random_affine(
-        image, labels, AugmentConfig(), np.random.default_rng(0), output_hw=(160, 220)
+        image, labels, AugmentConfig.only(), np.random.default_rng(0), output_hw=(160, 220)
     )
 
     # The middle goes to the middle: 20 px down, 30 px to the right.
@@ -91,7 +91,7 @@ def test_uncovered_canvas_is_gray():
     black = np.zeros((20, 20, 3), np.uint8)
 
     image, _ = random_affine(
-        black, targets(), AugmentConfig(), np.random.default_rng(0), output_hw=(60, 60)
+        black, targets(), AugmentConfig.only(), np.random.default_rng(0), output_hw=(60, 60)
     )
 
     assert (image[:20] == 114).all() and (image[:, -20:] == 114).all()
@@ -117,7 +117,7 @@ def test_which_boxes_are_worth_keeping(box, kept):
     image = np.zeros((200, 200, 3), np.uint8)
 
     _, labels = random_affine(
-        image, targets(box), AugmentConfig(), np.random.default_rng(0), output_hw=(80, 80)
+        image, targets(box), AugmentConfig.only(), np.random.default_rng(0), output_hw=(80, 80)
     )
 
     assert len(labels) == kept
@@ -129,7 +129,7 @@ def test_slivers_are_dropped():
     labels = targets((10, 10, 490, 14), (10, 10, 490, 15))
 
     _, kept = random_affine(
-        image, labels, AugmentConfig(), np.random.default_rng(0), output_hw=(500, 500)
+        image, labels, AugmentConfig.only(), np.random.default_rng(0), output_hw=(500, 500)
     )
 
     assert kept.class_ids.tolist() == [1]
@@ -150,7 +150,7 @@ def test_images_without_objects(hw):
 def test_inputs_are_not_changed():
     image, labels = bright_box()
     before, boxes = image.copy(), labels.boxes.copy()
-    config = AugmentConfig(hsv_h=0.1, hsv_s=0.7, hsv_v=0.4, degrees=9, fliplr=1, flipud=1)
+    config = AugmentConfig.only(hsv_h=0.1, hsv_s=0.7, hsv_v=0.4, degrees=9, fliplr=1, flipud=1)
     rng = np.random.default_rng(1)
 
     augment_hsv(image, config, rng)
@@ -164,7 +164,7 @@ def test_inputs_are_not_changed():
 def test_flips_happen_as_often_as_asked():
     image, labels = bright_box()
     rng = np.random.default_rng(0)
-    config = AugmentConfig(fliplr=0.25)
+    config = AugmentConfig.only(fliplr=0.25)
 
     flips = [random_flip(image, labels, config, rng)[1].boxes[0, 0] != BOX[0] for _ in range(400)]
 
@@ -173,7 +173,7 @@ def test_flips_happen_as_often_as_asked():
 
 def test_flipping_twice_changes_nothing():
     image, labels = noise(HW), targets(BOX, (0, 0, 1, 1))
-    config, rng = AugmentConfig(flipud=1, fliplr=1), np.random.default_rng(0)
+    config, rng = AugmentConfig.only(flipud=1, fliplr=1), np.random.default_rng(0)
 
     twice, twice_labels = random_flip(*random_flip(image, labels, config, rng), config, rng)
 
@@ -186,7 +186,7 @@ def test_brightness_is_multiplied():
     rng = np.random.default_rng(0)
     gain = 1 + np.random.default_rng(0).uniform(-1, 1, 3)[2] * 0.4
 
-    image = augment_hsv(gray, AugmentConfig(hsv_v=0.4), rng)
+    image = augment_hsv(gray, AugmentConfig.only(hsv_v=0.4), rng)
 
     assert (image == int(100 * gain)).all()
 
@@ -197,13 +197,13 @@ def test_hue_turns_the_color_circle():
     image = noise((32, 32))
     rng = np.random.default_rng(5)
 
-    changed = augment_hsv(image, AugmentConfig(hsv_h=0.5), rng)
+    changed = augment_hsv(image, AugmentConfig.only(hsv_h=0.5), rng)
 
     before, after = (cv2.cvtColor(i, cv2.COLOR_RGB2HSV)[..., 2] for i in (image, changed))
     np.testing.assert_allclose(after.astype(int), before, atol=1)
     assert np.abs(changed.astype(int) - image).mean() > 5
     # hue 0 stays 0 under any factor
-    np.testing.assert_array_equal(augment_hsv(red, AugmentConfig(hsv_h=0.5), rng), red)
+    np.testing.assert_array_equal(augment_hsv(red, AugmentConfig.only(hsv_h=0.5), rng), red)
 
 
 @pytest.mark.parametrize("name", ["hsv_s", "scale", "mosaic", "translate", "fliplr"])
@@ -216,10 +216,11 @@ def test_values_out_of_range(name, value):
 
 
 def test_angles_have_no_upper_limit():
-    assert AugmentConfig(degrees=180, shear=45, perspective=0.01).degrees == 180
+    assert AugmentConfig.only(degrees=180, shear=45, perspective=0.01).degrees == 180
     with pytest.raises(ValueError, match=r"^degrees is -1, must be at least 0$"):
-        AugmentConfig(degrees=-1)
+        AugmentConfig.only(degrees=-1)
 
 
-def test_every_field_is_zero_by_default():
-    assert {getattr(AugmentConfig(), field.name) for field in fields(AugmentConfig)} == {0.0}
+def test_what_is_not_named_is_zero():
+    nothing = AugmentConfig.only()
+    assert {getattr(nothing, field.name) for field in fields(nothing)} == {0.0}

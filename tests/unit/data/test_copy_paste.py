@@ -89,7 +89,7 @@ def test_a_mosaic_has_the_pasted_objects_too(tmp_path):
     strength = {"mosaic": 1.0, "scale": 0.0}
 
     def objects(probability: float) -> int:
-        augment = AugmentConfig(**strength, copy_paste=probability)
+        augment = AugmentConfig.only(**strength, copy_paste=probability)
         dataset = TrainDataset([outlined], 64, augment, seed=3)
         return sum(len(dataset[SampleKey(epoch, 0)].targets) for epoch in range(20))
 
@@ -103,7 +103,7 @@ def test_outlines_lie_where_their_boxes_do_in_a_mosaic(seed):
     item = record(Path("a.png"), (40, 80), [[10, 5, 50, 30]], [0])
     corners = np.array([[10, 5], [50, 5], [50, 30], [10, 30]], np.float32)
     item = dataclasses.replace(item, outlines=((corners,),))
-    dataset = TrainDataset([item], 64, AugmentConfig(mosaic=1.0, copy_paste=1.0), seed=0)
+    dataset = TrainDataset([item], 64, AugmentConfig.only(mosaic=1.0, copy_paste=1.0), seed=0)
     resized = cv2.resize(image, (64, 32))
     targets = Targets(item.targets.boxes * np.float32(0.8), item.targets.class_ids)
     _, moved, positions = make_mosaic([(resized, targets)] * 4, 64, np.random.default_rng(seed))

@@ -17,7 +17,7 @@ from tests.unit.data.builders import record, write_image, write_records
 from utils.errors import DatasetError
 
 HWS = [(48, 64), (64, 48), (40, 40), (30, 90), (64, 64), (21, 33)]
-STRONG = AugmentConfig(
+STRONG = AugmentConfig.only(
     hsv_h=0.015, hsv_s=0.7, hsv_v=0.4, degrees=5, translate=0.1, scale=0.5, fliplr=0.5, mixup=0.5
 )
 MOSAIC = replace(STRONG, mosaic=0.5)
@@ -37,7 +37,7 @@ def same(sample, other):
 
 
 def test_without_augmentation_a_sample_is_the_letterboxed_image(records):
-    dataset = TrainDataset(records, 64, AugmentConfig(), seed=0)
+    dataset = TrainDataset(records, 64, AugmentConfig.only(), seed=0)
 
     sample = dataset[SampleKey(0, 0)]
 
@@ -50,7 +50,7 @@ def test_without_augmentation_a_sample_is_the_letterboxed_image(records):
 
 
 def test_small_images_are_enlarged(records):
-    sample = TrainDataset(records, 80, AugmentConfig(), seed=0)[SampleKey(0, 2)]
+    sample = TrainDataset(records, 80, AugmentConfig.only(), seed=0)[SampleKey(0, 2)]
 
     assert sample.targets.boxes.tolist() == [[20, 20, 60, 60]]
 
@@ -69,7 +69,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(records, config):
     assert not any(same(samples[SampleKey(0, i)], samples[SampleKey(1, i)]) for i in range(6))
 
 
-@pytest.mark.parametrize("config", [AugmentConfig(mosaic=1.0), replace(MOSAIC, mosaic=1.0)])
+@pytest.mark.parametrize("config", [AugmentConfig.only(mosaic=1.0), replace(MOSAIC, mosaic=1.0)])
 def test_mosaics_have_good_boxes(records, config):
     dataset = TrainDataset(records, 64, config, seed=0)
 
@@ -85,8 +85,8 @@ def test_mosaics_have_good_boxes(records, config):
 
 
 def test_mosaics_end_with_their_epoch(records):
-    config = AugmentConfig(mosaic=1.0)
-    plain = TrainDataset(records, 64, AugmentConfig(), seed=0)
+    config = AugmentConfig.only(mosaic=1.0)
+    plain = TrainDataset(records, 64, AugmentConfig.only(), seed=0)
     dataset = TrainDataset(records, 64, config, seed=0, mosaic_until_epoch=2)
 
     assert not same(dataset[SampleKey(1, 0)], plain[SampleKey(1, 0)])
@@ -96,7 +96,7 @@ def test_mosaics_end_with_their_epoch(records):
 
 def test_rectangular_training_has_no_mosaics(records):
     shapes = [(64, 96)] * len(HWS)
-    dataset = TrainDataset(records, 64, AugmentConfig(mosaic=1.0), seed=0, rect_shapes=shapes)
+    dataset = TrainDataset(records, 64, AugmentConfig.only(mosaic=1.0), seed=0, rect_shapes=shapes)
 
     sample = dataset[SampleKey(0, 0)]
 
@@ -121,13 +121,13 @@ def test_cached_images_give_the_same_samples(records):
 
 def test_copy_paste_is_said_to_have_no_effect(records, caplog):
     with caplog.at_level(logging.WARNING):
-        TrainDataset(records, 64, AugmentConfig(copy_paste=0.1), seed=0)
+        TrainDataset(records, 64, AugmentConfig.only(copy_paste=0.1), seed=0)
 
     assert caplog.messages == ["copy_paste is 0.1, but has no effect: no label is a polygon"]
 
 
 def test_images_that_vanish_or_change_are_named(records):
-    train = TrainDataset(records, 64, AugmentConfig(), seed=0)
+    train = TrainDataset(records, 64, AugmentConfig.only(), seed=0)
     evaluation = EvalDataset(records, 64, 2, rect=False)
     records[0].path.unlink()
     write_image(records[1].path, (32, 16))
@@ -212,7 +212,7 @@ def test_a_longer_side_that_rounds_up_still_fits_a_square(tmp_path):
     item = record(path, (147, 100), [(0, 0, 100, 147)], [0])
 
     sample = EvalDataset([item], 320, 1, rect=False)[0]
-    train = TrainDataset([item], 320, AugmentConfig(mosaic=1.0), seed=0)[SampleKey(0, 0)]
+    train = TrainDataset([item], 320, AugmentConfig.only(mosaic=1.0), seed=0)[SampleKey(0, 0)]
 
     assert sample.image.shape == train.image.shape == (320, 320, 3)
     assert sample.letterbox.resized_hw[0] == 320

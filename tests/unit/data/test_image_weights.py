@@ -72,7 +72,7 @@ def test_draws_follow_the_weights_and_ranks_share_them(count):
 
 def test_repeats_differ_and_companions_are_what_a_mosaic_shows(tmp_path):
     records = write_records(tmp_path, [HW] * 9)
-    dataset = TrainDataset(records, 64, AugmentConfig(mosaic=1.0), seed=0)
+    dataset = TrainDataset(records, 64, AugmentConfig.only(mosaic=1.0), seed=0)
     classes = [int(item.targets.class_ids[0]) for item in records]
 
     plain, again = dataset[SampleKey(0, 0)], dataset[SampleKey(0, 0, 1)]
@@ -84,7 +84,7 @@ def test_repeats_differ_and_companions_are_what_a_mosaic_shows(tmp_path):
 
 def test_not_with_rectangular_batches(tmp_path):
     records = write_records(tmp_path, [HW])
-    dataset = TrainDataset(records, 64, AugmentConfig(), seed=0, rect_shapes=[HW])
+    dataset = TrainDataset(records, 64, AugmentConfig.only(), seed=0, rect_shapes=[HW])
 
     with pytest.raises(ConfigError, match=r"^--image-weights: rectangular .*; leave --rect out$"):
         train_loader(

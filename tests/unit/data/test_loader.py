@@ -15,7 +15,7 @@ from tests.unit.data.builders import write_records
 from utils.errors import DatasetError
 from utils.structures import Sample, Targets
 
-CONFIG = AugmentConfig(hsv_s=0.5, scale=0.3, fliplr=0.5, mosaic=0.5)
+CONFIG = AugmentConfig.only(hsv_s=0.5, scale=0.3, fliplr=0.5, mosaic=0.5)
 HWS = [(48, 64), (64, 48), (40, 40), (30, 90), (64, 64)]
 
 

@@ -11,27 +11,36 @@ import torch
 
 from models import memory_probe
 from models.losses.loss import DetectionLoss, LossConfig
-from models.memory_probe import fitting_batch_size, made_up_batch, out_of_memory_explained
+from models.memory_probe import (
+    MemoryProbe,
+    largest_useful_batch,
+    made_up_batch,
+    out_of_memory_explained,
+)
 from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
 from tests.model_builders import tiny_spec
+from utils.device import Room, memory_budget
+from utils.engine.distributed import Ranks
+from utils.engine.optim import OptimizerConfig
 from utils.engine.training_state import StateConfig
 from utils.errors import ConfigError
-from utils.hyperparameters import Hyperparameters
-from utils.machine_memory import Room, memory_budget
 
 SIDE = 320
+
+
+def probe(
+    model: torch.nn.Module, image_size: int = SIDE, ranks: Ranks | None = None
+) -> MemoryProbe:
+    criterion = DetectionLoss(BoxCoder.of(model), 3, image_size, LossConfig())
+    config = StateConfig(sync_bn=True, compile=True)  # of no matter here
+    return MemoryProbe(model, criterion, OptimizerConfig(), config, image_size, ranks or Ranks())
 
 
 def found(most: int) -> tuple[int, torch.nn.Module, torch.nn.Module]:
     model = build_model(tiny_spec())
     before = copy.deepcopy(model)
-    criterion = DetectionLoss(BoxCoder.of(model), 3, SIDE, LossConfig())
-    settings = StateConfig(batch_size=-1, sync_bn=True, compile=True)  # of no matter here
-    size = fitting_batch_size(
-        model, criterion, Hyperparameters(), settings, image_size=SIDE, most=most
-    )
-    return size, before, model
+    return probe(model).largest_fitting(most, Room()), before, model
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -51,6 +60,27 @@ def test_a_tight_budget_allows_few_images_and_the_network_stays_as_it_is(monkeyp
     ):
         assert torch.equal(tensor, other), name
     assert all(parameter.grad is None for parameter in after.parameters())
+
+
+@pytest.mark.parametrize("local_count", [1, 2])
+def test_what_else_needs_the_memory(monkeypatch, local_count):
+    """An image cache in each process of this machine, and the other processes' steps."""
+    seen = []
+    monkeypatch.setattr(
+        MemoryProbe, "largest_fitting", lambda self, most, room: seen.append((most, room)) or 5
+    )
+    ranks = Ranks(0, 0, 1, local_count)
+    assert probe(build_model(tiny_spec()), ranks=ranks).resolved_batch_size(-1, 400, 7) == 5
+    assert seen == [(40, Room(7 * local_count, local_count))]
+
+
+def test_a_batch_size_that_is_given_is_not_measured():
+    assert probe(build_model(tiny_spec())).resolved_batch_size(24, 400, 0) == 24
+
+
+@pytest.mark.parametrize(("images", "most"), [(1, 1), (13, 13), (50, 16), (160, 16), (1000, 100)])
+def test_a_measured_batch_leaves_steps_to_an_epoch(images, most):
+    assert largest_useful_batch(images) == most
 
 
 def test_made_up_images_are_a_batch():

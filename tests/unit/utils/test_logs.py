@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import io
+import itertools
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -21,12 +25,52 @@ def test_progress_without_a_terminal_is_plain_lines(monkeypatch, caplog):
     monkeypatch.setattr(logs, "PLAIN_INTERVAL_SECONDS", 0.0)
     ticks = iter(range(0, 1000, 30))
     monkeypatch.setattr(logs.time, "monotonic", lambda: float(next(ticks)))
-    progress = Progress(iter("ab"), 2, "epoch 1/9")
     with caplog.at_level(logging.INFO):
-        for letter in progress:
-            progress.note(f"box {letter}")
+        assert list(Progress(iter("ab"), 2, "val")) == ["a", "b"]
 
     assert caplog.messages == [
-        "epoch 1/9: 1/2 batch, 0.03/s, 30 s left  box a",
-        "epoch 1/9: 2/2 batch, 0.03/s, 0 s left  box b",
+        "val: 1/2 batch, 0.03/s, 30 s left",
+        "val: 2/2 batch, 0.03/s, 0 s left",
     ]
+
+
+def test_a_title_that_changes_is_asked_for_once_per_line(monkeypatch, caplog):
+    ticks = iter(range(0, 1000, 6))  # a line after every third item
+    monkeypatch.setattr(logs.time, "monotonic", lambda: float(next(ticks)))
+    asked = []
+
+    def title() -> str:
+        asked.append(len(asked))
+        return f"line {len(asked)}"
+
+    with caplog.at_level(logging.INFO):
+        assert list(Progress(range(7), 7, title)) == list(range(7))
+    assert [message.partition(":")[0] for message in caplog.messages] == ["line 1", "line 2"]
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(0.1, 1), (0.6, 4)])
+def test_a_bar_asks_for_its_title_once_a_second(monkeypatch, seconds, times):
+    """And once before the first item."""
+    monkeypatch.setattr(logs.sys, "stderr", Terminal())
+    ticks = (seconds * number for number in itertools.count())
+    monkeypatch.setattr(logs.time, "monotonic", lambda: next(ticks))
+    asked = []
+    with logged(logging.INFO):
+        list(Progress(range(7), 7, lambda: asked.append(0) or "t", leave=False))
+    assert len(asked) == times
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@contextmanager
+def logged(level: int) -> Iterator[None]:
+    logger = logging.getLogger("utils.logs")
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -7,8 +7,7 @@ import sys
 import pytest
 import torch
 
-from utils.errors import ConfigError
-from utils.machine_memory import (
+from utils.device import (
     Room,
     _free_in_groups,
     free_memory,
@@ -16,6 +15,7 @@ from utils.machine_memory import (
     memory_budget,
     peak_memory,
 )
+from utils.errors import ConfigError
 
 CPU = torch.device("cpu")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -175,12 +175,15 @@ def test_gflops_leave_the_network_alone():
 
 
 def test_other_anchors_reach_the_spec_and_the_boxes():
-    model = build_model(tiny_spec())
-    anchors = tuple(tuple(2 * value for value in level) for level in model.spec.anchors)
-    model.use_anchors(anchors)
-    assert model.spec.anchors == BoxCoder.of(model).anchors == anchors
+    model = build_model(tiny_spec()).eval()
+    before = model.spec.anchors
+    anchors = tuple(tuple(2 * value for value in level) for level in before)
+    other = model.with_anchors(anchors)
+    assert other.spec.anchors == BoxCoder.of(other).anchors == anchors
+    assert model.spec.anchors == before and not other.training
+    assert all(a is b for a, b in zip(model.parameters(), other.parameters(), strict=True))
     with pytest.raises(ValueError, match="are not as many anchors per level"):
-        model.use_anchors(anchors[:2])
+        model.with_anchors(anchors[:2])
 
 
 def test_spp_of_yolov5_v5_is_three_pools_side_by_side():

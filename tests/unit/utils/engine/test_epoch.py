@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from utils.engine import epoch as epoch_module
 from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_one_epoch
-from utils.engine.optim import build_optimizer
-from utils.engine.precision import Precision
-from utils.engine.schedule import Schedule
-from utils.engine.training_state import TrainingState
+from utils.engine.optim import OptimizerConfig, Schedule, build_optimizer
+from utils.engine.training_state import Precision, TrainingState
 from utils.errors import DivergedError
 from utils.structures import Batch
 
@@ -48,13 +49,13 @@ def batches(*brightness: int) -> list[Batch]:
 
 
 def schedule(num_batches: int, batch_size: int = 64, lr0: float = 0.1) -> Schedule:
-    return Schedule(
-        epochs=1000, batches_per_epoch=num_batches, batch_size=batch_size, lr0=lr0, lrf=1.0,
-        momentum=0.0, warmup_momentum=0.0, warmup_epochs=0.0, warmup_bias_lr=0.1,
-    )  # fmt: skip
+    config = OptimizerConfig(
+        lr0=lr0, lrf=1.0, momentum=0.0, warmup_momentum=0.0, warmup_epochs=0.0, warmup_bias_lr=0.1
+    )
+    return Schedule(config, epochs=1000, batches_per_epoch=num_batches, batch_size=batch_size)
 
 
-def start(model: nn.Module, **changes) -> TrainingState[nn.Module]:
+def start(model: nn.Module, **changes) -> TrainingState:
     optimizer = build_optimizer(model, "SGD", lr=0.1, momentum=0.9, weight_decay=0.0)
     return TrainingState(model, model, ModelEMA(model), optimizer, FLOAT32, **changes)
 
@@ -188,10 +189,123 @@ def test_an_epoch_without_batches():
     assert run(start(nn.Conv2d(3, 1, 1)), mean_output, []) == (0.0, 0.0, 0.0)
 
 
-def test_progress_counts_images(monkeypatch):
-    ticks = iter([0.0, 2.0])
-    monkeypatch.setattr(epoch_module.time, "monotonic", lambda: next(ticks))
-    means = epoch_module._RunningMeans(CPU)
-    means.add(torch.tensor([1.0, 2.0, 3.0]), 8)
-    means.add(torch.tensor([3.0, 2.0, 1.0]), 4)
-    assert means.message().startswith("box 2.0000  obj 2.0000  cls 2.0000  6.0 images/s  ")
+def test_the_row_shows_mean_losses_and_the_last_batch():
+    row = epoch_module._TableRow("3/9", CPU)
+    row.add(torch.tensor([1.0, 2.0, 3.0]), 8, 320)
+    row.add(torch.tensor([3.0, 2.0, 1.0]), 4, 352)
+    title, memory, *figures = row.text().split()
+    assert title == "3/9" and memory.endswith("G")
+    assert figures == ["2", "2", "2", "4", "352"]
+
+
+# Reading from the device makes the host wait for it. On the CPU the reads can be counted.
+
+
+class ReadCounter(TorchFunctionMode):
+    """Counts the calls that a GPU would have to be waited for."""
+
+    READS = frozenset(
+        ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__",
+         "__index__", "is_nonzero", "equal", "masked_select")
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        name = getattr(function, "__name__", "")
+        if name in self.READS and isinstance(arguments[0], torch.Tensor):
+            self.reads.append(name)
+        return function(*arguments, **(keywords or {}))
+
+
+def reads_of_an_epoch(state, images, batch_size: int) -> int:
+    with ReadCounter() as counter:
+        run(state, mean_output, images, batch_size=batch_size)
+    return len(counter.reads)
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(64, 8), (16, 2), (4, 0)])
+def test_the_device_is_read_once_per_step_and_a_few_times_per_epoch(batch_size, steps):
+    """Twice for the lines of an epoch, once for batches that are too few for another step."""
+    state = start(nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)), last_step=500 * 8 - 1)
+    reads = reads_of_an_epoch(state, batches(*range(8)), batch_size)
+    assert state.ema.updates == steps
+    assert steps <= reads <= steps + 3
+
+
+@pytest.mark.parametrize(("level", "lines"), [(logging.WARNING, 0), (logging.INFO, 8)])
+def test_each_line_of_progress_reads_once(monkeypatch, caplog, level, lines):
+    monkeypatch.setattr("utils.logs.PLAIN_INTERVAL_SECONDS", 0.0)
+    state = start(nn.Conv2d(3, 2, 1), last_step=500 * 8 - 1)
+    with caplog.at_level(level, logger="utils.logs"):
+        reads = reads_of_an_epoch(state, batches(*range(8)), batch_size=16)
+    assert 2 + lines <= reads <= 2 + lines + 3
+
+
+def test_a_read_is_counted():
+    with ReadCounter() as counter:
+        one = torch.ones(())
+        assert one.item() + float(one) + one.tolist() == 3 and bool(one)
+    assert counter.reads == ["item", "__float__", "tolist", "__bool__"]
+
+
+def read_every_loss(state, criterion, images, batch_size: int) -> None:
+    """The epoch as it would be if every loss were read: what the loop must be equal to."""
+    plan = schedule(len(images), batch_size=batch_size)
+    state.model.train()
+    state.optimizer.zero_grad()
+    for number, batch in enumerate(images):
+        done, settings = 500 * len(images) + number, plan.at(500, number)
+        settings.apply(state.optimizer)
+        loss = criterion(state.model(batch.images.float() / 255), batch).total
+        if not torch.isfinite(loss):
+            averages = dict(state.ema.model.named_buffers())
+            for name, buffer in state.model.named_buffers():
+                if not torch.isfinite(buffer).all():
+                    buffer.data.copy_(averages[name])
+            continue
+        loss.backward()
+        if done - state.last_step >= settings.accumulate:
+            state.last_step = done
+            norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), 10.0)
+            if torch.isfinite(norm):
+                state.optimizer.step()
+                state.ema.update(state.model)
+            state.optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("batch_size", [64, 32, 16])
+@pytest.mark.parametrize("seed", range(12))
+def test_skipping_is_as_if_every_loss_had_been_read(seed, batch_size):
+    """Good batches, infinite losses, and finite ones with infinite gradients, in random order."""
+    rng = np.random.default_rng(seed)
+    kinds = dict(
+        enumerate(rng.choice(["good", "bad", "steep", "broken"], 13, p=[0.6, 0.2, 0.1, 0.1]))
+    )
+
+    def criterion(raw, batch):
+        kind = kinds[int(batch.paths[0].stem)]
+        if kind == "steep":  # sqrt has an infinite slope at 0
+            return Loss((raw - raw.detach()).abs().sum().sqrt())
+        return Loss((raw**2).mean() * (torch.inf if kind == "bad" else 1))
+
+    def broken(module, inputs, output):
+        """Ruins the statistics of the norm that follows."""
+        kind = kinds[round(float(inputs[0].max()) * 255)]
+        return output * (torch.inf if kind == "broken" else 1)
+
+    def trained(train) -> dict[str, torch.Tensor]:
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+        model[0].register_forward_hook(broken)
+        state = start(model, last_step=500 * 13 - 1)
+        train(state, criterion, batches(*range(13)), batch_size=batch_size)
+        ema = {f"ema.{name}": each for name, each in state.ema.model.state_dict().items()}
+        count = {"updates": torch.tensor(state.ema.updates), "last": torch.tensor(state.last_step)}
+        return {**model.state_dict(), **ema, **count}
+
+    found, expected = trained(run), trained(read_every_loss)
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    assert all(torch.isfinite(each).all() for each in found.values())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from utils.engine.freeze import freeze_layers
+from utils.engine.training_state import freeze_layers
 from utils.errors import ConfigError
 
 

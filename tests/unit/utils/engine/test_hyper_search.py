@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,21 +16,22 @@ from tests.model_builders import write_small_yolov5
 from utils.engine import hyper_search
 from utils.engine.hyper_search import SPACE, search
 from utils.errors import ConfigError, DivergedError
-from utils.hyperparameters import Hyperparameters
-from utils.strict_yaml import write_yaml
+from utils.strict_yaml import read_yaml, to_flat
 from utils.train_config import TrainConfig
+
+BASE = to_flat(train_script.Hyperparameters())
 
 
 class Trainer:
     """Does better the nearer `scale` is to 0.2; remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[TrainConfig, Hyperparameters]] = []
+        self.seen: list[tuple[TrainConfig, dict[str, float]]] = []
 
     def __call__(self, config: TrainConfig):
-        hyp = Hyperparameters.from_file(config.hyp)
+        hyp = read_yaml(Path(config.hyp))
         self.seen.append((config, hyp))
-        AP = 1 - abs(hyp.scale - 0.2)
+        AP = 1 - abs(hyp["scale"] - 0.2)
         return SimpleNamespace(AP=AP, AP50=AP)
 
 
@@ -53,18 +54,18 @@ def table(folder):
 def test_the_given_values_come_first_and_all_stay_within_bounds(config):
     trainer = Trainer()
 
-    folder = Path(search(config, trainer)["folder"])
+    folder = Path(search(config, BASE, trainer).folder)
 
-    assert trainer.seen[0][1] == Hyperparameters()
+    assert trainer.seen[0][1] == BASE
     assert len(trainer.seen) == 6
-    assert len({hyp.scale for _, hyp in trainer.seen}) == 6
+    assert len({hyp["scale"] for _, hyp in trainer.seen}) == 6
     for each, hyp in trainer.seen:
         assert each.epochs == 7 and each.evolve is None and each.project == str(folder)
         for name, bounds in SPACE.items():
-            assert bounds.low <= getattr(hyp, name) <= bounds.high
+            assert bounds.low <= hyp[name] <= bounds.high
     rows = table(folder)
     best = max(rows, key=lambda row: float(row["fitness"]))
-    assert Hyperparameters.from_file(folder / "hyp_evolve.yaml").scale == float(best["scale"])
+    assert read_yaml(folder / "hyp_evolve.yaml")["scale"] == float(best["scale"])
     assert [row["run"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
     assert (folder / "evolve.png").stat().st_size > 10_000
 
@@ -73,26 +74,26 @@ def test_a_search_goes_on_and_repeats_the_run_it_was_cut_off_in(config, quick, c
     trainer, seen = Trainer(), []
 
     def cut_off(one_run: TrainConfig):
-        seen.append(Hyperparameters.from_file(one_run.hyp))
+        seen.append(read_yaml(Path(one_run.hyp)))
         if len(seen) == 3:
             raise KeyboardInterrupt
         return trainer(one_run)
 
     with pytest.raises(KeyboardInterrupt):
-        search(config, cut_off)
+        search(config, BASE, cut_off)
     assert "the same command and --name exp --exist-ok" in caplog.text
-    folder = Path(search(replace(config, exist_ok=True), trainer)["folder"])
+    folder = Path(search(replace(config, exist_ok=True), BASE, trainer).folder)
 
     assert len(table(folder)) == 6
     assert len(trainer.seen) == 6  # two before, four after
-    assert asdict(trainer.seen[2][1]) == asdict(seen[2])  # the one that was cut off
-    again = search(replace(config, exist_ok=True, evolve=4), trainer)  # nothing left to do
-    assert (again["folder"], again["runs"]) == (str(folder), 6)
+    assert trainer.seen[2][1] == seen[2]  # the one that was cut off
+    again = search(replace(config, exist_ok=True, evolve=4), BASE, trainer)  # nothing left to do
+    assert (again.folder, again.runs) == (str(folder), 6)
     assert len(trainer.seen) == 6
 
 
 def test_more_runs_find_better_values(config, quick):
-    folder = Path(search(replace(config, evolve=40), Trainer())["folder"])
+    folder = Path(search(replace(config, evolve=40), BASE, Trainer()).folder)
 
     fitness = [float(row["fitness"]) for row in table(folder)]
     assert max(fitness) > 0.95 > fitness[0]  # 0.7 with the given scale of 0.5
@@ -105,7 +106,7 @@ def test_a_run_that_diverges_is_the_worst(config, quick):
             raise DivergedError("10 in a row were skipped")
         return SimpleNamespace(AP=0.3, AP50=0.5)
 
-    rows = table(Path(search(config, diverging)["folder"]))
+    rows = table(Path(search(config, BASE, diverging).folder))
 
     assert [float(row["fitness"]) for row in rows] == pytest.approx(
         [0.32, 0, 0.32, 0.32, 0.32, 0.32]
@@ -121,7 +122,7 @@ def test_only_the_best_run_keeps_its_weights(config, quick):
         (weights / "best.pt").write_bytes(b"1")
         return trainer(one_run)
 
-    folder = Path(search(config, saving)["folder"])
+    folder = Path(search(config, BASE, saving).folder)
 
     kept = {path.parts[-3] for path in folder.rglob("best.pt")}
     best = max(table(folder), key=lambda row: float(row["fitness"]))
@@ -130,7 +131,7 @@ def test_only_the_best_run_keeps_its_weights(config, quick):
 
 def test_messages(config, tmp_path, capsys, monkeypatch):
     with pytest.raises(ConfigError, match=r"^--evolve 0: must be at least 1 training run$"):
-        search(replace(config, evolve=0), Trainer())
+        search(replace(config, evolve=0), BASE, Trainer())
     monkeypatch.setattr(train_script, "search", None)
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "0")
@@ -142,11 +143,10 @@ def test_messages(config, tmp_path, capsys, monkeypatch):
     )
 
 
-def test_values_out_of_bounds_are_said(tmp_path, config, quick, caplog):
-    write_yaml(tmp_path / "hyp.yaml", {"lrf": 0.001})
+def test_values_out_of_bounds_are_said(config, quick, caplog):
     trainer = Trainer()
-    search(replace(config, hyp=str(tmp_path / "hyp.yaml"), evolve=1), trainer)
-    assert trainer.seen[0][1].lrf == 0.01
+    search(replace(config, evolve=1), {**BASE, "lrf": 0.001}, trainer)
+    assert trainer.seen[0][1]["lrf"] == 0.01
     assert "evolve: lrf 0.001 is searched from 0.01 to 1: the first run has 0.01" in caplog.messages
 
 

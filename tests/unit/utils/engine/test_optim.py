@@ -137,6 +137,6 @@ def test_gradients_are_clipped(norm):
     before = float(torch.cat([p.grad.flatten() for p in model.parameters()]).norm())
     for parameter in model.parameters():
         parameter.grad *= norm / before
-    assert clip_gradients(model) == pytest.approx(norm, rel=1e-5)
+    assert float(clip_gradients(model)) == pytest.approx(norm, rel=1e-5)
     after = float(torch.cat([p.grad.flatten() for p in model.parameters()]).norm())
     assert after == pytest.approx(min(norm, MAX_GRADIENT_NORM), rel=1e-4)

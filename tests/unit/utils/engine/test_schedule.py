@@ -7,20 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from utils.engine.optim import build_optimizer
-from utils.engine.schedule import Schedule, StepSettings
+from utils.engine.optim import OptimizerConfig, Schedule, StepSettings, build_optimizer
 
-LINEAR = Schedule(
-    epochs=100,
-    batches_per_epoch=50,
-    batch_size=16,
-    lr0=0.01,
-    lrf=0.1,
-    momentum=0.937,
-    warmup_momentum=0.8,
-    warmup_epochs=3.0,
-    warmup_bias_lr=0.1,
-)
+LINEAR = Schedule(OptimizerConfig(lrf=0.1), epochs=100, batches_per_epoch=50, batch_size=16)
 COSINE = dataclasses.replace(LINEAR, cosine=True)
 
 

@@ -7,8 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from models.network.anchor_search import check_anchors, search_anchors
-from utils.anchor_fit import closeness, fit_anchors
+from models.network.anchors import check_anchors, closeness, fit_anchors, search_anchors
 
 LEVELS = ((10.0, 13.0, 16.0, 30.0), (60.0, 60.0, 100.0, 150.0))
 

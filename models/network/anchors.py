@@ -1,14 +1,16 @@
-"""Anchors made for the boxes of a data set: k-means, then small random changes that help."""
+"""Anchors and the boxes of a data set: how well they fit, and better ones where they do not."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import numpy as np
 
-from utils.anchor_fit import AnchorFit, BoxSizes, closeness, fit_anchors
+from utils.structures import SizeArray
 
 logger = logging.getLogger(__name__)
+ANCHOR_THRESHOLD = 4.0  # YOLOv5's anchor_t: largest factor between box and anchor side
 ENOUGH_RECALL = 0.98  # of the boxes must be within reach of an anchor
 MIN_SIDE = 2.0  # pixels; smaller boxes teach nothing
 CLUSTERINGS = 30  # the best of so many starts
@@ -17,8 +19,63 @@ CHANGES, CHANGE_PROBABILITY, CHANGE_SIZE, CHANGE_LIMITS = 1000, 0.9, 0.1, (0.3, 
 Levels = tuple[tuple[float, ...], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AnchorFit:
+    """What anchors are to boxes.
+
+    Attributes:
+        best_possible_recall: share of boxes with at least one anchor within the threshold.
+        anchors_per_box: mean number of anchors within it.
+        boxes_per_anchor: how many boxes each anchor is the closest to.
+        unreachable: how many boxes no anchor is close enough to.
+    """
+
+    best_possible_recall: float
+    anchors_per_box: float
+    boxes_per_anchor: tuple[int, ...]
+    unreachable: int
+
+
+def closeness(sizes: SizeArray, anchors: SizeArray) -> SizeArray:
+    """(N, A): the smaller of the two sides' ratios, 1 where box and anchor are equal.
+
+    Args:
+        sizes: (N, 2) width and height of boxes, above zero.
+        anchors: (A, 2) width and height of anchors.
+    """
+    ratio = sizes[:, None] / anchors[None]
+    return np.minimum(ratio, 1 / ratio).min(2)  # type: ignore[no-any-return]
+
+
+def fit_anchors(
+    sizes: SizeArray, anchors: SizeArray, threshold: float = ANCHOR_THRESHOLD
+) -> AnchorFit:
+    """Compare boxes with anchors the way training assigns them.
+
+    An anchor is close enough to a box if neither its width nor its height is more than `threshold`
+    times the box's, or less than a `threshold`-th of it.
+
+    Args:
+        sizes: (N, 2) width and height of boxes in pixels of the network input, above zero.
+        anchors: (A, 2) width and height of anchors.
+        threshold: `anchor_t` of the hyper-parameters.
+    """
+    if len(sizes) == 0:
+        return AnchorFit(1.0, 0.0, (0,) * len(anchors), 0)
+    how_close = closeness(sizes, anchors)
+    reachable = how_close > 1 / threshold
+    closest = np.bincount(how_close.argmax(1), minlength=len(anchors))
+    missed = int((~reachable.any(1)).sum())
+    return AnchorFit(
+        best_possible_recall=1 - missed / len(sizes),
+        anchors_per_box=float(reachable.sum(1).mean()),
+        boxes_per_anchor=tuple(closest.tolist()),
+        unreachable=missed,
+    )
+
+
 def check_anchors(
-    levels: Levels, sizes: BoxSizes, threshold: float, *, seed: int, keep: bool = False
+    levels: Levels, sizes: SizeArray, threshold: float, *, seed: int, keep: bool = False
 ) -> Levels:
     """The anchors themselves where they fit the boxes, or better ones; says which, and how well.
 
@@ -52,7 +109,7 @@ def check_anchors(
     return tuple(tuple(float(value) for value in level) for level in per_level)
 
 
-def search_anchors(sizes: BoxSizes, count: int, threshold: float, *, seed: int) -> BoxSizes:
+def search_anchors(sizes: SizeArray, count: int, threshold: float, *, seed: int) -> SizeArray:
     """`count` anchors for boxes of these sizes, smallest area first.
 
     K-means in units of the standard deviation (so that both sides count alike), then a thousand
@@ -81,11 +138,11 @@ def search_anchors(sizes: BoxSizes, count: int, threshold: float, *, seed: int) 
         new_quality = _quality(points, changed, threshold)
         if new_quality > quality:
             anchors, quality = changed, new_quality
-    by_area: BoxSizes = anchors[anchors.prod(1).argsort()]
+    by_area: SizeArray = anchors[anchors.prod(1).argsort()]
     return by_area
 
 
-def _quality(sizes: BoxSizes, anchors: BoxSizes, threshold: float) -> float:
+def _quality(sizes: SizeArray, anchors: SizeArray, threshold: float) -> float:
     """Mean closeness of the boxes to their best anchor; those out of reach count nothing."""
     best = closeness(sizes, anchors).max(1)
     return float((best * (best > 1 / threshold)).mean())

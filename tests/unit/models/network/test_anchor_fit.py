@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.anchor_fit import fit_anchors
+from models.network.anchors import fit_anchors
 
 ANCHORS = np.array([[10.0, 10.0], [40.0, 80.0]])
 

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from data.augment import AugmentConfig
+from data.hyps import HYPS_FOLDER
+from models.losses.loss import LossConfig
+from train import Hyperparameters
+from utils.engine.optim import OptimizerConfig
+from utils.errors import ConfigError
+from utils.strict_yaml import from_flat, to_flat, write_yaml
+
+SHIPPED = sorted(path.name for path in HYPS_FOLDER.glob("*.yaml"))
+
+
+def test_three_are_shipped():
+    names = [f"hyp.scratch-{size}.yaml" for size in ("high", "low", "med")]
+    assert names == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_files_say_everything(name):
+    hyp = Hyperparameters.read(name)
+    lines = (HYPS_FOLDER / name).read_text().splitlines()
+    keys = {line.split(":")[0] for line in lines if line and not line.startswith("#")}
+    assert keys == set(to_flat(hyp))
+
+
+def test_the_defaults_are_the_low_ones():
+    assert Hyperparameters.read("hyp.scratch-low.yaml") == Hyperparameters()
+
+
+def test_what_the_stronger_ones_change():
+    """YOLOv5's differences between its files."""
+    high, low, med = (SimpleNamespace(**to_flat(Hyperparameters.read(name))) for name in SHIPPED)
+    assert (med.lrf, med.cls, med.obj) == (0.1, 0.3, 0.7)
+    assert (low.scale, med.scale, high.scale) == (0.5, 0.9, 0.9)
+    assert (low.mixup, med.mixup, high.mixup) == (0.0, 0.1, 0.1)
+    assert (low.copy_paste, med.copy_paste, high.copy_paste) == (0.0, 0.0, 0.1)
+
+
+def test_some_keys_are_enough(tmp_path):
+    path = tmp_path / "h.yaml"
+    write_yaml(path, {"lr0": 1, "mosaic": 0.0})
+    assert Hyperparameters.read(str(path)) == Hyperparameters(
+        OptimizerConfig(lr0=1.0), augment=AugmentConfig(mosaic=0.0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "start"),
+    [
+        ({"lr": 0.1}, "unknown key 'lr'; did you mean 'lr"),
+        ({"lr0": "fast"}, "lr0 is 'fast' (str), expected float"),
+        ({"lr0": True}, "lr0 is True (bool), expected float"),
+        ({"lr0": None}, "lr0 is None (NoneType), expected float"),
+    ],
+)
+def test_wrong_files(tmp_path, content, start):
+    path = tmp_path / "h.yaml"
+    write_yaml(path, content)
+    with pytest.raises(ConfigError) as caught:
+        Hyperparameters.read(str(path))
+    assert str(caught.value).startswith(f"{path}: {start}")
+
+
+def test_the_file_is_flat_and_in_yolov5s_order():
+    """Each key once, whatever part of training it belongs to; ours comes last."""
+    order = [
+        "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs", "warmup_momentum",
+        "warmup_bias_lr", "box", "cls", "cls_pw", "obj", "obj_pw", "iou_t", "anchor_t", "fl_gamma",
+        "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective",
+        "flipud", "fliplr", "mosaic", "mixup", "copy_paste", "distill",
+    ]  # fmt: skip
+    assert list(to_flat(Hyperparameters())) == order
+
+
+def test_flat_and_back():
+    hyp = Hyperparameters(
+        OptimizerConfig(lr0=0.5), LossConfig(box=0.3), AugmentConfig.only(mosaic=0.5), distill=2.0
+    )
+    assert from_flat("hyp", to_flat(hyp), Hyperparameters) == hyp
+
+
+def test_every_part_is_reached_from_a_file(tmp_path):
+    """Each key changes just its own value."""
+    path = tmp_path / "h.yaml"
+    for name, value in to_flat(Hyperparameters()).items():
+        write_yaml(path, {name: value / 2 + 0.25})
+        found = to_flat(Hyperparameters.read(str(path)))
+        assert found == {**to_flat(Hyperparameters()), name: value / 2 + 0.25}
+
+
+def test_a_value_out_of_range(tmp_path):
+    path = tmp_path / "h.yaml"
+    write_yaml(path, {"mosaic": 1.5})
+    with pytest.raises(ConfigError, match=r"h\.yaml: mosaic is 1\.5, must be from 0 to 1"):
+        Hyperparameters.read(str(path))
