@@ -19,11 +19,12 @@ from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
 from utils.cli import option, run_script
 from utils.detect.console import DetectionLog, PreviewWindow
-from utils.detect.input import InputSize, PreparedFrame, as_network_input, prepare_batches
+from utils.detect.input import PreparedFrame, prepare_batches
 from utils.detect.output import DetectionOutput, OutputOptions
 from utils.detect.result import DetectResult
 from utils.errors import CheckpointError, ConfigError, DatasetError
 from utils.frame import Skipped
+from utils.letterbox import InputSize, network_input
 from utils.output_files import make_run_folder, write_json
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import Detections
@@ -163,7 +164,7 @@ class _Run:
     def _look_at(self, batch: list[PreparedFrame]) -> bool:
         """Find and write what is in one batch; False when the user closed the window."""
         with self.clock.stage("preprocess"):
-            images = as_network_input(batch)
+            images = network_input([prepared.pixels for prepared in batch])
         before = self.clock.seconds["inference"]
         with self.clock.stage("inference"):
             decoded = self.runner.run(images)

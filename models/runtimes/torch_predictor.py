@@ -13,6 +13,7 @@ from models.network.box_coder import BoxCoder
 from models.network.detector import Detector
 from models.runtimes.torch_postprocess import postprocess_batch
 from utils.engine.predictor import BatchPrediction, StageSeconds
+from utils.letterbox import scale_pixel_tensor
 from utils.postprocess import PostprocessConfig
 from utils.structures import Batch
 
@@ -62,7 +63,7 @@ class TorchPredictor:
         self.model.eval()
         start = self._now()
         batch = batch.to(self.device)
-        images = batch.images.to(torch.float16 if self.half else torch.float32) / 255
+        images = scale_pixel_tensor(batch.images, torch.float16 if self.half else torch.float32)
         prepared = self._now()
         raw = self.model(images)
         decoded = self.coder.decode(raw)

@@ -19,6 +19,7 @@ from utils.engine.optim import clip_gradients
 from utils.engine.schedule import Schedule
 from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
+from utils.letterbox import scale_pixel_tensor
 from utils.logs import Progress
 from utils.structures import Batch
 
@@ -155,7 +156,8 @@ def _loss(
     done: int,
 ) -> TrainingLoss:
     """Of a batch on its device, in the run's precision."""
-    images = (batch.images.float() / 255).contiguous(memory_format=state.memory_format)
+    images = scale_pixel_tensor(batch.images, torch.float32)
+    images = images.contiguous(memory_format=state.memory_format)
     if resize is not None:
         images, batch = _resized(images, batch, resize, done)
     batch = replace(batch, images=images)  # for a criterion that looks at them too
