@@ -52,10 +52,7 @@ def to_pixels(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
 
     `to_pixels(scale_pixels(pixels))` equals `pixels`.
     """
-    pixels: npt.NDArray[np.uint8] = np.clip(np.rint(values * MAX_PIXEL), 0, MAX_PIXEL).astype(
-        np.uint8
-    )
-    return pixels
+    return np.asarray(np.clip(np.rint(values * MAX_PIXEL), 0, MAX_PIXEL), np.uint8)
 
 
 def network_input(images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:

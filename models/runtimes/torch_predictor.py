@@ -1,14 +1,14 @@
-"""Batches to detections with a torch network."""
+"""Batches to detections with a network in torch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from models.losses.loss import LossTerms
 from models.network.box_coder import BoxCoder
 from models.network.detector import Detector
 from models.runtimes.torch_postprocess import postprocess_batch
@@ -17,19 +17,8 @@ from utils.letterbox import scale_pixel_tensor
 from utils.postprocess import PostprocessConfig
 from utils.structures import Batch
 
-
-class Criterion(Protocol):
-    """A loss whose parts can be listed."""
-
-    def __call__(self, raw_predictions: Sequence[Tensor], batch: Batch) -> HasParts:
-        """The loss of one batch."""
-
-
-class HasParts(Protocol):
-    """A loss made of box, objectness and class terms."""
-
-    def parts(self) -> Tensor:
-        """(3,) without gradient."""
+# A loss whose box, objectness and class terms the predictor reports.
+Criterion = Callable[[Sequence[Tensor], Batch], LossTerms]
 
 
 class TorchPredictor:
@@ -38,7 +27,8 @@ class TorchPredictor:
     Args:
         model: the network, on its device; put in eval mode at each call.
         config: which boxes become detections.
-        half: compute in float16 (GPU).
+        half: the model computes in float16 (GPU), and gets float16 images. Boxes are decoded in
+            float32.
         criterion: also report the loss on the batch's labels.
     """
 
