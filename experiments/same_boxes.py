@@ -24,9 +24,9 @@ from models.formats.presets import PRESETS
 from models.runtimes.open_runner import open_runner
 from utils.boxes import pairwise_iou
 from utils.draw import draw_detections, tile_images
-from utils.image_output import write_image
 from utils.letterbox import to_pixels
 from utils.logs import configure_logging
+from utils.output_files import write_image
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import Detections
 
