@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.dataset_spec import load_dataset_spec
-from data.sources import Source, open_source
+from data.sources import FittedFrame, batches, open_source
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
 from utils.cli import option, run_script
-from utils.detect.console import DetectionLog, PreviewWindow
-from utils.detect.input import InputSize, PreparedFrame, as_network_input, prepare_batches
 from utils.detect.output import DetectionOutput, OutputOptions
-from utils.detect.result import DetectResult
-from utils.errors import CheckpointError, ConfigError, DatasetError
-from utils.frame import Skipped
+from utils.detect.preview import PreviewWindow
+from utils.detect.run_log import DetectionLog, DetectResult
+from utils.errors import CheckpointError, ConfigError
+from utils.letterbox import InputSize, network_input
 from utils.output_files import make_run_folder, write_json
 from utils.postprocess import PostprocessConfig, postprocess
-from utils.structures import Detections
-from utils.timing import StageClock
+from utils.structures import Detections, Frame, Skipped
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("decode", "preprocess", "inference", "postprocess", "write")
 REFUSED = {
     "--update": "weights files are never changed in place; write a smaller one with convert.py",
     "--visualize": "feature maps are not drawn; export.py and a graph viewer show the network",
@@ -75,8 +71,8 @@ class DetectConfig:
     line_thickness: int | None = option(None, "of boxes, in pixels; default: suits the image")
     hide_labels: bool = option(False, "draw boxes without names")
     hide_conf: bool = option(False, "draw names without scores")
-    vid_stride: int = option(1, "look at every so many-th frame of a video")
-    batch_size: int = option(1, "images looked at together", "--batch")
+    vid_stride: int = option(1, "process every N-th frame of a video")
+    batch_size: int = option(1, "images per run of the network", "--batch")
     strict: bool = option(False, "an image that cannot be read is an error")
     report: str | None = option(None, "write counts and times to this .json")
 
@@ -87,108 +83,69 @@ def detect(config: DetectConfig) -> DetectResult:
     Raises:
         UserError: a flag, the weights or the source is wrong; with `strict`, a file is unreadable.
     """
-    _check_numbers(config)
+    _check_flags(config)
     source = open_source(config.source, config.vid_stride)
     runner = open_runner(_weights(config), device=config.device, half=config.half)
     class_names = _class_names(config, runner)
-    if config.classes and not 0 <= min(config.classes) <= max(config.classes) < len(class_names):
-        raise ConfigError(
-            f"--classes {' '.join(map(str, config.classes))}: the classes of {_weights(config)} "
-            f"are 0 to {len(class_names) - 1}"
-        )
+    size = InputSize.choose(_wanted_hw(config), runner.input_hw, runner.stride)
+    # A frame of a live stream does not wait for others.
+    batch_size = 1 if source.is_stream else runner.batch_size or config.batch_size
     preview = PreviewWindow() if config.view_img else None
     folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
-    options = _output_options(config)
-    with DetectionOutput(folder, class_names, options) as output:
-        run = _Run(config, runner, class_names, output, preview)
-        result = run.over(source, folder)
+    log = DetectionLog(class_names, config.vid_stride, strict=config.strict)
+    with DetectionOutput(folder, class_names, _output_options(config)) as output:
+        try:
+            frames = batches(log.clock.each("decode", source), size, batch_size)
+            for frame, found in find(runner, frames, _postprocess_config(config), log):
+                with log.clock.stage("write"):
+                    output.write(frame, found)
+                if preview is not None:
+                    drawn = output.draw(frame, found)
+                    if not preview.show(drawn, is_video=frame.is_video):
+                        break
+        except KeyboardInterrupt:
+            if not source.is_stream:
+                raise
+            logger.info("stopped; the frames so far are saved")
+        result = log.result(folder)
     logger.info(result.as_text())
     if config.report is not None:
         write_json(Path(config.report), result.as_report())
     return result
 
 
-class _Run:
-    """The loop over the frames, and what it counts."""
+def find(
+    runner: Runner,
+    frames: Iterable[list[FittedFrame] | Skipped],
+    rules: PostprocessConfig,
+    log: DetectionLog,
+) -> Iterator[tuple[Frame, Detections]]:
+    """Preprocess, run and postprocess batch after batch.
 
-    def __init__(
-        self,
-        config: DetectConfig,
-        runner: Runner,
-        class_names: tuple[str, ...],
-        output: DetectionOutput,
-        preview: PreviewWindow | None,
-    ) -> None:
-        self.strict, self.batch_size = config.strict, runner.batch_size or config.batch_size
-        self.size = InputSize.choose(_wanted_hw(config), runner.input_hw, runner.stride)
-        self.rules = _postprocess_config(config)
-        self.num_classes = len(class_names)
-        self.log = DetectionLog(class_names, config.vid_stride)
-        self.runner, self.output, self.preview = runner, output, preview
-        self.clock = StageClock(STAGES)
-        self.frames = self.detections = 0
-        self.skipped: list[Skipped] = []
+    Args:
+        runner: the network.
+        frames: batches of one input size, and files to skip.
+        rules: which boxes become detections.
+        log: counts frames, skipped files and times.
 
-    def over(self, source: Source, folder: Path) -> DetectResult:
-        """Look at every frame; Ctrl-C ends a stream well."""
-        start = time.perf_counter()
-        # A live image is not kept waiting for others.
-        batch_size = 1 if source.is_stream else self.batch_size
-        try:
-            for batch in prepare_batches(source, self.size, batch_size, self.clock):
-                if isinstance(batch, Skipped):
-                    self._skip(batch)
-                elif not self._look_at(batch):
-                    break
-        except KeyboardInterrupt:
-            if not source.is_stream:
-                raise
-            logger.info("stopped; the frames so far are kept")
-        seconds = max(time.perf_counter() - start, 1e-9)
-        return DetectResult(
-            frames=self.frames,
-            detections=self.detections,
-            skipped=tuple(self.skipped),
-            ms_per_frame=self.clock.milliseconds_per(self.frames),
-            frames_per_second=self.frames / seconds,
-            folder=folder,
-        )
-
-    def _skip(self, item: Skipped) -> None:
-        if self.strict:
-            raise DatasetError(f"{item.path}: {item.reason}")
-        logger.warning("%s: skipped: %s", item.path, item.reason)
-        self.skipped.append(item)
-
-    def _look_at(self, batch: list[PreparedFrame]) -> bool:
-        """Find and write what is in one batch; False when the user closed the window."""
-        with self.clock.stage("preprocess"):
-            images = as_network_input(batch)
-        before = self.clock.seconds["inference"]
-        with self.clock.stage("inference"):
-            decoded = self.runner.run(images)
-        if decoded.shape[2] != 5 + self.num_classes:
-            raise CheckpointError(
-                f"the network has {decoded.shape[2] - 5} classes but there are names for "
-                f"{self.num_classes}; give the --data that it was trained with"
-            )
-        ms = 1000 * (self.clock.seconds["inference"] - before) / len(batch)
-        for prepared, rows in zip(batch, decoded, strict=True):
-            with self.clock.stage("postprocess"):
-                found = postprocess(rows, self.rules).in_original(prepared.letterbox)
-            self.log.add(prepared.frame, prepared.letterbox.input_hw, found, ms)
-            with self.clock.stage("write"):
-                self.output.write(prepared.frame, found)
-            self.frames, self.detections = self.frames + 1, self.detections + len(found)
-            if not self._show(prepared, found):
-                return False
-        return True
-
-    def _show(self, prepared: PreparedFrame, found: Detections) -> bool:
-        if self.preview is None:
-            return True
-        drawn = self.output.draw(prepared.frame, found)
-        return self.preview.show(drawn, is_video=prepared.frame.is_video)
+    Yields:
+        Each frame with its detections, boxes in pixels of the frame.
+    """
+    for batch in frames:
+        if isinstance(batch, Skipped):
+            log.skip(batch)
+            continue
+        with log.clock.stage("preprocess"):
+            images = network_input([box.apply_image(frame.image) for frame, box in batch])
+        with log.clock.stage("inference"):
+            decoded = runner.run(images)
+        milliseconds = 1000 * log.clock.last["inference"] / len(batch)
+        _check_num_classes(decoded.shape[2] - 5, log.class_names)
+        for (frame, box), rows in zip(batch, decoded, strict=True):
+            with log.clock.stage("postprocess"):
+                found = postprocess(rows, rules).in_original(box)
+            log.add(frame, box.input_hw, found, milliseconds)
+            yield frame, found
 
 
 def _weights(config: DetectConfig) -> str:
@@ -203,27 +160,47 @@ def _weights(config: DetectConfig) -> str:
 
 
 def _class_names(config: DetectConfig, runner: Runner) -> tuple[str, ...]:
-    """From the file; from `--data` where the file has none."""
+    """From the weights file; from `--data` where the file has none.
+
+    Raises:
+        CheckpointError: neither has them.
+        ConfigError: `--classes` has other ids.
+    """
     if runner.class_names:
         if config.data is not None:
             logger.info("--data %s: not needed, %s has names", config.data, _weights(config))
-        return runner.class_names
-    if config.data is None:
+        names = runner.class_names
+    elif config.data is not None:
+        names = load_dataset_spec(config.data).class_names
+    else:
         raise CheckpointError(
             f"{_weights(config)}: has no class names inside; give --data, a yaml that lists them"
         )
-    return load_dataset_spec(config.data).class_names
+    if config.classes and not 0 <= min(config.classes) <= max(config.classes) < len(names):
+        raise ConfigError(
+            f"--classes {' '.join(map(str, config.classes))}: the classes of {_weights(config)} "
+            f"are 0 to {len(names) - 1}"
+        )
+    return names
+
+
+def _check_num_classes(num_classes: int, class_names: Sequence[str]) -> None:
+    if num_classes != len(class_names):
+        raise CheckpointError(
+            f"the network has {num_classes} classes but there are names for {len(class_names)}; "
+            "give the --data that it was trained with"
+        )
 
 
 def _wanted_hw(config: DetectConfig) -> tuple[int, int]:
     sizes = (config.imgsz,) if isinstance(config.imgsz, int) else config.imgsz
     if len(sizes) not in (1, 2) or min(sizes) < 1:
-        words = " ".join(map(str, sizes))
-        raise ConfigError(f"--imgsz {words}: expected one size, or height and width, above 0")
+        given = " ".join(map(str, sizes))
+        raise ConfigError(f"--imgsz {given}: expected one size, or height and width, above 0")
     return sizes[0], sizes[-1]
 
 
-def _check_numbers(config: DetectConfig) -> None:
+def _check_flags(config: DetectConfig) -> None:
     for flag, share in (("--conf-thres", config.conf_thres), ("--iou-thres", config.iou_thres)):
         if not 0 <= share <= 1:
             raise ConfigError(f"{flag} {share}: must be from 0 to 1")
@@ -268,13 +245,13 @@ def _output_options(config: DetectConfig) -> OutputOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    return run_script(DetectConfig, _detect_and_check, argv, REFUSED)
+    return run_script(DetectConfig, _detect_for_exit_code, argv, REFUSED)
 
 
-def _detect_and_check(config: DetectConfig) -> int:
+def _detect_for_exit_code(config: DetectConfig) -> int:
     result = detect(config)
     if result.skipped and not result.frames:
-        logger.error("failed: not one of %d files could be read", len(result.skipped))
+        logger.error("failed: none of %d files could be read", len(result.skipped))
         return 1
     return 0
 

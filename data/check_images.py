@@ -8,7 +8,7 @@ import numpy as np
 
 from data.image_file import read_image
 from data.synthetic.scenes import draw_scene
-from utils.letterbox import Letterbox
+from utils.letterbox import Letterbox, network_input
 from utils.structures import FloatArray, ImageArray, ImageRecord
 
 NUM_IMAGES = 4
@@ -41,5 +41,4 @@ def letterboxed(images: Sequence[ImageArray], input_hw: tuple[int, int]) -> Floa
         Letterbox.fit((image.shape[0], image.shape[1]), input_hw).apply_image(image)
         for image in images
     ]
-    batch = np.stack(fitted).transpose(0, 3, 1, 2).astype(np.float32)
-    return batch / np.float32(255)
+    return network_input(fitted)

@@ -6,7 +6,7 @@ Nothing here reaches for the network unless the user gave the address of a strea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +14,8 @@ from typing import Protocol
 from data.image_file import IMAGE_SUFFIXES, read_image
 from data.video import read_stream, read_video_file, without_password
 from utils.errors import DatasetError
-from utils.frame import Frame, Skipped
+from utils.letterbox import InputSize, Letterbox
+from utils.structures import Frame, Skipped
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
@@ -23,12 +24,15 @@ VIDEO_SUFFIXES = frozenset(
 STREAM_ADDRESS = re.compile(r"(rtsp|rtmp|http|https|udp|tcp)://", re.IGNORECASE)
 
 
+FittedFrame = tuple[Frame, Letterbox]  # a frame and how it becomes a network input
+
+
 class Source(Protocol):
     """Something that yields frames one by one."""
 
     @property
     def is_stream(self) -> bool:
-        """Whether it is live: without an end, and waiting for nobody."""
+        """Whether it is live: frames that are not read in time are lost."""
 
     def __iter__(self) -> Iterator[Frame | Skipped]:
         """The frames in order; files that cannot be read show up as Skipped."""
@@ -53,6 +57,33 @@ def open_source(text: str, vid_stride: int = 1) -> Source:
             "give one stream and start detect.py once for each"
         )
     return FileSource(tuple(_find_files(text)), vid_stride)
+
+
+def batches(
+    items: Iterable[Frame | Skipped], size: InputSize, batch_size: int
+) -> Iterator[list[FittedFrame] | Skipped]:
+    """Frames in batches of one input size, in order, and skipped files as they come.
+
+    Args:
+        items: frames as they are read.
+        size: what each is letterboxed to.
+        batch_size: a batch is yielded when it has this many frames, or when the input size changes.
+    """
+    batch: list[FittedFrame] = []
+    for item in items:
+        if isinstance(item, Skipped):
+            yield item
+            continue
+        letterbox = size.letterbox(item.image_hw)
+        if batch and batch[0][1].input_hw != letterbox.input_hw:
+            yield batch
+            batch = []
+        batch.append((item, letterbox))
+        if len(batch) == batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _find_files(text: str) -> list[Path]:
@@ -107,7 +138,7 @@ class FileSource:
 
     @property
     def is_stream(self) -> bool:
-        """Files wait for whoever reads them."""
+        """Files can be read at any speed."""
         return False
 
     def __iter__(self) -> Iterator[Frame | Skipped]:
@@ -169,7 +200,7 @@ class StreamSource:
 
     @property
     def is_stream(self) -> bool:
-        """Cameras wait for nobody."""
+        """Frames come at the camera's speed."""
         return True
 
     def __iter__(self) -> Iterator[Frame | Skipped]:
@@ -195,5 +226,5 @@ class StreamSource:
 
 
 def _reason(error: DatasetError, path: Path) -> str:
-    """The message without the path, which stands beside it."""
+    """The message without the path, which `Skipped` has beside it."""
     return str(error).removeprefix(f"{path}: ")

@@ -24,6 +24,7 @@ from models.formats.rknn import PLATFORM, write_rknn
 from models.formats.rknn_layers import NpuLayer, off_npu
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
+from utils.letterbox import network_input
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 
@@ -44,7 +45,7 @@ def drawn_images() -> list[FloatArray]:
     """IMAGES drawn images (1, 3, H, W) in 0-1 to calibrate on."""
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng, (IMAGE_SIZE, IMAGE_SIZE))[0] for _ in range(IMAGES)]
-    return [scene.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255) for scene in scenes]
+    return [network_input([scene]) for scene in scenes]
 
 
 def compiled_layers(cfg: str, activation: str) -> list[NpuLayer]:

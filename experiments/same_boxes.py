@@ -24,8 +24,9 @@ from experiments.training_runs import ROOT, run_script
 from models.formats.presets import PRESETS
 from models.runtimes.open_runner import open_runner
 from utils.draw import draw_detections, tile_images
-from utils.image_output import write_image
+from utils.letterbox import to_pixels
 from utils.logs import configure_logging
+from utils.output_files import write_image
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import Detections
 
@@ -94,7 +95,7 @@ def main() -> int:
             agreement.score_difference, "" if close else "  <- exceeds the limits",
         )  # fmt: skip
     image = letterboxed([read_image(given.image)], (given.imgsz, given.imgsz))[0]
-    pixels = np.ascontiguousarray((image.transpose(1, 2, 0) * 255).round().astype(np.uint8))
+    pixels = np.ascontiguousarray(to_pixels(image.transpose(1, 2, 0)))
     names = open_runner(str(given.weights), device="cpu").class_names
     large = cv2.resize(pixels, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
     tiles = [

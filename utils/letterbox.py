@@ -1,15 +1,22 @@
-"""Resize with kept proportions, then pad to the network's input size; and back.
+"""Preprocessing: from an image to the network's input, and boxes back to the image.
 
-The pixels are those YOLOv5 feeds its networks: the same resize, the same rounding of the padding.
-The way back uses the integers that were really padded and the scale that was really applied, so
-`undo_boxes(apply_boxes(b)) == b`. (YOLOv5 undoes with unrounded padding: up to 0.75 px off.)
+An image is resized with kept proportions, padded to the input size, and its pixels are divided by
+255. The pixels are those YOLOv5 feeds its networks: the same resize, the same rounding of the
+padding. The way back uses the integers that were really padded and the scale that was really
+applied, so `undo_boxes(apply_boxes(b)) == b`. (YOLOv5 undoes with unrounded padding: up to 0.75 px
+off.)
+
+Nothing else in the project divides pixels. Training does it on the device, in torch; everything
+else in numpy, so that this module works where torch is not installed. Both give the same float32.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,8 +24,46 @@ import numpy.typing as npt
 
 from utils.errors import ConfigError
 
+if TYPE_CHECKING:
+    import torch
+
 logger = logging.getLogger(__name__)
 PAD_VALUE = 114  # the grey YOLOv5's networks were trained with
+MAX_PIXEL = 255
+
+
+def scale_pixels(
+    pixels: npt.NDArray[np.uint8], out: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """Pixels 0-255 -> float32 0-1, of any shape; written into `out` if given."""
+    return np.divide(pixels, MAX_PIXEL, out=out, dtype=np.float32)
+
+
+def scale_pixel_tensor(pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Pixels 0-255 -> 0-1 in `dtype`, of any shape, on their device.
+
+    In float16 the 256 results are the float32 ones rounded once more.
+    """
+    return pixels.to(dtype) / MAX_PIXEL
+
+
+def to_pixels(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Values 0-1 -> the nearest pixels 0-255, of any shape; values outside 0-1 are clipped.
+
+    `to_pixels(scale_pixels(pixels))` equals `pixels`.
+    """
+    return np.asarray(np.clip(np.rint(values * MAX_PIXEL), 0, MAX_PIXEL), np.uint8)
+
+
+def network_input(images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+    """Letterboxed images of one size, (H, W, 3) uint8 RGB each -> (B, 3, H, W) float32 in 0-1."""
+    height, width, _ = images[0].shape
+    batch = np.empty((len(images), 3, height, width), np.float32)
+    for planes, image in zip(batch, images, strict=True):
+        # Split first: dividing a transposed view takes several times as long.
+        for plane, channel in zip(planes, cv2.split(image), strict=True):
+            scale_pixels(np.asarray(channel, np.uint8), out=plane)
+    return batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +169,55 @@ class Letterbox:
 
     def _pad_xyxy(self) -> npt.NDArray[np.float32]:
         return np.array((self.pad_left, self.pad_top) * 2, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class InputSize:
+    """The size that images of any shape are letterboxed to.
+
+    Attributes:
+        limit_hw: height and width an image must fit into.
+        stride: the padding is cut to a multiple of this; None pads up to `limit_hw`.
+    """
+
+    limit_hw: tuple[int, int]
+    stride: int | None
+
+    @classmethod
+    def choose(
+        cls,
+        wanted_hw: tuple[int, int],
+        fixed_hw: tuple[int | None, int | None],
+        stride: int,
+    ) -> InputSize:
+        """The size nearest to the wanted one that a network accepts; logs any difference.
+
+        Args:
+            wanted_hw: height and width of `--imgsz`; rounded up to the stride.
+            fixed_hw: height and width the network requires; None where it accepts any.
+            stride: of the network.
+        """
+        height, width = (round_up_to_stride(size, stride) for size in wanted_hw)
+        if (height, width) != wanted_hw and None in fixed_hw:
+            logger.warning(
+                "--imgsz %dx%d: sizes must be multiples of %d; using %dx%d",
+                *wanted_hw,
+                stride,
+                height,
+                width,
+            )
+        limit_hw = (fixed_hw[0] or height, fixed_hw[1] or width)
+        if fixed_hw == (None, None):
+            return cls(limit_hw, stride)
+        if limit_hw != (height, width):
+            logger.info(
+                "--imgsz %dx%d: this file takes %dx%d only; using that", *wanted_hw, *limit_hw
+            )
+        return cls(limit_hw, None)
+
+    def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
+        """The letterbox for an image of this height and width."""
+        return Letterbox.fit(image_hw, self.limit_hw, stride=self.stride)
 
 
 def long_side_hw(image_hw: tuple[int, int], long_side: int) -> tuple[int, int]:

@@ -13,8 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from utils.errors import ConfigError, OutputError
+import cv2
 
+from utils.errors import ConfigError, OutputError, UserError
+from utils.structures import ImageArray
+
+FALLBACK_SUFFIX = ".jpg"
 # The disk or the quota is full, the file system is read-only, or permission is denied.
 CANNOT_WRITE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -119,3 +123,24 @@ def write_json(path: Path, content: Any) -> None:
     """Write indented JSON atomically; values that JSON lacks are written as text."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def writable_suffix(suffix: str) -> str:
+    """The suffix itself where OpenCV can write such images, else `.jpg`."""
+    known = suffix and cv2.haveImageWriter(f"image{suffix.lower()}")
+    return suffix if known else FALLBACK_SUFFIX
+
+
+def write_image(path: Path, image: ImageArray) -> None:
+    """Write an RGB image atomically, in the format of its suffix.
+
+    Raises:
+        UserError: OpenCV cannot write images of this suffix.
+    """
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    if not cv2.haveImageWriter(f"image{path.suffix.lower()}"):
+        raise UserError(f"{path}: images cannot be written as {path.suffix!r}; use .jpg or .png")
+    _, content = cv2.imencode(path.suffix.lower(), bgr)
+    with atomic_path(path) as temporary:
+        # Not cv2.imwrite, which cannot open every unicode path.
+        temporary.write_bytes(content.tobytes())

@@ -1,6 +1,18 @@
-"""Decoded network output -> detections: thresholds, best classes, suppression. YOLOv5's rules.
+"""Postprocessing: decoded predictions to detections, in numpy. The rules are YOLOv5's.
 
-Shapes: N boxes, C classes.
+1. A box is a candidate if its objectness is above the score threshold.
+2. Its score in a class is objectness times class probability. It counts for its best class (the
+   first of equals), or with `multi_label` for every class, where that score is above the threshold.
+   `classes` then drops all other classes.
+3. The MAX_CANDIDATES best pairs of box and class, of equals the first, go on.
+4. The best pair is kept and those of its class whose boxes overlap its box with an IoU above the
+   IoU threshold are dropped; then the best of the rest, and so on up to `max_detections`.
+
+All of it in float32, thresholds included: every comparison is between float32 numbers.
+models/runtimes/torch_postprocess.py does the same in torch; tests/equivalence/test_postprocess.py
+holds both to one reference.
+
+Shapes: N boxes, C classes, P pairs of box and class, K kept ones.
 """
 
 from __future__ import annotations
@@ -11,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.boxes import cxcywh_to_xyxy
-from utils.nms import class_aware_nms, nms
 from utils.structures import Detections, FloatArray, IntArray
 
-MAX_CANDIDATES = 30_000  # boxes that may enter suppression, the best ones
+MAX_CANDIDATES = 30_000
+CLASS_OFFSET = 7680.0  # px between the boxes of two classes, wider than any network input
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +34,7 @@ class PostprocessConfig:
     """Which boxes become detections.
 
     Attributes:
-        score_threshold: objectness, and score, must be above this.
+        score_threshold: objectness, and score, must be above this (0-1).
         iou_threshold: a box that overlaps a better one of its class more than this is dropped.
         max_detections: at most this many per image.
         multi_label: a box counts once for every class above the threshold, not for the best alone.
@@ -66,13 +78,73 @@ def postprocess(decoded: FloatArray, config: PostprocessConfig) -> Detections:
     found = Detections(
         boxes.astype(np.float32, copy=False), chosen_scores.astype(np.float32), class_ids
     )
-    return found[_suppress(found, config)]
+    suppress_within = np.zeros_like(class_ids) if config.class_agnostic else class_ids
+    keep = class_aware_nms(
+        found.boxes, found.scores, suppress_within, config.iou_threshold, config.max_detections
+    )
+    return found[keep]
+
+
+def class_aware_nms(
+    boxes: FloatArray,
+    scores: FloatArray,
+    class_ids: IntArray,
+    iou_threshold: float,
+    max_keep: int,
+) -> IntArray:
+    """`nms` in which only boxes of the same class suppress each other.
+
+    Args:
+        boxes: (P, 4) xyxy in pixels of a network input.
+        scores: (P,).
+        class_ids: (P,).
+        iou_threshold: as in `nms`.
+        max_keep: as in `nms`, over all classes together.
+
+    Returns:
+        (K,) indices of the kept boxes, best score first.
+    """
+    # Boxes of different classes are moved apart by YOLOv5's 7680 px, in float32 as there: the
+    # rounding of the moved boxes decides borderline overlaps, and so decides them as in YOLOv5.
+    moved = boxes + (class_ids * CLASS_OFFSET).astype(np.float32)[:, None]
+    return nms(moved, scores, iou_threshold, max_keep)
+
+
+def nms(boxes: FloatArray, scores: FloatArray, iou_threshold: float, max_keep: int) -> IntArray:
+    """Greedy non-maximum suppression: keep the best box, drop what overlaps it, and so on.
+
+    Args:
+        boxes: (P, 4) xyxy in any unit.
+        scores: (P,); equal scores keep their order.
+        iou_threshold: a box whose IoU with a better kept one is above this is dropped.
+        max_keep: stop after this many.
+
+    Returns:
+        (K,) indices of the kept boxes, best score first.
+    """
+    order = np.argsort(-scores, kind="stable")
+    # Rows are coordinates, so that every step below reads memory in sequence.
+    rest = np.ascontiguousarray(boxes[order].T)
+    areas = (rest[2] - rest[0]) * (rest[3] - rest[1])
+    kept: list[int] = []
+    while order.size and len(kept) < max_keep:
+        kept.append(int(order[0]))
+        best, best_area = rest[:, :1], areas[0]
+        order, rest, areas = order[1:], rest[:, 1:], areas[1:]
+        width = np.minimum(best[2], rest[2]) - np.maximum(best[0], rest[0])
+        height = np.minimum(best[3], rest[3]) - np.maximum(best[1], rest[1])
+        overlap = np.maximum(width, 0) * np.maximum(height, 0)
+        with np.errstate(invalid="ignore"):  # two empty boxes, 0 / 0: they stay
+            iou = overlap / (best_area + areas - overlap)
+        stays = ~(iou > iou_threshold)
+        order, rest, areas = order[stays], rest[:, stays], areas[stays]
+    return np.array(kept, np.int64)
 
 
 def _choose_classes(
     scores: FloatArray, config: PostprocessConfig
 ) -> tuple[npt.NDArray[np.int64], IntArray]:
-    """Row and class of every (box, class) pair that counts, in row order."""
+    """(P,) row and (P,) class of every (box, class) pair that counts, in row order."""
     if config.multi_label:
         rows, class_ids = np.nonzero(scores > config.score_threshold)
     else:
@@ -84,11 +156,3 @@ def _choose_classes(
         wanted = np.isin(class_ids, config.classes)
         rows, class_ids = rows[wanted], class_ids[wanted]
     return rows, class_ids.astype(np.int64, copy=False)
-
-
-def _suppress(found: Detections, config: PostprocessConfig) -> IntArray:
-    if config.class_agnostic:
-        return nms(found.boxes, found.scores, config.iou_threshold, config.max_detections)
-    return class_aware_nms(
-        found.boxes, found.scores, found.class_ids, config.iou_threshold, config.max_detections
-    )

@@ -1,4 +1,4 @@
-"""The values that flow between the rooms: targets, samples, batches, detections.
+"""The values that flow between the rooms: targets, samples, batches, frames, detections.
 
 Shapes: B batch, H W pixels, N boxes of one image, M boxes of a whole batch, C classes.
 Boxes are xyxy in float32 pixels; of which image (original or input) is said at each field.
@@ -49,7 +49,7 @@ class Targets:
         return len(self.boxes)
 
     def __getitem__(self, keep: npt.NDArray[np.bool_] | IntArray) -> Targets:
-        """The objects chosen by a mask or by positions."""
+        """The objects chosen by a mask or by indices."""
         return Targets(self.boxes[keep], self.class_ids[keep])
 
     @staticmethod
@@ -71,10 +71,10 @@ class ImageRecord:
         path: where the image is.
         image_hw: its height and width in pixels, after EXIF orientation.
         targets: the objects to learn and to find, boxes in pixels of the original image.
-        image_id: its number in COCO results (its COCO id, or its place in the list).
+        image_id: its number in COCO results (its COCO id, or its index in the list).
         areas: (N,) float32, by which COCO sorts objects (the segment's where labels have one).
-        crowd: boxes (K, 4) and class ids (K,) of regions neither right nor wrong to detect.
-        outlines: one per object, or nothing at all where nobody asked for them.
+        crowd: boxes (K, 4) and class ids (K,) of regions in which detections do not count.
+        outlines: one per object, or empty where they were not asked for.
     """
 
     path: Path
@@ -172,9 +172,49 @@ class Detections:
         return len(self.boxes)
 
     def __getitem__(self, keep: npt.NDArray[np.bool_] | IntArray | slice) -> Detections:
-        """The detections chosen by a mask, by positions or by a slice."""
+        """The detections chosen by a mask, by indices or by a slice."""
         return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep])
 
     def in_original(self, letterbox: Letterbox) -> Detections:
         """The same detections with boxes in pixels of the original image, clipped to it."""
         return replace(self, boxes=letterbox.undo_boxes(self.boxes))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image of a file, a video or a stream, for detection.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        source: the file, or the address of the stream (without its password).
+        path: the file; for a stream, a name that can serve as a file name.
+        position: the number of its file among the source's files, from 1.
+        num_positions: how many files the source has.
+        frame_index: its number in the video, from 1; 1 for an image.
+        frame_count: frames the video says it has; 1 for an image, None where it is unknown.
+        fps: yielded frames per second of the video or stream; None for an image.
+        is_video: from a video or stream.
+    """
+
+    image: ImageArray
+    source: str
+    path: Path
+    position: int
+    num_positions: int
+    frame_index: int
+    frame_count: int | None
+    fps: float | None
+    is_video: bool
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that could not be read, and why."""
+
+    path: Path
+    reason: str

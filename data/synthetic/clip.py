@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from data.synthetic.backgrounds import draw_background
-from data.synthetic.scenes import Placed, compose, place_shapes, to_uint8
+from data.synthetic.scenes import Placed, compose, place_shapes
 from utils.errors import DatasetError
+from utils.letterbox import to_pixels
 from utils.output_files import atomic_path
 from utils.structures import ImageArray
 
@@ -70,7 +71,7 @@ def draw_frames(generator: np.random.Generator, image_hw: tuple[int, int]) -> It
         ]
         image, _, _ = compose(ground, moved)
         grain = generator.standard_normal(image.shape, np.float32) * np.float32(GRAIN)
-        yield to_uint8(image + grain)
+        yield to_pixels(image + grain)
 
 
 def at_time(shape: Placed, motion: Motion, time: int, image_hw: tuple[int, int]) -> Placed:

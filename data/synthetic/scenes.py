@@ -10,6 +10,7 @@ import numpy as np
 
 from data.synthetic.backgrounds import Image, draw_background, hsv_to_rgb
 from data.synthetic.shapes import CLASS_NAMES, DISTRACTORS, Look, Patch, render
+from utils.letterbox import to_pixels
 from utils.structures import ImageArray, IntArray, Targets
 
 SMALLEST, LARGEST = 0.1, 0.45  # diameter as a share of the long side
@@ -110,12 +111,7 @@ def photograph(generator: np.random.Generator, image: Image) -> ImageArray:
     exposed = np.clip(image * generator.uniform(0.65, 1.35), 0, 1)
     blurred = _blurred(generator, exposed ** generator.uniform(0.75, 1.35))
     grain = generator.standard_normal(image.shape, np.float32)
-    return to_uint8(blurred + grain * generator.uniform(0, 0.07))
-
-
-def to_uint8(image: Image) -> ImageArray:
-    """0-1 to 0-255, clipped."""
-    return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
+    return to_pixels(blurred + grain * generator.uniform(0, 0.07))
 
 
 def _vivid_color(generator: np.random.Generator, outline: str) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from models.formats import nncf_worker
 from models.quantization.calibration_images import Images, write_array
 from utils.errors import CheckFailedError, MissingPackageError
 
+PROJECT = Path(__file__).resolve().parents[2]
 PRESETS = ("performance", "mixed")
 
 
@@ -36,8 +38,12 @@ def quantize_openvino(source: Path, target: Path, images: Images, preset: str) -
         array = Path(folder).resolve() / "images.npy"  # the worker runs in that folder
         write_array(array, images)
         worker = str(Path(nncf_worker.__file__).resolve())
+        # The worker imports the project, and nothing from its own folder, where `openvino.py` lies.
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
         command = [sys.executable, "-P", worker, str(source.resolve()), str(array), preset,
                    str(target.resolve())]  # fmt: skip
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
     if done.returncode != 0:
         raise CheckFailedError(f"NNCF: {' '.join(done.stderr.split())[-300:]}")

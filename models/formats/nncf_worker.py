@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from utils.letterbox import network_input
+
 
 def quantize(model_file: Path, images_file: Path, preset: str, target: Path) -> None:
     """Write the 8-bit form of an OpenVINO file.
@@ -30,14 +32,13 @@ def quantize(model_file: Path, images_file: Path, preset: str, target: Path) -> 
     batch_size = model.input(0).get_shape()[0]
     images = np.load(images_file, allow_pickle=False)
 
-    def network_input(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        one = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
-        return np.repeat(one, batch_size, 0)
+    def one_batch(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.repeat(network_input([image]), batch_size, 0)
 
     heads = [output.get_node().input_value(0).get_node() for output in model.outputs]
     quantized = nncf.quantize(
         model,
-        nncf.Dataset(list(images), network_input),
+        nncf.Dataset(list(images), one_batch),
         preset=nncf.QuantizationPreset(preset),
         subset_size=len(images),
         ignored_scope=nncf.IgnoredScope(names=[_convolution_before(node) for node in heads]),

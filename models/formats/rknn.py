@@ -16,6 +16,7 @@ from models.quantization.calibration_images import Images, write_images
 from models.runtimes.heads import in_batches
 from models.runtimes.sidecar import Sidecar, of_compiled, write_metadata
 from utils.errors import CheckpointError, ConfigError
+from utils.letterbox import to_pixels
 from utils.structures import FloatArray
 
 FOLDER_SUFFIX = "_rknn_model"
@@ -94,5 +95,5 @@ class RknnRunner:
         return in_batches(self._run_once, images, self.batch_size)
 
     def _run_once(self, images: npt.NDArray[Any]) -> FloatArray:
-        pixels = np.rint(images * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        pixels = to_pixels(images).transpose(0, 2, 3, 1)
         return self._heads.decode(self._process.run(np.ascontiguousarray(pixels)))

@@ -15,7 +15,7 @@ from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import is_deployed, to_deploy
 from models.losses.ciou import paired_ciou
 from models.losses.loss import DetectionLoss, LossTerms
-from models.network.box_coder import centre_offset, size_ratio, split_anchors
+from models.network.box_coder import boxes_in_cell, split_anchors
 from models.network.detector import Detector
 from utils.errors import ConfigError
 from utils.structures import Batch
@@ -123,7 +123,7 @@ class DistillationLoss:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Box, objectness and class terms of one level, each a mean over the whole batch.
 
-        `anchors` are flat (w1, h1, w2, h2, ...) in cells, the unit of `_boxes`.
+        `anchors` are flat (w1, h1, w2, h2, ...) in cells, the unit of `boxes_in_cell`.
         """
         count, ranks = len(anchors) // 2, self.labels.ranks
         maps, taught = split_anchors(raw, count).float(), split_anchors(target, count).float()
@@ -136,7 +136,8 @@ class DistillationLoss:
         mean_weight = ranks.average(weight.sum()).clamp(min=1e-6)
         sizes = raw.new_tensor(anchors).view(1, count, 1, 1, 2).expand(*sure.shape, 2)[heeded]
         logits, taught = maps[heeded], taught[heeded]
-        unlike = 1 - paired_ciou(_boxes(logits.sigmoid(), sizes), _boxes(taught, sizes))
+        boxes, target_boxes = (boxes_in_cell(each, sizes) for each in (logits.sigmoid(), taught))
+        unlike = 1 - paired_ciou(boxes, target_boxes)
         box = (weight * unlike).sum() / mean_weight
         if self.labels.num_classes == 1:  # nothing to tell apart
             return box, objectness, logits[:, 5:].sum() * 0
@@ -144,13 +145,6 @@ class DistillationLoss:
             logits[:, 5:], taught[:, 5:], reduction="none"
         )
         return box, objectness, (weight * per_class.mean(1)).sum() / mean_weight
-
-
-def _boxes(probability: Tensor, sizes: Tensor) -> Tensor:
-    """(K, 5 + C) sigmoids and (K, 2) anchors -> (K, 4) cxcywh in cells, from the cell's corner."""
-    return torch.cat(
-        (centre_offset(probability[:, :2]), size_ratio(probability[:, 2:4]) * sizes), 1
-    )
 
 
 def _describe(names: tuple[str, ...]) -> str:

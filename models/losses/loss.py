@@ -12,7 +12,7 @@ from torch import Tensor
 from models.losses.assign import LevelAssignment, assign
 from models.losses.ciou import paired_ciou
 from models.network.anchors import ANCHOR_THRESHOLD
-from models.network.box_coder import BoxCoder, centre_offset, size_ratio, split_anchors
+from models.network.box_coder import BoxCoder, boxes_in_cell, split_anchors
 from utils.engine.distributed import Ranks
 from utils.structures import Batch
 
@@ -192,13 +192,7 @@ class DetectionLoss:
             nothing = predicted.sum()
             return nothing, nothing.detach(), nothing
         probability = predicted[:, :4].sigmoid()
-        boxes = torch.cat(
-            (
-                centre_offset(probability[:, :2]),
-                size_ratio(probability[:, 2:]) * assignment.anchors,
-            ),
-            1,
-        )
+        boxes = boxes_in_cell(probability, assignment.anchors)
         ciou = paired_ciou(boxes, assignment.boxes)
         return (1 - ciou).mean(), ciou.detach(), self._class_term(predicted[:, 5:], assignment)
 

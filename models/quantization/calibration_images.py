@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.image_output import write_image
+from utils.letterbox import to_pixels
+from utils.output_files import write_image
 from utils.structures import FloatArray, ImageArray
 
 Images = Callable[[], Iterable[FloatArray]]  # (B, 3, H, W) in 0-1 each, anew at each call
@@ -19,7 +20,7 @@ FOLDER = "calibration"
 def pixels_of(images: Images) -> Iterator[ImageArray]:
     """Each image as (H, W, 3) uint8 RGB: letterboxed, as the network sees it."""
     for batch in images():
-        yield np.ascontiguousarray(np.rint(batch[0] * 255).astype(np.uint8).transpose(1, 2, 0))
+        yield np.ascontiguousarray(to_pixels(batch[0]).transpose(1, 2, 0))
 
 
 def write_images(folder: Path, images: Images) -> list[str]:

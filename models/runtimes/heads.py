@@ -1,6 +1,10 @@
-"""From what a file answers to decoded predictions: the same for every kind of file.
+"""From the outputs of an exported file, of whatever kind, to decoded predictions, in numpy.
 
-Shapes: B images, N boxes of one image, C classes.
+A file ends in decoded predictions, in raw maps (logits or probabilities) or in detections. The box
+formula of raw maps is specified in models/network/box_coder.py.
+
+Shapes: B images, A anchors per cell, C classes, H W cells of a level, N boxes of one image,
+K detections of one image.
 """
 
 from __future__ import annotations
@@ -14,15 +18,59 @@ import numpy as np
 import numpy.typing as npt
 
 from models.runtimes.network_metadata import NetworkMetadata
-from models.runtimes.raw_heads import RawHeads
-from models.runtimes.suppressed_rows import as_predictions
 from utils.errors import CheckpointError
 from utils.structures import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
+class RawMapDecoder:
+    """Decodes the raw maps of one network.
+
+    Attributes:
+        anchors: per level the (width, height) of its anchors in input pixels.
+        strides: input pixels per cell, one per level.
+        sigmoid_done: the maps are already probabilities.
+        rows_last: the maps are (B, H, W, A * (5 + C)).
+    """
+
+    anchors: tuple[tuple[tuple[float, float], ...], ...]
+    strides: tuple[int, ...]
+    sigmoid_done: bool = False
+    rows_last: bool = False
+
+    def decode(self, maps: Sequence[npt.NDArray[Any]]) -> FloatArray:
+        """Maps (B, A * (5 + C), H, W), finest level first -> (B, N, 5 + C), boxes in pixels.
+
+        Maps of any precision are decoded in float32.
+        """
+        if self.rows_last:
+            maps = [level_map.transpose(0, 3, 1, 2) for level_map in maps]
+        levels = zip(maps, self.anchors, self.strides, strict=True)
+        return np.concatenate([self._decode_level(*level) for level in levels], axis=1)
+
+    def _decode_level(
+        self, level_map: npt.NDArray[Any], anchors: tuple[tuple[float, float], ...], stride: int
+    ) -> FloatArray:
+        batch, channels, height, width = level_map.shape
+        cells = level_map.reshape(batch, len(anchors), channels // len(anchors), height, width)
+        # One copy, in the order of boxes; everything below works in it, for it is large.
+        values: FloatArray = cells.transpose(0, 1, 3, 4, 2).astype(np.float32, order="C")
+        if not self.sigmoid_done:
+            with np.errstate(over="ignore"):  # exp(large) is inf, and 1 / inf the 0 that is meant
+                np.exp(np.negative(values, out=values), out=values)
+            np.reciprocal(np.add(values, 1, out=values), out=values)
+        grid_y, grid_x = np.mgrid[:height, :width].astype(np.float32)
+        corner = np.stack([grid_x, grid_y], axis=-1) - 0.5
+        values[..., 0:2] = (2 * values[..., 0:2] + corner) * stride
+        sizes = np.array(anchors, np.float32)[:, None, None, :]
+        values[..., 2:4] = (2 * values[..., 2:4]) ** 2 * sizes
+        decoded: FloatArray = values.reshape(batch, len(anchors) * height * width, values.shape[-1])
+        return decoded
+
+
+@dataclass(frozen=True, slots=True)
 class Heads:
-    """How the outputs of one file become predictions.
+    """How the outputs of one file become decoded predictions.
 
     Attributes:
         outputs: names of those that are needed, in order.
@@ -31,7 +79,7 @@ class Heads:
     """
 
     outputs: tuple[str, ...]
-    raw: RawHeads | None = None
+    raw: RawMapDecoder | None = None
     num_classes: int | None = None
 
     @classmethod
@@ -50,23 +98,23 @@ class Heads:
             metadata: of the file.
 
         Raises:
-            CheckpointError: nothing here can be used.
+            CheckpointError: no outputs that can be decoded.
         """
         maps = tuple(name for name, shape in shapes if len(shape) == 4)
         rows = tuple(name for name, shape in shapes if len(shape) == 3)
-        suppressed = tuple(name for name, shape in shapes if len(shape) == 3 and shape[2] == 6)
+        detections = tuple(name for name, shape in shapes if len(shape) == 3 and shape[2] == 6)
         num_levels = len(metadata.anchors or ())
         decodable = num_levels > 0 and num_levels == len(metadata.strides) == len(maps)
         if metadata.head in ("raw", "sigmoid") and metadata.anchors and decodable:
             done = metadata.head == "sigmoid"
-            raw = RawHeads(
+            raw = RawMapDecoder(
                 metadata.anchors, metadata.strides, sigmoid_done=done, rows_last=metadata.rows_last
             )
             return cls(maps, raw=raw)
         if metadata.head == "decoded" and rows:
             return cls(rows[:1])
-        if metadata.head == "e2e" and suppressed and metadata.class_names:
-            return cls(suppressed[:1], num_classes=len(metadata.class_names))
+        if metadata.head == "e2e" and detections and metadata.class_names:
+            return cls(detections[:1], num_classes=len(metadata.class_names))
         found = ", ".join(f"{name} {list(shape)}" for name, shape in shapes)
         raise CheckpointError(
             f"{path}: its outputs are {found}, its head is {metadata.head!r}; expected decoded "
@@ -75,11 +123,28 @@ class Heads:
         )
 
     def decode(self, answers: Sequence[npt.NDArray[Any]]) -> FloatArray:
-        """The needed outputs, in order -> (B, N, 5 + C), boxes in pixels of the input."""
+        """The needed outputs, in order -> (B, N, 5 + C) float32, boxes in pixels of the input."""
         if self.raw is not None:
-            return self.raw.decode([np.asarray(answer, np.float32) for answer in answers])
+            return self.raw.decode([np.asarray(answer) for answer in answers])
         decoded = np.asarray(answers[0], np.float32)
         return decoded if self.num_classes is None else as_predictions(decoded, self.num_classes)
+
+
+def as_predictions(detections: FloatArray, num_classes: int) -> FloatArray:
+    """(B, K, 6) rows of x1 y1 x2 y2 score class -> (B, K, 5 + C), decoded predictions.
+
+    Objectness is 1 and the score is the class's probability, so that the postprocessing of all
+    files finds the same boxes again: nothing is left to suppress. Padding rows (zeros) get score 0.
+    """
+    batch, count, _ = detections.shape
+    predictions = np.zeros((batch, count, 5 + num_classes), np.float32)
+    corners = detections[..., :4]
+    predictions[..., :2] = (corners[..., :2] + corners[..., 2:]) / 2
+    predictions[..., 2:4] = corners[..., 2:] - corners[..., :2]
+    predictions[..., 4] = 1
+    class_ids = detections[..., 5].astype(np.int64)
+    np.put_along_axis(predictions[..., 5:], class_ids[..., None], detections[..., 4:5], axis=2)
+    return predictions
 
 
 def in_batches(
@@ -89,7 +154,7 @@ def in_batches(
 ) -> FloatArray:
     """Run all images through a file that takes `batch_size` at a time (None: any number).
 
-    The last batch is filled up, and the surplus cut off the answer.
+    The last batch is padded with black images, whose predictions are dropped.
     """
     if batch_size is None or batch_size == len(images):
         return run(images)

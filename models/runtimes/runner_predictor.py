@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-
 from models.runtimes.runner import Runner
 from utils.engine.predictor import BatchPrediction, StageTimes
+from utils.letterbox import scale_pixels
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import Batch
 
@@ -22,7 +21,7 @@ class RunnerPredictor:
     def __call__(self, batch: Batch) -> BatchPrediction:
         """The detections of a batch of uint8 images."""
         start = time.perf_counter()
-        images = batch.images.numpy().astype(np.float32) / np.float32(255)
+        images = scale_pixels(batch.images.numpy())
         prepared = time.perf_counter()
         decoded = self.runner.run(images)
         inferred = time.perf_counter()

@@ -1,16 +1,16 @@
-"""Decoded predictions to detections on the device they are on: the torch twin of utils.postprocess.
+"""Decoded predictions to detections in torch, on their device, by the rules of utils.postprocess.
 
 Shapes: B images, N boxes, C classes, P pairs of box and class.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from utils.nms import CLASS_OFFSET
-from utils.postprocess import MAX_CANDIDATES, PostprocessConfig
+from utils.postprocess import CLASS_OFFSET, MAX_CANDIDATES, PostprocessConfig
 from utils.structures import Detections
 
 
@@ -19,7 +19,7 @@ def postprocess_batch(decoded: Tensor, config: PostprocessConfig) -> list[Detect
 
     Args:
         decoded: (B, N, 5 + C): cx, cy, w, h in input pixels, objectness, class probabilities.
-        config: thresholds and rules, as for utils.postprocess.postprocess.
+        config: thresholds and rules, as in utils.postprocess.
 
     Returns:
         Per image, boxes in pixels of the network input, best score first.
@@ -28,7 +28,8 @@ def postprocess_batch(decoded: Tensor, config: PostprocessConfig) -> list[Detect
 
 
 def _postprocess_one(decoded: Tensor, config: PostprocessConfig) -> Detections:
-    candidates = decoded[decoded[:, 4] > config.score_threshold].float()
+    decoded = decoded.float()
+    candidates = decoded[decoded[:, 4] > config.score_threshold]
     scores = candidates[:, 5:] * candidates[:, 4:5]
     rows, class_ids = _choose_classes(scores, config)
     chosen = scores[rows, class_ids]
@@ -40,7 +41,8 @@ def _postprocess_one(decoded: Tensor, config: PostprocessConfig) -> Detections:
     # Boxes of different classes are moved apart instead of calling torchvision's batched_nms: the
     # rounding of the moved boxes then decides borderline overlaps as it does in YOLOv5.
     apart = 0.0 if config.class_agnostic else CLASS_OFFSET
-    keep = nms(boxes + (class_ids * apart)[:, None], chosen, config.iou_threshold)
+    iou_threshold = float(np.float32(config.iou_threshold))  # nms would compare in float64
+    keep = nms(boxes + (class_ids * apart)[:, None], chosen, iou_threshold)
     keep = keep[: config.max_detections]
     return Detections(
         boxes=boxes[keep].cpu().numpy(),
@@ -50,7 +52,7 @@ def _postprocess_one(decoded: Tensor, config: PostprocessConfig) -> Detections:
 
 
 def suppressed(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Positions of the (N, 4) cxcywh boxes that no better one overlaps too much, best first."""
+    """(K,) indices of the (N, 4) cxcywh boxes that NMS keeps, best score first."""
     half = boxes[:, 2:] / 2
     corners = torch.cat((boxes[:, :2] - half, boxes[:, :2] + half), 1)
     kept: Tensor = nms(corners, scores, iou_threshold)

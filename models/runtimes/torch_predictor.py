@@ -1,4 +1,4 @@
-"""Batches to detections with a torch network."""
+"""Batches to detections with a network in torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from models.network.detector import Detector
 from models.runtimes.torch_postprocess import postprocess_batch
 from utils.engine.criterion import Criterion
 from utils.engine.predictor import BatchPrediction, StageTimes
+from utils.letterbox import scale_pixel_tensor
 from utils.postprocess import PostprocessConfig
 from utils.structures import Batch
 
@@ -21,7 +22,8 @@ class TorchPredictor:
     Args:
         model: the network, on its device; put in eval mode at each call.
         config: which boxes become detections.
-        half: compute in float16 (GPU).
+        half: the model computes in float16 (GPU), and gets float16 images. Boxes are decoded in
+            float32.
         criterion: also report the loss on the batch's labels.
     """
 
@@ -46,7 +48,7 @@ class TorchPredictor:
         self.model.eval()
         start = self._now()
         batch = batch.to(self.device)
-        images = batch.images.to(torch.float16 if self.half else torch.float32) / 255
+        images = scale_pixel_tensor(batch.images, torch.float16 if self.half else torch.float32)
         prepared = self._now()
         raw = self.model(images)
         decoded = self.coder.decode(raw)

@@ -1,4 +1,4 @@
-"""Checkpoints behind the same face as exported files: images in, decoded boxes out."""
+"""Checkpoints with the interface of exported files: images in, decoded boxes out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from utils.structures import FloatArray
 
 
 class TorchRunner:
-    """Runs a checkpoint. A train-form checkpoint is folded first; the result is the same, faster.
+    """Runs a checkpoint; one in train form is converted to deploy form first.
 
     Args:
         path: a checkpoint of ours or of YOLOv5.
@@ -39,7 +39,10 @@ class TorchRunner:
 
     @torch.inference_mode()
     def run(self, images: FloatArray) -> FloatArray:
-        """(B, 3, H, W) float32 RGB in 0-1 -> (B, N, 5 + C) decoded predictions, float32."""
+        """(B, 3, H, W) float32 RGB in 0-1 -> (B, N, 5 + C) decoded predictions, float32.
+
+        With `half` the network computes in float16, the boxes are decoded in float32.
+        """
         batch = torch.from_numpy(images).to(self.device, self.dtype)
-        decoded: FloatArray = self.coder.decode(self.model(batch)).float().cpu().numpy()
+        decoded: FloatArray = self.coder.decode(self.model(batch)).cpu().numpy()
         return decoded

@@ -232,7 +232,7 @@ def test_row_15_unreadable_images_in_a_folder(run: Run) -> None:
     for name in ("a", "b"):
         Path(f"set/images/{name}.png").unlink()
     said = run(f"{DETECT} set/images")
-    assert said.error == "not one of 2 files could be read" and said.code == 1
+    assert said.error == "none of 2 files could be read" and said.code == 1
 
 
 @pytest.mark.parametrize("content", [b"words", b"", None], ids=["text", "empty", "no frames"])

@@ -74,6 +74,14 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
 }
 
 
+MAX_PIXEL = 255
+SCALING_CALLS = {"divide", "true_divide", "multiply", "div", "div_", "mul", "mul_"}
+MAY_SCALE_PIXELS = {
+    "utils.letterbox",
+    "utils.draw",  # colours from hue, saturation and value
+}
+
+
 def each(paths: list[Path]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -132,6 +140,12 @@ def test_assert_is_for_tests(path: Path) -> None:
     assert lines == []
 
 
+@each(product_files())
+def test_pixels_are_scaled_in_one_module(path: Path) -> None:
+    if module_name(path) not in MAY_SCALE_PIXELS:
+        assert list(pixel_scalings(parse(path))) == []
+
+
 # The rules above must be able to fail: each is shown code that breaks it.
 
 
@@ -179,6 +193,51 @@ def test_quiet_imports_pass() -> None:
         "def f():\n    g()\nif TYPE_CHECKING:\n    h()\nif __name__ == '__main__':\n    f()\n"
     )
     assert list(loud_calls(ast.parse(code))) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "images / 255",
+        "images / 255.0",
+        "images / np.float32(255)",
+        "images.astype(np.float32) * (1 / 255)",
+        "np.divide(images, 255, out=images)",
+        "images.div_(255)",
+        "images /= 255",
+        "np.rint(images * 255)",
+    ],
+)
+def test_scaled_pixels_are_noticed(code: str) -> None:
+    assert len(list(pixel_scalings(ast.parse(code)))) == 1
+
+
+@pytest.mark.parametrize("code", ["SCALE = 1 / 255", "255 - image", "np.full((2, 2), 255)"])
+def test_constants_are_no_scaled_pixels(code: str) -> None:
+    assert list(pixel_scalings(ast.parse(code))) == []
+
+
+def pixel_scalings(tree: ast.Module) -> Iterator[str]:
+    """Every division or multiplication of something that is no constant by 255 or 1 / 255."""
+    for node in ast.walk(tree):
+        factors: list[ast.expr] = []
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.Mult):
+            factors = [] if isinstance(node.left, ast.Constant) else [node.right]
+        elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div | ast.Mult):
+            factors = [node.value]
+        elif isinstance(node, ast.Call) and dotted_name(node).split(".")[-1] in SCALING_CALLS:
+            factors = node.args
+        if any(_is_max_pixel(factor) for factor in factors):
+            yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def _is_max_pixel(node: ast.expr) -> bool:
+    """255, 255.0, np.float32(255) or 1 / 255."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        return isinstance(node.left, ast.Constant) and _is_max_pixel(node.right)
+    if isinstance(node, ast.Call) and len(node.args) == 1:
+        return _is_max_pixel(node.args[0])
+    return isinstance(node, ast.Constant) and node.value == MAX_PIXEL
 
 
 def forbidden_imports(path: Path, tree: ast.Module) -> Iterator[str]:

@@ -14,7 +14,6 @@ WITHOUT_TORCH = (
     "utils.structures",
     "utils.boxes",
     "utils.letterbox",
-    "utils.nms",
     "utils.postprocess",
     "utils.draw",
     "models.runtimes.runner",

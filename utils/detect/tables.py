@@ -13,9 +13,8 @@ from typing import IO, Any
 import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
-from utils.frame import Frame
 from utils.output_files import atomic_path
-from utils.structures import Detections
+from utils.structures import Detections, Frame
 
 CSV_COLUMNS = [
     *("Image Name", "Prediction", "Confidence"),  # YOLOv5's; ours follow

@@ -16,6 +16,7 @@ from utils.engine.optim import Schedule, clip_gradients
 from utils.engine.results_table import training_row
 from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
+from utils.letterbox import scale_pixel_tensor
 from utils.logs import Progress
 from utils.structures import Batch
 
@@ -257,7 +258,8 @@ def _prepare(state: TrainingState) -> None:
 def _on_device(state: TrainingState, batch: Batch, device: torch.device) -> Batch:
     """A batch with its images on a device, floats from 0 to 1; the labels stay where they are."""
     images = batch.images.to(device, non_blocking=True)
-    images = (images.float() / 255).contiguous(memory_format=state.memory_format)
+    images = scale_pixel_tensor(images, torch.float32)
+    images = images.contiguous(memory_format=state.memory_format)
     return replace(batch, images=images)
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
-from data.sources import FileSource, StreamSource, open_source
+from data.sources import FileSource, StreamSource, batches, open_source
 from utils.errors import DatasetError
-from utils.frame import Frame, Skipped
+from utils.letterbox import InputSize
+from utils.structures import Frame, Skipped
 
 RED_BGR = (0, 0, 255)
 
@@ -114,3 +117,26 @@ def test_streams_are_told_from_files():
     assert open_source("0").is_stream
     assert not FileSource(()).is_stream
     assert list(FileSource(())) == []
+
+
+def blank(height, width):
+    image = np.zeros((height, width, 3), np.uint8)
+    return Frame(image, "x", Path("x"), 1, 1, 1, 1, None, False)
+
+
+def test_batches_hold_frames_of_one_input_size():
+    skipped = Skipped(Path("y"), "broken")
+    items = [blank(64, 64), blank(64, 64), blank(32, 32), blank(20, 64), skipped, blank(64, 64)]
+    found = list(batches(items, InputSize((64, 64), 32), 2))
+    sizes = [
+        item if isinstance(item, Skipped) else [letterbox.input_hw for _, letterbox in item]
+        for item in found
+    ]
+    square = (64, 64)
+    assert sizes == [[square, square], [square], skipped, [(32, 64)], [square]]
+    frames = [frame for batch in found if not isinstance(batch, Skipped) for frame, _ in batch]
+    assert frames == [item for item in items if item is not skipped]
+
+
+def test_no_frames_no_batches():
+    assert list(batches([], InputSize((64, 64), 32), 2)) == []

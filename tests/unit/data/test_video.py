@@ -11,7 +11,7 @@ from data.sources import open_source
 from data.video import read_stream, without_password
 from tests.video_builders import save_video
 from utils.errors import DatasetError
-from utils.frame import Frame, Skipped
+from utils.structures import Frame, Skipped
 
 
 @pytest.mark.parametrize(

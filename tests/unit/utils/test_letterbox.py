@@ -1,14 +1,26 @@
-"""The letterbox feeds YOLOv5's pixels, and its way back is exact."""
+"""Preprocessing feeds YOLOv5's pixels, and its way back is exact."""
 
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from utils.letterbox import PAD_VALUE, Letterbox, long_side_hw, round_up_to_stride
+from utils.letterbox import (
+    PAD_VALUE,
+    InputSize,
+    Letterbox,
+    long_side_hw,
+    network_input,
+    round_up_to_stride,
+    scale_pixel_tensor,
+    scale_pixels,
+    to_pixels,
+)
 
 ODD_SIZES = [(480, 641), (427, 640), (641, 480), (333, 500), (1, 700), (97, 31), (64, 64)]
 
@@ -110,3 +122,76 @@ def test_long_side(image_hw, long_side, expected) -> None:
 @pytest.mark.parametrize(("size", "expected"), [(1, 32), (32, 32), (33, 64), (640, 640)])
 def test_round_up_to_stride(size, expected) -> None:
     assert round_up_to_stride(size, 32) == expected
+
+
+SIZE_CASES = [
+    # wanted, fixed by the file, stride -> limit, stride, message
+    ((640, 640), (None, None), 32, (640, 640), 32, None),  # any multiple will do
+    (
+        (600, 641),
+        (None, None),
+        32,
+        (608, 672),
+        32,
+        "--imgsz 600x641: sizes must be multiples of 32; using 608x672",
+    ),
+    ((320, 320), (320, 320), 32, (320, 320), None, None),  # what the file takes
+    (
+        (640, 640),
+        (320, 416),
+        32,
+        (320, 416),
+        None,
+        "--imgsz 640x640: this file takes 320x416 only; using that",
+    ),
+    ((640, 640), (640, None), 32, (640, 640), None, None),  # one side fixed: no rectangles
+]
+
+
+@pytest.mark.parametrize(("wanted", "fixed", "stride", "limit", "pad", "warning"), SIZE_CASES)
+def test_choose(caplog, wanted, fixed, stride, limit, pad, warning):
+    with caplog.at_level(logging.INFO):
+        size = InputSize.choose(wanted, fixed, stride)
+    assert size == InputSize(limit, pad)
+    assert caplog.messages == ([] if warning is None else [warning])
+
+
+def test_images_are_padded_to_the_stride_or_in_full():
+    assert InputSize((64, 64), 32).letterbox((20, 64)).input_hw == (32, 64)
+    assert InputSize((64, 64), None).letterbox((20, 64)).input_hw == (64, 64)
+
+
+EVERY_PIXEL = np.arange(256, dtype=np.uint8)
+
+
+def test_every_pixel_scaled_is_the_float32_quotient():
+    expected = [np.float32(pixel) / np.float32(255) for pixel in range(256)]
+    assert scale_pixels(EVERY_PIXEL).dtype == np.float32
+    assert scale_pixels(EVERY_PIXEL).tolist() == expected
+
+
+def test_numpy_and_torch_scale_alike_to_the_bit():
+    in_torch = scale_pixel_tensor(torch.from_numpy(EVERY_PIXEL), torch.float32)
+    assert in_torch.dtype == torch.float32
+    assert in_torch.numpy().tobytes() == scale_pixels(EVERY_PIXEL).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scaling_in_half_precision_rounds_once(dtype):
+    pixels = torch.from_numpy(EVERY_PIXEL)
+    rounded = scale_pixel_tensor(pixels, torch.float32).to(dtype)
+    assert torch.equal(scale_pixel_tensor(pixels, dtype), rounded)
+
+
+def test_to_pixels_is_the_inverse_of_scale_pixels():
+    assert to_pixels(scale_pixels(EVERY_PIXEL)).tolist() == EVERY_PIXEL.tolist()
+    assert to_pixels(scale_pixels(EVERY_PIXEL).astype(np.float64)).dtype == np.uint8
+    assert to_pixels(np.array([-0.1, 1.1, 0.5 / 255, 1.6 / 255])).tolist() == [0, 255, 0, 2]
+
+
+def test_network_input_is_scaled_planes_in_order():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 5, 7, 3), np.uint8)
+    batch = network_input(list(images))
+    assert batch.flags.c_contiguous
+    assert np.array_equal(batch, scale_pixels(images.transpose(0, 3, 1, 2)))

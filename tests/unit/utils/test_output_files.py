@@ -5,9 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from utils.output_files import atomic_path, make_run_folder, write_json
+from utils.errors import UserError
+from utils.output_files import (
+    atomic_path,
+    make_run_folder,
+    writable_suffix,
+    write_image,
+    write_json,
+)
 
 
 def test_run_folders_are_numbered_like_yolov5s(tmp_path: Path) -> None:
@@ -58,3 +67,32 @@ def test_json_is_read_back_and_paths_become_text(tmp_path: Path) -> None:
     text = (tmp_path / "a.json").read_text()
     assert json.loads(text) == {"AP": 0.5, "weights": "best.pt", "empty": []}
     assert text.endswith("}\n")
+
+
+IMAGE = np.zeros((6, 8, 3), np.uint8)
+IMAGE[..., 0] = 200  # RGB: red
+
+
+@pytest.mark.parametrize("name", ["a.png", "b.PNG", "ä文.bmp"])
+def test_an_image_is_read_back(tmp_path, name):
+    path = tmp_path / name
+    write_image(path, IMAGE)
+    read = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(read, IMAGE)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "written"),
+    [(".jpg", ".jpg"), (".PNG", ".PNG"), (".mpo", ".jpg"), ("", ".jpg"), (".xyz", ".jpg")],
+)
+def test_writable_suffix(suffix, written):
+    assert writable_suffix(suffix) == written
+
+
+def test_an_image_of_unknown_format(tmp_path):
+    with pytest.raises(UserError) as error:
+        write_image(tmp_path / "a.xyz", IMAGE)
+    assert str(error.value) == (
+        f"{tmp_path}/a.xyz: images cannot be written as '.xyz'; use .jpg or .png"
+    )

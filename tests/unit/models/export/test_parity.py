@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.export.parity import detection_errors, group_errors, merged
-from models.runtimes.suppressed_rows import as_predictions
+from models.runtimes.heads import as_predictions
 from utils.postprocess import PostprocessConfig, postprocess
 
 CONFIG = PostprocessConfig(0.25, 0.45, 50)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.export.decoded_network import DecodedNetwork
-from models.network.box_coder import BoxCoder, centre_offset, size_ratio, split_anchors
+from models.network.box_coder import BoxCoder, boxes_in_cell, split_anchors
 from models.network.detector import build_model
 from tests.model_builders import tiny_spec
 
@@ -27,10 +27,10 @@ def test_by_hand():
     decoded = BoxCoder(ANCHORS, STRIDES).decode(levels)
 
     assert decoded.shape == (1, 2 * 4 * 6 + 2 * 2 * 3, 6)
-    place = 48 + 6 + 1 * 3 + 2  # after level 0, anchor 0, row 0
+    row = 48 + 6 + 1 * 3 + 2  # after level 0, anchor 0, row 0
     centre = ((0.75 * 2 - 0.5 + 2) * 16, (0.5 * 2 - 0.5 + 1) * 16)
     size = ((2 * 0.25) ** 2 * 62, (2 * 0.9) ** 2 * 45)
-    assert decoded[0, place].tolist() == pytest.approx([*centre, *size, 0.6, 0.8])
+    assert decoded[0, row].tolist() == pytest.approx([*centre, *size, 0.6, 0.8])
 
 
 def test_zero_logits_are_anchors_in_the_middle_of_cells():
@@ -54,10 +54,63 @@ def test_extreme_logits_stay_within_the_formula():
     assert low == [-4, -4, 0, 0, 0, 0]
 
 
-def test_formulas_and_their_inverse():
-    probability = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
-    assert torch.allclose((centre_offset(probability) + 0.5) / 2, probability)
-    assert torch.allclose(size_ratio(probability).sqrt() / 2, probability)
+def random_boxes(batch, grids_hw, num_classes=2):
+    """What BoxCoder(ANCHORS, STRIDES) can represent, at random, with the ends of the ranges."""
+    generator = torch.Generator().manual_seed(0)
+    levels = []
+    for anchors, stride, (height, width) in zip(ANCHORS, STRIDES, grids_hw, strict=True):
+        shape = (batch, len(anchors) // 2, height, width, 5 + num_classes)
+        share = torch.rand(shape, generator=generator, dtype=torch.float64)
+        share[:, :, :1] = share[:, :, :1].round()  # 0 and 1
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        share[..., 0] = (columns - 0.5 + 2 * share[..., 0]) * stride
+        share[..., 1] = (rows - 0.5 + 2 * share[..., 1]) * stride
+        share[..., 2:4] *= 4 * torch.tensor(anchors).view(1, -1, 1, 1, 2)
+        levels.append(share.flatten(1, 3))
+    return torch.cat(levels, 1)
+
+
+@pytest.mark.parametrize("grids_hw", [((4, 6), (2, 3)), ((5, 7), (3, 4)), ((1, 1), (1, 1))])
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_decode_is_the_inverse_of_encode(batch, grids_hw):
+    boxes = random_boxes(batch, grids_hw)
+    coder = BoxCoder(ANCHORS, STRIDES)
+    raw = coder.encode(boxes, grids_hw)
+    assert [tuple(level.shape) for level in raw] == [
+        (batch, 14, height, width) for height, width in grids_hw
+    ]
+    torch.testing.assert_close(coder.decode(raw), boxes, rtol=1e-9, atol=1e-9)
+
+
+def test_encode_is_the_inverse_of_decode():
+    grids_hw = ((3, 5), (2, 3))
+    generator = torch.Generator().manual_seed(1)
+    raw = [
+        torch.randn(2, 14, *grid, generator=generator, dtype=torch.float64) * 4 for grid in grids_hw
+    ]
+    coder = BoxCoder(ANCHORS, STRIDES)
+    for found, expected in zip(coder.encode(coder.decode(raw), grids_hw), raw, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("index", "value"),
+    [(0, -4.1), (1, 12.1), (2, 40.1), (3, -0.1)],  # centre, centre, width, height
+)
+def test_boxes_out_of_reach_become_nan(index, value):
+    box = torch.tensor([[[4.0, 4.0, 10.0, 13.0, 0.5]]])
+    box[..., index] = value
+    raw = BoxCoder(((10.0, 13.0),), (8,)).encode(box, ((1, 1),))[0].flatten()
+    assert raw.isnan().nonzero().flatten().tolist() == [index]
+
+
+def test_boxes_in_cell_are_decoded_boxes_in_cells():
+    """What the losses compare is what `decode` returns, in units of the cell."""
+    raw = torch.randn(1, 7, 1, 1, dtype=torch.float64)
+    decoded = BoxCoder(((10.0, 13.0),), (8,)).decode([raw])[0, :, :4]
+    anchors = torch.tensor([[10 / 8, 13 / 8]])
+    found = boxes_in_cell(raw.flatten()[None].sigmoid(), anchors)
+    torch.testing.assert_close(found * 8, decoded)
 
 
 def test_split_anchors():
@@ -67,12 +120,15 @@ def test_split_anchors():
     assert split[1, 1, 2, 3].tolist() == raw[1, 6:, 2, 3].tolist()
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_half_precision_and_empty_batches_keep_dtype_and_shape(batch):
+@pytest.mark.parametrize("batch", [0, 3])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_decoded_in_float32(dtype, batch):
+    maps = [torch.randn(batch, 12, 2, 2), torch.randn(batch, 12, 1, 1)]
     coder = BoxCoder(ANCHORS, STRIDES)
-    levels = [torch.zeros(batch, 12, 2, 2), torch.zeros(batch, 12, 1, 1)]
-    assert coder.decode([level.bfloat16() for level in levels]).dtype == torch.bfloat16
-    assert coder.decode([level[:0] for level in levels]).shape == (0, 10, 6)
+    decoded = coder.decode([raw.to(dtype) for raw in maps])
+    assert decoded.dtype == torch.float32
+    assert decoded.shape == (batch, 10, 6)
+    assert torch.equal(decoded, coder.decode([raw.to(dtype).float() for raw in maps]))
 
 
 def test_a_decoded_network_is_network_and_coder():

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from utils.detect.output import DetectionOutput, OutputNames, OutputOptions
-from utils.frame import Frame
-from utils.structures import Detections
+from utils.structures import Detections, Frame
 
 NAMES = ("cat", "traffic light/..")
 FOUND = Detections(

@@ -1,0 +1,208 @@
+"""What a detection run has done: counts and times, on the console and as its result."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from utils.errors import DatasetError
+from utils.logs import PLAIN_INTERVAL_SECONDS
+from utils.structures import Detections, Frame, IntArray, Skipped
+
+ItemT = TypeVar("ItemT")
+logger = logging.getLogger(__name__)
+
+STAGES = ("decode", "preprocess", "inference", "postprocess", "write")
+TERMINAL_INTERVAL_SECONDS = 1.0
+DECIMALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DetectResult:
+    """The outcome of a run.
+
+    Attributes:
+        frames: images and video frames processed.
+        detections: in all of them.
+        skipped: files that could not be read.
+        ms_per_frame: stage -> milliseconds per frame.
+        frames_per_second: over the whole run, loading the network not counted.
+        folder: where the run's files are.
+    """
+
+    frames: int
+    detections: int
+    skipped: tuple[Skipped, ...]
+    ms_per_frame: dict[str, float]
+    frames_per_second: float
+    folder: Path
+
+    def as_report(self) -> dict[str, Any]:
+        """The content of the `--report` file."""
+        skipped = [{"source": str(item.path), "reason": item.reason} for item in self.skipped]
+        return {
+            "frames": self.frames,
+            "detections": self.detections,
+            "skipped": skipped,
+            "ms_per_frame": {name: round(ms, DECIMALS) for name, ms in self.ms_per_frame.items()},
+            "frames_per_second": round(self.frames_per_second, DECIMALS),
+        }
+
+    def as_text(self) -> str:
+        """The summary on the console."""
+        stages = ", ".join(f"{ms:.1f} {name}" for name, ms in self.ms_per_frame.items())
+        skipped = f", {len(self.skipped)} files skipped" if self.skipped else ""
+        return (
+            f"{self.frames} frames, {self.detections} detections{skipped}\n"
+            f"ms per frame: {stages}; {self.frames_per_second:.1f} frames/s\n"
+            f"results are in {self.folder}"
+        )
+
+
+class StageClock:
+    """Adds up the seconds spent in each stage.
+
+    Attributes:
+        seconds: stage -> seconds so far.
+        last: stage -> seconds of its latest run.
+    """
+
+    def __init__(self, stages: Sequence[str]) -> None:
+        self.seconds = dict.fromkeys(stages, 0.0)
+        self.last = dict(self.seconds)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of the block towards a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.last[name] = time.perf_counter() - start
+            self.seconds[name] += self.last[name]
+
+    def each(self, name: str, items: Iterable[ItemT]) -> Iterator[ItemT]:
+        """The items, the time it takes to get each of them counted towards a stage."""
+        iterator = iter(items)
+        while True:
+            with self.stage(name):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+    def milliseconds_per(self, count: int) -> dict[str, float]:
+        """Stage -> milliseconds divided by `count` (0 where nothing was counted)."""
+        return {name: 1000 * seconds / max(count, 1) for name, seconds in self.seconds.items()}
+
+
+class DetectionLog:
+    """Counts frames, detections and seconds; logs a line per image, for videos one now and then.
+
+    Args:
+        class_names: name of each class id.
+        vid_stride: every so many-th frame of a video is processed; for the time left.
+        strict: an unreadable file is an error.
+    """
+
+    def __init__(self, class_names: Sequence[str], vid_stride: int, *, strict: bool) -> None:
+        self.class_names, self._vid_stride, self._strict = class_names, vid_stride, strict
+        self.clock = StageClock(STAGES)
+        self.frames = self.detections = 0
+        self._skipped: list[Skipped] = []
+        self._start = time.perf_counter()
+        on_terminal = sys.stdout.isatty()
+        self._interval = TERMINAL_INTERVAL_SECONDS if on_terminal else PLAIN_INTERVAL_SECONDS
+        self._video_position = self._video_frames = 0
+        self._video_start = self._last_line = 0.0
+
+    def skip(self, item: Skipped) -> None:
+        """Count a file that could not be read.
+
+        Raises:
+            DatasetError: the run is strict.
+        """
+        if self._strict:
+            raise DatasetError(f"{item.path}: {item.reason}")
+        logger.warning("%s: skipped: %s", item.path, item.reason)
+        self._skipped.append(item)
+
+    def add(
+        self,
+        frame: Frame,
+        input_hw: tuple[int, int],
+        detections: Detections,
+        milliseconds: float,
+    ) -> None:
+        """Count and log one frame.
+
+        Args:
+            frame: the image and where it comes from.
+            input_hw: height and width of the network input.
+            detections: of this frame.
+            milliseconds: of inference for this frame.
+        """
+        self.frames, self.detections = self.frames + 1, self.detections + len(detections)
+        found = count_by_name(detections.class_ids, self.class_names) or "(no detections)"
+        text = f"{input_hw[0]}x{input_hw[1]} {found}, {milliseconds:.1f}ms"
+        position = f"{frame.position}/{frame.num_positions}"
+        if not frame.is_video:
+            logger.info("image %s %s: %s", position, frame.source, text)
+            return
+        rate = self._video_rate(frame)
+        if rate is not None:
+            count = f"/{frame.frame_count}" if frame.frame_count else ""
+            index = f"{frame.frame_index}{count}"
+            logger.info("video %s (%s) %s: %s%s", position, index, frame.source, text, rate)
+
+    def result(self, folder: Path) -> DetectResult:
+        """What was done so far; `folder` holds the run's files."""
+        seconds = max(time.perf_counter() - self._start, 1e-9)
+        return DetectResult(
+            frames=self.frames,
+            detections=self.detections,
+            skipped=tuple(self._skipped),
+            ms_per_frame=self.clock.milliseconds_per(self.frames),
+            frames_per_second=self.frames / seconds,
+            folder=folder,
+        )
+
+    def _video_rate(self, frame: Frame) -> str | None:
+        """Frames per second and time left; None where no line is due yet."""
+        now = time.monotonic()
+        if frame.position != self._video_position:
+            self._video_position, self._video_frames = frame.position, 1
+            self._video_start = self._last_line = now
+            return ""
+        self._video_frames += 1
+        is_last = frame.frame_index == frame.frame_count
+        if now - self._last_line < self._interval and not is_last:
+            return None
+        self._last_line = now
+        per_second = (self._video_frames - 1) / max(now - self._video_start, 1e-9)
+        if not frame.frame_count:
+            return f", {per_second:.1f} frames/s"
+        left = (frame.frame_count - frame.frame_index) / self._vid_stride / per_second
+        return f", {per_second:.1f} frames/s, {left:.0f} s left"
+
+
+def count_by_name(class_ids: IntArray, class_names: Sequence[str]) -> str:
+    """`4 persons, 1 bus`, classes in the order of their ids; empty for no detections."""
+    counts = zip(*np.unique(class_ids, return_counts=True), strict=True)
+    return ", ".join(_counted(count, class_names[class_id]) for class_id, count in counts)
+
+
+def _counted(count: int, name: str) -> str:
+    """`1 cross`, `2 crosses`."""
+    if count > 1:
+        name += "es" if name.endswith("s") else "s"
+    return f"{count} {name}"
