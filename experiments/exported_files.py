@@ -26,7 +26,7 @@ import numpy as np
 from data.check_images import letterboxed
 from data.image_file import read_image
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
-from models.formats.presets import PRESETS
+from models.formats.table import PRESETS
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
 from utils.boxes import pairwise_iou

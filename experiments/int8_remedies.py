@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.exported_files import halves
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
-from models.export.request import REMEDIES
+from models.quantization.techniques import TECHNIQUES
 from utils.logs import configure_logging
 
 FORMS = {"per channel": (), "per tensor": ("--per-tensor",)}
@@ -44,12 +44,12 @@ class Network:
 def networks(shared: Path, bccd: Path, folder: Path) -> tuple[Network, ...]:
     """A SiLU network of COCO, and a LeakyReLU network of RepVGG blocks."""
     coco = halves(shared, folder)
-    not_silu = tuple(remedy for remedy in REMEDIES if remedy != "equalize")
+    not_silu = tuple(remedy for remedy in TECHNIQUES if remedy != "equalize")
     return (
         Network("yolov5n (SiLU), half of coco128, 640 px", shared / "weights" / "yolov5n.pt", coco,
                 640, not_silu),
         Network("repyolov5n (RepVGG, LeakyReLU), bccd, 320 px", bccd, bccd_yaml(shared, folder),
-                320, REMEDIES),
+                320, tuple(TECHNIQUES)),
     )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def exported(network: Network, form: str, remedy: str, folder: Path) -> dict[str
     if not report.exists():
         run_script(
             "export.py", "--weights", str(network.weights), "--int8", *FORMS[form],
-            "--data", str(network.data), "--imgsz", str(network.image_size), "--remedy", remedy,
+            "--data", str(network.data), "--imgsz", str(network.image_size), "--technique", remedy,
             "--max-drop", "100", "--workers", "2", "--output", str(folder / f"{name}.onnx"),
             "--report", str(report),
         )  # fmt: skip
@@ -72,7 +72,7 @@ def exported(network: Network, form: str, remedy: str, folder: Path) -> dict[str
 def row(network: Network, form: str, folder: Path) -> str:
     """Float AP, the best calibration's, and that after each remedy."""
     cells, base, floats = [], "", 0.0
-    for remedy in REMEDIES:
+    for remedy in TECHNIQUES:
         if remedy not in network.remedies:
             cells.append("-")
             continue
@@ -105,8 +105,8 @@ def main() -> None:
         "",
         f"{machine_line()} Made by `python -m experiments.int8_remedies`.",
         "",
-        f"| network | scales of weights | float32 | 8 bits | {' | '.join(REMEDIES)} |",
-        "|---|---|---|---|" + "---|" * len(REMEDIES),
+        f"| network | scales of weights | float32 | 8 bits | {' | '.join(TECHNIQUES)} |",
+        "|---|---|---|---|" + "---|" * len(TECHNIQUES),
     ]
     for network in networks(shared, arguments.bccd.resolve(), folder):
         lines += [row(network, form, folder) for form in FORMS]

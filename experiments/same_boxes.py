@@ -20,7 +20,7 @@ import numpy as np
 from data.check_images import letterboxed
 from data.image_file import read_image
 from experiments.training_runs import ROOT, run_script
-from models.formats.presets import PRESETS
+from models.formats.table import PRESETS
 from models.runtimes.open_runner import open_runner
 from utils.boxes import pairwise_iou
 from utils.draw import draw_detections, tile_images
@@ -74,7 +74,7 @@ class Agreement:
 
 def limits(preset: str) -> tuple[float, float]:
     """Least IoU and largest difference of scores."""
-    return (0.9, 0.05) if PRESETS[preset].quantized else (0.999, 0.001)
+    return (0.9, 0.05) if PRESETS[preset].quantization else (0.999, 0.001)
 
 
 def found_by(
