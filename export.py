@@ -18,8 +18,8 @@ from data.letterboxed_batches import LetterboxedBatches
 from data.loader import eval_loader
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import to_deploy
-from models.export.export_result import ExportedFile, ExportResult
-from models.export.exported_file import FileRequest, WrittenFile, write_file
+from models.export.export_result import ExportedFile, ExportResult, QuantizationResult
+from models.export.exported_file import WrittenFile, write_file
 from models.export.form_summaries import form_summaries
 from models.export.graph_summary import GraphSummary, log_layers, log_operators
 from models.export.parity import (
@@ -94,22 +94,21 @@ def _read_images(
 
 def _export_file(planned: PlannedFile, images: ExportImages, config: ExportConfig) -> ExportedFile:
     """Write one file where nothing is left behind when a check fails."""
-    request, output = planned.request, planned.output
-    inputs = check_inputs(sizes_to_compare(request), images.val)
-    with _written_whole(output, request.preset) as path:
-        export_one = _export_float if request.preset.quantization is None else _export_quantized
-        exported = export_one(path, request, images, inputs, config)
-    files = [file for file in output.rglob("*") if file.is_file()] or [output]
-    return replace(exported, path=output, num_bytes=sum(file.stat().st_size for file in files))
+    preset = planned.request.preset
+    inputs = check_inputs(sizes_to_compare(planned.request), images.val)
+    export_one = _export_float if preset.quantization is None else _export_quantized
+    with _atomic_output(planned.output, preset) as path:
+        return export_one(path, planned, images, inputs, config)
 
 
 def _export_float(
     path: Path,
-    request: FileRequest,
+    planned: PlannedFile,
     images: ExportImages,
     inputs: Sequence[FloatArray],
     config: ExportConfig,
 ) -> ExportedFile:
+    request = planned.request
     preset, sizes = request.preset, request.sizes
     if images.calibration:
         calibration = partial(network_inputs, images.calibration, sizes.input_hw, sizes.batch_size)
@@ -124,16 +123,18 @@ def _export_float(
     errors = errors_in(written.runner, preset.runtime.name)
     others = second_errors(written.onnx, FORMATS, errors_in) if written.onnx else {}
     AP = _evaluate(written.runner, images, sizes, config).AP if images.val else None
-    return _exported(request, written, errors, others, median_ms(written.runner, sizes), AP)
+    latency_ms = median_ms(written.runner, sizes)
+    return _exported(path, planned, written, errors, others, latency_ms, AP)
 
 
 def _export_quantized(
     path: Path,
-    request: FileRequest,
+    planned: PlannedFile,
     images: ExportImages,
     inputs: Sequence[FloatArray],
     config: ExportConfig,
 ) -> ExportedFile:
+    request = planned.request
     quantized = write_quantized(path, request, _calibration(request.sizes, images, config))
     written = quantized.written
     first = errors_of(written.runner, request, inputs)
@@ -144,33 +145,37 @@ def _export_quantized(
         return errors
 
     others = second_errors(written.onnx, FORMATS, errors_in) if written.onnx else {}
-    exported = _exported(request, written, first, others, quantized.latency_ms, quantized.AP)
-    return replace(exported, quantization=quantized.result)
+    return _exported(
+        path, planned, written, first, others, quantized.latency_ms, quantized.AP, quantized.result
+    )
 
 
 def _exported(
-    request: FileRequest,
+    path: Path,
+    planned: PlannedFile,
     written: WrittenFile,
     errors: ColumnErrors,
     others: dict[str, ColumnErrors],
     latency_ms: float | None,
     AP: float | None,
+    quantization: QuantizationResult | None = None,
 ) -> ExportedFile:
-    """The result of a file; its path and size are known when it is in place."""
-    preset = request.preset
+    preset = planned.request.preset
+    files = [file for file in path.rglob("*") if file.is_file()] or [path]
     not_run = f"; {preset.not_run} was not run" if preset.not_run else ""
     return ExportedFile(
-        path=Path(),
+        path=planned.output,
         preset=preset.name,
-        num_bytes=0,
+        num_bytes=sum(file.stat().st_size for file in files),
         opset=None if written.onnx is None else written.onnx.opset,
         operators=written.operators,
         errors=errors,
         latency_ms=latency_ms,
         AP=AP,
         verified=f"{', '.join((preset.runtime.name, *others))}, CPU{not_run}",
-        sizes=request.sizes,
+        sizes=planned.request.sizes,
         second_errors=others,
+        quantization=quantization,
     )
 
 
@@ -206,7 +211,7 @@ def _evaluate(
 
 
 @contextmanager
-def _written_whole(output: Path, preset: Preset) -> Iterator[Path]:
+def _atomic_output(output: Path, preset: Preset) -> Iterator[Path]:
     """A path to write to, which becomes the output when everything is verified."""
     if preset.is_folder:
         with atomic_folder(output, stale=preset.stale) as folder:

@@ -36,13 +36,13 @@ def write_ncnn(source: NetworkFile, folder: Path) -> None:
         import pnnx  # an extra
     except ImportError:
         raise _missing() from None
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        shutil.copyfile(source.path, Path(place) / "model.pt")
+    with tempfile.TemporaryDirectory(dir=folder) as workdir:
+        shutil.copyfile(source.path, Path(workdir) / "model.pt")
         sizes = (source.sizes.batch_size, 3, *source.sizes.input_hw)
         shape = ",".join(str(size) for size in sizes)
         command = [str(pnnx.EXEC_PATH), "model.pt", f"inputshape=[{shape}]", "fp16=0"]
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-        made = [Path(place) / name for name in (PARAM, WEIGHTS)]
+        done = subprocess.run(command, cwd=workdir, capture_output=True, text=True, check=False)
+        made = [Path(workdir) / name for name in (PARAM, WEIGHTS)]
         if done.returncode != 0 or not all(file.is_file() for file in made):
             last = (done.stderr or done.stdout).strip().splitlines()[-1:]
             raise CheckFailedError(f"pnnx cannot convert the network: {' '.join(last)}")
