@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from data.check_images import check_inputs, letterboxed
+from data.check_images import check_inputs
 from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
-from data.image_file import read_image
+from data.export_images import ExportImages, network_inputs
 from data.letterboxed_batches import LetterboxedBatches
 from data.loader import eval_loader
-from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import to_deploy
-from models.export.export_report import log_entry
-from models.export.exported_file import FileRequest, Written, file_metadata, median_ms, write_file
-from models.export.file_comparison import (
-    checked_errors,
-    checked_rounded_errors,
-    errors_of,
-    sizes_to_compare,
-)
+from models.export.export_result import ExportedFile, ExportResult, QuantizationResult
+from models.export.exported_file import WrittenFile, write_file
 from models.export.form_summaries import form_summaries
 from models.export.graph_summary import GraphSummary, log_layers, log_operators
-from models.export.request import REFUSED, ExportConfig, input_hw, output_path, settings_of
-from models.export.required_packages import check_installed
-from models.export.sizes import Sizes
-from models.formats.presets import PRESETS, Preset
-from models.formats.vendor_files import CALIBRATED, STALE
-from models.network.detector import Detector
+from models.export.parity import (
+    ColumnErrors,
+    check_float_errors,
+    check_rounded_errors,
+    errors_of,
+    median_ms,
+    second_errors,
+    sizes_to_compare,
+)
+from models.export.request import REFUSED, ExportConfig, PlannedFile, input_hw, planned_files
+from models.formats.format import Preset
+from models.formats.table import FORMATS, PRESETS
 from models.quantization.calibration import Calibration, Evaluated
 from models.quantization.equalization import equalization_pairs
 from models.quantization.quantized_file import write_quantized
+from models.runtimes.input_sizes import InputSizes
 from models.runtimes.runner import Runner
 from models.runtimes.runner_predictor import RunnerPredictor
 from utils.checkpoint import Checkpoint
@@ -50,14 +46,14 @@ from utils.engine.evaluate import evaluate
 from utils.errors import ConfigError
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
-from utils.structures import FloatArray, ImageRecord
+from utils.structures import FloatArray
 
 logger = logging.getLogger(__name__)
-MAX_TRAINED_ON = 2000  # images of an epoch of the remedy train
+MAX_TRAINED_ON = 2000  # images of an epoch of the technique train
 
 
-def export(config: ExportConfig) -> dict[str, Any]:
-    """Write the files, check them, and return the report.
+def export(config: ExportConfig) -> ExportResult:
+    """Write the files and check them.
 
     Raises:
         UserError: a file or a flag is wrong.
@@ -66,203 +62,198 @@ def export(config: ExportConfig) -> dict[str, Any]:
     config.check()
     checkpoint = read_weights(config.weights)
     detector = to_deploy(build_from_checkpoint(checkpoint))
-    names = config.presets()
-    places = {name: output_path(config, PRESETS[name], len(names)) for name in names}
-    stride = max(detector.strides)
-    settings = {name: settings_of(name, PRESETS[name], config, stride) for name in names}
-    _check_tools(names, detector, config)
-    records = _read_records(config, checkpoint, names)
-    files = []
-    for name in names:
-        export_one = _export_quantized if PRESETS[name].quantized else _export_one
-        request = _request(settings[name], config, detector, checkpoint, records)
-        files.append({**export_one(places[name], request, records, config), "preset": name})
-    return {"files": files}
+    planned = planned_files(config, checkpoint, detector)
+    if "equalize" in config.technique:
+        equalization_pairs(detector)  # refuses a network that it is not for
+    images = _read_images(config, checkpoint, [file.request.preset for file in planned])
+    return ExportResult(tuple(_export_file(file, images, config) for file in planned))
 
 
-def _check_tools(names: Sequence[str], detector: Detector, config: ExportConfig) -> None:
-    """Find out now what would end a long run later.
+def _read_images(
+    config: ExportConfig, checkpoint: Checkpoint, presets: Sequence[Preset]
+) -> ExportImages:
+    """The user's images, as far as the presets need them.
 
     Raises:
-        UserError: a tool is missing, or a remedy is not for this network.
+        ConfigError: 8-bit files without images.
+        DatasetError: the data yaml or a label file is wrong.
     """
-    for name in names:
-        check_installed(PRESETS[name])
-    if "equalize" in config.remedy:
-        equalization_pairs(detector)
-
-
-def _request(
-    settings: tuple[Sizes, int, Preset],
-    config: ExportConfig,
-    detector: Detector,
-    checkpoint: Checkpoint,
-    records: Records,
-) -> FileRequest:
-    (sizes, opset, preset), calibration = settings, records.calibration
-    return FileRequest(
-        preset=preset,
-        detector=detector,
-        sizes=sizes,
-        opset=opset,
-        suppression=config.suppression(),
-        metadata=file_metadata(checkpoint, detector.strides, preset, sizes, opset),
-        images=partial(_images, calibration, sizes) if calibration else None,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Images of the user's data: to evaluate files on, and to calibrate INT8 ones on."""
-
-    val: tuple[ImageRecord, ...] = ()
-    calibration: tuple[ImageRecord, ...] = ()
-    train: tuple[ImageRecord, ...] = ()
-
-
-def _images(records: Sequence[ImageRecord], sizes: Sizes) -> Iterator[FloatArray]:
-    """Inputs of a network, one image each, without augmentation."""
-    for record in records:
-        one = letterboxed([read_image(record.path)], sizes.input_hw)
-        yield np.repeat(one, sizes.batch_size, 0)
-
-
-def _read_records(config: ExportConfig, checkpoint: Checkpoint, names: Sequence[str]) -> Records:
-    to_calibrate = any(PRESETS[name].quantized for name in names)
+    quantizes = any(preset.quantization is not None for preset in presets)
+    calibrates = quantizes or any(preset.takes_images for preset in presets)
     if not config.data:
-        if to_calibrate:
+        if quantizes:
             raise ConfigError("INT8 files are calibrated on your images: give --data my.yaml")
-        if any(PRESETS[name].vendor in CALIBRATED for name in names):
+        if calibrates:
             logger.warning("Without --data no images to calibrate on go beside the network")
-        return Records()
-    data_spec = load_dataset_spec(config.data)
-    data_spec.check_knowledge(config.weights, len(checkpoint.class_names))
-    val = read_records(data_spec, "val")
-    if not to_calibrate and not any(PRESETS[name].vendor in CALIBRATED for name in names):
-        return Records(val)
-    train = read_records(data_spec, "train")
-    order = np.random.default_rng(0).permutation(len(train))[: config.calibration_images]
-    chosen = tuple(train[place] for place in sorted(order.tolist()))
-    shared = {record.path for record in chosen} & {record.path for record in val}
-    if shared:
-        logger.warning(
-            "%d of %d images to calibrate on are evaluated too: the loss looks smaller than it is",
-            len(shared), len(chosen),
-        )  # fmt: skip
-    return Records(val, chosen, train)
+        return ExportImages()
+    spec = load_dataset_spec(config.data)
+    spec.check_knowledge(config.weights, len(checkpoint.class_names))
+    return ExportImages.read(spec, config.calibration_images if calibrates else 0)
 
 
-def _export_one(
-    output: Path, request: FileRequest, records: Records, config: ExportConfig
-) -> dict[str, Any]:
-    with _place_of(output, request.preset) as place:
-        written = write_file(place, output.name.removesuffix(request.preset.suffix), request)
-        inputs = check_inputs(sizes_to_compare(request), records.val)
-        errors = checked_errors(written.runner, request, inputs, written.tested_in)
-        others = {
-            runtime: checked_errors(runner, request, inputs, runtime)
-            for runtime, runner in written.others.items()
-        }
-        val, sizes = records.val, request.sizes
-        AP = _evaluate(written.runner, val, sizes, config).AP if val else None
-        latency = median_ms(written.runner, request.sizes)
-    entry = _entry(output, request, written, errors, latency, AP)
-    return {**entry, "max_rel_error_elsewhere": others}
+def _export_file(planned: PlannedFile, images: ExportImages, config: ExportConfig) -> ExportedFile:
+    """Write one file where nothing is left behind when a check fails."""
+    preset = planned.request.preset
+    inputs = check_inputs(sizes_to_compare(planned.request), images.val)
+    export_one = _export_float if preset.quantization is None else _export_quantized
+    with _atomic_output(planned.output, preset) as path:
+        return export_one(path, planned, images, inputs, config)
+
+
+def _export_float(
+    path: Path,
+    planned: PlannedFile,
+    images: ExportImages,
+    inputs: Sequence[FloatArray],
+    config: ExportConfig,
+) -> ExportedFile:
+    request = planned.request
+    preset, sizes = request.preset, request.sizes
+    if images.calibration:
+        calibration = partial(network_inputs, images.calibration, sizes.input_hw, sizes.batch_size)
+        request = replace(request, images=calibration)
+    written = write_file(path, request)
+
+    def errors_in(runner: Runner, runtime: str) -> ColumnErrors:
+        errors = errors_of(runner, request, inputs)
+        check_float_errors(errors, preset.tolerance, runtime)
+        return errors
+
+    errors = errors_in(written.runner, preset.runtime.name)
+    others = second_errors(written.onnx, FORMATS, errors_in) if written.onnx else {}
+    AP = _evaluate(written.runner, images, sizes, config).AP if images.val else None
+    latency_ms = median_ms(written.runner, sizes)
+    return _exported(path, planned, written, errors, others, latency_ms, AP)
 
 
 def _export_quantized(
-    output: Path, request: FileRequest, records: Records, config: ExportConfig
-) -> dict[str, Any]:
-    sizes = request.sizes
-    calibration = Calibration(
-        images=partial(_images, records.calibration, sizes),
-        few=partial(_images, records.val[:2], sizes),
-        evaluate=lambda runner: _evaluate(runner, records.val, sizes, config),
+    path: Path,
+    planned: PlannedFile,
+    images: ExportImages,
+    inputs: Sequence[FloatArray],
+    config: ExportConfig,
+) -> ExportedFile:
+    request = planned.request
+    quantized = write_quantized(path, request, _calibration(request.sizes, images, config))
+    written = quantized.written
+    first = errors_of(written.runner, request, inputs)
+
+    def errors_in(runner: Runner, runtime: str) -> ColumnErrors:
+        errors = errors_of(runner, request, inputs)
+        check_rounded_errors(errors, first, runtime)
+        return errors
+
+    others = second_errors(written.onnx, FORMATS, errors_in) if written.onnx else {}
+    return _exported(
+        path, planned, written, first, others, quantized.latency_ms, quantized.AP, quantized.result
+    )
+
+
+def _exported(
+    path: Path,
+    planned: PlannedFile,
+    written: WrittenFile,
+    errors: ColumnErrors,
+    others: dict[str, ColumnErrors],
+    latency_ms: float | None,
+    AP: float | None,
+    quantization: QuantizationResult | None = None,
+) -> ExportedFile:
+    preset = planned.request.preset
+    files = [file for file in path.rglob("*") if file.is_file()] or [path]
+    not_run = f"; {preset.not_run} was not run" if preset.not_run else ""
+    return ExportedFile(
+        path=planned.output,
+        preset=preset.name,
+        num_bytes=sum(file.stat().st_size for file in files),
+        opset=None if written.onnx is None else written.onnx.opset,
+        operators=written.operators,
+        errors=errors,
+        latency_ms=latency_ms,
+        AP=AP,
+        verified=f"{', '.join((preset.runtime.name, *others))}, CPU{not_run}",
+        sizes=planned.request.sizes,
+        second_errors=others,
+        quantization=quantization,
+    )
+
+
+def _calibration(sizes: InputSizes, images: ExportImages, config: ExportConfig) -> Calibration:
+    """What 8-bit files are made and evaluated with."""
+    hw, batch_size = sizes.input_hw, sizes.batch_size
+    return Calibration(
+        images=partial(network_inputs, images.calibration, hw, batch_size),
+        num_images=len(images.calibration),
+        sha256=images.calibration_sha256(),
+        sample_images=partial(network_inputs, images.val[:2], hw, batch_size),
+        evaluate=lambda runner: _evaluate(runner, images, sizes, config),
         methods=config.calibration,
         max_drop=config.max_drop,
-        remedies=config.remedies(),
+        techniques=config.techniques(),
         batches=LetterboxedBatches(
-            records.train, sizes.input_hw, config.qat_batch_size, max_images=MAX_TRAINED_ON
+            images.train, hw, config.qat_batch_size, max_images=MAX_TRAINED_ON
         ),
         epochs=config.qat_epochs,
     )
-    with _place_of(output, request.preset) as place:
-        name = output.name.removesuffix(request.preset.suffix)
-        quantized = write_quantized(place, name, request, calibration)
-        inputs = check_inputs(sizes_to_compare(request), records.val)
-        errors = errors_of(quantized.written.runner, request, inputs)
-        others = {
-            runtime: checked_rounded_errors(runner, request, inputs, runtime, errors)
-            for runtime, runner in quantized.written.others.items()
-        }
-    entry = _entry(output, request, quantized.written, errors, quantized.latency_ms, quantized.AP)
-    images = {"pictures": len(records.calibration), "sha256": _digest(records.calibration)}
-    calibrated = {**quantized.facts["calibration"], **images}
-    facts = {**quantized.facts, "calibration": calibrated}
-    return {**entry, "max_rel_error_elsewhere": others, **facts}
-
-
-def _digest(records: Sequence[ImageRecord]) -> str:
-    """Of the images' files, in order: which ones a file was calibrated on."""
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(record.path.read_bytes())
-    return digest.hexdigest()
-
-
-def _entry(
-    output: Path,
-    request: FileRequest,
-    written: Written,
-    errors: dict[str, float],
-    latency: float | None,
-    AP: float | None,
-) -> dict[str, Any]:
-    """What the report says of a file; the name of its preset comes later."""
-    files = [file for file in output.rglob("*") if file.is_file()] or [output]
-    opened_in = ", ".join((written.tested_in, *written.others))
-    unseen = f"; {request.preset.unseen} was not run" if request.preset.unseen else ""
-    return {
-        "path": str(output),
-        "preset": "",
-        "bytes": sum(file.stat().st_size for file in files),
-        "opset": written.opset,
-        "operators": written.operators,
-        "max_rel_error": errors,
-        "latency_ms": latency,
-        "AP": AP,
-        "verified": f"{opened_in}, CPU{unseen}",
-        "sizes": dataclasses.asdict(request.sizes),
-    }
-
-
-@contextmanager
-def _place_of(output: Path, preset: Preset) -> Iterator[Path]:
-    """Where to write until everything is proved."""
-    if preset.writes_folder:
-        with atomic_folder(output, stale=STALE) as folder:
-            yield folder
-    else:
-        with atomic_path(output) as file:
-            yield file
 
 
 def _evaluate(
-    runner: Runner, records: tuple[ImageRecord, ...], sizes: Sizes, config: ExportConfig
+    runner: Runner, images: ExportImages, sizes: InputSizes, config: ExportConfig
 ) -> Evaluated:
-    """How good a file is on images."""
+    """How good a file is on the val split."""
     hw, rect = sizes.input_hw, "hw" in sizes.dynamic
     stride = runner.stride
-    dataset = EvalDataset(records, max(hw), 32, stride=stride, rect=rect, input_hw=hw)
+    dataset = EvalDataset(images.val, max(hw), 32, stride=stride, rect=rect, input_hw=hw)
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
     predict, names = RunnerPredictor(runner, VAL_POSTPROCESS), runner.class_names
     evaluation = evaluate(predict, loader, len(loader), dataset.records, names)
     return Evaluated(evaluation.metrics.AP, evaluation.matches)
 
 
+@contextmanager
+def _atomic_output(output: Path, preset: Preset) -> Iterator[Path]:
+    """A path to write to, which becomes the output when everything is verified."""
+    if preset.is_folder:
+        with atomic_folder(output, stale=preset.stale) as folder:
+            yield folder
+    else:
+        with atomic_path(output) as file:
+            yield file
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     return run_script(ExportConfig, _run, argv, REFUSED)
+
+
+def _run(config: ExportConfig) -> int:
+    if config.summary:
+        return _summarize(config)
+    result = export(config)
+    if config.report:
+        write_json(Path(config.report), result.as_report())
+    for file in result.files:
+        _log(file)
+    return 0
+
+
+def _log(file: ExportedFile) -> None:
+    """What was found of a file, and what to do with it."""
+    errors = ", ".join(f"{name} {value:.1e}" for name, value in file.errors.by_name().items())
+    parts = [f"{file.num_bytes / 1e6:.1f} MB"]
+    if file.opset is not None:
+        parts.append(f"opset {file.opset}, {sum(file.operators.values())} operators")
+    parts.append(f"{file.verified}: largest error against PyTorch {errors}")
+    if file.latency_ms is not None:
+        parts.append(f"{file.latency_ms:.1f} ms")
+    if file.AP is not None:
+        parts.append(f"AP {file.AP:.4f}")
+    if file.quantization is not None:
+        parts.append(file.quantization.as_text())
+    logger.info("%s: %s", file.path, ", ".join(parts))
+    if command := PRESETS[file.preset].command:
+        logger.info("Then: %s", command(file.path, file.sizes))
+    logger.info("Next: python detect.py --weights %s --source FOLDER", shlex.quote(str(file.path)))
 
 
 def _summarize(config: ExportConfig) -> int:
@@ -279,17 +270,6 @@ def _summarize(config: ExportConfig) -> int:
     if config.report:
         reports = {name: summary.report() for name, summary in summaries.items()}
         write_json(Path(config.report), {"summary": reports})
-    return 0
-
-
-def _run(config: ExportConfig) -> int:
-    if config.summary:
-        return _summarize(config)
-    report = export(config)
-    if config.report:
-        write_json(Path(config.report), report)
-    for entry in report["files"]:
-        log_entry(entry)
     return 0
 
 

@@ -21,11 +21,12 @@ import torch
 from experiments.training_runs import REPORTS, machine_line
 from models.conversion.deploy import to_deploy
 from models.export.exported_file import FileRequest, write_file
-from models.export.sizes import Sizes
-from models.formats.presets import PRESETS
+from models.formats.table import PRESETS
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
-from models.quantization.quantized_onnx import INPUT, quantize
+from models.quantization.quantized_onnx import quantize
+from models.runtimes.input_sizes import InputSizes
+from models.runtimes.network_metadata import INPUT, FileMetadata
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 from utils.timing import seconds_in_turn
@@ -43,18 +44,18 @@ def write_both(cfg: str, activation: str, folder: Path, images: list[FloatArray]
     torch.manual_seed(0)
     spec = ModelSpec.from_file(cfg).replaced(activation=activation)
     detector = to_deploy(build_model(spec).eval())
-    anchors = [list(level) for level in spec.anchors]
-    metadata = {"names": ["thing"], "stride": [8, 16, 32], "head": "raw", "anchors": anchors}
+    sizes, opset = InputSizes((IMAGE_SIZE, IMAGE_SIZE)), PRESETS["qdq-u8"].opset
+    metadata = FileMetadata(("thing",), detector.strides, spec.anchors, sizes, "raw", opset)
     request = FileRequest(
         PRESETS["qdq-u8"],
         detector,
-        Sizes((IMAGE_SIZE, IMAGE_SIZE)),
-        PRESETS["qdq-u8"].opset,
+        sizes,
+        opset,
         PostprocessConfig(),
         metadata,
     )
     files = [folder / "float32.onnx", folder / "int8.onnx"]
-    write_file(files[0], "", request)
+    write_file(files[0], request)
     quantize(files[0], files[1], lambda: iter(images), "minmax")
     return files
 

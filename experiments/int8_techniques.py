@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.exported_files import halves
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
-from models.export.request import REMEDIES as TECHNIQUES
+from models.quantization.techniques import TECHNIQUES
 from utils.logs import configure_logging
 
 GRANULARITIES = {"per channel": (), "per tensor": ("--per-tensor",)}
@@ -49,7 +49,7 @@ def networks(shared: Path, bccd: Path, folder: Path) -> tuple[Network, ...]:
         Network("yolov5n (SiLU), half of coco128, 640 px", shared / "weights" / "yolov5n.pt", coco,
                 640, not_silu),
         Network("repyolov5n (RepVGG, LeakyReLU), bccd, 320 px", bccd, bccd_yaml(shared, folder),
-                320, TECHNIQUES),
+                320, tuple(TECHNIQUES)),
     )  # fmt: skip
 
 

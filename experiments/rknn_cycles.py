@@ -17,13 +17,15 @@ import torch
 from data.synthetic.scenes import draw_scene
 from experiments.training_runs import REPORTS, machine_line
 from models.conversion.deploy import to_deploy
-from models.export.exported_file import FileRequest, write_file
-from models.export.sizes import Sizes
-from models.formats.presets import PRESETS
-from models.formats.rknn import PLATFORM, write_rknn
-from models.formats.rknn_layers import NpuLayer, off_npu
+from models.export.exported_file import FileRequest, network_file, write_file
+from models.formats.npu_layers import NpuLayers
+from models.formats.rknn import PLATFORM, compile_rknn
+from models.formats.rknn_layers import off_npu
+from models.formats.table import PRESETS
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
+from models.runtimes.input_sizes import InputSizes
+from models.runtimes.network_metadata import FileMetadata
 from utils.letterbox import network_input
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
@@ -48,23 +50,26 @@ def drawn_images() -> list[FloatArray]:
     return [network_input([scene]) for scene in scenes]
 
 
-def compiled_layers(cfg: str, activation: str) -> list[NpuLayer]:
-    """The compiler's table of layers of one network."""
+def compiled_layers(cfg: str, activation: str) -> NpuLayers:
+    """The compiler's table of one network."""
     torch.manual_seed(0)
     spec = ModelSpec.from_file(cfg).replaced(activation=activation)
     detector = to_deploy(build_model(spec).eval())
     preset = PRESETS["npu"]
-    anchors = [list(level) for level in spec.anchors]
-    metadata = {"names": ["thing"], "stride": [8, 16, 32], "head": "raw", "anchors": anchors}
-    sizes = Sizes((IMAGE_SIZE, IMAGE_SIZE))
-    request = FileRequest(preset, detector, sizes, preset.opset, PostprocessConfig(), metadata)
-    images = drawn_images()
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "network.onnx", Path(folder) / "compiled"
-        write_file(source, "", request)
+    sizes, images = InputSizes((IMAGE_SIZE, IMAGE_SIZE)), drawn_images()
+    metadata = FileMetadata(
+        ("thing",), detector.strides, spec.anchors, sizes, preset.head, preset.opset
+    )
+    request = FileRequest(
+        preset, detector, sizes, preset.opset, PostprocessConfig(), metadata,
+        images=lambda: iter(images),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        source, target = Path(place) / "network.onnx", Path(place) / "compiled"
+        write_file(source, request)
         target.mkdir()
-        _, layers = write_rknn(target, source, lambda: iter(images), metadata)
-    return layers
+        compiled = compile_rknn(network_file(source, request), target)
+    return compiled.npu_layers or NpuLayers(())
 
 
 def main() -> None:
@@ -88,12 +93,12 @@ def main() -> None:
     ]
     for cfg, activation in NETWORKS:
         layers = compiled_layers(cfg, activation)
-        cycles = sum(layer.cycles for layer in layers)
-        first = next(layer.cycles for layer in layers if layer.cycles)
-        megabytes = sum(layer.kilobytes for layer in layers) / 1024
+        cycles = layers.cycles
+        first = next(layer.cycles for layer in layers.layers if layer.cycles)
+        megabytes = sum(layer.kilobytes for layer in layers.layers) / 1024
         lines.append(
             f"| {cfg.removesuffix('.yaml')}, {activation} | {cycles:,} | {first / cycles:.0%} | "
-            f"{len(layers)} | {megabytes:.1f} | {len(off_npu(layers))} |"
+            f"{len(layers.layers)} | {megabytes:.1f} | {len(off_npu(layers))} |"
         )
     (out / f"rknn_cycles_{date}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -21,7 +21,7 @@ from data.check_images import letterboxed
 from data.image_file import read_image
 from experiments.agreement import Agreement
 from experiments.training_runs import ROOT, run_script
-from models.formats.presets import PRESETS
+from models.formats.table import PRESETS
 from models.runtimes.open_runner import open_runner
 from utils.draw import draw_detections, tile_images
 from utils.letterbox import to_pixels
@@ -44,7 +44,7 @@ def is_close(agreement: Agreement, preset: str) -> bool:
 
     Objects within the score limit of the threshold may be in only one of the lists.
     """
-    min_iou, max_difference = (0.9, 0.05) if PRESETS[preset].quantized else (0.999, 0.001)
+    min_iou, max_difference = (0.9, 0.05) if PRESETS[preset].quantization else (0.999, 0.001)
     return (
         agreement.max_unpaired_score < RULES.score_threshold + max_difference
         and agreement.min_iou > min_iou

@@ -5,13 +5,13 @@ Shapes: B images, N boxes of one image, K detections of one image, C classes.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.export.decoded_network import DecodedNetwork
-from models.formats.presets import Preset
+from models.formats.format import Preset
 from models.network.box_coder import BoxCoder
 from models.network.detector import Detector
 from models.runtimes.torch_postprocess import suppressed
@@ -30,7 +30,7 @@ def network_of(preset: Preset, detector: Detector, suppression: PostprocessConfi
     if preset.head == "e2e":
         return SuppressedNetwork(detector, suppression).eval()
     if preset.head == "decoded":
-        return DecodedNetwork(detector, half=preset.half_input).eval()
+        return DecodedNetwork(detector, half=takes_half_images(preset)).eval()
     if preset.head == "sigmoid" or preset.rows_last:
         done = preset.head == "sigmoid"
         return MapsNetwork(detector, sigmoid=done, rows_last=preset.rows_last).eval()
@@ -43,8 +43,31 @@ def output_names(head: str, detector: Detector) -> tuple[str, ...]:
     return names[: len(detector.strides)] if head in ("raw", "sigmoid") else names
 
 
+def takes_half_images(preset: Preset) -> bool:
+    """Whether the whole network is float16, its input too."""
+    return preset.half and not preset.half_weights
+
+
+class DecodedNetwork(nn.Module):
+    """(B, 3, H, W) in 0-1 -> (B, N, 5 + C): cx cy w h in pixels, objectness, class scores.
+
+    Args:
+        detector: what ends in raw maps.
+        half: a copy of it computes in float16, on float16 images; boxes are decoded in float32.
+    """
+
+    def __init__(self, detector: Detector, *, half: bool = False) -> None:
+        super().__init__()
+        self.detector = copy.deepcopy(detector).half() if half else detector
+        self.coder = BoxCoder.of(detector)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The decoded predictions of a batch, YOLOv5's `output0`."""
+        return self.coder.decode(self.detector(images))
+
+
 class MapsNetwork(nn.Module):
-    """(B, 3, H, W) in 0-1 -> the raw maps of all levels, in the form a compiler wants.
+    """(B, 3, H, W) in 0-1 -> the raw maps of all levels, in the layout a compiler wants.
 
     Args:
         detector: in deploy form.
@@ -105,8 +128,8 @@ class SuppressedNetwork(nn.Module):
         rank = torch.where(
             owner[None] == every_image, rows[:, 4][None], (owner[None] == -1) * 1.0 - 1
         )
-        values, places = rank.topk(count, dim=1)
-        return rows[places], (values > 0).sum(1)
+        values, index = rank.topk(count, dim=1)
+        return rows[index], (values > 0).sum(1)
 
 
 class _Suppression(torch.autograd.Function):
@@ -114,21 +137,21 @@ class _Suppression(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        _: Any, boxes: Tensor, scores: Tensor, most: int, iou: float, score: float
+        _: Any, boxes: Tensor, scores: Tensor, max_count: int, iou: float, score: float
     ) -> Tensor:
         """(B, N, 4) cxcywh and (B, C, N) scores -> (P, 3) whole numbers."""
         found = [boxes.new_zeros((0, 3), dtype=torch.int64)]
         for image, (its_boxes, its_scores) in enumerate(zip(boxes, scores, strict=True)):
             for class_id, of_class in enumerate(its_scores):
-                places = (of_class > score).nonzero()[:, 0]
-                kept = places[suppressed(its_boxes[places], of_class[places], iou)[:most]]
+                above = (of_class > score).nonzero()[:, 0]
+                kept = above[suppressed(its_boxes[above], of_class[above], iou)[:max_count]]
                 head = kept.new_tensor([image, class_id]).expand(len(kept), 2)
                 found.append(torch.cat((head, kept[:, None]), 1))
         return torch.cat(found)
 
     @staticmethod
-    def symbolic(g: Any, boxes: Any, scores: Any, most: int, iou: float, score: float) -> Any:
-        """The node it becomes."""
-        limits = [torch.tensor([most]), torch.tensor([iou]), torch.tensor([score])]
+    def symbolic(g: Any, boxes: Any, scores: Any, max_count: int, iou: float, score: float) -> Any:
+        """The NonMaxSuppression node of the graph."""
+        limits = [torch.tensor([max_count]), torch.tensor([iou]), torch.tensor([score])]
         constants = [g.op("Constant", value_t=limit) for limit in limits]
         return g.op("NonMaxSuppression", boxes, scores, *constants, center_point_box_i=1)

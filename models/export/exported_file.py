@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from models.export.export_networks import network_of, output_names
-from models.export.onnx_checks import Expected, check_structure
-from models.export.onnx_file import OnnxOptions, operator_counts, output_nodes, write_onnx
-from models.export.second_runtimes import second_runtimes
-from models.export.sizes import Sizes
-from models.formats.ncnn import NcnnRunner, write_ncnn
-from models.formats.openvino import OpenVinoRunner, write_openvino
-from models.formats.presets import Preset
-from models.formats.torchscript import TorchScriptRunner, write_torchscript
-from models.formats.vendor_files import VendorRequest, write_vendor_files
+from models.export.export_networks import network_of, output_names, takes_half_images
+from models.export.onnx_file import Expected, OnnxOptions, write_checked
+from models.export.traced_file import write_traced
+from models.formats.format import NetworkFile, Preset
+from models.formats.onnx import ONNXRUNTIME, operator_counts
 from models.network.detector import Detector
 from models.quantization.calibration_images import Images
-from models.runtimes.runner import OnnxRunner, Runner
+from models.runtimes.input_sizes import InputSizes
+from models.runtimes.network_metadata import FileMetadata
+from models.runtimes.runner import Runner
 from utils.checkpoint import Checkpoint
-from utils.errors import CheckFailedError
 from utils.postprocess import PostprocessConfig
-from utils.structures import FloatArray
-
-TIMED_RUNS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,128 +28,112 @@ class FileRequest:
     """What file to write of which network.
 
     Attributes:
-        preset: the kind of file.
+        preset: the kind of file, as the flags have changed it.
         detector: in deploy form and eval mode.
         sizes: of input and batch.
         opset: ONNX operator set.
         suppression: rules of files that suppress by themselves.
-        metadata: key -> value.
-        images: to calibrate on, for vendors' tools that do it themselves; None without any.
+        metadata: of the file.
+        stem: name of files in a folder.
+        images: to calibrate on; None without any.
     """
 
     preset: Preset
     detector: Detector
-    sizes: Sizes
+    sizes: InputSizes
     opset: int
     suppression: PostprocessConfig
-    metadata: dict[str, Any]
+    metadata: FileMetadata
+    stem: str = "model"
     images: Images | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFile:
     """A file that was just written.
 
     Attributes:
         runner: runs it.
-        opset: its operator set; None where it has none.
-        operators: how many nodes of each; empty where they cannot be listed.
-        tested_in: the runtime that `runner` is.
-        others: more runtimes that opened it, by their names.
+        onnx: the ONNX file that it is, or that is part of it; None where it holds none.
+        operators: how many nodes of each the ONNX file has; empty where there is none.
     """
 
     runner: Runner
-    opset: int | None
-    operators: dict[str, int]
-    tested_in: str
-    others: Mapping[str, Runner] = field(default_factory=dict)
+    onnx: NetworkFile | None = None
+    operators: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of_onnx(cls, runner: Runner, onnx: NetworkFile) -> WrittenFile:
+        """One that is an ONNX file, or holds one."""
+        return cls(runner, onnx, operator_counts(onnx.path))
 
 
-def write_file(place: Path, name: str, request: FileRequest) -> Written:
+def write_file(path: Path, request: FileRequest) -> WrittenFile:
     """Write a network in deploy form and open the file again.
 
     Args:
-        place: the file, or the folder for presets that write several.
-        name: stem of files in a folder.
-        request: what to write.
+        path: the file, or the folder for presets that write several.
+        request: what to write; its preset is one of float files.
 
     Raises:
         CheckFailedError: the file is not what was asked for.
+        MissingPackageError: the tool for this kind of file is not installed.
     """
-    network = network_of(request.preset, request.detector, request.suppression)
-    return _WRITERS[request.preset.kind](place, name, network, request)
-
-
-def _write_torchscript(place: Path, _: str, network: nn.Module, request: FileRequest) -> Written:
-    write_torchscript(place, network, torch.zeros(_input_shape(request)), request.metadata)
-    return Written(TorchScriptRunner(place, device="cpu"), None, {}, "libtorch")
-
-
-def _write_ncnn(place: Path, _: str, network: nn.Module, request: FileRequest) -> Written:
-    shape = _input_shape(request)
-    with tempfile.TemporaryDirectory() as folder:
-        traced = Path(folder) / "model.pt"
-        write_torchscript(traced, network, torch.zeros(shape), {})
-        write_ncnn(place, traced, shape, request.metadata)
-    return Written(NcnnRunner(place), None, {}, "ncnn")
-
-
-def _write_openvino(place: Path, name: str, network: nn.Module, request: FileRequest) -> Written:
-    onnx_file = place / f"{name}.onnx"
-    _write_checked(onnx_file, network, request)
-    write_openvino(place, onnx_file, name, request.metadata, halved=request.preset.half)
-    onnx_file.unlink()
-    return Written(OpenVinoRunner(place), None, {}, "OpenVINO")
-
-
-def _write_onnx(place: Path, name: str, network: nn.Module, request: FileRequest) -> Written:
     preset = request.preset
-    file = place / f"{name}.onnx" if preset.vendor else place
-    _write_checked(file, network, request)
-    if preset.vendor:
-        nodes = output_nodes(file)
-        files = VendorRequest(file, nodes, request.metadata, request.images)
-        write_vendor_files(preset.vendor, files)
-    others: Mapping[str, Runner] = {}
-    if not preset.quantized:
-        others = second_runtimes(file, preset, request.sizes, request.opset, request.metadata)
-    runner = OnnxRunner(file, device="cpu")
-    return Written(runner, request.opset, operator_counts(file), "onnxruntime", others)
+    with tempfile.TemporaryDirectory() as temporary:
+        if preset.convert is None:
+            source = path
+        elif preset.keeps_onnx:
+            source = path / f"{request.stem}.onnx"
+        else:
+            source = Path(temporary) / ("model.pt" if preset.traced else f"{request.stem}.onnx")
+        _write_interchange_file(source, request)
+        file = network_file(source, request)
+        if preset.convert is not None:
+            preset.convert(file, path)
+    runner = preset.runtime.open(path, device="cpu")
+    has_onnx = not preset.traced and (preset.convert is None or preset.keeps_onnx)
+    return WrittenFile.of_onnx(runner, file) if has_onnx else WrittenFile(runner)
 
 
-_Writer = Callable[[Path, str, nn.Module, FileRequest], Written]
-_WRITERS: Mapping[str, _Writer] = {
-    "onnx": _write_onnx,
-    "torchscript": _write_torchscript,
-    "ncnn": _write_ncnn,
-    "openvino": _write_openvino,
-}
+def float_request(request: FileRequest) -> FileRequest:
+    """The float32 ONNX file that an 8-bit file is made from."""
+    preset = replace(request.preset, quantization=None, runtime=ONNXRUNTIME, is_folder=False)
+    return replace(request, preset=preset)
 
 
-def _input_shape(request: FileRequest) -> tuple[int, ...]:
-    return (request.sizes.batch_size, 3, *request.sizes.input_hw)
+def network_file(path: Path, request: FileRequest) -> NetworkFile:
+    """A file that was written on request, for the format's own tools."""
+    return NetworkFile(
+        path=path,
+        preset=request.preset,
+        sizes=request.sizes,
+        opset=request.opset,
+        metadata=request.metadata,
+        stem=request.stem,
+        images=request.images,
+    )
 
 
-def _write_checked(path: Path, network: nn.Module, request: FileRequest) -> None:
-    """An ONNX file whose structure is what was asked for, and the same bytes twice."""
-    sizes = request.sizes
+def _write_interchange_file(path: Path, request: FileRequest) -> None:
+    preset, sizes = request.preset, request.sizes
+    network = network_of(preset, request.detector, request.suppression)
+    if preset.traced:
+        shape = (sizes.batch_size, 3, *sizes.input_hw)
+        # A converter keeps the metadata itself.
+        texts = request.metadata.as_texts() if preset.convert is None else {}
+        write_traced(path, network, shape, texts)
+        return
     options = OnnxOptions(
         input_hw=sizes.input_hw,
         batch_size=sizes.batch_size,
         dynamic=sizes.dynamic,
         opset=request.opset,
-        outputs=output_names(request.preset.head, request.detector),
-        fixed_outputs=request.preset.head == "e2e",
-        half=request.preset.half_input,
+        outputs=output_names(preset.head, request.detector),
+        fixed_outputs=preset.head == "e2e",
+        half=takes_half_images(preset),
     )
-    write_onnx(path, network, options, request.metadata)
-    check_structure(path, request.preset, expected_of(request))
-    content = path.read_bytes()
-    write_onnx(path, network, options, request.metadata)
-    if path.read_bytes() != content:
-        raise CheckFailedError(f"{path.name}: a second export differs; no file is left behind")
-    if str(Path.cwd()).encode() in content:
-        raise CheckFailedError(f"{path.name}: names a folder of this machine; no file is left")
+    write_checked(path, network, options, preset, expected_of(request))
 
 
 def expected_of(request: FileRequest) -> Expected:
@@ -171,53 +142,36 @@ def expected_of(request: FileRequest) -> Expected:
         opset=request.opset,
         outputs=output_names(request.preset.head, request.detector),
         convolutions=sum(isinstance(each, nn.Conv2d) for each in request.detector.modules()),
-        metadata={key: json.dumps(value) for key, value in request.metadata.items()},
+        texts=request.metadata.as_texts(),
     )
 
 
 def file_metadata(
-    checkpoint: Checkpoint, strides: tuple[int, ...], preset: Preset, sizes: Sizes, opset: int
-) -> dict[str, Any]:
-    """What a program needs to run the file, as JSON values."""
-    return {
-        "names": list(checkpoint.class_names),
-        "nc": len(checkpoint.class_names),
-        "stride": list(strides),
-        "anchors": checkpoint.spec["anchors"],
-        "imgsz": list(sizes.input_hw),
-        "batch": sizes.batch_size,
-        "dynamic": list(sizes.dynamic),
-        "head": preset.head,
-        "maps": "NHWC" if preset.rows_last else "NCHW",
-        "input": {
-            "layout": "NCHW",
-            "color": "RGB",
-            "range": [0, 1],
-            "pad": 114,
-            "letterbox": "centred",
-        },
-        "activation": checkpoint.spec["activation"],
-        "precision": _precision(preset),
-        "opset": opset,
-        "torch": torch.__version__,
-        "license": "Apache-2.0",
-    }
+    checkpoint: Checkpoint,
+    strides: tuple[int, ...],
+    preset: Preset,
+    sizes: InputSizes,
+    opset: int,
+) -> FileMetadata:
+    """What a program needs to run the file."""
+    return FileMetadata(
+        class_names=checkpoint.class_names,
+        strides=strides,
+        anchors=tuple(tuple(level) for level in checkpoint.spec["anchors"]),
+        sizes=sizes,
+        head=preset.head,
+        rows_last=preset.rows_last,
+        activation=checkpoint.spec["activation"],
+        precision=_precision(preset),
+        opset=opset,
+        torch_version=torch.__version__,
+    )
 
 
 def _precision(preset: Preset) -> str:
-    if preset.quantized:
-        scales = "" if preset.form is None or preset.form.per_channel else " per tensor"
-        return "int8" if preset.form is None else f"{preset.form.activations}s8{scales}"
-    return "float16" if preset.half else "float32"
-
-
-def median_ms(runner: Runner, sizes: Sizes) -> float:
-    """Median milliseconds of a run, after a warm-up."""
-    images: FloatArray = np.zeros((sizes.batch_size, 3, *sizes.input_hw), np.float32)
-    runner.run(images)
-    seconds = []
-    for _ in range(TIMED_RUNS):
-        start = time.perf_counter()
-        runner.run(images)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds) * 1000
+    if preset.quantization is None:
+        return "float16" if preset.half else "float32"
+    scheme = preset.quantization.scheme
+    if scheme is None:
+        return "int8"
+    return f"{scheme.activations}s8{'' if scheme.per_channel else ' per tensor'}"

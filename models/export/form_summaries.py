@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from models.conversion.deploy import to_deploy
-from models.export.decoded_network import DecodedNetwork
+from models.export.export_networks import DecodedNetwork
 from models.export.graph_summary import GraphSummary
 from models.export.onnx_file import OnnxOptions, write_onnx
 from models.network.detector import Detector

@@ -1,12 +1,11 @@
-"""ONNX files: writing, tidying, and reading back what was written."""
+"""ONNX files: written from a network, tidied, and checked by reading them back."""
 
 from __future__ import annotations
 
 import io
-import json
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from utils.errors import ConfigError, MissingPackageError
+from models.formats.format import Preset
+from models.formats.onnx import import_onnx
+from models.runtimes.network_metadata import INPUT
+from utils.errors import CheckFailedError, MissingPackageError
 
 DEFAULT_OPSET = 17
 NEWEST_OPSET = 20  # that is written here
-INPUT, OUTPUT = "images", "output0"
+OUTPUT = "output0"
+NEWEST_IR = {range(18): 8, range(18, 99): 10}  # by opset: what older runtimes still read
+MAX_DIMENSIONS = 4  # of any tensor in a file for accelerators
+# Pairs that say what is rounded, and what the quantizer makes of HardSwish.
+QDQ = frozenset(("QuantizeLinear", "DequantizeLinear", "HardSigmoid"))
+DOMAINS = frozenset(("", "ai.onnx"))
 # Which of an output's sizes change with height and width, by how many sizes it has.
 _SIZES_OF_HW = {3: {1: "boxes"}, 4: {2: "rows", 3: "columns"}}
 
@@ -48,8 +55,44 @@ class OnnxOptions:
     half: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a file was meant to be.
+
+    Attributes:
+        opset: the operator set.
+        outputs: names, in order.
+        convolutions: how many the network has in deploy form.
+        texts: the metadata, key -> JSON text.
+    """
+
+    opset: int
+    outputs: tuple[str, ...]
+    convolutions: int
+    texts: Mapping[str, str]
+
+
+def write_checked(
+    path: Path, network: nn.Module, options: OnnxOptions, preset: Preset, expected: Expected
+) -> None:
+    """Write a file whose structure is what was asked for, and the same bytes twice.
+
+    Raises:
+        CheckFailedError: it is not.
+        MissingPackageError: onnx or onnxslim is not installed.
+    """
+    write_onnx(path, network, options, expected.texts)
+    check_structure(path, preset, expected)
+    content = path.read_bytes()
+    write_onnx(path, network, options, expected.texts)
+    if path.read_bytes() != content:
+        raise CheckFailedError(f"{path.name}: a second export differs; no file is left behind")
+    if str(Path.cwd()).encode() in content:
+        raise CheckFailedError(f"{path.name}: names a folder of this machine; no file is left")
+
+
 def write_onnx(
-    path: Path, network: nn.Module, options: OnnxOptions, metadata: Mapping[str, Any]
+    path: Path, network: nn.Module, options: OnnxOptions, texts: Mapping[str, str]
 ) -> None:
     """Write a network with one input.
 
@@ -57,12 +100,12 @@ def write_onnx(
         path: file to write.
         network: in eval mode, on the CPU, (B, 3, H, W) -> as many tensors as `options.outputs`.
         options: shapes and opset.
-        metadata: key -> value, stored as JSON texts.
+        texts: the metadata, key -> JSON text.
 
     Raises:
         MissingPackageError: onnx or onnxslim is not installed.
     """
-    onnx = _import_onnx()
+    onnx = import_onnx()
     model = onnx.load_from_string(_traced(network, options))
     if options.simplify:
         model = _simplified(model)
@@ -71,27 +114,14 @@ def write_onnx(
         del node.metadata_props[:]
     model.producer_name, model.producer_version, model.doc_string = "reparam-yolov5", "", ""
     del model.metadata_props[:]
-    for key, value in metadata.items():
+    for key, text in texts.items():
         entry = model.metadata_props.add()
-        entry.key, entry.value = key, json.dumps(value)
+        entry.key, entry.value = key, text
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def operator_counts(path: Path) -> dict[str, int]:
-    """How many nodes of each operator a file has, most frequent first."""
-    graph = _import_onnx().load(str(path)).graph
-    return dict(Counter(node.op_type for node in graph.node).most_common())
-
-
-def output_nodes(path: Path) -> list[str]:
-    """Names of the nodes that make the outputs, in the outputs' order."""
-    graph = _import_onnx().load(str(path)).graph
-    makers = {output: node.name for node in graph.node for output in node.output}
-    return [makers[output.name] for output in graph.output]
-
-
 def _traced(network: nn.Module, options: OnnxOptions) -> bytes:
-    """The file as PyTorch's TorchScript exporter writes it.
+    """The file as PyTorch's tracing exporter writes it.
 
     The newer exporter (dynamo) ignores opsets below 18 without an error and writes source paths of
     this machine into the file.
@@ -141,23 +171,71 @@ def _simplified(model: Any) -> Any:
     return onnxslim.slim(model)
 
 
-def _import_onnx() -> Any:
-    try:
-        import onnx
-    except ImportError:
-        raise MissingPackageError("ONNX files need onnx: pip install onnx") from None
-    return onnx
-
-
-def dynamic_axes_of(words: Sequence[str] | None) -> tuple[str, ...]:
-    """What `--dynamic` asks for: nothing, some of batch and hw, or (bare) both.
+def check_structure(path: Path, preset: Preset, expected: Expected) -> None:
+    """Read a file again and compare it with what it was meant to be.
 
     Raises:
-        ConfigError: another word.
+        CheckFailedError: it is something else; the message says what was found.
     """
-    if words is None:
-        return ()
-    for word in words:
-        if word not in ("batch", "hw"):
-            raise ConfigError(f"--dynamic {word}: expected batch, hw, or nothing for both")
-    return tuple(words) or ("batch", "hw")
+    onnx = import_onnx()
+    model = onnx.load(str(path), load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    for problem in (
+        _about_versions(model, expected),
+        _about_storage(model),
+        _about_operators(model, preset, expected),
+        _about_names(model, expected),
+        _about_dimensions(inferred) if preset.operators is not None else None,
+    ):
+        if problem is not None:
+            raise CheckFailedError(f"{path.name}: {problem}; no file is left behind")
+
+
+def _about_versions(model: Any, expected: Expected) -> str | None:
+    opsets = {item.domain: item.version for item in model.opset_import}
+    if unknown := set(opsets) - DOMAINS:
+        return f"needs operators of {', '.join(sorted(unknown))}"
+    opset = opsets.get("", opsets.get("ai.onnx"))
+    if opset != expected.opset:
+        return f"opset {opset} came out, {expected.opset} was asked for"
+    newest = next(ir for opsets_, ir in NEWEST_IR.items() if opset in opsets_)
+    return f"IR version {model.ir_version}, at most {newest}" if model.ir_version > newest else None
+
+
+def _about_storage(model: Any) -> str | None:
+    outside = [tensor.name for tensor in model.graph.initializer if tensor.external_data]
+    return f"{len(outside)} tensors are in another file" if outside else None
+
+
+def _about_operators(model: Any, preset: Preset, expected: Expected) -> str | None:
+    counts = Counter(node.op_type for node in model.graph.node)
+    unwanted = set(counts) & preset.forbidden
+    if preset.operators is not None:
+        unwanted |= set(counts) - preset.operators - (QDQ if preset.quantization else frozenset())
+    if unwanted:
+        return f"holds operators that this preset must not have: {', '.join(sorted(unwanted))}"
+    if counts["Conv"] != expected.convolutions:
+        return f"{counts['Conv']} convolutions, the network has {expected.convolutions}"
+    return None
+
+
+def _about_names(model: Any, expected: Expected) -> str | None:
+    inputs = [each.name for each in model.graph.input]
+    if inputs != [INPUT]:
+        return f"inputs {', '.join(inputs)}, expected {INPUT}"
+    outputs = tuple(output.name for output in model.graph.output)
+    if outputs != expected.outputs:
+        return f"outputs {', '.join(outputs)}, expected {', '.join(expected.outputs)}"
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    return None if texts == expected.texts else "its metadata is not what was written"
+
+
+def _about_dimensions(model: Any) -> str | None:
+    for value in (*model.graph.value_info, *model.graph.output):
+        sizes = value.type.tensor_type.shape.dim
+        if len(sizes) > MAX_DIMENSIONS:
+            return f"{value.name} has {len(sizes)} dimensions, at most {MAX_DIMENSIONS}"
+        if any(not size.HasField("dim_value") for size in sizes):
+            return f"the size of {value.name} is not fixed"
+    return None

@@ -1,36 +1,36 @@
-"""The command line of export.py."""
+"""The command line of export.py, and the files it asks for."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.export.onnx_file import dynamic_axes_of
-from models.export.sizes import Sizes
-from models.formats.presets import PRESETS, Preset
+from models.export.exported_file import FileRequest, file_metadata
+from models.formats.format import FLOAT16_TOLERANCE, Preset
+from models.formats.table import FORMATS, PRESETS
+from models.network.detector import Detector
 from models.quantization.quantized_onnx import METHODS
+from models.quantization.techniques import TECHNIQUES
+from models.runtimes.input_sizes import InputSizes
+from utils.checkpoint import Checkpoint
 from utils.cli import option
-from utils.errors import ConfigError
+from utils.errors import ConfigError, MissingPackageError
 from utils.letterbox import round_up_to_stride
 from utils.postprocess import PostprocessConfig
 
 logger = logging.getLogger(__name__)
-HALF_TOLERANCE = 2e-2
-STATIC_BATCH = ("hailo", "horizon", "axera")  # vendors
-HALF_PRESETS = ("onnx", "trt10", "openvino")
-IN_8_BITS = {"onnx": "qdq-u8", "openvino": "openvino-int8"}  # what --int8 makes of a preset
-REMEDIES = ("equalize", "mixed", "bias", "train")  # models.quantization.remedies has what each does
+DYNAMIC_SIZES = ("batch", "hw")
 
-_LATER = "is not offered yet; --help lists the presets"
 REFUSED = {
     "--simplify": "files are always simplified; leave it out",
-    "--keras": f"TensorFlow {_LATER}",
-    "--optimize": f"TorchScript for phones {_LATER}",
+    "--keras": "TensorFlow is not offered yet; --help lists the presets",
     "--inplace": "files never compute in place; leave it out",
-    "--workspace": f"TensorRT {_LATER}",
     "--topk-per-class": "--topk-all limits the detections of an image",
     "--agnostic-nms": "classes are suppressed each by itself; leave it out",
+    **{flag: why for each in FORMATS for flag, why in each.refused_flags.items()},
 }
 
 
@@ -42,20 +42,17 @@ class ExportConfig:
     preset: tuple[str, ...] = option(
         ("onnx",), "kinds of file to write", "--include", choices=tuple(PRESETS)
     )
-    int8: bool = option(
-        False, "qdq-u8 for onnx, openvino-int8 for openvino: 8 bits, calibrated on --data"
-    )
+    int8: bool = option(False, "8 bits, calibrated on --data: the preset's 8-bit kind, else qdq-u8")
     nms: bool = option(False, "the preset e2e: suppression in the file")
     imgsz: tuple[int, ...] = option(
         (640,), "network input: one side, or height and width", "--img", "--img-size"
     )
     batch_size: int = option(1, "images per run", "--batch")
     half: bool = option(
-        False,
-        "ONNX: compute in float16, on float16 images (for GPUs); OpenVINO: weights in float16",
+        False, "float16: computation and images (for GPUs), or the weights alone, by preset"
     )
     dynamic: tuple[str, ...] | None = option(
-        None, "which sizes may change: batch, hw; bare means both", const=("batch", "hw")
+        None, "which sizes may change: batch, hw; bare means both", const=DYNAMIC_SIZES
     )
     opset: int | None = option(None, "ONNX operator set version; default the preset's")
     conf_thres: float = option(0.25, "e2e: lowest score of a detection")
@@ -66,11 +63,12 @@ class ExportConfig:
     calibration: tuple[str, ...] = option(
         ("minmax", "percentile"), "INT8: calibrations to try; the best one stays", choices=METHODS
     )
-    remedy: tuple[str, ...] = option(
-        (), "INT8 ONNX files: also try these on the best one", choices=REMEDIES
-    )
-    qat_epochs: int = option(3, "INT8: epochs of the remedy train")
-    qat_batch_size: int = option(16, "INT8: images per step of the remedy train")
+    technique: tuple[str, ...] = option(
+        (), "INT8 ONNX files: quantization techniques to try on the best one", "--remedy",
+        choices=tuple(TECHNIQUES),
+    )  # fmt: skip
+    qat_epochs: int = option(3, "INT8: epochs of the technique train")
+    qat_batch_size: int = option(16, "INT8: images per step of the technique train")
     max_drop: float = option(2.0, "INT8: AP points that may be lost at most")
     device: str = option("cpu", "files are written on the CPU", choices=("cpu",))
     data: str = option("", "data yaml: compare on its images and measure AP")
@@ -83,7 +81,7 @@ class ExportConfig:
     report: str = option("", "write the result to this JSON file")
 
     def check(self) -> None:
-        """Refuse numbers that make no sense, and remedies without a file they are for.
+        """Refuse numbers that make no sense, and techniques without a file they are for.
 
         Raises:
             ConfigError: naming the flag.
@@ -101,23 +99,23 @@ class ExportConfig:
         for flag, count in counts.items():
             if count < 1:
                 raise ConfigError(f"{flag} {count}: must be at least 1")
-        others = [name for name in self.presets() if PRESETS[name].form is None]
-        for flag, given in (("--remedy", self.remedy), ("--per-tensor", self.per_tensor)):
+        others = [name for name in self.presets() if not _has_scheme(PRESETS[name])]
+        for flag, given in (("--technique", self.technique), ("--per-tensor", self.per_tensor)):
             if given and len(others) == len(self.presets()):
                 raise ConfigError(f"{flag}: is for 8-bit ONNX files; add --int8, or leave it out")
             if given and others:
                 logger.warning("%s has no effect on %s", flag, ", ".join(others))
 
-    def remedies(self) -> tuple[str, ...]:
+    def techniques(self) -> tuple[str, ...]:
         """Those to try, in the order in which none undoes another."""
-        return tuple(remedy for remedy in REMEDIES if remedy in self.remedy)
+        return tuple(name for name in TECHNIQUES if name in self.technique)
 
     def presets(self) -> tuple[str, ...]:
         """Each preset asked for, once."""
         names = list(self.preset)
         if self.int8:
-            names = [IN_8_BITS.get(name, name) for name in names]
-            if not any(PRESETS[name].quantized for name in names):
+            names = [PRESETS[name].int8_preset or name for name in names]
+            if all(PRESETS[name].quantization is None for name in names):
                 names.append("qdq-u8")
         if self.nms:
             names = ["e2e"] if names == ["onnx"] else [*names, "e2e"]
@@ -128,37 +126,118 @@ class ExportConfig:
         return PostprocessConfig(self.conf_thres, self.iou_thres, self.topk_all)
 
 
-def settings_of(
-    name: str, preset: Preset, config: ExportConfig, stride: int
-) -> tuple[Sizes, int, Preset]:
-    """Sizes and opset of a file, and its preset as the flags change it, if it allows them.
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file to write, and where it goes."""
+
+    output: Path
+    request: FileRequest
+
+
+def planned_files(
+    config: ExportConfig, checkpoint: Checkpoint, detector: Detector
+) -> list[PlannedFile]:
+    """One file per preset; what would end a long run later is found out here.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: a preset does not allow a flag.
+        MissingPackageError: what a preset needs is not installed.
+    """
+    presets = [_changed(PRESETS[name], config) for name in config.presets()]
+    outputs = [output_path(config, preset, len(presets)) for preset in presets]
+    planned = []
+    for preset, output in zip(presets, outputs, strict=True):
+        sizes = _sizes(preset, config, max(detector.strides))
+        opset = _opset(preset, config)
+        request = FileRequest(
+            preset=preset,
+            detector=detector,
+            sizes=sizes,
+            opset=opset,
+            suppression=config.suppression(),
+            metadata=file_metadata(checkpoint, detector.strides, preset, sizes, opset),
+            stem=output.name.removesuffix(preset.suffix),
+        )
+        planned.append(PlannedFile(output, request))
+    check_installed(presets)
+    return planned
+
+
+def check_installed(presets: Sequence[Preset]) -> None:
+    """Find out whether what presets need is installed.
+
+    Raises:
+        MissingPackageError: naming the package, and what installs it.
+    """
+    for preset in presets:
+        for package in preset.packages:
+            if importlib.util.find_spec(package.module) is None:
+                raise MissingPackageError(
+                    f"preset {preset.name} needs {package.module}: "
+                    f"pip install -r {package.requirements}"
+                )
+        if preset.find_toolkit is not None:
+            preset.find_toolkit()
+
+
+def _has_scheme(preset: Preset) -> bool:
+    return preset.quantization is not None and preset.quantization.scheme is not None
+
+
+def _changed(preset: Preset, config: ExportConfig) -> Preset:
+    """A preset as the flags change it.
+
+    Raises:
+        ConfigError: it does not allow that.
     """
     if config.half and not preset.half:
-        if name not in HALF_PRESETS:
-            raise ConfigError(f"--half: preset {name} is not written in float16; leave it out")
-        preset = replace(preset, half=True, tolerance=HALF_TOLERANCE)
-    dynamic = dynamic_axes_of(config.dynamic)
+        if not preset.may_be_half:
+            raise ConfigError(
+                f"--half: preset {preset.name} is not written in float16; leave it out"
+            )
+        preset = replace(preset, half=True, tolerance=FLOAT16_TOLERANCE)
+    quantization = preset.quantization
+    if config.per_tensor and quantization is not None and quantization.scheme is not None:
+        scheme = replace(quantization.scheme, per_channel=False)
+        preset = replace(preset, quantization=replace(quantization, scheme=scheme))
+    return preset
+
+
+def _sizes(preset: Preset, config: ExportConfig, stride: int) -> InputSizes:
+    """Sizes of a file.
+
+    Raises:
+        ConfigError: the preset does not allow them.
+    """
+    dynamic = _dynamic_sizes(config.dynamic)
     if dynamic and not preset.dynamic:
-        raise ConfigError(f"--dynamic: files of preset {name} have fixed sizes; leave it out")
+        raise ConfigError(
+            f"--dynamic: files of preset {preset.name} have fixed sizes; leave it out"
+        )
+    if preset.one_image and config.batch_size != 1:
+        raise ConfigError(
+            f"--batch-size {config.batch_size}: {preset.name} files take one image at a time"
+        )
+    return InputSizes(input_hw(config.imgsz, stride), config.batch_size, dynamic)
+
+
+def _dynamic_sizes(given: Sequence[str] | None) -> tuple[str, ...]:
+    """What `--dynamic` asks for: nothing, some of batch and hw, or (bare) both."""
+    if given is None:
+        return ()
+    for name in given:
+        if name not in DYNAMIC_SIZES:
+            raise ConfigError(f"--dynamic {name}: expected batch, hw, or nothing for both")
+    return tuple(given) or DYNAMIC_SIZES
+
+
+def _opset(preset: Preset, config: ExportConfig) -> int:
     opset = preset.opset if config.opset is None else config.opset
     if opset not in preset.opsets:
         last = preset.opsets.stop - 1
         allowed = f"{preset.opsets.start}" + (f" to {last}" if last > preset.opsets.start else "")
-        raise ConfigError(f"--opset {opset}: preset {name} is written with {allowed}")
-    if preset.kind in ("ncnn", "rknn") and config.batch_size != 1:
-        raise ConfigError(
-            f"--batch-size {config.batch_size}: {preset.kind} files take one image at a time"
-        )
-    if preset.vendor in STATIC_BATCH and config.batch_size != 1:
-        raise ConfigError(
-            f"--batch-size {config.batch_size}: preset {name} is for one image at a time"
-        )
-    if config.per_tensor and preset.form is not None:
-        preset = replace(preset, form=replace(preset.form, per_channel=False))
-    return Sizes(input_hw(config.imgsz, stride), config.batch_size, dynamic), opset, preset
+        raise ConfigError(f"--opset {opset}: preset {preset.name} is written with {allowed}")
+    return opset
 
 
 def input_hw(imgsz: tuple[int, ...], stride: int) -> tuple[int, int]:
@@ -193,10 +272,10 @@ def output_path(config: ExportConfig, preset: Preset, num_files: int) -> Path:
         output = output / beside.name
     elif config.output and num_files > 1:
         raise ConfigError(f"--output {output}: give a folder for several presets")
-    one_onnx = preset.kind == "onnx" and not preset.writes_folder
-    if one_onnx and output.suffix != ".onnx":
+    is_onnx = preset.suffix.endswith(".onnx")
+    if is_onnx and output.suffix != ".onnx":
         raise ConfigError(f"--output {output}: an ONNX file ends in .onnx")
-    if not one_onnx and not output.name.endswith(preset.suffix):
+    if not is_onnx and not output.name.endswith(preset.suffix):
         raise ConfigError(
             f"--output {output}: what this preset writes must end in {preset.suffix}, by which "
             "detect.py knows it"

@@ -1,37 +1,32 @@
-"""ncnn files: written by pnnx from a traced network, and run."""
+"""ncnn: a folder of .param and .bin, written by pnnx from a traced network that ends in raw maps.
+
+Weights stay in float32. The files have no room for metadata, which is in a JSON file beside them.
+Run by ncnn on the CPU, in float32, one image at a time.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from models.formats.format import Format, NetworkFile, Package, Preset, Runtime
 from models.runtimes.heads import in_batches
 from models.runtimes.sidecar import Sidecar, write_metadata
 from utils.errors import CheckFailedError, CheckpointError, ConfigError, MissingPackageError
 from utils.structures import FloatArray
 
-FOLDER_SUFFIX = "_ncnn_model"
 PARAM, WEIGHTS = "model.ncnn.param", "model.ncnn.bin"
 _INPUT = "in0"  # as pnnx calls it; outputs are out0, out1, ...
 
 
-def write_ncnn(
-    folder: Path, traced: Path, input_shape: tuple[int, ...], metadata: Mapping[str, Any]
-) -> None:
-    """Convert a traced network that ends in raw maps; weights stay in float32.
-
-    Args:
-        folder: where to write the three files.
-        traced: a TorchScript file.
-        input_shape: (1, 3, H, W).
-        metadata: key -> value, for the JSON file beside the network, which has no room for it.
+def write_ncnn(source: NetworkFile, folder: Path) -> None:
+    """Convert a traced program.
 
     Raises:
         MissingPackageError: pnnx is not installed.
@@ -41,18 +36,19 @@ def write_ncnn(
         import pnnx  # an extra
     except ImportError:
         raise _missing() from None
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        shutil.copyfile(traced, Path(place) / "model.pt")
-        sizes = ",".join(str(size) for size in input_shape)
-        command = [str(pnnx.EXEC_PATH), "model.pt", f"inputshape=[{sizes}]", "fp16=0"]
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-        made = [Path(place) / name for name in (PARAM, WEIGHTS)]
+    with tempfile.TemporaryDirectory(dir=folder) as workdir:
+        shutil.copyfile(source.path, Path(workdir) / "model.pt")
+        sizes = (source.sizes.batch_size, 3, *source.sizes.input_hw)
+        shape = ",".join(str(size) for size in sizes)
+        command = [str(pnnx.EXEC_PATH), "model.pt", f"inputshape=[{shape}]", "fp16=0"]
+        done = subprocess.run(command, cwd=workdir, capture_output=True, text=True, check=False)
+        made = [Path(workdir) / name for name in (PARAM, WEIGHTS)]
         if done.returncode != 0 or not all(file.is_file() for file in made):
             last = (done.stderr or done.stdout).strip().splitlines()[-1:]
             raise CheckFailedError(f"pnnx cannot convert the network: {' '.join(last)}")
         for file in made:
             file.replace(folder / file.name)
-    write_metadata(folder, metadata)
+    write_metadata(folder, source.metadata)
 
 
 class NcnnRunner:
@@ -101,3 +97,18 @@ def _missing() -> MissingPackageError:
     return MissingPackageError(
         "ncnn files need ncnn and pnnx: pip install -r requirements-deploy.txt"
     )
+
+
+NCNN = Runtime("ncnn", NcnnRunner)
+FORMAT = Format(
+    name="ncnn",
+    suffixes=("_ncnn_model",),
+    runtime=NCNN,
+    presets=(
+        Preset(
+            name="ncnn", description="ncnn on phones and boards", outputs="raw maps", head="raw",
+            suffix="_ncnn_model", runtime=NCNN, dynamic=False, one_image=True, traced=True,
+            is_folder=True, convert=write_ncnn, packages=(Package("ncnn"), Package("pnnx")),
+        ),
+    ),
+)  # fmt: skip

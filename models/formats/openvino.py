@@ -1,45 +1,132 @@
-"""OpenVINO files: written from ONNX, and run."""
+"""OpenVINO: a folder with one .xml and .bin, converted from ONNX; 8 bits by NNCF.
+
+Metadata are texts in the .xml, where YOLOv5 keeps them too. Run by OpenVINO on the CPU, which is
+also a second runtime of float32 ONNX files.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.formats.openvino_package import import_openvino
+from models.formats import openvino_worker
+from models.formats.format import (
+    NPU_OPERATORS,
+    Format,
+    NetworkFile,
+    Package,
+    Preset,
+    Quantization,
+    QuantizedNetwork,
+    Runtime,
+    SecondRuntime,
+)
+from models.quantization.calibration_images import write_array
 from models.runtimes.heads import Heads, in_batches
-from models.runtimes.network_metadata import NetworkMetadata
-from utils.errors import CheckpointError, ConfigError
+from models.runtimes.network_metadata import FileMetadata, NetworkMetadata
+from models.runtimes.runner import Runner
+from utils.errors import CheckFailedError, CheckpointError, ConfigError, MissingPackageError
 from utils.structures import FloatArray
 
-FOLDER_SUFFIX = "_openvino_model"
+PROJECT = Path(__file__).resolve().parents[2]
+NNCF_PRESETS = ("performance", "mixed")  # symmetric activations; asymmetric ones
 _METADATA = "model_info"  # where YOLOv5 keeps it too
+_TELEMETRY = "openvino_telemetry"
 
 
-def write_openvino(
-    folder: Path, onnx_file: Path, name: str, metadata: Mapping[str, Any], *, halved: bool
-) -> None:
-    """Convert an ONNX file to `name.xml` and `name.bin` in a folder.
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """A region in which the package's telemetry cannot be imported; afterwards it can again.
 
-    Args:
-        folder: where to write.
-        onnx_file: what to convert.
-        name: stem of the files.
-        metadata: key -> value, stored as JSON texts.
-        halved: weights in float16.
+    OpenVINO reports its import to Intel through a package that it does without where it is missing.
+    """
+    missing = object()
+    before: object = sys.modules.get(_TELEMETRY, missing)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # how an import is barred
+    try:
+        yield
+    finally:
+        if before is missing:
+            sys.modules.pop(_TELEMETRY, None)
+        else:
+            sys.modules[_TELEMETRY] = before  # type: ignore[assignment]
+
+
+def import_openvino() -> Any:
+    """The package, imported without its telemetry.
 
     Raises:
         MissingPackageError: OpenVINO is not installed.
     """
+    with without_telemetry():
+        try:
+            import openvino  # an extra
+        except ImportError:
+            raise MissingPackageError(
+                "OpenVINO files need openvino: pip install -r requirements-deploy.txt"
+            ) from None
+    return openvino
+
+
+def write_openvino(source: NetworkFile, folder: Path) -> None:
+    """Convert an ONNX file to the .xml and .bin of a folder.
+
+    Raises:
+        MissingPackageError: OpenVINO is not installed.
+    """
+    target = folder / f"{source.stem}.xml"
+    _convert(source.path, target, source.metadata, halved=source.preset.half)
+
+
+def quantize_openvino(source: NetworkFile, folder: Path, method: str) -> QuantizedNetwork:
+    """Calibrate on the images with NNCF, in a process of its own, and write the 8-bit file.
+
+    Args:
+        source: the float32 ONNX file, which ends in raw maps, and the images.
+        folder: gets the .xml and the .bin.
+        method: of NNCF_PRESETS.
+
+    Raises:
+        MissingPackageError: OpenVINO is not installed.
+        CheckFailedError: NNCF cannot do it.
+        ValueError: there are no images.
+    """
+    if source.images is None:
+        raise ValueError(f"{source.path}: no images to calibrate on")
+    target = folder / f"{source.stem}.xml"
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        inputs = Path(temporary).resolve()  # the worker runs in that folder
+        _convert(source.path, inputs / "float.xml", source.metadata, halved=False)
+        write_array(inputs / "images.npy", source.images)
+        worker = str(Path(openvino_worker.__file__).resolve())
+        # The worker imports the project, and nothing from its own folder, where `openvino.py` lies.
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        command = [sys.executable, "-P", worker, str(inputs / "float.xml"),
+                   str(inputs / "images.npy"), method, str(target.resolve())]  # fmt: skip
+        done = subprocess.run(
+            command, cwd=inputs, env=environment, capture_output=True, text=True, check=False
+        )
+    if done.returncode != 0:
+        raise CheckFailedError(f"NNCF: {' '.join(done.stderr.split())[-300:]}")
+    return QuantizedNetwork(OpenVinoRunner(folder))
+
+
+def _convert(onnx_file: Path, target: Path, metadata: FileMetadata, *, halved: bool) -> None:
+    """Write the .xml, weights in float16 where `halved`."""
     openvino = import_openvino()
     model = openvino.Core().read_model(str(onnx_file))
-    for key, value in metadata.items():
-        model.set_rt_info(json.dumps(value), [_METADATA, key])
-    openvino.save_model(model, str(folder / f"{name}.xml"), compress_to_fp16=halved)
+    for key, text in metadata.as_texts().items():
+        model.set_rt_info(text, [_METADATA, key])
+    openvino.save_model(model, str(target), compress_to_fp16=halved)
 
 
 class OpenVinoRunner:
@@ -94,6 +181,11 @@ class OpenVinoRunner:
         return self._heads.decode([answers[name] for name in self._heads.outputs])
 
 
+@contextmanager
+def _opened(file: NetworkFile) -> Iterator[Runner]:
+    yield OpenVinoRunner(file.path, texts=file.metadata.as_texts())
+
+
 def _xml_of(path: Path) -> Path:
     if not path.is_dir():
         return path
@@ -111,3 +203,28 @@ def _metadata_texts(model: Any) -> dict[str, str]:
 
 def _fixed_or_none(size: Any) -> int | None:
     return int(size.get_length()) if size.is_static else None
+
+
+PACKAGE = Package("openvino")
+OPENVINO = Runtime("OpenVINO", OpenVinoRunner)
+FORMAT = Format(
+    name="OpenVINO",
+    suffixes=("_openvino_model", ".xml"),
+    runtime=OPENVINO,
+    presets=(
+        Preset(
+            name="openvino", description="OpenVINO on Intel",
+            outputs="boxes; float16: weights alone", head="decoded", suffix="_openvino_model",
+            runtime=OPENVINO, half_weights=True, may_be_half=True, is_folder=True,
+            convert=write_openvino, int8_preset="openvino-int8", packages=(PACKAGE,),
+        ),
+        Preset(
+            name="openvino-int8", description="OpenVINO on Intel, 8 bits",
+            outputs="raw maps, 8 bits by NNCF", head="raw", suffix="_int8_openvino_model",
+            runtime=OPENVINO, opset=13, operators=NPU_OPERATORS, dynamic=False, is_folder=True,
+            quantization=Quantization(quantize_openvino, methods=NNCF_PRESETS),
+            packages=(PACKAGE, Package("nncf")),
+        ),
+    ),
+    second_runtime=SecondRuntime("OpenVINO", _opened, package=PACKAGE),
+)  # fmt: skip

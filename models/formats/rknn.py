@@ -1,54 +1,83 @@
-"""Rockchip's files: compiled by rknn-toolkit2, and run in its simulator."""
+"""RKNN: a folder for Rockchip's chips, compiled by rknn-toolkit2 and run in its simulator.
+
+Made from an ONNX file that ends in probabilities, the head of Rockchip's demos. The network takes
+pixels 0-255 and divides them itself. Metadata are in a JSON file beside it. The toolkit runs in a
+Python of its own (rknn_process).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.formats.rknn_layers import NpuLayer, read_layers
-from models.formats.rknn_process import RknnProcess
-from models.quantization.calibration_images import Images, write_images
+from models.formats.format import (
+    NPU_OPERATORS,
+    Format,
+    NetworkFile,
+    Preset,
+    Quantization,
+    QuantizedNetwork,
+    Runtime,
+)
+from models.formats.rknn_layers import off_npu, read_layers
+from models.formats.rknn_process import RknnProcess, find_python
+from models.quantization.calibration_images import write_images
 from models.runtimes.heads import in_batches
-from models.runtimes.sidecar import Sidecar, of_compiled, write_metadata
-from utils.errors import CheckpointError, ConfigError
+from models.runtimes.sidecar import Sidecar, write_metadata
+from utils.errors import CheckFailedError, CheckpointError, ConfigError
 from utils.letterbox import to_pixels
 from utils.structures import FloatArray
 
-FOLDER_SUFFIX = "_rknn_model"
 PLATFORM = "rk3588"
 NETWORK, COMPILED, DATASET, ANCHORS = "model.onnx", "model.rknn", "dataset.txt", "anchors.txt"
 
 
-def write_rknn(
-    folder: Path, network: Path, images: Images, metadata: Mapping[str, Any]
-) -> tuple[RknnRunner, list[NpuLayer]]:
-    """Compile an ONNX file that ends in probabilities.
+def write_rknn(source: NetworkFile, folder: Path, method: str) -> QuantizedNetwork:
+    """Compile a network whose layers are all on the NPU.
+
+    Raises:
+        CheckFailedError: one is not; and as `compile_rknn`.
+        MissingPackageError: the toolkit is not here.
+    """
+    del method  # there is one
+    compiled = compile_rknn(source, folder)
+    if compiled.npu_layers is not None and (elsewhere := off_npu(compiled.npu_layers)):
+        raise CheckFailedError(
+            f"{len(elsewhere)} layers do not run on the NPU ({', '.join(elsewhere[:3])}); "
+            "no file is left behind"
+        )
+    return compiled
+
+
+def compile_rknn(source: NetworkFile, folder: Path) -> QuantizedNetwork:
+    """Compile an ONNX file, wherever its layers run.
 
     Args:
+        source: the ONNX file, and the images to calibrate on.
         folder: gets `model.rknn` for the board, `model.onnx` and the images it was calibrated
             on, which the simulator needs, and the anchors one a line as Rockchip's demos read them.
-        network: the ONNX file.
-        images: to calibrate on.
-        metadata: key -> value, for the JSON file beside the network, which has no room for it.
 
     Raises:
         MissingPackageError: the toolkit is not here.
         CheckFailedError: the network cannot be compiled.
+        ValueError: there are no images.
     """
+    if source.images is None:
+        raise ValueError(f"{source.path}: no images to calibrate on")
     process = RknnProcess()
-    (folder / NETWORK).write_bytes(network.read_bytes())
-    names = write_images(folder, images)
+    (folder / NETWORK).write_bytes(source.path.read_bytes())
+    names = write_images(folder, source.images)
     (folder / DATASET).write_text("\n".join(names) + "\n", encoding="utf-8")
-    sides = [side for level in metadata["anchors"] for side in level]
+    sides = [side for level in source.metadata.anchors for side in level]
     (folder / ANCHORS).write_text("\n".join(f"{side:g}" for side in sides) + "\n", encoding="utf-8")
-    write_metadata(folder, {**of_compiled(metadata), "platform": PLATFORM})
+    write_metadata(folder, replace(source.metadata, compiled=True, platform=PLATFORM))
     printed = process.build(folder / NETWORK, folder / DATASET, PLATFORM, folder / COMPILED)
-    return RknnRunner(folder, process=process), read_layers(printed)
+    return QuantizedNetwork(RknnRunner(folder, process=process), read_layers(printed))
 
 
 class RknnRunner:
@@ -97,3 +126,20 @@ class RknnRunner:
     def _run_once(self, images: npt.NDArray[Any]) -> FloatArray:
         pixels = to_pixels(images).transpose(0, 2, 3, 1)
         return self._heads.decode(self._process.run(np.ascontiguousarray(pixels)))
+
+
+SIMULATOR = Runtime("rknn-toolkit2's simulator", RknnRunner, simulated=True)
+FORMAT = Format(
+    name="RKNN",
+    suffixes=("_rknn_model",),
+    runtime=SIMULATOR,
+    presets=(
+        Preset(
+            name="rknn", description="Rockchip RK3588", outputs="probabilities, 8 bits",
+            head="sigmoid", suffix="_rknn_model", runtime=SIMULATOR, opset=12,
+            opsets=range(11, 20), operators=NPU_OPERATORS, dynamic=False, one_image=True,
+            is_folder=True, quantization=Quantization(write_rknn, methods=("normal",)),
+            find_toolkit=find_python,
+        ),
+    ),
+)  # fmt: skip

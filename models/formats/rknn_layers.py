@@ -1,10 +1,10 @@
-"""What Rockchip's compiler says of each layer: where it runs and how long."""
+"""The table of layers that rknn-toolkit2 prints."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from models.formats.npu_layers import NpuLayer, NpuLayers
 from utils.errors import CheckFailedError
 
 _TITLE = "Network Layer Information Table"
@@ -17,26 +17,7 @@ _ROW = re.compile(
 ENDS = frozenset(("InputOperator", "OutputOperator"))
 
 
-@dataclass(frozen=True, slots=True)
-class NpuLayer:
-    """A row of the compiler's table.
-
-    Attributes:
-        operator: what the compiler made of it.
-        target: CPU or NPU.
-        cycles: estimated by the compiler; 0 where it does not estimate (all but convolutions).
-        kilobytes: read and written.
-        name: with the ONNX node's.
-    """
-
-    operator: str
-    target: str
-    cycles: int
-    kilobytes: int
-    name: str
-
-
-def read_layers(printed: str) -> list[NpuLayer]:
+def read_layers(printed: str) -> NpuLayers:
     """The table among what the compiler printed.
 
     Raises:
@@ -51,14 +32,24 @@ def read_layers(printed: str) -> list[NpuLayer]:
     ]
     if not rows or [int(row["number"]) for row in rows] != list(range(len(rows))):
         raise CheckFailedError("the table of layers that rknn-toolkit2 prints cannot be read")
-    return [
-        NpuLayer(
-            row["operator"], row["target"], int(row["cycles"]), int(row["kilobytes"]), row["name"]
+    return NpuLayers(
+        tuple(
+            NpuLayer(
+                operator=row["operator"],
+                target=row["target"],
+                cycles=int(row["cycles"]),  # 0 for all but convolutions: not estimated
+                kilobytes=int(row["kilobytes"]),
+                name=row["name"],
+            )
+            for row in rows
         )
-        for row in rows
-    ]
+    )
 
 
-def off_npu(layers: list[NpuLayer]) -> list[str]:
+def off_npu(npu_layers: NpuLayers) -> list[str]:
     """Names of layers inside the network that do not run on the NPU."""
-    return [layer.name for layer in layers if layer.target != "NPU" and layer.operator not in ENDS]
+    return [
+        layer.name
+        for layer in npu_layers.layers
+        if layer.target != "NPU" and layer.operator not in ENDS
+    ]

@@ -17,7 +17,7 @@ from models.formats.rknn_worker import read_message, write_message
 from utils.errors import CheckFailedError, MissingPackageError
 
 PYTHON = "RKNN_PYTHON"  # environment variable: the Python that has the toolkit
-_OWN_PLACE = Path(__file__).parents[2] / ".venv-rknn" / "bin" / "python"  # `make rknn` makes it
+_OWN_PYTHON = Path(__file__).parents[2] / ".venv-rknn" / "bin" / "python"  # `make rknn` makes it
 _LAST_CHARACTERS = 300  # of what the toolkit printed before it failed
 
 
@@ -28,7 +28,7 @@ def find_python() -> Path:
         MissingPackageError: there is none.
     """
     given = os.environ.get(PYTHON)
-    python = Path(given).absolute() if given else _OWN_PLACE
+    python = Path(given).absolute() if given else _OWN_PYTHON
     if not python.is_file():
         raise MissingPackageError(
             f"RKNN files need rknn-toolkit2, whose packages are older than ours: `make rknn` "
@@ -88,15 +88,15 @@ class RknnProcess:
     def run(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """(1, H, W, 3) uint8 RGB -> the outputs, in order."""
         found = self._ask({}, {"image": image})
-        return [found[f"out{place}"] for place in range(len(found))]
+        return [found[f"out{index}"] for index in range(len(found))]
 
-    def _ask(self, words: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, fields: dict[str, str], arrays: dict[str, Any]) -> dict[str, Any]:
         answer = None
         try:
-            write_message(self._questions, words, arrays)
+            write_message(self._questions, fields, arrays)
             answer = read_message(self._answers)
         except BrokenPipeError:
-            pass  # it is said below
+            pass  # reported below
         found, arrays = ({"error": "it ended"}, {}) if answer is None else answer
         if missing := found.get("missing"):
             raise MissingPackageError(f"this Python has no rknn-toolkit2 ({missing}): `make rknn`")

@@ -1,85 +1,61 @@
-"""TorchScript files: written by tracing, and run."""
+"""TorchScript: the traced program itself, run by libtorch through PyTorch.
+
+models/export/traced_file.py writes it, with the metadata in a file inside. Such a file is a
+program: run only files of people you trust. PyTorch is imported when a file is opened.
+"""
 
 from __future__ import annotations
 
 import json
 import warnings
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-import torch
-from torch import nn
 
+from models.formats.format import Format, Preset, Runtime
 from models.runtimes.heads import Heads, in_batches
-from models.runtimes.network_metadata import NetworkMetadata
-from utils.device import choose_device
-from utils.errors import CheckpointError
+from models.runtimes.network_metadata import TRACED_METADATA, NetworkMetadata
+from utils.errors import CheckpointError, MissingPackageError
 from utils.structures import FloatArray
-
-METADATA_FILE = "config.txt"  # as YOLOv5 calls it
-
-
-def write_torchscript(
-    path: Path, network: nn.Module, example: torch.Tensor, metadata: Mapping[str, Any]
-) -> None:
-    """Trace a network whose input always has the shape of `example`.
-
-    Source paths of this machine, which torch keeps for its error messages, are left out.
-    """
-    texts = {key: json.dumps(value) for key, value in metadata.items()}
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch announces TorchScript's retirement
-        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-            network, example, check_trace=False
-        )
-        frozen = torch.jit.freeze(traced)
-        with_paths = path.with_suffix(".traced")
-        frozen.save(str(with_paths), _extra_files={METADATA_FILE: json.dumps(texts)})
-    try:
-        _copy_without_sources(with_paths, path)
-    finally:
-        with_paths.unlink()
-
-
-def _copy_without_sources(source: Path, target: Path) -> None:
-    """The same archive without debugging files, in one order and without times."""
-    with zipfile.ZipFile(source) as before, zipfile.ZipFile(target, "w") as after:
-        for name in before.namelist():
-            if not name.endswith(".debug_pkl"):
-                _, _, inside = name.partition("/")
-                after.writestr(zipfile.ZipInfo(f"network/{inside}"), before.read(name))
 
 
 class TorchScriptRunner:
-    """A TorchScript file on a device.
-
-    Such a file is a program: run only files of people you trust.
-
-    Args:
-        path: the file.
-        device: as `--device` spells it.
-
-    Raises:
-        CheckpointError: it cannot be opened.
-    """
+    """A TorchScript file on a device."""
 
     def __init__(self, path: str | Path, *, device: str = "") -> None:
-        self.path = Path(path)
+        """Open the file.
+
+        Args:
+            path: the file.
+            device: as `--device` spells it.
+
+        Raises:
+            CheckpointError: it cannot be opened.
+            ConfigError: the device is not available.
+            MissingPackageError: PyTorch is not installed.
+        """
+        try:
+            import torch  # other formats run where it is not installed
+
+            from utils.device import choose_device
+        except ModuleNotFoundError as error:
+            raise MissingPackageError(
+                f"running {path} needs the package {error.name}: pip install torch torchvision"
+            ) from None
+        self.path, self._torch = Path(path), torch
         self.device = choose_device(device)
-        extra = {METADATA_FILE: ""}
+        extra = {TRACED_METADATA: ""}
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+                warnings.simplefilter("ignore")  # torch announces TorchScript's retirement
                 self._network = torch.jit.load(  # type: ignore[no-untyped-call]
                     str(self.path), map_location=self.device, _extra_files=extra
                 )
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(f"{path}: cannot be opened as TorchScript: {reason}") from None
-        stored = json.loads(extra[METADATA_FILE] or "{}")
+        stored = json.loads(extra[TRACED_METADATA] or "{}")
         # YOLOv5 writes values as they are, we write texts.
         texts = {key: value if isinstance(value, str) else json.dumps(value)
                  for key, value in stored.items()}  # fmt: skip
@@ -91,12 +67,29 @@ class TorchScriptRunner:
         self.batch_size: int | None = json.loads(texts.get("batch", "null"))
         self._heads = Heads.choose(self.path, [("output0", (None, None, None))], metadata)
 
-    @torch.inference_mode()
     def run(self, images: FloatArray) -> FloatArray:
         """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions, boxes in input pixels."""
-        return in_batches(self._run_once, images, self.batch_size)
+        with self._torch.inference_mode():
+            return in_batches(self._run_once, images, self.batch_size)
 
     def _run_once(self, images: npt.NDArray[Any]) -> FloatArray:
-        answer = self._network(torch.from_numpy(images).to(self.device))
+        answer = self._network(self._torch.from_numpy(images).to(self.device))
         decoded = answer[0] if isinstance(answer, tuple | list) else answer
         return self._heads.decode([decoded.float().cpu().numpy()])
+
+
+LIBTORCH = Runtime("libtorch", TorchScriptRunner)
+FORMAT = Format(
+    name="TorchScript",
+    suffixes=(".torchscript",),
+    runtime=LIBTORCH,
+    presets=(
+        Preset(
+            name="torchscript", description="libtorch", outputs="boxes", head="decoded",
+            suffix=".torchscript", runtime=LIBTORCH, dynamic=False, traced=True,
+        ),
+    ),
+    refused_flags={
+        "--optimize": "TorchScript for phones is not offered yet; --help lists the presets"
+    },
+)  # fmt: skip

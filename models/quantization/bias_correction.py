@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from models.quantization.calibration_images import Images
-from models.quantization.quantized_onnx import INPUT
+from models.runtimes.network_metadata import INPUT
 from utils.structures import FloatArray
 
 

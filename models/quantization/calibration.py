@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.formats.format import QuantizedNetwork
 from models.network.detector import Detector
 from models.quantization.calibration_images import Images
 from models.quantization.quantization_training import Batches
-from models.quantization.quantizers import Trial
 from models.runtimes.runner import Runner
 from utils.metrics.matches import ImageMatches
 
@@ -33,21 +33,25 @@ class Calibration:
 
     Attributes:
         images: to calibrate on.
-        few: to compare layers on.
+        num_images: how many those are.
+        sha256: of their files.
+        sample_images: a few, to compare layers on.
         evaluate: how good a file is.
-        methods: calibrations to try, where there is a choice.
+        methods: calibration methods to try, where there is a choice.
         max_drop: AP points that may be lost at most.
-        remedies: of models.quantization.remedies, to try on the best file in this order.
+        techniques: of models.quantization.techniques, to try on the best file in this order.
         batches: to train 8-bit networks on.
         epochs: of that training.
     """
 
     images: Images
-    few: Images
+    num_images: int
+    sha256: str
+    sample_images: Images
     evaluate: Callable[[Runner], Evaluated]
     methods: Sequence[str]
     max_drop: float
-    remedies: Sequence[str]
+    techniques: Sequence[str]
     batches: Batches
     epochs: int
 
@@ -57,12 +61,12 @@ class Candidate:
     """An 8-bit file, and how it came about.
 
     Attributes:
-        name: the calibration and the remedies.
-        method: the calibration.
+        name: the calibration method and the techniques.
+        method: the calibration method.
         detector: the float32 network, in deploy form.
         source: the float32 ONNX file.
         file: the 8-bit file, or its folder.
-        trial: the file, opened.
+        network: the file, opened.
         evaluated: how good it is.
     """
 
@@ -71,5 +75,5 @@ class Candidate:
     detector: Detector
     source: Path
     file: Path
-    trial: Trial
+    network: QuantizedNetwork
     evaluated: Evaluated

@@ -1,8 +1,8 @@
 """INT8 ONNX files: post-training quantization with onnxruntime, and the loss of each layer.
 
-Weights become signed 8-bit integers, activations those of a scheme (models.formats.presets),
-written as pairs of QuantizeLinear and DequantizeLinear. The head's convolutions stay in float32, so
-that boxes and scores never share a scale.
+Weights become signed 8-bit numbers, activations those of a scheme (qdq_scheme), written as pairs of
+QuantizeLinear and DequantizeLinear. The head's convolutions stay in float32, so that boxes and
+scores never share a scale.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from models.formats.presets import U8S8, QdqForm
 from models.quantization.calibration_images import Images
+from models.quantization.qdq_scheme import U8S8, QdqScheme
+from models.runtimes.network_metadata import INPUT
 from utils.structures import FloatArray
 
-INPUT = "images"
 METHODS = ("minmax", "entropy", "percentile")
 OPSET_OF_16_BITS, IR_OF_16_BITS = 21, 10
 PERCENTILE = 99.999  # of the observed values: outliers beyond it are clipped
@@ -44,7 +44,7 @@ def quantize(
     target: Path,
     images: Images,
     method: str,
-    scheme: QdqForm = U8S8,
+    scheme: QdqScheme = U8S8,
     keep_float: Collection[str] = (),
 ) -> None:
     """Write the INT8 version of a float32 file that ends in raw maps.

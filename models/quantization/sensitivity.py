@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from models.formats.presets import U8S8, QdqForm
 from models.quantization.calibration_images import Images
-from models.quantization.quantized_onnx import INPUT, Layer, head_nodes, quantize
+from models.quantization.qdq_scheme import U8S8, QdqScheme
+from models.quantization.quantized_onnx import Layer, head_nodes, quantize
 from utils.structures import FloatArray
 
 # Operators that activations are written with; only these join a convolution in float32.
@@ -34,7 +34,7 @@ def sensitivities(
     images: Images,
     few: Images,
     method: str,
-    scheme: QdqForm = U8S8,
+    scheme: QdqScheme = U8S8,
 ) -> list[Layer]:
     """The signal-to-noise ratio of the head maps with one convolution rounded, worst first.
 
@@ -192,7 +192,7 @@ def _head_maps(model: bytes, images: Iterable[FloatArray]) -> list[list[FloatArr
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # no warnings about unused weights
     session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
-    return [session.run(None, {INPUT: image}) for image in images]
+    return [session.run(None, {"images": image}) for image in images]
 
 
 def _sqnr_db(

@@ -1,6 +1,7 @@
 """What an exported file says about its network: class names, strides, anchors, kind of head.
 
-Our files hold JSON texts; YOLOv5's hold Python literals. Both are read, neither is evaluated.
+`FileMetadata` is what export.py writes, as JSON texts; `NetworkMetadata` is what runtimes read.
+YOLOv5's files hold Python literals. Both are read, neither is evaluated.
 """
 
 from __future__ import annotations
@@ -12,9 +13,79 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.runtimes.input_sizes import InputSizes
 from utils.errors import CheckpointError
 
+INPUT = "images"  # name of an exported network's input
 DEFAULT_STRIDES = (8, 16, 32)  # of every P5 network
+TRACED_METADATA = "config.txt"  # file inside a traced program; YOLOv5 calls it so too
+_PIXELS_DIVIDED_INSIDE = {"layout": "NHWC", "dtype": "uint8", "range": [0, 255]}
+
+
+@dataclass(frozen=True, slots=True)
+class FileMetadata:
+    """The metadata that export.py writes into a file, or beside it.
+
+    Attributes:
+        class_names: in class-id order.
+        strides: input pixels per cell, finest level first.
+        anchors: per level width, height, width, height, ... in input pixels.
+        sizes: of the input.
+        head: `decoded`, `raw`, `sigmoid` or `e2e` (NetworkMetadata says what each is).
+        rows_last: raw maps are (B, H, W, channels).
+        activation: as the model yaml spells it.
+        precision: of the computation, e.g. `float32`.
+        opset: of the ONNX file it was made from.
+        torch_version: that wrote it.
+        compiled: the file takes uint8 pixels (B, H, W, 3) and divides them by 255 itself.
+        platform: the chip it was compiled for; empty where it runs anywhere.
+    """
+
+    class_names: tuple[str, ...]
+    strides: tuple[int, ...]
+    anchors: tuple[tuple[float, ...], ...]
+    sizes: InputSizes
+    head: str
+    opset: int
+    rows_last: bool = False
+    activation: str = "SiLU"
+    precision: str = "float32"
+    torch_version: str = ""
+    compiled: bool = False
+    platform: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Key -> JSON value, in the order in which files have them."""
+        given = {
+            "layout": "NCHW",
+            "color": "RGB",
+            "range": [0, 1],
+            "pad": 114,
+            "letterbox": "centred",
+            **(_PIXELS_DIVIDED_INSIDE if self.compiled else {}),
+        }
+        values: dict[str, Any] = {
+            "names": list(self.class_names),
+            "nc": len(self.class_names),
+            "stride": list(self.strides),
+            "anchors": [list(level) for level in self.anchors],
+            "imgsz": list(self.sizes.input_hw),
+            "batch": self.sizes.batch_size,
+            "dynamic": list(self.sizes.dynamic),
+            "head": self.head,
+            "maps": "NHWC" if self.rows_last else "NCHW",
+            "input": given,
+            "activation": self.activation,
+            "precision": self.precision,
+            "opset": self.opset,
+            "torch": self.torch_version,
+            "license": "Apache-2.0",
+        }
+        return {**values, "platform": self.platform} if self.platform else values
+
+    def as_texts(self) -> dict[str, str]:
+        """Key -> JSON text, for formats whose metadata are texts."""
+        return {key: json.dumps(value) for key, value in self.as_json().items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from models.runtimes.heads import Heads
-from models.runtimes.network_metadata import NetworkMetadata
+from models.runtimes.network_metadata import FileMetadata, NetworkMetadata
 from utils.errors import CheckpointError
 
 METADATA = "metadata.json"
@@ -48,15 +47,9 @@ class Sidecar:
         return cls(texts, metadata.class_names, max(metadata.strides), (height, width), heads)
 
 
-def of_compiled(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a compiled network, which takes pixels and divides them itself."""
-    given = {**metadata.get("input", {}), "layout": "NHWC", "dtype": "uint8", "range": [0, 255]}
-    return {**metadata, "input": given}
-
-
-def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Write key -> value."""
-    text = json.dumps(dict(metadata), indent=1)
+def write_metadata(folder: Path, metadata: FileMetadata) -> None:
+    """Write the file that `Sidecar.read` reads."""
+    text = json.dumps(metadata.as_json(), indent=1)
     (folder / METADATA).write_text(text + "\n", encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import subprocess
 import sys
@@ -18,10 +19,11 @@ import detect
 import export
 import val
 from data.synthetic.dataset import SyntheticConfig, write_dataset
+from models.export import request
 from models.export.export_networks import SuppressedNetwork
-from models.export.onnx_checks import Expected, check_structure
-from models.formats import presets
-from models.formats.presets import PRESETS
+from models.export.onnx_file import Expected, check_structure
+from models.formats.format import NPU_OPERATORS
+from models.formats.table import PRESETS
 from models.network.model_spec import ModelSpec
 from models.runtimes.open_runner import open_runner
 from tests.checkpoint_builders import save_model
@@ -31,13 +33,13 @@ from utils.errors import CheckFailedError, CheckpointError
 from utils.postprocess import PostprocessConfig, postprocess
 
 SIZE = 96
-NEEDS = {"openvino": "openvino", "ncnn": "ncnn"}  # preset -> package
-FLOATS = [name for name, preset in PRESETS.items() if not preset.quantized]
+FLOATS = [name for name, preset in PRESETS.items() if preset.quantization is None]
 
 
 def installed(name: str) -> None:
-    if name in NEEDS:
-        pytest.importorskip(NEEDS[name], reason=f"{NEEDS[name]} is not installed")
+    for package in PRESETS[name].packages:
+        if importlib.util.find_spec(package.module) is None:
+            pytest.skip(f"{package.module} is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def test_val_judges_each(name, written, data, tmp_path):
 
 def test_what_is_written(written):
     npu, e2e, opencv = written("npu"), written("e2e"), written("opencv4")
-    assert set(npu["operators"]) <= presets.NPU_OPERATORS
+    assert set(npu["operators"]) <= NPU_OPERATORS
     assert "Split" not in opencv["operators"] and opencv["opset"] == 12
     assert e2e["operators"]["NonMaxSuppression"] == 1
     graph = onnx.load(npu["path"]).graph
@@ -180,7 +182,7 @@ def expected_of(path: str) -> Expected:
         opset=12,
         outputs=("p3", "p4", "p5"),
         convolutions=sum(node.op_type == "Conv" for node in model.graph.node),
-        metadata={entry.key: entry.value for entry in model.metadata_props},
+        texts={entry.key: entry.value for entry in model.metadata_props},
     )
 
 
@@ -190,7 +192,7 @@ def expected_of(path: str) -> Expected:
         ({"opset": 13}, "opset 12 came out, 13 was asked for"),
         ({"outputs": ("p3", "p4")}, "outputs p3, p4, p5, expected p3, p4"),
         ({"convolutions": 3}, "convolutions, the network has 3"),
-        ({"metadata": {}}, "its metadata is not what was written"),
+        ({"texts": {}}, "its metadata is not what was written"),
     ],
 )
 def test_a_file_that_is_not_what_was_asked_for(written, changes, words):
@@ -204,7 +206,7 @@ def test_a_file_that_is_not_what_was_asked_for(written, changes, words):
 
 def test_operators_that_a_preset_must_not_have(written):
     path = written("npu")["path"]
-    strict = dataclasses.replace(PRESETS["npu"], operators=presets.NPU_OPERATORS - {"Resize"})
+    strict = dataclasses.replace(PRESETS["npu"], operators=NPU_OPERATORS - {"Resize"})
     with pytest.raises(CheckFailedError, match="must not have: Resize"):
         check_structure(Path(path), strict, expected_of(path))
 
@@ -213,7 +215,7 @@ def test_operators_that_a_preset_must_not_have(written):
 def test_a_file_that_differs_from_pytorch_is_not_kept(name, weights, tmp_path, monkeypatch, capsys):
     installed(name)
     strict = {**PRESETS, name: dataclasses.replace(PRESETS[name], tolerance=0.0)}
-    monkeypatch.setattr(export, "PRESETS", strict)
+    monkeypatch.setattr(request, "PRESETS", strict)
     words = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--output", tmp_path / "x"]
     assert export.main([str(word) for word in words]) == 1
     assert "differs from PyTorch by" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import convert
 import detect
 import export
 from models.checkpoints.loading import build_from_checkpoint
-from models.formats.presets import NPU_OPERATORS
+from models.formats.format import NPU_OPERATORS
 from models.network.layers import Focus
 from tests.checkpoint_builders import save_model, tensors_equal
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model

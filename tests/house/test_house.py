@@ -70,6 +70,14 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "MappingProxyType",
     "types.MappingProxyType",
     "PostprocessConfig",  # a frozen dataclass of thresholds
+    # models/formats: frozen dataclasses, of which each format's row is made
+    "Format",
+    "Package",
+    "Preset",
+    "QdqScheme",
+    "Quantization",
+    "Runtime",
+    "SecondRuntime",
     "_rep_row",  # models.network.layer_registry: returns a row builder for a family
 }
 

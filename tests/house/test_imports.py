@@ -17,6 +17,8 @@ WITHOUT_TORCH = (
     "utils.postprocess",
     "utils.draw",
     "models.runtimes.runner",
+    "models.runtimes.open_runner",
+    "models.formats.table",
     "detect",
 )
 # Third parties come first: what they set up at import is theirs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.export.parity import detection_errors, group_errors, merged
+from models.export.parity import ColumnErrors, detection_errors, group_errors
 from models.runtimes.heads import as_predictions
 from utils.postprocess import PostprocessConfig, postprocess
 
@@ -33,14 +33,14 @@ def test_each_group_has_its_own_scale():
     other = decoded.copy()
     other[0, 0, 4] = 0  # one dead score among pixels up to 80
     errors = group_errors(decoded, other)
-    assert errors["objectness"] == pytest.approx(decoded[0, 0, 4] / decoded[..., 4].max())
-    assert errors["xy"] == errors["wh"] == errors["class"] == 0
-    assert group_errors(decoded, decoded * np.nan)["xy"] == float("inf")
+    assert errors.objectness == pytest.approx(decoded[0, 0, 4] / decoded[..., 4].max())
+    assert errors.xy == errors.wh == errors.class_prob == 0
+    assert group_errors(decoded, decoded * np.nan).xy == float("inf")
 
 
 def test_what_is_found_again_is_no_error():
     decoded = predictions()
-    assert max(detection_errors(decoded, suppressed(decoded), CONFIG).values()) < 1e-6
+    assert max(detection_errors(decoded, suppressed(decoded), CONFIG).by_name().values()) < 1e-6
 
 
 @pytest.mark.parametrize("change", ["missing", "moved", "another class"])
@@ -53,17 +53,15 @@ def test_what_is_not_found_again(change):
         other[0, 0, :2] += 5
     else:
         other[0, 0, 5:] = np.roll(other[0, 0, 5:], 1)
-    assert detection_errors(decoded, other, CONFIG)["xy"] == float("inf")
+    assert detection_errors(decoded, other, CONFIG).xy == float("inf")
 
 
 def test_a_score_at_the_threshold_may_be_on_either_side():
     decoded = np.array([[[50, 50, 20, 20, 1.0, 0.2505, 0, 0]]], np.float32)
     nothing = np.zeros((1, 5, 8), np.float32)
-    assert max(detection_errors(decoded, nothing, CONFIG).values()) == 0
+    assert max(detection_errors(decoded, nothing, CONFIG).by_name().values()) == 0
 
 
 def test_the_worst_of_several():
-    one, two = dict.fromkeys(("xy", "wh", "objectness", "class"), 0.1), {
-        "xy": 0.2, "wh": 0.0, "objectness": 0.1, "class": 0.3,
-    }  # fmt: skip
-    assert merged([one, two]) == {"xy": 0.2, "wh": 0.1, "objectness": 0.1, "class": 0.3}
+    errors = [ColumnErrors(0.1, 0.1, 0.1, 0.1), ColumnErrors(0.2, 0.0, 0.1, 0.3)]
+    assert ColumnErrors.worst(errors) == ColumnErrors(0.2, 0.1, 0.1, 0.3)

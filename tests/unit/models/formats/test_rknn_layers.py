@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from models.formats.rknn_layers import NpuLayer, off_npu, read_layers
+from models.formats.npu_layers import NpuLayer, NpuLayers
+from models.formats.rknn_layers import off_npu, read_layers
 from utils.errors import CheckFailedError
 
 RULE = "D RKNN: [12:00:00.000] " + "-" * 40
@@ -29,16 +30,18 @@ def printed(rows: list[str]) -> str:
 
 
 def test_every_row_is_read():
-    assert read_layers(printed(ROWS)) == [
+    found = read_layers(printed(ROWS))
+    assert found.layers == (
         NpuLayer("InputOperator", "CPU", 0, 0, "InputOperator:images"),
         NpuLayer("ConvRelu", "NPU", 230400, 309, "Conv:/layers.0/conv/Conv"),
         NpuLayer("Softmax", "CPU", 0, 12, "Softmax:/odd"),
         NpuLayer("OutputOperator", "CPU", 0, 50, "OutputOperator:p3"),
-    ]
+    )
+    assert found.cycles == 230400
 
 
 def test_the_last_table_counts():
-    assert len(read_layers(printed(ROWS) + "\n" + printed(ROWS[:2]))) == 2
+    assert len(read_layers(printed(ROWS) + "\n" + printed(ROWS[:2])).layers) == 2
 
 
 @pytest.mark.parametrize("rows", [[], ROWS[1:], [ROWS[0], "1 Odd row", *ROWS[2:]]])
@@ -50,6 +53,6 @@ def test_a_table_that_cannot_be_read_is_said(rows):
 
 
 def test_what_is_not_on_the_npu():
-    layers = read_layers(printed(ROWS))
-    assert off_npu(layers) == ["Softmax:/odd"]
-    assert off_npu([layers[0], layers[1], layers[3]]) == []
+    found = read_layers(printed(ROWS))
+    assert off_npu(found) == ["Softmax:/odd"]
+    assert off_npu(NpuLayers((*found.layers[:2], found.layers[3]))) == []

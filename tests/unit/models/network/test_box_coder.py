@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models.export.decoded_network import DecodedNetwork
+from models.export.export_networks import DecodedNetwork
 from models.network.box_coder import BoxCoder, boxes_in_cell, split_anchors
 from models.network.detector import build_model
 from tests.model_builders import tiny_spec

@@ -11,8 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from models.conversion.deploy import to_deploy
-from models.formats.presets import S8S8, U8S8, QdqForm
 from models.quantization.bias_correction import correct_biases
+from models.quantization.qdq_scheme import S8S8, U8S8, QdqScheme
 from models.quantization.quantized_onnx import head_nodes, quantize
 from tests.model_builders import tiny_spec, trained_model
 from tests.onnx_builders import save_graph
@@ -56,7 +56,7 @@ def channel_means(source: Path, weights: dict) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("activation", ["LeakyReLU(0.1)", "ReLU", "SiLU"])
-@pytest.mark.parametrize("form", [U8S8, QdqForm(per_channel=False), S8S8],
+@pytest.mark.parametrize("form", [U8S8, QdqScheme(per_channel=False), S8S8],
                          ids=["channel", "tensor", "float bias"])  # fmt: skip
 def test_rounded_weights_shift_no_mean(activation, form, tmp_path):
     """On maps of 2x2 cells too, where a 3x3 kernel sees more border than map."""
@@ -91,7 +91,7 @@ def mean_errors(source: Path, quantized: Path) -> float:
 def test_the_whole_file_comes_nearer(activation, tmp_path):
     source, quantized, target = (tmp_path / f"{name}.onnx" for name in "fqt")
     write_raw_maps(source, trained_model(tiny_spec(activation=activation)), SIZE)
-    quantize(source, quantized, IMAGES, "minmax", QdqForm(per_channel=False))
+    quantize(source, quantized, IMAGES, "minmax", QdqScheme(per_channel=False))
     correct_biases(source, quantized, target, IMAGES)
     assert mean_errors(source, target) < 0.7 * mean_errors(source, quantized)
 
@@ -136,7 +136,7 @@ def test_weights_that_rounding_leaves_alone_change_no_bias(per_channel, tmp_path
             conv.weight.copy_((conv.weight * 256).round().clamp(-127, 127) / 256)
             conv.weight[:, 0, 0, 0] = 127 / 256
     write_raw_maps(source, detector, SIZE)
-    quantize(source, quantized, IMAGES, "minmax", QdqForm(per_channel=per_channel))
+    quantize(source, quantized, IMAGES, "minmax", QdqScheme(per_channel=per_channel))
     assert correct_biases(source, quantized, target, IMAGES) > 10
     assert target.read_bytes() == quantized.read_bytes()
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from models.formats.presets import NPU_OPERATORS
+from models.formats.format import NPU_OPERATORS
 from models.quantization.onnx_nodes import OPERATORS, nodes_of, unsupported
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from models.conversion.deploy import to_deploy
-from models.formats.presets import QdqForm
 from models.network.detector import Detector
+from models.quantization.qdq_scheme import QdqScheme
 from models.quantization.quantization_training import (
     QuantizationTraining,
     teacher_loss,
@@ -28,7 +28,7 @@ from tests.unit.models.quantization.test_quantized_graph import (
 from utils.errors import DivergedError
 
 FAST = QuantizationTraining(epochs=6, lr=1e-4)
-HARSH = QdqForm("s8", symmetric=True, per_channel=False)
+HARSH = QdqScheme("s8", symmetric=True, per_channel=False)
 
 
 @pytest.fixture(scope="module")

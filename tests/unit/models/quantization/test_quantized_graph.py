@@ -16,12 +16,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.conversion.deploy import to_deploy
 from models.export.exported_file import FileRequest, write_file
-from models.export.sizes import Sizes
-from models.formats.presets import PRESETS, QdqForm
+from models.formats.table import PRESETS
 from models.network.detector import Detector
 from models.quantization.bias_correction import correct_biases
+from models.quantization.qdq_scheme import QdqScheme
 from models.quantization.quantized_graph import QuantizedGraph
 from models.quantization.quantized_onnx import quantize
+from models.runtimes.input_sizes import InputSizes
+from models.runtimes.network_metadata import FileMetadata
 from tests.model_builders import tiny_spec, trained_model
 from utils.errors import CheckpointError
 from utils.postprocess import PostprocessConfig
@@ -29,11 +31,11 @@ from utils.structures import FloatArray
 
 SIZE = 64
 FORMS = {
-    "u8": QdqForm(),
-    "s8": QdqForm("s8", symmetric=True, rounded_bias=False),
-    "s8 with rounded biases": QdqForm("s8", symmetric=True),
-    "per tensor": QdqForm(per_channel=False),
-    "u16": QdqForm("u16"),
+    "u8": QdqScheme(),
+    "s8": QdqScheme("s8", symmetric=True, rounded_bias=False),
+    "s8 with rounded biases": QdqScheme("s8", symmetric=True),
+    "per tensor": QdqScheme(per_channel=False),
+    "u16": QdqScheme("u16"),
 }
 CASES = [
     ("SiLU", "u8"),
@@ -65,19 +67,17 @@ def sample_images(count: int = 4, seed: int = 0) -> list[FloatArray]:
     return [rng.random((1, 3, SIZE, SIZE), np.float32) for _ in range(count)]
 
 
-def write_pair(folder: Path, activation: str, form: QdqForm) -> Pair:
+def write_pair(folder: Path, activation: str, form: QdqScheme) -> Pair:
     detector = to_deploy(trained_model(tiny_spec(activation=activation), seed=3))
     return write_pair_of(detector, folder, form, opset=14 if activation == "Hardswish" else 13)
 
 
-def write_pair_of(detector: Detector, folder: Path, form: QdqForm, opset: int = 13) -> Pair:
-    anchors = [list(level) for level in detector.spec.anchors]
-    metadata = {"names": ["a", "b", "c"], "stride": [8, 16, 32], "head": "raw", "anchors": anchors}
-    request = FileRequest(
-        PRESETS["qdq-u8"], detector, Sizes((SIZE, SIZE)), opset, PostprocessConfig(), metadata
-    )
+def write_pair_of(detector: Detector, folder: Path, form: QdqScheme, opset: int = 13) -> Pair:
+    sizes, anchors = InputSizes((SIZE, SIZE)), detector.spec.anchors
+    metadata = FileMetadata(("a", "b", "c"), detector.strides, anchors, sizes, "raw", opset)
+    request = FileRequest(PRESETS["qdq-u8"], detector, sizes, opset, PostprocessConfig(), metadata)
     files = Pair(folder / "float32.onnx", folder / "int8.onnx")
-    write_file(files.source, "", request)
+    write_file(files.source, request)
     quantize(files.source, files.quantized, sample_images, "minmax", form)
     return files
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.conversion.deploy import to_deploy
-from models.formats.presets import S8S8, U8S8, QdqForm
+from models.quantization.qdq_scheme import S8S8, U8S8, QdqScheme
 from models.quantization.quantized_onnx import head_nodes, quantize
 from models.quantization.sensitivity import layer_nodes, sensitivities
 from tests.model_builders import tiny_spec, trained_model
@@ -18,7 +18,7 @@ from tests.quantized_builders import conv_outputs, noise, run_file, write_raw_ma
 
 SIZE = 64
 IMAGES, FEW = noise(4, SIZE), noise(2, SIZE, seed=1)
-TENSOR = QdqForm(per_channel=False)
+TENSOR = QdqScheme(per_channel=False)
 
 
 @torch.no_grad()
@@ -62,7 +62,7 @@ def test_it_stays_in_float_by_the_names_that_are_given(tmp_path):
     assert float_ones == {worst.name, *head_nodes(source)}
 
 
-@pytest.mark.parametrize("form", [U8S8, S8S8, QdqForm("u16")], ids=["u8", "s8", "u16"])
+@pytest.mark.parametrize("form", [U8S8, S8S8, QdqScheme("u16")], ids=["u8", "s8", "u16"])
 @pytest.mark.parametrize("method", ["minmax", "percentile"])
 def test_every_form_and_method_has_finite_losses(form, method, tmp_path):
     source = write_raw_maps(tmp_path / "f.onnx", trained_model(tiny_spec(activation="SiLU")), SIZE)

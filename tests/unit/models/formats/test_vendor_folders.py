@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import export
-from models.formats.vendor_files import VENDORS
+from models.formats.table import PRESETS
+from models.formats.vendor_folder import NETWORK_IN_FOLDER
 from models.runtimes.open_runner import open_runner
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, trained_model
@@ -20,6 +21,7 @@ from utils.errors import CheckpointError
 from utils.strict_yaml import read_yaml
 
 SIZE, IMAGES = (64, 96), 3
+VENDORS = [name for name, preset in PRESETS.items() if preset.runtime is NETWORK_IN_FOLDER]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-"""The half of OpenVINO's INT8 that runs in a process of its own: `python nncf_worker.py`.
+"""OpenVINO's INT8 quantization in a process of its own: `python openvino_worker.py`.
 
-NNCF and OpenVINO report their use to Intel when they are imported, through a package that they do
-without where it is missing. Here it is, and nothing of the process that exports is changed for it.
+NNCF and OpenVINO report their use to Intel through a package
+that they do without where it is missing; for this process it is.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ import numpy.typing as npt
 from utils.letterbox import network_input
 
 
-def quantize(model_file: Path, images_file: Path, preset: str, target: Path) -> None:
+def quantize(model_file: Path, images_file: Path, method: str, target: Path) -> None:
     """Write the 8-bit form of an OpenVINO file.
 
     Args:
         model_file: .xml of a network with one input (B, 3, H, W) in 0-1.
         images_file: .npy, (N, H, W, 3) uint8 RGB, to calibrate on.
-        preset: `performance` (activations symmetric) or `mixed` (not).
+        method: NNCF's preset `performance` (activations symmetric) or `mixed` (not).
         target: .xml to write.
     """
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # bars its import
     import nncf
     import openvino
 
@@ -39,7 +38,7 @@ def quantize(model_file: Path, images_file: Path, preset: str, target: Path) -> 
     quantized = nncf.quantize(
         model,
         nncf.Dataset(list(images), one_batch),
-        preset=nncf.QuantizationPreset(preset),
+        preset=nncf.QuantizationPreset(method),
         subset_size=len(images),
         ignored_scope=nncf.IgnoredScope(names=[_convolution_before(node) for node in heads]),
     )
@@ -55,4 +54,5 @@ def _convolution_before(node: object) -> str:
 
 
 if __name__ == "__main__":
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # bars its import
     quantize(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))

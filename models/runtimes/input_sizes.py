@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class InputSizes:
     """What sizes a file takes.
 
     Attributes:
         input_hw: height and width of the input.
         batch_size: images per run.
-        dynamic: which of "batch" and "hw" may change.
+        dynamic: which of "batch" and "hw" may change from run to run.
     """
 
     input_hw: tuple[int, int]

@@ -1,0 +1,71 @@
+"""Images of the user's data for export.py: to evaluate files on, and to calibrate 8-bit ones on."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.check_images import letterboxed
+from data.dataset_spec import DatasetSpec
+from data.image_file import read_image
+from data.records import read_records
+from utils.structures import FloatArray, ImageRecord
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportImages:
+    """What export.py takes of a data set.
+
+    Attributes:
+        val: to evaluate on; empty without a data set.
+        calibration: some of train; empty where nothing is calibrated.
+        train: all of it, under the same condition.
+    """
+
+    val: tuple[ImageRecord, ...] = ()
+    calibration: tuple[ImageRecord, ...] = ()
+    train: tuple[ImageRecord, ...] = ()
+
+    @classmethod
+    def read(cls, spec: DatasetSpec, num_calibration: int) -> ExportImages:
+        """Read the labels of the splits.
+
+        Args:
+            spec: the data set.
+            num_calibration: images to calibrate on, always the same ones; 0 for none.
+        """
+        val = read_records(spec, "val")
+        if not num_calibration:
+            return cls(val)
+        train = read_records(spec, "train")
+        order = np.random.default_rng(0).permutation(len(train))[:num_calibration]
+        chosen = tuple(train[index] for index in sorted(order.tolist()))
+        shared = {record.path for record in chosen} & {record.path for record in val}
+        if shared:
+            logger.warning(
+                "%d of %d images to calibrate on are evaluated too: the loss looks smaller than "
+                "it is", len(shared), len(chosen),
+            )  # fmt: skip
+        return cls(val, chosen, train)
+
+    def calibration_sha256(self) -> str:
+        """Of the files calibrated on, in order."""
+        digest = hashlib.sha256()
+        for record in self.calibration:
+            digest.update(record.path.read_bytes())
+        return digest.hexdigest()
+
+
+def network_inputs(
+    records: Sequence[ImageRecord], input_hw: tuple[int, int], batch_size: int
+) -> Iterator[FloatArray]:
+    """Letterboxed images without augmentation, (B, 3, H, W) in 0-1, each filling a batch."""
+    for record in records:
+        one = letterboxed([read_image(record.path)], input_hw)
+        yield np.repeat(one, batch_size, 0)

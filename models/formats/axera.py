@@ -1,0 +1,88 @@
+"""Axera AX650, AX630C: an ONNX file with raw maps for Pulsar2, its configuration, images in a tar.
+
+The network takes RGB pixels: the tool does not swap channels. Only the network was run here, by
+onnxruntime.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from models.formats.format import NPU_OPERATORS, Format, NetworkFile, Preset
+from models.formats.onnx import NPU_OPSETS
+from models.formats.vendor_folder import (
+    CALIBRATION_ARCHIVE,
+    NETWORK_IN_FOLDER,
+    STALE,
+    quoted,
+    write_texts,
+)
+from models.quantization.calibration_images import pack, write_images
+from models.runtimes.network_metadata import INPUT
+
+
+def write_axera(source: NetworkFile, folder: Path) -> None:
+    """Write the files beside the network."""
+    names: list[str] = []
+    if source.images is not None:
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            names = write_images(Path(temporary), source.images)
+            pack(folder / CALIBRATION_ARCHIVE, Path(temporary), names)
+    text = json.dumps(_configuration(len(names)), indent=1)
+    (folder / "config.json").write_text(text + "\n")
+    write_texts(
+        source,
+        folder,
+        f"pulsar2 build --input {quoted(source)[0]} --config config.json --output_dir output",
+    )
+
+
+def _configuration(num_images: int) -> dict[str, Any]:
+    """What the tool reads."""
+    return {
+        "model_type": "ONNX",
+        "target_hardware": "AX650",
+        "npu_mode": "NPU1",
+        "quant": {
+            "input_configs": [
+                {
+                    "tensor_name": INPUT,
+                    "calibration_dataset": CALIBRATION_ARCHIVE,
+                    "calibration_size": num_images,
+                    "calibration_mean": [0, 0, 0],
+                    "calibration_std": [255, 255, 255],
+                }
+            ],
+            "calibration_method": "MinMax",
+        },
+        "input_processors": [
+            {
+                "tensor_name": INPUT,
+                "tensor_format": "RGB",
+                "src_format": "RGB",
+                "src_dtype": "U8",
+                "src_layout": "NHWC",
+            }
+        ],
+        "compiler": {"check": 0},
+    }
+
+
+FORMAT = Format(
+    name="Axera",
+    suffixes=("_axera_model",),
+    runtime=NETWORK_IN_FOLDER,
+    presets=(
+        Preset(
+            name="axera", description="Axera AX650, AX630C",
+            outputs="raw maps; `config.json`, images in a tar", head="raw",
+            suffix="_axera_model", runtime=NETWORK_IN_FOLDER, opset=12, opsets=NPU_OPSETS,
+            operators=NPU_OPERATORS, dynamic=False, one_image=True, is_folder=True,
+            convert=write_axera, keeps_onnx=True, takes_images=True, stale=STALE,
+            not_run="Axera's Pulsar2",
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,196 @@
+"""ONNX: the interchange file itself, run by onnxruntime.
+
+Head, opsets and operators are the presets'; metadata are texts in the file. A float file is also
+opened in the second runtimes of models/formats/table.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.formats.format import NPU_OPERATORS, Format, Preset, Runtime
+from models.runtimes.heads import Heads, in_batches
+from models.runtimes.network_metadata import NetworkMetadata
+from utils.errors import CheckpointError, ConfigError, MissingPackageError
+from utils.structures import FloatArray
+
+NPU_OPSETS = range(11, 14)
+INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class OnnxRunner:
+    """An ONNX file in onnxruntime.
+
+    Understands the files export.py writes (metadata in JSON) and those YOLOv5 writes (metadata as
+    Python literals).
+    """
+
+    def __init__(self, path: str | Path, *, device: str = "", threads: int | None = None) -> None:
+        """Open the file.
+
+        Args:
+            path: the .onnx file.
+            device: `cpu`, a CUDA number, or empty for the best that this onnxruntime has.
+            threads: threads of one operator; None lets onnxruntime choose.
+
+        Raises:
+            CheckpointError: not an ONNX detector, or one whose output cannot be used here.
+            ConfigError: the device is not available.
+            MissingPackageError: onnxruntime is not installed.
+        """
+        self.path = Path(path)
+        self._session = _open_session(self.path, _providers(device), threads)
+        texts = self._session.get_modelmeta().custom_metadata_map
+        metadata = NetworkMetadata.from_texts(self.path, texts)
+        self.class_names = metadata.class_names
+        self.stride = max(metadata.strides)
+        self._input = _single_input(self.path, self._session)
+        # onnxruntime gives the name, not a number, of a size that may change.
+        sizes = [size if isinstance(size, int) else None for size in self._input.shape]
+        batch, _, height, width = sizes
+        self.batch_size: int | None = batch
+        self.input_hw: tuple[int | None, int | None] = (height, width)
+        outputs = [(node.name, node.shape) for node in self._session.get_outputs()]
+        self._heads = Heads.choose(self.path, outputs, metadata)
+
+    @property
+    def computes_in_half(self) -> bool:
+        """Whether the file takes float16 images."""
+        return bool(self._input.type == "tensor(float16)")
+
+    def run(self, images: FloatArray) -> FloatArray:
+        """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions, boxes in input pixels."""
+        images = images.astype(INPUT_TYPES[self._input.type], copy=False)
+        return in_batches(self._run_once, images, self.batch_size)
+
+    def _run_once(self, images: npt.NDArray[Any]) -> FloatArray:
+        names = list(self._heads.outputs)
+        return self._heads.decode(self._session.run(names, {self._input.name: images}))
+
+
+def open_half(path: str | Path, *, device: str = "") -> OnnxRunner:
+    """A file that computes in float16.
+
+    Raises:
+        ConfigError: it computes in float32; and as OnnxRunner.
+    """
+    runner = OnnxRunner(path, device=device)
+    if not runner.computes_in_half:
+        raise ConfigError(f"--half: {path} computes in float32; leave out --half")
+    return runner
+
+
+def operator_counts(path: Path) -> dict[str, int]:
+    """How many nodes of each operator a file has, most frequent first."""
+    graph = import_onnx().load(str(path), load_external_data=False).graph
+    return dict(Counter(node.op_type for node in graph.node).most_common())
+
+
+def output_nodes(path: Path) -> list[str]:
+    """Names of the nodes that make the outputs, in the outputs' order."""
+    graph = import_onnx().load(str(path), load_external_data=False).graph
+    makers = {output: node.name for node in graph.node for output in node.output}
+    return [makers[output.name] for output in graph.output]
+
+
+def import_onnx() -> Any:
+    """The package that reads and writes ONNX files.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        import onnx  # here: running a file does not need it
+    except ImportError:
+        raise MissingPackageError("ONNX files need onnx: pip install onnx") from None
+    return onnx
+
+
+def _open_session(path: Path, providers: list[Any], threads: int | None) -> Any:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return ort.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: onnxruntime cannot open it as ONNX: {reason}") from None
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime  # here: only those who run ONNX files need it
+    except ImportError:
+        raise MissingPackageError(
+            "running an .onnx file needs onnxruntime: pip install onnxruntime"
+        ) from None
+    return onnxruntime
+
+
+def _providers(device: str) -> list[Any]:
+    """What onnxruntime calls a `--device`, the preferred choice first."""
+    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
+    device = device.strip().lower().removeprefix("cuda:")
+    if device == "cpu":
+        return [cpu]
+    has_cuda = cuda in _onnxruntime().get_available_providers()
+    if not device:
+        return [cuda, cpu] if has_cuda else [cpu]
+    if not device.isdigit():
+        raise ConfigError(f"--device {device}: an .onnx file runs on cpu or on one CUDA number")
+    if not has_cuda:
+        raise ConfigError(
+            f"--device {device}: this onnxruntime has no CUDA; "
+            "install onnxruntime-gpu or use --device cpu"
+        )
+    return [(cuda, {"device_id": int(device)}), cpu]
+
+
+def _single_input(path: Path, session: Any) -> Any:
+    """The image input, checked."""
+    inputs = session.get_inputs()
+    first = inputs[0]
+    if len(inputs) == 1 and len(first.shape) == 4 and first.type in INPUT_TYPES:
+        channels = first.shape[1]
+        if channels == 3 or not isinstance(channels, int):
+            return first
+    found = ", ".join(f"{node.name} {node.type} {node.shape}" for node in inputs)
+    raise CheckpointError(
+        f"{path}: its inputs are {found}; "
+        "expected one input (batch, 3, height, width) of float32 or float16"
+    )
+
+
+ONNXRUNTIME = Runtime("onnxruntime", OnnxRunner, open_half=open_half)
+FORMAT = Format(
+    name="ONNX",
+    suffixes=(".onnx",),
+    runtime=ONNXRUNTIME,
+    presets=(
+        Preset(
+            name="onnx", description="programs that read ONNX", outputs="boxes",
+            head="decoded", suffix=".onnx", runtime=ONNXRUNTIME, may_be_half=True,
+            int8_preset="qdq-u8",
+        ),
+        Preset(
+            name="e2e", description="programs without suppression of their own",
+            outputs="suppressed `detections` (B, K, 6), `counts` (B)",
+            head="e2e", suffix="-e2e.onnx", runtime=ONNXRUNTIME,
+        ),
+        Preset(
+            name="npu", description="compilers of accelerators",
+            outputs="raw maps `p3`, `p4`, `p5`; eleven kinds of operators, four dimensions",
+            head="raw", suffix="-npu.onnx", runtime=ONNXRUNTIME, opset=12, opsets=NPU_OPSETS,
+            operators=NPU_OPERATORS, dynamic=False,
+        ),
+    ),
+)  # fmt: skip
