@@ -1,4 +1,4 @@
-"""Where runs put their files, and how files are written so that none is ever half written."""
+"""Folders of runs, and files and images written atomically: complete or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from utils.errors import ConfigError, OutputError, UserError
 from utils.structures import ImageArray
 
 FALLBACK_SUFFIX = ".jpg"
-# The disk or the quota is full, the file system is read-only, or the folder is somebody else's.
+# The disk or the quota is full, the file system is read-only, or permission is denied.
 CANNOT_WRITE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 )
@@ -52,11 +52,11 @@ def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
 
 @contextmanager
 def atomic_folder(folder: Path, *, stale: Sequence[str] = ()) -> Iterator[Path]:
-    """A temporary folder whose files take their place in `folder` only when the block ends well.
+    """A temporary folder whose files move to `folder` only when the block ends without an error.
 
     Args:
-        folder: may be there, with other files, which stay.
-        stale: names of files and folders that go with it, for they were of what is replaced.
+        folder: may exist, with other files, which are kept.
+        stale: names of files and folders to remove, which belong to what is replaced.
 
     Raises:
         OutputError: it cannot be written.
@@ -73,7 +73,7 @@ def atomic_folder(folder: Path, *, stale: Sequence[str] = ()) -> Iterator[Path]:
                 if (folder / name).is_file():
                     (folder / name).unlink()
             for file in sorted(temporary.iterdir()):
-                if file.is_dir():  # a folder takes the place of nothing but an empty one
+                if file.is_dir():  # a folder can replace only an empty one
                     shutil.rmtree(folder / file.name, ignore_errors=True)
                 file.replace(folder / file.name)
     finally:
@@ -82,7 +82,7 @@ def atomic_folder(folder: Path, *, stale: Sequence[str] = ()) -> Iterator[Path]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place only when the block ends well.
+    """A temporary file beside `path` that replaces it only when the block ends without an error.
 
     Raises:
         OutputError: it cannot be written; what was at `path` before is still there.
@@ -115,7 +115,7 @@ def reported_writing(path: Path) -> Iterator[None]:
         if error.errno not in CANNOT_WRITE:
             raise
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); what was written before is whole"
+            f"{path}: cannot be written ({error.strerror}); files written before it are complete"
         ) from None
 
 
