@@ -16,11 +16,11 @@ from utils.errors import DatasetError
 from utils.structures import ImageArray
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
-# What a folder of images is searched for: with images that are then left out with a reason.
+# Suffixes that a folder is searched for; some of these files are then skipped with a reason.
 LISTED_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
-MIN_SIDE = 10  # pixels; smaller images hold nothing to detect
+MIN_SIDE = 10  # pixels; smaller images show nothing that can be detected
 _EXIF_ORIENTATION = 0x0112
-_TURNED = frozenset({5, 6, 7, 8})  # orientations that swap height and width
+_ROTATED_90 = frozenset({5, 6, 7, 8})  # orientations that swap height and width
 _JPEG_START = b"\xff\xd8\xff"
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
 _ODD_HEADERS = ("Invalid SOS parameters", "Unknown Adobe color transform", "Warning: unknown JFIF")
@@ -28,7 +28,7 @@ MAX_EXTRANEOUS = 1000  # bytes between parts of a JPEG that still are no loss
 
 
 def read_image(path: Path) -> ImageArray:
-    """The image as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
+    """The image as (H, W, 3) uint8 RGB, rotated as its EXIF orientation says.
 
     Gray images get three equal channels, transparency is dropped, 16 bits become 8.
 
@@ -73,8 +73,10 @@ def verify_image(path: Path) -> tuple[int, int]:
             width, height = image.size
             if image.format == "GIF":
                 raise DatasetError(f"{path}: a GIF, which may hold several images; save it as PNG")
-            # Pillow turns TIFF by itself; everything else it leaves as stored.
-            turned = image.format != "TIFF" and image.getexif().get(_EXIF_ORIENTATION) in _TURNED
+            # Pillow rotates TIFF itself; everything else it leaves as stored.
+            rotated = (
+                image.format != "TIFF" and image.getexif().get(_EXIF_ORIENTATION) in _ROTATED_90
+            )
             if not content.startswith(_JPEG_START):
                 image.load()
     except UnidentifiedImageError:
@@ -84,12 +86,12 @@ def verify_image(path: Path) -> tuple[int, int]:
     if content.startswith(_JPEG_START):
         _verify_jpeg(path, content)
     else:
-        read_image(path)  # which knows fewer kinds than Pillow
+        read_image(path)  # OpenCV reads fewer formats than Pillow
     if min(height, width) < MIN_SIDE:
         raise DatasetError(
             f"{path}: {width}x{height} pixels, must be at least {MIN_SIDE} on each side"
         )
-    return (width, height) if turned else (height, width)
+    return (width, height) if rotated else (height, width)
 
 
 def _verify_jpeg(path: Path, content: bytes) -> None:
@@ -117,7 +119,7 @@ def _verify_jpeg(path: Path, content: bytes) -> None:
 def _is_damage(warning: str) -> bool:
     """Whether a warning of libjpeg means that pixels are lost.
 
-    Many cameras write odd headers, or a few bytes too many, which is said in the same way.
+    Many cameras write odd headers, or a few bytes too many, reported by the same warnings.
     """
     extraneous = _EXTRANEOUS.search(warning)
     if extraneous is not None:

@@ -1,6 +1,6 @@
 """Where detect.py's images come from: files, folders, lists, videos, cameras and streams.
 
-Nothing here reaches for the network unless the user gave the address of a stream.
+The network is accessed only for the address of a stream that the user gave.
 """
 
 from __future__ import annotations
@@ -209,12 +209,16 @@ class StreamSource:
         Raises:
             DatasetError: it cannot be opened.
         """
-        shown = without_password(self.address)
-        name = f"camera{shown}" if shown.isdigit() else re.sub(r"[^A-Za-z0-9_-]+", "_", shown)
+        public_address = without_password(self.address)
+        name = (
+            f"camera{public_address}"
+            if public_address.isdigit()
+            else re.sub(r"[^A-Za-z0-9_-]+", "_", public_address)
+        )
         for reader, index, image in read_stream(self.address, self.vid_stride):
             yield Frame(
                 image=image,
-                source=shown,
+                source=public_address,
                 path=Path(name),
                 position=1,
                 num_positions=1,

@@ -15,10 +15,10 @@ from utils.structures import ImageArray
 
 logger = logging.getLogger(__name__)
 
-ASSUMED_FPS = 30.0  # where the file or camera does not say
-HIGHEST_FPS = 1000.0  # some cameras claim 90000, their clock and not their rate
+ASSUMED_FPS = 30.0  # where the file or camera reports none
+MAX_FPS = 1000.0  # some cameras report 90000, the rate of their clock
 RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try to open a lost stream
-# A container's frame count is often an estimate: so few missing frames are no news.
+# A container's frame count is often an estimate: so few missing frames are not reported.
 COUNT_SLACK_FRAMES, COUNT_SLACK_SHARE = 2, 0.01
 
 
@@ -26,14 +26,14 @@ class VideoReader:
     """The frames of one opened capture, RGB, every `stride`-th.
 
     Attributes:
-        frames_read: how many frames have gone by, the left-out ones included.
+        frames_read: frames read so far, including those that `stride` skips.
     """
 
     def __init__(self, capture: cv2.VideoCapture, stride: int) -> None:
         self._capture, self._stride = capture, stride
         self.frames_read = 0
         fps = capture.get(cv2.CAP_PROP_FPS)
-        self._fps = fps if 0 < fps < HIGHEST_FPS else ASSUMED_FPS
+        self._fps = fps if 0 < fps < MAX_FPS else ASSUMED_FPS
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.frame_count = count if count > 0 else None
 
@@ -56,7 +56,7 @@ class VideoReader:
 
     @property
     def broke_off(self) -> bool:
-        """Whether clearly fewer frames came than the file says it has."""
+        """Whether clearly fewer frames were read than the file's frame count."""
         if self.frame_count is None:
             return False
         slack = max(COUNT_SLACK_FRAMES, self.frame_count * COUNT_SLACK_SHARE)
@@ -66,7 +66,7 @@ class VideoReader:
 def read_video_file(path: Path, stride: int) -> Iterator[tuple[VideoReader, int, ImageArray]]:
     """The frames of a file: the reader (for fps and count), the frame's number, the image.
 
-    A file that breaks off midway ends with a warning that names the frame.
+    A truncated file ends with a warning that names its last frame.
 
     Raises:
         DatasetError: not one frame can be read.
@@ -84,7 +84,7 @@ def read_video_file(path: Path, stride: int) -> Iterator[tuple[VideoReader, int,
         raise DatasetError(f"{path}: not a video that OpenCV can read, or one without frames")
     if reader.broke_off:
         logger.warning(
-            "%s: broken after frame %d of %d; the rest is left out",
+            "%s: broken after frame %d of %d; the rest is skipped",
             path,
             reader.frames_read,
             reader.frame_count,
@@ -101,27 +101,27 @@ def read_stream(address: str, stride: int) -> Iterator[tuple[VideoReader, int, I
     Raises:
         DatasetError: it cannot be opened at all.
     """
-    shown = without_password(address)
-    seen = failures = 0
+    public_address = without_password(address)
+    num_read = failures = 0
     while True:
         capture = cv2.VideoCapture(int(address) if address.isdigit() else address)
         try:
             reader = VideoReader(capture, stride)
             for _, image in reader:
-                seen, failures = seen + 1, 0
-                yield reader, seen, image
+                num_read, failures = num_read + 1, 0
+                yield reader, num_read, image
         finally:
             capture.release()
-        if not seen:
-            raise DatasetError(f"--source {shown}: this camera or stream cannot be opened")
+        if not num_read:
+            raise DatasetError(f"--source {public_address}: this camera or stream cannot be opened")
         if reader.frame_count is not None and reader.frames_read:
             return  # a file behind an address, read to its end
         if failures == len(RECONNECT_DELAYS):
-            logger.warning("%s: gave up after %d frames", shown, seen)
+            logger.warning("%s: gave up after %d frames", public_address, num_read)
             return
         delay = RECONNECT_DELAYS[failures]
         failures += 1
-        logger.warning("%s: no more frames; opening it again in %g s", shown, delay)
+        logger.warning("%s: no more frames; opening it again in %g s", public_address, delay)
         time.sleep(delay)
 
 

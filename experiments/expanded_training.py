@@ -30,7 +30,7 @@ from experiments.training_runs import (
     train_once,
 )
 from utils.logs import configure_logging
-from utils.plots.figure import make_figure, save_figure, series_color, style_axes
+from utils.plots.figure import line_color, make_figure, save_figure, style_axes
 from utils.strict_yaml import read_yaml, write_yaml
 
 logger = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def write_report(
         for seed in range(len(results)):
             curve = ap_curve(run_folder(family, seed, runs))
             label = family if seed == 0 else None
-            axes[0, 0].plot(curve, color=series_color(number), label=label, alpha=0.8)
+            axes[0, 0].plot(curve, color=line_color(number), label=label, alpha=0.8)
     style_axes(axes[0, 0], "COCO AP on val after each epoch, one line per seed", "epoch", "AP")
     axes[0, 0].legend(fontsize=8)
     image = out / f"expanded_training_cpu_{date}.png"

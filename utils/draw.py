@@ -18,7 +18,7 @@ Color = tuple[int, int, int]  # RGB, 0-255
 GOLDEN_RATIO = 0.618033988749895  # steps of this size around the color wheel never come close
 DARK_TEXT, LIGHT_TEXT = (20, 20, 20), (255, 255, 255)
 FONT, FONT_WEIGHT = "sans", 600
-SMALLEST_TEXT = 11  # pixels high; below this letters cannot be told apart
+MIN_TEXT = 11  # pixels high; smaller letters cannot be read
 TILE_GAP_COLOR = 255
 TITLE_TEXT = 18  # pixels high, above each image of a grid
 MAX_TILES = 16
@@ -36,7 +36,7 @@ class _Pen:
     def for_image(cls, image: ImageArray, line_thickness: int | None) -> _Pen:
         height, width = image.shape[:2]
         line = line_thickness or max(round((height + width) / 2 * 0.003), 2)
-        text = max(round(6 + 3.5 * line), SMALLEST_TEXT)
+        text = max(round(6 + 3.5 * line), MIN_TEXT)
         return cls(line=line, text=text, margin=max(text // 4, 2))
 
 

@@ -21,14 +21,14 @@ from utils.structures import ImageArray
 
 logger = logging.getLogger(__name__)
 
-# H.264 plays everywhere, browsers included, but not every OpenCV can write it; MPEG-4 plays in all
+# H.264 plays in browsers and all players, but not every OpenCV can write it; MPEG-4 plays in all
 # desktop players.
 CODECS = ("avc1", "mp4v")
 TRIAL_FRAMES, TRIAL_HW = 3, (240, 320)
 
 
 class VideoFile(AbstractContextManager["VideoFile"]):
-    """One mp4 being written; it takes its place under its name when the block ends well."""
+    """One mp4 being written; it appears under its name when the block ends without an error."""
 
     def __init__(self, path: Path, fps: float, image_hw: tuple[int, int]) -> None:
         """Open for images of one size.
@@ -107,8 +107,8 @@ def _quiet_stderr() -> Iterator[None]:
     """Silence the codec libraries, which report each encoder they do not have."""
     saved = os.dup(2)
     try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), 2)
         yield
     finally:
         os.dup2(saved, 2)

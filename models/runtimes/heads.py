@@ -122,11 +122,11 @@ class Heads:
             "metadata; export it again with --preset onnx"
         )
 
-    def decode(self, answers: Sequence[npt.NDArray[Any]]) -> FloatArray:
+    def decode(self, outputs: Sequence[npt.NDArray[Any]]) -> FloatArray:
         """The needed outputs, in order -> (B, N, 5 + C) float32, boxes in pixels of the input."""
         if self.raw is not None:
-            return self.raw.decode([np.asarray(answer) for answer in answers])
-        decoded = np.asarray(answers[0], np.float32)
+            return self.raw.decode([np.asarray(output) for output in outputs])
+        decoded = np.asarray(outputs[0], np.float32)
         return decoded if self.num_classes is None else as_predictions(decoded, self.num_classes)
 
 

@@ -256,7 +256,7 @@ def test_row_17_a_video_that_breaks_off(run: Run) -> None:
     Path("v.avi").write_bytes(content[: len(content) // 2])
     said = run(f"{DETECT} v.avi --save-json")
     (line,) = said.lines
-    found = re.fullmatch(r"v\.avi: broken after frame (\d+) of 20; the rest is left out", line)
+    found = re.fullmatch(r"v\.avi: broken after frame (\d+) of 20; the rest is skipped", line)
     assert said.code == 0 and found is not None
     frames = json.loads(Path("runs/detect/exp/predictions.json").read_text())
     assert 5 < int(found[1]) == len(frames) < 15

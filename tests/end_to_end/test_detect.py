@@ -49,12 +49,12 @@ def images(tmp_path):
 
 
 def config(weights, source, tmp_path, **changes):
-    words = {"imgsz": 64, "project": str(tmp_path / "runs"), **changes}
-    return DetectConfig(weights=weights, source=str(source), **words)
+    arguments = {"imgsz": 64, "project": str(tmp_path / "runs"), **changes}
+    return DetectConfig(weights=weights, source=str(source), **arguments)
 
 
-def run(*words):
-    return script.main([str(word) for word in words])
+def run(*arguments):
+    return script.main([str(argument) for argument in arguments])
 
 
 def files(folder):
@@ -64,8 +64,8 @@ def files(folder):
 def test_every_output_of_a_folder(tmp_path, weights, images):
     report = tmp_path / "report.json"
     flags = ["--save-txt", "--save_conf", "--save-csv", "--save-json", "--save-crop"]
-    words = ["--weights", weights, "--source", images, "--img", 64, "--report", report]
-    assert run(*words, *flags, "--project", tmp_path / "runs", "--batch-size", 3) == 0
+    arguments = ["--weights", weights, "--source", images, "--img", 64, "--report", report]
+    assert run(*arguments, *flags, "--project", tmp_path / "runs", "--batch-size", 3) == 0
     folder = tmp_path / "runs" / "exp"
     assert files(folder) == [
         *("a.png", "b.png", "c.png", "crops/cat/a.jpg", "crops/cat/c.jpg", "crops/cat/d.jpg"),
@@ -154,13 +154,13 @@ def test_thresholds_and_classes(tmp_path, weights, images):
 def test_unreadable_images_are_counted(tmp_path, weights, images, caplog):
     (images / "bad.jpg").write_bytes(b"\xff\xd8\xff broken")
     report = tmp_path / "report.json"
-    words = ["--weights", weights, "--source", images, "--img", 64, "--report", report]
-    assert run(*words, "--project", tmp_path / "runs") == 0
+    arguments = ["--weights", weights, "--source", images, "--img", 64, "--report", report]
+    assert run(*arguments, "--project", tmp_path / "runs") == 0
     content = json.loads(report.read_text())
     reason = "not an image that can be decoded"
     assert content["frames"] == 4
     assert content["skipped"] == [{"source": str(images / "bad.jpg"), "reason": reason}]
-    assert run(*words, "--project", tmp_path / "runs", "--strict") == 2
+    assert run(*arguments, "--project", tmp_path / "runs", "--strict") == 2
 
 
 def test_nothing_but_unreadable_images(tmp_path, weights):
@@ -230,9 +230,9 @@ ERRORS = [
 
 @pytest.mark.parametrize(("changes", "kind", "message"), ERRORS)
 def test_errors(tmp_path, weights, images, changes, kind, message):
-    words = {"weights": weights, "source": str(images), "project": str(tmp_path / "runs")}
+    arguments = {"weights": weights, "source": str(images), "project": str(tmp_path / "runs")}
     with pytest.raises(kind, match=message):
-        detect(DetectConfig(**{**words, **changes}))
+        detect(DetectConfig(**{**arguments, **changes}))
     assert not (tmp_path / "runs").exists()
 
 
@@ -251,7 +251,7 @@ def test_refused_flags(flag, capsys):
 
 def test_the_command_line_and_the_dataclass_agree():
     assert parse(DetectConfig, [], script.REFUSED) == DetectConfig()
-    words = [
+    arguments = [
         "--weights",
         "a.onnx",
         "--imgsz",
@@ -264,7 +264,7 @@ def test_the_command_line_and_the_dataclass_agree():
         "0.5",
         "--nosave",
     ]
-    parsed = parse(DetectConfig, words, script.REFUSED)
+    parsed = parse(DetectConfig, arguments, script.REFUSED)
     assert (parsed.weights, parsed.imgsz, parsed.classes) == (("a.onnx",), (320, 640), (0, 2))
     assert (parsed.conf_thres, parsed.nosave) == (0.5, True)
 
@@ -279,9 +279,9 @@ def test_an_onnx_file_runs_without_torch(tmp_path, weights, images):
         "assert loaded == ['torch'], loaded\n"
         "sys.exit(code)"
     )
-    words = ["--weights", weights, "--source", str(images), "--project", str(tmp_path / "runs")]
+    arguments = ["--weights", weights, "--source", str(images), "--project", str(tmp_path / "runs")]
     done = subprocess.run(
-        [sys.executable, "-c", code, *words, "--save-txt"],
+        [sys.executable, "-c", code, *arguments, "--save-txt"],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

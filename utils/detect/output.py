@@ -60,11 +60,11 @@ class _Sink(Protocol):
     """One kind of output."""
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
-        """Add one frame; boxes in pixels of its image, `stem` is the name of its files."""
+        """Add one frame; boxes in pixels of its image, `stem` names its files."""
 
 
 class DetectionOutput(AbstractContextManager["DetectionOutput"]):
-    """All the files of one run; tables and videos appear when the block ends well."""
+    """All the files of one run; tables and videos appear when the block ends without an error."""
 
     def __init__(self, folder: Path, class_names: Sequence[str], options: OutputOptions) -> None:
         """Open the tables that `options` asks for, in `folder`."""
@@ -199,11 +199,11 @@ def _folder_name(class_name: str) -> str:
 
 
 def _with_margin(boxes: FloatArray, image_hw: tuple[int, int]) -> list[list[int]]:
-    """Boxes a little larger, in whole pixels, inside the image."""
+    """(N, 4) xyxy boxes, enlarged by the margin and clipped to the image, in whole pixels."""
     cxcywh = xyxy_to_cxcywh(boxes)
     cxcywh[:, 2:] = cxcywh[:, 2:] * CROP_SCALE + CROP_MARGIN
-    whole: list[list[int]] = clip_boxes(cxcywh_to_xyxy(cxcywh), image_hw).astype(int).tolist()
-    return whole
+    pixels: list[list[int]] = clip_boxes(cxcywh_to_xyxy(cxcywh), image_hw).astype(int).tolist()
+    return pixels
 
 
 class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):

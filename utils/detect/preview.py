@@ -15,19 +15,19 @@ class PreviewWindow:
     """A window that shows each result; `q` or Escape in it ends the run."""
 
     def __init__(self) -> None:
-        """Make sure that there is a screen.
+        """Check that there is a screen.
 
         Raises:
-            ConfigError: there is none (Qt would end the program without a word).
+            ConfigError: there is none (Qt would abort without a message).
         """
         headless = sys.platform == "linux" and not (
             os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         )
         if headless:
-            raise ConfigError("--view-img: this machine has no screen; look at the saved files")
+            raise ConfigError("--view-img: this machine has no screen; open the saved files")
 
     def show(self, image: ImageArray, *, is_video: bool) -> bool:
-        """Show an RGB image; False when the user wants to stop.
+        """Show an RGB image; False when the user pressed a key to stop.
 
         Videos play on; a single image waits for a key.
         """

@@ -24,13 +24,13 @@ BOX_DECIMALS, SCORE_DECIMALS = 3, 5  # as COCO results are written
 
 
 class LabelFiles:
-    """One text file per image or frame in which something was found, in YOLO's form.
+    """One text file per image or frame in which something was found, in YOLO's format.
 
-    A row is the class id, the box in shares of the image, and the score if asked for.
+    A row is the class id, the box as fractions of the image size, and the score if `with_scores`.
     """
 
     def __init__(self, folder: Path, with_scores: bool, corners: bool) -> None:
-        """Choose the form.
+        """Create the folder.
 
         Args:
             folder: where the files go.

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from utils.plots.figure import (
     HEAT_COLORS,
     INK,
+    line_color,
     make_figure,
     printable,
     save_figure,
-    series_color,
     style_axes,
 )
 
@@ -51,7 +51,7 @@ def plot_contributions(
     for number, name in enumerate(names):
         values = [layer.get(name, 0.0) for layer in parts]
         offset = (number - (len(names) - 1) / 2) * width
-        axis.bar(places + offset, values, width, label=name, color=series_color(number))
+        axis.bar(places + offset, values, width, label=name, color=line_color(number))
     axis.plot(places, merged, "_", color=INK, markersize=16, markeredgewidth=1.6, label="merged")
     style_axes(axis, "what each branch adds, after conversion one kernel", "", "root mean square")
     axis.set_xticks(places, printable(layers), rotation=60, ha="right")

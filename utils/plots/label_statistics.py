@@ -13,10 +13,10 @@ from utils.boxes import cxcywh_to_xyxy
 from utils.plots.figure import (
     ACCENT,
     HEAT_COLORS,
+    line_color,
     make_figure,
     printable,
     save_figure,
-    series_color,
     style_axes,
     tick_step,
 )
@@ -69,7 +69,7 @@ def _draw_outlines(axes: Axes, class_ids: IntArray, boxes_norm: FloatArray) -> N
     centred = boxes_norm[::step].copy()
     centred[:, :2] = 0.5
     corners = cxcywh_to_xyxy(centred)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
-    colors = [series_color(int(class_id)) for class_id in class_ids[::step]]
+    colors = [line_color(int(class_id)) for class_id in class_ids[::step]]
     outlines = PolyCollection(list(corners), facecolors="none", edgecolors=colors, linewidths=0.5)
     outlines.set_alpha(0.5)
     axes.add_collection(outlines)

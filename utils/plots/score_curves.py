@@ -12,10 +12,10 @@ import numpy.typing as npt
 from utils.plots.figure import (
     ACCENT,
     QUIET,
+    line_color,
     make_figure,
     printable,
     save_figure,
-    series_color,
     style_axes,
 )
 
@@ -112,7 +112,7 @@ def _plot_per_class(
     many = len(class_labels) > MAX_LEGEND_CLASSES
     for index, (label, row) in enumerate(zip(class_labels, values, strict=True)):
         if np.isfinite(row).all():
-            color, width = (QUIET, 0.6) if many else (series_color(index), 1.2)
+            color, width = (QUIET, 0.6) if many else (line_color(index), 1.2)
             # A leading underscore keeps a line out of the legend; a class may be named with one.
             axes.plot(x, row, color=color, linewidth=width, label="_" if many else f" {label}")
     mean_color = ACCENT if many else "black"

@@ -77,7 +77,7 @@ def test_a_video_that_breaks_off_warns(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         frames = list(open_source(str(path)))
     assert len(frames) == 4 and all(isinstance(frame, Frame) for frame in frames)
-    assert caplog.messages == [f"{path}: broken after frame 4 of 100; the rest is left out"]
+    assert caplog.messages == [f"{path}: broken after frame 4 of 100; the rest is skipped"]
 
 
 def test_an_estimated_frame_count_is_no_news(tmp_path, monkeypatch, caplog):

@@ -17,7 +17,7 @@ CASES = [
     ([CAT], {}, [(0, 0.5)]),  # best class, objectness times probability
     ([CAT], {"score_threshold": 0.5}, []),  # objectness must be above the threshold, not at it
     ([CAT_TWIN], {"score_threshold": 0.375}, []),  # so must the score
-    ([CAT, CAT_TWIN], {}, [(0, 0.5)]),  # same class, same place: the better one
+    ([CAT, CAT_TWIN], {}, [(0, 0.5)]),  # same class, same position: the better one
     ([CAT, DOG], {}, [(1, 0.75), (0, 0.5)]),  # other class: both, best first
     ([CAT, DOG], {"class_agnostic": True}, [(1, 0.75)]),  # unless classes do not matter
     ([CAT], {"multi_label": True, "score_threshold": 0.1}, [(0, 0.5), (1, 0.125)]),  # every class
@@ -120,7 +120,7 @@ NMS_CASES = [
     # boxes, scores, threshold, kept
     ([], [], 0.5, []),  # nothing in, nothing out
     ([[0, 0, 4, 4]], [0.3], 0.5, [0]),  # one box stays
-    ([[0, 0, 4, 4], [0, 0, 4, 4]], [0.3, 0.9], 0.5, [1]),  # of twins the better one stays
+    ([[0, 0, 4, 4], [0, 0, 4, 4]], [0.3, 0.9], 0.5, [1]),  # of equal boxes the better one stays
     ([[0, 0, 4, 4], [0, 0, 4, 4]], [0.3, 0.3], 0.5, [0]),  # equal scores: the first
     ([[0, 0, 2, 2], [0, 0, 2, 4]], [0.9, 0.8], 0.5, [0, 1]),  # IoU equal to the threshold stays
     ([[0, 0, 2, 2], [0, 0, 2, 4]], [0.9, 0.8], 0.49, [0]),  # just above it goes
