@@ -152,8 +152,7 @@ def test_peak_memory_is_that_of_the_device(machine, data, tmp_path):
     weights = sum(t.numel() * t.element_size() for t in load_checkpoint(run.last).weights.values())
     assert megabytes > 3 * weights / 1e6  # with gradients and momentum
     if machine.is_gpu:
-        assert megabytes <= torch.cuda.get_device_properties(0).total_memory / 1e6
-        assert megabytes == pytest.approx(torch.cuda.max_memory_allocated(0) / 1e6, rel=0.5)
+        assert megabytes <= torch.cuda.max_memory_allocated(0) / 1e6
 
 
 @contextmanager
