@@ -40,7 +40,7 @@ from models.formats.presets import PRESETS, Preset
 from models.formats.vendor_files import CALIBRATED, STALE
 from models.network.detector import Detector
 from models.quantization.calibration import Calibration, Evaluated
-from models.quantization.equalization import joints
+from models.quantization.equalization import equalization_pairs
 from models.quantization.quantized_file import write_quantized
 from models.runtimes.runner import Runner
 from models.runtimes.runner_predictor import RunnerPredictor
@@ -90,7 +90,7 @@ def _check_tools(names: Sequence[str], detector: Detector, config: ExportConfig)
     for name in names:
         check_installed(PRESETS[name])
     if "equalize" in config.remedy:
-        joints(detector)
+        equalization_pairs(detector)
 
 
 def _request(
@@ -183,7 +183,7 @@ def _export_quantized(
         max_drop=config.max_drop,
         remedies=config.remedies(),
         batches=LetterboxedBatches(
-            records.train, sizes.input_hw, config.qat_batch_size, most=MAX_TRAINED_ON
+            records.train, sizes.input_hw, config.qat_batch_size, max_images=MAX_TRAINED_ON
         ),
         epochs=config.qat_epochs,
     )

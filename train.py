@@ -24,7 +24,7 @@ from models.learner import Learner
 from models.memory_probe import out_of_memory_explained
 from models.network.anchor_search import check_anchors
 from models.network.detector import Detector
-from models.network.summary import log_start
+from models.network_summary import log_start
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.checkpoint import load_checkpoint
 from utils.cli import run_script

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.anchor_fit import Sizes
+from utils.anchor_fit import BoxSizes
 from utils.structures import ImageRecord
 
 
-def box_sizes(records: Sequence[ImageRecord], image_size: int) -> Sizes:
+def box_sizes(records: Sequence[ImageRecord], image_size: int) -> BoxSizes:
     """(N, 2) width and height of all boxes, in pixels of images with that longer side."""
     found = [np.zeros((0, 2))]
     for record in records:

@@ -1,4 +1,4 @@
-"""COCO json labels (`instances_*.json`), read in place."""
+"""COCO json labels (`instances_*.json`), read in location."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from data.label_rules import (
     LabelledImage,
     LabelSet,
     Problem,
+    ProblemKind,
     UnreadableLabelsError,
     check_box,
     make_label_set,
@@ -97,9 +98,8 @@ def _read_annotations(
         raise UnreadableLabelsError(
             f"{file}: image {image['id']} ({image['file_name']}): size is "
             f"{stated_hw[1]}x{stated_hw[0]}, but the image's is {image_hw[1]}x{image_hw[0]}; "
-            "image left out"
+            "image skipped"
         )
-    height, width = image_hw
     boxes: list[Box] = []
     areas: list[float] = []
     crowd_boxes: list[Box] = []
@@ -108,21 +108,10 @@ def _read_annotations(
     outlines: list[Outline] = []
     problems: list[Problem] = []
     for annotation in annotations:
-        place = f"{file}: annotation {annotation.get('id')} ({image['file_name']})"
-        try:
-            x, y, box_width, box_height = (float(number) for number in annotation["bbox"])
-            area = float(annotation.get("area", box_width * box_height))
-        except (KeyError, TypeError, ValueError):
-            words = f"bbox is {annotation.get('bbox')!r}, must be [x, y, width, height]"
-            problems.append(Problem("dropped", f"{place}: {words}; row dropped"))
-            continue
-        box, kind, words = check_box(
-            (x, y, x + box_width, y + box_height),
-            (width, height),
-            ROUNDING_PIXELS / min(image_hw),
-        )
+        box, kind, message = _read_box(annotation, image_hw)
         if kind is not None:
-            problems.append(Problem(kind, f"{place}: {words}"))
+            name = f"annotation {annotation.get('id')} ({image['file_name']})"
+            problems.append(Problem(kind, f"{file}: {name}: {message}"))
         if box is None:
             continue
         class_id = class_of[annotation["category_id"]]
@@ -131,15 +120,36 @@ def _read_annotations(
             crowd_ids.append(class_id)
         else:
             boxes.append(box)
-            areas.append(area)
+            areas.append(_area(annotation))
             class_ids.append(class_id)
             outlines.append(_outline(annotation.get("segmentation")))
     crowd = make_targets(crowd_boxes, crowd_ids)
     return make_label_set(boxes, class_ids, problems, areas=areas, crowd=crowd, outlines=outlines)
 
 
+def _read_box(
+    annotation: dict[str, Any], image_hw: tuple[int, int]
+) -> tuple[Box | None, ProblemKind | None, str]:
+    """`check_box` on an annotation's corner and size, in pixels."""
+    try:
+        x, y, box_width, box_height = (float(number) for number in annotation["bbox"])
+        _area(annotation)
+    except (KeyError, TypeError, ValueError):
+        found = annotation.get("bbox")
+        return None, "dropped", f"bbox is {found!r}, must be [x, y, width, height]; row dropped"
+    height, width = image_hw
+    corners = (x, y, x + box_width, y + box_height)
+    return check_box(corners, (width, height), ROUNDING_PIXELS / min(image_hw))
+
+
+def _area(annotation: dict[str, Any]) -> float:
+    """The stated area in pixels, or that of the box."""
+    _, _, width, height = annotation["bbox"]
+    return float(annotation.get("area", float(width) * float(height)))
+
+
 def _outline(segmentation: object) -> Outline:
-    """The polygons of an object; none where it has a run-length mask, or something else."""
+    """The polygons of an object; none for a run-length mask or a malformed entry."""
     polygons = segmentation if isinstance(segmentation, list) else []
     return make_outline(
         polygon
@@ -170,7 +180,7 @@ def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
         category_id, name = category.get("id"), category.get("name")
         if not isinstance(category_id, int) or not isinstance(name, str):
             raise DatasetError(
-                f"{file}: category {category!r} must have a whole number 'id' and a text 'name'"
+                f"{file}: category {category!r} must have an integer 'id' and a text 'name'"
             )
         if category_id in categories:
             raise DatasetError(f"{file}: category id {category_id} is given twice")
@@ -210,11 +220,11 @@ def _image_id(file: Path, image: dict[str, Any]) -> int:
     image_id = image.get("id")
     if not isinstance(image_id, int) or not isinstance(image.get("file_name"), str):
         raise DatasetError(
-            f"{file}: image {image!r} must have a whole number 'id' and a text 'file_name'"
+            f"{file}: image {image!r} must have an integer 'id' and a text 'file_name'"
         )
     return image_id
 
 
 def _shorten(entries: Iterable[int | str]) -> str:
-    words = [str(entry) for entry in entries]
-    return ", ".join(words if len(words) <= 10 else [*words[:9], "...", words[-1]])
+    names = [str(entry) for entry in entries]
+    return ", ".join(names if len(names) <= 10 else [*names[:9], "...", names[-1]])

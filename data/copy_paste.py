@@ -1,4 +1,4 @@
-"""Objects pasted a second time: cut out along their outlines, mirrored, where they hide little."""
+"""Copy-paste augmentation: objects cut out along their outlines and pasted once more, mirrored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from utils.boxes import box_area
 from utils.structures import FloatArray, ImageArray, Outline, Targets
 
 MAX_HIDDEN = 0.3  # share of another object's box that a pasted one may cover
-_MIN_SIDE = 2.0  # pixels: what a mosaic cut off entirely has no side left
+_MIN_SIDE = 2.0  # pixels: a mosaic may have cut the object off entirely
 
 
 def copy_paste(
@@ -21,7 +21,7 @@ def copy_paste(
     probability: float,
     rng: np.random.Generator,
 ) -> tuple[ImageArray, Targets]:
-    """Paste objects once more at the mirrored place (Ghiasi et al. 2021, mirrored as in YOLOv5).
+    """Paste objects once more at the mirrored position (Ghiasi et al. 2021, mirrored as in YOLOv5).
 
     Args:
         image: (H, W, 3) uint8.
@@ -55,7 +55,7 @@ def copy_paste(
 
 
 def _hidden_shares(boxes: FloatArray, over: FloatArray) -> FloatArray:
-    """How much of each of (N, 4) boxes lies under one box (4,)."""
+    """(N,) the share of each of (N, 4) boxes that one box (4,) covers."""
     corners = np.minimum(boxes[:, 2:], over[2:]) - np.maximum(boxes[:, :2], over[:2])
     hidden = corners.clip(min=0).prod(axis=1)
     return np.asarray(hidden / np.maximum(box_area(boxes), 1e-9), np.float32)

@@ -27,7 +27,7 @@ from utils.structures import ImageArray, ImageRecord, Outline, Sample, Targets
 
 logger = logging.getLogger(__name__)
 # Neighbours in aspect ratio that share an input size. In YOLOv5 that is the batch, so that its AP
-# depends on the batch size; this is what it does at batch 8.
+# depends on the batch size; 8 gives the shapes of its batch 8.
 RECT_GROUP = 8
 
 
@@ -39,7 +39,7 @@ class SampleKey(NamedTuple):
     """
 
     epoch: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    index: int  # type: ignore[assignment]  # hides tuple.index, which is not used
     repeat: int = 0
     companions: tuple[int, ...] = ()
 
@@ -98,7 +98,7 @@ class TrainDataset(Dataset[Sample]):
         return len(self.records)
 
     def __getitem__(self, key: SampleKey) -> Sample:
-        """The sample of a key.
+        """The sample that a key names, augmented.
 
         Raises:
             DatasetError: its image, or one that a mosaic needs, cannot be read any more.
@@ -128,21 +128,21 @@ class TrainDataset(Dataset[Sample]):
     ) -> tuple[ImageArray, Targets]:
         """A mosaic of image `index` and three others, cut down to the input size."""
         others = companions or rng.integers(len(self.records), size=NUM_TILES - 1)
-        places = [int(place) for place in rng.permutation([index, *others])]
-        tiles = [self._resized(place) for place in places]
+        indices = [int(each) for each in rng.permutation([index, *others])]
+        tiles = [self._resized(each) for each in indices]
         image, targets, corners = make_mosaic(tiles, self.image_size, rng)
         if self.augment.copy_paste > 0:
             outlines = [
                 outline
-                for place, tile, corner in zip(places, tiles, corners, strict=True)
-                for outline in self._outlines(place, tile[0].shape[:2], corner)
+                for each, tile, corner in zip(indices, tiles, corners, strict=True)
+                for outline in self._outlines(each, tile[0].shape[:2], corner)
             ]
             image, targets = copy_paste(image, targets, outlines, self.augment.copy_paste, rng)
         output_hw = (self.image_size, self.image_size)
         return random_affine(image, targets, self.augment, rng, output_hw=output_hw)
 
     def _single(self, index: int, rng: np.random.Generator) -> tuple[ImageArray, Targets]:
-        """One image, letterboxed, then moved about."""
+        """One image, letterboxed, then moved by a random affine map."""
         image, targets = self._resized(index)
         output_hw = (
             (self.image_size, self.image_size)
@@ -185,7 +185,7 @@ class EvalDataset(Dataset[Sample]):
     Attributes:
         records: the images in the order of the samples: with `rect`, sorted by aspect ratio.
         image_size: what the longer side of an image is resized to.
-        batch_size: most consecutive samples of one input size that make a batch.
+        batch_size: maximum number of consecutive samples of one input size in a batch.
         input_hws: (height, width) of each sample's input.
     """
 
@@ -205,7 +205,7 @@ class EvalDataset(Dataset[Sample]):
         Args:
             records: the images.
             image_size: what the longer side of an image is resized to.
-            batch_size: most samples of a batch.
+            batch_size: maximum number of samples in a batch.
             stride: inputs are multiples of it.
             rect: inputs as wide and high as like images need, instead of one size for all.
             pad: extra padding of those, in strides.
@@ -217,7 +217,7 @@ class EvalDataset(Dataset[Sample]):
         self.input_hws: tuple[tuple[int, int], ...]
         if rect:
             order = sort_by_aspect([record.image_hw for record in records])
-            self.records = tuple(records[place] for place in order)
+            self.records = tuple(records[index] for index in order)
             hws = [record.image_hw for record in self.records]
             self.input_hws = rect_input_hws(hws, image_size, RECT_GROUP, stride=stride, pad=pad)
         else:
@@ -228,7 +228,7 @@ class EvalDataset(Dataset[Sample]):
         return len(self.records)
 
     def __getitem__(self, index: int) -> Sample:
-        """The sample at a place; its letterbox maps boxes of the original to the input.
+        """The sample at an index; its letterbox maps boxes of the original to the input.
 
         Raises:
             DatasetError: the image cannot be read any more.
@@ -252,7 +252,7 @@ class EvalDataset(Dataset[Sample]):
 
 
 def _read_unchanged(record: ImageRecord) -> ImageArray:
-    """The image of a record, which must still be the one that was checked."""
+    """The image of a record; refused if its size changed since the data set was read."""
     image = read_image(record.path)
     if image.shape[:2] != record.image_hw:
         raise DatasetError(

@@ -73,7 +73,7 @@ SplitSpec = PlainSplit | MergedSplit
 
 @dataclass(frozen=True, slots=True)
 class DatasetSpec:
-    """What a data yaml says.
+    """The content of a data yaml.
 
     Attributes:
         name: the yaml's name without suffix.
@@ -122,13 +122,13 @@ class DatasetSpec:
             if name not in of_name:
                 raise ConfigError(
                     f"{split.annotations}: has no category {name!r}, so detections of it cannot be "
-                    "written for this json; leave --save-json out"
+                    "written for this json; omit --save-json"
                 )
         return tuple(of_name[name] for name in self.class_names)
 
     @property
     def is_merged(self) -> bool:
-        """Whether a split is made of several, so that COCO categories are told by their names."""
+        """Whether a split merges several, whose COCO categories are matched by name."""
         return any(isinstance(split, MergedSplit) for split in self.splits.values())
 
 
@@ -191,17 +191,17 @@ def _folders(file: Path, path: object) -> tuple[Path, tuple[Path, ...]]:
 
 
 def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> SplitSpec:
-    """A folder, a list of folders, a mapping, or a list in which there are mappings."""
+    """Parse a folder, a list of folders, a mapping, or a list with mappings."""
     if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
-        parts = [_read_split(f"{where}[{place}]", part, bases) for place, part in enumerate(value)]
+        parts = [_read_split(f"{where}[{index}]", part, bases) for index, part in enumerate(value)]
         return MergedSplit(tuple(_parts_of(parts)))
     if isinstance(value, Mapping):
         check_keys(where, value, ["images", "annotations"], ["split"])
         for key, path in value.items():
             if not isinstance(path, str):
                 raise ConfigError(f"{where}: {key} is {path!r}, must be a path")
-        places = {key: _locate(str(path), bases) for key, path in value.items()}
-        return VocSplit(**places) if "split" in places else CocoSplit(**places)
+        located = {key: _locate(str(path), bases) for key, path in value.items()}
+        return VocSplit(**located) if "split" in located else CocoSplit(**located)
     paths = value if isinstance(value, list) else [value]
     if not paths or not all(isinstance(path, str) and path for path in paths):
         raise ConfigError(
@@ -222,13 +222,13 @@ def _parts_of(splits: Iterable[SplitSpec]) -> list[PlainSplit]:
 
 
 def _locate(path: str, bases: tuple[Path, ...]) -> Path:
-    """The first place where a path exists; the first place looked at if it exists nowhere.
+    """The first candidate that exists; the first candidate if none does.
 
     Roboflow writes `../train/images` for a folder beside the yaml, and YOLOv5 forgives that.
     """
-    words = [path, path.removeprefix("../")] if path.startswith("../") else [path]
-    places = [base / word for base in bases for word in words]
-    return next((place for place in places if place.exists()), places[0])
+    relative = [path, path.removeprefix("../")] if path.startswith("../") else [path]
+    candidates = [base / each for base in bases for each in relative]
+    return next((each for each in candidates if each.exists()), candidates[0])
 
 
 def _read_names(file: Path, names: object) -> tuple[str, ...] | None:
@@ -240,7 +240,7 @@ def _read_names(file: Path, names: object) -> tuple[str, ...] | None:
             if class_id not in names:
                 raise ConfigError(
                     f"{file}: names has {len(names)} entries but none for class {class_id}; "
-                    f"its keys must be the whole numbers 0 to {len(names) - 1}"
+                    f"its keys must be the integers 0 to {len(names) - 1}"
                 )
         names = [names[class_id] for class_id in range(len(names))]
     if not isinstance(names, list) or not names:
@@ -282,14 +282,14 @@ def _coco_classes(
     if len(class_names) != len(found):
         raise ConfigError(
             f"{file}: names has {len(class_names)} entries, {annotations} has {len(found)} "
-            "categories; leave names out to use those of the json"
+            "categories; omit names to use those of the json"
         )
     for class_id, name in enumerate(class_names):
         if name != found[class_id] and name in found:
             raise ConfigError(
                 f"{file}: names[{class_id}] is {name!r}, but category {category_ids[class_id]} of "
                 f"{annotations} is {found[class_id]!r}; names must be in ascending order of "
-                "category id, or left out"
+                "category id, or omitted"
             )
     return class_names, category_ids
 
@@ -298,5 +298,5 @@ def _check_count(file: Path, num_classes: Any, class_names: tuple[str, ...]) -> 
     if num_classes is not None and num_classes != len(class_names):
         raise ConfigError(
             f"{file}: nc is {num_classes!r}, but names has {len(class_names)} entries; "
-            "nc may be left out"
+            "nc may be omitted"
         )

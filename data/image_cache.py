@@ -1,4 +1,4 @@
-"""Resized training images kept, in memory or on disk, so that each is decoded once."""
+"""Cache of resized training images, in memory or on disk: each image is decoded once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ResultT = TypeVar("ResultT")
 
 
 class ImageCache(Protocol):
-    """Gives the resized image at a place of the data set."""
+    """The resized images of a data set, by index."""
 
     def __getitem__(self, index: int) -> ImageArray:
         """(H, W, 3) uint8 RGB."""
@@ -38,26 +38,26 @@ class ImageCache(Protocol):
 class DiskCache:
     """One `.npy` file per image in a folder of its own, never beside the images.
 
-    A file is named after the image's path, size and time of change, so that a changed image is
-    read anew.
+    A file is named after the image's path, size and modification time, so a changed image is
+    read again.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
 
     def __getitem__(self, index: int) -> ImageArray:
-        """Read the file."""
+        """(H, W, 3) uint8 RGB."""
         return np.asarray(np.load(self._paths[index]), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    """Where resized images are kept.
+    """Where resized images are cached.
 
     Attributes:
         kind: in memory, on disk, or not at all.
         folder: of a disk cache.
-        copies: how many processes of this machine keep them in memory.
+        copies: how many processes of this machine hold a cache in memory.
     """
 
     kind: CacheKind = "none"
@@ -68,10 +68,10 @@ class CacheSettings:
 def fill_cache(
     settings: CacheSettings, records: Sequence[ImageRecord], image_size: int, read: Reader
 ) -> ImageCache | None:
-    """Read every image once and keep it; None for kind "none".
+    """Read and cache every image once; returns None for kind "none".
 
     Args:
-        settings: where to keep them.
+        settings: where to cache them.
         records: the images.
         image_size: their longer side after resizing, in pixels.
         read: gives a resized image.
@@ -104,7 +104,7 @@ def fill_cache(
 
 
 def cache_bytes(records: Sequence[ImageRecord], image_size: int) -> int:
-    """What the resized images take."""
+    """The size of all resized images in bytes."""
     sizes = (long_side_hw(record.image_hw, image_size) for record in records)
     return sum(3 * height * width for height, width in sizes)
 
@@ -113,7 +113,7 @@ def _check_room(kind: str, need: int, free: int | None, instead: str) -> None:
     if free is not None and need > USED_AT_MOST * free:
         raise ConfigError(
             f"--cache {kind}: the images take {need / _GB:.1f} GB, {free / _GB:.1f} GB are free "
-            f"(at most {USED_AT_MOST:.0%} of it is used); use {instead}, or leave it out"
+            f"(at most {USED_AT_MOST:.0%} of it is used); use {instead}, or omit --cache"
         )
 
 

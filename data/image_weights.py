@@ -1,4 +1,4 @@
-"""Images of rare and badly found classes drawn more often (`--image-weights`)."""
+"""Sampling weights for images of rare classes and of classes with low AP (`--image-weights`)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from utils.structures import FloatArray, ImageRecord
 
-MIN_LEFT_TO_FIND = 1e-3  # of a class that is found perfectly: it is still drawn sometimes
+MIN_CLASS_WEIGHT = 1e-3  # of a class whose AP is 1: its images are still drawn sometimes
 
 
 class ImageWeights:
-    """How often each image of a data set should be drawn.
+    """Sampling probabilities of the images of a data set.
 
     Args:
         records: the images.
@@ -27,21 +27,21 @@ class ImageWeights:
         ).reshape(-1, num_classes)  # (images, C)
 
     def __call__(self, AP_of_class: Sequence[float]) -> FloatArray:
-        """The probability of each image, as in YOLOv5.
+        """(images,) float64 probabilities that sum to 1, as in YOLOv5.
 
         An object weighs (1 - AP of its class)^2 / number of objects of its class, an image as much
-        as its objects together. A background weighs as much as the mean of the other images
-        (nothing in YOLOv5, which so never shows one).
+        as its objects together. A background weighs as much as the mean of the other images (0 in
+        YOLOv5, which therefore never draws one).
 
         Args:
-            AP_of_class: of the last evaluation, C of them; nothing before the first. What is not a
-                number (classes without objects) counts as 0.
+            AP_of_class: C values of the last evaluation; empty before the first one. NaN
+                (a class without objects) counts as 0.
         """
-        found = np.nan_to_num(np.array(AP_of_class or (0.0,) * self.num_classes, np.float64))
-        left = np.maximum((1 - found) ** 2, MIN_LEFT_TO_FIND)
-        of_class = left / np.maximum(self._counts.sum(axis=0), 1)
+        known_AP = np.nan_to_num(np.array(AP_of_class or (0.0,) * self.num_classes, np.float64))
+        of_AP = np.maximum((1 - known_AP) ** 2, MIN_CLASS_WEIGHT)
+        of_class = of_AP / np.maximum(self._counts.sum(axis=0), 1)
         weights = self._counts @ of_class
         background = self._counts.sum(axis=1) == 0
-        known = weights[~background]
-        weights[background] = known.mean() if len(known) else 1.0
+        labelled = weights[~background]
+        weights[background] = labelled.mean() if len(labelled) else 1.0
         return np.asarray(weights / weights.sum(), np.float64)

@@ -1,4 +1,4 @@
-"""What every label format shares: the rules for a good box, and how a bad one is reported."""
+"""The rules that boxes of every label format must pass, and how violations are reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_OVERSHOOT = 0.01  # of the image's side; what reaches further out is a wrong
 
 
 class UnreadableLabelsError(Exception):
-    """A label file as a whole makes no sense; its image is left out (it is no background)."""
+    """A label file cannot be used at all; its image is skipped, not taken as a background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Problem:
     """One thing wrong with the data that does not stop the run.
 
     Attributes:
-        kind: "unreadable" (the image is left out), "dropped" or "duplicate" (the row is left
-            out), "clipped" (the box was cut at the edge of the image).
+        kind: "unreadable" (the image is skipped), "dropped" or "duplicate" (the row is dropped),
+            "clipped" (the box was cut at the edge of the image).
         text: `file:line: what was found, the rule, what was done`.
     """
 
@@ -44,7 +44,7 @@ class LabelSet:
     Attributes:
         targets: the objects, N of them.
         areas: (N,) float32, see ImageRecord.
-        crowd: regions that are neither right nor wrong to detect.
+        crowd: regions where a detection is neither a true nor a false positive.
         outlines: one per object.
         problems: what was wrong with the other rows.
         has_file: False where the image has no label file.
@@ -66,7 +66,7 @@ class LabelledImage:
         path: where the image is.
         image_id: see ImageRecord.
         read_labels: image's (height, width) -> its labels. Raises DatasetError for a class
-            beyond the names and UnreadableLabelsError for a file that makes no sense.
+            beyond the names and UnreadableLabelsError for a file that cannot be used.
     """
 
     path: Path
@@ -91,7 +91,7 @@ def check_box(
 
     Returns:
         The box inside the image (None: it must be dropped), the kind of problem (None: there is
-        none) and its words.
+        none) and its description.
     """
     if not all(map(math.isfinite, box)):
         return None, "dropped", f"box is {format_numbers(box)}, must be finite; row dropped"
@@ -109,12 +109,12 @@ def check_box(
         min(box[3], height),
     )
     percent = 100 * overshoot
-    words = f"{percent:.2f}" if percent >= 0.01 else f"{percent:.1g}"
-    outside = f"box reaches {words}% of a side outside the image"
+    shown = f"{percent:.2f}" if percent >= 0.01 else f"{percent:.1g}"
+    outside = f"box reaches {shown}% of a side outside the image"
     if overshoot > MAX_OVERSHOOT:
         return None, "dropped", f"{outside}, must be at most {MAX_OVERSHOOT:.0%}; row dropped"
     if inside[2] <= inside[0] or inside[3] <= inside[1]:
-        return None, "dropped", f"{outside}, nothing of it is inside; row dropped"
+        return None, "dropped", f"{outside}, no part of it is inside; row dropped"
     if overshoot > rounding:
         return inside, "clipped", f"{outside}, must be inside; clipped"
     return inside, None, ""
@@ -126,14 +126,14 @@ def format_numbers(numbers: Sequence[float]) -> str:
 
 
 def make_targets(boxes: Sequence[Box], class_ids: Sequence[int]) -> Targets:
-    """Targets from rows, which may be none."""
+    """(N, 4) float32 boxes and (N,) int64 class ids from N rows, N may be 0."""
     return Targets(
         np.array(boxes, np.float32).reshape(-1, 4), np.array(class_ids, np.int64).reshape(-1)
     )
 
 
 def make_outline(polygons: Iterable[Sequence[float]]) -> Outline:
-    """Polygons x1 y1 x2 y2 ... in pixels as an outline; what has no three corners is left out."""
+    """Polygons x1 y1 x2 y2 ... in pixels as an outline; fewer than three corners are skipped."""
     return tuple(
         np.array(polygon, np.float32).reshape(-1, 2)
         for polygon in polygons
@@ -150,7 +150,7 @@ def make_label_set(
     crowd: Targets | None = None,
     outlines: Sequence[Outline] = (),
 ) -> LabelSet:
-    """Labels from rows; without `areas`, those of the boxes are taken, without outlines none."""
+    """Labels from rows; `areas` default to those of the boxes, `outlines` to none for each."""
     targets = make_targets(boxes, class_ids)
     return LabelSet(
         targets=targets,

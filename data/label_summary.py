@@ -1,4 +1,4 @@
-"""How many objects of which classes and sizes a data set has."""
+"""Counts of objects by class and by box size."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from utils.anchor_fit import Sizes
+from utils.anchor_fit import BoxSizes
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
-# In pixels of the network input: what training cannot see, then small, medium and large.
+# In pixels of the network input: too small to learn, then small, medium and large.
 SIZE_EDGES = {"below 3 px": 3, "3-8 px": 8, "8-32 px": 32, "32-96 px": 96, "above 96 px": np.inf}
 MAX_CLASSES_LISTED = 12
 
 
 def objects_per_class(records: Iterable[ImageRecord], num_classes: int) -> list[int]:
-    """The number of objects of each class."""
+    """The number of objects of each of C classes, crowd regions not counted."""
     ids = [record.targets.class_ids for record in records]
     together = np.concatenate([np.zeros(0, np.int64), *ids])
     return [int(count) for count in np.bincount(together, minlength=num_classes)]
 
 
-def objects_per_size(sizes: Sizes) -> dict[str, int]:
+def objects_per_size(sizes: BoxSizes) -> dict[str, int]:
     """How many boxes have a longer side in each range of SIZE_EDGES.
 
     Args:
@@ -38,7 +38,7 @@ def objects_per_size(sizes: Sizes) -> dict[str, int]:
 
 
 def log_label_summary(
-    records: Sequence[ImageRecord], sizes: Sizes, class_names: Sequence[str], image_size: int
+    records: Sequence[ImageRecord], sizes: BoxSizes, class_names: Sequence[str], image_size: int
 ) -> None:
     """Classes and box sizes of the training images, a line each.
 
@@ -54,18 +54,18 @@ def log_label_summary(
     if len(order) > MAX_CLASSES_LISTED:
         half = MAX_CLASSES_LISTED // 2
         shown = [*order[:half], *order[-half:]]
-    words = [f"{class_names[number]} {counts[number]}" for number in shown]
+    entries = [f"{class_names[number]} {counts[number]}" for number in shown]
     if len(shown) < len(order):
-        words.insert(len(shown) // 2, "...")
-    logger.info("objects to learn: %s", ", ".join(words))
+        entries.insert(len(shown) // 2, "...")
+    logger.info("objects to learn: %s", ", ".join(entries))
     if missing := [class_names[number] for number in order if counts[number] == 0]:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         logger.warning("  no object of %s%s", ", ".join(missing[:5]), more)
     log_sizes(sizes, image_size)
 
 
-def log_sizes(sizes: Sizes, image_size: int) -> dict[str, int]:
-    """`objects_per_size`, after logging it."""
+def log_sizes(sizes: BoxSizes, image_size: int) -> dict[str, int]:
+    """Log and return `objects_per_size`; `image_size` is named in the line."""
     counts = objects_per_size(sizes)
     logger.info("longer side of a box at %d px: %s", image_size,
                 ", ".join(f"{name} {count}" for name, count in counts.items()))  # fmt: skip

@@ -48,7 +48,7 @@ def list_yolo_images(
     Raises:
         DatasetError: a folder or list is missing or unreadable.
     """
-    paths = sorted(path for place in images for path in _images_of(place))
+    paths = sorted(path for source in images for path in _images_of(source))
     return tuple(
         LabelledImage(
             path,
@@ -65,9 +65,9 @@ def label_path(image: Path) -> Path:
     Without a folder of that name, the label file is beside the image.
     """
     parts = list(image.parts[:-1])
-    for position in reversed(range(len(parts))):
-        if parts[position] == "images":
-            parts[position] = "labels"
+    for index in reversed(range(len(parts))):
+        if parts[index] == "images":
+            parts[index] = "labels"
             break
     return Path(*parts, image.stem + ".txt")
 
@@ -92,35 +92,10 @@ def read_label_file(
         return no_labels()
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableLabelsError(
-            f"{path}: cannot be read as UTF-8 text ({error}); image left out"
+            f"{path}: cannot be read as UTF-8 text ({error}); image skipped"
         ) from None
+    rows, problems = _parse_rows(path, text, class_names)
     height, width = image_hw
-    problems: list[Problem] = []
-    # class, box, area -> line where it came first, and corners
-    rows: dict[tuple[int, Box, float], tuple[int, Sequence[float]]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            class_id, box, area, corners = _parse_row(line.split())
-        except _RowError as error:
-            problems.append(Problem("dropped", f"{place}: {error}; row dropped"))
-            continue
-        if class_names is not None and class_id >= len(class_names):
-            raise DatasetError(
-                f"{place}: class is {class_id}, but names has {len(class_names)} entries "
-                f"(0 to {len(class_names) - 1}); add the name or fix the label"
-            )
-        inside, kind, words = check_box(box, (1.0, 1.0), ROUNDING)
-        if kind is not None:
-            problems.append(Problem(kind, f"{place}: {words}"))
-        if inside is None:
-            continue
-        first, _ = rows.setdefault((class_id, inside, area), (number, corners))
-        if first != number:
-            words = f"same object as in line {first}; duplicate removed"
-            problems.append(Problem("duplicate", f"{place}: {words}"))
     return make_label_set(
         [(x1 * width, y1 * height, x2 * width, y2 * height) for _, (x1, y1, x2, y2), _ in rows],
         [class_id for class_id, _, _ in rows],
@@ -128,9 +103,43 @@ def read_label_file(
         areas=[area * height * width for _, _, area in rows],
         outlines=[
             make_outline([[x * side for x, side in zip(corners, itertools.cycle((width, height)))]])
-            for _, corners in rows.values()
+            for corners in rows.values()
         ],
     )
+
+
+def _parse_rows(
+    path: Path, text: str, class_names: tuple[str, ...] | None
+) -> tuple[dict[tuple[int, Box, float], Sequence[float]], list[Problem]]:
+    """The distinct good rows as (class, box, area) -> corners, and the problems of the others."""
+    problems: list[Problem] = []
+    rows: dict[tuple[int, Box, float], Sequence[float]] = {}
+    first_line: dict[tuple[int, Box, float], int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        location = f"{path}:{number}"
+        try:
+            class_id, box, area, corners = _parse_row(line.split())
+        except _RowError as error:
+            problems.append(Problem("dropped", f"{location}: {error}; row dropped"))
+            continue
+        if class_names is not None and class_id >= len(class_names):
+            raise DatasetError(
+                f"{location}: class is {class_id}, but names has {len(class_names)} entries "
+                f"(0 to {len(class_names) - 1}); add the name or fix the label"
+            )
+        inside, kind, message = check_box(box, (1.0, 1.0), ROUNDING)
+        if kind is not None:
+            problems.append(Problem(kind, f"{location}: {message}"))
+        if inside is None:
+            continue
+        row = class_id, inside, area
+        rows.setdefault(row, corners)
+        if (first := first_line.setdefault(row, number)) != number:
+            message = f"same object as in line {first}; duplicate removed"
+            problems.append(Problem("duplicate", f"{location}: {message}"))
+    return rows, problems
 
 
 def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float, Sequence[float]]:
@@ -143,7 +152,7 @@ def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float, Sequence[float]
             f"(class x1 y1 x2 y2 x3 y3 ..., an odd number from {MIN_POLYGON_COLUMNS})"
         )
     if numbers[0] < 0 or not numbers[0].is_integer():
-        raise _RowError(f"class is {columns[0]}, must be a whole number from 0")
+        raise _RowError(f"class is {columns[0]}, must be an integer from 0")
     class_id = int(numbers[0])
     if polygon:
         xs, ys = numbers[1::2], numbers[2::2]
@@ -170,18 +179,18 @@ def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
     return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in pairs)) / 2
 
 
-def _images_of(place: Path) -> list[Path]:
-    if place.is_dir():
-        return _search_folder(place)
-    if place.suffix == ".txt" and place.is_file():
-        return _read_list(place)
-    if place.exists():
-        raise DatasetError(f"{place}: must be a folder of images or a .txt file that lists them")
-    raise DatasetError(f"{place}: no such folder or file")
+def _images_of(source: Path) -> list[Path]:
+    if source.is_dir():
+        return _search_folder(source)
+    if source.suffix == ".txt" and source.is_file():
+        return _read_list(source)
+    if source.exists():
+        raise DatasetError(f"{source}: must be a folder of images or a .txt file that lists them")
+    raise DatasetError(f"{source}: no such folder or file")
 
 
 def _search_folder(folder: Path) -> list[Path]:
-    """Images in a folder and below it, hidden files and folders left out."""
+    """Images in a folder and its subfolders, hidden files and folders skipped."""
     found = []
     for parent, subfolders, names in os.walk(folder, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -202,7 +211,7 @@ def _read_list(file: Path) -> list[Path]:
         raise DatasetError(f"{file}: cannot be read as text: {error}") from None
     paths = [Path(line.strip()) for line in lines if line.strip()]
     relative = next((path for path in paths if not path.is_absolute()), None)
-    # One look decides for the whole list: looking at each of 100,000 entries would take long.
+    # The first relative path decides for all: checking each of 100,000 entries would take long.
     base = file.parent
     if relative is not None and not (base / relative).exists() and relative.exists():
         base = Path()

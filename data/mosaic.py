@@ -33,7 +33,7 @@ def make_mosaic(
     """
     side = 2 * image_size
     canvas = np.full((side, side, 3), PAD_VALUE, np.uint8)
-    x, y = (int(place) for place in rng.uniform(image_size / 2, side - image_size / 2, 2))
+    x, y = (int(value) for value in rng.uniform(image_size / 2, side - image_size / 2, 2))
     parts, corners = [], []
     for number, (image, targets) in enumerate(tiles):
         height, width = image.shape[:2]
@@ -53,7 +53,7 @@ def mix_up(
     second: tuple[ImageArray, Targets],
     rng: np.random.Generator,
 ) -> tuple[ImageArray, Targets]:
-    """Two images of one size blended, with the targets of both."""
-    share = float(rng.beta(_MIXUP_BETA, _MIXUP_BETA))
-    blended = cv2.addWeighted(first[0], share, second[0], 1 - share, 0)
+    """Blend two images of one size with weights near 0.5; returns the targets of both."""
+    weight = float(rng.beta(_MIXUP_BETA, _MIXUP_BETA))
+    blended = cv2.addWeighted(first[0], weight, second[0], 1 - weight, 0)
     return np.asarray(blended, np.uint8), Targets.concatenate([first[1], second[1]])

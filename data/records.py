@@ -24,17 +24,17 @@ from utils.structures import ImageRecord, Targets
 logger = logging.getLogger(__name__)
 MAX_PROBLEMS_SHOWN = 20
 MAX_THREADS = 16
-MANY_WITHOUT_FILE = 0.1  # of the images: more look like labels in another place
+MANY_WITHOUT_FILE = 0.1  # of the images: more suggest that the labels are in another folder
 _CHUNK = 2048  # images handed to the threads at once, so that a large set needs no large queue
 
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """A split's images and what was wrong with it.
+    """The images of a split and the problems found in it.
 
     Attributes:
         records: the usable images, in the order of their listing.
-        problems: what was left out or repaired, in the same order.
+        problems: what was skipped, dropped or clipped, in the same order.
         num_without_file: how many of the records have no label file.
     """
 
@@ -43,11 +43,11 @@ class ScanResult:
     num_without_file: int
 
     def count(self, kind: ProblemKind) -> int:
-        """How many problems are of this kind."""
+        """The number of problems of one kind."""
         return sum(problem.kind == kind for problem in self.problems)
 
     def summary(self) -> str:
-        """All counts in one line."""
+        """Numbers of images, objects, backgrounds and problems in one line."""
         num_objects = sum(len(record.targets) for record in self.records)
         num_backgrounds = sum(
             len(record.targets) + len(record.crowd) == 0 for record in self.records
@@ -55,7 +55,7 @@ class ScanResult:
         return (
             f"{len(self.records)} images, {num_objects} objects, {num_backgrounds} backgrounds "
             f"({self.num_without_file} without a label file), {self.count('unreadable')} images "
-            f"left out, label rows: {self.count('dropped')} dropped, "
+            f"skipped, label rows: {self.count('dropped')} dropped, "
             f"{self.count('clipped')} clipped, {self.count('duplicate')} duplicates removed"
         )
 
@@ -68,14 +68,14 @@ def read_records(
     single_class: bool = False,
     outlines: bool = False,
 ) -> tuple[ImageRecord, ...]:
-    """The usable images of a split, after logging a summary and what was wrong.
+    """The usable images of a split, after logging a summary and the problems.
 
     Args:
         spec: the data set.
         split: "train", "val" or "test".
         strict: make anything wrong with images or labels an error.
         single_class: take every object as class 0.
-        outlines: keep the polygons of objects too.
+        outlines: keep the polygons of objects.
 
     Raises:
         DatasetError: files are missing, a class is beyond the names, no image is usable, or
@@ -113,7 +113,7 @@ def read_records(
 def scan_split(
     spec: DatasetSpec, split: str, *, single_class: bool = False, outlines: bool = False
 ) -> ScanResult:
-    """Read and check every image and label of a split; without `outlines`, forget polygons.
+    """Read and check every image and label of a split; polygons only with `outlines`.
 
     Raises:
         DatasetError: files are missing, or a class is beyond the names.
@@ -138,7 +138,7 @@ def scan_split(
 def _list_images(
     spec: DatasetSpec, split: str, single_class: bool
 ) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
-    """What the split lists, before any image is opened."""
+    """The images that a split lists, before any is opened, and problems of the list."""
     if split not in spec.splits:
         known = ", ".join(spec.splits)
         raise DatasetError(f"{spec.name}: has no split {split!r} (it has {known})")
@@ -179,11 +179,11 @@ def _check_all(
 def _check_image(
     image: LabelledImage,
 ) -> tuple[ImageRecord | None, bool, tuple[Problem, ...]]:
-    """The record of one image (None: left out), whether it has labels, and its problems."""
+    """The record of one image (None: skipped), whether it has labels, and its problems."""
     try:
         image_hw = verify_image(image.path)
     except DatasetError as error:
-        return None, False, (Problem("unreadable", f"{error}; image left out"),)
+        return None, False, (Problem("unreadable", f"{error}; image skipped"),)
     try:
         labels = image.read_labels(image_hw)
     except UnreadableLabelsError as error:
@@ -208,7 +208,7 @@ def _as_one_class(record: ImageRecord) -> ImageRecord:
 
 
 def _hint(spec: DatasetSpec) -> str:
-    """Where the data may be had, if the yaml says."""
+    """The yaml's download key in brackets, empty if it has none."""
     if spec.download is None:
         return ""
     first, *more = spec.download.strip().splitlines() or [""]

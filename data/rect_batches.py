@@ -1,4 +1,4 @@
-"""Rectangular batches: images of like proportions share an input that wastes little padding."""
+"""Rectangular batches: images of similar aspect ratio share an input shape with little padding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from utils.structures import IntArray
 
 
 def sort_by_aspect(image_hws: Sequence[tuple[int, int]]) -> IntArray:
-    """(N,) positions of the images, widest first."""
+    """(N,) indices of the images, widest (smallest height / width) first."""
     aspect = np.array([height / width for height, width in image_hws], np.float64)
     return np.argsort(aspect, kind="stable")
 

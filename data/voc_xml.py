@@ -1,4 +1,4 @@
-"""Pascal VOC xml labels, read in place.
+"""Pascal VOC xml labels, read in location.
 
 VOC counts pixels from 1 and both ends belong to the box: `xmin` 1, `xmax` 10 is a box 10 px wide at
 the left edge, so x1 = xmin - 1 and x2 = xmax.
@@ -38,10 +38,10 @@ _CLASS_FILE_LINE = re.compile(r"(.+?)\s+(-1|0|1)")  # `000005 -1`, as in VOC's p
 
 @dataclass(slots=True)
 class _VocObject:
-    """One <object> as written: its words, and the line it starts in."""
+    """One <object> as written: tag -> text, and the line it starts in."""
 
     line: int
-    words: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ def list_voc_images(
         raise DatasetError(f"{split}: cannot be read as text: {error}") from None
     files = {path.stem: path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
     stems = [_stem(line.strip(), files.keys()) for line in lines if line.strip()]
-    # An image that is not there keeps VOC's usual suffix, and is then reported as missing.
+    # A missing image gets VOC's usual suffix, and is then reported as missing.
     paths = sorted(files.get(stem, images / f"{stem}.jpg") for stem in stems)
     return tuple(
         LabelledImage(
@@ -106,24 +106,24 @@ def read_voc_file(
     except FileNotFoundError:
         return no_labels()
     except OSError as error:
-        raise UnreadableLabelsError(f"{path}: cannot be read: {error}; image left out") from None
+        raise UnreadableLabelsError(f"{path}: cannot be read: {error}; image skipped") from None
     parsed = _parse(path, content)
     _check_size(path, parsed.size, image_hw)
     rows: dict[tuple[int, Box, bool], int] = {}  # class, box, difficult -> line it came first
     problems: list[Problem] = []
     for item in parsed.objects:
-        place = f"{path}:{item.line}"
-        class_id = _class_id(place, item.words.get("name", ""), class_names)
-        box, kind, words = _read_box(item.words, image_hw)
+        location = f"{path}:{item.line}"
+        class_id = _class_id(location, item.texts.get("name", ""), class_names)
+        box, kind, message = _read_box(item.texts, image_hw)
         if kind is not None:
-            problems.append(Problem(kind, f"{place}: {words}"))
+            problems.append(Problem(kind, f"{location}: {message}"))
         if box is None:
             continue
-        difficult = item.words.get("difficult", "0") not in ("0", "")
+        difficult = item.texts.get("difficult", "0") not in ("0", "")
         first = rows.setdefault((class_id, box, difficult), item.line)
         if first != item.line:
-            words = f"same object as in line {first}; duplicate removed"
-            problems.append(Problem("duplicate", f"{place}: {words}"))
+            message = f"same object as in line {first}; duplicate removed"
+            problems.append(Problem("duplicate", f"{location}: {message}"))
     crowd = [(box, class_id) for class_id, box, difficult in rows if difficult]
     return make_label_set(
         [box for _, box, difficult in rows if not difficult],
@@ -142,7 +142,7 @@ def _parse(path: Path, content: bytes) -> _VocFile:
     def refuse(*_: object) -> NoReturn:
         raise UnreadableLabelsError(
             f"{path}:{parser.CurrentLineNumber}: document types and entities are not allowed in "
-            "label files; image left out"
+            "label files; image skipped"
         )
 
     def open_tag(tag: str, _: dict[str, str]) -> None:
@@ -153,14 +153,14 @@ def _parse(path: Path, content: bytes) -> _VocFile:
     def close_tag(_: str) -> None:
         trail.pop()
 
-    def text(words: str) -> None:
-        if not words.strip():
+    def text(content: str) -> None:
+        if not content.strip():
             return
         if tuple(trail[:-1]) == ("annotation", "size"):
-            parsed.size[trail[-1]] = words.strip()
+            parsed.size[trail[-1]] = content.strip()
         # Parts of an object (a person's head) have boxes of their own, one level deeper.
         elif tuple(trail[:-1]) in (_OBJECT, (*_OBJECT, "bndbox")):
-            parsed.objects[-1].words[trail[-1]] = words.strip()
+            parsed.objects[-1].texts[trail[-1]] = content.strip()
 
     parser.StartDoctypeDeclHandler = refuse
     parser.EntityDeclHandler = refuse
@@ -170,41 +170,41 @@ def _parse(path: Path, content: bytes) -> _VocFile:
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
-        raise UnreadableLabelsError(f"{path}: not valid xml: {error}; image left out") from None
+        raise UnreadableLabelsError(f"{path}: not valid xml: {error}; image skipped") from None
     return parsed
 
 
 def _check_size(path: Path, size: dict[str, str], image_hw: tuple[int, int]) -> None:
     """Refuse labels made for an image of another size; some tools write 0 for unknown."""
-    words = (size.get("height", "0"), size.get("width", "0"))
+    written = (size.get("height", "0"), size.get("width", "0"))
     try:
-        stated = tuple(float(word) for word in words)
+        stated = tuple(float(side) for side in written)
     except ValueError:
         stated = (math.nan, math.nan)
     if 0 not in stated and stated != image_hw:
         raise UnreadableLabelsError(
-            f"{path}: size is {words[1]}x{words[0]}, but the image's is "
-            f"{image_hw[1]}x{image_hw[0]}; image left out"
+            f"{path}: size is {written[1]}x{written[0]}, but the image's is "
+            f"{image_hw[1]}x{image_hw[0]}; image skipped"
         )
 
 
-def _class_id(place: str, name: str, class_names: tuple[str, ...] | None) -> int:
+def _class_id(location: str, name: str, class_names: tuple[str, ...] | None) -> int:
     if class_names is None:
         return 0
     if name not in class_names:
         raise DatasetError(
-            f"{place}: name is {name!r}, must be one of names{suggest(name, class_names)}"
+            f"{location}: name is {name!r}, must be one of names{suggest(name, class_names)}"
         )
     return class_names.index(name)
 
 
 def _read_box(
-    words: dict[str, str], image_hw: tuple[int, int]
+    texts: dict[str, str], image_hw: tuple[int, int]
 ) -> tuple[Box | None, ProblemKind | None, str]:
     """check_box on the object's edges; a VOC file that counts from 0 is one pixel off, no more."""
-    found = " ".join(words.get(edge, "?") for edge in EDGES)
+    found = " ".join(texts.get(edge, "?") for edge in EDGES)
     try:
-        x1, y1, x2, y2 = (float(words[edge]) for edge in EDGES)
+        x1, y1, x2, y2 = (float(texts[edge]) for edge in EDGES)
     except (KeyError, ValueError):
         rule = "must be four numbers"
         return None, "dropped", f"{' '.join(EDGES)} is {found}, {rule}; row dropped"

@@ -1,4 +1,4 @@
-"""The whole way in a few minutes: draw a data set, train, convert, measure, export, detect.
+"""The whole workflow in a few minutes: draw a data set, train, convert, evaluate, export, detect.
 
 `make demo` runs it. Each step is the command a user would type, printed before it runs; all files
 go to runs/demo. Exit code 1: a step failed, the AP is not that of a network that learned (0.10 to
@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("runs/demo")  # relative to ROOT, where every step runs, so that the commands stay short
 DATA_YAML = OUT / "data" / "data.yaml"
-MADE_HERE = ("train", "val-train", "val-deploy", "val-onnx", "detect-images", "detect-clip")
+RUN_FOLDERS = ("train", "val-train", "val-deploy", "val-onnx", "detect-images", "detect-clip")
 MIN_AP, MAX_AP = 0.10, 0.95
 SAME_AP = 0.5e-4
 logger = logging.getLogger("demo")
@@ -32,7 +32,7 @@ logger = logging.getLogger("demo")
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """How much to draw and to train; the defaults need about five minutes on two cores.
+    """Sizes of the data set and of the training; the defaults take about five minutes on two cores.
 
     Attributes:
         images: labelled images.
@@ -55,7 +55,7 @@ class MeasuredForm:
 
 
 class StepFailedError(Exception):
-    """A command of the demo ended with an error."""
+    """A command of the demo failed; the message has its exit code and text."""
 
 
 def demo(config: DemoConfig) -> int:
@@ -84,75 +84,79 @@ def demo(config: DemoConfig) -> int:
 
 def clear_earlier_run() -> None:
     """Remove the folders an earlier demo made (the data set replaces its own files)."""
-    for name in MADE_HERE:
+    for name in RUN_FOLDERS:
         shutil.rmtree(ROOT / OUT / name, ignore_errors=True)
 
 
 def draw_data(config: DemoConfig) -> None:
-    """Images with labels, and some without to try the network on."""
+    """Draw labelled images, and unlabelled images and a clip to detect in."""
     run_module("data.synthetic", OUT / "data", "--images", config.images)
 
 
 def train(config: DemoConfig) -> Path:
-    """Train a nano network whose 3x3 convolutions have RepVGG's branches, from nothing."""
-    words = ("--cfg", "repyolov5n.yaml", "--weights", "", "--data", DATA_YAML)
+    """Train a nano network with RepVGG blocks from scratch; returns its best checkpoint."""
+    arguments = ("--cfg", "repyolov5n.yaml", "--weights", "", "--data", DATA_YAML)
     size = ("--imgsz", config.imgsz, "--epochs", config.epochs, "--batch-size", 16)
-    recipe = ("--hyp", "examples/hyp.demo.yaml", "--optimizer", "AdamW")
-    report = run_script("train", "train", *words, *size, *recipe, "--workers", 2)
+    settings = ("--hyp", "examples/hyp.demo.yaml", "--optimizer", "AdamW")
+    report = run_script("train", "train", *arguments, *size, *settings, "--workers", 2)
     return Path(report["weights"]["best"])
 
 
 def convert(config: DemoConfig, trained: Path) -> Path:
-    """Merge the branches into plain convolutions, and see that the AP stays."""
-    words = ("--weights", trained, "--data", DATA_YAML, "--imgsz", config.imgsz, "--workers", 2)
-    report = run_step("convert", "convert.py", *words, "--report", OUT / "convert.json")
+    """Merge the branches into plain convolutions; reports AP before and after."""
+    arguments = ("--weights", trained, "--data", DATA_YAML, "--imgsz", config.imgsz, "--workers", 2)
+    report = run_step("convert", "convert.py", *arguments, "--report", OUT / "convert.json")
     for precision, error in report["max_rel_error"].items():
         logger.info("largest relative error of the raw output in %s: %.1e", precision, error)
     return Path(report["output"])
 
 
 def export(config: DemoConfig, deploy: Path) -> Path:
-    """Write an ONNX file that needs no torch to run."""
-    words = ("--weights", deploy, "--imgsz", config.imgsz)
-    report = run_step("export", "export.py", *words, "--report", OUT / "export.json")
+    """Write an ONNX file, which runs without torch."""
+    arguments = ("--weights", deploy, "--imgsz", config.imgsz)
+    report = run_step("export", "export.py", *arguments, "--report", OUT / "export.json")
     return Path(report["files"][0]["path"])
 
 
 def measure(config: DemoConfig, form: str, weights: Path) -> dict[str, Any]:
     """AP on the validation images, square inputs for all forms: an ONNX file has one size."""
-    words = ("--weights", weights, "--data", DATA_YAML, "--imgsz", config.imgsz, "--no-rect")
-    return run_script("val", f"val-{form}", *words, "--workers", 2)
+    arguments = ("--weights", weights, "--data", DATA_YAML, "--imgsz", config.imgsz, "--no-rect")
+    return run_script("val", f"val-{form}", *arguments, "--workers", 2)
 
 
 def detect(config: DemoConfig, weights: Path, name: str, source: Path) -> dict[str, Any]:
-    """Find objects in images or a clip that the training never saw."""
-    words = ("--weights", weights, "--source", source, "--imgsz", config.imgsz)
-    return run_script("detect", name, *words)
+    """Detect objects in images or a clip that are not in the training set."""
+    arguments = ("--weights", weights, "--source", source, "--imgsz", config.imgsz)
+    return run_script("detect", name, *arguments)
 
 
-def run_script(script: str, name: str, *words: object) -> dict[str, Any]:
+def run_script(script: str, name: str, *arguments: object) -> dict[str, Any]:
     """Run a script that has a run folder; return its report."""
     folder = ("--project", OUT, "--name", name, "--exist-ok")
-    return run_step(name, f"{script}.py", *words, *folder, "--report", OUT / f"{name}.json")
+    return run_step(name, f"{script}.py", *arguments, *folder, "--report", OUT / f"{name}.json")
 
 
-def run_module(module: str, *words: object) -> None:
-    """Run `python -m module`."""
-    run_command(("-m", module, *words))
+def run_module(module: str, *arguments: object) -> None:
+    """Run `python -m MODULE ARGUMENTS` in ROOT."""
+    run_command(("-m", module, *arguments))
 
 
-def run_step(name: str, *words: object) -> dict[str, Any]:
+def run_step(name: str, *arguments: object) -> dict[str, Any]:
     """Run a command that writes runs/demo/NAME.json; return what that holds."""
     report_path = ROOT / OUT / f"{name}.json"
     report_path.unlink(missing_ok=True)
-    run_command(words)
+    run_command(arguments)
     report: dict[str, Any] = json.loads(report_path.read_text(encoding="utf-8"))
     return report
 
 
-def run_command(words: Sequence[object]) -> None:
-    """Print a python command, run it, and stop everything if it fails."""
-    command = [str(word) for word in words]
+def run_command(arguments: Sequence[object]) -> None:
+    """Print a python command and run it.
+
+    Raises:
+        StepFailedError: its exit code is not 0.
+    """
+    command = [str(argument) for argument in arguments]
     shown = shlex.join(["python", *command])
     logger.info("\n$ %s", shown)
     start = time.monotonic()
@@ -177,12 +181,12 @@ def environment() -> dict[str, str]:
 def show_summary(
     forms: Sequence[MeasuredForm], found: Sequence[dict[str, Any]], seconds: float
 ) -> None:
-    """AP and size of each form, and where to look."""
-    logger.info("\n%-8s %8s %8s %10s  file", "form", "AP", "AP50", "size")
+    """Log AP and file size of each form, detections per second, and the result folders."""
+    logger.info("\n%-8s %9s %8s %10s  file", "form", "mAP50-95", "mAP50", "size")
     for form in forms:
         megabytes = (ROOT / form.path).stat().st_size / 1e6
         ap, ap50 = form.metrics["AP"], form.metrics["AP50"]
-        logger.info("%-8s %8.4f %8.4f %7.2f MB  %s", form.name, ap, ap50, megabytes, form.path)
+        logger.info("%-8s %9.4f %8.4f %7.2f MB  %s", form.name, ap, ap50, megabytes, form.path)
     for what, result in zip(("images", "frames of the clip"), found, strict=True):
         logger.info(
             "%d %s: %d objects found, %.0f per second",
@@ -200,20 +204,20 @@ def check(forms: Sequence[MeasuredForm]) -> int:
     """0 if the network learned and the deploy form is as good as the train form, else 1."""
     trained, deploy = (form.metrics["AP"] for form in forms[:2])
     if not MIN_AP < trained < MAX_AP:
-        logger.error("failed: AP %.4f is not between %s and %s", trained, MIN_AP, MAX_AP)
+        logger.error("failed: mAP50-95 %.4f is not between %s and %s", trained, MIN_AP, MAX_AP)
         return 1
     if abs(trained - deploy) >= SAME_AP:
-        logger.error("failed: AP %.5f in train form, %.5f in deploy form", trained, deploy)
+        logger.error("failed: mAP50-95 %.5f in train form, %.5f in deploy form", trained, deploy)
         return 1
-    logger.info("passed: the deploy form has the train form's AP to four decimals")
+    logger.info("passed: mAP50-95 of the deploy form equals the train form's to four decimals")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, run, and return the exit code."""
+    """Run on the given arguments, or the process's. Exit code 1: a step or the check failed."""
     defaults = DemoConfig()
     parser = argparse.ArgumentParser(
-        description="Draw a data set, train, convert, measure, export, detect.",
+        description="Draw a data set, train, convert, evaluate, export, detect.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--images", type=int, default=defaults.images, help="labelled images")

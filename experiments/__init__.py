@@ -1,1 +1,1 @@
-"""Evidence that takes long: scripts that resume and write dated reports."""
+"""Long experiments: scripts that resume and write dated reports into docs/benchmarks."""

@@ -42,7 +42,7 @@ Reports = Mapping[str, Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class TrainedKernels:
-    """What a trained checkpoint's 3x3 kernels look like.
+    """Statistics of the 3x3 kernels of a trained checkpoint.
 
     Attributes:
         skeleton: (3, 3) mean magnitude per position of the merged kernels, 1 is the largest.
@@ -55,13 +55,13 @@ class TrainedKernels:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """All figures, by row of the table and seed; a row may lack the last seeds.
+    """All results, by row of the table and seed; a row may lack the last seeds.
 
     Attributes:
         reports: train.py's reports.
-        rotated: AP on turned images.
+        rotated: AP on rotated images.
         pruned: region of the kernel -> AP without zeros, then at each share of them.
-        kernels: what the trained kernels look like.
+        kernels: statistics of the trained kernels.
     """
 
     reports: Reports
@@ -75,7 +75,7 @@ def write_report(out: Path, findings: Findings, folders: Sequence[Path]) -> None
     date = time.strftime("%Y-%m-%d")
     reports = findings.reports
     lines = [
-        f"# Which part of a block matters, {date}",
+        f"# Ablations of block families, {date}",
         "",
         "Blood cells (bccd), networks of yolov5n's size from scratch, 40 epochs at 224 px, batch "
         "16, float32. COCO AP on the 87 validation images: mean (standard deviation over "

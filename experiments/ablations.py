@@ -1,10 +1,10 @@
-"""Which part of a block matters, as trends: `python -m experiments.ablations --shared DIR`.
+"""Ablations of block families: `python -m experiments.ablations --shared DIR`.
 
-Trains small networks with a part of a block left out, on blood cells at 224 px, each with every
-seed; then turns the validation images by 180 degrees, and sets corner or skeleton weights of
-trained 3x3 kernels to zero. A run that has its report already is not repeated. `--seeds 0 1` trains
-fewer seeds, and the report holds every run that is there; `--only TEXT` trains the rows with TEXT
-in their name and writes no report.
+Trains small networks without one part of a block, on blood cells at 224 px, each with every seed;
+then rotates the validation images by 180 degrees, and sets corner or skeleton weights of trained
+3x3 kernels to zero. A run that has a report already is not repeated. `--seeds 0 1` trains fewer
+seeds, and the report holds every finished run; `--only TEXT` trains the rows with TEXT in their
+name and writes no report.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ PRUNED = ("plain", "ACB")
 
 
 def train_row(row: Row, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
-    """The report of one row with one seed."""
+    """train.py's report of one row with one seed, trained unless it exists."""
     return train_once(
         run_folder(row, seed, runs),
         *("--cfg", row.cfg, "--rep-block", row.rep_block, "--eval-interval", "5"),
@@ -74,12 +74,12 @@ def train_row(row: Row, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
 
 
 def run_folder(row: Row, seed: int, runs: Path) -> Path:
-    """Where a run's files are."""
+    """The folder of a run."""
     return runs / f"{row.name.replace(' ', '_').replace(',', '')}_seed{seed}"
 
 
 def evaluated_once(report: Path, weights: Path, data: Path, image_size: int) -> float:
-    """AP by val.py."""
+    """AP of val.py on `data`, evaluated unless `report` exists."""
     if not report.exists():
         run_script(
             *("val.py", "--weights", str(weights), "--data", str(data), "--imgsz", str(image_size)),
@@ -90,7 +90,7 @@ def evaluated_once(report: Path, weights: Path, data: Path, image_size: int) -> 
 
 
 def rotated_AP(row: Row, seed: int, shared: Path, runs: Path) -> float:
-    """AP on the validation images turned by 180 degrees."""
+    """AP on the validation images rotated by 180 degrees."""
     data = write_rotated_val(bccd_yaml(shared, runs), runs / "rotated")
     folder = run_folder(row, seed, runs)
     return evaluated_once(folder / "rotated.json", best_of(folder), data, IMAGE_SIZE)
@@ -102,10 +102,10 @@ def pruned_AP(folder: Path, data: Path, image_size: int) -> dict[str, list[float
     Returns:
         region -> AP without zeros, then at each of PRUNED_SHARES.
     """
-    whole = evaluated_once(folder / "whole.json", best_of(folder), data, image_size)
+    unpruned = evaluated_once(folder / "whole.json", best_of(folder), data, image_size)
     found: dict[str, list[float]] = {}
     for region in REGIONS:
-        found[region] = [whole]
+        found[region] = [unpruned]
         for share in PRUNED_SHARES:
             weights = folder / f"pruned_{region}_{share}.pt"
             if not weights.exists():
@@ -116,12 +116,12 @@ def pruned_AP(folder: Path, data: Path, image_size: int) -> dict[str, list[float
 
 
 def best_of(folder: Path) -> Path:
-    """The best checkpoint of a run."""
+    """Path of the best checkpoint of a run."""
     return folder / "weights" / "best.pt"
 
 
 def trained_kernels(folder: Path) -> TrainedKernels:
-    """Where a trained network's kernels have their weight, and how alike its branches are."""
+    """Weight distribution of a trained network's kernels, and similarity of its branches."""
     layers = layer_kernels(build_from_checkpoint(read_weights(best_of(folder))))
     _, cosines = mean_similarity(layers)
     pairs = cosines[np.triu_indices(len(cosines), 1)]
@@ -131,12 +131,12 @@ def trained_kernels(folder: Path) -> TrainedKernels:
     )
 
 
-def _is_there(row: Row, runs: Path, seed: int) -> bool:
+def _is_finished(row: Row, runs: Path, seed: int) -> bool:
     return (run_folder(row, seed, runs) / "report.json").exists()
 
 
 def findings(shared: Path, runs: Path, expanded: Path) -> tuple[Findings, list[Path]]:
-    """All figures of the runs that are there, and their folders.
+    """The results of all finished runs, and their folders.
 
     Args:
         shared: folder with data/.
@@ -144,7 +144,7 @@ def findings(shared: Path, runs: Path, expanded: Path) -> tuple[Findings, list[P
         expanded: of `experiments.expanded_training`, whose networks know COCO.
     """
     named = {row.name: row for row in ROWS}
-    seeds = {row.name: list(takewhile(partial(_is_there, row, runs), SEEDS)) for row in ROWS}
+    seeds = {row.name: list(takewhile(partial(_is_finished, row, runs), SEEDS)) for row in ROWS}
     folders = {
         name: [run_folder(named[name], seed, runs) for seed in found]
         for name, found in seeds.items()

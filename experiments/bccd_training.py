@@ -1,6 +1,6 @@
 """AP on blood cells over several seeds: `python -m experiments.bccd_training --shared DIR`.
 
-Trains each row of ROWS with each seed, one after the other. A run that has its report already is
+Trains each row of ROWS with each seed, one after the other. A run that has a report already is
 not repeated, so the script continues where it was cut off. Then it writes the table and the curves
 as a dated report.
 """
@@ -35,7 +35,7 @@ IMAGE_SIZE, BATCH_SIZE, SEEDS = 320, 16, (0, 1, 2)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is trained, and how.
+    """A network and how it is trained.
 
     Attributes:
         name: in the table.
@@ -66,7 +66,7 @@ ROWS = (
 
 
 def train_row(row: Row, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
-    """The report of one row with one seed."""
+    """train.py's report of one row with one seed, trained unless it exists."""
     teacher = next((other for other in ROWS if other.name == row.teacher), None)
     taught = () if teacher is None else ("--teacher", str(best_weights(teacher, seed, runs)))
     return train_once(
@@ -80,17 +80,17 @@ def train_row(row: Row, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
 
 
 def best_weights(row: Row, seed: int, runs: Path) -> Path:
-    """The best checkpoint of a run."""
+    """Path of the best checkpoint of a run."""
     return run_folder(row, seed, runs) / "weights" / "best.pt"
 
 
 def run_folder(row: Row, seed: int, runs: Path) -> Path:
-    """Where a run's files are."""
+    """The folder of a run."""
     return runs / f"{row.name.replace(' ', '_')}_seed{seed}"
 
 
 def in_standard_errors(values: Sequence[float], reference: Sequence[float]) -> str:
-    """The difference of two means, and what it is in pooled standard errors."""
+    """The difference of two means, absolute and in pooled standard errors."""
     difference = statistics.mean(values) - statistics.mean(reference)
     if len(values) < 2:
         return f"{difference:+.3f}"
@@ -114,7 +114,7 @@ def write_report(out: Path, reports: dict[Row, list[dict[str, Any]]], runs: Path
         "Other work ran on the machine at the same time, so the minutes say little.",
         "",
         "Beside each row: AP of ultralytics/yolov5 5081342f with yolov5n, three seeds, trained and "
-        "evaluated in the same way. The difference of the means is told in pooled standard errors "
+        "evaluated in the same way. The difference of the means is also in pooled standard errors "
         "(one is the spread of both sides' seeds pooled, times the root of 1/n + 1/m).",
         "",
         "| model | epochs | seeds | AP per seed | AP mean (sd) | AP50 | yolov5n there "

@@ -1,4 +1,4 @@
-"""The table of what blocks cost, as a dated markdown report with all rounds as JSON beside it."""
+"""The costs of block families as a dated markdown report, with all rounds as JSON beside it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,17 @@ COLUMNS = (
 def write_report(
     out: Path, head: Sequence[str], hardware: str, found: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Write the table; the first family is the one the others are compared with."""
+    """Write both files into `out`; ratios and differences are relative to the first family.
+
+    Args:
+        out: the folder.
+        head: lines of the introduction.
+        hardware: part of the file names, e.g. "cpu".
+        found: family -> measurements of `block_costs.measure`.
+
+    Raises:
+        ValueError: a family has another number of parameters in deploy form than the first.
+    """
     date = time.strftime("%Y-%m-%d")
     name = f"block_costs_{hardware}_{date}"
     plain = next(iter(found.values()))

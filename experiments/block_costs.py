@@ -1,9 +1,9 @@
-"""What each block family costs: `python -m experiments.block_costs`.
+"""Time and memory of block families: `python -m experiments.block_costs`.
 
-One interleaved run: every round takes one training step, or one inference, with each family in
-turn, so that a machine that slows down slows all of them. Quoted are medians over rounds, and
-ratios to the plain network of the same round. Peak memory is a process of its own per family.
-Let nothing else run meanwhile.
+Each round takes one training step, or one inference, with each family in turn, so that a machine
+that slows down slows all of them. The report has medians over rounds, and ratios to the plain
+network of the same round. Peak memory is measured in a separate process per family. Run nothing
+else at the same time.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ FAMILIES = (
     "OREPA(pointwise=true, stem=true)",
 )  # fmt: skip
 BOXES_PER_IMAGE = 8
-NOT_COMPUTING = {"Identity", "Constant"}  # ONNX nodes that only name things
+NOT_COMPUTING = {"Identity", "Constant"}  # ONNX operators without computation
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is measured, and on what."""
+    """Network, sizes, device and precision of a measurement."""
 
     cfg: str
     image_size: int
@@ -64,19 +64,19 @@ class Setting:
     amp: str = "off"
 
     def build(self, family: str) -> Detector:
-        """A fresh network with blocks of one family."""
+        """A randomly initialized network (seed 0) with blocks of one family."""
         torch.manual_seed(0)
         spec = ModelSpec.from_file(self.cfg)
         return build_model(spec.replaced(rep_block=None if family == PLAIN else family))
 
 
 class TrainingStep:
-    """Everything one optimizer step takes, on images and boxes drawn at random."""
+    """One optimizer step on random images and boxes."""
 
     def __init__(self, family: str, setting: Setting) -> None:
         self.device = setting.device
         self.model = setting.build(family).to(self.device).train()
-        self.model_call: torch.nn.Module = self.model  # or one that shares gradients, running it
+        self.model_call: torch.nn.Module = self.model  # or its DistributedDataParallel
         self.batch = _random_batch(setting)
         self.loss = DetectionLoss(
             BoxCoder.of(self.model), self.model.spec.num_classes, setting.image_size, LossConfig()
@@ -88,7 +88,7 @@ class TrainingStep:
         self.precision = Precision.choose(setting.amp, self.device)
 
     def __call__(self) -> None:
-        """Forward, loss, backward, clipping, step, average."""
+        """Forward, loss, backward, gradient clipping, optimizer step, EMA update."""
         with self.precision.autocast(self.device):
             total = self.loss(self.model_call(self.batch.images), self.batch).total
         torch.autograd.backward(self.precision.scaler.scale(total))
@@ -121,7 +121,7 @@ def _random_batch(setting: Setting) -> Batch:
 def interleaved_ms(
     work: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Milliseconds of each round, after one round that is not counted."""
+    """Name -> milliseconds in each of `rounds` rounds, after one warm-up round."""
     found: dict[str, list[float]] = {name: [] for name in work}
     for number in range(rounds + 1):
         for name, call in work.items():
@@ -141,14 +141,14 @@ def _wait(device: torch.device) -> None:
 
 
 def training_ms(setting: Setting) -> dict[str, list[float]]:
-    """One optimizer step of each family."""
+    """Family -> milliseconds of one optimizer step in each round."""
     steps = {family: TrainingStep(family, setting) for family in FAMILIES}
     return interleaved_ms(steps, setting.rounds, setting.device)
 
 
 @torch.no_grad()
 def inference_ms(setting: Setting) -> dict[str, list[float]]:
-    """One image through each family, as it is and converted (`family, converted`)."""
+    """Milliseconds per image of each family in train form, and in deploy form (`X, converted`)."""
     size = setting.inference_size
     image = torch.rand(1, 3, size, size).to(setting.device)
     work: dict[str, Callable[[], object]] = {}
@@ -164,7 +164,7 @@ def _bound(model: Detector, image: Tensor) -> Callable[[], object]:
 
 
 def peak_memory(family: str, setting: Setting) -> float:
-    """MB at most in use over three training steps, in a process of its own."""
+    """Peak memory in MB over three training steps, in a separate process."""
     command = [
         sys.executable, "-m", "experiments.block_costs", "--peak-of", family, "--cfg", setting.cfg,
         "--imgsz", str(setting.image_size), "--batch-size", str(setting.batch_size),
@@ -175,7 +175,7 @@ def peak_memory(family: str, setting: Setting) -> float:
 
 
 def print_peak(family: str, setting: Setting) -> None:
-    """Take three steps and print the peak: what the process of `peak_memory` does."""
+    """Take three steps and print the peak in MB; runs in the process of `peak_memory`."""
     step = TrainingStep(family, setting)
     for _ in range(3):
         step()
@@ -183,7 +183,7 @@ def print_peak(family: str, setting: Setting) -> None:
 
 
 def onnx_nodes(model: Detector) -> int:
-    """Nodes that compute, in the file as the exporter writes it."""
+    """The number of computing nodes in the exported file, not simplified."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         options = OnnxOptions((320, 320), simplify=False)
@@ -193,7 +193,7 @@ def onnx_nodes(model: Detector) -> int:
 
 
 def measure(setting: Setting) -> dict[str, dict[str, Any]]:
-    """All figures per family."""
+    """Family -> all measurements, as the JSON report holds them."""
     train, infer = training_ms(setting), inference_ms(setting)
     found = {}
     for family in FAMILIES:
@@ -216,7 +216,7 @@ def measure(setting: Setting) -> dict[str, dict[str, Any]]:
 
 
 def ratios(values: list[float], plain: list[float]) -> list[float]:
-    """Round by round."""
+    """Ratios to the plain network, round by round."""
     return [value / other for value, other in zip(values, plain, strict=True)]
 
 
@@ -226,7 +226,7 @@ def _summary(found: Mapping[str, Any]) -> str:
 
 
 def _head(setting: Setting) -> list[str]:
-    """What was measured, and on what."""
+    """The introduction of the report: network, sizes, machine."""
     machine = f"{machine_line()} --amp {setting.amp}. GPU: not measured."
     if setting.device.type == "cuda":
         machine = (

@@ -1,9 +1,9 @@
-"""What training on COCO costs: `python -m experiments.coco_cost --shared DIR`.
+"""Time of training on COCO: `python -m experiments.coco_cost --shared DIR`.
 
-Measures how fast images are made, learnt from, exchanged and evaluated, then computes 300 epochs of
-118,287 images on one GPU, eight, and several machines, and which stage limits. Let nothing else
-run meanwhile. `--device 0 --amp fp16` measures a GPU; without one, its rate is the one that
-ultralytics' published training days imply, and the report says so.
+Measures the rates of data loading, training steps, gradient exchange and evaluation, then computes
+300 epochs of 118,287 images on one GPU, eight, and several machines, and the bottleneck. Run
+nothing else at the same time. `--device 0 --amp fp16` measures a GPU; without one, its rate is the
+one that ultralytics' published training days imply, and the report says so.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ NETWORKS = {"yolov5n": PLAIN, "yolov5s": PLAIN, "repyolov5s": "RepVGG"}  # name 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line."""
+    """Settings of the measurement; `shared` holds data/coco128."""
 
     shared: Path
     device: torch.device
@@ -59,7 +59,7 @@ class Options:
     batch_size: int
 
     def step(self, name: str) -> TrainingStep:
-        """A training step of a network."""
+        """A training step of a network of NETWORKS at IMAGE_SIZE."""
         cfg = f"yolov5{name[-1]}.yaml"
         setting = Setting(
             cfg, IMAGE_SIZE, self.batch_size, ROUNDS, device=self.device, amp=self.amp
@@ -68,7 +68,7 @@ class Options:
 
 
 def median_seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of several rounds, after one that is not counted."""
+    """The median of ROUNDS calls, after one warm-up call."""
     found = []
     for _ in range(ROUNDS + 1):
         start = time.perf_counter()
@@ -80,7 +80,7 @@ def median_seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def coco128_records(shared: Path, folder: Path) -> tuple[ImageRecord, ...]:
-    """Real images of COCO."""
+    """The 128 images of coco128 with their labels."""
     names = load_dataset_spec("coco128.yaml").class_names
     yaml = folder / "coco128.yaml"
     images = "images/train2017"
@@ -90,7 +90,7 @@ def coco128_records(shared: Path, folder: Path) -> tuple[ImageRecord, ...]:
 
 
 def images_per_second(records: Sequence[ImageRecord], cache: CacheSettings | None) -> float:
-    """How many training samples one process with one thread makes."""
+    """Training samples per second of one process with one thread."""
     augment = Hyperparameters.from_file("hyp.scratch-low.yaml").part(AugmentConfig)
     dataset = TrainDataset(records, IMAGE_SIZE, augment, 0, cache=cache)
 
@@ -102,14 +102,14 @@ def images_per_second(records: Sequence[ImageRecord], cache: CacheSettings | Non
 
 
 class OneClass(Ranks):
-    """One of as many ranks as there are classes: evaluates the first, and takes it for all."""
+    """A rank among as many as there are classes: evaluates one class, reused for the others."""
 
     def shard(self, items: Sequence[Any]) -> Sequence[Any]:
-        """The first."""
+        """The first item: the shard of rank 0."""
         return items[:1]
 
     def gather(self, value: Any) -> list[Any]:
-        """The own value, as often as there are ranks."""
+        """`value` once per rank, without communication."""
         return [value] * self.count
 
 
@@ -145,14 +145,14 @@ def ranks_per_second(count: int, batch_size: int) -> float:
 
 
 def scaling(batch_size: int) -> tuple[float, float]:
-    """`ranks_per_second` of one process and of two: medians of runs in turn."""
+    """`ranks_per_second` of one process and of two: medians of three alternating runs."""
     rates = [(ranks_per_second(1, batch_size), ranks_per_second(2, batch_size)) for _ in range(3)]
     one, two = zip(*rates, strict=True)
     return statistics.median(one), statistics.median(two)
 
 
 def print_rank_step(batch_size: int) -> None:
-    """What each process of `ranks_per_second` does; the first one prints the rate of all."""
+    """Measure in a process of `ranks_per_second`; the first rank prints the rate of all."""
     ranks, device = Ranks.of_environment(), torch.device("cpu")
     step = Options(Path(), device, "off", batch_size).step("yolov5n")
     with process_group(ranks, device):
@@ -165,12 +165,12 @@ def print_rank_step(batch_size: int) -> None:
 
 
 def measure(options: Options, folder: Path) -> Measured:
-    """All stages."""
+    """Measure all stages; `folder` is for a data yaml."""
     records = coco128_records(options.shared, folder)
     torch.set_num_threads(1)  # as a loader's process
     fresh = images_per_second(records, None)
     cached = images_per_second(records, CacheSettings("ram"))
-    whole, one_class = evaluation_seconds(records, 80)
+    all_classes, one_class = evaluation_seconds(records, 80)
     torch.set_num_threads(os.cpu_count() or 1)
     steps, values, sizes = {}, {}, {}
     for name in NETWORKS:
@@ -189,7 +189,7 @@ def measure(options: Options, folder: Path) -> Measured:
         learnt_per_second=steps,
         validated_per_second=values,
         parameters=sizes,
-        evaluation_seconds_per_image=whole / len(records),
+        evaluation_seconds_per_image=all_classes / len(records),
         evaluation_seconds_undivided=one_class / len(records),
         ranks_per_second=scaling(8),
         device=options.device.type,

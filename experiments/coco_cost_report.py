@@ -1,4 +1,4 @@
-"""From measured stages to hours on COCO, as a dated page."""
+"""Hours of training on COCO from the measured rates of its stages, as a dated report."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ GPU_BATCH = 16  # images of one GPU per step, where the rate is the published on
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one machine was seen to do.
+    """The measured rates of one machine.
 
     Attributes:
         made_per_second: training samples of 640 px that one core makes (decoding, mosaic, warp).
-        made_per_second_cached: the same from images kept in memory.
+        made_per_second_cached: the same with images cached in memory.
         learnt_per_second: network -> images per second of training steps.
         validated_per_second: network -> images per second of inference and NMS.
-        parameters: network -> how many.
+        parameters: network -> number of parameters.
         evaluation_seconds_per_image: COCO's evaluator, one process.
-        evaluation_seconds_undivided: needed by every process that evaluates some of the classes.
+        evaluation_seconds_undivided: the part that every process repeats when classes are sharded.
         ranks_per_second: training images per second of one and of two processes on one CPU.
         device: where steps ran.
         batch_size: images per step there.
@@ -51,15 +51,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """Some GPUs and the slowest link between them.
+    """A number of GPUs and the slowest link between them.
 
     Attributes:
-        words: what they are.
-        gpus: how many in all.
+        description: for the report.
+        gpus: total number.
         link_gb_per_second: of the slowest link an all-reduce crosses; None for one GPU.
     """
 
-    words: str
+    description: str
     gpus: int
     link_gb_per_second: float | None
 
@@ -74,10 +74,10 @@ MACHINES = (
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What 300 epochs take.
+    """The cost of 300 epochs.
 
     Attributes:
-        hours: in all.
+        hours: total.
         evaluation_share: of them that go to COCO's evaluator.
         exchange_share: of a step that gradients take if nothing hides them behind backward.
         cores_per_gpu: cores that must make images for the GPU not to wait.
@@ -138,11 +138,11 @@ def published_rate(name: str) -> float:
 
 
 def write_report(out: Path, measured: Measured) -> None:
-    """The page as markdown, the measured figures as JSON beside it."""
+    """Write the report as markdown and the measured rates as JSON beside it."""
     date = time.strftime("%Y-%m-%d")
     stem = f"coco_cost_{measured.device}_{date}"
     lines = [
-        f"# What COCO costs, {date}",
+        f"# Time of training on COCO, {date}",
         "",
         f"{TRAIN_IMAGES:,} images, {EPOCHS} epochs, 640 px, validation on {VAL_IMAGES:,} "
         "after every epoch.",
@@ -210,14 +210,14 @@ def _cost_lines(measured: Measured) -> list[str]:
             batch = measured.batch_size if on_gpu else GPU_BATCH
             found = cost(machines, gpu_rate, validated, measured.parameters[name], measured, batch)
             rows.append(
-                f"| {name} | {machines.words} | {gpu_rate:.0f} | {found.hours:.1f} | "
+                f"| {name} | {machines.description} | {gpu_rate:.0f} | {found.hours:.1f} | "
                 f"{found.evaluation_share:.0%} | {found.exchange_share:.1%} | "
                 f"{found.cores_per_gpu:.1f} | {found.limit} |"
             )
     if not on_gpu:
         rows += [
             "",
-            "No GPU was at hand: the rate of one is what the training days in ultralytics/yolov5's "
+            "No GPU was available: its rate is what the training days in ultralytics/yolov5's "
             f"README imply (V100, {GPU_BATCH} images a step assumed), not a measurement of this "
             "project. `python -m experiments.coco_cost --device 0 --amp fp16` measures one.",
         ]

@@ -2,8 +2,8 @@
 
 For each family: AP of yolov5n.pt on coco128 before and after it is expanded into the family, and
 after it is converted back (`convert.py --data` refuses a difference in the fourth decimal); then
-training on blood cells from the expanded checkpoint. A run that has its report already is not
-repeated. Last, a training step of each family is timed: let nothing else run then. `--only X Y`
+training on blood cells from the expanded checkpoint. A run that has a report already is not
+repeated. Last, a training step of each family is timed: run nothing else then. `--only X Y`
 trains these families and writes no report.
 """
 
@@ -42,7 +42,7 @@ FAMILIES = (
 
 
 def start_weights(family: str, shared: Path, runs: Path) -> Path:
-    """yolov5n.pt, expanded into the family."""
+    """yolov5n.pt expanded into the family, by convert.py unless it exists."""
     official = shared / "weights" / "yolov5n.pt"
     if family == PLAIN:
         return official
@@ -65,7 +65,7 @@ def train_family(family: str, seed: int, shared: Path, runs: Path) -> dict[str, 
 
 
 def run_folder(family: str, seed: int, runs: Path) -> Path:
-    """Where a run's files are."""
+    """The folder of a run."""
     return runs / f"{family}_seed{seed}"
 
 
@@ -111,10 +111,10 @@ def write_report(
     """Both tables as markdown, and the AP curves as an image beside them."""
     date = time.strftime("%Y-%m-%d")
     figure, axes = make_figure((8, 4.5), 1, 1)
-    every_folder = [run_folder(f, seed, runs) for f in reports for seed in SEEDS.get(f, (0,))]
+    all_folders = [run_folder(f, seed, runs) for f in reports for seed in SEEDS.get(f, (0,))]
     lines = [
         f"# Block families started from yolov5n.pt, {date}", "",
-        f"{machine_line()} Commits {commits_of(every_folder)}. Made by "
+        f"{machine_line()} Commits {commits_of(all_folders)}. Made by "
         "`python -m experiments.expanded_training`.", "",
         "## The same AP before, expanded, and converted back", "",
         "COCO AP of ultralytics' yolov5n.pt on coco128 at 640 px.", "",

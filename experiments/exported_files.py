@@ -1,12 +1,11 @@
-"""What each preset of export.py keeps: `python -m experiments.exported_files --help`.
+"""Accuracy and latency of each preset of export.py: `python -m experiments.exported_files --help`.
 
-Exports three networks with every preset that is installed here, evaluates each file, measures how
-long it takes beside the default preset, and compares the boxes of one image in every runtime:
+Exports three networks with every preset whose packages are installed, evaluates each file, measures
+its latency relative to the default preset, and compares the boxes of one image in every runtime:
 the official yolov5n weights on one half of coco128 (8-bit files are calibrated on the other half),
-a repyolov5n trained on blood cells (experiments.bccd_training makes some) on their val split, and a
-repyolov5n-npu trained on the same.
-Exports that have their report already are not repeated. Let nothing else run meanwhile: times are
-measured.
+a repyolov5n trained on blood cells (by experiments.bccd_training) on their val split, and a
+repyolov5n-npu trained on the same. Exports that have a report already are not repeated. Latency is
+measured: run nothing else at the same time.
 """
 
 from __future__ import annotations
@@ -21,19 +20,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data.check_images import letterboxed
 from data.image_file import read_image
+from experiments.agreement import Agreement
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
 from models.formats.presets import PRESETS
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
-from utils.boxes import pairwise_iou
 from utils.logs import configure_logging
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.strict_yaml import read_yaml, write_yaml
-from utils.structures import Detections, FloatArray
+from utils.structures import FloatArray
 from utils.timing import seconds_in_turn
 
 logger = logging.getLogger(__name__)
@@ -44,7 +41,7 @@ class Network:
     """A trained network and what it is evaluated on.
 
     Attributes:
-        words: what it is, for the report.
+        description: for the report.
         folder: for its files.
         weights: the checkpoint.
         data: data yaml.
@@ -53,7 +50,7 @@ class Network:
         presets: to export with.
     """
 
-    words: str
+    description: str
     folder: Path
     weights: Path
     data: Path
@@ -76,7 +73,7 @@ def halves(shared: Path, folder: Path) -> Path:
 
 
 def networks(shared: Path, bccd: Path, npu: Path, folder: Path) -> tuple[Network, ...]:
-    """All three networks."""
+    """The three networks; `bccd` and `npu` are trained checkpoints, `folder` is for files."""
     coco, cells = shared / "data" / "coco128", shared / "data" / "bccd"
     return (
         Network(
@@ -103,7 +100,7 @@ def networks(shared: Path, bccd: Path, npu: Path, folder: Path) -> tuple[Network
 
 
 def exported(network: Network, preset: str) -> dict[str, Any]:
-    """The report of one preset."""
+    """The report entry of one preset, exported unless its report exists."""
     report = network.folder / f"{preset}.json"
     if not report.exists():
         logger.info("exporting %s", preset)
@@ -120,26 +117,16 @@ def exported(network: Network, preset: str) -> dict[str, Any]:
 
 
 def latency_ratio(runner: Runner, default: Runner, image: FloatArray) -> float:
-    """Median time of a run beside the default preset's, runs in turn."""
+    """Median latency divided by the default preset's, measured in alternation."""
     # Two at a time: idle runtimes have threads as well.
-    works = {"default": partial(default.run, image), "this": partial(runner.run, image)}
-    found = seconds_in_turn(works)
+    functions = {"default": partial(default.run, image), "this": partial(runner.run, image)}
+    found = seconds_in_turn(functions)
     pairs = zip(found["this"], found["default"], strict=True)
     return statistics.median(mine / base for mine, base in pairs)
 
 
-def agreement(reference: Detections, found: Detections) -> tuple[int, float, float]:
-    """Objects of the reference that are found, their least IoU and largest score difference."""
-    overlap = pairwise_iou(reference.boxes, found.boxes)
-    overlap = np.where(reference.class_ids[:, None] == found.class_ids[None], overlap, 0)
-    partner, best = overlap.argmax(1), overlap.max(1)
-    has = best > 0.5
-    difference = np.abs(reference.scores - found.scores[partner])[has]
-    return int(has.sum()), float(best[has].min()), float(difference.max())
-
-
 def table(network: Network) -> list[str]:
-    """The rows of one network."""
+    """The markdown rows of one network, and a line on its 8-bit files."""
     rules, entries = (
         PostprocessConfig(),
         {name: exported(network, name) for name in network.presets},
@@ -150,15 +137,15 @@ def table(network: Network) -> list[str]:
     rows = []
     for name, entry in entries.items():
         runner = open_runner(entry["path"], device="cpu")
-        count, overlap, difference = agreement(reference, postprocess(runner.run(image)[0], rules))
-        # A simulator's time says nothing of the chip.
+        agreement = Agreement.of(reference, postprocess(runner.run(image)[0], rules))
+        # The latency of a simulator is not that of the chip.
         ratio = "-" if name == "rknn" else f"{latency_ratio(runner, default, image):.2f}"
         errors = ", ".join(f"{value:.0e}" for value in entry["max_rel_error"].values())
         rows.append(
             f"| `{name}` | {entry['verified']} | {entry['bytes'] / 1e6:.1f} | "
             f"{sum(entry['operators'].values()) or '-'} | {errors} | {entry['AP']:.4f} | "
-            f"{lost(entry)} | {ratio} | {count} of {len(reference)}, {overlap:.3f}, "
-            f"{difference:.3f} |"
+            f"{lost(entry)} | {ratio} | {agreement.pairs} of {len(reference)}, "
+            f"{agreement.min_iou:.3f}, {agreement.score_difference:.3f} |"
         )
     worst = ", ".join(
         f"`{row['name']}` {row['sqnr_db']:.1f} dB" for row in entries["qdq-u8"]["worst_layers"][:3]
@@ -176,7 +163,7 @@ def table(network: Network) -> list[str]:
 
 
 def lost(entry: dict[str, Any]) -> str:
-    """Points of AP from the float32 file, with their interval; `-` of float files."""
+    """AP points relative to the float32 file with their interval; `-` for float files."""
     if "AP_difference" not in entry:
         return "-"
     between = {key: 100 * value for key, value in entry["AP_difference"].items()}
@@ -187,7 +174,7 @@ def lost(entry: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Export, evaluate, compare, report."""
+    """Export what is missing, evaluate, compare, and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and weights/")
     parser.add_argument("--bccd", type=Path, required=True, help="repyolov5n trained on bccd")
@@ -213,10 +200,10 @@ def main() -> None:
     paths = (given.shared, given.bccd, given.npu, given.runs)
     for network in networks(*(path.resolve() for path in paths)):
         lines += [
-            f"## {network.words}",
+            f"## {network.description}",
             "",
-            "| preset | seen in | MB | operators | error in xy, wh, objectness, class | AP | "
-            "points | time / `onnx` | objects of an image, least IoU, largest score difference |",
+            "| preset | verified with | MB | operators | error in xy, wh, objectness, class | AP | "
+            "points | time / `onnx` | objects of an image, min IoU, max score difference |",
             "|---|---|---|---|---|---|---|---|---|",
             *table(network),
         ]

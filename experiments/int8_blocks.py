@@ -1,8 +1,8 @@
-"""Which block family keeps its AP in 8 bits: `python -m experiments.int8_blocks --shared DIR`.
+"""AP of block families in 8 bits: `python -m experiments.int8_blocks --shared DIR`.
 
 Trains repyolov5n-npu (yolov5n with a 3x3 stem and ReLU) on blood cells from scratch, with plain
 convolutions, RepVGG and QARepVGG blocks, each with every seed; folds it, and measures AP in float32
-and in 8 bits with a scale per channel and per tensor. A run that has its report already is not
+and in 8 bits with a scale per channel and per tensor. A run that has a report already is not
 repeated; `--seeds` trains fewer, `--only` some families and writes no report.
 """
 
@@ -35,11 +35,11 @@ from utils.logs import configure_logging
 logger = logging.getLogger(__name__)
 CFG, EPOCHS, IMAGE_SIZE, BATCH_SIZE, SEEDS = "repyolov5n-npu.yaml", 60, 224, 16, (0, 1, 2)
 FAMILIES = ("none", "RepVGG", "QARepVGG")
-FORMS = ("per_channel", "per_tensor")
+GRANULARITIES = ("per_channel", "per_tensor")
 
 
 def train_family(family: str, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
-    """The report of one family with one seed."""
+    """train.py's report of one family with one seed, trained unless it exists."""
     return train_once(
         runs / f"{family}_seed{seed}",
         *("--cfg", CFG, "--rep-block", family, "--eval-interval", "5"),
@@ -48,17 +48,17 @@ def train_family(family: str, seed: int, shared: Path, runs: Path) -> dict[str, 
     )
 
 
-def measured(family: str, seed: int, runs: Path, form: str) -> dict[str, Any]:
-    """What export.py reports of a trained network in one form of 8 bits."""
+def measured(family: str, seed: int, runs: Path, granularity: str) -> dict[str, Any]:
+    """export.py's report of a trained network with scales per channel or per tensor."""
     folder = runs / f"{family}_seed{seed}"
-    report = folder / f"{form}.json"
+    report = folder / f"{granularity}.json"
     if not report.exists():
-        words = () if form == "per_channel" else ("--per-tensor",)
+        flags = () if granularity == "per_channel" else ("--per-tensor",)
         run_script(
-            "export.py", "--weights", str(folder / "weights" / "best.pt"), "--int8", *words,
+            "export.py", "--weights", str(folder / "weights" / "best.pt"), "--int8", *flags,
             "--data", str(runs / "bccd.yaml"), "--imgsz", str(IMAGE_SIZE), "--workers", "2",
             "--calibration", "minmax", "--max-drop", "100", "--output",
-            str(folder / f"{form}.onnx"), "--report", str(report),
+            str(folder / f"{granularity}.onnx"), "--report", str(report),
         )  # fmt: skip
     (entry,) = json.loads(report.read_text())["files"]
     found: dict[str, Any] = entry
@@ -66,7 +66,7 @@ def measured(family: str, seed: int, runs: Path, form: str) -> dict[str, Any]:
 
 
 def kurtosis(family: str, seed: int, runs: Path) -> float:
-    """Mean kurtosis of the folded 3x3 kernels; 3 is a bell curve, more means outliers."""
+    """Mean kurtosis of the folded 3x3 kernels; 3 for a normal distribution, more with outliers."""
     network = to_deploy(
         build_from_checkpoint(read_weights(runs / f"{family}_seed{seed}" / "weights" / "best.pt"))
     )
@@ -80,7 +80,7 @@ def kurtosis(family: str, seed: int, runs: Path) -> float:
 
 
 def write_report(out: Path, runs: Path) -> None:
-    """The table of all runs that are there."""
+    """Write the table of all finished runs as a dated markdown report into `out`."""
     date = time.strftime("%Y-%m-%d")
     seeds = {
         family: [s for s in SEEDS if (runs / f"{family}_seed{s}" / "report.json").exists()]
@@ -105,8 +105,8 @@ def write_report(out: Path, runs: Path) -> None:
     ]
     for family in FAMILIES:
         cells = []
-        for form in FORMS:
-            entries = [measured(family, seed, runs, form) for seed in seeds[family]]
+        for granularity in GRANULARITIES:
+            entries = [measured(family, seed, runs, granularity) for seed in seeds[family]]
             lost = [100 * (entry["AP_float"] - entry["AP"]) for entry in entries]
             cells.append(mean_and_spread([entry["AP"] for entry in entries]))
             cells.append(", ".join(f"{points:.1f}" for points in lost))

@@ -1,7 +1,7 @@
-"""How much faster INT8 files run than float32 ones: `python -m experiments.int8_speed`.
+"""Latency of INT8 files relative to float32: `python -m experiments.int8_speed`.
 
-Networks with random weights, calibrated on noise: what they find means nothing, how long they take
-does not depend on it. Let nothing else run meanwhile.
+The networks have random weights and are calibrated on noise: latency does not depend on weights.
+Run nothing else at the same time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NETWORKS = tuple(
 
 
 def write_both(cfg: str, activation: str, folder: Path, images: list[FloatArray]) -> list[Path]:
-    """A float32 file that ends in raw maps, and its INT8 form."""
+    """Write a float32 file that ends in raw maps, and the INT8 file made from it."""
     torch.manual_seed(0)
     spec = ModelSpec.from_file(cfg).replaced(activation=activation)
     detector = to_deploy(build_model(spec).eval())
@@ -60,7 +60,7 @@ def write_both(cfg: str, activation: str, folder: Path, images: list[FloatArray]
 
 
 def network_alone(path: Path, image: FloatArray) -> Callable[[], Any]:
-    """A run of a file without decoding."""
+    """A function that runs a file on THREADS threads, without decoding its maps."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -92,8 +92,8 @@ def main() -> None:
     for cfg, activation in NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
             files = write_both(cfg, activation, Path(folder), images)
-            works = {path.stem: network_alone(path, images[0]) for path in files}
-            found = seconds_in_turn(works)
+            functions = {path.stem: network_alone(path, images[0]) for path in files}
+            found = seconds_in_turn(functions)
         pairs = zip(found["float32"], found["int8"], strict=True)
         times = statistics.median(slow / fast for slow, fast in pairs)
         slow, fast = (statistics.median(found[name]) * 1e3 for name in ("float32", "int8"))

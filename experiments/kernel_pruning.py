@@ -1,4 +1,4 @@
-"""Trained 3x3 kernels with a share of their weights set to zero, chosen by place."""
+"""Pruning of trained 3x3 kernels: weights of a region are set to zero at random."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def prune(model: nn.Module, region: str, share: float) -> None:
         if not isinstance(module, nn.Conv2d) or module.kernel_size != (3, 3):
             continue
         taps = torch.tensor(REGIONS[region])
-        places = taps.expand_as(module.weight).flatten().nonzero()[:, 0]
+        indices = taps.expand_as(module.weight).flatten().nonzero()[:, 0]
         count = round(share * module.weight.numel())
-        if count > len(places):
+        if count > len(indices):
             raise ValueError(f"{region} hold less than {share:.0%} of the weights")
-        chosen = places[torch.randperm(len(places), generator=generator)[:count]]
+        chosen = indices[torch.randperm(len(indices), generator=generator)[:count]]
         module.weight.view(-1)[chosen] = 0
 
 
 def save_pruned(weights: Path, output: Path, region: str, share: float) -> None:
-    """The deploy form of a checkpoint, pruned."""
+    """Write the deploy form of a checkpoint, pruned by `prune`."""
     checkpoint = read_weights(weights)
     model = to_deploy(build_from_checkpoint(checkpoint))
     prune(model, region, share)

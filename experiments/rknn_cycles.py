@@ -1,4 +1,4 @@
-"""What Rockchip's compiler makes of our networks: `python -m experiments.rknn_cycles`.
+"""Cycles of our networks by Rockchip's compiler: `python -m experiments.rknn_cycles`.
 
 Compiles networks with random weights for the RK3588 (cycles do not depend on weights) and adds up
 the compiler's own table of layers. Needs the toolkit: `make rknn`.
@@ -41,14 +41,14 @@ NETWORKS = (
 
 
 def drawn_images() -> list[FloatArray]:
-    """Something to calibrate on."""
+    """IMAGES drawn images (1, 3, H, W) in 0-1 to calibrate on."""
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng, (IMAGE_SIZE, IMAGE_SIZE))[0] for _ in range(IMAGES)]
     return [scene.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255) for scene in scenes]
 
 
 def compiled_layers(cfg: str, activation: str) -> list[NpuLayer]:
-    """The compiler's table of one network."""
+    """The compiler's table of layers of one network."""
     torch.manual_seed(0)
     spec = ModelSpec.from_file(cfg).replaced(activation=activation)
     detector = to_deploy(build_model(spec).eval())
@@ -58,8 +58,8 @@ def compiled_layers(cfg: str, activation: str) -> list[NpuLayer]:
     sizes = Sizes((IMAGE_SIZE, IMAGE_SIZE))
     request = FileRequest(preset, detector, sizes, preset.opset, PostprocessConfig(), metadata)
     images = drawn_images()
-    with tempfile.TemporaryDirectory() as place:
-        source, target = Path(place) / "network.onnx", Path(place) / "compiled"
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "network.onnx", Path(folder) / "compiled"
         write_file(source, "", request)
         target.mkdir()
         _, layers = write_rknn(target, source, lambda: iter(images), metadata)

@@ -1,4 +1,4 @@
-"""A validation split turned by 180 degrees, images and boxes."""
+"""A validation split rotated by 180 degrees, images and boxes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from utils.structures import ImageRecord
 
 
 def write_rotated_val(data: Path, folder: Path) -> Path:
-    """Write the turned images with YOLO labels into `folder`, unless there; returns its yaml."""
+    """Write the rotated images with YOLO labels into `folder`, once; returns its data yaml."""
     yaml = folder / "rotated.yaml"
     if yaml.exists():
         return yaml

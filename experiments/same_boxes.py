@@ -1,9 +1,9 @@
 """The same image in every runtime: `python -m experiments.same_boxes --weights W --data D`.
 
-Exports a network with every preset that is verified here, draws what each finds in one image side
-by side, and fails where a box is missing (but for scores at the threshold), or farther from PyTorch
-than IoU 0.999 and score 0.001 in float files, 0.9 and 0.05 in 8-bit ones. Without arguments the
-network and an image of `make demo` are taken.
+Exports a network with every preset whose runtime is installed, draws the detections of each in one
+image side by side, and fails where a box is missing (except at the score threshold), or differs
+from PyTorch by more than IoU 0.999 and score 0.001 in float files, 0.9 and 0.05 in 8-bit ones.
+Without arguments it takes the network and an image of `make demo`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,10 +19,10 @@ import numpy as np
 
 from data.check_images import letterboxed
 from data.image_file import read_image
+from experiments.agreement import Agreement
 from experiments.training_runs import ROOT, run_script
 from models.formats.presets import PRESETS
 from models.runtimes.open_runner import open_runner
-from utils.boxes import pairwise_iou
 from utils.draw import draw_detections, tile_images
 from utils.image_output import write_image
 from utils.logs import configure_logging
@@ -38,49 +38,23 @@ VERIFIED = ("onnx", "e2e", "opencv4", "npu", "torchscript", "ncnn", "openvino", 
             "openvino-int8", "rknn")  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How near two lists of detections are.
+def is_close(agreement: Agreement, preset: str) -> bool:
+    """Whether detections agree within the limits of a preset: looser for 8 bits than for float.
 
-    Attributes:
-        alone: the best score of an object that only one of them has; 0 without any.
-        min_iou: of the pairs.
-        score_difference: the largest of the pairs.
+    Objects within the score limit of the threshold may be in only one of the lists.
     """
-
-    alone: float
-    min_iou: float
-    score_difference: float
-
-    @classmethod
-    def of(cls, reference: Detections, found: Detections) -> Agreement:
-        """Each object with the other list's box of its class that covers it best."""
-        overlap = pairwise_iou(reference.boxes, found.boxes)
-        overlap = np.where(reference.class_ids[:, None] == found.class_ids[None], overlap, 0)
-        partner = overlap.argmax(1) if len(found) else np.zeros(len(reference), np.int64)
-        best = overlap.max(1, initial=0)
-        has = best > 0.5
-        others = np.setdiff1d(np.arange(len(found)), partner[has])
-        alone = np.concatenate([reference.scores[~has], found.scores[others]]).max(initial=0)
-        differences = np.abs(reference.scores[has] - found.scores[partner[has]])
-        return cls(float(alone), float(best[has].min(initial=1)), float(differences.max(initial=0)))
-
-    def within(self, preset: str) -> bool:
-        """Whether it is near enough for files of a preset."""
-        least, most = limits(preset)
-        known = self.alone < RULES.score_threshold + most  # else the threshold explains it
-        return known and self.min_iou > least and self.score_difference < most
-
-
-def limits(preset: str) -> tuple[float, float]:
-    """Least IoU and largest difference of scores."""
-    return (0.9, 0.05) if PRESETS[preset].quantized else (0.999, 0.001)
+    min_iou, max_difference = (0.9, 0.05) if PRESETS[preset].quantized else (0.999, 0.001)
+    return (
+        agreement.max_unpaired_score < RULES.score_threshold + max_difference
+        and agreement.min_iou > min_iou
+        and agreement.score_difference < max_difference
+    )
 
 
 def found_by(
     weights: Path, data: Path, image: Path, image_size: int, folder: Path
 ) -> dict[str, Detections]:
-    """What PyTorch and every verified preset find in an image, in pixels of the input."""
+    """Detections of PyTorch and every preset in an image, in pixels of the network input."""
     report = folder / "export.json"
     run_script(
         "export.py", "--weights", str(weights), "--preset", *VERIFIED, "--data", str(data),
@@ -96,7 +70,7 @@ def found_by(
 
 
 def main() -> int:
-    """Export, compare, draw; returns the exit code."""
+    """Export, compare and draw; returns 1 if a preset exceeds its limits."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     demo_image = DEMO / "data" / "images" / "val" / "00034.jpg"
     parser.add_argument("--weights", type=Path, default=DEMO / "train" / "weights" / "best.pt")
@@ -111,12 +85,13 @@ def main() -> int:
     found = found_by(weights, data, given.image, given.imgsz, runs)
     bad = 0
     for preset in VERIFIED:
-        near = Agreement.of(found["PyTorch"], found[preset])
-        bad += not near.within(preset)
+        agreement = Agreement.of(found["PyTorch"], found[preset])
+        close = is_close(agreement, preset)
+        bad += not close
         logger.info(
-            "%s: %d objects, best one alone %.2f, least IoU %.4f, largest score difference %.4f%s",
-            preset, len(found[preset]), near.alone, near.min_iou, near.score_difference,
-            "" if near.within(preset) else "  <- too far",
+            "%s: %d objects, max unpaired score %.2f, min IoU %.4f, max score difference %.4f%s",
+            preset, len(found[preset]), agreement.max_unpaired_score, agreement.min_iou,
+            agreement.score_difference, "" if close else "  <- exceeds the limits",
         )  # fmt: skip
     image = letterboxed([read_image(given.image)], (given.imgsz, given.imgsz))[0]
     pixels = np.ascontiguousarray((image.transpose(1, 2, 0) * 255).round().astype(np.uint8))

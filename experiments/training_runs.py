@@ -1,4 +1,4 @@
-"""Training runs that are made once: what is there already is read, what is missing is trained."""
+"""Training runs that are made once: an existing report is read, a missing one is trained."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "docs" / "benchmarks"
 _COMMIT_FILE = "commit.txt"  # of the code that trained
-# Float32, nothing drawn: the same for every row of every table.
+# Float32 and no plots: the same for every row of every table.
 _COMMON = ("--workers", "2", "--cache", "ram", "--device", "cpu", "--amp", "off", "--noplots")
 
 
 def run_script(*command: str) -> None:
-    """One of the five scripts in a process of its own, as a user runs it."""
+    """Run one of the five scripts in a separate process, as a user does."""
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
 
 
 def train_once(folder: Path, *flags: str) -> dict[str, Any]:
-    """The report of one training run in `folder`, made with `flags` unless it is there."""
+    """The report of the training run in `folder`; trains with `flags` if there is none."""
     report = folder / "report.json"
     if not report.exists():
         logger.info("training %s", folder.name)
         (folder / "results.csv").unlink(missing_ok=True)  # of a run that was cut off
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _COMMIT_FILE).write_text(_commit(), encoding="utf-8")
-        place = ("--project", str(folder.parent), "--name", folder.name, "--exist-ok")
-        run_script("train.py", *flags, *_COMMON, *place, "--report", str(report))
+        output = ("--project", str(folder.parent), "--name", folder.name, "--exist-ok")
+        run_script("train.py", *flags, *_COMMON, *output, "--report", str(report))
     content: dict[str, Any] = json.loads(report.read_text())
     return content
 
 
 def bccd_yaml(shared: Path, folder: Path) -> Path:
-    """A data yaml that reads the blood cells' VOC files in place."""
+    """Write a data yaml into `folder` that reads the blood cells' VOC files in place."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "bccd.yaml"
     files = {"images": "JPEGImages", "annotations": "Annotations"}
@@ -59,25 +59,25 @@ def bccd_yaml(shared: Path, folder: Path) -> Path:
 
 
 def commits_of(folders: Sequence[Path]) -> str:
-    """The commits that trained these runs."""
+    """The distinct commits that trained these runs, joined by commas."""
     return ", ".join(sorted({(folder / _COMMIT_FILE).read_text().strip() for folder in folders}))
 
 
 def ap_curve(folder: Path) -> list[float]:
-    """AP after each epoch of a run."""
+    """COCO AP (.50:.95) after each epoch of a run, from results.csv."""
     with (folder / "results.csv").open(encoding="utf-8") as file:
         rows = csv.DictReader(file, skipinitialspace=True)
         return [float(row["metrics/mAP_0.5:0.95"]) for row in rows]
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
-    """`mean (sd)` to three decimals; the mean alone of one value."""
+    """`mean (sd)` to three decimals; the mean alone for one value."""
     mean = f"{statistics.mean(values):.3f}"
     return mean if len(values) == 1 else f"{mean} ({statistics.stdev(values):.3f})"
 
 
 def machine_line() -> str:
-    """Machine and versions, for the head of a report."""
+    """Processor, GPU and versions in one line, for the head of a report."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
         f"Machine: {_cpu_name()}, {torch.get_num_threads()} torch threads, {gpu}. "

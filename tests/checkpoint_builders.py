@@ -106,16 +106,16 @@ def _yolov5_classes() -> Iterator[dict[tuple[str, str], type[nn.Module]]]:
     ]
     classes: dict[tuple[str, str], type[nn.Module]] = {}
     modules: dict[str, types.ModuleType] = {}
-    for place, name in names:
-        module = modules.setdefault(place, types.ModuleType(place))
-        classes[place, name] = type(name, (nn.Module,), {"__module__": place})
-        setattr(module, name, classes[place, name])
+    for module_name, name in names:
+        module = modules.setdefault(module_name, types.ModuleType(module_name))
+        classes[module_name, name] = type(name, (nn.Module,), {"__module__": module_name})
+        setattr(module, name, classes[module_name, name])
     sys.modules.update(modules)
     try:
         yield classes
     finally:
-        for place in modules:
-            del sys.modules[place]
+        for module_name in modules:
+            del sys.modules[module_name]
 
 
 def tensors_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

@@ -53,7 +53,7 @@ def cosine(size: int, number: int) -> list[list[float]]:
 
 
 def prior(geometry: ConvGeometry) -> Tensor:
-    """Output channel by output channel the next cosine, the constant one (number 0) left out."""
+    """Output channel by output channel the next cosine, the constant one (number 0) skipped."""
     size = geometry.kernel_size
     numbers = [1 + channel % (size * size - 1) for channel in range(geometry.out_channels)]
     return torch.tensor([cosine(size, number) for number in numbers], dtype=torch.float64)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Sizes = npt.NDArray[np.float64]
+BoxSizes = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class AnchorFit:
-    """What anchors are to boxes.
+    """How well anchors match boxes.
 
     Attributes:
         best_possible_recall: share of boxes with at least one anchor within the threshold.
@@ -27,26 +27,26 @@ class AnchorFit:
     unreachable: int
 
 
-def closeness(sizes: Sizes, anchors: Sizes) -> Sizes:
-    """(N, A): the smaller of the two sides' ratios, 1 where box and anchor are equal.
+def closeness(sizes: BoxSizes, anchors: BoxSizes) -> BoxSizes:
+    """(N, A) the smaller of the width and height ratios, 1 where box and anchor are equal.
 
     Args:
         sizes: (N, 2) width and height of boxes, above zero.
-        anchors: (A, 2) the same of the anchors.
+        anchors: (A, 2) width and height of anchors, in the same unit.
     """
     ratio = sizes[:, None] / anchors[None]
     return np.minimum(ratio, 1 / ratio).min(2)  # type: ignore[no-any-return]
 
 
-def fit_anchors(sizes: Sizes, anchors: Sizes, threshold: float) -> AnchorFit:
-    """Compare boxes with anchors the way training assigns them.
+def fit_anchors(sizes: BoxSizes, anchors: BoxSizes, threshold: float) -> AnchorFit:
+    """Compare boxes with anchors by the rule that training assigns them with.
 
     An anchor is close enough to a box if neither its width nor its height is more than `threshold`
     times the box's, or less than a `threshold`-th of it.
 
     Args:
         sizes: (N, 2) width and height of boxes in pixels of the network input, above zero.
-        anchors: (A, 2) the same of the anchors.
+        anchors: (A, 2) width and height of anchors, in the same unit.
         threshold: `anchor_t` of the hyper-parameters.
     """
     if len(sizes) == 0:

@@ -21,8 +21,8 @@ class CallText:
 def parse_call(text: str, where: str) -> CallText:
     """`LeakyReLU(0.1)`, `nn.SiLU()` or a bare `RepVGG` as a name and literals.
 
-    A leading `nn.` or `torch.nn.` is dropped. `true` and `false` are truth values as in yaml, other
-    bare words are texts: `OREPA(scaling=vector, post_bn=true)`.
+    A leading `nn.` or `torch.nn.` is dropped. `true` and `false` are booleans as in yaml, other
+    bare names are strings: `OREPA(scaling=vector, post_bn=true)`.
 
     Raises:
         ConfigError: not a name with literal arguments.
@@ -34,9 +34,9 @@ def parse_call(text: str, where: str) -> CallText:
         name = ast.unparse(call.func if call else node)
         args = tuple(_literal(arg) for arg in call.args) if call else ()
         keywords = call.keywords if call else []
-        if any(word.arg is None for word in keywords):
+        if any(keyword.arg is None for keyword in keywords):
             raise refusal  # `**{...}`
-        kwargs = {str(word.arg): _literal(word.value) for word in keywords}
+        kwargs = {str(keyword.arg): _literal(keyword.value) for keyword in keywords}
     except (SyntaxError, ValueError):
         raise refusal from None
     name = name.removeprefix("torch.").removeprefix("nn.")
@@ -46,10 +46,10 @@ def parse_call(text: str, where: str) -> CallText:
 
 
 def _literal(node: ast.expr) -> Any:
-    """A literal; a bare word is yaml's truth value or a text.
+    """A literal; a bare name is yaml's boolean or a string.
 
     Raises:
-        ValueError: anything that would have to be evaluated.
+        ValueError: an expression that would have to be evaluated.
     """
     if isinstance(node, ast.Name):
         return {"true": True, "false": False}.get(node.id, node.id)

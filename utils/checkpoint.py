@@ -1,7 +1,7 @@
-"""Our checkpoint files: plain tensors and JSON-like metadata, no pickled class ever.
+"""Our checkpoint files: plain tensors and JSON metadata, without pickled classes.
 
-A file is one dictionary written by torch.save that loads with `weights_only=True`. This module is
-the only place that calls torch.save and, with `inert_pickle`, torch.load.
+A file is one dictionary written by torch.save that loads with `weights_only=True`. Only this module
+calls torch.save, and only this module and `models.checkpoints.inert_pickle` call torch.load.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, first_line
 from utils.output_files import atomic_path
 
 FORMAT = "reparam-yolov5"
@@ -34,11 +34,11 @@ class Checkpoint:
         class_names: in class-id order.
         weights: state dict of the network, float32.
         image_size: side of the square images it was trained on, in pixels.
-        ema_weights: state dict of the averaged network, where training kept one apart.
+        ema_weights: state dict of the averaged network, where training saved it separately.
         training: optimizer state and progress, for `--resume`; None in finished files.
         config: the settings of the run that made it.
-        metrics: the figures it reached.
-        made_with: versions of the programs that made it.
+        metrics: AP, AP50 and the like of its best epoch.
+        made_with: versions of torch and Python that wrote it.
     """
 
     form: Literal["train", "deploy"]
@@ -58,12 +58,12 @@ class Checkpoint:
         return self.weights if self.ema_weights is None else self.ema_weights
 
     def for_inference(self) -> Checkpoint:
-        """The same without what only `--resume` needs."""
+        """A copy with the best weights only, without what `--resume` needs."""
         return replace(self, weights=self.best_weights, ema_weights=None, training=None)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; the file appears whole or not at all."""
+    """Write a checkpoint atomically; `made_with` is set to the present versions."""
     metadata = {
         "form": checkpoint.form,
         "spec": checkpoint.spec,
@@ -91,10 +91,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def is_native(path: Path) -> bool:
-    """Whether a weights file can be read without stand-ins for pickled classes.
+    """Whether a PyTorch file names no pickled classes, as our checkpoints do not.
 
     Raises:
-        CheckpointError: no such file, or no PyTorch file at all.
+        CheckpointError: no such file, or it is not a PyTorch checkpoint.
     """
     if not path.exists():
         raise CheckpointError(f"{path}: no such weights file (nothing is ever downloaded)")
@@ -105,7 +105,7 @@ def is_native(path: Path) -> bool:
             f"{path}: an exported file, not a checkpoint; give the .pt it was made from"
         )
     if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: not a PyTorch checkpoint ({_what_it_is(path)})")
+        raise CheckpointError(f"{path}: not a PyTorch checkpoint ({_describe(path)})")
     with zipfile.ZipFile(path) as archive:
         if any(name.endswith("/constants.pkl") for name in archive.namelist()):
             raise CheckpointError(
@@ -115,21 +115,21 @@ def is_native(path: Path) -> bool:
     try:
         return not torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
-        raise CheckpointError(f"{path}: damaged checkpoint ({_first_line(error)})") from None
+        raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one of our own files.
 
     Raises:
-        CheckpointError: missing, damaged, of another format, or of a newer schema.
+        CheckpointError: missing, damaged, of another format, or of a newer schema version.
     """
     if not is_native(path):
         raise CheckpointError(f"{path}: holds pickled classes, not our format")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
-        raise CheckpointError(f"{path}: damaged checkpoint ({_first_line(error)})") from None
+        raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: holds weights without their architecture, so no network can be built; "
@@ -170,12 +170,8 @@ def _on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in weights.items()}
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
-
-
-def _what_it_is(path: Path) -> str:
-    """A guess at the kind of a file that is no checkpoint, for the message."""
+def _describe(path: Path) -> str:
+    """Describe a file that is not a checkpoint, for the error message."""
     with path.open("rb") as file:
         start = file.read(512)
     if not start:

@@ -1,4 +1,4 @@
-"""One frozen dataclass per script is its command line: names, types, defaults and help live there.
+"""Command lines from frozen dataclasses, which declare names, types, defaults and help texts.
 
 `parse(TrainConfig, [])` equals `TrainConfig()`. Flags keep YOLOv5's spelling; `-` and `_` are the
 same, and every alias of a flag works.
@@ -36,8 +36,8 @@ def option(
         default: what the flag is when it is not given.
         help_text: one line for `--help`.
         *aliases: other spellings, with their dashes (`"--img"`).
-        choices: the words allowed, if only some are.
-        const: what the bare flag means, for flags whose value may be left out (`--resume`).
+        choices: the values allowed, if only some are.
+        const: what the bare flag means, for flags whose value may be omitted (`--resume`).
     """
     metadata = {"help": help_text, "aliases": aliases, "choices": choices, "const": const}
     return dataclasses.field(default=default, metadata=metadata)
@@ -83,7 +83,7 @@ def parse(
             help=argparse.SUPPRESS,
             default=argparse.SUPPRESS,
         )
-    values = vars(parser.parse_args([_with_dashes(word) for word in argv]))
+    values = vars(parser.parse_args([_with_dashes(argument) for argument in argv]))
     return config_class(
         **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     )
@@ -96,7 +96,7 @@ def run_script(
     refused: Mapping[str, str],
     defaults: Callable[[ConfigT], ConfigT | None] = lambda _: None,
 ) -> int:
-    """Parse, act, and turn the project's errors into one line and an exit code.
+    """Parse, run `action`, and turn the project's errors into one line and an exit code.
 
     Args:
         config_class: dataclass whose fields were made by `option`.
@@ -128,7 +128,7 @@ def run_script(
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without repeating every flag there is."""
+    """Reports an error in one line instead of printing the usage."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2 after one line; an unknown flag brings the closest known one."""
@@ -140,26 +140,26 @@ class _OneLineParser(argparse.ArgumentParser):
 
 
 def _argument_kind(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What argparse calls a field's type."""
+    """The keyword arguments of `add_argument` for a field's type."""
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if bool in members and metadata["const"] is None:  # bool | None: else the script decides
         return {"action": argparse.BooleanOptionalAction}
     kind = next(member for member in members if member is not types.NoneType)
     several = typing.get_origin(kind) is tuple
-    words: dict[str, Any] = {"type": typing.get_args(kind)[0] if several else kind}
+    kwargs: dict[str, Any] = {"type": typing.get_args(kind)[0] if several else kind}
     if several:
-        words["nargs"] = "*" if metadata["const"] is not None else "+"
-        if metadata["choices"] is not None:  # `--preset onnx --preset npu`: words, not numbers
-            words["action"] = _Several
+        kwargs["nargs"] = "*" if metadata["const"] is not None else "+"
+        if metadata["choices"] is not None:  # repeatable: `--preset onnx --preset npu`
+            kwargs["action"] = _Several
     elif metadata["const"] is not None:
-        words.update(nargs="?", const=metadata["const"])
+        kwargs.update(nargs="?", const=metadata["const"])
     if metadata["choices"] is not None:
-        words["choices"] = metadata["choices"]
-    return words
+        kwargs["choices"] = metadata["choices"]
+    return kwargs
 
 
 class _Several(argparse.Action):
-    """Values of a flag that may be repeated; the first ones take the default's place."""
+    """Collects the values of a repeatable flag; the first ones replace the default."""
 
     def __call__(
         self,
@@ -173,11 +173,11 @@ class _Several(argparse.Action):
         setattr(namespace, self.dest, [*given, *values])
 
 
-def _with_dashes(word: str) -> str:
+def _with_dashes(argument: str) -> str:
     """`--save_period=3` -> `--save-period=3`."""
-    if not word.startswith("--"):
-        return word
-    flag, equals, value = word.partition("=")
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument.partition("=")
     return flag.replace("_", "-") + equals + value
 
 

@@ -1,10 +1,10 @@
-"""The errors the five scripts turn into one clear line and an exit code."""
+"""The errors that the scripts turn into one line and an exit code."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """The user's input is wrong; the message says what, where and the remedy (exit code 2)."""
+    """The user's input is wrong; the message names file, value, rule and remedy (exit code 2)."""
 
 
 class ConfigError(UserError):
@@ -20,20 +20,25 @@ class CheckpointError(UserError):
 
 
 class MissingPackageError(UserError):
-    """An optional library is needed for what was asked and is not installed."""
+    """An optional package is needed for what was asked and is not installed."""
 
 
 class CheckFailedError(Exception):
-    """The run went through, but what it made failed its own check (exit code 1)."""
+    """The run finished, but its result failed a check (exit code 1)."""
 
 
 class DivergedError(CheckFailedError):
-    """Training produces nothing but losses that are not numbers."""
+    """Losses or gradients of many batches in a row are not finite."""
 
 
 class OutputError(CheckFailedError):
-    """A file cannot be written: the disk is full, or the folder is not ours."""
+    """A file cannot be written: the disk is full, or the folder is not writable."""
 
 
 class ConversionError(CheckFailedError):
     """The converted model does not compute what the original computes."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's error message, at most 200 characters of it."""
+    return str(error).strip().split("\n")[0][:200]

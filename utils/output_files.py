@@ -1,4 +1,4 @@
-"""Where runs put their files, and how files are written so that none is ever half written."""
+"""Run folders, and atomic writing of files and folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from utils.errors import ConfigError, OutputError
 
-# The disk or the quota is full, the file system is read-only, or the folder is somebody else's.
+# The disk or the quota is full, the file system is read-only, or permission is denied.
 CANNOT_WRITE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 )
@@ -27,7 +27,7 @@ def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
     With `exist_ok`, an existing folder is used again.
 
     Raises:
-        ConfigError: there cannot be such a folder.
+        ConfigError: the folder cannot be created.
     """
     first = Path(project) / name
     for number in itertools.count(1):
@@ -48,11 +48,11 @@ def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
 
 @contextmanager
 def atomic_folder(folder: Path, *, stale: Sequence[str] = ()) -> Iterator[Path]:
-    """A temporary folder whose files take their place in `folder` only when the block ends well.
+    """A temporary folder whose files move to `folder` only when the block ends without an error.
 
     Args:
-        folder: may be there, with other files, which stay.
-        stale: names of files and folders that go with it, for they were of what is replaced.
+        folder: may exist, with other files, which stay.
+        stale: names of files and folders in it to remove, because they belong to what is replaced.
 
     Raises:
         OutputError: it cannot be written.
@@ -69,7 +69,7 @@ def atomic_folder(folder: Path, *, stale: Sequence[str] = ()) -> Iterator[Path]:
                 if (folder / name).is_file():
                     (folder / name).unlink()
             for file in sorted(temporary.iterdir()):
-                if file.is_dir():  # a folder takes the place of nothing but an empty one
+                if file.is_dir():  # `replace` of a folder needs an empty target
                     shutil.rmtree(folder / file.name, ignore_errors=True)
                 file.replace(folder / file.name)
     finally:
@@ -78,7 +78,7 @@ def atomic_folder(folder: Path, *, stale: Sequence[str] = ()) -> Iterator[Path]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place only when the block ends well.
+    """A temporary file that replaces `path` only when the block ends without an error.
 
     Raises:
         OutputError: it cannot be written; what was at `path` before is still there.
@@ -100,7 +100,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def reported_writing(path: Path) -> Iterator[None]:
-    """A region that writes `path`; a full disk there, and its like, is one clear error.
+    """Turn a full disk or a missing permission within the block into an OutputError about `path`.
 
     Raises:
         OutputError: it cannot be written.
@@ -111,11 +111,11 @@ def reported_writing(path: Path) -> Iterator[None]:
         if error.errno not in CANNOT_WRITE:
             raise
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); what was written before is whole"
+            f"{path}: cannot be written ({error.strerror}); files written before are complete"
         ) from None
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically, readable, with a final newline."""
+    """Write indented JSON atomically; values that JSON lacks are written as text."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")

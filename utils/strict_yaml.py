@@ -1,4 +1,4 @@
-"""Yaml files read without surprises: the one place that calls the yaml library.
+"""Yaml files read strictly; the only module that calls the yaml library.
 
 Every mistake is a ConfigError that names the file, the key, what was found, and what is allowed.
 """
@@ -22,7 +22,7 @@ ConfigT = TypeVar("ConfigT")
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice (plain yaml keeps the last, silently)."""
+    """SafeLoader that refuses a duplicate key (plain yaml silently uses the last)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -37,7 +37,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping a yaml file holds.
+    """Read the mapping in a yaml file.
 
     Raises:
         ConfigError: the file is missing, is not yaml, or is not a mapping.
@@ -79,10 +79,10 @@ def find_shipped(name: str | Path, folder: Path) -> Path:
     raise ConfigError(f"{path}: no such file{suggest(path.name, known, 'shipped')}")
 
 
-def suggest(word: str, known: Iterable[str], adjective: str = "known") -> str:
-    """`; did you mean 'x'? (known: ...)`, to end an error about an unknown word."""
+def suggest(name: str, known: Iterable[str], adjective: str = "known") -> str:
+    """`; did you mean 'x'? (known: ...)`, to end an error about an unknown name."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint} ({adjective}: {', '.join(known)})"
 
@@ -132,14 +132,14 @@ def to_dataclass(where: str, content: Mapping[str, Any], target: type[ConfigT]) 
 
 
 def _checked(where: str, value: object, hint: Any) -> object:
-    """`value` if it is of the hinted type; whole numbers serve as floats."""
+    """`value` if it is of the hinted type; an int serves as a float."""
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) in allowed:
         return value
-    words = " or ".join(getattr(kind, "__name__", str(kind)) for kind in allowed)
-    raise ConfigError(f"{where} is {value!r} ({type(value).__name__}), expected {words}")
+    expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in allowed)
+    raise ConfigError(f"{where} is {value!r} ({type(value).__name__}), expected {expected}")
 
 
 def _one_line(error: yaml.YAMLError) -> str:

@@ -1,4 +1,4 @@
-"""How long the stages of a run take."""
+"""Timers: the stages of a run, and functions that are compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StageClock:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time of the block towards a stage."""
+        """Add the time of the block to a stage."""
         start = time.perf_counter()
         try:
             yield
@@ -33,7 +33,7 @@ class StageClock:
             self.seconds[name] += time.perf_counter() - start
 
     def each(self, name: str, items: Iterable[ItemT]) -> Iterator[ItemT]:
-        """The items, the time it takes to get each of them counted towards a stage."""
+        """Yield the items, adding the time it takes to get each of them to a stage."""
         iterator = iter(items)
         while True:
             with self.stage(name):
@@ -48,21 +48,21 @@ class StageClock:
         return {name: 1000 * seconds / max(count, 1) for name, seconds in self.seconds.items()}
 
 
-def seconds_in_turn(works: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Median seconds of each work in every round; the works take turns within a round.
+def seconds_in_turn(functions: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Function name -> median seconds in each of ROUNDS rounds; functions alternate in a round.
 
-    Each turn is a few runs after one that is not counted, so that neither a machine that slows down
-    nor the threads that another runtime leaves spinning change how the works compare.
+    Each turn is RUNS calls after one that is not counted, so that neither a machine that slows down
+    nor threads that another runtime leaves spinning favours one of them.
     """
-    found: dict[str, list[float]] = {name: [] for name in works}
+    found: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(ROUNDS):
-        for name, work in works.items():
+        for name, function in functions.items():
             time.sleep(_PAUSE)
-            work()
+            function()
             taken = []
             for _ in range(RUNS):
                 start = time.perf_counter()
-                work()
+                function()
                 taken.append(time.perf_counter() - start)
             found[name].append(statistics.median(taken))
     return found

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, draw, and return the exit code: 0 done, 2 the user's mistake."""
+    """Run on the given arguments, or the process's. Exit code 0: done; 2: wrong arguments."""
     defaults = SyntheticConfig()
     parser = argparse.ArgumentParser(
         prog="python -m data.synthetic",

@@ -1,4 +1,4 @@
-"""What lies behind the shapes: rough coloured ground, crossed by lines."""
+"""Backgrounds: coloured noise crossed by lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def fractal_noise(
     """(H, W) noise of several scales, scaled to 0-1.
 
     Args:
-        generator: where chance comes from.
+        generator: source of randomness.
         image_hw: height and width.
         cells: how many random values span the coarsest scale; each octave doubles it.
         octaves: how many scales, each half as strong as the one before.

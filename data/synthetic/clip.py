@@ -1,4 +1,4 @@
-"""A short clip of the shapes gliding, turning and bouncing, to try detection on video."""
+"""A short video of shapes that move, turn and bounce, to try detection on video."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from utils.output_files import write_json
 from utils.strict_yaml import write_yaml
 from utils.structures import ImageArray, Targets
 
-MARKER = "synthetic.json"  # in a folder made here; holds the list of files made
+MARKER = "synthetic.json"  # marks a folder that this module wrote; lists the files in it
 CLIP = "unseen.mp4"
 SPLITS = ("train", "val", "unseen")
 NUM_UNSEEN = 12
@@ -130,7 +130,7 @@ def _write_images(folder: Path, config: SyntheticConfig, names: dict[str, list[s
 
 
 def _image_hw(generator: np.random.Generator, size: int) -> tuple[int, int]:
-    """Square, landscape or portrait."""
+    """Square, landscape or portrait (4:3), at random."""
     shapes = ((size, size), (size * 3 // 4, size), (size, size * 3 // 4))
     return shapes[generator.integers(len(shapes))]
 

@@ -1,4 +1,4 @@
-"""Shapes laid over a background, some over others; and what of them is worth a label."""
+"""Images of overlapping shapes on a background, and the labels of what stays visible."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def draw_scene(
     """One image, RGB uint8, and the objects in it."""
     light_angle = generator.uniform(0, 2 * np.pi)
     shapes = place_shapes(generator, image_hw, light_angle)
-    image, owner, areas = compose(draw_background(generator, image_hw), shapes)
-    targets = visible_targets(shapes, owner, areas)
+    image, topmost, areas = compose(draw_background(generator, image_hw), shapes)
+    targets = visible_targets(shapes, topmost, areas)
     return photograph(generator, image), targets
 
 
@@ -78,7 +78,7 @@ def compose(ground: Image, shapes: Sequence[Placed]) -> tuple[Image, IntArray, l
         shape would have if nothing hid it.
     """
     image = ground.copy()
-    owner = np.full(ground.shape[:2], NO_OBJECT, np.int64)
+    topmost = np.full(ground.shape[:2], NO_OBJECT, np.int64)
     areas = []
     for index, shape in enumerate(shapes):
         patch = render(shape.look)
@@ -87,15 +87,15 @@ def compose(ground: Image, shapes: Sequence[Placed]) -> tuple[Image, IntArray, l
         window, part = _overlap(image.shape[:2], patch, shape.centre)
         alpha = patch.alpha[part][..., None]
         image[window] += alpha * (patch.color[part] - image[window])
-        owner[window][patch.alpha[part] > 0.5] = index
-    return image, owner, areas
+        topmost[window][patch.alpha[part] > 0.5] = index
+    return image, topmost, areas
 
 
-def visible_targets(shapes: Sequence[Placed], owner: IntArray, areas: Sequence[int]) -> Targets:
-    """Boxes around what can be seen of each object, distractors and hidden objects left out."""
+def visible_targets(shapes: Sequence[Placed], topmost: IntArray, areas: Sequence[int]) -> Targets:
+    """Boxes around the visible part of each object; distractors and hidden objects are skipped."""
     boxes, class_ids = [], []
     for index, (shape, area) in enumerate(zip(shapes, areas, strict=True)):
-        rows, columns = np.nonzero(owner == index)
+        rows, columns = np.nonzero(topmost == index)
         if shape.look.outline not in CLASS_NAMES or len(rows) < max(MIN_VISIBLE * area, 1):
             continue
         box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
@@ -106,15 +106,15 @@ def visible_targets(shapes: Sequence[Placed], owner: IntArray, areas: Sequence[i
 
 
 def photograph(generator: np.random.Generator, image: Image) -> ImageArray:
-    """What a cheap camera makes of it: exposure, blur, grain; RGB uint8."""
+    """Simulate a cheap camera: exposure, blur, grain; RGB uint8."""
     exposed = np.clip(image * generator.uniform(0.65, 1.35), 0, 1)
-    seen = _blurred(generator, exposed ** generator.uniform(0.75, 1.35))
+    blurred = _blurred(generator, exposed ** generator.uniform(0.75, 1.35))
     grain = generator.standard_normal(image.shape, np.float32)
-    return to_uint8(seen + grain * generator.uniform(0, 0.07))
+    return to_uint8(blurred + grain * generator.uniform(0, 0.07))
 
 
 def to_uint8(image: Image) -> ImageArray:
-    """0-1 to 0-255, cut off at both ends."""
+    """0-1 to 0-255, clipped."""
     return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
 
 
@@ -128,7 +128,7 @@ def _vivid_color(generator: np.random.Generator, outline: str) -> tuple[float, f
 
 
 def _cast_shadow(image: Image, patch: Patch, shape: Placed) -> None:
-    """Darken, in place, where the shape keeps the light away."""
+    """Darken the image in place where the shape casts its shadow."""
     reach = shape.look.diameter * 0.07
     away = shape.look.light_angle + np.pi
     centre = (

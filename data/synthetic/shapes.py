@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Grid = npt.NDArray[np.floating[Any]]
+Array = npt.NDArray[np.floating[Any]]
 
 RING_WIDTH = 0.3
 CROSS_ARM = 0.34
@@ -47,8 +47,8 @@ class Look:
 class Patch:
     """A drawn shape: `color` (S, S, 3) RGB 0-1 and `alpha` (S, S) 0-1, its centre in the middle."""
 
-    color: Grid
-    alpha: Grid
+    color: Array
+    alpha: Array
 
 
 def render(look: Look) -> Patch:
@@ -67,56 +67,56 @@ def render(look: Look) -> Patch:
     return Patch(color.astype(np.float32), alpha.astype(np.float32))
 
 
-def _ball(x: Grid, y: Grid) -> Grid:
+def _ball(x: Array, y: Array) -> Array:
     return np.subtract(1, np.hypot(x, y))
 
 
-def _oval(x: Grid, y: Grid) -> Grid:
-    depth: Grid = (1 - np.hypot(x / 0.55, y)) * 0.55
+def _oval(x: Array, y: Array) -> Array:
+    depth: Array = (1 - np.hypot(x / 0.55, y)) * 0.55
     return depth
 
 
-def _ring(x: Grid, y: Grid) -> Grid:
+def _ring(x: Array, y: Array) -> Array:
     half = RING_WIDTH / 2
     return np.subtract(half, np.abs(np.hypot(x, y) - (1 - half)))
 
 
-def _star(x: Grid, y: Grid) -> Grid:
+def _star(x: Array, y: Array) -> Array:
     return _folded_polygon(x, y, points=5, waist=STAR_WAIST)
 
 
-def _triangle(x: Grid, y: Grid) -> Grid:
+def _triangle(x: Array, y: Array) -> Array:
     return _folded_polygon(x, y, points=3, waist=0.5)
 
 
-def _cross(x: Grid, y: Grid) -> Grid:
+def _cross(x: Array, y: Array) -> Array:
     x, y = np.abs(x), np.abs(y)
-    depth: Grid = np.maximum(np.minimum(CROSS_ARM - x, 1 - y), np.minimum(1 - x, CROSS_ARM - y))
+    depth: Array = np.maximum(np.minimum(CROSS_ARM - x, 1 - y), np.minimum(1 - x, CROSS_ARM - y))
     return depth
 
 
-def _crate(x: Grid, y: Grid) -> Grid:
-    depth: Grid = np.minimum(CRATE_SIDE - np.abs(x), CRATE_SIDE - np.abs(y))
+def _crate(x: Array, y: Array) -> Array:
+    depth: Array = np.minimum(CRATE_SIDE - np.abs(x), CRATE_SIDE - np.abs(y))
     return depth
 
 
-def _moon(x: Grid, y: Grid) -> Grid:
-    depth: Grid = np.minimum(1 - np.hypot(x, y), np.hypot(x - 0.5, y) - 0.75)
+def _moon(x: Array, y: Array) -> Array:
+    depth: Array = np.minimum(1 - np.hypot(x, y), np.hypot(x - 0.5, y) - 0.75)
     return depth
 
 
-def _folded_polygon(x: Grid, y: Grid, points: int, waist: float) -> Grid:
+def _folded_polygon(x: Array, y: Array, points: int, waist: float) -> Array:
     """A star: every point is folded onto one edge, from a tip (radius 1) to a waist."""
     half = np.pi / points
     angle = np.abs((np.arctan2(y, x) + half) % (2 * half) - half)
     radius = np.hypot(x, y)
     edge_x, edge_y = waist * np.cos(half) - 1, waist * np.sin(half)
     along_x, along_y = radius * np.cos(angle) - 1, radius * np.sin(angle)
-    depth: Grid = (edge_x * along_y - edge_y * along_x) / np.hypot(edge_x, edge_y)
+    depth: Array = (edge_x * along_y - edge_y * along_x) / np.hypot(edge_x, edge_y)
     return depth
 
 
-OUTLINES: dict[str, Callable[[Grid, Grid], Grid]] = {
+OUTLINES: dict[str, Callable[[Array, Array], Array]] = {
     "ball": _ball,
     "star": _star,
     "ring": _ring,
@@ -130,10 +130,10 @@ CLASS_NAMES = ("ball", "star", "ring", "crate", "cross", "moon")
 DISTRACTORS = ("oval", "triangle")  # drawn, never labelled
 
 
-def _relief(outline: str, depth: Grid) -> Grid:
+def _relief(outline: str, depth: Array) -> Array:
     """Height above the ground: a sphere, a tube, roofs, or a flat top with a chamfer."""
     inside = np.clip(depth, 0, None)
-    relief: Grid
+    relief: Array
     if outline in ("ball", "oval"):
         relief = np.sqrt(inside * (2 - inside))
     elif outline in ("ring", "moon"):
@@ -146,7 +146,7 @@ def _relief(outline: str, depth: Grid) -> Grid:
     return relief
 
 
-def _light(relief: Grid, look: Look) -> tuple[Grid, Grid]:
+def _light(relief: Array, look: Look) -> tuple[Array, Array]:
     """Diffuse light (about 0.3 to 1.2) and specular shine (0 to 0.6) on a relief."""
     slope_y, slope_x = np.gradient(relief * (look.diameter / 2))
     length = np.sqrt(slope_x**2 + slope_y**2 + 1)
@@ -158,8 +158,8 @@ def _light(relief: Grid, look: Look) -> tuple[Grid, Grid]:
     return shade.astype(np.float32), shine.astype(np.float32)
 
 
-def _pattern(outline: str, x: Grid, y: Grid, depth: Grid) -> Grid:
-    """What is painted on: a crate has stripes inside a frame, a ball a belt."""
+def _pattern(outline: str, x: Array, y: Array, depth: Array) -> Array:
+    """(S, S) factors on the colour: a crate has stripes inside a frame, a ball a belt."""
     pattern = np.ones_like(x)
     if outline == "crate":
         pattern[(depth > 0.16) & (np.sin(x * 12) > 0)] = 0.5

@@ -1,9 +1,9 @@
-"""Reads the checkpoints YOLOv5 and its relatives pickled, without executing anything in them.
+"""Reads pickled checkpoints of YOLOv5 and its relatives without executing anything in them.
 
-Such a file asks the unpickler to import and call classes. Here every name it asks for must be on an
-allow-list, and even then it gets an inert stand-in that only stores what it is handed. torch's own
-restricted unpickler does the reading. What comes out is a tree of stand-ins from which tensors and
-plain values are picked by name.
+Such a file asks the unpickler to import and call classes. Every name it asks for must be on an
+allow-list, and even then an inert stand-in is used that only stores its state. torch's restricted
+unpickler reads the file. The result is a tree of stand-ins from which tensors and plain values are
+taken by name.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, first_line
 
-# Names a detector checkpoint may mention. Stand-ins take their place, so none of them is ever run;
-# the list is there so that a file which wants anything else is refused before it is read.
+# Names a detector checkpoint may mention. Stand-ins replace them, so none of them is ever run;
+# the list exists so that a file which names anything else is refused before it is read.
 _ALLOWED = re.compile(
     r"""models\.(common|yolo|experimental)\.\w+
     |utils\.\w+\.\w+
@@ -39,14 +39,14 @@ class InertObject:
     pickled_name = ""
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> InertObject:
-        """A blank stand-in whatever the pickle passes."""
+        """Ignore the arguments that the pickle passes."""
         return object.__new__(cls)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         pass
 
     def __setstate__(self, state: Any) -> None:
-        """Keep a dictionary state as attributes; forget anything else."""
+        """Store a dictionary state as attributes; ignore any other state."""
         if isinstance(state, dict):
             self.__dict__.update(state)
 
@@ -56,7 +56,7 @@ class InertObject:
 
     @property
     def class_name(self) -> str:
-        """The last part of the name the pickle gave."""
+        """`pickled_name` without its module."""
         return self.pickled_name.rpartition(".")[2]
 
 
@@ -64,7 +64,7 @@ def read_inert(path: Path) -> dict[str, Any]:
     """The top-level dictionary of a pickled checkpoint, objects as InertObject.
 
     Raises:
-        CheckpointError: not such a file, or it names something a checkpoint has no use for.
+        CheckpointError: not a checkpoint, or it names something that is not allowed.
     """
     if not zipfile.is_zipfile(path):
         raise CheckpointError(
@@ -73,7 +73,7 @@ def read_inert(path: Path) -> dict[str, Any]:
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
-        raise CheckpointError(f"{path}: damaged checkpoint ({_first_line(error)})") from None
+        raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
     refused = sorted(name for name in names if not _ALLOWED.fullmatch(name))
     if refused:
         raise CheckpointError(
@@ -87,7 +87,7 @@ def read_inert(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(stand_ins):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
-        raise CheckpointError(f"{path}: cannot be read ({_first_line(error)})") from None
+        raise CheckpointError(f"{path}: cannot be read ({first_line(error)})") from None
     if not isinstance(content, dict):
         kind = type(content).__name__
         if isinstance(content, InertObject):
@@ -117,7 +117,3 @@ def collect_attribute(module: InertObject, attribute: str) -> set[Any]:
         if isinstance(child, InertObject):
             values |= collect_attribute(child, attribute)
     return values
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]

@@ -1,4 +1,4 @@
-"""Weights files of any kind to a network that runs."""
+"""Reads weights files and builds their networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from utils.errors import CheckpointError
 
 
 def read_weights(path: str | Path) -> Checkpoint:
-    """One of our checkpoints, or a YOLOv5 `.pt` read as one; nothing in it is executed.
+    """Read our checkpoint or a YOLOv5 `.pt`; neither is executed.
 
     Raises:
         CheckpointError: missing, unreadable, unsafe, or of layers this project does not have.
@@ -29,8 +29,8 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
 
     Args:
         checkpoint: of either form.
-        averaged: with the averaged weights where it has them, which are the best; else with those
-            that training goes on from.
+        averaged: load the averaged (EMA) weights where there are any, which score best; False
+            loads those that training resumes from.
 
     Raises:
         CheckpointError: the weights do not fit the architecture.
@@ -47,10 +47,10 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
 def resumed_model(
     checkpoint: Checkpoint, device: torch.device
 ) -> tuple[Detector, ModelEMA[Detector]]:
-    """The network that training goes on from, and its average, on a device.
+    """The network that training resumes from, and its EMA, on a device.
 
     Raises:
-        CheckpointError: as `build_from_checkpoint`.
+        CheckpointError: the weights do not fit the architecture.
     """
     model = build_from_checkpoint(checkpoint, averaged=False).to(device)
     return model, ModelEMA(build_from_checkpoint(checkpoint).to(device))

@@ -1,4 +1,4 @@
-"""Checkpoints of ultralytics/yolov5, read without executing them, as checkpoints of our own."""
+"""Checkpoints of ultralytics/yolov5, read as our own without executing anything in them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from models.network.model_spec import ModelSpec
 from utils.checkpoint import Checkpoint
 from utils.errors import CheckpointError, ConfigError
 
-# Kept by YOLOv5 in the state dict; ours lives in the spec.
+# In YOLOv5's state dict; our spec holds the anchors.
 _HEAD_BUFFERS = ("anchors", "anchor_grid", "stride")
 
 
 def read_yolov5(path: Path) -> Checkpoint:
-    """A YOLOv5 v6/v7 checkpoint as one of ours, weights in float32, averaged ones if it has them.
+    """Read a YOLOv5 v6/v7 checkpoint as one of ours: float32, the EMA weights where it has them.
 
     Raises:
         CheckpointError: unsafe, damaged, or of layers this project does not have.

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from utils.call_text import parse_call
-from utils.errors import ConfigError
+from utils.errors import ConfigError, first_line
 from utils.strict_yaml import suggest
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -25,7 +25,7 @@ _IN_PLACE = {"SiLU", "LeakyReLU", "ReLU", "ReLU6", "Hardswish", "Mish"}
 
 
 def activation_maker(text: str, where: str) -> Callable[[], nn.Module]:
-    """A function that makes a fresh module of the activation `text` names, e.g. `LeakyReLU(0.1)`.
+    """A factory of the activation that `text` names, e.g. `LeakyReLU(0.1)`.
 
     Raises:
         ConfigError: unknown name or arguments it does not take.
@@ -37,7 +37,7 @@ def activation_maker(text: str, where: str) -> Callable[[], nn.Module]:
     # The convolution before keeps its own input for backward, so its output may be overwritten.
     kwargs = {"inplace": True, **call.kwargs} if call.name in _IN_PLACE else call.kwargs
     try:
-        kind(*call.args, **kwargs)(torch.zeros(1))  # arguments of the wrong kind show in use
+        kind(*call.args, **kwargs)(torch.zeros(1))  # wrong argument types only fail in use
     except (TypeError, RuntimeError) as error:
-        raise ConfigError(f"{where}: {text!r}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{where}: {text!r}: {first_line(error)}") from None
     return lambda: kind(*call.args, **kwargs)

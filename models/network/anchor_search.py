@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from utils.anchor_fit import AnchorFit, Sizes, closeness, fit_anchors
+from utils.anchor_fit import AnchorFit, BoxSizes, closeness, fit_anchors
 
 logger = logging.getLogger(__name__)
 ENOUGH_RECALL = 0.98  # of the boxes must be within reach of an anchor
@@ -18,7 +18,7 @@ Levels = tuple[tuple[float, ...], ...]
 
 
 def check_anchors(
-    levels: Levels, sizes: Sizes, threshold: float, *, seed: int, keep: bool = False
+    levels: Levels, sizes: BoxSizes, threshold: float, *, seed: int, keep: bool = False
 ) -> Levels:
     """The anchors themselves where they fit the boxes, or better ones; says which, and how well.
 
@@ -52,7 +52,7 @@ def check_anchors(
     return tuple(tuple(float(value) for value in level) for level in per_level)
 
 
-def search_anchors(sizes: Sizes, count: int, threshold: float, *, seed: int) -> Sizes:
+def search_anchors(sizes: BoxSizes, count: int, threshold: float, *, seed: int) -> BoxSizes:
     """`count` anchors for boxes of these sizes, smallest area first.
 
     K-means in units of the standard deviation (so that both sides count alike), then a thousand
@@ -81,11 +81,11 @@ def search_anchors(sizes: Sizes, count: int, threshold: float, *, seed: int) -> 
         new_quality = _quality(points, changed, threshold)
         if new_quality > quality:
             anchors, quality = changed, new_quality
-    by_area: Sizes = anchors[anchors.prod(1).argsort()]
+    by_area: BoxSizes = anchors[anchors.prod(1).argsort()]
     return by_area
 
 
-def _quality(sizes: Sizes, anchors: Sizes, threshold: float) -> float:
+def _quality(sizes: BoxSizes, anchors: BoxSizes, threshold: float) -> float:
     """Mean closeness of the boxes to their best anchor; those out of reach count nothing."""
     best = closeness(sizes, anchors).max(1)
     return float((best * (best > 1 / threshold)).mean())

@@ -1,4 +1,4 @@
-"""The batch-norm all blocks share."""
+"""Batch-norm with YOLOv5's hyper-parameters."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ MOMENTUM = 0.03
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch-norm over (B, channels, H, W) with YOLOv5's eps and momentum."""
+    """Batch-norm over (B, channels, H, W) with EPS and MOMENTUM."""
     return nn.BatchNorm2d(channels, eps=EPS, momentum=MOMENTUM)

@@ -1,4 +1,4 @@
-"""The shape of a convolution, apart from its numbers."""
+"""The shape of a convolution without its weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 @dataclass(frozen=True, slots=True)
 class ConvGeometry:
-    """What a yaml row says of a convolution; `padding` None keeps the size at stride 1."""
+    """Channels, kernel, stride, padding, groups, dilation; `padding` None is `same_padding`."""
 
     in_channels: int
     out_channels: int
@@ -21,17 +21,17 @@ class ConvGeometry:
 
     @property
     def same_padding(self) -> int:
-        """The padding that keeps the size at stride 1; kernels are odd wherever it matters."""
+        """The padding that keeps the size at stride 1; exact for odd kernels."""
         return self.dilation * (self.kernel_size - 1) // 2
 
     @property
     def resolved_padding(self) -> int:
-        """The padding used."""
+        """`padding`, or `same_padding` where it is None."""
         return self.same_padding if self.padding is None else self.padding
 
     @property
     def kernel_shape(self) -> tuple[int, int, int, int]:
-        """Of the weight: (out, in / groups, k, k).
+        """The weight's shape: (out, in / groups, k, k).
 
         Raises:
             ValueError: the groups do not divide the channels.
@@ -46,7 +46,7 @@ class ConvGeometry:
 
     @property
     def is_plain_3x3(self) -> bool:
-        """Whether a re-parameterizable 3x3 block can stand here."""
+        """Whether a re-parameterizable 3x3 block can replace it; stride and groups are free."""
         return self.kernel_size == 3 and self.padding in (None, 1) and self.dilation == 1
 
     @property

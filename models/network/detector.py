@@ -1,4 +1,4 @@
-"""The network: runs the rows of a ModelSpec and returns raw predictions, nothing else."""
+"""The network: runs the layers of a ModelSpec and returns raw predictions."""
 
 from __future__ import annotations
 
@@ -35,14 +35,25 @@ class Detector(nn.Module):
 
     @property
     def head(self) -> DetectHead:
-        """The last layer."""
+        """The last layer, which makes the raw predictions.
+
+        Raises:
+            TypeError: the last layer is not a DetectHead.
+        """
         head = self.layers[-1]
         if not isinstance(head, DetectHead):
             raise TypeError("the last layer of a detector is its head")
         return head
 
     def use_anchors(self, anchors: tuple[tuple[float, ...], ...]) -> None:
-        """Take others, as many per level as before."""
+        """Replace the anchors of `spec`; weights are not changed.
+
+        Args:
+            anchors: per level (w1, h1, w2, h2, ...) in pixels of the network input.
+
+        Raises:
+            ValueError: a level has another number of anchors than before.
+        """
         before = [len(level) for level in self.spec.anchors]
         if [len(level) for level in anchors] != before:
             raise ValueError(f"{anchors} are not as many anchors per level as {self.spec.anchors}")
@@ -54,16 +65,16 @@ class Detector(nn.Module):
         Returns:
             Per level, (B, A * (5 + C), H / stride, W / stride) logits.
         """
-        kept: dict[int, Tensor] = {-1: images}
+        outputs: dict[int, Tensor] = {-1: images}
         output: Tensor | tuple[Tensor, ...] = images
         for index, (layer, sources) in enumerate(zip(self.layers, self._sources, strict=True)):
-            inputs = [kept[source] for source in sources]
+            inputs = [outputs[source] for source in sources]
             output = layer(inputs) if isinstance(layer, DetectHead | Concat) else layer(inputs[0])
             if isinstance(output, Tensor):
-                kept[index] = output
+                outputs[index] = output
             for source in sources:
                 if self._last_use[source] == index:
-                    kept.pop(source, None)
+                    outputs.pop(source, None)
         if isinstance(output, Tensor):
             raise TypeError("the last layer of a detector is its head")
         return output
@@ -113,5 +124,5 @@ def build_model(spec: ModelSpec, form: Form = "train") -> Detector:
 
 @torch.no_grad()
 def count_parameters(model: nn.Module) -> int:
-    """The number of learnt numbers."""
+    """The number of elements of all parameters; buffers such as running means do not count."""
     return sum(parameter.numel() for parameter in model.parameters())

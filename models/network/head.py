@@ -35,7 +35,7 @@ class DetectHead(nn.Module):
         """Start objectness at 8 objects in a 640 px image, and classes at 0.6 / C.
 
         The prior of Lin et al., "Focal Loss for Dense Object Detection" (sec. 3.3), with YOLOv5's
-        numbers; without it the first steps are spent on unlearning objects everywhere.
+        values; without it the first steps are spent on suppressing objects in every cell.
         """
         for conv, stride in zip(self.m, strides, strict=True):
             if not isinstance(conv, nn.Conv2d) or conv.bias is None:

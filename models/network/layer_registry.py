@@ -1,7 +1,7 @@
-"""What a row's module name builds: a literal table from name to builder.
+"""The table from a row's module name to the function that builds it.
 
-A builder takes the row's surroundings and its arguments by position, as the yaml gives them; its
-signature is the row's grammar.
+A builder takes the row's context, and the row's arguments by position as in the yaml; its signature
+is the grammar of the row.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from utils.strict_yaml import suggest
 
 @dataclass(frozen=True, slots=True)
 class RowContext:
-    """A row's surroundings.
+    """What a builder knows of a row besides its arguments.
 
     Attributes:
-        layer: the row itself.
+        layer: the row.
         spec: the architecture it is part of.
         in_channels: channels of each source.
         in_strides: input pixels per cell of each source.
@@ -54,7 +54,7 @@ class RowContext:
 
 @dataclass(frozen=True, slots=True)
 class BuiltLayer:
-    """A module with what the rows after it need to know."""
+    """A module, its number of output channels, and its stride in input pixels per cell."""
 
     module: nn.Module
     out_channels: int
@@ -64,12 +64,11 @@ class BuiltLayer:
 RowBuilder = Callable[..., BuiltLayer]
 
 
-def _whole_numbers(row: RowContext, least: int = 1, **values: object) -> None:
+def _integers(row: RowContext, minimum: int = 1, **values: object) -> None:
     for name, value in values.items():
-        if type(value) is not int or value < least:
+        if type(value) is not int or value < minimum:
             raise ConfigError(
-                f"{row.layer.where}: {name} is {value!r}, "
-                f"expected a whole number of at least {least}"
+                f"{row.layer.where}: {name} is {value!r}, expected an integer of at least {minimum}"
             )
 
 
@@ -96,9 +95,9 @@ def _expansion(row: RowContext, channels: int, e: object) -> None:
 def _geometry(
     row: RowContext, out: int, k: int, s: int, p: int | None, g: int, d: int
 ) -> ConvGeometry:
-    _whole_numbers(row, out=out, k=k, s=s, g=g, d=d)
+    _integers(row, out=out, k=k, s=s, g=g, d=d)
     if p is not None:
-        _whole_numbers(row, least=0, p=p)
+        _integers(row, minimum=0, p=p)
     return ConvGeometry(row.in_channels[0], row.scaled_channels(out), k, s, p, g, d)
 
 
@@ -145,8 +144,8 @@ def _rep_row(family: str) -> RowBuilder:
 
 
 def _bottleneck_channels(row: RowContext, out: int, shortcut: bool, g: int, e: float) -> int:
-    """Checks what C3 and Bottleneck have in common; returns the scaled channels."""
-    _whole_numbers(row, out=out, g=g)
+    """Check the arguments that C3 and Bottleneck share; returns the scaled channels."""
+    _integers(row, out=out, g=g)
     _flag(row, "shortcut", shortcut)
     channels = row.scaled_channels(out)
     _expansion(row, channels, e)
@@ -178,7 +177,7 @@ def _bottleneck(
 
 
 def _sppf(row: RowContext, out: int, k: int = 5) -> BuiltLayer:
-    _whole_numbers(row, out=out, k=k)
+    _integers(row, out=out, k=k)
     if k % 2 == 0:
         raise ConfigError(f"{row.layer.where}: k is {k}, expected an odd number")
     channels = row.scaled_channels(out)
@@ -187,7 +186,7 @@ def _sppf(row: RowContext, out: int, k: int = 5) -> BuiltLayer:
 
 
 def _spp(row: RowContext, out: int, k: Sequence[int] = (5, 9, 13)) -> BuiltLayer:
-    """YOLOv5 v5's pools side by side; chained ones of the first size see as far, with one size."""
+    """YOLOv5 v5's parallel pools, built as SPPF: chained pools of the first size equal them."""
     first = k[0] if isinstance(k, Sequence) and k else None
     if not isinstance(first, int) or list(k) != [first, 2 * first - 1, 3 * first - 2]:
         raise ConfigError(f"{row.layer.where}: k is {k!r}, expected [k, 2k - 1, 3k - 2], as 5 9 13")
@@ -199,7 +198,7 @@ def _upsample(
 ) -> BuiltLayer:
     if size is not None:
         raise ConfigError(f"{row.layer.where}: size is {size!r}; give None and a scale factor")
-    _whole_numbers(row, scale=scale)
+    _integers(row, scale=scale)
     _one_of(row, "mode", mode, ("nearest", "bilinear", "bicubic"))
     module = nn.Upsample(scale_factor=scale, mode=mode)
     return BuiltLayer(module, row.in_channels[0], row.in_strides[0] / scale)
@@ -251,7 +250,7 @@ _READ_SEVERAL = {"Concat", "Detect"}
 
 
 def build_layer(row: RowContext) -> BuiltLayer:
-    """The module a row describes.
+    """Build the module of a row, repeated as it says.
 
     Raises:
         ConfigError: unknown module, or arguments its builder does not take.

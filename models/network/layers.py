@@ -1,4 +1,4 @@
-"""The plain layers of YOLOv5 v6/v7, and the factory that decides what a 3x3 convolution is.
+"""The plain layers of YOLOv5 v6/v7, and the factory that chooses plain or branched convolutions.
 
 Shapes: B batch, H W cells. Attribute names (cv1, m, ...) follow YOLOv5's state dicts, so that its
 checkpoints map onto these layers name by name.
@@ -24,7 +24,7 @@ ActivationMaker = Callable[[], nn.Module]
 
 
 class ConvBNAct(RepBlock):
-    """act(BN(conv(x))), the block with a single branch."""
+    """act(BN(conv(x))): a RepBlock with a single branch."""
 
     def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
         super().__init__()
@@ -38,35 +38,35 @@ class ConvBNAct(RepBlock):
 
     @torch.no_grad()
     def equivalent_conv(self) -> ConvParams:
-        """The convolution with its norm folded in."""
+        """The convolution with its batch-norm folded in, in float64."""
         weight, bias = algebra.fuse_bn(self.conv.weight, self.conv.bias, self.bn)
         return params_of(self.conv, weight, bias)
 
     @torch.no_grad()
     def load_conv_bn(self, conv: nn.Conv2d, norm: algebra.BatchNorm) -> None:
-        """Take over the numbers of both."""
+        """Copy the weight of `conv`, and `norm` with its statistics."""
         self.conv.weight.copy_(conv.weight)
         algebra.copy_batch_norm(norm, self.bn)
 
     def main_kernel(self) -> Tensor:
-        """Of the only branch."""
+        """The convolution's weight, before the batch-norm."""
         return self.conv.weight
 
 
 def plain_block(geometry: ConvGeometry, activation: nn.Module, *, identity: bool) -> ConvBNAct:
-    """The block of a plain network; it has no identity branch."""
+    """Convolution, batch-norm and activation; `identity` has no effect."""
     del identity
     return ConvBNAct(geometry.conv(bias=False), activation)
 
 
 @dataclass(frozen=True, slots=True)
 class ConvFactory:
-    """Makes every convolution of a network, so that one word in the yaml changes them all.
+    """Makes every convolution of a network, so that one yaml key changes all of them.
 
     Attributes:
         activation: makes the activation that follows each convolution.
         form: "train" (branches and norms) or "deploy" (convolutions with bias).
-        rep_block: family of the blocks; None keeps convolution and norm everywhere.
+        rep_block: family of the blocks; None keeps plain convolution and norm.
         rep_policy: which convolutions become blocks: "all", "downsample" (stride 2 only), or
             "no-identity-in-residual" (all, without identity branch inside a residual bottleneck).
     """
@@ -79,7 +79,7 @@ class ConvFactory:
     def __call__(
         self, geometry: ConvGeometry, *, act: bool = True, in_residual: bool = False
     ) -> nn.Module:
-        """A convolution followed by its activation (`act=False`: none)."""
+        """A convolution, or a block of the family where the policy wants one, and an activation."""
         family = self.rep_block
         if family is None or not family.replaces(geometry) or not self._wanted(geometry):
             return self.block(plain_block, geometry, act=act)
@@ -89,7 +89,7 @@ class ConvFactory:
     def block(
         self, make: BlockMaker, geometry: ConvGeometry, *, act: bool = True, identity: bool = True
     ) -> nn.Module:
-        """What `make` makes, whatever the network's family; in deploy form a convolution."""
+        """A block by `make`, whatever the network's family; in deploy form a plain convolution."""
         activation = self.activation() if act else nn.Identity()
         if self.form == "deploy":
             return ConvAct(geometry.conv(bias=True), activation)
@@ -180,7 +180,7 @@ class SPPF(nn.Module):
 
 
 class SpaceToDepth(nn.Conv2d):
-    """Each 2x2 square of pixels as the channels of one cell, in the order of YOLOv5's Focus.
+    """Moves each 2x2 square of pixels into the channels of one cell, ordered as in YOLOv5's Focus.
 
     Channels come out as (top left, bottom left, top right, bottom right), each with all of the
     input's. It is written as a convolution whose weights are fixed zeros and ones, which is exact
@@ -199,7 +199,7 @@ class SpaceToDepth(nn.Conv2d):
 
 
 class Focus(nn.Module):
-    """The stem of YOLOv5 v1 to v5: 2x2 pixels to one cell, then a convolution."""
+    """The stem of YOLOv5 v1 to v5: space-to-depth by 2, then a convolution."""
 
     def __init__(self, geometry: ConvGeometry, *, act: bool = True, conv: ConvFactory) -> None:
         """`geometry` is that of the convolution, but `in_channels` are those of the image."""
@@ -215,7 +215,7 @@ class Focus(nn.Module):
 
 
 class Concat(nn.Module):
-    """Several maps of one size as one, along the channels."""
+    """Concatenation of several maps of one size along the channels."""
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """[(B, c_i, H, W)] -> (B, sum of c_i, H, W)."""

@@ -1,7 +1,7 @@
 """The architecture as data: YOLOv5's yaml grammar, parsed and checked into a frozen ModelSpec.
 
-Rows are `[from, number, module, args]`. Nothing in a yaml is ever evaluated; whatever is unknown is
-an error that names the file, the row and the closest known word.
+Rows are `[from, number, module, args]`. Nothing in a yaml is evaluated. An unknown key or module is
+an error that names the file, the row and the closest known name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEFAULT_ACTIVATION = "SiLU"
 
 _REQUIRED = ("nc", "depth_multiple", "width_multiple", "anchors", "backbone", "head")
 _OPTIONAL = ("activation", "channel_multiple", "rep_block", "rep_policy", "ch")
-_WORDS = {"None": None, "True": True, "False": False}
+_CONSTANTS = {"None": None, "True": True, "False": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class LayerSpec:
     """One row, as written: depth and width are scaled when the model is built.
 
     Attributes:
-        index: place in the network; layer 0 sees the image.
+        index: position in the network; layer 0 reads the image.
         sources: indices of the layers it reads; -1 is the image.
         repeats: the row's `number`, before scaling.
         module: the row's module name.
         args: the row's arguments; text, numbers, None, or lists of them.
-        where: the row's place in its file, for messages.
+        where: file, part and row number, for messages.
     """
 
     index: int
@@ -48,7 +48,7 @@ class LayerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A whole architecture.
+    """The architecture of a network.
 
     Attributes:
         num_classes: classes the head predicts.
@@ -95,7 +95,7 @@ class ModelSpec:
         """
         check_keys(where, content, _REQUIRED, _OPTIONAL)
         if content.get("ch", 3) != 3:
-            raise ConfigError(f"{where}: ch is {content['ch']!r}; images have 3 channels here")
+            raise ConfigError(f"{where}: ch is {content['ch']!r}; images have 3 channels")
         rep_policy = content.get("rep_policy") or "all"
         if rep_policy not in REP_POLICIES:
             hint = suggest(str(rep_policy), REP_POLICIES)
@@ -132,7 +132,7 @@ class ModelSpec:
         }
 
     def replaced(self, **changes: Any) -> ModelSpec:
-        """The same architecture with other classes, anchors, activation or block family."""
+        """A copy with other fields, e.g. `num_classes`, `anchors`, `activation`, `rep_block`."""
         return dataclasses.replace(self, **changes)
 
     @property
@@ -162,8 +162,8 @@ def _number(content: Mapping[str, Any], key: str, where: str, kind: type) -> Any
     value = content[key]
     allowed = (int, float) if kind is float else (int,)
     if isinstance(value, bool) or not isinstance(value, allowed) or not 0 < value < math.inf:
-        word = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"{where}: {key} is {value!r}, expected {word} above 0")
+        expected = "an integer" if kind is int else "a number"
+        raise ConfigError(f"{where}: {key} is {value!r}, expected {expected} above 0")
     return kind(value)
 
 
@@ -203,7 +203,7 @@ def _row(row: object, where: str) -> tuple[Any, ...]:
     if not sources or not all(type(index) is int for index in sources):
         raise ConfigError(f"{where}: from is {source!r}, expected a layer number or a list of them")
     if type(repeats) is not int or repeats < 1:
-        raise ConfigError(f"{where}: number is {repeats!r}, expected a whole number of at least 1")
+        raise ConfigError(f"{where}: number is {repeats!r}, expected an integer of at least 1")
     if not isinstance(module, str):
         raise ConfigError(f"{where}: module is {module!r}, expected a name")
     if not isinstance(args, list):
@@ -212,11 +212,11 @@ def _row(row: object, where: str) -> tuple[Any, ...]:
 
 
 def _frozen(args: list[Any]) -> tuple[Any, ...]:
-    """Lists as tuples; the words None, True and False, which yaml may read as text, as values."""
+    """Lists as tuples; "None", "True" and "False", which yaml reads as text, as values."""
     return tuple(
         _frozen(arg)
         if isinstance(arg, list)
-        else _WORDS.get(arg, arg)
+        else _CONSTANTS.get(arg, arg)
         if isinstance(arg, str)
         else arg
         for arg in args

@@ -1,13 +1,13 @@
-"""Taking out of an INT8 file's biases what rounded weights add to the mean of each channel.
+"""Bias correction: the biases of an INT8 file compensate the mean error of its rounded weights.
 
 The rounding errors of a channel's weights do not cancel: they shift the mean of its output, and its
-bias takes that back at no cost in time (Nagel et al., "Data-Free Quantization Through Weight
+bias can compensate that at no cost in time (Nagel et al., "Data-Free Quantization Through Weight
 Equalization and Bias Correction", arXiv 1906.04721, sec. 4.2).
 
 The shift that the weights alone cause is measured, on the inputs that the float32 network has, in
 one run of it. The same paper's appendix D compares the outputs of both networks instead, layer by
-layer, which takes in the errors of rounded maps and of all layers before; in trials those means did
-not hold on other images.
+layer, which includes the errors of rounded maps and of all layers before; in trials those means did
+not generalize to other images.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def correct_biases(source: Path, quantized: Path, target: Path, images: Images) 
 
         b := b - E[(W_rounded - W) * x].
 
-    Convolutions in float32, the head's among them, and those without bias are left as they are.
-    Nothing but biases changes.
+    Convolutions in float32, the head's among them, and those without bias are not changed.
+    Only biases change.
 
     Args:
         source: the float32 file.
         quantized: the file that `quantize` made of it.
         target: where to write; may be `quantized`.
-        images: to take the means over: those it was calibrated on.
+        images: to take the means over: the calibration images.
 
     Returns:
-        How many convolutions were corrected.
+        The number of corrected convolutions.
     """
     import onnx
 
@@ -87,7 +87,7 @@ def _mean_shifts(
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # the network's own outputs are not asked for
+    options.log_severity_level = 3  # no warnings that the network's own outputs are unused
     session = onnxruntime.InferenceSession(
         _with_errors(original, errors), options, ["CPUExecutionProvider"]
     )
@@ -97,9 +97,9 @@ def _mean_shifts(
 
 
 def _with_errors(original: Any, errors: Mapping[str, FloatArray]) -> bytes:
-    """A file: the network, with each convolution's error beside it; the outputs are its means.
+    """The network with a convolution of each weight error added; its outputs are their means.
 
-    A convolution of the error instead of a product with mean inputs has the borders right.
+    Unlike a product with mean inputs, a convolution of the error is exact at the borders.
     """
     import onnx
     from onnx import helper, numpy_helper
@@ -126,7 +126,7 @@ class _Bias:
 
     Attributes:
         tensor: the initializer, float32 or int32.
-        scale: what a step of an int32 one is worth: of each channel or of all; 1 for float32.
+        scale: step size of an int32 one, per channel or for all; 1 for float32.
     """
 
     tensor: Any
@@ -134,7 +134,7 @@ class _Bias:
 
     @classmethod
     def of(cls, graph: Any, conv: Any) -> _Bias:
-        """The bias of this convolution alone: one that others share becomes its own first."""
+        """The bias of a convolution; one that others share is copied first."""
         from onnx import numpy_helper
 
         maker = _own_bias(graph, conv)
@@ -144,7 +144,7 @@ class _Bias:
         return cls(constants[maker.input[0]], numpy_helper.to_array(constants[maker.input[1]]))
 
     def subtract(self, shift: FloatArray) -> None:
-        """Take (channels,) away, to the nearest step."""
+        """Subtract (channels,) values, rounded to the nearest step of an int32 bias."""
         from onnx import numpy_helper
 
         value = numpy_helper.to_array(self.tensor)
@@ -158,7 +158,7 @@ class _Bias:
 
 
 def _own_bias(graph: Any, conv: Any) -> Any:
-    """The node that makes the bias float, None if it is; copied where another reads it too.
+    """The DequantizeLinear of the bias, None if it is float; copied where another node reads it.
 
     Equal biases, as those of fresh networks are, become one initializer on the way into a file.
     """

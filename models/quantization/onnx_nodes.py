@@ -1,8 +1,8 @@
-"""The nodes of ONNX files and what those of our networks compute, in torch.
+"""The nodes of ONNX files, and the operators of our networks in torch.
 
 Only operators that accelerators take (`models.formats.presets.NPU_OPERATORS`), and HardSigmoid,
-into which onnxruntime takes HardSwish apart. Inputs are tensors, None where one is left out;
-attributes are what the file says, defaults filled in here.
+into which onnxruntime decomposes HardSwish. Inputs are tensors, None where one is omitted;
+attributes are the file's; the functions fill in ONNX's defaults.
 
 Shapes: B images, C channels, H W cells.
 """
@@ -19,13 +19,13 @@ from torch import Tensor
 
 Inputs = Sequence[Tensor | None]
 Attributes = Mapping[str, Any]
-# How both repeat each cell when sizes grow by a whole factor.
+# Coordinate and rounding modes that repeat each cell when a size grows by an integer factor.
 REPEATS = (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"))
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node; an input that is left out has an empty name."""
+    """One node with its first output; an omitted input has an empty name."""
 
     name: str
     operator: str
@@ -33,13 +33,13 @@ class Node:
     output: str
     attributes: Attributes
 
-    def input(self, place: int) -> str:
-        """The name of an input; empty where there is none."""
-        return self.inputs[place] if place < len(self.inputs) else ""
+    def input(self, index: int) -> str:
+        """The name of an input; empty where it is omitted."""
+        return self.inputs[index] if index < len(self.inputs) else ""
 
 
 def nodes_of(model: Any) -> list[Node]:
-    """The nodes of an `onnx.ModelProto` in order; of each its first output."""
+    """The nodes of an `onnx.ModelProto`, in order."""
     return [
         Node(
             name=node.name,
@@ -53,7 +53,7 @@ def nodes_of(model: Any) -> list[Node]:
 
 
 def unsupported(node: Node) -> str:
-    """Why torch cannot stand in for a node; empty if it can."""
+    """The reason why OPERATORS cannot compute a node; empty if they can."""
     if node.operator not in OPERATORS:
         return f"operator {node.operator} is not one of {', '.join(sorted(OPERATORS))}"
     given = node.attributes

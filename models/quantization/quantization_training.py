@@ -1,6 +1,6 @@
-"""Training an 8-bit file for a short while to find what its float32 network finds.
+"""Quantization-aware training: fine-tunes an 8-bit file to match its float32 network.
 
-No labels are needed: the float32 network teaches.
+No labels are needed: the float32 network is the teacher.
 
 Shapes: B images, A anchors of a cell, C classes, H W cells.
 """
@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 
 
 class Batches(Protocol):
-    """Images (B, 3, H, W) in 0-1, anew, and in another order if it likes, at each iteration."""
+    """Batches (B, 3, H, W) in 0-1 that can be iterated several times, in any order."""
 
     def __iter__(self) -> Iterator[FloatArray | Tensor]:
-        """One batch after the other."""
+        """Start an epoch."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of batches per epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ def train_quantized(
         graph: the network.
         teacher: the float32 network it was made from, in deploy form and eval mode, on the same
             device.
-        batches: like what will be detected on: letterboxed alike; mirrored ones do no harm.
+        batches: images as in deployment, letterboxed the same way; mirroring is fine.
         settings: how long and how fast.
 
     Returns:
-        The mean loss of each epoch. Its least value is not 0 but the teacher's own uncertainty.
+        The mean loss of each epoch. Its minimum is not 0 but the entropy of the teacher's scores.
 
     Raises:
         DivergedError: a loss is not a number.
@@ -109,9 +109,9 @@ def teacher_loss(teacher: Detector, image_size: int) -> DistillationLoss:
 
 
 def _optimizer(graph: QuantizedGraph, settings: QuantizationTraining) -> Adam:
-    """Adam over numbers and scales; the gradients of constants stay None."""
+    """Adam over weights, biases and scales; the gradients of constants stay None."""
     numbers = [each for each in graph.numbers.parameters() if each.requires_grad]
-    scales = [each for each in graph.grids.parameters() if each.requires_grad]
+    scales = [each for each in graph.quantizers.parameters() if each.requires_grad]
     return Adam(
         [{"params": numbers, "lr": settings.lr}, {"params": scales, "lr": settings.scale_lr}]
     )

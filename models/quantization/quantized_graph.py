@@ -1,8 +1,8 @@
 """An INT8 ONNX file as a network that can be trained: every rounding of the file, with gradients.
 
-What is trained is therefore what is run: the same nodes, the same pairs of QuantizeLinear and
-DequantizeLinear, the same zero points; only numbers change. Weights and biases are kept in float32
-and rounded at each use, as the file will hold them.
+Training therefore sees exactly what will run: the same nodes, the same pairs of QuantizeLinear and
+DequantizeLinear, the same zero points; only values change. Weights and biases are float32 master
+values, rounded at each use as the file will hold them.
 
 Shapes: B images, H W pixels or cells, K output channels of a convolution.
 """
@@ -19,19 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.quantization.fake_quantize import Array, FakeQuantize, fake_quantize, weight_limits
 from models.quantization.onnx_nodes import OPERATORS, Node, nodes_of, unsupported
-from models.quantization.quantization_grid import Array, Grid, rounded, weight_limits
 from utils.errors import CheckpointError
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 INT32 = (-(2.0**31), 2.0**31 - 1)
-# Weights in the file lie half a step from those they were made from; farther, they are others'.
+# Weights in the file lie within half a step of their source; farther, the source is another file.
 MAX_STEPS_APART = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Masters:
-    """The float32 numbers of one convolution: weight (K, ...) and bias (K,)."""
+    """The float32 values of one convolution: weight (K, ...) and bias (K,)."""
 
     weight: Array
     bias: Array | None
@@ -40,19 +40,19 @@ class Masters:
 class QuantizedGraph(nn.Module):
     """A file with pairs of QuantizeLinear and DequantizeLinear, in float32 arithmetic.
 
-    Scales learn, those of the images excepted: pixels lie on their grid.
+    Scales are trained, except that of the images, whose pixels are multiples of it already.
 
     Args:
-        model: the file, an `onnx.ModelProto`; it is kept and not changed.
+        model: the file, an `onnx.ModelProto`; it is not changed.
         masters: of each convolution, by its node's name.
         where: the file's name, for messages.
 
     Attributes:
-        grids: one for each scale of activations and weights.
+        quantizers: one FakeQuantize for each scale of activations and weights.
         numbers: what the file holds beside scales: weights, biases, constants.
 
     Raises:
-        CheckpointError: the file has something that has no counterpart here, or is not made from
+        CheckpointError: the file has an operator that cannot be trained, or was not made from
             `masters`.
     """
 
@@ -65,9 +65,9 @@ class QuantizedGraph(nn.Module):
         self._inputs = [each.name for each in model.graph.input if each.name not in self._arrays]
         self._outputs = [each.name for each in model.graph.output]
         self._writers = {node.output: node for node in self._nodes}
-        self.grids, self.numbers = nn.ModuleList(), nn.ParameterList()
-        self._grid_of: dict[str, int] = {}  # scale -> place in `grids`
-        self._number_of: dict[str, int] = {}  # initializer -> place in `numbers`
+        self.quantizers, self.numbers = nn.ModuleList(), nn.ParameterList()
+        self._quantizer_of: dict[str, int] = {}  # scale -> index in `quantizers`
+        self._number_of: dict[str, int] = {}  # initializer -> index in `numbers`
         self._scale_of: dict[str, str] = {}  # what a QuantizeLinear writes -> its scale
         self._bias_scales: dict[str, tuple[str, str]] = {}  # bias -> scales of input and weight
         for node in self._nodes:
@@ -86,7 +86,7 @@ class QuantizedGraph(nn.Module):
         """The network of an INT8 file, its weights those of the float32 file it was made from.
 
         Raises:
-            CheckpointError: as above.
+            CheckpointError: as for the constructor.
         """
         import onnx
 
@@ -95,7 +95,7 @@ class QuantizedGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) RGB in 0-1, any B -> the file's outputs in their order: raw maps."""
         values: dict[str, Tensor] = {self._inputs[0]: images}
-        values.update((name, self.numbers[place]) for name, place in self._number_of.items())
+        values.update((name, self.numbers[index]) for name, index in self._number_of.items())
         for node in self._nodes:
             values[node.output] = self._run(node, values)
         return tuple(values[name] for name in self._outputs)
@@ -104,7 +104,7 @@ class QuantizedGraph(nn.Module):
         """Write the file with the numbers as they are now, and nothing else changed."""
         from onnx import numpy_helper
 
-        model, found = copy.deepcopy(self._model), self._learnt()
+        model, found = copy.deepcopy(self._model), self._initializers()
         for tensor in model.graph.initializer:
             before = self._arrays[tensor.name]
             now = found.get(tensor.name, before).reshape(before.shape).astype(before.dtype)
@@ -115,35 +115,35 @@ class QuantizedGraph(nn.Module):
     def _run(self, node: Node, values: Mapping[str, Tensor]) -> Tensor:
         name = node.inputs[0]
         if node.operator == QUANTIZE:  # and back at once: its DequantizeLinear has nothing to do
-            return self._grid(node.inputs[1])(values[name])  # type: ignore[no-any-return]
+            return self._quantizer(node.inputs[1])(values[name])  # type: ignore[no-any-return]
         if node.operator != DEQUANTIZE:
             inputs = [values[each] if each else None for each in node.inputs]
             return OPERATORS[node.operator](inputs, node.attributes)
         if name in self._scale_of:
             return values[name]
         if name in self._bias_scales:
-            return rounded(values[name], self._bias_scale(name).detach(), INT32)
-        return self._grid(node.inputs[1])(values[name])  # type: ignore[no-any-return]
+            return fake_quantize(values[name], self._bias_scale(name).detach(), INT32)
+        return self._quantizer(node.inputs[1])(values[name])  # type: ignore[no-any-return]
 
-    def _grid(self, scale: str) -> Grid:
-        grid = self.grids[self._grid_of[scale]]
-        if not isinstance(grid, Grid):
-            raise TypeError(f"{scale} is no grid")
-        return grid
+    def _quantizer(self, scale: str) -> FakeQuantize:
+        quantizer = self.quantizers[self._quantizer_of[scale]]
+        if not isinstance(quantizer, FakeQuantize):
+            raise TypeError(f"{scale} has no FakeQuantize")
+        return quantizer
 
     def _bias_scale(self, name: str) -> Tensor:
-        """(K,), or (1,) for one scale: of input times weight, in which integers add up."""
+        """(K,), or (1,) for one scale: input scale times weight scale."""
         of_input, of_weight = self._bias_scales[name]
-        return (self._grid(of_input).scale * self._grid(of_weight).scale).flatten()
+        return (self._quantizer(of_input).scale * self._quantizer(of_weight).scale).flatten()
 
     @torch.no_grad()
-    def _learnt(self) -> dict[str, Array]:
-        """What the file shall hold now, by the initializer's name."""
+    def _initializers(self) -> dict[str, Array]:
+        """The present values of the file's initializers, by name."""
         found: dict[str, Array] = {
-            name: self._grid(name).scale.cpu().numpy() for name in self._grid_of
+            name: self._quantizer(name).scale.cpu().numpy() for name in self._quantizer_of
         }
-        for name, place in self._number_of.items():
-            found[name] = self.numbers[place].detach().cpu().numpy()
+        for name, index in self._number_of.items():
+            found[name] = self.numbers[index].detach().cpu().numpy()
         for node in self._nodes:
             name = node.inputs[0]
             if node.operator != DEQUANTIZE or name in self._scale_of:
@@ -153,11 +153,13 @@ class QuantizedGraph(nn.Module):
                 found[node.inputs[1]] = scale
                 found[name] = (found[name].astype(np.float64) / scale).round().clip(*INT32)
             else:
-                found[name] = self._grid(node.inputs[1]).whole(self.numbers[self._number_of[name]])
+                found[name] = self._quantizer(node.inputs[1]).quantize(
+                    self.numbers[self._number_of[name]]
+                )
         return found
 
     def _read_activation(self, node: Node) -> None:
-        """The grid of a QuantizeLinear, and that the pair does nothing but round."""
+        """Read the scale of a QuantizeLinear; refuse one that no DequantizeLinear inverts."""
         for other in self._nodes:
             pair = other.operator == DEQUANTIZE and other.inputs[1:] == node.inputs[1:]
             if node.output in other.inputs and not pair:
@@ -166,21 +168,21 @@ class QuantizedGraph(nn.Module):
             raise self._refusal(node, "has several scales, expected one for all of an activation")
         trained = node.inputs[0] not in self._inputs
         limits = np.iinfo(self._zero_points(node).dtype)
-        self._add_grid(node, (int(limits.min), int(limits.max)), (), trained=trained)
+        self._add_quantizer(node, (int(limits.min), int(limits.max)), (), trained=trained)
         self._scale_of[node.output] = node.inputs[1]
 
-    def _add_grid(
+    def _add_quantizer(
         self, node: Node, limits: tuple[int, int], shape: tuple[int, ...], *, trained: bool
     ) -> None:
-        """The grid of a node's scale, unless another node's is the same one."""
+        """Add a FakeQuantize for a node's scale, unless another node's scale is the same one."""
         scale, zero = self._arrays[node.inputs[1]], self._zero_points(node)
         if len(np.unique(zero)) != 1:
             raise self._refusal(node, "has several zero points, expected one")
-        grid = Grid(scale.reshape(shape), int(zero.flat[0]), limits, trained=trained)
-        place = self._grid_of.setdefault(node.inputs[1], len(self.grids))
-        if place == len(self.grids):
-            self.grids.append(grid)
-        elif grid.low != self._grid(node.inputs[1]).low:
+        quantizer = FakeQuantize(scale.reshape(shape), int(zero.flat[0]), limits, trained=trained)
+        index = self._quantizer_of.setdefault(node.inputs[1], len(self.quantizers))
+        if index == len(self.quantizers):
+            self.quantizers.append(quantizer)
+        elif quantizer.low != self._quantizer(node.inputs[1]).low:
             raise self._refusal(node, "shares its scale with another zero point")
 
     def _read_convolution(self, node: Node, masters: Masters | None) -> None:
@@ -196,7 +198,7 @@ class QuantizedGraph(nn.Module):
             self._read_bias(node, bias, weight)
 
     def _read_bias(self, node: Node, bias: Node, weight: Node | None) -> None:
-        """That a bias of whole numbers has the scale in which integer arithmetic adds up."""
+        """Check that an integer bias has the scale of its products: input times weight."""
         before = self._writers.get(node.inputs[0])
         if weight is None or before is None or before.inputs[0] not in self._scale_of:
             raise self._refusal(node, "its bias is rounded, but its input or its weight is not")
@@ -208,13 +210,13 @@ class QuantizedGraph(nn.Module):
             raise self._refusal(node, "its bias has a scale that is not input times weight")
 
     def _read_weight(self, node: Node, *, trained: bool = True) -> None:
-        """The grid of a stored tensor: one scale, or one for each place along an axis."""
+        """Add a FakeQuantize for a stored tensor: one scale, or one per index along an axis."""
         stored, scale = self._arrays[node.inputs[0]], self._arrays[node.inputs[1]]
         limits = weight_limits(stored.dtype, int(self._zero_points(node).flat[0]))
-        self._add_grid(node, limits, _per_channel(node, scale, stored.ndim), trained=trained)
+        self._add_quantizer(node, limits, _per_channel(node, scale, stored.ndim), trained=trained)
 
     def _read_constants(self, node: Node) -> None:
-        """What is neither made by a node nor trained: factors, bounds, stored tensors."""
+        """Read inputs that are constants: factors, bounds, stored tensors; they are not trained."""
         for name in node.inputs:
             writer = self._writers.get(name)
             if name in self._arrays:
@@ -253,14 +255,16 @@ class QuantizedGraph(nn.Module):
         return writer
 
     def _stored(self, node: Node) -> Array:
-        """What a DequantizeLinear makes of what the file holds, in float32."""
-        whole, scale = self._arrays[node.inputs[0]], self._arrays[node.inputs[1]]
-        steps = (whole.astype(np.int64) - int(self._zero_points(node).flat[0])).astype(np.float32)
-        stored: Array = steps * scale.reshape(_per_channel(node, scale, whole.ndim))
+        """The float32 values that a DequantizeLinear makes of its stored integers."""
+        integers, scale = self._arrays[node.inputs[0]], self._arrays[node.inputs[1]]
+        steps = (integers.astype(np.int64) - int(self._zero_points(node).flat[0])).astype(
+            np.float32
+        )
+        stored: Array = steps * scale.reshape(_per_channel(node, scale, integers.ndim))
         return stored
 
     def _zero_points(self, node: Node) -> Array:
-        """Of a node that rounds or undoes it; without any, ONNX takes an unsigned 0."""
+        """The zero points of a QuantizeLinear or DequantizeLinear; by default an unsigned 0."""
         return self._arrays[node.input(2)] if node.input(2) else np.zeros((), np.uint8)
 
     def _add_number(self, name: str, value: Array, *, trained: bool) -> None:
@@ -277,11 +281,11 @@ def _per_channel(node: Node, scale: Array, dimensions: int) -> tuple[int, ...]:
     if scale.size == 1:
         return ()
     axis = node.attributes.get("axis", 1) % dimensions
-    return tuple(scale.size if place == axis else 1 for place in range(dimensions))
+    return tuple(scale.size if index == axis else 1 for index in range(dimensions))
 
 
 def float_convolutions(source: Path) -> dict[str, Masters]:
-    """The numbers of every convolution of a float32 file, by its node's name."""
+    """Weight and bias of every convolution of a float32 file, by its node's name."""
     import onnx
     from onnx import numpy_helper
 

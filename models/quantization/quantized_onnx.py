@@ -1,8 +1,8 @@
-"""INT8 ONNX files: quantized after training with onnxruntime, and how much that costs.
+"""INT8 ONNX files: post-training quantization with onnxruntime, and the loss of each layer.
 
-Weights become signed 8-bit numbers, activations those of a form (models.formats.presets), written
-as pairs of QuantizeLinear and DequantizeLinear. The head's convolutions stay in float32, so that
-boxes and scores never share a scale.
+Weights become signed 8-bit integers, activations those of a scheme (models.formats.presets),
+written as pairs of QuantizeLinear and DequantizeLinear. The head's convolutions stay in float32, so
+that boxes and scores never share a scale.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from utils.structures import FloatArray
 INPUT = "images"
 METHODS = ("minmax", "entropy", "percentile")
 OPSET_OF_16_BITS, IR_OF_16_BITS = 21, 10
-PERCENTILE = 99.999  # of the values seen: single ones beyond it are cut
+PERCENTILE = 99.999  # of the observed values: outliers beyond it are clipped
 WORST_LAYERS = 10
 MIN_OBJECTNESS_VALUES = 16  # fewer mean that a scale has swallowed the scores
 
@@ -44,17 +44,17 @@ def quantize(
     target: Path,
     images: Images,
     method: str,
-    form: QdqForm = U8S8,
+    scheme: QdqForm = U8S8,
     keep_float: Collection[str] = (),
 ) -> None:
-    """Write the INT8 form of a float32 file that ends in raw maps.
+    """Write the INT8 version of a float32 file that ends in raw maps.
 
     Args:
         source: the float32 file, opset 13 or later.
         target: where to write.
         images: to calibrate on: prepared as for detection, without augmentation.
-        method: of METHODS: which range of an activation the whole numbers cover.
-        form: which whole numbers.
+        method: one of METHODS: how the range of an activation is chosen.
+        scheme: integer types, symmetry and granularity.
         keep_float: names of nodes that stay in float32.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -67,8 +67,8 @@ def quantize(
     }
     numbers = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8, "u16": QuantType.QUInt16}
     options: dict[str, Any] = {
-        "ActivationSymmetric": form.symmetric,
-        "QuantizeBias": form.rounded_bias,
+        "ActivationSymmetric": scheme.symmetric,
+        "QuantizeBias": scheme.rounded_bias,
     }
     if method == "percentile":
         options["CalibPercentile"] = PERCENTILE
@@ -80,23 +80,23 @@ def quantize(
             str(target),
             _reader(images),
             quant_format=QuantFormat.QDQ,
-            per_channel=form.per_channel,
-            activation_type=numbers[form.activations],
+            per_channel=scheme.per_channel,
+            activation_type=numbers[scheme.activations],
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[*head_nodes(prepared), *keep_float],
             calibrate_method=kinds[method],
             extra_options=options,
         )
-    _tidy(target, source)
+    _remove_provenance(target, source)
 
 
 def worst_layers(source: Path, quantized: Path, images: Images) -> list[Layer]:
-    """The layers whose outputs lose most, worst first, at most ten.
+    """The layers with the lowest signal-to-noise ratio, worst first, at most WORST_LAYERS.
 
     Args:
         source: the float32 file.
-        quantized: its INT8 form.
-        images: a few.
+        quantized: the INT8 file made from it.
+        images: a few; both networks run on them.
     """
     from onnxruntime.quantization import qdq_loss_debug
 
@@ -114,7 +114,7 @@ def worst_layers(source: Path, quantized: Path, images: Images) -> list[Layer]:
 
 
 def objectness_values(decoded: Iterable[FloatArray]) -> int:
-    """How many different objectness values there are in (B, N, 5 + C) predictions."""
+    """The number of distinct objectness values in (B, N, 5 + C) predictions."""
     return len(np.unique(np.concatenate([each[..., 4].ravel() for each in decoded])))
 
 
@@ -122,21 +122,21 @@ def _reader(images: Images) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """Hands out one image after the other."""
+        """Feeds the images to onnxruntime's calibrator."""
 
         def __init__(self) -> None:
-            self._rest: Iterator[FloatArray] = iter(images())
+            self._images: Iterator[FloatArray] = iter(images())
 
         def get_next(self) -> Mapping[str, FloatArray] | None:
-            """The next one; None after the last."""
-            image = next(self._rest, None)
+            """The next image by input name; None after the last."""
+            image = next(self._images, None)
             return None if image is None else {INPUT: image}
 
     return Reader()
 
 
 def head_nodes(path: Path) -> list[str]:
-    """The nodes that make the outputs: the last convolutions."""
+    """The names of the nodes that compute the outputs: the head's convolutions."""
     import onnx
 
     graph = onnx.load(str(path)).graph
@@ -144,10 +144,10 @@ def head_nodes(path: Path) -> list[str]:
     return [node.name for node in graph.node if outputs & set(node.output)]
 
 
-def _tidy(path: Path, source: Path) -> None:
-    """Leave out what names this machine and what the quantizer noted for itself.
+def _remove_provenance(path: Path, source: Path) -> None:
+    """Remove paths and the quantizer's notes, so that equal input gives equal bytes.
 
-    16-bit pairs came with opset 21, to which the quantizer raises the file, but not its IR version.
+    16-bit pairs need opset 21: the quantizer raises the file to it, but not its IR version.
     """
     import onnx
 
@@ -168,7 +168,7 @@ def _tidy(path: Path, source: Path) -> None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """A region in which onnxruntime's quantizer keeps its advice and its prints to itself."""
+    """Suppress the advice that onnxruntime's quantizer logs and prints within the block."""
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)
     try:

@@ -1,8 +1,8 @@
-"""Which convolutions lose most in INT8, so that those alone may stay in float32.
+"""Sensitivity of each convolution to INT8, to choose which ones stay in float32.
 
-Each convolution is rounded alone, with all else in float32, and the head maps are compared, as the
-partial quantization of YOLOv6 ranks layers (Li et al., arXiv 2209.02976). The ranges are calibrated
-once, for all layers together, so they are those of the INT8 file.
+One convolution at a time is rounded, all others stay in float32, and the head maps are compared, as
+the partial quantization of YOLOv6 ranks layers (Li et al., arXiv 2209.02976). The ranges are
+calibrated once, for all layers together, so they are those of the INT8 file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from models.quantization.calibration_images import Images
 from models.quantization.quantized_onnx import INPUT, Layer, head_nodes, quantize
 from utils.structures import FloatArray
 
-# What an activation is written with; only such nodes follow a convolution into float32.
+# Operators that activations are written with; only these join a convolution in float32.
 ACTIVATION_OPERATORS = frozenset(
     ("Relu", "LeakyRelu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "Softplus", "Tanh", "Erf",
      "Mul", "Div", "Add")
@@ -34,19 +34,19 @@ def sensitivities(
     images: Images,
     few: Images,
     method: str,
-    form: QdqForm = U8S8,
+    scheme: QdqForm = U8S8,
 ) -> list[Layer]:
-    """How much is left of the head maps when a convolution alone is rounded, worst first.
+    """The signal-to-noise ratio of the head maps with one convolution rounded, worst first.
 
-    A convolution takes its activation along (`layer_nodes`): its weights, its output and what its
-    activation makes are rounded; its input belongs to the layer before, its bias stays as it is.
+    A convolution is rounded with its activation (`layer_nodes`): its weights, its output and the
+    activation's output; its input belongs to the layer before, its bias stays in float32.
 
     Args:
         source: the float32 file that ends in raw maps, opset 13 or later.
         images: to calibrate on, once.
         few: to compare head maps on.
         method: of calibration, one of quantized_onnx.METHODS.
-        form: which whole numbers.
+        scheme: integer types, symmetry and granularity.
 
     Returns:
         Each convolution but the head's: the name of its node, which `quantize(keep_float=)` takes,
@@ -54,7 +54,7 @@ def sensitivities(
     """
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         quantized, prepared = Path(folder) / "quantized.onnx", Path(folder) / "prepared.onnx"
-        quantize(source, quantized, images, method, form)
+        quantize(source, quantized, images, method, scheme)
         _prepare(source, prepared)
         network = _Network.of(prepared, quantized)
         head = set(head_nodes(prepared))
@@ -90,19 +90,19 @@ def layer_nodes(source: Path, conv_name: str) -> list[str]:
 
 
 def _layer(graph: Any, conv_name: str) -> list[str]:
-    """The convolution and the activation nodes that read nothing but what it makes, in order."""
+    """The convolution and the activation nodes that read its output only, in order."""
     names: list[str] = []
     inside: set[str] = set()
     constants = {"", *(tensor.name for tensor in graph.initializer)}
     for node in graph.node:
         if node.op_type == "Constant":
             constants.update(node.output)
-        takes_part = (
+        belongs = (
             node.op_type in ACTIVATION_OPERATORS
             and bool(inside & set(node.input))
             and inside | constants >= set(node.input)
         )
-        if takes_part or (node.op_type == "Conv" and node.name == conv_name):
+        if belongs or (node.op_type == "Conv" and node.name == conv_name):
             names.append(node.name)
             inside.update(node.output)
     if not names:
@@ -112,11 +112,11 @@ def _layer(graph: Any, conv_name: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Network:
-    """A float32 network and how its INT8 file rounds each of its tensors.
+    """A float32 network with the rounding of each tensor in its INT8 file.
 
     Attributes:
         model: the float32 network as the quantizer sees it.
-        opsets: those of the INT8 file; 16-bit pairs came with opset 21.
+        opsets: those of the INT8 file; 16-bit pairs need opset 21.
         pairs: the QuantizeLinear and DequantizeLinear of an activation, by its name.
         weights: the DequantizeLinear of a convolution's weights, by the convolution's name.
         constants: initializers of the INT8 file, by name.
@@ -130,7 +130,7 @@ class _Network:
 
     @classmethod
     def of(cls, prepared: Path, quantized: Path) -> _Network:
-        """Read both files; nodes have the same names in them."""
+        """Read both files, in which nodes have the same names."""
         import onnx
 
         model = onnx.load(str(quantized))
@@ -147,10 +147,10 @@ class _Network:
         )
 
     def rounded(self, names: Collection[str]) -> bytes:
-        """The network with these nodes' weights and outputs rounded, as the bytes of a file.
+        """The bytes of a file of the network with these nodes' weights and outputs rounded.
 
-        An output that the INT8 file does not round stays as it is: between a convolution and the
-        ReLU after it there is nothing, as the range of what follows cuts at zero.
+        An output that the INT8 file does not round stays float32: there is no pair between a
+        convolution and its ReLU, because the range of the ReLU's output starts at zero.
         """
         model = copy.deepcopy(self.model)
         nodes: list[Any] = []
@@ -179,7 +179,7 @@ class _Network:
 
 
 def _prepare(source: Path, prepared: Path) -> None:
-    """What `quantize` makes of a file before it quantizes: nodes may vanish and change names."""
+    """Preprocess as `quantize` does: nodes may be removed and renamed."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -190,7 +190,7 @@ def _head_maps(model: bytes, images: Iterable[FloatArray]) -> list[list[FloatArr
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # weights that are not used any more are no news
+    options.log_severity_level = 3  # no warnings about unused weights
     session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
     return [session.run(None, {INPUT: image}) for image in images]
 

@@ -1,1 +1,1 @@
-"""Blocks with many branches while they train and one convolution when they run."""
+"""Re-parameterizable blocks: several branches in train form, one convolution in deploy form."""

@@ -1,7 +1,7 @@
-"""Kernel identities: what several linear operations are as one convolution.
+"""Kernel identities: several linear operations as one convolution.
 
 Pure functions on weights (out, in / groups, kh, kw) and biases (out,), each with its closed form.
-All of them compute in float64; whoever builds the final convolution casts last, once.
+They compute in float64 unless they say otherwise; the final convolution casts once, at the end.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def copy_batch_norm(source: BatchNorm, target: BatchNorm) -> None:
 def make_transparent(
     norm: BatchNorm, bias: Tensor | None = None, statistics: BatchNorm | None = None
 ) -> None:
-    """Make a norm return its input in eval mode, plus `bias` (channels,) if given.
+    """Make a norm return its input plus `bias` (channels,), if given, in eval mode.
 
-    With the `statistics` of a norm whose input is about the same, it nearly does so in train mode
-    as well; without, it assumes mean 0 and variance 1.
+    With the `statistics` of a norm whose input is about the same, it approximately does so in train
+    mode as well; without, it assumes mean 0 and variance 1.
 
     Raises:
         ValueError: one of them is not affine or keeps no statistics.
@@ -132,7 +132,7 @@ def chain_kernels(first: Tensor, second: Tensor, groups: int) -> Tensor:
     """Two convolutions without bias, one after the other, as one.
 
     The kernels' true convolution: torch's transposed convolution of one with the other. Exact where
-    the second needs no padding of its own; everywhere if one of them is 1x1.
+    the second needs no padding of its own; always if one of them is 1x1.
 
     Args:
         first: (hidden, in / groups, k1, k1).
@@ -157,7 +157,7 @@ def chain_1x1_kxk(
 ) -> tuple[Tensor, Tensor]:
     """A 1x1 convolution followed by a k x k one, as one k x k (DBB, transform III).
 
-    Exact everywhere, borders included, where the k x k sees the first one's bias in its padding.
+    Exact, borders included, if the k x k reads the first one's bias in its padding.
 
     Args:
         first: (hidden, in / groups, 1, 1) kernel and (hidden,) bias.

@@ -1,4 +1,4 @@
-"""The block all families share: parallel branches, summed, perhaps a norm, then the activation."""
+"""The block of all families: the sum of parallel branches, an optional norm, the activation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BranchedConv(RepBlock):
     Args:
         family: the family's name, for reports.
         geometry: of the convolution it becomes.
-        branches: by name; the first can take over any kernel.
+        branches: by name; the first is a MainBranch, which can represent any kernel.
         activation: applied last.
         post_norm: whether a batch-norm follows the sum.
     """
@@ -49,7 +49,7 @@ class BranchedConv(RepBlock):
 
     @property
     def kind(self) -> str:
-        """The family's name."""
+        """The family's name, for reports and the console."""
         return self.family
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class BranchedConv(RepBlock):
     @torch.no_grad()
     def equivalent_conv(self) -> ConvParams:
         """The sum of the branches' kernels, with the norm after the sum folded in."""
-        device = self.main_kernel().device  # an identity without norm knows of none
+        device = self.main_kernel().device  # an identity without norm has no device
         pairs = [branch.kernel_and_bias() for branch in self._parts()]
         weight = torch.stack([kernel.to(device) for kernel, _ in pairs]).sum(0)
         bias = torch.stack([bias.to(device) for _, bias in pairs]).sum(0)
@@ -96,13 +96,16 @@ class BranchedConv(RepBlock):
 
     @torch.no_grad()
     def load_conv_bn(self, conv: nn.Conv2d, norm: algebra.BatchNorm) -> None:
-        """Become what `conv` and `norm` compute, with every branch able to learn.
+        """Compute what `conv` and `norm` compute, with every branch trainable.
 
-        Without a norm after the sum, the main branch takes over both and the others start silent:
-        exact in eval and in train mode. With one, it takes over `norm` and the main branch takes
-        what the others leave of the kernel (an identity without norm cannot be silent): exact in
-        eval mode, and in train mode too if no branch has a norm of its own. A block without any
-        norm takes over the folded convolution: exact in eval mode.
+        Without a norm after the sum, the main branch copies both and the others start at zero:
+        exact in eval and in train mode. With one, that norm copies `norm`, and the main branch gets
+        the kernel minus the other branches (an identity without norm cannot be zero): exact in eval
+        mode, and in train mode too if no branch has a norm of its own. A block without any norm
+        gets the folded convolution: exact in eval mode.
+
+        Raises:
+            ValueError: the block has neither norm nor bias to represent `norm`'s shift.
         """
         main, others = self._main(), self._parts()[1:]
         for branch in others:
@@ -125,17 +128,17 @@ class BranchedConv(RepBlock):
             main.bias.copy_(bias)
         else:
             raise ValueError(
-                f"{self.family}: has neither norm nor bias to take over a norm's shift"
+                f"{self.family}: has neither norm nor bias to represent a norm's shift"
             )
 
     def main_kernel(self) -> Tensor:
-        """Of the first branch."""
+        """The first branch's kernel, before any norm."""
         return self._main().kernel()
 
     def _main(self) -> MainBranch:
         main = self._parts()[0]
         if not isinstance(main, MainBranch):
-            raise TypeError(f"{self.family}: the first branch cannot stand for the whole block")
+            raise TypeError(f"{self.family}: the first branch cannot represent any kernel")
         return main
 
     def _parts(self) -> list[Branch]:

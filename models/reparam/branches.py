@@ -1,7 +1,7 @@
-"""The parallel paths a block is made of: each a linear map, each with its kernel.
+"""The branches of a block: linear maps, each with an equivalent kernel.
 
-Shapes: B batch, H W cells. Every branch maps (B, in, H, W) to (B, out, H', W'), and says in
-`kernel_and_bias` which kernel of the block's size computes the same in eval mode, in float64.
+Shapes: B batch, H W cells. Every branch maps (B, in, H, W) to (B, out, H', W'); `kernel_and_bias`
+gives the float64 kernel of the block's size that computes the same in eval mode.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from models.reparam import algebra
 
 
 class Branch(nn.Module, ABC):
-    """One path of a block; where it has norms, it ends in the last of them."""
+    """One branch of a block; where it has norms, the last one is its output."""
 
     @property
     def last_norm(self) -> algebra.BatchNorm | None:
-        """The norm it ends in, or None."""
+        """The last batch-norm, or None."""
         norms = [child for child in self.children() if isinstance(child, algebra.BatchNorm)]
         return norms[-1] if norms else None
 
     @torch.no_grad()
     def zero_init(self) -> None:
-        """Add nothing for now, if it can: the scale it ends in is zero, and learns first."""
+        """Make the branch output zero until its last norm's weight and bias are trained.
+
+        A branch without norm is not changed, unless a subclass overrides this.
+        """
         norm = self.last_norm
         if norm is not None:
             nn.init.zeros_(norm.weight)
@@ -36,15 +39,15 @@ class Branch(nn.Module, ABC):
 
     @abstractmethod
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
-        """(out, in / groups, k, k) kernel and (out,) bias of this path alone, in float64."""
+        """(out, in / groups, k, k) kernel and (out,) bias of this branch alone, in float64."""
 
     def kernel_parts(self) -> dict[str, Tensor]:
-        """The kernels whose sum this path's kernel is, by name; "" where it is not composed."""
+        """The kernels that sum to this branch's, by name; one named "" where it is not composed."""
         return {"": self.kernel_and_bias()[0]}
 
 
 class MainBranch(Branch):
-    """A path that can take over any kernel, so that a block can stand for a given convolution."""
+    """A branch that can represent any kernel, so that a block can represent any convolution."""
 
     bias: nn.Parameter | None
 
@@ -54,11 +57,11 @@ class MainBranch(Branch):
 
     @abstractmethod
     def kernel(self) -> Tensor:
-        """What it convolves with, before any norm, in the dtype and on the device of the block."""
+        """The kernel before any norm, in the dtype and on the device of the block."""
 
     @abstractmethod
     def set_kernel(self, kernel: Tensor) -> None:
-        """Convolve with this kernel from now on; norm and bias stay."""
+        """Replace the kernel; norm and bias are not changed."""
 
 
 class ConvBranch(MainBranch):
@@ -88,19 +91,19 @@ class ConvBranch(MainBranch):
         return y if self.bn is None else self.bn(y)
 
     def kernel(self) -> Tensor:
-        """Of the convolution."""
+        """The convolution's weight, of `kernel_hw`."""
         return self.conv.weight
 
     @torch.no_grad()
     def zero_init(self) -> None:
-        """By its norm, or by the kernel where there is none."""
+        """Zero the norm's weight and bias; without a norm, the kernel."""
         super().zero_init()
         if self.bn is None:
             nn.init.zeros_(self.conv.weight)
 
     @torch.no_grad()
     def set_kernel(self, kernel: Tensor) -> None:
-        """Copy it."""
+        """Copy a kernel of `kernel_hw` into the convolution's weight."""
         self.conv.weight.copy_(kernel)
 
     @torch.no_grad()
@@ -138,7 +141,7 @@ class IdentityBranch(Branch):
 
     @torch.no_grad()
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
-        """One at the centre tap of each filter's own channel."""
+        """1 at the centre tap of each filter's own channel and bias 0, with the norm folded in."""
         geometry = self.geometry
         device = torch.device("cpu") if self.bn is None else self.bn.running_var.device  # type: ignore[union-attr]
         kernel = algebra.identity_kernel(
@@ -179,7 +182,7 @@ class PointwiseThenConv(Branch):
 
     @torch.no_grad()
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
-        """Both folded, then merged."""
+        """Both convolutions with norms folded in, merged into one kernel."""
         first = algebra.fuse_bn(self.conv_1x1.weight, None, self.bn_1x1)
         second = algebra.fuse_bn(self.conv.weight, None, self.bn)
         return algebra.chain_1x1_kxk(first, second, self.conv.groups)
@@ -190,6 +193,9 @@ class PointwiseThenAverage(Branch):
 
     Args:
         geometry: of the block.
+
+    Raises:
+        ValueError: the geometry is dilated, which pooling cannot be.
     """
 
     def __init__(self, geometry: ConvGeometry) -> None:
@@ -210,7 +216,7 @@ class PointwiseThenAverage(Branch):
 
     @torch.no_grad()
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
-        """The pool as a depthwise kernel, merged with the 1x1 in front of it."""
+        """The pool as an average kernel, merged with the 1x1 before it."""
         geometry = self.geometry
         first = algebra.fuse_bn(self.conv_1x1.weight, None, self.bn_1x1)
         pool = algebra.average_kernel(

@@ -1,4 +1,4 @@
-"""The path whose kernel is composed before it convolves."""
+"""The branch whose kernel is composed in every forward pass."""
 
 from __future__ import annotations
 
@@ -49,18 +49,22 @@ class ComposedBranch(MainBranch):
 
     @torch.no_grad()
     def kernel(self) -> Tensor:
-        """As composed now."""
+        """The kernel composed from the present parameters, in their dtype."""
         kernel: Tensor = self.composed()
         return kernel.to(self.composed.weight.dtype)
 
     @torch.no_grad()
     def set_kernel(self, kernel: Tensor) -> None:
-        """Through the free term; the others stay as they are, and stay alive."""
-        self.composed.become(kernel)
+        """Change the free term so that all terms sum to `kernel`; the others stay trainable.
+
+        Raises:
+            ValueError: the free term's scale is zero somewhere.
+        """
+        self.composed.set_kernel(kernel)
 
     @torch.no_grad()
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
-        """The composed kernel, with bias or norm folded in."""
+        """The composed kernel and the bias in float64, with the norm folded in."""
         kernel = self.composed.compose(torch.float64)
         bias = None if self.bias is None else self.bias.double()
         if self.bn is not None:
@@ -69,7 +73,7 @@ class ComposedBranch(MainBranch):
 
     @torch.no_grad()
     def kernel_parts(self) -> dict[str, Tensor]:
-        """What each term adds, scale and norm included."""
+        """The contribution of each term to the kernel, scale and norm included, by name."""
         parts = self.composed.parts(torch.float64)
         if self.bn is None:
             return parts

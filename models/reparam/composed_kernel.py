@@ -1,4 +1,4 @@
-"""A kernel as the scaled sum of several terms, made anew in every forward pass."""
+"""A kernel that is the scaled sum of several terms, computed in every forward pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCALINGS = ("vector", "scalar", "none")
 
 @dataclass(frozen=True, slots=True)
 class ScaledTerm:
-    """A term and what its scale starts at."""
+    """A term and the initial value of its scale."""
 
     term: KernelTerm
     scale: float
@@ -26,8 +26,8 @@ class ScaledTerm:
 class ComposedKernel(nn.Module):
     """sum over terms of scale * kernel (OREPA, CVPR 2022, eq. 3 and fig. 4).
 
-    Nothing of the composition is kept for the backward pass, where it is made again: it costs as
-    much as the convolution of a few cells, and would keep several kernels per layer in memory.
+    The composition is checkpointed: it is recomputed in the backward pass, which costs as much as
+    the convolution of a few cells and saves several kernels per layer in memory.
 
     Args:
         terms: by name; the first is a `FreeKernel`.
@@ -48,14 +48,14 @@ class ComposedKernel(nn.Module):
 
     @property
     def weight(self) -> nn.Parameter:
-        """The first term's parameters: the kernel's own shape, dtype and device."""
+        """The free kernel's parameter: (out, in / groups, k, k)."""
         first = next(iter(self.terms.values()))
         if not isinstance(first, FreeKernel):
             raise TypeError("the first term is a free kernel")
         return first.weight
 
     def forward(self) -> Tensor:
-        """The (out, in / groups, k, k) kernel, in float32 or better whatever autocast says."""
+        """The (out, in / groups, k, k) kernel, in float32 or float64, without autocast."""
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
         with _full_precision(self.weight.device.type):
             if not torch.is_grad_enabled():
@@ -66,7 +66,7 @@ class ComposedKernel(nn.Module):
             return kernel
 
     def compose(self, dtype: torch.dtype) -> Tensor:
-        """The kernel, computed in `dtype`."""
+        """The (out, in / groups, k, k) kernel, computed in `dtype`."""
         first, *others = self.parts(dtype).values()
         total: Tensor = first
         for part in others:
@@ -74,7 +74,7 @@ class ComposedKernel(nn.Module):
         return total
 
     def parts(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """What each term adds, by name."""
+        """The scaled kernel of each term, by name; their sum is the kernel."""
         return {name: self._scaled(name, dtype) for name in self.terms}
 
     def _scaled(self, name: str, dtype: torch.dtype) -> Tensor:
@@ -88,8 +88,8 @@ class ComposedKernel(nn.Module):
         return kernel * scale.reshape(-1, 1, 1, 1)
 
     @torch.no_grad()
-    def become(self, kernel: Tensor) -> None:
-        """Change the free kernel so that the sum is `kernel`, all other terms left as they are.
+    def set_kernel(self, kernel: Tensor) -> None:
+        """Change the free kernel so that all terms sum to `kernel`; the others are not changed.
 
         Raises:
             ValueError: the free kernel's scale is zero somewhere.
@@ -99,13 +99,13 @@ class ComposedKernel(nn.Module):
         if name in self.scales:
             scale = self.scales[name].double().reshape(-1, 1, 1, 1)
             if not scale.all():
-                raise ValueError("a free kernel whose scale is zero cannot take over anything")
+                raise ValueError("a free kernel whose scale is zero cannot represent any kernel")
             missing = missing / scale
         self.weight.copy_(self.weight.double() + missing)
 
 
 def _full_precision(device_type: str) -> AbstractContextManager[None]:
-    """A region without autocast, on devices that have it."""
+    """Disable autocast within the block, on devices that have it."""
     if torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()

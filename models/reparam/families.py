@@ -1,7 +1,7 @@
 """The block families: which branches each has, and the table from name to maker.
 
 A maker takes the geometry, the activation, whether an identity branch is wanted, and the family's
-own options by keyword. What a family cannot stand for is refused when the block is made.
+own options by keyword. A geometry that a family cannot represent is refused when the block is made.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _GIVEN = ("geometry", "activation", "identity")  # by the network; the rest are 
 
 @dataclass(frozen=True, slots=True)
 class BlockFamily:
-    """A family with its options chosen.
+    """A family with its options.
 
     Attributes:
         make: makes a block.
@@ -129,9 +129,7 @@ def mobile_one(
         branches: how many k x k branches.
     """
     if type(branches) is not int or branches < 1:
-        raise ValueError(
-            f"MobileOne: branches is {branches!r}, expected a whole number of at least 1"
-        )
+        raise ValueError(f"MobileOne: branches is {branches!r}, expected an integer of at least 1")
     parts: dict[str, Branch] = {f"kxk_{i}": ConvBranch(geometry) for i in range(branches)}
     if geometry.kernel_size > 1:
         parts["1x1"] = ConvBranch(geometry, (1, 1))
@@ -170,7 +168,7 @@ _REPLACES = {"OREPA": ("pointwise", "stem")}
 
 
 def block_family(text: str, where: str) -> BlockFamily:
-    """The family `text` names, with its options: `RepVGG`, `MobileOne(branches=2)`.
+    """Parse a family with its options: `RepVGG`, `MobileOne(branches=2)`.
 
     Raises:
         ConfigError: unknown family, or options it does not take.

@@ -1,7 +1,7 @@
-"""Kernels made of smaller parts: linear layers in a row, written as the one kernel they compute.
+"""Terms of a composed kernel: linear layers in sequence, as the one kernel they compute.
 
 Source: Hu et al., "Online Convolutional Re-parameterization" (OREPA), CVPR 2022, sec. 3 and fig. 4.
-No term has a norm or a bias, so the layers it stands for and its kernel agree at the borders too.
+No term has a norm or a bias, so its layers and its kernel agree at the borders too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.reparam import algebra
 
 
 class KernelTerm(nn.Module, ABC):
-    """One way to make a kernel out of parameters."""
+    """A module that computes a kernel from its parameters."""
 
     @abstractmethod
     def kernel(self, dtype: torch.dtype) -> Tensor:
@@ -24,14 +24,14 @@ class KernelTerm(nn.Module, ABC):
 
 
 class FreeKernel(KernelTerm):
-    """Every number of the kernel is a parameter."""
+    """A kernel whose elements are all parameters."""
 
     def __init__(self, geometry: ConvGeometry) -> None:
         super().__init__()
         self.weight = _parameter(*geometry.kernel_shape)
 
     def kernel(self, dtype: torch.dtype) -> Tensor:
-        """The parameter itself."""
+        """The parameter, (out, in / groups, k, k)."""
         return self.weight.to(dtype)
 
 
@@ -55,7 +55,7 @@ class SpreadPointwise(KernelTerm):
         self.register_buffer("filters", filters.to(default)[:, None], persistent=False)
 
     def kernel(self, dtype: torch.dtype) -> Tensor:
-        """Weight [o, i] times filter [o, h, w]."""
+        """Kernel [o, i, h, w] = weight [o, i] * filter [o, h, w]."""
         return self.weight.to(dtype) * self.filters.to(dtype)
 
 
@@ -80,7 +80,7 @@ class PointwiseThenKernel(KernelTerm):
         self.register_buffer("identity", identity, persistent=False)
 
     def kernel(self, dtype: torch.dtype) -> Tensor:
-        """Both, merged."""
+        """Both kernels merged into one of the second's size."""
         first = self.weight_1x1.to(dtype) + self.identity.to(dtype)
         return algebra.chain_kernels(first, self.weight.to(dtype), self.groups)
 
@@ -133,7 +133,7 @@ class StackedKernels(KernelTerm):
         )
 
     def kernel(self, dtype: torch.dtype) -> Tensor:
-        """All of them, merged."""
+        """All kernels merged into one, (out, in / groups, k, k)."""
         first, *others = self.weights
         kernel: Tensor = first.to(dtype)
         for weight in others:

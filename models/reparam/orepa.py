@@ -23,7 +23,7 @@ from models.reparam.kernel_terms import (
     StackedKernels,
 )
 
-FEW_GROUPS = 4  # above, the layer between 1x1 and k x k is twice as wide
+FEW_GROUPS = 4  # above this, the layer between 1x1 and k x k is twice as wide
 
 
 def orepa(
@@ -37,7 +37,7 @@ def orepa(
     """OREPA (fig. 4): every branch scaled by channel, merged, one convolution, one norm.
 
     A 3x3 kernel has six terms, a 1x1 two; a larger one is its deep linear stem (sec. 4.1), which
-    keeps a free kernel beside the stack so that it can stand for any convolution.
+    has a free kernel beside the stack so that it can represent any convolution.
 
     Args:
         geometry: of the convolution.
@@ -90,7 +90,7 @@ def _composed(
 
 
 def _kxk_terms(geometry: ConvGeometry) -> dict[str, ScaledTerm]:
-    """All but the 1x1 in the centre, which OREPA-VGG has as a branch of its own."""
+    """The terms of a k x k kernel except the central 1x1, which is a branch in OREPA-VGG."""
     size = geometry.kernel_size
     average = torch.full((1, size, size), 1 / size**2, dtype=torch.float64)
     cosines = algebra.cosine_filters(size)

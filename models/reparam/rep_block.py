@@ -1,4 +1,4 @@
-"""What every re-parameterizable block promises, and the plain convolution it becomes."""
+"""The interface of re-parameterizable blocks, and the plain convolution that replaces them."""
 
 from __future__ import annotations
 
@@ -36,26 +36,25 @@ class ConvAct(nn.Module):
 
 
 class RepBlock(nn.Module, ABC):
-    """A linear map made of branches and norms, then an activation.
+    """A block that is linear up to its activation, and so equals one convolution in eval mode.
 
-    Subclasses name their branches, sum them in `forward`, and say in `equivalent_conv` which single
-    convolution computes the same in eval mode.
+    Subclasses sum their branches in `forward` and fold them in `equivalent_conv`.
     """
 
     act: nn.Module
 
     @property
     def kind(self) -> str:
-        """What reports call it."""
+        """The block's name in reports: by default that of its class."""
         return type(self).__name__
 
     @abstractmethod
     def equivalent_conv(self) -> ConvParams:
-        """The one convolution this block computes with its present statistics, in float64."""
+        """The convolution that equals the block in eval mode, activation aside, in float64."""
 
     @abstractmethod
     def load_conv_bn(self, conv: nn.Conv2d, norm: nn.modules.batchnorm._BatchNorm) -> None:
-        """Change in place into what `conv` followed by `norm` computes, activation aside."""
+        """Change parameters in place to compute `conv` then `norm`, activation aside."""
 
     @abstractmethod
     def main_kernel(self) -> Tensor:
@@ -64,7 +63,7 @@ class RepBlock(nn.Module, ABC):
     def to_deploy(self) -> ConvAct:
         """A new, plain module that computes what this block computes in eval mode.
 
-        The block itself is left as it is. Weights are folded in float64 and cast last.
+        The block is not changed. Weights are folded in float64 and cast last.
 
         Raises:
             ValueError: the block is in train mode, where batch-norm uses the statistics of each
@@ -80,7 +79,7 @@ class RepBlock(nn.Module, ABC):
 
 @torch.no_grad()
 def conv_from_params(params: ConvParams, like: Tensor) -> nn.Conv2d:
-    """A Conv2d with these numbers, in the dtype and on the device of `like`, ready to train on."""
+    """A trainable Conv2d of these parameters, in the dtype and on the device of `like`."""
     out_channels, in_per_group, height, width = params.weight.shape
     conv = nn.Conv2d(
         in_per_group * params.groups,
@@ -94,7 +93,7 @@ def conv_from_params(params: ConvParams, like: Tensor) -> nn.Conv2d:
         device=like.device,
     )
     conv.weight.copy_(params.weight)
-    if conv.bias is not None:  # always: that is how it was built two lines above
+    if conv.bias is not None:  # always, by default; for mypy
         conv.bias.copy_(params.bias)
     return conv
 

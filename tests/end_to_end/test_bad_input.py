@@ -106,7 +106,7 @@ def first_word(words: object) -> str:
 BAD_ROWS = [
     ("0 nan .5 .2 .2", "'nan' is not a finite number; row dropped"),  # row 1
     ("0,.5,.5,.2,.2", "'0,.5,.5,.2,.2' is not a number; row dropped"),  # row 2
-    ("1.7 .5 .5 .2 .2", "class is 1.7, must be a whole number from 0; row dropped"),  # row 4
+    ("1.7 .5 .5 .2 .2", "class is 1.7, must be an integer from 0; row dropped"),  # row 4
     ("0 .5 .5 .250 .25", "same object as in line 1; duplicate removed"),  # row 6
 ]
 
@@ -165,8 +165,8 @@ def test_row_9_a_cut_off_image_is_left_out(run: Run, words: str, end: int) -> No
     said = run(words)
     assert said.code == 0, said.lines
     assert said.lines[0].startswith("  set/images/c.png: ")
-    assert said.lines[0].endswith("; image left out")
-    assert "2 images, 2 objects" in said.out and "1 images left out" in said.out
+    assert said.lines[0].endswith("; image skipped")
+    assert "2 images, 2 objects" in said.out and "1 images skipped" in said.out
 
 
 @pytest.mark.parametrize("words", [TRAIN_NEW, VAL, f"{DETECT} set/images"], ids=first_word)
@@ -185,7 +185,7 @@ def test_row_12_no_image_or_nothing_but_bad_ones(run: Run, words: str) -> None:
     split = words.split()[0]
     for name in ("a", "b"):
         Path(f"set/images/{name}.png").write_bytes(b"")
-    reason = "set/images/a.png: the file is empty; image left out"
+    reason = "set/images/a.png: the file is empty; image skipped"
     assert run(words).error == f"animals: no usable image in {split}: {reason}"
     for name in ("a", "b"):
         Path(f"set/images/{name}.png").unlink()

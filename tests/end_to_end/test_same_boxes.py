@@ -1,11 +1,12 @@
-"""One real image through every runtime that is verified here: the same boxes."""
+"""One real image through every installed runtime: the same boxes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from experiments.same_boxes import VERIFIED, Agreement, found_by
+from experiments.agreement import Agreement
+from experiments.same_boxes import VERIFIED, found_by, is_close
 from tests.end_to_end.test_quantized_presets import installed
 from tests.house.source_tree import ROOT
 from utils.strict_yaml import read_yaml, write_yaml
@@ -33,8 +34,8 @@ def test_the_same_image_has_the_same_boxes_in_every_runtime(shared, tmp_path):
 
     assert len(found["PyTorch"]) == 3
     for preset in VERIFIED:
-        near = Agreement.of(found["PyTorch"], found[preset])
-        assert near.within(preset), (preset, near)
+        agreement = Agreement.of(found["PyTorch"], found[preset])
+        assert is_close(agreement, preset), (preset, agreement)
 
 
 def detections(boxes: list[list[float]], scores: list[float]) -> Detections:
@@ -46,7 +47,7 @@ def detections(boxes: list[list[float]], scores: list[float]) -> Detections:
 
 
 @pytest.mark.parametrize(
-    ("boxes", "scores", "near"),
+    ("boxes", "scores", "close"),
     [
         ([[0, 0, 10, 10]], [0.9], True),
         ([[0, 0, 10, 10]], [0.86], True),
@@ -57,7 +58,7 @@ def detections(boxes: list[list[float]], scores: list[float]) -> Detections:
         ([[0, 0, 10, 10], [50, 50, 60, 60]], [0.9, 0.5], False),  # one more
     ],
 )
-def test_agreement(boxes, scores, near):
+def test_agreement(boxes, scores, close):
     reference = detections([[0, 0, 10, 10]], [0.9])
-    assert Agreement.of(reference, detections(boxes, scores)).within("rknn") is near
-    assert Agreement.of(reference, reference).within("onnx")
+    assert is_close(Agreement.of(reference, detections(boxes, scores)), "rknn") is close
+    assert is_close(Agreement.of(reference, reference), "onnx")

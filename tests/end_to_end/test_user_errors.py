@@ -151,7 +151,7 @@ def test_val_with_another_number_of_classes(place, capsys):
             "bad.yaml: backbone row 6 (layer 6, SPFF): unknown module 'SPFF'; did you mean 'SPPF'?",
         ),
         ({"bakcbone": []}, "bad.yaml: unknown key 'bakcbone'; did you mean 'backbone'?"),
-        ({"nc": "three"}, "bad.yaml: nc is 'three', expected a whole number above 0"),
+        ({"nc": "three"}, "bad.yaml: nc is 'three', expected an integer above 0"),
     ],
 )
 def test_a_wrong_model_yaml(place, capsys, changes, expected):

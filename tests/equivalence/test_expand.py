@@ -99,8 +99,8 @@ def test_options_say_which_convolutions_are_replaced():
 
 def test_the_policy_is_followed():
     counts = block_counts(expand(plain(), "RepVGG", "downsample"))
-    everywhere = block_counts(expand(plain(), "RepVGG"))
-    assert 0 < counts["RepVGG"] < everywhere["RepVGG"]
+    in_all = block_counts(expand(plain(), "RepVGG"))
+    assert 0 < counts["RepVGG"] < in_all["RepVGG"]
 
 
 def test_a_network_with_branches_is_not_expanded_again():

@@ -198,10 +198,10 @@ def test_the_other_way_to_separate_is_right():
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "wrong", "kinds"), MUTATIONS, ids=[m[2].__name__ for m in MUTATIONS]
+    ("target", "name", "wrong", "kinds"), MUTATIONS, ids=[m[2].__name__ for m in MUTATIONS]
 )
-def test_a_wrong_term_is_noticed(monkeypatch, place, name, wrong, kinds):
-    monkeypatch.setattr(place, name, wrong)
+def test_a_wrong_term_is_noticed(monkeypatch, target, name, wrong, kinds):
+    monkeypatch.setattr(target, name, wrong)
     assert [kind for kind in kinds if not is_noticed(kind)] == []
 
 
@@ -255,17 +255,17 @@ def test_no_block_notices_anything_without_a_mutation():
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "wrong", "texts"),
+    ("target", "name", "wrong", "texts"),
     BLOCK_MUTATIONS,
     ids=[m[2].__name__ for m in BLOCK_MUTATIONS],
 )
-def test_a_wrong_sum_is_noticed(monkeypatch, place, name, wrong, texts):
-    monkeypatch.setattr(place, name, wrong)
+def test_a_wrong_sum_is_noticed(monkeypatch, target, name, wrong, texts):
+    monkeypatch.setattr(target, name, wrong)
     assert [text for text in texts if not block_notices(text)] == []
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "wrong", "kind", "geometry"),
+    ("target", "name", "wrong", "kind", "geometry"),
     [
         # one cell is its own flip
         (algebra, "chain_kernels", correlated, "1x1, k x k", "1x1"),
@@ -281,9 +281,9 @@ def test_a_wrong_sum_is_noticed(monkeypatch, place, name, wrong, texts):
         (SpreadPointwise, "kernel", spread_with(transposed), "1x1, centre tap", "in != out"),
     ],
 )
-def test_why_all_kinds_and_geometries_are_needed(monkeypatch, place, name, wrong, kind, geometry):
+def test_why_all_kinds_and_geometries_are_needed(monkeypatch, target, name, wrong, kind, geometry):
     """Easy cases let wrong kernels pass."""
-    monkeypatch.setattr(place, name, wrong)
+    monkeypatch.setattr(target, name, wrong)
     assert term_error(term_cases(kind)[geometry]) <= BOUND
 
 

@@ -209,16 +209,16 @@ def test_nothing_is_noticed_without_a_mutation():
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "wrong", "families"), MUTATIONS, ids=[m[2].__name__ for m in MUTATIONS]
+    ("target", "name", "wrong", "families"), MUTATIONS, ids=[m[2].__name__ for m in MUTATIONS]
 )
 def test_a_wrong_conversion_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
-    place: object,
+    target: object,
     name: str,
     wrong: Callable[..., object],
     families: tuple[str, ...],
 ):
-    monkeypatch.setattr(place, name, wrong)
+    monkeypatch.setattr(target, name, wrong)
     assert [kind for kind in families if not is_noticed(kind)] == []
 
 

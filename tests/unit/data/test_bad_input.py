@@ -30,7 +30,7 @@ LABEL, IMAGE = Path("labels/a.txt"), Path("images/a.png")  # of a data set of tw
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory with two images and their labels."""
     monkeypatch.chdir(tmp_path)
     write_yolo_set(tmp_path, {"a": GOOD, "b": GOOD})
@@ -71,7 +71,7 @@ COLUMNS = (
     "(class x1 y1 x2 y2 x3 y3 ..., an odd number from 7); row dropped"
 )
 TOO_FAR = "of a side outside the image, must be at most 1%; row dropped"
-WHOLE = "must be a whole number from 0; row dropped"
+INTEGER = "must be an integer from 0; row dropped"
 BAD_ROWS = [
     # row 1: NaN, infinite, negative, above 1, class -1
     ("0 nan .5 .2 .2", f"'nan' {FINITE}"),
@@ -79,7 +79,7 @@ BAD_ROWS = [
     ("0 -.5 .5 .2 .2", f"box reaches 60.00% {TOO_FAR}"),
     ("0 1.0001 .5 .2 .2", f"box reaches 10.01% {TOO_FAR}"),
     ("0 320 240 64 48", f"box reaches 35100.00% {TOO_FAR}"),
-    ("-1 .5 .5 .2 .2", f"class is -1, {WHOLE}"),
+    ("-1 .5 .5 .2 .2", f"class is -1, {INTEGER}"),
     # row 2: columns, commas, words, half a point
     ("0 .5 .5 .2", f"4 {COLUMNS}"),
     ("0 .5 .5 .2 .2 .9", f"6 {COLUMNS}"),
@@ -87,20 +87,20 @@ BAD_ROWS = [
     ("0 0,5 0,5 0,2 0,2", "'0,5' is not a number; row dropped"),
     ("cat .5 .5 .2 .2", "'cat' is not a number; row dropped"),
     ("0 .1 .1 .2 .1 .2 .2 .1", f"8 {COLUMNS}"),
-    # row 4: partly outside, no area, a class that is no whole number
+    # row 4: partly outside, no area, a class that is no integer
     ("0 .95 .5 .2 .2", f"box reaches 5.00% {TOO_FAR}"),
     ("0 .5 .5 0 .2", "width is 0, must be > 0; row dropped"),
     ("0 .5 .5 .2 0", "height is 0, must be > 0; row dropped"),
-    ("1.7 .5 .5 .2 .2", f"class is 1.7, {WHOLE}"),
+    ("1.7 .5 .5 .2 .2", f"class is 1.7, {INTEGER}"),
     # row 6: the same object twice
     ("1 .50 .5 .2 .2", "same object as in line 1; duplicate removed"),
 ]
 
 
-@pytest.mark.parametrize(("row", "words"), BAD_ROWS)
-def test_rows_1_2_4_6_a_bad_row_costs_only_itself(row: str, words: str) -> None:
+@pytest.mark.parametrize(("row", "message"), BAD_ROWS)
+def test_rows_1_2_4_6_a_bad_row_costs_only_itself(row: str, message: str) -> None:
     result = scan_label(f"1 .5 .5 .2 .2\n{row}\n2 .2 .2 .1 .1\n")
-    assert texts(result) == [f"{LABEL}:2: {words}"]
+    assert texts(result) == [f"{LABEL}:2: {message}"]
     assert result.records[0].targets.class_ids.tolist() == [1, 2]
 
 
@@ -137,7 +137,7 @@ def test_row_2_utf_16() -> None:
     result = scan_label(GOOD.encode("utf-16"))
     (text,) = texts(result)
     assert text.startswith(f"{LABEL}: cannot be read as UTF-8 text (")
-    assert text.endswith("; image left out")
+    assert text.endswith("; image skipped")
     assert [record.path.name for record in result.records] == ["b.png"]
     unmarked = scan_label(GOOD.encode("utf-16-le"))
     assert texts(unmarked)[0] == rf"{LABEL}:1: '0\x00' is not a number; row dropped"
@@ -178,7 +178,7 @@ def test_row_7_backgrounds_are_counted(label: str | None, backgrounds: str) -> N
     else:
         LABEL.write_text(label)
     result = scan()
-    assert f"2 images, 1 objects, {backgrounds}, 0 images left out" in result.summary()
+    assert f"2 images, 1 objects, {backgrounds}, 0 images skipped" in result.summary()
     assert texts(result) == []
 
 
@@ -200,7 +200,7 @@ def test_row_8_a_image_that_is_not_there() -> None:
     Path("list.txt").write_text("images/a.png\nimages/gone.png\nimages/b.png\n")
     Path("animals.yaml").write_text("train: list.txt\nval: list.txt\nnames: [cat, dog, owl]\n")
     result = scan()
-    assert texts(result) == ["images/gone.png: no such file; image left out"]
+    assert texts(result) == ["images/gone.png: no such file; image skipped"]
     assert [record.path.name for record in result.records] == ["a.png", "b.png"]
 
 
@@ -240,8 +240,8 @@ SPOILT: list[tuple[str, Callable[[], bytes], str]] = [
     ("without its end.jpg", lambda: jpeg()[:-2], ""),
     ("without its end.png", lambda: png()[:-12], ""),
     ("one bit.png", lambda: png()[:999] + bytes([png()[999] ^ 1]) + png()[1000:], UNDECODABLE),
-    ("empty.jpg", lambda: b"", "the file is empty; image left out"),
-    ("text.jpg", lambda: b"<html>404</html>", "not an image; image left out"),
+    ("empty.jpg", lambda: b"", "the file is empty; image skipped"),
+    ("text.jpg", lambda: b"<html>404</html>", "not an image; image skipped"),
     ("low.png", lambda: png((9, 64)), "64x9 pixels, must be at least 10 on each side; image"),
     ("floats.tif", float_tiff, ""),  # what OpenCV cannot read, Pillow can
     ("targa.jpg", targa, ""),
@@ -249,14 +249,14 @@ SPOILT: list[tuple[str, Callable[[], bytes], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "words"), SPOILT, ids=[row[0] for row in SPOILT])
+@pytest.mark.parametrize(("name", "content", "message"), SPOILT, ids=[row[0] for row in SPOILT])
 def test_row_9_a_broken_image_is_left_out(
-    name: str, content: Callable[[], bytes], words: str
+    name: str, content: Callable[[], bytes], message: str
 ) -> None:
     """What is let through here ends a run when the loader comes to it."""
     IMAGE.with_name(name).write_bytes(content())
     (text,) = texts(scan())
-    assert text.startswith(f"images/{name}: {words}") and text.endswith("; image left out")
+    assert text.startswith(f"images/{name}: {message}") and text.endswith("; image skipped")
     assert [record.path.name for record in scan().records] == ["a.png", "b.png"]
 
 

@@ -19,8 +19,8 @@ IMAGES = [
 
 
 def annotation(**changes):
-    words = {"id": 1, "image_id": 9, "category_id": 7, "bbox": [10, 20, 30, 40], "area": 600.5}
-    return {**words, "iscrowd": 0, **changes}
+    fields = {"id": 1, "image_id": 9, "category_id": 7, "bbox": [10, 20, 30, 40], "area": 600.5}
+    return {**fields, "iscrowd": 0, **changes}
 
 
 def read(folder, *annotations):
@@ -68,7 +68,7 @@ def test_area_may_be_left_out(tmp_path):
     assert read(tmp_path, row)[2].areas.tolist() == [1200]
 
 
-def test_the_same_box_twice_stays_as_the_judge_counts_both(tmp_path):
+def test_the_same_box_twice_stays_as_the_evaluator_counts_both(tmp_path):
     assert len(read(tmp_path, annotation(), annotation(id=2))[2].targets) == 2
 
 
@@ -76,7 +76,7 @@ OUTSIDE = "of a side outside the image"
 
 
 @pytest.mark.parametrize(
-    ("changes", "kind", "words"),
+    ("changes", "kind", "message"),
     [
         ({"bbox": [10, 20, 0, 40]}, "dropped", "width is 0, must be > 0; row dropped"),
         (
@@ -107,11 +107,11 @@ OUTSIDE = "of a side outside the image"
         ),
     ],
 )
-def test_bad_annotations(tmp_path, changes, kind, words):
+def test_bad_annotations(tmp_path, changes, kind, message):
     labels = read(tmp_path, annotation(id=55, **changes), annotation(id=56))[2]
 
     (problem,) = labels.problems
-    assert problem.text == f"{tmp_path / 'i.json'}: annotation 55 (b.jpg): {words}"
+    assert problem.text == f"{tmp_path / 'i.json'}: annotation 55 (b.jpg): {message}"
     assert problem.kind == kind
     assert len(labels.targets) == (2 if kind == "clipped" else 1)
     np.testing.assert_array_equal(labels.targets.boxes[-1], [10, 20, 40, 60])
@@ -140,12 +140,12 @@ def test_a_image_of_another_size_is_left_out(tmp_path):
 
     assert str(caught.value) == (
         f"{tmp_path / 'i.json'}: image 9 (b.jpg): size is 200x100, but the image's is 100x200; "
-        "image left out"
+        "image skipped"
     )
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (None, "no such file"),
         ("{", "cannot be read as json: "),
@@ -160,7 +160,7 @@ def test_a_image_of_another_size_is_left_out(tmp_path):
         ),
         (
             {"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]},
-            "category {'id': '1', 'name': 'a'} must have a whole number 'id' and a text 'name'",
+            "category {'id': '1', 'name': 'a'} must have an integer 'id' and a text 'name'",
         ),
         (
             {
@@ -172,7 +172,7 @@ def test_a_image_of_another_size_is_left_out(tmp_path):
         ),
     ],
 )
-def test_files_that_are_no_coco_json(tmp_path, content, words):
+def test_files_that_are_no_coco_json(tmp_path, content, message):
     file = tmp_path / "i.json"
     if content is not None:
         file.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -180,7 +180,7 @@ def test_files_that_are_no_coco_json(tmp_path, content, words):
     with pytest.raises(DatasetError) as caught:
         read_categories(file)
 
-    assert str(caught.value).startswith(f"{file}: {words}")
+    assert str(caught.value).startswith(f"{file}: {message}")
 
 
 def test_an_unknown_category_stops(tmp_path):
@@ -218,7 +218,7 @@ def test_an_image_without_a_name_stops(tmp_path):
         list_coco_images(tmp_path, file, CATEGORIES)
 
     assert str(caught.value) == (
-        f"{file}: image {{'id': 4}} must have a whole number 'id' and a text 'file_name'"
+        f"{file}: image {{'id': 4}} must have an integer 'id' and a text 'file_name'"
     )
 
 

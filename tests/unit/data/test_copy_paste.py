@@ -24,17 +24,17 @@ def square(x: int, y: int, side: int):
     return (np.array([[x, y], [x + side, y], [x + side, y + side], [x, y + side]], np.float32),)
 
 
-def scene(*places: tuple[int, int, int]):
+def scene(*positions: tuple[int, int, int]):
     """Bright squares on black, each with its outline."""
     image = np.zeros((SIDE, SIDE, 3), np.uint8)
-    for number, (x, y, side) in enumerate(places):
+    for number, (x, y, side) in enumerate(positions):
         image[y : y + side, x : x + side] = 100 + number
-    boxes = np.array([[x, y, x + side, y + side] for x, y, side in places], np.float32)
-    targets = Targets(boxes.reshape(-1, 4), np.arange(len(places)))
-    return image, targets, [square(*place) for place in places]
+    boxes = np.array([[x, y, x + side, y + side] for x, y, side in positions], np.float32)
+    targets = Targets(boxes.reshape(-1, 4), np.arange(len(positions)))
+    return image, targets, [square(*position) for position in positions]
 
 
-def test_an_object_appears_again_at_the_mirrored_place():
+def test_an_object_appears_again_at_the_mirrored_position():
     image, targets, outlines = scene((5, 10, 12))
 
     pasted, both = copy_paste(image, targets, outlines, 1.0, np.random.default_rng(0))
@@ -50,8 +50,8 @@ def test_an_object_appears_again_at_the_mirrored_place():
     st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(3, 19)), max_size=6),
     st.integers(0, 9),
 )
-def test_nothing_is_hidden_too_much_and_nothing_is_lost(places, seed):
-    image, targets, outlines = scene(*places)
+def test_nothing_is_hidden_too_much_and_nothing_is_lost(positions, seed):
+    image, targets, outlines = scene(*positions)
 
     pasted, all_of_them = copy_paste(image, targets, outlines, 0.7, np.random.default_rng(seed))
 
@@ -106,8 +106,8 @@ def test_outlines_lie_where_their_boxes_do_in_a_mosaic(seed):
     dataset = TrainDataset([item], 64, AugmentConfig(mosaic=1.0, copy_paste=1.0), seed=0)
     resized = cv2.resize(image, (64, 32))
     targets = Targets(item.targets.boxes * np.float32(0.8), item.targets.class_ids)
-    _, moved, places = make_mosaic([(resized, targets)] * 4, 64, np.random.default_rng(seed))
-    for box, corner in zip(moved.boxes, places, strict=True):
+    _, moved, positions = make_mosaic([(resized, targets)] * 4, 64, np.random.default_rng(seed))
+    for box, corner in zip(moved.boxes, positions, strict=True):
         ((polygon,),) = dataset._outlines(0, (32, 64), corner)
         bounds = np.concatenate([polygon.min(0), polygon.max(0)]).clip(0, 128)
         np.testing.assert_allclose(bounds, box, atol=1e-4)

@@ -71,9 +71,9 @@ def test_coco_json_under_other_names(tmp_path):
         load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat, owl]"))
     assert str(caught.value) == (
         f"{tmp_path / 'animals.yaml'}: names[0] is 'cat', but category 3 of {tmp_path / 'i.json'} "
-        "is 'owl'; names must be in ascending order of category id, or left out"
+        "is 'owl'; names must be in ascending order of category id, or omitted"
     )
-    with pytest.raises(ConfigError, match=r"names has 1 entries, .* has 2 categories; leave names"):
+    with pytest.raises(ConfigError, match=r"names has 1 entries, .* has 2 categories; omit names"):
         load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat]"))
 
 
@@ -129,7 +129,7 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         # keys
         ("train: a\nnames: [x]", "key 'val' is missing"),
@@ -169,24 +169,24 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
         (f"{SPLITS}names: []", "names is [], must be a list or a mapping 0: name, ..."),
         (
             f"{SPLITS}names: {{0: x, 2: y}}",
-            "names has 2 entries but none for class 1; its keys must be the whole numbers 0 to 1",
+            "names has 2 entries but none for class 1; its keys must be the integers 0 to 1",
         ),
         (f"{SPLITS}names: [yes, no]", "names[0] is True, must be text; put it in quotes"),
         # nc
         (
             f"{SPLITS}names: [x, y]\nnc: 3",
-            "nc is 3, but names has 2 entries; nc may be left out",
+            "nc is 3, but names has 2 entries; nc may be omitted",
         ),
     ],
 )
-def test_wrong_yamls(tmp_path, text, words):
+def test_wrong_yamls(tmp_path, text, message):
     file = write_yaml(tmp_path, text)
 
     with pytest.raises(ConfigError) as caught:
         load_dataset_spec(file)
 
-    separator = " " if words.startswith("train: ") else ": "
-    assert str(caught.value) in (f"{file}: {words}", f"{file}{separator}{words}")
+    separator = " " if message.startswith("train: ") else ": "
+    assert str(caught.value) in (f"{file}: {message}", f"{file}{separator}{message}")
 
 
 def test_the_path_must_be_text(tmp_path):
@@ -285,5 +285,5 @@ def test_a_json_keeps_its_own_ids_beside_merged_training_data(tmp_path):
     assert spec.category_ids_of("train") == (0, 1)
 
     more = load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat, owl, emu]\n"))
-    with pytest.raises(ConfigError, match=r"has no category 'emu', so .* leave --save-json out$"):
+    with pytest.raises(ConfigError, match=r"has no category 'emu', so .* omit --save-json$"):
         more.category_ids_of("val")

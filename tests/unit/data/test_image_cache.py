@@ -85,5 +85,5 @@ def test_what_does_not_fit_is_refused(records, tmp_path, monkeypatch):
         fill_cache(CacheSettings("ram", tmp_path), records, 64, Reader())
     assert str(caught.value) == (
         "--cache ram: the images take 0.0 GB, 0.0 GB are free (at most 80% of it is used); "
-        "use --cache disk, or leave it out"
+        "use --cache disk, or omit --cache"
     )

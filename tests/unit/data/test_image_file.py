@@ -122,7 +122,7 @@ def test_files_that_are_no_images(tmp_path, content, verified, read):
     if content is not None:
         path.write_bytes(content)
 
-    for action, words in ((verify_image, verified), (read_image, read)):
+    for action, message in ((verify_image, verified), (read_image, read)):
         with pytest.raises(DatasetError) as caught:
             action(path)
-        assert str(caught.value) == f"{path}: {words}"
+        assert str(caught.value) == f"{path}: {message}"

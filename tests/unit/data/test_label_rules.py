@@ -11,7 +11,7 @@ LIMIT = (200.0, 100.0)
 
 
 @pytest.mark.parametrize(
-    ("box", "expected", "kind", "words"),
+    ("box", "expected", "kind", "message"),
     [
         # inside, and touching every edge
         ((10, 20, 30, 40), (10, 20, 30, 40), None, ""),
@@ -44,7 +44,7 @@ LIMIT = (200.0, 100.0)
             (200, 20, 201, 40),
             None,
             "dropped",
-            "box reaches 0.50% of a side outside the image, nothing of it is inside; row dropped",
+            "box reaches 0.50% of a side outside the image, no part of it is inside; row dropped",
         ),
         # no width; negative height
         ((10, 20, 10, 40), None, "dropped", "width is 0, must be > 0; row dropped"),
@@ -58,8 +58,8 @@ LIMIT = (200.0, 100.0)
         ),
     ],
 )
-def test_check_box(box, expected, kind, words):
-    assert check_box(box, LIMIT, rounding=1e-4) == (expected, kind, words)
+def test_check_box(box, expected, kind, message):
+    assert check_box(box, LIMIT, rounding=1e-4) == (expected, kind, message)
 
 
 def test_format_numbers():

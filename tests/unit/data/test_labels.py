@@ -74,7 +74,7 @@ OUTSIDE = "of a side outside the image"
 
 
 @pytest.mark.parametrize(
-    ("row", "kind", "words"),
+    ("row", "kind", "message"),
     [
         # numbers that are none
         ("0 nan 0.5 0.2 0.2", "dropped", "'nan' is not a finite number; row dropped"),
@@ -87,8 +87,8 @@ OUTSIDE = "of a side outside the image"
         ("0 0.5 0.5 0.2 0.2 0.9", "dropped", f"6 columns, {COLUMNS}"),
         ("0 .1 .1 .2 .1 .2 .2 .1", "dropped", f"8 columns, {COLUMNS}"),
         # classes that are none
-        ("1.7 .5 .5 .2 .2", "dropped", "class is 1.7, must be a whole number from 0; row dropped"),
-        ("-1 .5 .5 .2 .2", "dropped", "class is -1, must be a whole number from 0; row dropped"),
+        ("1.7 .5 .5 .2 .2", "dropped", "class is 1.7, must be an integer from 0; row dropped"),
+        ("-1 .5 .5 .2 .2", "dropped", "class is -1, must be an integer from 0; row dropped"),
         # no area
         ("0 0.5 0.5 0 0.2", "dropped", "width is 0, must be > 0; row dropped"),
         ("0 0.5 0.5 0.2 -0.1", "dropped", "height is -0.1, must be > 0; row dropped"),
@@ -113,11 +113,11 @@ OUTSIDE = "of a side outside the image"
         ),
     ],
 )
-def test_a_bad_row_is_named_and_costs_only_itself(tmp_path, row, kind, words):
+def test_a_bad_row_is_named_and_costs_only_itself(tmp_path, row, kind, message):
     labels = read(tmp_path, f"1 0.5 0.5 0.2 0.2\n{row}\n2 0.2 0.2 0.1 0.1\n")
 
     (problem,) = labels.problems
-    assert problem.text == f"{tmp_path / 'a.txt'}:2: {words}"
+    assert problem.text == f"{tmp_path / 'a.txt'}:2: {message}"
     assert problem.kind == kind
     expected = [1, 0, 2] if kind == "clipped" else [1, 2]
     assert labels.targets.class_ids.tolist() == expected
@@ -208,19 +208,19 @@ def test_lists_may_start_at_the_working_directory(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "message"),
     [
         ("gone", "no such folder or file"),
         ("a.png", "must be a folder of images or a .txt file that lists them"),
     ],
 )
-def test_places_that_hold_no_images(tmp_path, name, words):
+def test_sources_without_images(tmp_path, name, message):
     write_image(tmp_path / "a.png")
 
     with pytest.raises(DatasetError) as caught:
         list_yolo_images([tmp_path / name], NAMES)
 
-    assert str(caught.value) == f"{tmp_path / name}: {words}"
+    assert str(caught.value) == f"{tmp_path / name}: {message}"
 
 
 def test_an_empty_folder_lists_nothing(tmp_path):

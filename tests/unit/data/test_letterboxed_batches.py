@@ -43,7 +43,7 @@ def test_every_image_once_in_each_pass_mirrored_or_not(tmp_path):
 
 
 def test_no_more_than_asked_for(tmp_path):
-    batches = LetterboxedBatches(records(tmp_path, 5), (64, 64), 2, most=3)
+    batches = LetterboxedBatches(records(tmp_path, 5), (64, 64), 2, max_images=3)
     assert len(batches) == 2
     assert [len(batch) for batch in batches] == [2, 1]
 

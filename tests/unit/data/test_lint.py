@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 
-from data import lint
 from data.box_sizes import box_sizes
 from data.dataset_spec import load_dataset_spec
+from data.lint import __main__ as lint
+from data.records import scan_split
 from tests.unit.data.builders import write_image
 from utils.strict_yaml import write_yaml
 
@@ -33,9 +34,9 @@ def data(tmp_path):
     return yaml
 
 
-def check(data, *words) -> tuple[int, dict]:
+def check(data, *arguments) -> tuple[int, dict]:
     report = data.parent / "report.json"
-    code = lint.main([str(data), "--imgsz", "160", "--report", str(report), *words])
+    code = lint.main([str(data), "--imgsz", "160", "--report", str(report), *arguments])
     return code, json.loads(report.read_text())
 
 
@@ -52,7 +53,7 @@ def test_nothing_wrong(data, capsys):
         "below 3 px": 0, "3-8 px": 0, "8-32 px": 2, "32-96 px": 2, "above 96 px": 0,
     }  # fmt: skip
     assert report["box_sizes"]["fit"]["best_possible_recall"] == 1
-    assert "Nothing wrong was found." in capsys.readouterr().out
+    assert "No problem found." in capsys.readouterr().out
 
 
 # what is spoilt, and what the finding says after the file
@@ -64,13 +65,13 @@ SPOILT = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "place"), SPOILT)
-def test_findings_name_the_place(data, capsys, name, content, place):
+@pytest.mark.parametrize(("name", "content", "line"), SPOILT)
+def test_findings_name_file_and_line(data, capsys, name, content, line):
     path = data.parent / name
     path.write_text(content)
     code, report = check(data)
     assert code == 0 and len(report["findings"]) == 1
-    assert report["findings"][0].startswith(f"{path}{place}")
+    assert report["findings"][0].startswith(f"{path}{line}")
     assert check(data, "--strict")[0] == 2
     assert f"error: 1 findings (--strict); the first: {path}" in capsys.readouterr().err
 
@@ -105,15 +106,15 @@ def test_nothing_in_the_folder_changes(data):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--cfg", "gone.yaml"], "gone.yaml"),
         (["--imgsz", "x"], "--imgsz"),
     ],
 )
-def test_wrong_flags(data, capsys, words, message):
+def test_wrong_flags(data, capsys, arguments, message):
     try:
-        code = lint.main([str(data), *words])
+        code = lint.main([str(data), *arguments])
     except SystemExit as exit_:
         code = exit_.code
     assert code == 2
@@ -121,6 +122,6 @@ def test_wrong_flags(data, capsys, words, message):
 
 
 def test_sizes_follow_the_longer_side_of_the_image(data):
-    records = lint.scan_split(load_dataset_spec(data), "train").records
+    records = scan_split(load_dataset_spec(data), "train").records
     assert box_sizes(records, 160)[0].tolist() == pytest.approx([40, 64])
     assert box_sizes([], 160).shape == (0, 2)

@@ -51,7 +51,7 @@ def test_a_split_with_everything_in_it(tmp_path, caplog):
     assert {record.image_hw for record in records} == {(48, 64)}
     assert records[0].targets.boxes.tolist() == [[16, 12, 48, 36]]
     assert result.summary() == (
-        "4 images, 3 objects, 2 backgrounds (1 without a label file), 3 images left out, "
+        "4 images, 3 objects, 2 backgrounds (1 without a label file), 3 images skipped, "
         "label rows: 1 dropped, 1 clipped, 1 duplicates removed"
     )
     assert [problem.text.split(": ")[0] for problem in result.problems] == [
@@ -62,7 +62,7 @@ def test_a_split_with_everything_in_it(tmp_path, caplog):
         str(images / "f.png"),
         str(labels / "g.txt"),
     ]
-    assert result.problems[3].text.endswith("image left out")
+    assert result.problems[3].text.endswith("image skipped")
     assert caplog.messages[0] == f"animals train: {result.summary()}"
     assert caplog.messages[1:-1] == [f"  {problem.text}" for problem in result.problems]
     assert caplog.messages[-1] == (
@@ -126,19 +126,18 @@ def test_no_label_file_at_all_is_said_aloud(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ("nothing", "animals: no usable image in train (none is listed)"),
         (
             "broken",
-            "animals: no usable image in train: {0}/images/a.png: the file is empty; "
-            "image left out",
+            "animals: no usable image in train: {0}/images/a.png: the file is empty; image skipped",
         ),
         ("no folder", "{0}/images: no such folder or file"),
     ],
 )
 @pytest.mark.parametrize("download", ["", "see example.org", "import os\nos.remove('x')"])
-def test_nothing_to_read(tmp_path, change, words, download):
+def test_nothing_to_read(tmp_path, change, message, download):
     if change != "no folder":
         (tmp_path / "images").mkdir()
     if change == "broken":
@@ -155,7 +154,7 @@ def test_nothing_to_read(tmp_path, change, words, download):
         "s": " (the yaml's download key, not executed here: see example.org)",
         "i": " (the yaml's download key, not executed here: import os ...)",
     }[download[:1]]
-    assert str(caught.value) == words.format(tmp_path) + hint
+    assert str(caught.value) == message.format(tmp_path) + hint
 
 
 def test_an_unknown_split(tmp_path):
@@ -173,8 +172,8 @@ def test_coco_ids_crowd_and_missing_images(tmp_path):
         {"id": 12, "file_name": "b.png", "height": 48, "width": 64},
         {"id": 5, "file_name": "gone.png", "height": 48, "width": 64},
     ]
-    words = {"image_id": 12, "category_id": 7, "bbox": [0, 0, 10, 10], "area": 50}
-    annotations = [{"id": 1, "iscrowd": 0, **words}, {"id": 2, "iscrowd": 1, **words}]
+    fields = {"image_id": 12, "category_id": 7, "bbox": [0, 0, 10, 10], "area": 50}
+    annotations = [{"id": 1, "iscrowd": 0, **fields}, {"id": 2, "iscrowd": 1, **fields}]
     write_coco(tmp_path / "i.json", images, annotations)
     split = "{images: images, annotations: i.json}"
     spec = load_dataset_spec(write_yaml(tmp_path, f"train: {split}\nval: {split}\n"))
@@ -186,7 +185,7 @@ def test_coco_ids_crowd_and_missing_images(tmp_path):
     assert record.areas.tolist() == [50]
     assert len(record.targets) == len(record.crowd) == 1
     assert [problem.text for problem in result.problems] == [
-        f"{tmp_path / 'images' / 'gone.png'}: no such file; image left out"
+        f"{tmp_path / 'images' / 'gone.png'}: no such file; image skipped"
     ]
     (merged,) = read_records(spec, "val", single_class=True)
     assert merged.targets.class_ids.tolist() == merged.crowd.class_ids.tolist() == [0]
@@ -234,7 +233,7 @@ def test_coco128(shared, tmp_path):
     result = scan_split(shared_spec(shared, tmp_path, "coco128", text), "train")
 
     assert result.summary() == (
-        "128 images, 929 objects, 2 backgrounds (2 without a label file), 0 images left out, "
+        "128 images, 929 objects, 2 backgrounds (2 without a label file), 0 images skipped, "
         "label rows: 0 dropped, 0 clipped, 0 duplicates removed"
     )
 

@@ -126,16 +126,16 @@ def test_a_marker_cannot_lead_out_of_the_folder(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("settings", "message"),
     [
         ({"images": 4}, "--images 4: at least 5 are needed"),
         ({"size": 32}, "--size 32: must be at least 64 pixels"),
         ({"seed": -1}, "--seed -1: must not be negative"),
     ],
 )
-def test_config_errors(words, message) -> None:
+def test_config_errors(settings, message) -> None:
     with pytest.raises(ConfigError) as caught:
-        SyntheticConfig(**words)
+        SyntheticConfig(**settings)
     assert str(caught.value) == message
 
 

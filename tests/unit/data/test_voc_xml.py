@@ -55,7 +55,7 @@ def test_difficult_objects_become_crowd(tmp_path):
         "<size><width>200.0</width><height>100.0</height></size>",
     ],
 )
-def test_the_size_may_be_left_out(tmp_path, size):
+def test_the_size_may_be_omitted(tmp_path, size):
     assert len(read(tmp_path, voc_file(voc_object(), size=size)).targets) == 1
 
 
@@ -79,7 +79,7 @@ EDGES = "xmin ymin xmax ymax is"
 
 
 @pytest.mark.parametrize(
-    ("edges", "kind", "words"),
+    ("edges", "kind", "message"),
     [
         # a single point, as two boxes of BCCD; the wrong way round
         (
@@ -109,11 +109,11 @@ EDGES = "xmin ymin xmax ymax is"
         ),
     ],
 )
-def test_bad_boxes(tmp_path, edges, kind, words):
+def test_bad_boxes(tmp_path, edges, kind, message):
     labels = read(tmp_path, voc_file(voc_object(), voc_object("dog", edges)))
 
     (problem,) = labels.problems
-    assert problem.text == f"{tmp_path / 'a.xml'}:5: {words}"
+    assert problem.text == f"{tmp_path / 'a.xml'}:5: {message}"
     assert problem.kind == kind
     assert len(labels.targets) == (2 if kind == "clipped" else 1)
 
@@ -144,37 +144,37 @@ def test_every_name_is_class_0_without_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         # entities that grow, files that are fetched
         (
             voc_file(head='<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]>'),
-            ":1: document types and entities are not allowed in label files; image left out",
+            ":1: document types and entities are not allowed in label files; image skipped",
         ),
         (
             voc_file(head='<!DOCTYPE a SYSTEM "file:///etc/passwd">'),
-            ":1: document types and entities are not allowed in label files; image left out",
+            ":1: document types and entities are not allowed in label files; image skipped",
         ),
-        ("", ": not valid xml: no element found: line 1, column 0; image left out"),
+        ("", ": not valid xml: no element found: line 1, column 0; image skipped"),
         (
             "<annotation>\n<object>",
-            ": not valid xml: no element found: line 2, column 8; image left out",
+            ": not valid xml: no element found: line 2, column 8; image skipped",
         ),
         (
             voc_file(size="<size><width>64</width><height>48</height></size>"),
-            ": size is 64x48, but the image's is 200x100; image left out",
+            ": size is 64x48, but the image's is 200x100; image skipped",
         ),
         (
             voc_file(size="<size><width>?</width><height>48</height></size>"),
-            ": size is ?x48, but the image's is 200x100; image left out",
+            ": size is ?x48, but the image's is 200x100; image skipped",
         ),
     ],
 )
-def test_files_that_leave_their_image_out(tmp_path, content, words):
+def test_files_that_leave_their_image_out(tmp_path, content, message):
     with pytest.raises(UnreadableLabelsError) as caught:
         read(tmp_path, content)
 
-    assert str(caught.value) == f"{tmp_path / 'a.xml'}{words}"
+    assert str(caught.value) == f"{tmp_path / 'a.xml'}{message}"
 
 
 def test_split_files(tmp_path):
@@ -196,18 +196,18 @@ def test_split_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("missing", "words"),
+    ("missing", "message"),
     [
         ("images", "no such folder"),
         ("xml", "no such folder"),
         ("train.txt", "no such file"),
     ],
 )
-def test_missing_places(tmp_path, missing, words):
+def test_missing_paths(tmp_path, missing, message):
     for folder in {"images", "xml"} - {missing}:
         (tmp_path / folder).mkdir()
 
     with pytest.raises(DatasetError) as caught:
         list_voc_images(tmp_path / "images", tmp_path / "xml", tmp_path / "train.txt", NAMES)
 
-    assert str(caught.value) == f"{tmp_path / missing}: {words}"
+    assert str(caught.value) == f"{tmp_path / missing}: {message}"

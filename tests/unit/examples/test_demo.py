@@ -1,4 +1,4 @@
-"""The demo fails fast, names the command, and evaluates the figures it got."""
+"""The demo fails fast, names the command, and checks the AP it measured."""
 
 from __future__ import annotations
 
@@ -26,12 +26,17 @@ def demo() -> ModuleType:
 @pytest.mark.parametrize(
     ("train_ap", "deploy_ap", "code", "said"),
     [
-        (0.5, 0.5, 0, "passed: the deploy form has the train form's AP to four decimals"),
+        (
+            0.5,
+            0.5,
+            0,
+            "passed: mAP50-95 of the deploy form equals the train form's to four decimals",
+        ),
         (0.5, 0.50004, 0, "passed"),  # the same to four decimals
-        (0.5, 0.5001, 1, "failed: AP 0.50000 in train form, 0.50010 in deploy form"),
-        (0.1, 0.1, 1, "failed: AP 0.1000 is not between 0.1 and 0.95"),  # learned nothing
-        (0.96, 0.96, 1, "failed: AP 0.9600 is not between"),  # too easy to be true
-        (float("nan"), 0.5, 1, "failed: AP nan is not between"),  # not measured
+        (0.5, 0.5001, 1, "failed: mAP50-95 0.50000 in train form, 0.50010 in deploy form"),
+        (0.1, 0.1, 1, "failed: mAP50-95 0.1000 is not between 0.1 and 0.95"),  # learned nothing
+        (0.96, 0.96, 1, "failed: mAP50-95 0.9600 is not between"),  # too easy to be true
+        (float("nan"), 0.5, 1, "failed: mAP50-95 nan is not between"),  # not measured
     ],
 )
 def test_check(demo: ModuleType, train_ap, deploy_ap, code, said, caplog) -> None:

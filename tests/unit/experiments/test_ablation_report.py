@@ -53,7 +53,7 @@ def lines(tmp_path, monkeypatch) -> list[str]:
 
 
 def tables(lines: list[str]) -> dict[str, list[list[str]]]:
-    """Heading -> rows of the table under it, head and rule left out."""
+    """Heading -> rows of the table under it, without head and rule."""
     found: dict[str, list[list[str]]] = {}
     for line in lines:
         if line.startswith("## "):
@@ -73,7 +73,7 @@ def test_what_is_trained_is_what_is_reported():
 
 def test_head(lines):
     text = "\n".join(lines)
-    assert lines[0].startswith("# Which part of a block matters, 20")
+    assert lines[0].startswith("# Ablations of block families, 20")
     assert "Machine: a slow one. Commits abc1234." in text
 
 

@@ -15,7 +15,7 @@ from tests.model_builders import tiny_spec, trained_model
 
 CORNERS = {(0, 0), (0, 2), (2, 0), (2, 2)}
 CROSS = {(0, 1), (1, 0), (1, 1), (1, 2), (2, 1)}
-PLACES = {"corners": CORNERS, "skeleton": CROSS, "anywhere": CORNERS | CROSS}
+POSITIONS = {"corners": CORNERS, "skeleton": CROSS, "anywhere": CORNERS | CROSS}
 
 
 def network() -> nn.Sequential:
@@ -43,9 +43,11 @@ def zero_taps(weight: torch.Tensor) -> set[tuple[int, int]]:
 
 
 def test_the_regions_are_a_cross_and_its_corners():
-    for name, places in PLACES.items():
+    for name, positions in POSITIONS.items():
         rows = REGIONS[name]
-        assert {(r, c) for r, row in enumerate(rows) for c, tap in enumerate(row) if tap} == places
+        assert {
+            (r, c) for r, row in enumerate(rows) for c, tap in enumerate(row) if tap
+        } == positions
 
 
 @pytest.mark.parametrize("share", [*PRUNED_SHARES, 0.0, 4 / 9])
@@ -59,7 +61,7 @@ def test_as_many_zeros_as_asked_for_in_the_region_alone(region, share):
     for conv, old in pruned.items():
         zeros = conv.weight == 0
         assert int(zeros.sum()) == round(share * conv.weight.numel())
-        assert zero_taps(conv.weight) <= PLACES[region]
+        assert zero_taps(conv.weight) <= POSITIONS[region]
         assert torch.equal(conv.weight[~zeros], old.weight[~zeros])
 
 
@@ -80,7 +82,7 @@ def test_a_whole_region(region, share):
     prune(model, region, share)
     for conv in three_by_three(model):
         taps = conv.weight.abs().amax((0, 1))
-        assert {(int(r), int(c)) for r, c in (taps == 0).nonzero()} == PLACES[region]
+        assert {(int(r), int(c)) for r, c in (taps == 0).nonzero()} == POSITIONS[region]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_more_than_a_region_has_is_refused(region, share, message):
     assert str(caught.value) == message
 
 
-def test_places_are_random_but_the_same_every_time():
+def test_positions_are_random_but_the_same_every_time():
     first, second = network(), network()
     prune(first, "anywhere", 0.2)
     torch.manual_seed(5)

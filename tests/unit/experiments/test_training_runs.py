@@ -1,4 +1,4 @@
-"""A run with a report is read, one without is trained; the rest is figures in words."""
+"""A run with a report is read, one without is trained; the rest formats numbers."""
 
 from __future__ import annotations
 

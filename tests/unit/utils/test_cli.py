@@ -63,7 +63,7 @@ def test_no_flags_means_the_defaults() -> None:
         (["--no_rect"], {"rect": False}),  # off, with an underscore
         (["--resume"], {"resume": "newest"}),  # bare
         (["--resume", "last.pt"], {"resume": "last.pt"}),  # with its value
-        (["--amp", "off"], {"amp": "off"}),  # one of the words
+        (["--amp", "off"], {"amp": "off"}),  # one of the choices
     ],
     ids=" ".join,
 )
@@ -79,7 +79,7 @@ def test_spellings(argv: list[str], expected: dict[str, object]) -> None:
         (["--epoch", "3"], "error: --epoch: no such flag"),  # not ours
         (["--weigh", "x"], "error: --weigh: no such flag"),  # no guessing of cut-off flags
         (["--imgsz", "big"], "invalid int value: 'big'"),  # wrong type
-        (["--amp", "fp8"], "invalid choice: 'fp8'"),  # not among the words
+        (["--amp", "fp8"], "invalid choice: 'fp8'"),  # not among the choices
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

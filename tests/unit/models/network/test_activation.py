@@ -22,7 +22,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("text", "kind", "x", "y"), TABLE)
-def test_words(text, kind, x, y):
+def test_known_activations(text, kind, x, y):
     make = activation_maker(text, "a.yaml")
     first, second = make(), make()
     assert type(first) is kind and first is not second
@@ -45,7 +45,7 @@ def test_every_known_name(name):
         ("GELU('round')", "\"GELU('round')\": "),
     ],
 )
-def test_wrong_words(text, start):
+def test_errors(text, start):
     with pytest.raises(ConfigError) as caught:
         activation_maker(text, "a.yaml: activation")
     assert str(caught.value).startswith(f"a.yaml: activation: {start}")

@@ -39,16 +39,16 @@ def detect_row(*row):
 # (what is changed, the message after `tiny.yaml: `)
 KEY_ERRORS = [
     ({"bakcbone": []}, f"unknown key 'bakcbone'; did you mean 'backbone'? (known: {KEYS})"),
-    ({"nc": 0}, "nc is 0, expected a whole number above 0"),
-    ({"nc": "3"}, "nc is '3', expected a whole number above 0"),
-    ({"nc": True}, "nc is True, expected a whole number above 0"),
-    ({"nc": 3.0}, "nc is 3.0, expected a whole number above 0"),
+    ({"nc": 0}, "nc is 0, expected an integer above 0"),
+    ({"nc": "3"}, "nc is '3', expected an integer above 0"),
+    ({"nc": True}, "nc is True, expected an integer above 0"),
+    ({"nc": 3.0}, "nc is 3.0, expected an integer above 0"),
     ({"depth_multiple": -1}, "depth_multiple is -1, expected a number above 0"),
     ({"width_multiple": "x"}, "width_multiple is 'x', expected a number above 0"),
     ({"width_multiple": float("nan")}, "width_multiple is nan, expected a number above 0"),
     ({"width_multiple": float("inf")}, "width_multiple is inf, expected a number above 0"),
-    ({"channel_multiple": 0}, "channel_multiple is 0, expected a whole number above 0"),
-    ({"ch": 1}, "ch is 1; images have 3 channels here"),
+    ({"channel_multiple": 0}, "channel_multiple is 0, expected an integer above 0"),
+    ({"ch": 1}, "ch is 1; images have 3 channels"),
     # the same network for every number of anchors is not built
     ({"anchors": 3}, ANCHORS.format("3")),
     ({"anchors": []}, ANCHORS.format("[]")),
@@ -96,7 +96,7 @@ KEY_ERRORS = [
     (
         {"rep_block": "MobileOne(0)"},
         "backbone row 1 (layer 1, Conv): args [32, 3, 2]: "
-        "MobileOne: branches is 0, expected a whole number of at least 1",
+        "MobileOne: branches is 0, expected an integer of at least 1",
     ),
     (
         {"activation": "SiLu"},
@@ -131,7 +131,7 @@ KEY_ERRORS = [
     ),
     (
         {"backbone": [[-1, 0, "Conv", [3]]]},
-        "backbone row 0: number is 0, expected a whole number of at least 1",
+        "backbone row 0: number is 0, expected an integer of at least 1",
     ),
     ({"backbone": [[-1, 1, 7, [3]]]}, "backbone row 0: module is 7, expected a name"),
     ({"backbone": [[-1, 1, "Conv", 3]]}, "backbone row 0: args is 3, expected a list"),
@@ -153,13 +153,13 @@ ROW_ERRORS = [
         (-1, 1, "C3", [8, True, 1, 0.5, 7]),
         "args [8, True, 1, 0.5, 7] do not fit C3(out, shortcut, g, e)",
     ),
-    ((-1, 1, "Conv", ["x"]), "out is 'x', expected a whole number of at least 1"),
-    ((-1, 1, "Conv", [0]), "out is 0, expected a whole number of at least 1"),
-    ((-1, 1, "Conv", [32, -3]), "k is -3, expected a whole number of at least 1"),
-    ((-1, 1, "Conv", [32, "3"]), "k is '3', expected a whole number of at least 1"),
-    ((-1, 1, "Conv", [32, 3, 0]), "s is 0, expected a whole number of at least 1"),
-    ((-1, 1, "Conv", [32, 3, 1, -1]), "p is -1, expected a whole number of at least 0"),
-    ((-1, 1, "Conv", [32, 3, 1, "None", 0]), "g is 0, expected a whole number of at least 1"),
+    ((-1, 1, "Conv", ["x"]), "out is 'x', expected an integer of at least 1"),
+    ((-1, 1, "Conv", [0]), "out is 0, expected an integer of at least 1"),
+    ((-1, 1, "Conv", [32, -3]), "k is -3, expected an integer of at least 1"),
+    ((-1, 1, "Conv", [32, "3"]), "k is '3', expected an integer of at least 1"),
+    ((-1, 1, "Conv", [32, 3, 0]), "s is 0, expected an integer of at least 1"),
+    ((-1, 1, "Conv", [32, 3, 1, -1]), "p is -1, expected an integer of at least 0"),
+    ((-1, 1, "Conv", [32, 3, 1, "None", 0]), "g is 0, expected an integer of at least 1"),
     (
         (-1, 1, "Conv", [32, 3, 1, "None", 3]),
         "args [32, 3, 1, None, 3]: in_channels must be divisible by groups",
@@ -188,7 +188,7 @@ ROW_ERRORS = [
         "args [64, 3, 1, 1, 1, 2] do not fit ACB(out, k, s, p, g)",
     ),
     ((-1, 1, "nn.Upsample", [3, 2]), "size is 3; give None and a scale factor"),
-    ((-1, 1, "nn.Upsample", ["None", 0]), "scale is 0, expected a whole number of at least 1"),
+    ((-1, 1, "nn.Upsample", ["None", 0]), "scale is 0, expected an integer of at least 1"),
     (
         (-1, 1, "Upsample", ["None", 2, "foo"]),
         "mode is 'foo', expected one of nearest, bilinear, bicubic",
@@ -288,7 +288,7 @@ def test_layers_have_absolute_sources():
     assert layers[8].where == "tiny.yaml: head row 1 (layer 8, Concat)"
 
 
-def test_words_of_yolov5():
+def test_yolov5_spellings():
     """`nn.` before modules and activations, and both names of the block."""
     spec = tiny_spec(activation="nn.LeakyReLU(0.1)", **row_3(-1, 1, "RepVGGBlock", [32]))
     other = tiny_spec(**row_3(-1, 1, "RepVGG", [32]))

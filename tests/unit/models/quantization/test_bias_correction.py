@@ -23,7 +23,7 @@ IMAGES = noise(4, SIZE)
 
 
 def weights_of(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Weight and bias of each convolution, whole numbers as what they stand for."""
+    """Weight and bias of each convolution, integers as the values they represent."""
     values = constants(path)
     nodes = onnx.load(path).graph.node
     for node in nodes:

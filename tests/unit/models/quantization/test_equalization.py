@@ -1,4 +1,4 @@
-"""Equalized networks compute what they did, with channels of like range."""
+"""Equalized networks compute the same function, with equal channel ranges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from models.conversion.deploy import to_deploy
 from models.network.detector import Detector, build_model
-from models.quantization.equalization import equalized, joints
+from models.quantization.equalization import equalization_pairs, equalized
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
 from utils.errors import ConfigError
 
@@ -25,12 +25,12 @@ def unbalanced(detector: Detector, seed: int = 0) -> Detector:
     """The same function, with channels 1 to 100 times as large as they were."""
     detector, rng = copy.deepcopy(detector), torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for joint in joints(detector):
-            conv = joint.first.conv
+        for pair in equalization_pairs(detector):
+            conv = pair.first.conv
             factors = 10 ** (2 * torch.rand(conv.out_channels, generator=rng).to(conv.weight))
             conv.weight *= factors[:, None, None, None]
             conv.bias *= factors
-            for reader in joint.readers:
+            for reader in pair.readers:
                 reader.conv.weight /= factors[:, None, None]
     return detector
 
@@ -72,12 +72,12 @@ def test_the_function_stays(changes):
     assert names and {key.removesuffix(".conv.weight") for key in changed} == set(names)
 
 
-def test_ranges_are_evened_out():
+def test_ranges_are_equal():
     after, _ = equalized(unbalanced(network()))
-    assert len(joints(after)) > 5
-    for joint in joints(after):
-        made = joint.first.conv.weight.abs().amax((1, 2, 3))
-        read = torch.stack([r.conv.weight.abs().amax((0, 2, 3)) for r in joint.readers]).amax(0)
+    assert len(equalization_pairs(after)) > 5
+    for pair in equalization_pairs(after):
+        made = pair.first.conv.weight.abs().amax((1, 2, 3))
+        read = torch.stack([r.conv.weight.abs().amax((0, 2, 3)) for r in pair.readers]).amax(0)
         torch.testing.assert_close(made, read, rtol=1e-2, atol=0)
 
 
@@ -88,10 +88,10 @@ def test_an_unbalanced_network_loses_in_8_bits_and_is_restored():
     assert sqnr_db(equalized(spoilt)[0]) > sqnr_db(original) - 1
 
 
-def test_what_is_joined():
+def test_which_convolutions_are_paired():
     detector = network()
     names = {module: name for name, module in detector.named_modules()}
-    found = {names[j.first]: [names[r] for r in j.readers] for j in joints(detector)}
+    found = {names[j.first]: [names[r] for r in j.readers] for j in equalization_pairs(detector)}
     assert found == {
         "layers.0": ["layers.1"],
         "layers.1": ["layers.2"],
@@ -128,7 +128,7 @@ def test_activations_that_do_not_scale(activation):
     with pytest.raises(ConfigError) as caught:
         equalized(network(activation=activation))
     assert str(caught.value) == (
-        f"tiny.yaml: channels cannot be evened out across {activation}: that needs "
+        f"tiny.yaml: channels cannot be equalized across {activation}: that needs "
         "act(s x) = s act(x) for every s > 0; train with ReLU or LeakyReLU"
     )
 

@@ -124,9 +124,9 @@ def disturb(graph: QuantizedGraph) -> None:
         for parameter in graph.parameters():
             if parameter.requires_grad:
                 parameter += 0.05 * torch.randn_like(parameter) * parameter.abs().mean()
-        for grid in graph.grids:
-            if grid.growth.requires_grad:
-                grid.growth += 0.1 * torch.randn_like(grid.growth)
+        for quantizer in graph.quantizers:
+            if quantizer.log_scale.requires_grad:
+                quantizer.log_scale += 0.1 * torch.randn_like(quantizer.log_scale)
 
 
 @pytest.mark.parametrize(("activation", "form"), CASES)
@@ -154,7 +154,7 @@ def test_what_is_trained_is_what_the_written_file_computes(activation, form, pai
     changed = {each.name for each in changed_tensors(before, after)}
     assert any(name.endswith("weight_quantized") for name in changed)
     assert any("bias" in name for name in changed)
-    assert "images_scale" not in changed  # pixels lie on their grid
+    assert "images_scale" not in changed  # pixels are multiples of it
     for model in (before, after):
         del model.graph.initializer[:]
     assert before == after
@@ -192,7 +192,11 @@ def test_every_trained_number_has_a_gradient(pair_of):
     for number in graph.numbers:
         assert (number.grad is not None) == number.requires_grad
     assert all(torch.isfinite(p.grad).all() for p in graph.parameters() if p.grad is not None)
-    moved = [grid.growth.grad for grid in graph.grids if grid.growth.requires_grad]
+    moved = [
+        quantizer.log_scale.grad
+        for quantizer in graph.quantizers
+        if quantizer.log_scale.requires_grad
+    ]
     assert sum(bool((each != 0).any()) for each in moved) > 0.9 * len(moved)
 
 

@@ -81,8 +81,8 @@ def test_every_form_and_method_has_finite_losses(form, method, tmp_path):
 def test_a_layer_is_a_convolution_with_its_activation(activation, nodes, tmp_path):
     model = trained_model(tiny_spec(activation=activation))
     source = write_raw_maps(tmp_path / "f.onnx", model, SIZE)
-    for place in ("layers.1", "layers.3/m/m.0/cv2", "layers.6/cv1"):  # plain, then Add, MaxPool
-        names = layer_nodes(source, f"/{place}/conv/Conv")
-        assert names == [f"/{place}/conv/Conv", *(f"/{place}/act/{node}" for node in nodes)]
+    for layer in ("layers.1", "layers.3/m/m.0/cv2", "layers.6/cv1"):  # plain, then Add, MaxPool
+        names = layer_nodes(source, f"/{layer}/conv/Conv")
+        assert names == [f"/{layer}/conv/Conv", *(f"/{layer}/act/{node}" for node in nodes)]
     with pytest.raises(ValueError, match="no convolution 'x'"):
         layer_nodes(source, "x")

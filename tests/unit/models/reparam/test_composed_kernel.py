@@ -104,7 +104,7 @@ def test_it_becomes_any_kernel_and_only_the_free_one_changes(geometry, scaling):
     kernel = kernel_of(geometry, scaling).double()
     before = copy.deepcopy(kernel.state_dict())
     wanted = torch.randn(geometry.kernel_shape, dtype=torch.float64)
-    kernel.become(wanted)
+    kernel.set_kernel(wanted)
     assert relative_error([wanted], [kernel()]) <= 1e-12
     changed = {n for n, value in kernel.state_dict().items() if not torch.equal(value, before[n])}
     assert changed == {"terms.origin.weight"}
@@ -119,8 +119,8 @@ def test_a_free_kernel_that_counts_nothing_is_refused(scaling, channel):
     with torch.no_grad():
         kernel.scales["origin"][channel] = 0
     with pytest.raises(ValueError) as caught:
-        kernel.become(torch.zeros(6, 4, 3, 3))
-    assert str(caught.value) == "a free kernel whose scale is zero cannot take over anything"
+        kernel.set_kernel(torch.zeros(6, 4, 3, 3))
+    assert str(caught.value) == "a free kernel whose scale is zero cannot represent any kernel"
     assert torch.equal(kernel.weight, before)
 
 
@@ -208,15 +208,15 @@ def test_nothing_of_the_composition_is_kept(text, geometry, monkeypatch):
     """A forward pass keeps what a convolution and norm with a plain kernel would, no more."""
     block, x = block_of(text, geometry), input_of(geometry, torch.float32)
     branch, kernel = block.branches["kxk"], composed_kernel(block)
-    with kept_numbers(branch) as kept:
+    with kept_numbers(branch) as saved:
         y = branch(x)
     norm = 0 if branch.bn is None else y.numel() + 2 * geometry.out_channels
-    assert sum(kept.values()) <= x.numel() + kernel.weight.numel() + norm
+    assert sum(saved.values()) <= x.numel() + kernel.weight.numel() + norm
     # Without the checkpoint it is more: the count can fail.
     monkeypatch.setattr(module, "checkpoint", lambda compose, dtype, **_: compose(dtype))
     with kept_numbers(branch) as kept_of_all:
         branch(x)
-    assert sum(kept_of_all.values()) > sum(kept.values())
+    assert sum(kept_of_all.values()) > sum(saved.values())
 
 
 def gradients(total: Tensor, kernel: nn.Module) -> dict[str, Tensor]:
@@ -228,15 +228,15 @@ def gradients(total: Tensor, kernel: nn.Module) -> dict[str, Tensor]:
 def kept_numbers(block: nn.Module) -> Iterator[dict[int, int]]:
     """How many numbers autograd keeps, by memory: parameters and buffers are there anyway."""
     there = {t.untyped_storage().data_ptr() for t in (*block.parameters(), *block.buffers())}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
     alive = []  # so that no memory is used twice
 
     def pack(tensor: Tensor) -> Tensor:
         alive.append(tensor)
-        place = tensor.untyped_storage().data_ptr()
-        if place not in there:
-            kept[place] = tensor.untyped_storage().nbytes() // tensor.element_size()
+        address = tensor.untyped_storage().data_ptr()
+        if address not in there:
+            saved[address] = tensor.untyped_storage().nbytes() // tensor.element_size()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield kept
+        yield saved

@@ -145,17 +145,17 @@ REFUSED = [
     (
         "MobileOne(0)",
         SAME,
-        "MobileOne: branches is 0, expected a whole number of at least 1",
+        "MobileOne: branches is 0, expected an integer of at least 1",
     ),
     (
         "MobileOne(branches=True)",
         SAME,
-        "MobileOne: branches is True, expected a whole number of at least 1",
+        "MobileOne: branches is True, expected an integer of at least 1",
     ),
     (
         "MobileOne('2')",
         SAME,
-        "MobileOne: branches is '2', expected a whole number of at least 1",
+        "MobileOne: branches is '2', expected an integer of at least 1",
     ),
 ]
 

@@ -120,8 +120,8 @@ def test_a_plain_network_is_expanded_into_it(toy):
     assert equivalence_error(plain, expanded, images()) < 1e-10
 
 
-def run(script: str, *words: object, cwd: Path) -> None:
-    command = [sys.executable, script, *(str(word) for word in words)]
+def run(script: str, *arguments: object, cwd: Path) -> None:
+    command = [sys.executable, script, *(str(argument) for argument in arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -1,4 +1,4 @@
-"""Rounding to the numbers that 8 bits can express, with gradients: what QAT trains through."""
+"""Fake quantization: rounding to 8-bit values in float arithmetic, with gradients for training."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 Array = npt.NDArray[Any]
 
 
-class Grid(nn.Module):
-    """The numbers that one scale of a file can express; rounds to them.
+class FakeQuantize(nn.Module):
+    """QuantizeLinear and DequantizeLinear as one module: rounds to what the integers represent.
 
     Args:
-        scale: distance of neighbours; of a shape that broadcasts over what is rounded.
-        zero_point: the whole number that stands for 0.
-        limits: the least and the largest whole number.
-        trained: whether the scale learns. It grows by a factor e^growth, so that it stays above 0,
-            and is bit by bit the file's as long as nothing was learnt.
+        scale: step size; of a shape that broadcasts over what is rounded.
+        zero_point: the integer that represents 0.
+        limits: the smallest and the largest integer.
+        trained: whether the scale is trained. It is start * exp(log_scale), so that it stays above
+            0, and equals the file's bit for bit until a step changes it.
     """
 
     start: Tensor
@@ -32,33 +32,33 @@ class Grid(nn.Module):
         self.zero_point = zero_point
         self.low, self.high = limits[0] - zero_point, limits[1] - zero_point
         self.register_buffer("start", torch.from_numpy(scale.copy()))
-        self.growth = nn.Parameter(torch.zeros_like(self.start), requires_grad=trained)
+        self.log_scale = nn.Parameter(torch.zeros_like(self.start), requires_grad=trained)
 
     @property
     def scale(self) -> Tensor:
-        """As it is now."""
-        return self.start * self.growth.exp()
+        """The present step size, of the shape given."""
+        return self.start * self.log_scale.exp()
 
     def forward(self, values: Tensor) -> Tensor:
-        """The nearest numbers that can be expressed; same shape."""
-        return rounded(values, self.scale, (self.low, self.high))
+        """The nearest representable values, in float; same shape."""
+        return fake_quantize(values, self.scale, (self.low, self.high))
 
     @torch.no_grad()
-    def whole(self, values: Tensor) -> Array:
-        """The whole numbers that stand for them in the file."""
+    def quantize(self, values: Tensor) -> Array:
+        """The integers that represent `values` in the file, as an array of floats."""
         steps = (values / self.scale).round().clamp(self.low, self.high)
         return (steps + self.zero_point).cpu().numpy()
 
 
 def weight_limits(kind: np.dtype[Any], zero_point: int) -> tuple[int, int]:
-    """The range of weights: symmetric about 0 where the zero point is, as integer units want it."""
+    """The integer range of weights; symmetric about 0 if signed with zero point 0."""
     info = np.iinfo(kind)
     symmetric = info.min < 0 and zero_point == 0
     return (-info.max if symmetric else info.min), info.max
 
 
-def rounded(values: Tensor, scale: Tensor, limits: tuple[float, float]) -> Tensor:
-    """The nearest multiples of a scale, at least and at most `limits` of it.
+def fake_quantize(values: Tensor, scale: Tensor, limits: tuple[float, float]) -> Tensor:
+    """Round to the nearest multiples of a scale and clamp, with LSQ's gradients.
 
     Args:
         values: of any shape.

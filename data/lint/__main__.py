@@ -1,12 +1,10 @@
-"""What is wrong with a data set, before training on it: `python -m data.lint my.yaml`."""
+"""The command `python -m data.lint my.yaml`: problems, classes and box sizes of a data set."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +14,17 @@ import numpy as np
 from data.box_sizes import box_sizes
 from data.dataset_spec import DatasetSpec, load_dataset_spec
 from data.label_summary import log_sizes, objects_per_class
+from data.lint.duplicates import duplicate_images
 from data.records import ScanResult, scan_split
-from utils.anchor_fit import Sizes, fit_anchors
+from models.network.model_spec import ModelSpec
+from utils.anchor_fit import fit_anchors
 from utils.cli import option, run_script
-from utils.errors import ConfigError, DatasetError
+from utils.errors import DatasetError
 from utils.hyperparameters import Hyperparameters
-from utils.logs import Progress
 from utils.output_files import write_json
-from utils.strict_yaml import find_shipped, read_yaml
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
-MODEL_YAMLS = Path(__file__).parents[1] / "models" / "network" / "specs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +40,10 @@ class LintConfig:
 
 
 def lint(config: LintConfig) -> dict[str, Any]:
-    """Scan every split, log what was found, and return it.
+    """Scan every split; log and return the report that `--report` writes.
 
     Raises:
-        UserError: files are missing, or a class is beyond the names.
+        UserError: files are missing, a class is beyond the names, or `cfg` is no model yaml.
     """
     spec = load_dataset_spec(config.data)
     scans = {name: scan_split(spec, name, single_class=config.single_cls) for name in spec.splits}
@@ -66,42 +63,6 @@ def lint(config: LintConfig) -> dict[str, Any]:
     if config.report:
         write_json(Path(config.report), report)
     return report
-
-
-def duplicate_images(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]:
-    """Images that are there twice, byte for byte: one line for each further one.
-
-    An image in both training and validation makes AP look better than it is. Splits that list the
-    same file on purpose (as coco128 does) are said once.
-    """
-    first: dict[str, tuple[str, Path]] = {}
-    lines: list[str] = []
-    shared: dict[tuple[str, str], int] = {}
-    for name, records in splits.items():
-        for record, digest in zip(records, _digests(records, name), strict=True):
-            place, path = first.setdefault(digest, (name, record.path))
-            if path == record.path and place == name:
-                continue
-            if path == record.path:
-                shared[place, name] = shared.get((place, name), 0) + 1
-            else:
-                lines.append(f"{record.path} ({name}): the same image as {path} ({place})")
-    together = [
-        f"{count} images are listed by both {one} and {other}: AP on {other} says nothing about "
-        "new images"
-        for (one, other), count in shared.items()
-    ]
-    return together + lines
-
-
-def _digests(records: Sequence[ImageRecord], split: str) -> Iterator[str]:
-    def digest(record: ImageRecord) -> str:
-        with record.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    with ThreadPoolExecutor() as pool:
-        title = f"comparing images of {split}"
-        yield from Progress(pool.map(digest, records), len(records), title, "image")
 
 
 def _split_report(scan: ScanResult) -> dict[str, Any]:
@@ -133,7 +94,8 @@ def _class_counts(
 
 def _size_report(records: Sequence[ImageRecord], config: LintConfig) -> dict[str, Any]:
     """Sizes of the training boxes at the network input, against the anchors of `--cfg`."""
-    sizes, anchors = box_sizes(records, config.imgsz), _anchors(config.cfg)
+    sizes = box_sizes(records, config.imgsz)
+    anchors = np.array(ModelSpec.from_file(config.cfg).anchors, np.float64).reshape(-1, 2)
     counts = log_sizes(sizes, config.imgsz)
     fit = fit_anchors(sizes, anchors, Hyperparameters().anchor_t)
     logger.info(
@@ -145,26 +107,18 @@ def _size_report(records: Sequence[ImageRecord], config: LintConfig) -> dict[str
     return {"longer_side": counts, "anchors": anchors.tolist(), "fit": asdict(fit)}
 
 
-def _anchors(cfg: str) -> Sizes:
-    levels = read_yaml(find_shipped(cfg, MODEL_YAMLS)).get("anchors")
-    try:
-        return np.array(levels, np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
-        raise ConfigError(f"--cfg {cfg}: anchors is {levels!r}, expected numbers") from None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words and not words[0].startswith("-"):
-        words.insert(0, "--data")
-    return run_script(LintConfig, _run, words, {})
+    """Run on the given arguments, or the process's; a bare first one is `--data`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and not arguments[0].startswith("-"):
+        arguments.insert(0, "--data")
+    return run_script(LintConfig, _run, arguments, {})
 
 
 def _run(config: LintConfig) -> int:
     findings = lint(config)["findings"]
     if not findings:
-        logger.info("Nothing wrong was found.")
+        logger.info("No problem found.")
         return 0
     logger.info("%d findings.", len(findings))
     if config.strict:

@@ -1,4 +1,4 @@
-"""What a run says of its network before it starts."""
+"""Console lines about a network before training starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def log_start(model: Detector, device: torch.device, folder: Path, first_epoch: int) -> None:
-    """Size and blocks of the network, where it trains, and where its files go."""
+    """Log parameters, GFLOPs and blocks of the network, the device and the run folder."""
     blocks = ", ".join(f"{count} {name}" for name, count in block_counts(model).items())
     logger.info(
         "%s: %s parameters, %.2f GFLOPs at 640, %s, %s",

@@ -1,4 +1,4 @@
-"""Rounding to a grid: as QuantizeLinear does it, and the gradients that train through it."""
+"""Fake quantization: rounds as QuantizeLinear does, and has the gradients of LSQ."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.quantization.quantization_grid import Grid, rounded, weight_limits
+from models.quantization.fake_quantize import FakeQuantize, fake_quantize, weight_limits
 
 
 @pytest.mark.parametrize("limits", [(-4, 3), (0, 7)], ids=["signed", "unsigned"])
@@ -15,7 +15,7 @@ def test_gradients_by_hand(limits):
     values = torch.linspace(-3, 3.1, 31).requires_grad_()  # none is half-way
     scale = torch.tensor(0.4, requires_grad=True)
     weights = torch.arange(31.0)
-    (rounded(values, scale, limits) * weights).sum().backward()
+    (fake_quantize(values, scale, limits) * weights).sum().backward()
     low, high = limits
     expected, slope = [], 0.0
     for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
@@ -30,19 +30,19 @@ def test_gradients_by_hand(limits):
 
 def test_a_scale_per_channel_sums_over_the_rest():
     values, scale = torch.randn(3, 2, 2, 2), torch.full((3, 1, 1, 1), 0.1, requires_grad=True)
-    rounded(values, scale, (-4, 3)).sum().backward()
+    fake_quantize(values, scale, (-4, 3)).sum().backward()
     for channel in range(3):
         alone = torch.tensor(0.1, requires_grad=True)
-        rounded(values[channel], alone, (-4, 3)).sum().backward()
+        fake_quantize(values[channel], alone, (-4, 3)).sum().backward()
         assert scale.grad is not None and alone.grad is not None
         torch.testing.assert_close(scale.grad[channel].squeeze(), alone.grad)
 
 
-def test_grid_rounds_as_quantize_linear_does():
+def test_rounds_as_quantize_linear_does():
     """Ties to even, and both ends."""
     values = torch.tensor([0.5, 1.5, 2.5, -0.5, -200.0, 200.0])
-    grid = Grid(np.array(1.0, np.float32), 100, (0, 255), trained=True)
-    assert grid(values).tolist() == [0, 2, 2, 0, -100, 155]
-    assert grid.whole(values).tolist() == [100, 102, 102, 100, 0, 255]
+    quantizer = FakeQuantize(np.array(1.0, np.float32), 100, (0, 255), trained=True)
+    assert quantizer(values).tolist() == [0, 2, 2, 0, -100, 155]
+    assert quantizer.quantize(values).tolist() == [100, 102, 102, 100, 0, 255]
     assert weight_limits(np.dtype(np.int8), 0) == (-127, 127)
     assert weight_limits(np.dtype(np.uint8), 128) == (0, 255)

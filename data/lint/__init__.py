@@ -1,0 +1,1 @@
+"""Checks a data set before training on it: `python -m data.lint my.yaml`."""

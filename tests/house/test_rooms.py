@@ -1,0 +1,109 @@
+"""Rooms inside models/: which may import which, and no paths from one room into another."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.house.source_tree import ROOT, imported_modules, module_name, parse, product_files
+
+# Room of models/ -> the other rooms of it that it may import. A missing room may import all.
+MAY_IMPORT = {
+    "network": {"reparam"},
+    "reparam": {"network"},  # two modules of it: below
+    "conversion": {"network", "reparam"},
+    "checkpoints": {"network", "conversion"},
+    "losses": {"network", "conversion", "checkpoints"},  # a teacher is a checkpoint in deploy form
+    "runtimes": {"network", "conversion", "checkpoints", "formats"},
+    "formats": {"network", "runtimes", "quantization", "export"},
+    "export": {"network", "conversion", "runtimes", "formats", "quantization"},
+}
+# Blocks know convolutions, not networks: nothing of the detector, its head or its yaml.
+REPARAM_MAY_IMPORT = {"models.network.batch_norm", "models.network.conv_geometry"}
+
+
+def models_files() -> list[Path]:
+    """Product files inside the rooms of models/."""
+    return [path for path in product_files() if path.parent.parent == ROOT / "models"]
+
+
+def file_name(path: Path) -> str:
+    """`models/network/head.py`."""
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", models_files(), ids=file_name)
+def test_rooms_of_models_import_in_one_direction(path: Path) -> None:
+    assert list(forbidden_rooms(path, parse(path))) == []
+
+
+@pytest.mark.parametrize("path", product_files(), ids=file_name)
+def test_no_path_leads_into_another_room(path: Path) -> None:
+    assert list(paths_upwards(path, parse(path))) == []
+
+
+# The rules above must be able to fail: each is shown code that breaks it.
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "count"),
+    [
+        ("models/network/head.py", "from models.losses.loss import DetectionLoss", 1),
+        ("models/network/head.py", "from models.conversion import deploy", 1),
+        ("models/network/head.py", "import models.export.parity", 1),
+        ("models/network/head.py", "from models.network.layers import C3", 0),  # its own room
+        ("models/losses/loss.py", "def f():\n    from models.export import parity", 1),
+        ("models/reparam/orepa.py", "from models.network.head import DetectHead", 1),
+        ("models/reparam/orepa.py", "from models.network.conv_geometry import ConvGeometry", 0),
+        ("models/reparam/orepa.py", "from models.network import detector", 1),
+    ],
+)
+def test_wrong_rooms_are_noticed(name: str, code: str, count: int) -> None:
+    assert len(list(forbidden_rooms(ROOT / name, ast.parse(code)))) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "count"),
+    [
+        ("data/lint.py", "A = Path(__file__).parents[1] / 'models'", 1),
+        ("data/lint.py", "A = Path(__file__).resolve().parent.parent / 'models'", 1),
+        ("data/lint.py", "A = Path(__file__).parent / '..' / 'models'", 1),
+        ("data/lint.py", "A = Path(__file__).parent / 'datasets'", 0),  # its own room
+        ("models/formats/rknn.py", "A = Path(__file__).parents[2] / '.venv-rknn'", 0),  # no room
+        ("experiments/runs.py", "A = Path(__file__).parents[1]", 0),  # above the rooms
+    ],
+)
+def test_paths_into_other_rooms_are_noticed(name: str, code: str, count: int) -> None:
+    assert len(list(paths_upwards(ROOT / name, ast.parse(code)))) == count
+
+
+def forbidden_rooms(path: Path, tree: ast.Module) -> Iterator[str]:
+    """Imports of rooms of models/ that the file's own room may not import."""
+    room = module_name(path).split(".")[1]
+    for line, module in imported_modules(tree):
+        parts = module.split(".")
+        if parts[0] != "models" or len(parts) < 2 or parts[1] == room:
+            continue
+        wrong = room in MAY_IMPORT and parts[1] not in MAY_IMPORT[room]
+        if room == "reparam":
+            wrong = wrong or ".".join(parts[:3]) not in REPARAM_MAY_IMPORT
+        if wrong:
+            yield f"{path.name}:{line}: models.{room} imports {module}"
+
+
+def paths_upwards(path: Path, tree: ast.Module) -> Iterator[str]:
+    """Paths built from `__file__` that leave the folder of the file and enter a room."""
+    if path.relative_to(ROOT).parts[0] not in ("models", "data", "utils"):
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr | ast.Return | ast.Call):
+            continue
+        code = ast.unparse(node)
+        leaves = any(step in code for step in (".parents[", ".parent.parent", "'..'"))
+        rooms = any(f"'{room}" in code for room in ("models", "data", "utils"))
+        if "__file__" in code and leaves and rooms:
+            yield f"{path.name}:{node.lineno}: {code}"
+            return
