@@ -1,5 +1,6 @@
 # make demo    train, convert, export and detect on a drawn data set (under 10 minutes on two cores)
 # make test    the tests; `make test SLOW=1` adds the slow ones
+# make gpu     the tests that need a GPU (under 5 minutes)
 # make check   lint, types and tests: what CI runs
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
 # make clean   remove caches and runs/demo; .venv stays
@@ -14,7 +15,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
 
-.PHONY: help demo test check lint rknn clean
+.PHONY: help demo test gpu check lint rknn clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -25,6 +26,9 @@ demo: $(VENV)/.installed
 # One thread per test process: more would fight over the same cores.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(WORKERS) $(MARKERS) $(TESTS)
+
+gpu: $(VENV)/.installed-dev
+	$(RUN) -m pytest -q -m gpu tests/gpu
 
 check: lint test
 

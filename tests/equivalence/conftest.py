@@ -1,4 +1,4 @@
-"""The golden figures, read once."""
+"""The reference figures that need its weights, read once; those that travel are tests.goldens."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models.checkpoints.loading import read_weights
+from tests.goldens.stored_figures import batch_of
 from utils.checkpoint import Checkpoint
 from utils.structures import Batch
 
@@ -29,19 +30,10 @@ def yolov5n(shared: Path) -> Checkpoint:
 @pytest.fixture(scope="session")
 def golden_batches(golden: Mapping[str, np.ndarray]) -> list[Batch]:
     """The three batches of four images, images as floats in 0-1."""
-    return [_batch(golden, number) for number in range(3)]
-
-
-def _batch(golden: Mapping[str, np.ndarray], number: int) -> Batch:
-    images = torch.from_numpy(golden[f"b{number}_images"]).float() / 255
-    targets = torch.from_numpy(golden[f"b{number}_targets"])
-    centre, half = targets[:, 2:4] * 320, targets[:, 4:] * 160
-    return Batch(
-        images=images,
-        image_index=targets[:, 0].long(),
-        class_ids=targets[:, 1].long(),
-        boxes=torch.cat((centre - half, centre + half), 1),
-        image_ids=(0,) * 4,
-        letterboxes=(None,) * 4,
-        paths=(Path(),) * 4,
-    )
+    return [
+        batch_of(
+            golden[f"b{number}_targets"],
+            torch.from_numpy(golden[f"b{number}_images"]).float() / 255,
+        )
+        for number in range(3)
+    ]

@@ -1,4 +1,4 @@
-"""Our network, decoding and suppression against another implementation's figures."""
+"""Our network, from pixels to detections, against another implementation's figures."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from models.checkpoints.loading import build_from_checkpoint
 from models.conversion.deploy import to_deploy
 from models.network.box_coder import BoxCoder, split_anchors
 from models.runtimes.torch_postprocess import postprocess_batch
-from utils.postprocess import PostprocessConfig, postprocess
-
-VAL = PostprocessConfig(0.001, 0.6, 300, multi_label=True)
-DETECT = PostprocessConfig(0.25, 0.45, 1000)
+from tests.equivalence.same_detections import DETECT, VAL, assert_same_detections
+from utils.postprocess import postprocess
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +77,4 @@ def test_suppression(decoded, golden, batch, kind, config, numpy_twin):
     else:
         found = postprocess_batch(images, config)
     for number, detections in enumerate(found):
-        expected = golden[f"b{batch}_nms_{kind}_{number}"]
-        assert len(detections) == len(expected)
-        # Scores equal to the last digits may swap places with the number of threads.
-        np.testing.assert_allclose(detections.scores, expected[:, 4], atol=1e-5)
-        distance = np.abs(detections.boxes[:, None] - expected[None, :, :4]).max(2)  # pixels
-        score_gap = np.abs(detections.scores[:, None] - expected[:, 4])
-        same = (distance < 1e-2) & (detections.class_ids[:, None] == expected[:, 5])
-        same &= score_gap < 1e-5
-        assert same.any(0).all() and same.any(1).all()
+        assert_same_detections(detections, golden[f"b{batch}_nms_{kind}_{number}"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ from models.losses.loss import DetectionLoss
 from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
+from tests.goldens.stored_figures import figures
 from train import Hyperparameters
 from utils.engine.ema import ema_decay
 from utils.engine.optim import Schedule, build_optimizer, scaled_weight_decay
@@ -19,8 +18,8 @@ EPOCHS, BATCHES, BATCH_SIZE = 20, 13, 16
 
 
 @pytest.fixture(scope="module")
-def recipe(shared):
-    return json.loads((shared / "reference" / "golden_recipe.json").read_text())
+def recipe():
+    return figures("recipe")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def test_parameter_groups(recipe, hyp, model):
         [len(group["params"]), group["weight_decay"], sum(p.numel() for p in group["params"])]
         for group in optimizer.param_groups
     ]
-    assert found == recipe["param_groups_count_decay_numel"]
+    assert found == recipe["parameter_groups"].tolist()
 
 
 @pytest.mark.parametrize(("key", "cosine"), [("schedule_linear", False), ("schedule_cosine", True)])
@@ -59,18 +58,18 @@ def test_schedule(recipe, hyp, key, cosine):
         cosine=cosine,
     )
     assert len(recipe[key]) == 52
-    for step, *expected in recipe[key]:
+    for step, *expected in recipe[key].tolist():
         at = schedule.at(*divmod(step, BATCHES))
         found = [at.lr_bias, at.lr_weight, at.lr_norm, at.momentum, at.accumulate]
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-15), step
 
 
 def test_ema_decay(recipe):
-    for updates, decay in recipe["ema_decay"]:
+    for updates, decay in recipe["ema_decay"].tolist():
         assert ema_decay(updates) == pytest.approx(decay, rel=1e-12)
 
 
 def test_loss_gains(recipe, hyp, model):
     loss = DetectionLoss(BoxCoder.of(model), 80, 320, hyp.loss)
-    gains = {"box": loss.box_gain, "cls": loss.class_gain, "obj": loss.objectness_gain}
-    assert gains == pytest.approx(recipe["loss_gains"])
+    gains = [loss.box_gain, loss.objectness_gain, loss.class_gain]
+    assert gains == pytest.approx(recipe["loss_gains"].tolist())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.goldens.stored_figures import figures
 from utils.letterbox import (
     PAD_VALUE,
     InputSize,
@@ -26,15 +25,17 @@ ODD_SIZES = [(480, 641), (427, 640), (641, 480), (333, 500), (1, 700), (97, 31),
 
 
 @pytest.mark.parametrize("stride", [None, 32])
-def test_padding_agrees_with_yolov5(shared: Path, stride: int | None) -> None:
-    table = json.loads((shared / "reference" / "golden_recipe.json").read_text())["letterbox"]
-    rows = [row for row in table if row["auto"] == (stride is not None)]
-    assert rows
+def test_padding_agrees_with_yolov5(stride: int | None) -> None:
+    table = figures("recipe")
+    rows = np.flatnonzero(table["letterbox_auto"] == (stride is not None))
+    assert len(rows)
     for row in rows:
-        box = Letterbox.fit(tuple(row["image_hw"]), (row["size"], row["size"]), stride=stride)
-        assert list(box.input_hw) == row["out_hw"], row
+        height, width = table["letterbox_image_hw"][row].tolist()
+        size = int(table["letterbox_size"][row])
+        box = Letterbox.fit((height, width), (size, size), stride=stride)
+        assert list(box.input_hw) == table["letterbox_out_hw"][row].tolist()
         spare = [box.input_hw[1] - box.resized_hw[1], box.input_hw[0] - box.resized_hw[0]]
-        assert [side / 2 for side in spare] == row["pad_returned"], row
+        assert [side / 2 for side in spare] == table["letterbox_pad_returned"][row].tolist()
 
 
 @pytest.mark.parametrize(

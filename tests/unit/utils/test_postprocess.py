@@ -65,24 +65,6 @@ def test_the_best_candidates_enter_suppression():
     assert found.scores.tolist() == np.sort(decoded[:, 4])[::-1][:10].tolist()
 
 
-@pytest.mark.parametrize(
-    ("name", "config"),
-    [
-        # how val.py asks
-        ("val", PostprocessConfig(0.001, 0.6, 300, multi_label=True)),
-        # how detect.py asks
-        ("detect", PostprocessConfig(0.25, 0.45, 1000)),
-    ],
-)
-def test_golden_detections(shared, name, config):
-    golden = np.load(shared / "reference" / "golden_yolov5n_320.npz")
-    found = postprocess(golden["b0_eval_decoded"][0], config)
-    expected = golden[f"b0_nms_{name}_0"]
-    np.testing.assert_array_equal(found.class_ids, expected[:, 5])
-    np.testing.assert_allclose(found.scores, expected[:, 4], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found.boxes, expected[:, :4], rtol=0, atol=1e-3)
-
-
 def reference_nms(boxes, scores, iou_threshold):
     """The definition, one pair at a time."""
     order = sorted(range(len(boxes)), key=lambda i: -scores[i])
