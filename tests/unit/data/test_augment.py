@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data.augment import AugmentConfig, augment_hsv, random_affine, random_flip
+from tests.error_messages import assert_message
 from tests.unit.data.builders import noise
 from utils.errors import ConfigError
 from utils.strict_yaml import to_dataclass
@@ -212,7 +213,7 @@ def test_values_out_of_range(name, value):
     with pytest.raises(ConfigError) as caught:
         to_dataclass("hyp.yaml", {name: value}, AugmentConfig)
 
-    assert str(caught.value) == f"hyp.yaml: {name} is {value!r}, must be from 0 to 1"
+    assert_message(str(caught.value), "hyp.yaml: ", f"{name} is {value!r} ... from 0 to 1")
 
 
 def test_angles_have_no_upper_limit():

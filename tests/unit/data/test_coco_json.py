@@ -7,6 +7,7 @@ import pytest
 
 from data.coco_json import list_coco_images, read_categories
 from data.label_rules import UnreadableLabelsError
+from tests.error_messages import assert_message
 from tests.unit.data.builders import write_coco
 from utils.errors import DatasetError
 
@@ -72,38 +73,35 @@ def test_the_same_box_twice_stays_as_the_evaluator_counts_both(tmp_path):
     assert len(read(tmp_path, annotation(), annotation(id=2))[2].targets) == 2
 
 
-OUTSIDE = "of a side outside the image"
-
-
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"bbox": [10, 20, 0, 40]}, "dropped", "width is 0, must be > 0; row dropped"),
+        ({"bbox": [10, 20, 0, 40]}, "dropped", "width is 0 ... > 0 ... row dropped"),
         (
             {"bbox": [10, 20, 30]},
             "dropped",
-            "bbox is [10, 20, 30], must be [x, y, width, height]; row dropped",
+            "bbox is [10, 20, 30] ... [x, y, width, height] ... row dropped",
         ),
-        ({"bbox": None}, "dropped", "bbox is None, must be [x, y, width, height]; row dropped"),
+        ({"bbox": None}, "dropped", "bbox is None ... [x, y, width, height] ... row dropped"),
         (
             {"bbox": ["a", 2, 3, 4]},
             "dropped",
-            "bbox is ['a', 2, 3, 4], must be [x, y, width, height]; row dropped",
+            "bbox is ['a', 2, 3, 4] ... [x, y, width, height] ... row dropped",
         ),
         (
             {"bbox": [float("nan"), 20, 30, 40]},
             "dropped",
-            "box is nan 20 nan 60, must be finite; row dropped",
+            "nan 20 nan 60 ... finite ... row dropped",
         ),
         (
             {"bbox": [190, 20, 20, 40]},
             "dropped",
-            f"box reaches 5.00% {OUTSIDE}, must be at most 1%; row dropped",
+            "5.00% ... outside ... at most 1% ... row dropped",
         ),
         (
             {"bbox": [190, 20, 11, 40]},
             "clipped",
-            f"box reaches 0.50% {OUTSIDE}, must be inside; clipped",
+            "0.50% ... outside ... clipped",
         ),
     ],
 )
@@ -111,7 +109,7 @@ def test_bad_annotations(tmp_path, changes, kind, message):
     labels = read(tmp_path, annotation(id=55, **changes), annotation(id=56))[2]
 
     (problem,) = labels.problems
-    assert problem.text == f"{tmp_path / 'i.json'}: annotation 55 (b.jpg): {message}"
+    assert_message(problem.text, f"{tmp_path / 'i.json'}: annotation 55 (b.jpg): ", message)
     assert problem.kind == kind
     assert len(labels.targets) == (2 if kind == "clipped" else 1)
     np.testing.assert_array_equal(labels.targets.boxes[-1], [10, 20, 40, 60])
@@ -138,9 +136,10 @@ def test_a_image_of_another_size_is_left_out(tmp_path):
     with pytest.raises(UnreadableLabelsError) as caught:
         images[1].read_labels((200, 100))
 
-    assert str(caught.value) == (
-        f"{tmp_path / 'i.json'}: image 9 (b.jpg): size is 200x100, but the image's is 100x200; "
-        "image skipped"
+    assert_message(
+        str(caught.value),
+        f"{tmp_path / 'i.json'}: image 9 (b.jpg): ",
+        "200x100 ... 100x200 ... image skipped",
     )
 
 
@@ -187,9 +186,10 @@ def test_an_unknown_category_stops(tmp_path):
     with pytest.raises(DatasetError) as caught:
         read(tmp_path, annotation(category_id=8))
 
-    assert str(caught.value) == (
-        f"{tmp_path / 'i.json'}: annotation 1: category_id is 8, but the data set's categories are "
-        "3, 7; fix the label or list the category in every json"
+    assert_message(
+        str(caught.value),
+        f"{tmp_path / 'i.json'}: annotation 1: ",
+        "category_id is 8 ... 3, 7 ... fix the label",
     )
 
 
@@ -199,10 +199,7 @@ def test_an_id_that_means_another_class_here_stops(tmp_path):
     with pytest.raises(DatasetError) as caught:
         list_coco_images(tmp_path, file, {3: "cat", 7: "owl"})
 
-    assert str(caught.value) == (
-        f"{file}: category 3 is 'owl', but it is 'cat' in the data set's other files; "
-        "ids must agree"
-    )
+    assert_message(str(caught.value), f"{file}: ", "category 3 is 'owl' ... 'cat' ... agree")
 
 
 def test_renamed_categories_are_fine(tmp_path):
@@ -217,16 +214,14 @@ def test_an_image_without_a_name_stops(tmp_path):
     with pytest.raises(DatasetError) as caught:
         list_coco_images(tmp_path, file, CATEGORIES)
 
-    assert str(caught.value) == (
-        f"{file}: image {{'id': 4}} must have an integer 'id' and a text 'file_name'"
-    )
+    assert_message(str(caught.value), f"{file}: ", "{'id': 4} ... 'file_name'")
 
 
 def test_long_lists_of_categories_are_shortened(tmp_path):
     file = write_coco(tmp_path / "i.json", IMAGES, [annotation(category_id=999)])
     many = {number: f"class {number}" for number in range(20, 50)}
 
-    with pytest.raises(DatasetError, match=r"are 20, 21, .*28, \.\.\., 49; fix"):
+    with pytest.raises(DatasetError, match=r"20, 21, .*28, \.\.\., 49; fix"):
         list_coco_images(tmp_path, file, many)
 
 
@@ -238,10 +233,7 @@ def test_categories_are_recognised_by_their_names(tmp_path):
     assert images[1].read_labels(HW).targets.class_ids.tolist() == [1]
     with pytest.raises(DatasetError) as error:
         list_coco_images(tmp_path, file, ("dog", "cat"))
-    assert str(error.value) == (
-        f"{file}: category 3 is 'owl', which is not among the data set's names (dog, cat); "
-        "add it to names"
-    )
+    assert_message(str(error.value), f"{file}: ", "category 3 is 'owl' ... dog, cat ... add it")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from data.dataset_spec import load_dataset_spec
 from data.image_cache import CacheSettings
 from data.image_file import read_image
 from data.records import read_records
+from tests.error_messages import assert_message
 from tests.unit.data.builders import record, write_image, write_records
 from utils.errors import DatasetError
 
@@ -136,14 +137,10 @@ def test_images_that_vanish_or_change_are_named(records):
         dataset = train if isinstance(gone, SampleKey) else evaluation
         with pytest.raises(DatasetError) as caught:
             dataset[gone]
-        assert str(caught.value) == (
-            f"{records[0].path}: cannot be read: No such file or directory"
-        )
+        assert_message(str(caught.value), f"{records[0].path}: ", "No such file")
         with pytest.raises(DatasetError) as caught:
             dataset[changed]
-        assert str(caught.value) == (
-            f"{records[1].path}: 16x32 pixels, was 48x64 when the data set was read; start again"
-        )
+        assert_message(str(caught.value), f"{records[1].path}: ", "16x32 ... 48x64 ... start again")
 
 
 @pytest.mark.parametrize("rect", [False, True])

@@ -11,6 +11,7 @@ from data.dataset_spec import (
     YoloSplit,
     load_dataset_spec,
 )
+from tests.error_messages import assert_message
 from tests.unit.data.builders import write_coco, write_yaml
 from utils.errors import ConfigError, DatasetError
 from utils.strict_yaml import read_yaml
@@ -69,9 +70,10 @@ def test_coco_json_under_other_names(tmp_path):
     )
     with pytest.raises(ConfigError) as caught:
         load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat, owl]"))
-    assert str(caught.value) == (
-        f"{tmp_path / 'animals.yaml'}: names[0] is 'cat', but category 3 of {tmp_path / 'i.json'} "
-        "is 'owl'; names must be in ascending order of category id, or omitted"
+    assert_message(
+        str(caught.value),
+        f"{tmp_path / 'animals.yaml'}: names[0] is 'cat'",
+        f"category 3 of {tmp_path / 'i.json'} ... 'owl' ... order of category id",
     )
     with pytest.raises(ConfigError, match=r"names has 1 entries, .* has 2 categories; omit names"):
         load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat]"))
@@ -135,47 +137,42 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
         ("train: a\nnames: [x]", "key 'val' is missing"),
         (
             f"{SPLITS}name: [x]",
-            "unknown key 'name'; did you mean 'names'? (known: train, val, path, test, names, nc, "
-            "download, roboflow)",
+            "'name' ... did you mean 'names'?",
         ),
         (
             f"{SPLITS}names: [x]\nkpt_shape: [17, 3]",
-            "unknown key 'kpt_shape' (known: train, val, path, test, names, nc, download, "
-            "roboflow)",
+            "'kpt_shape' ... known: train, val",
         ),
         # splits
         (
             "train:\nval: b\nnames: [x]",
-            "train is None, must be a folder, a list of folders, a .txt file, or {images, "
-            "annotations} (COCO json) or {images, annotations, split} (VOC xml), or a list of "
-            "these",
+            "train is None ... folder ... .txt ... {images, annotations} ... split}",
         ),
         (
             "train: {images: a, annotation: b}\nval: b\nnames: [x]",
-            "train: unknown key 'annotation'; did you mean 'annotations'? "
-            "(known: images, annotations, split)",
+            "train: ... 'annotation' ... did you mean 'annotations'?",
         ),
-        ("train: {images: a}\nval: b\nnames: [x]", "train: key 'annotations' is missing"),
+        ("train: {images: a}\nval: b\nnames: [x]", "train: ... 'annotations' is missing"),
         (
             "train: {images: 3, annotations: b}\nval: b\nnames: [x]",
-            "train: images is 3, must be a path",
+            "train: ... images is 3 ... path",
         ),
         # names
         (
             SPLITS,
-            "key 'names' is missing; list the class names (only COCO json may go without)",
+            "'names' is missing ... list the class names",
         ),
-        (f"{SPLITS}names: x", "names is 'x', must be a list or a mapping 0: name, ..."),
-        (f"{SPLITS}names: []", "names is [], must be a list or a mapping 0: name, ..."),
+        (f"{SPLITS}names: x", "names is 'x' ... list ... 0: name"),
+        (f"{SPLITS}names: []", "names is [] ... list ... 0: name"),
         (
             f"{SPLITS}names: {{0: x, 2: y}}",
-            "names has 2 entries but none for class 1; its keys must be the integers 0 to 1",
+            "names has 2 ... class 1 ... 0 to 1",
         ),
-        (f"{SPLITS}names: [yes, no]", "names[0] is True, must be text; put it in quotes"),
+        (f"{SPLITS}names: [yes, no]", "names[0] is True ... quotes"),
         # nc
         (
             f"{SPLITS}names: [x, y]\nnc: 3",
-            "nc is 3, but names has 2 entries; nc may be omitted",
+            "nc is 3 ... names has 2 ... nc may be",
         ),
     ],
 )
@@ -185,8 +182,7 @@ def test_wrong_yamls(tmp_path, text, message):
     with pytest.raises(ConfigError) as caught:
         load_dataset_spec(file)
 
-    separator = " " if message.startswith("train: ") else ": "
-    assert str(caught.value) in (f"{file}: {message}", f"{file}{separator}{message}")
+    assert_message(str(caught.value), str(file), message)
 
 
 def test_the_path_must_be_text(tmp_path):
@@ -196,7 +192,7 @@ def test_the_path_must_be_text(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_dataset_spec(file)
 
-    assert str(caught.value) == f"{file}: path is ['a'], must be a folder"
+    assert_message(str(caught.value), f"{file}: ", "path is ['a'] ... folder")
 
 
 @pytest.mark.parametrize(
@@ -269,9 +265,10 @@ def test_merged_jsons_of_different_classes_need_names(tmp_path):
     with pytest.raises(ConfigError) as error:
         load_dataset_spec(file)
 
-    assert str(error.value) == (
-        f"{file}: key 'names' is missing; {one} has owl, cat, {other} has emu: list the class "
-        "names, by which they are then recognised"
+    assert_message(
+        str(error.value),
+        f"{file}: ",
+        f"'names' is missing ... {one} has owl, cat ... {other} has emu ... list the class names",
     )
 
 

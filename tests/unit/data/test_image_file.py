@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from data.image_file import read_image, verify_image
+from tests.error_messages import assert_message
 from tests.unit.data.builders import noise, write_image
 from utils.errors import DatasetError
 
@@ -106,15 +107,15 @@ def test_images_too_small(tmp_path):
     with pytest.raises(DatasetError) as caught:
         verify_image(path)
 
-    assert str(caught.value) == f"{path}: 64x9 pixels, must be at least 10 on each side"
+    assert_message(str(caught.value), f"{path}: ", "64x9 ... at least 10")
 
 
 @pytest.mark.parametrize(
     ("content", "verified", "read"),
     [
-        (None, "no such file", "cannot be read: No such file or directory"),
+        (None, "no such file", "No such file"),
         (b"", "the file is empty", "the file is empty"),
-        (b"words, not pixels", "not an image", "not an image that can be decoded"),
+        (b"words, not pixels", "not an image", "not an image"),
     ],
 )
 def test_files_that_are_no_images(tmp_path, content, verified, read):
@@ -125,4 +126,4 @@ def test_files_that_are_no_images(tmp_path, content, verified, read):
     for action, message in ((verify_image, verified), (read_image, read)):
         with pytest.raises(DatasetError) as caught:
             action(path)
-        assert str(caught.value) == f"{path}: {message}"
+        assert_message(str(caught.value), f"{path}: ", message)

@@ -7,6 +7,7 @@ import pytest
 
 from data.label_rules import UnreadableLabelsError
 from data.labels import label_path, list_yolo_images, read_label_file
+from tests.error_messages import assert_message
 from tests.unit.data.builders import NAMES, write_image
 from utils.errors import DatasetError
 
@@ -66,50 +67,43 @@ def test_a_file_may_mix_boxes_and_polygons(tmp_path):
     np.testing.assert_allclose(labels.areas, [800, 800, 200], rtol=1e-5)
 
 
-COLUMNS = (
-    "must be 5 (class cx cy w h) or a polygon (class x1 y1 x2 y2 x3 y3 ..., an odd number from 7); "
-    "row dropped"
-)
-OUTSIDE = "of a side outside the image"
-
-
 @pytest.mark.parametrize(
     ("row", "kind", "message"),
     [
         # numbers that are none
-        ("0 nan 0.5 0.2 0.2", "dropped", "'nan' is not a finite number; row dropped"),
-        ("0 inf 0.5 0.2 0.2", "dropped", "'inf' is not a finite number; row dropped"),
-        ("cat 0.5 0.5 0.2 0.2", "dropped", "'cat' is not a number; row dropped"),
+        ("0 nan 0.5 0.2 0.2", "dropped", "'nan' ... finite ... row dropped"),
+        ("0 inf 0.5 0.2 0.2", "dropped", "'inf' ... finite ... row dropped"),
+        ("cat 0.5 0.5 0.2 0.2", "dropped", "'cat' ... not a number ... row dropped"),
         # commas make one word
-        ("0,0.5,0.5,0.2,0.2", "dropped", "'0,0.5,0.5,0.2,0.2' is not a number; row dropped"),
+        ("0,0.5,0.5,0.2,0.2", "dropped", "'0,0.5,0.5,0.2,0.2' ... not a number ... row dropped"),
         # too few, a score at the end, a polygon with half a point, a line
-        ("0 0.5 0.5 0.2", "dropped", f"4 columns, {COLUMNS}"),
-        ("0 0.5 0.5 0.2 0.2 0.9", "dropped", f"6 columns, {COLUMNS}"),
-        ("0 .1 .1 .2 .1 .2 .2 .1", "dropped", f"8 columns, {COLUMNS}"),
+        ("0 0.5 0.5 0.2", "dropped", "4 columns ... 5 (class cx cy w h) ... row dropped"),
+        ("0 0.5 0.5 0.2 0.2 0.9", "dropped", "6 columns ... 5 (class cx cy w h) ... row dropped"),
+        ("0 .1 .1 .2 .1 .2 .2 .1", "dropped", "8 columns ... polygon ... odd ... row dropped"),
         # classes that are none
-        ("1.7 .5 .5 .2 .2", "dropped", "class is 1.7, must be an integer from 0; row dropped"),
-        ("-1 .5 .5 .2 .2", "dropped", "class is -1, must be an integer from 0; row dropped"),
+        ("1.7 .5 .5 .2 .2", "dropped", "class is 1.7 ... integer from 0 ... row dropped"),
+        ("-1 .5 .5 .2 .2", "dropped", "class is -1 ... integer from 0 ... row dropped"),
         # no area
-        ("0 0.5 0.5 0 0.2", "dropped", "width is 0, must be > 0; row dropped"),
-        ("0 0.5 0.5 0.2 -0.1", "dropped", "height is -0.1, must be > 0; row dropped"),
-        ("0 .1 .1 .2 .1 .3 .1", "dropped", "height is 0, must be > 0; row dropped"),
+        ("0 0.5 0.5 0 0.2", "dropped", "width is 0 ... > 0 ... row dropped"),
+        ("0 0.5 0.5 0.2 -0.1", "dropped", "height is -0.1 ... > 0 ... row dropped"),
+        ("0 .1 .1 .2 .1 .3 .1", "dropped", "height is 0 ... > 0 ... row dropped"),
         # outside
         (
             "0 0.95 0.5 0.2 0.2",
             "dropped",
-            f"box reaches 5.00% {OUTSIDE}, must be at most 1%; row dropped",
+            "5.00% ... outside ... at most 1% ... row dropped",
         ),
         (
             "0 320 240 64 48",
             "dropped",
-            f"box reaches 35100.00% {OUTSIDE}, must be at most 1%; row dropped",
+            "35100.00% ... outside ... at most 1% ... row dropped",
         ),
-        ("0 0.9 0.5 0.21 0.2", "clipped", f"box reaches 0.50% {OUTSIDE}, must be inside; clipped"),
+        ("0 0.9 0.5 0.21 0.2", "clipped", "0.50% ... outside ... clipped"),
         # the same again, also when written otherwise
         (
             "1 .50 .5 .20 .2",
             "duplicate",
-            "same object as in line 1; duplicate removed",
+            "line 1 ... duplicate removed",
         ),
     ],
 )
@@ -117,7 +111,7 @@ def test_a_bad_row_is_named_and_costs_only_itself(tmp_path, row, kind, message):
     labels = read(tmp_path, f"1 0.5 0.5 0.2 0.2\n{row}\n2 0.2 0.2 0.1 0.1\n")
 
     (problem,) = labels.problems
-    assert problem.text == f"{tmp_path / 'a.txt'}:2: {message}"
+    assert_message(problem.text, f"{tmp_path / 'a.txt'}:2: ", message)
     assert problem.kind == kind
     expected = [1, 0, 2] if kind == "clipped" else [1, 2]
     assert labels.targets.class_ids.tolist() == expected
@@ -137,9 +131,10 @@ def test_a_class_beyond_the_names_stops(tmp_path):
     with pytest.raises(DatasetError) as caught:
         read(tmp_path, "0 0.5 0.5 0.1 0.1\n3 0.5 0.5 0.1 0.1\n")
 
-    assert str(caught.value) == (
-        f"{tmp_path / 'a.txt'}:2: class is 3, but names has 3 entries (0 to 2); "
-        "add the name or fix the label"
+    assert_message(
+        str(caught.value),
+        f"{tmp_path / 'a.txt'}:2: ",
+        "class is 3 ... names has 3 ... fix the label",
     )
 
 
@@ -211,7 +206,7 @@ def test_lists_may_start_at_the_working_directory(tmp_path, monkeypatch):
     ("name", "message"),
     [
         ("gone", "no such folder or file"),
-        ("a.png", "must be a folder of images or a .txt file that lists them"),
+        ("a.png", "folder of images ... .txt"),
     ],
 )
 def test_sources_without_images(tmp_path, name, message):
@@ -220,7 +215,7 @@ def test_sources_without_images(tmp_path, name, message):
     with pytest.raises(DatasetError) as caught:
         list_yolo_images([tmp_path / name], NAMES)
 
-    assert str(caught.value) == f"{tmp_path / name}: {message}"
+    assert_message(str(caught.value), f"{tmp_path / name}: ", message)
 
 
 def test_an_empty_folder_lists_nothing(tmp_path):

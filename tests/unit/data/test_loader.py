@@ -11,6 +11,7 @@ import torch
 from data.augment import AugmentConfig
 from data.dataset import EvalDataset, SampleKey, TrainDataset
 from data.loader import collate, eval_loader, train_loader, worker_deaths_named
+from tests.error_messages import assert_message
 from tests.unit.data.builders import write_records
 from utils.errors import DatasetError
 from utils.structures import Sample, Targets
@@ -160,9 +161,7 @@ def test_errors_arrive_as_one_line(records, workers):
     for batches in (training.epoch(0), evaluation):
         with pytest.raises(DatasetError) as caught:
             list(batches)
-        assert str(caught.value) == (
-            f"{records[2].path}: cannot be read: No such file or directory"
-        )
+        assert_message(str(caught.value), f"{records[2].path}: ", "No such file")
 
 
 def test_sample_keys_are_plain_tuples():

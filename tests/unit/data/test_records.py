@@ -7,6 +7,7 @@ import pytest
 
 from data.dataset_spec import load_dataset_spec
 from data.records import read_records, scan_split
+from tests.error_messages import BETWEEN, assert_message
 from tests.unit.data.builders import write_coco, write_image, write_yaml, write_yolo_set
 from utils.errors import DatasetError
 
@@ -87,9 +88,8 @@ def test_strict_stops_at_the_first_problem(tmp_path):
     with pytest.raises(DatasetError) as caught:
         read_records(load_dataset_spec(file), "train", strict=True)
 
-    assert str(caught.value) == (
-        f"{tmp_path / 'labels' / 'a.txt'}:2: 'x' is not a number; row dropped "
-        "(strict; 2 such in train)"
+    assert_message(
+        str(caught.value), f"{tmp_path / 'labels' / 'a.txt'}:2: ", "'x' ... strict ... 2 ... train"
     )
 
 
@@ -103,7 +103,7 @@ def test_a_class_beyond_the_names_stops_in_every_split(tmp_path):
     spec = load_dataset_spec(write_yolo_set(tmp_path, {"a": GOOD, "b": "3 0.5 0.5 0.5 0.5"}))
 
     for split in ("train", "val"):
-        with pytest.raises(DatasetError, match=r"b\.txt:1: class is 3, but names has 3 entries"):
+        with pytest.raises(DatasetError, match=r"b\.txt:1: class is 3"):
             read_records(spec, split)
 
 
@@ -128,12 +128,12 @@ def test_no_label_file_at_all_is_said_aloud(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("nothing", "animals: no usable image in train (none is listed)"),
+        ("nothing", "animals: ... train ... none is listed"),
         (
             "broken",
-            "animals: no usable image in train: {0}/images/a.png: the file is empty; image skipped",
+            "animals: ... train ... {0}/images/a.png: the file is empty",
         ),
-        ("no folder", "{0}/images: no such folder or file"),
+        ("no folder", "{0}/images: ... no such folder"),
     ],
 )
 @pytest.mark.parametrize("download", ["", "see example.org", "import os\nos.remove('x')"])
@@ -151,10 +151,11 @@ def test_nothing_to_read(tmp_path, change, message, download):
 
     hint = {
         "": "",
-        "s": " (the yaml's download key, not executed here: see example.org)",
-        "i": " (the yaml's download key, not executed here: import os ...)",
+        "s": "download ... see example.org",
+        "i": "download ... import os",
     }[download[:1]]
-    assert str(caught.value) == message.format(tmp_path) + hint
+    start, *parts = message.format(tmp_path).split(BETWEEN)
+    assert_message(str(caught.value), start, *parts, hint)
 
 
 def test_an_unknown_split(tmp_path):
@@ -163,7 +164,7 @@ def test_an_unknown_split(tmp_path):
     with pytest.raises(DatasetError) as caught:
         read_records(spec, "test")
 
-    assert str(caught.value) == "animals: has no split 'test' (it has train, val)"
+    assert_message(str(caught.value), "animals: ", "'test' ... train, val")
 
 
 def test_coco_ids_crowd_and_missing_images(tmp_path):
@@ -184,9 +185,9 @@ def test_coco_ids_crowd_and_missing_images(tmp_path):
     assert record.image_id == 12
     assert record.areas.tolist() == [50]
     assert len(record.targets) == len(record.crowd) == 1
-    assert [problem.text for problem in result.problems] == [
-        f"{tmp_path / 'images' / 'gone.png'}: no such file; image skipped"
-    ]
+    (problem,) = result.problems
+    gone = tmp_path / "images" / "gone.png"
+    assert_message(problem.text, f"{gone}: ", "no such file ... image skipped")
     (merged,) = read_records(spec, "val", single_class=True)
     assert merged.targets.class_ids.tolist() == merged.crowd.class_ids.tolist() == [0]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data.sources import FileSource, StreamSource, batches, open_source
+from tests.error_messages import BETWEEN, assert_message
 from utils.errors import DatasetError
 from utils.letterbox import InputSize
 from utils.structures import Frame, Skipped
@@ -79,13 +80,13 @@ def test_unreadable_images_are_skipped(tmp_path):
 
 ERRORS = [
     # nothing there
-    ("gone", "--source {folder}/gone: no such file or folder"),
+    ("gone", "--source {folder}/gone: ... no such file"),
     # a folder without media
-    ("", "--source {folder}/: no images or videos in this folder"),
+    ("", "--source {folder}/: ... folder"),
     # a pattern nobody matches
-    ("*.jpg", "--source {folder}/*.jpg: no image or video matches this pattern"),
+    ("*.jpg", "--source {folder}/*.jpg: ... matches"),
     # an empty list
-    ("empty.txt", "--source {folder}/empty.txt: this list is empty"),
+    ("empty.txt", "--source {folder}/empty.txt: ... empty"),
 ]
 
 
@@ -94,14 +95,12 @@ def test_errors(tmp_path, name, message):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(DatasetError) as error:
         open_source(f"{tmp_path}/{name}")
-    assert str(error.value) == message.format(folder=tmp_path)
+    assert_message(str(error.value), *message.format(folder=tmp_path).split(BETWEEN))
 
 
 def test_other_suffixes_are_refused(tmp_path):
     (tmp_path / "notes.md").write_text("words")
-    with pytest.raises(
-        DatasetError, match=r"the suffix '\.md' is neither an image's nor a video's"
-    ):
+    with pytest.raises(DatasetError, match=r"'\.md'"):
         open_source(str(tmp_path / "notes.md"))
 
 

@@ -9,6 +9,7 @@ import pytest
 from data import video
 from data.sources import open_source
 from data.video import read_stream, without_password
+from tests.error_messages import assert_message
 from tests.video_builders import save_video
 from utils.errors import DatasetError
 from utils.structures import Frame, Skipped
@@ -37,16 +38,15 @@ def test_the_only_video_must_be_readable(tmp_path):
     path.write_bytes(b"no video")
     with pytest.raises(DatasetError) as error:
         list(open_source(str(path)))
-    message = f"{path}: not a video that OpenCV can read, or one without frames"
-    assert str(error.value) == message
+    assert_message(str(error.value), f"{path}: ", "not a video")
 
 
 def test_one_unreadable_video_of_several_is_skipped(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video")
     save_video(tmp_path / "b.mp4", 2)
     bad, *good = open_source(str(tmp_path))
-    reason = "not a video that OpenCV can read, or one without frames"
-    assert bad == Skipped(tmp_path / "a.mp4", reason)
+    assert isinstance(bad, Skipped) and bad.path == tmp_path / "a.mp4"
+    assert "not a video" in bad.reason
     assert [frame.frame_index for frame in good] == [1, 2]
 
 
@@ -104,7 +104,7 @@ def test_a_stream_that_never_opens(monkeypatch):
     monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: FakeCapture(0, 0))
     with pytest.raises(DatasetError) as error:
         list(open_source("rtsp://me:secret@host/1"))
-    assert str(error.value) == "--source rtsp://host/1: this camera or stream cannot be opened"
+    assert_message(str(error.value), "--source rtsp://host/1: ", "opened")
 
 
 def test_stream_frames_have_a_file_name(monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 
 from data.label_rules import UnreadableLabelsError
 from data.voc_xml import list_voc_images, read_voc_file
+from tests.error_messages import BETWEEN, assert_message
 from tests.unit.data.builders import NAMES, write_image
 from utils.errors import DatasetError
 
@@ -74,10 +75,6 @@ def test_files_without_objects_and_missing_files_are_background(tmp_path):
     assert not read_voc_file(tmp_path / "none.xml", HW, class_names=NAMES).has_file
 
 
-OUTSIDE = "of a side outside the image"
-EDGES = "xmin ymin xmax ymax is"
-
-
 @pytest.mark.parametrize(
     ("edges", "kind", "message"),
     [
@@ -85,27 +82,27 @@ EDGES = "xmin ymin xmax ymax is"
         (
             (50, 50, 50, 50),
             "dropped",
-            f"{EDGES} 50 50 50 50, must have xmax > xmin and ymax > ymin; row dropped",
+            "50 50 50 50 ... xmax > xmin ... row dropped",
         ),
         (
             (40, 21, 11, 60),
             "dropped",
-            f"{EDGES} 40 21 11 60, must have xmax > xmin and ymax > ymin; row dropped",
+            "40 21 11 60 ... xmax > xmin ... row dropped",
         ),
         # not numbers, not there
-        (("a", 1, 2, 3), "dropped", f"{EDGES} a 1 2 3, must be four numbers; row dropped"),
-        (("", 1, 2, 3), "dropped", f"{EDGES} ? 1 2 3, must be four numbers; row dropped"),
-        (("nan", 1, 2, 3), "dropped", "box is nan 0 2 3, must be finite; row dropped"),
+        (("a", 1, 2, 3), "dropped", "a 1 2 3 ... four numbers ... row dropped"),
+        (("", 1, 2, 3), "dropped", "? 1 2 3 ... four numbers ... row dropped"),
+        (("nan", 1, 2, 3), "dropped", "nan 0 2 3 ... finite ... row dropped"),
         # counted from 0: half a percent out
         (
             (0, 21, 40, 60),
             "clipped",
-            f"box reaches 0.50% {OUTSIDE}, must be inside; clipped",
+            "0.50% ... outside ... clipped",
         ),
         (
             (11, 21, 240, 60),
             "dropped",
-            f"box reaches 20.00% {OUTSIDE}, must be at most 1%; row dropped",
+            "20.00% ... outside ... at most 1% ... row dropped",
         ),
     ],
 )
@@ -113,7 +110,7 @@ def test_bad_boxes(tmp_path, edges, kind, message):
     labels = read(tmp_path, voc_file(voc_object(), voc_object("dog", edges)))
 
     (problem,) = labels.problems
-    assert problem.text == f"{tmp_path / 'a.xml'}:5: {message}"
+    assert_message(problem.text, f"{tmp_path / 'a.xml'}:5: ", message)
     assert problem.kind == kind
     assert len(labels.targets) == (2 if kind == "clipped" else 1)
 
@@ -121,9 +118,8 @@ def test_bad_boxes(tmp_path, edges, kind, message):
 def test_duplicates_are_removed(tmp_path):
     labels = read(tmp_path, voc_file(voc_object(), voc_object(), voc_object("dog")))
 
-    assert [problem.text for problem in labels.problems] == [
-        f"{tmp_path / 'a.xml'}:5: same object as in line 2; duplicate removed"
-    ]
+    (problem,) = labels.problems
+    assert_message(problem.text, f"{tmp_path / 'a.xml'}:5: ", "line 2 ... duplicate removed")
     assert labels.targets.class_ids.tolist() == [0, 1]
 
 
@@ -131,9 +127,8 @@ def test_an_unknown_name_stops(tmp_path):
     with pytest.raises(DatasetError) as caught:
         read(tmp_path, voc_file(voc_object("dogg")))
 
-    assert str(caught.value) == (
-        f"{tmp_path / 'a.xml'}:2: name is 'dogg', must be one of names; did you mean 'dog'? "
-        "(known: cat, dog, owl)"
+    assert_message(
+        str(caught.value), f"{tmp_path / 'a.xml'}:2: ", "'dogg' ... did you mean 'dog'? ... owl"
     )
 
 
@@ -149,24 +144,24 @@ def test_every_name_is_class_0_without_names(tmp_path):
         # entities that grow, files that are fetched
         (
             voc_file(head='<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]>'),
-            ":1: document types and entities are not allowed in label files; image skipped",
+            ":1: ... entities ... not allowed ... image skipped",
         ),
         (
             voc_file(head='<!DOCTYPE a SYSTEM "file:///etc/passwd">'),
-            ":1: document types and entities are not allowed in label files; image skipped",
+            ":1: ... entities ... not allowed ... image skipped",
         ),
-        ("", ": not valid xml: no element found: line 1, column 0; image skipped"),
+        ("", ": ... not valid xml ... line 1, column 0 ... image skipped"),
         (
             "<annotation>\n<object>",
-            ": not valid xml: no element found: line 2, column 8; image skipped",
+            ": ... not valid xml ... line 2, column 8 ... image skipped",
         ),
         (
             voc_file(size="<size><width>64</width><height>48</height></size>"),
-            ": size is 64x48, but the image's is 200x100; image skipped",
+            ": ... 64x48 ... 200x100 ... image skipped",
         ),
         (
             voc_file(size="<size><width>?</width><height>48</height></size>"),
-            ": size is ?x48, but the image's is 200x100; image skipped",
+            ": ... ?x48 ... 200x100 ... image skipped",
         ),
     ],
 )
@@ -174,7 +169,8 @@ def test_files_that_leave_their_image_out(tmp_path, content, message):
     with pytest.raises(UnreadableLabelsError) as caught:
         read(tmp_path, content)
 
-    assert str(caught.value) == f"{tmp_path / 'a.xml'}{message}"
+    start, *parts = message.split(BETWEEN)
+    assert_message(str(caught.value), f"{tmp_path / 'a.xml'}{start}", *parts)
 
 
 def test_split_files(tmp_path):
@@ -210,4 +206,4 @@ def test_missing_paths(tmp_path, missing, message):
     with pytest.raises(DatasetError) as caught:
         list_voc_images(tmp_path / "images", tmp_path / "xml", tmp_path / "train.txt", NAMES)
 
-    assert str(caught.value) == f"{tmp_path / missing}: {message}"
+    assert_message(str(caught.value), f"{tmp_path / missing}: ", message)

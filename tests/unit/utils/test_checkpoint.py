@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.checkpoint_builders import CLASS_NAMES, checkpoint_of, save_model, tensors_equal
+from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, trained_model
 from utils import checkpoint as room
 from utils.checkpoint import FORMAT, is_native, load_checkpoint, save_checkpoint
@@ -88,20 +89,20 @@ def write(path, content):
 
 
 def test_another_file_under_a_checkpoints_name(tmp_path):
-    """(name, content, the message after `<path>: `)."""
+    """(name, content, parts of the message after `<path>: `)."""
     pt = "not a PyTorch checkpoint"
     table = [
-        ("empty.pt", b"", f"{pt} (the file is empty)"),
-        ("text.pt", b"hello", f"{pt} (it is text)"),
+        ("empty.pt", b"", f"{pt} ... empty"),
+        ("text.pt", b"hello", f"{pt} ... text"),
         (
             "pointer.pt",
             b"version https://git-lfs.github.com/spec/v1\n",
-            f"{pt} (it is a Git LFS pointer: fetch the real file)",
+            f"{pt} ... Git LFS ... fetch",
         ),
         (
             "binary.pt",
             b"\0\1\2" * 100,
-            f"{pt} (expected a .pt file written by torch.save since 1.6)",
+            f"{pt} ... torch.save",
         ),
     ]
     for name, content, expected in table:
@@ -109,18 +110,16 @@ def test_another_file_under_a_checkpoints_name(tmp_path):
         path.write_bytes(content)
         with pytest.raises(CheckpointError) as caught:
             load_checkpoint(path)
-        assert str(caught.value) == f"{path}: {expected}"
+        assert_message(str(caught.value), f"{path}: ", expected)
 
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(tmp_path / "gone.pt")
-    assert str(caught.value) == (
-        f"{tmp_path}/gone.pt: no such weights file (nothing is ever downloaded)"
-    )
+    assert_message(str(caught.value), f"{tmp_path}/gone.pt: no such weights file", "downloaded")
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: is a folder, expected a weights file"
+    assert_message(str(caught.value), f"{tmp_path}: ", "is a folder ... weights file")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
@@ -159,19 +158,14 @@ def test_weights_without_architecture(tmp_path, content):
     path = write(tmp_path / "a.pt", content)
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
-    assert str(caught.value) == (
-        f"{path}: holds weights without their architecture, so no network can be built; "
-        "give a checkpoint written by train.py or convert.py"
-    )
+    assert_message(str(caught.value), f"{path}: ", "without their architecture ... train.py")
 
 
 def test_a_newer_schema(tmp_path):
     path = write(tmp_path / "a.pt", {"format": FORMAT, "schema_version": 2})
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
-    assert str(caught.value) == (
-        f"{path}: schema 2 is newer than 1, which this version reads; update the program"
-    )
+    assert_message(str(caught.value), f"{path}: ", "schema 2 ... 1 ... update")
 
 
 @pytest.mark.parametrize(
@@ -197,4 +191,4 @@ def test_a_pickled_class_is_not_ours(tmp_path):
     assert not is_native(path)
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
-    assert str(caught.value) == f"{path}: holds pickled classes, not our format"
+    assert_message(str(caught.value), f"{path}: ", "pickled classes")

@@ -9,6 +9,7 @@ import torch
 
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from tests.checkpoint_builders import CLASS_NAMES, TouchesAFile, save_yolov5, tensors_equal
+from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, trained_model
 from utils.errors import CheckpointError
 
@@ -78,7 +79,7 @@ def test_wrong_attributes(tmp_path, model, attributes, expected):
 def test_a_yaml_of_another_network(tmp_path, model):
     yaml = {**tiny_spec(width_multiple=0.5).to_yaml(), "rep_block": None}
     text = message(save_yolov5(tmp_path / "y.pt", model, yaml=yaml))
-    assert text == "layers.0.conv.weight has shape (8, 3, 6, 6), its yaml says (16, 3, 6, 6)"
+    assert_message(text, "layers.0.conv.weight", "(8, 3, 6, 6) ... (16, 3, 6, 6)")
     text = message(save_yolov5(tmp_path / "y.pt", model, yaml=tiny_spec().to_yaml()))
     assert text.startswith("its weights do not fit its yaml: ")
 
@@ -95,7 +96,7 @@ def test_another_eps(tmp_path):
     model = trained_model(tiny_spec(rep_block=None))
     model.layers[0].bn.eps = 1e-5
     text = message(save_yolov5(tmp_path / "y.pt", model))
-    assert text == "batch-norm eps is [1e-05, 0.001], expected 0.001"
+    assert_message(text, "batch-norm eps", "[1e-05, 0.001] ... expected 0.001")
 
 
 def test_a_hostile_file(tmp_path):

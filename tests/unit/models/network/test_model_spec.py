@@ -1,4 +1,4 @@
-"""Model yamls: what is understood, and the exact text of what is not."""
+"""Model yamls: what is understood, and which key, row and value an error names."""
 
 from __future__ import annotations
 
@@ -9,22 +9,14 @@ import pytest
 
 from models.network.detector import build_model
 from models.network.model_spec import SPECS_FOLDER, ModelSpec
+from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, tiny_yaml
 from utils.errors import ConfigError
 from utils.strict_yaml import write_yaml
 
 SHIPPED = sorted(path.name for path in SPECS_FOLDER.glob("*.yaml"))
 BACKBONE, HEAD = tiny_yaml()["backbone"], tiny_yaml()["head"]
-ANCHORS = "anchors is {}, expected per level a list `[w1,h1, w2,h2, ...]` in pixels"
-FAMILIES = "RepVGG, RepConvN, ACB, DBB, MobileOne, QARepVGG, OREPA, OREPAVGG"
-MODULES = (
-    f"Conv, Focus, Bottleneck, C3, SPP, SPPF, Concat, Upsample, Detect, RepVGGBlock, {FAMILIES}"
-)
-KEYS = (
-    "nc, depth_multiple, width_multiple, anchors, backbone, head, "
-    "activation, channel_multiple, rep_block, rep_policy, ch"
-)
-ACTIVATIONS = "SiLU, LeakyReLU, ReLU, ReLU6, Hardswish, Mish, GELU, Identity"
+ANCHORS = "anchors is {} ... [w1,h1, w2,h2"
 
 
 def row_3(*row):
@@ -36,19 +28,19 @@ def detect_row(*row):
     return {"head": [*HEAD[:-1], list(row)]}
 
 
-# (what is changed, the message after `tiny.yaml: `)
+# (what is changed, parts of the message after `tiny.yaml: `)
 KEY_ERRORS = [
-    ({"bakcbone": []}, f"unknown key 'bakcbone'; did you mean 'backbone'? (known: {KEYS})"),
-    ({"nc": 0}, "nc is 0, expected an integer above 0"),
-    ({"nc": "3"}, "nc is '3', expected an integer above 0"),
-    ({"nc": True}, "nc is True, expected an integer above 0"),
-    ({"nc": 3.0}, "nc is 3.0, expected an integer above 0"),
-    ({"depth_multiple": -1}, "depth_multiple is -1, expected a number above 0"),
-    ({"width_multiple": "x"}, "width_multiple is 'x', expected a number above 0"),
-    ({"width_multiple": float("nan")}, "width_multiple is nan, expected a number above 0"),
-    ({"width_multiple": float("inf")}, "width_multiple is inf, expected a number above 0"),
-    ({"channel_multiple": 0}, "channel_multiple is 0, expected an integer above 0"),
-    ({"ch": 1}, "ch is 1; images have 3 channels"),
+    ({"bakcbone": []}, "'bakcbone' ... did you mean 'backbone'?"),
+    ({"nc": 0}, "nc is 0 ... integer above 0"),
+    ({"nc": "3"}, "nc is '3' ... integer above 0"),
+    ({"nc": True}, "nc is True ... integer above 0"),
+    ({"nc": 3.0}, "nc is 3.0 ... integer above 0"),
+    ({"depth_multiple": -1}, "depth_multiple is -1 ... number above 0"),
+    ({"width_multiple": "x"}, "width_multiple is 'x' ... number above 0"),
+    ({"width_multiple": float("nan")}, "width_multiple is nan ... number above 0"),
+    ({"width_multiple": float("inf")}, "width_multiple is inf ... number above 0"),
+    ({"channel_multiple": 0}, "channel_multiple is 0 ... integer above 0"),
+    ({"ch": 1}, "ch is 1 ... 3 channels"),
     # the same network for every number of anchors is not built
     ({"anchors": 3}, ANCHORS.format("3")),
     ({"anchors": []}, ANCHORS.format("[]")),
@@ -64,47 +56,46 @@ KEY_ERRORS = [
     ),
     (
         {"rep_block": "RepVG"},
-        f"unknown rep_block 'RepVG'; did you mean 'RepVGG'? (known: {FAMILIES})",
+        "rep_block 'RepVG' ... did you mean 'RepVGG'?",
     ),
-    ({"rep_block": "Focus"}, f"unknown rep_block 'Focus' (known: {FAMILIES})"),
-    ({"rep_block": "RepVGG(3)"}, "rep_block RepVGG takes no options, got 'RepVGG(3)'"),
+    ({"rep_block": "Focus"}, "rep_block 'Focus' ... RepVGG"),
+    ({"rep_block": "RepVGG(3)"}, "rep_block RepVGG takes no options ... 'RepVGG(3)'"),
     (
         {"rep_block": "ACB(x=1)"},
-        "rep_block ACB takes only horizontal, vertical, branch_bn, got 'ACB(x=1)'",
+        "rep_block ACB takes only ... horizontal, vertical, branch_bn ... 'ACB(x=1)'",
     ),
     (
         {"rep_block": "OREPA(stem=3)"},
-        "OREPA: stem is 3, expected true or false",
+        "OREPA: stem is 3 ... true or false",
     ),
     (
         {"rep_block": "OREPA(scaling=vectr)"},
         "backbone row 1 (layer 1, Conv): args [32, 3, 2]: "
-        "OREPA: scaling is 'vectr', expected one of vector, scalar, none",
+        "OREPA: scaling is 'vectr' ... vector, scalar, none",
     ),
     (
         {"rep_block": "MobileOne(brnaches=2)"},
-        "rep_block MobileOne takes only branches, got 'MobileOne(brnaches=2)'",
+        "rep_block MobileOne takes only branches ... 'MobileOne(brnaches=2)'",
     ),
     (
         {"rep_block": "MobileOne(identity=True)"},  # the network's to say, by rep_policy
-        "rep_block MobileOne takes only branches, got 'MobileOne(identity=True)'",
+        "rep_block MobileOne takes only branches ... 'MobileOne(identity=True)'",
     ),
     (
         {"rep_block": "MobileOne(2, branches=3)"},
-        "rep_block MobileOne takes only branches, got 'MobileOne(2, branches=3)'",
+        "rep_block MobileOne takes only branches ... 'MobileOne(2, branches=3)'",
     ),
     (
         {"rep_block": "MobileOne(0)"},
-        "backbone row 1 (layer 1, Conv): args [32, 3, 2]: "
-        "MobileOne: branches is 0, expected an integer of at least 1",
+        "backbone row 1 (layer 1, Conv): args [32, 3, 2]: MobileOne: branches is 0 ... at least 1",
     ),
     (
         {"activation": "SiLu"},
-        f"activation: unknown activation 'SiLu'; did you mean 'SiLU'? (known: {ACTIVATIONS})",
+        "activation: ... 'SiLu' ... did you mean 'SiLU'?",
     ),
     (
         {"activation": "__import__('os')"},
-        f"activation: unknown activation \"__import__('os')\" (known: {ACTIVATIONS})",
+        "activation: ... \"__import__('os')\" ... SiLU",
     ),
     (
         {"activation": "SiLU(f(x))"},
@@ -115,66 +106,66 @@ KEY_ERRORS = [
         "activation: 'LeakyReLU(slope=1)': "
         "LeakyReLU.__init__() got an unexpected keyword argument 'slope'",
     ),
-    ({"backbone": []}, "backbone is [], expected rows `[from, number, module, args]`"),
-    ({"head": "x"}, "head is 'x', expected rows `[from, number, module, args]`"),
+    ({"backbone": []}, "backbone is [] ... [from, number, module, args]"),
+    ({"head": "x"}, "head is 'x' ... [from, number, module, args]"),
     (
         {"backbone": [[-1, 1, "Conv"]]},
-        "backbone row 0 is [-1, 1, 'Conv'], expected `[from, number, module, args]`",
+        "backbone row 0 is [-1, 1, 'Conv'] ... [from, number, module, args]",
     ),
     (
         {"backbone": [["-1", 1, "Conv", [3]]]},
-        "backbone row 0: from is '-1', expected a layer number or a list of them",
+        "backbone row 0: from is '-1' ... layer number",
     ),
     (
         {"backbone": [[[], 1, "Conv", [3]]]},
-        "backbone row 0: from is [], expected a layer number or a list of them",
+        "backbone row 0: from is [] ... layer number",
     ),
     (
         {"backbone": [[-1, 0, "Conv", [3]]]},
-        "backbone row 0: number is 0, expected an integer of at least 1",
+        "backbone row 0: number is 0 ... at least 1",
     ),
-    ({"backbone": [[-1, 1, 7, [3]]]}, "backbone row 0: module is 7, expected a name"),
-    ({"backbone": [[-1, 1, "Conv", 3]]}, "backbone row 0: args is 3, expected a list"),
+    ({"backbone": [[-1, 1, 7, [3]]]}, "backbone row 0: module is 7 ... name"),
+    ({"backbone": [[-1, 1, "Conv", 3]]}, "backbone row 0: args is 3 ... list"),
 ]
 
-# (row 3 of the backbone, the message after `tiny.yaml: backbone row 3 (layer 3, <module>): `)
+# (row 3 of the backbone, parts of the message after `... row 3 (layer 3, <module>): `)
 ROW_ERRORS = [
-    ((-1, 1, "Cnv", [32]), f"unknown module 'Cnv'; did you mean 'Conv'? (known: {MODULES})"),
-    ((-1, 1, "nn.Blur", [32]), f"unknown module 'nn.Blur' (known: {MODULES})"),
-    ((7, 1, "Conv", [32]), "from 7 is no layer before layer 3"),
-    ((3, 1, "Conv", [32]), "from 3 is no layer before layer 3"),  # itself
-    ((-9, 1, "Conv", [32]), "from -9 is no layer before layer 3"),
+    ((-1, 1, "Cnv", [32]), "'Cnv' ... did you mean 'Conv'?"),
+    ((-1, 1, "nn.Blur", [32]), "'nn.Blur' ... known: ... QARepVGG"),
+    ((7, 1, "Conv", [32]), "from 7 ... layer 3"),
+    ((3, 1, "Conv", [32]), "from 3 ... layer 3"),  # itself
+    ((-9, 1, "Conv", [32]), "from -9 ... layer 3"),
     (
         ([-1, -2], 1, "Conv", [32]),
-        "reads 2 layers, but Conv takes one; join them with Concat first",
+        "2 layers ... Conv ... Concat",
     ),
     ((-1, 1, "Conv", []), "args [] do not fit Conv(out, k, s, p, g, d, act)"),
     (
         (-1, 1, "C3", [8, True, 1, 0.5, 7]),
         "args [8, True, 1, 0.5, 7] do not fit C3(out, shortcut, g, e)",
     ),
-    ((-1, 1, "Conv", ["x"]), "out is 'x', expected an integer of at least 1"),
-    ((-1, 1, "Conv", [0]), "out is 0, expected an integer of at least 1"),
-    ((-1, 1, "Conv", [32, -3]), "k is -3, expected an integer of at least 1"),
-    ((-1, 1, "Conv", [32, "3"]), "k is '3', expected an integer of at least 1"),
-    ((-1, 1, "Conv", [32, 3, 0]), "s is 0, expected an integer of at least 1"),
-    ((-1, 1, "Conv", [32, 3, 1, -1]), "p is -1, expected an integer of at least 0"),
-    ((-1, 1, "Conv", [32, 3, 1, "None", 0]), "g is 0, expected an integer of at least 1"),
+    ((-1, 1, "Conv", ["x"]), "out is 'x' ... at least 1"),
+    ((-1, 1, "Conv", [0]), "out is 0 ... at least 1"),
+    ((-1, 1, "Conv", [32, -3]), "k is -3 ... at least 1"),
+    ((-1, 1, "Conv", [32, "3"]), "k is '3' ... at least 1"),
+    ((-1, 1, "Conv", [32, 3, 0]), "s is 0 ... at least 1"),
+    ((-1, 1, "Conv", [32, 3, 1, -1]), "p is -1 ... at least 0"),
+    ((-1, 1, "Conv", [32, 3, 1, "None", 0]), "g is 0 ... at least 1"),
     (
         (-1, 1, "Conv", [32, 3, 1, "None", 3]),
         "args [32, 3, 1, None, 3]: in_channels must be divisible by groups",
     ),
     (
         (-1, 1, "Conv", [32, 3, 1, "None", 1, 1, "nn.ReLU()"]),
-        "act is 'nn.ReLU()', expected True or False",
+        "act is 'nn.ReLU()' ... True or False",
     ),
-    ((-1, 1, "C3", [32, "Flase"]), "shortcut is 'Flase', expected True or False"),
+    ((-1, 1, "C3", [32, "Flase"]), "shortcut is 'Flase' ... True or False"),
     (
         (-1, 1, "C3", [32, True, 1, 0.0]),
-        "e is 0.0, expected a factor that leaves at least one of 8 channels",
+        "e is 0.0 ... of 8 channels",
     ),
-    ((-1, 1, "SPPF", [64, 4]), "k is 4, expected an odd number"),
-    ((-1, 1, "SPP", [64, [5, 9]]), "k is (5, 9), expected [k, 2k - 1, 3k - 2], as 5 9 13"),
+    ((-1, 1, "SPPF", [64, 4]), "k is 4 ... odd"),
+    ((-1, 1, "SPP", [64, [5, 9]]), "k is (5, 9) ... [k, 2k - 1, 3k - 2]"),
     (
         (-1, 1, "RepVGG", [64, 4]),
         "args [64, 4]: a 1x1 branch cannot be centred beside a 4x4 kernel with padding 1",
@@ -187,23 +178,23 @@ ROW_ERRORS = [
         (-1, 1, "ACB", [64, 3, 1, 1, 1, 2]),
         "args [64, 3, 1, 1, 1, 2] do not fit ACB(out, k, s, p, g)",
     ),
-    ((-1, 1, "nn.Upsample", [3, 2]), "size is 3; give None and a scale factor"),
-    ((-1, 1, "nn.Upsample", ["None", 0]), "scale is 0, expected an integer of at least 1"),
+    ((-1, 1, "nn.Upsample", [3, 2]), "size is 3 ... None ... scale"),
+    ((-1, 1, "nn.Upsample", ["None", 0]), "scale is 0 ... at least 1"),
     (
         (-1, 1, "Upsample", ["None", 2, "foo"]),
-        "mode is 'foo', expected one of nearest, bilinear, bicubic",
+        "mode is 'foo' ... nearest, bilinear, bicubic",
     ),
-    (([-1, -2], 1, "Concat", [1]), "joins maps of different strides (8, 4)"),
-    (([-1, -1], 1, "Concat", [2]), "dimension is 2, only channels (1) join"),
-    ((-1, 1, "Detect", []), "Detect must be the last row"),
+    (([-1, -2], 1, "Concat", [1]), "strides ... 8, 4"),
+    (([-1, -1], 1, "Concat", [2]), "dimension is 2 ... 1"),
+    ((-1, 1, "Detect", []), "Detect ... last row"),
 ]
 
-# (last row, the message after `tiny.yaml: head row 3 (layer 10, `)
+# (last row, parts of the message after `tiny.yaml: head row 3 (layer 10, `)
 DETECT_ERRORS = [
-    (([3, 9], 1, "Detect", []), "Detect): reads 2 maps, but anchors has 3 levels"),
-    (([3, 9, 6], 1, "Detect", [80]), "Detect): nc is 80, but the file says 3"),
-    (([3, 9, 6], 1, "Detect", ["nc", [[1, 2]]]), "Detect): write the anchors at the key `anchors`"),
-    ((-1, 1, "Conv", [8]), "Conv): the last row must be Detect"),
+    (([3, 9], 1, "Detect", []), "Detect): ... 2 maps ... 3 levels"),
+    (([3, 9, 6], 1, "Detect", [80]), "Detect): ... nc is 80 ... 3"),
+    (([3, 9, 6], 1, "Detect", ["nc", [[1, 2]]]), "Detect): ... `anchors`"),
+    ((-1, 1, "Conv", [8]), "Conv): ... last row ... Detect"),
 ]
 
 
@@ -215,17 +206,19 @@ def message(changes):
 
 @pytest.mark.parametrize(("changes", "expected"), KEY_ERRORS)
 def test_wrong_keys(changes, expected):
-    assert message(changes) == f"tiny.yaml: {expected}"
+    assert_message(message(changes), "tiny.yaml: ", expected)
 
 
 @pytest.mark.parametrize(("row", "expected"), ROW_ERRORS)
 def test_wrong_rows(row, expected):
-    assert message(row_3(*row)) == f"tiny.yaml: backbone row 3 (layer 3, {row[2]}): {expected}"
+    assert_message(
+        message(row_3(*row)), f"tiny.yaml: backbone row 3 (layer 3, {row[2]}): ", expected
+    )
 
 
 @pytest.mark.parametrize(("row", "expected"), DETECT_ERRORS)
 def test_wrong_last_rows(row, expected):
-    assert message(detect_row(*row)) == f"tiny.yaml: head row 3 (layer 10, {expected}"
+    assert_message(message(detect_row(*row)), "tiny.yaml: head row 3 (layer 10, ", expected)
 
 
 @pytest.mark.parametrize("key", ["nc", "depth_multiple", "anchors", "backbone", "head"])
@@ -234,7 +227,7 @@ def test_missing_keys(key):
     del content[key]
     with pytest.raises(ConfigError) as caught:
         ModelSpec.from_yaml(content, "tiny.yaml")
-    assert str(caught.value) == f"tiny.yaml: key {key!r} is missing"
+    assert_message(str(caught.value), "tiny.yaml: ", f"{key!r} is missing")
 
 
 def test_a_key_written_twice(tmp_path):
