@@ -1,6 +1,6 @@
 """The nodes of ONNX files and what those of our networks compute, in torch.
 
-Only operators that accelerators take (`models.formats.presets.NPU_OPERATORS`), and HardSigmoid,
+Only operators that accelerators take (`models.formats.format.NPU_OPERATORS`), and HardSigmoid,
 into which onnxruntime takes HardSwish apart. Inputs are tensors, None where one is left out;
 attributes are what the file says, defaults filled in here.
 
