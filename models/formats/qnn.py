@@ -52,8 +52,9 @@ class QnnRunner:
         texts = self._session.get_modelmeta().custom_metadata_map
         metadata = NetworkMetadata.from_texts(path, texts)
         self.class_names, self.stride = metadata.class_names, max(metadata.strides)
-        self._input = self._session.get_inputs()[0]
-        batch, _, height, width = self._input.shape
+        given = self._session.get_inputs()[0]  # not kept: it would keep the session alive
+        self._input_name = given.name
+        batch, _, height, width = given.shape
         self.batch_size: int | None = batch
         self.input_hw: tuple[int | None, int | None] = (height, width)
         outputs = [(node.name, node.shape) for node in self._session.get_outputs()]
@@ -69,7 +70,7 @@ class QnnRunner:
 
     def _run_once(self, images: npt.NDArray[Any]) -> FloatArray:
         batch = np.ascontiguousarray(images, np.float32)
-        answers = self._session.run(list(self._heads.outputs), {self._input.name: batch})
+        answers = self._session.run(list(self._heads.outputs), {self._input_name: batch})
         return self._heads.decode(answers)
 
 

@@ -1,6 +1,6 @@
 """The nodes of ONNX files, and the operators of our networks in torch.
 
-Only operators that accelerators take (`models.formats.presets.NPU_OPERATORS`), and HardSigmoid,
+Only operators that accelerators take (`models.formats.format.NPU_OPERATORS`), and HardSigmoid,
 into which onnxruntime decomposes HardSwish. Inputs are tensors, None where one is omitted;
 attributes are the file's; the functions fill in ONNX's defaults.
 

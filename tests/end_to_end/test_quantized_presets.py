@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from models.quantization.remedies import TECHNIQUES
 
 import detect
 import export
 import val
 from models.export.request import ExportConfig
 from models.formats.rknn_process import PYTHON, find_python
+from models.quantization.techniques import TECHNIQUES
 from models.runtimes.open_runner import open_runner
 from tests.checkpoint_builders import save_model
 from tests.house.source_tree import ROOT
