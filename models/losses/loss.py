@@ -208,9 +208,8 @@ class DetectionLoss:
             return logits.sum() * 0
         epsilon = self.label_smoothing
         targets = torch.full_like(logits, 0.5 * epsilon)
-        targets[torch.arange(len(targets), device=logits.device), assignment.class_ids] = (
-            1 - 0.5 * epsilon
-        )
+        rows = torch.arange(len(targets), device=logits.device)
+        targets[rows, assignment.class_ids] = targets.new_full((), 1 - 0.5 * epsilon)
         return self._cross_entropy(logits, targets, self.config.cls_pw)
 
     def _objectness_term(self, maps: Tensor, assignment: LevelAssignment, iou: Tensor) -> Tensor:
