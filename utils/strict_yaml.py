@@ -1,4 +1,4 @@
-"""Yaml files read without surprises: the one place that calls the yaml library.
+"""Yaml files read without surprises: the only caller of the yaml library.
 
 Every mistake is a ConfigError that names the file, the key, what was found, and what is allowed.
 """

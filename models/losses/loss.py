@@ -34,7 +34,7 @@ class LossConfig:
         cls_pw: weight of positive class targets.
         obj: gain of the objectness term.
         obj_pw: weight of positive objectness targets.
-        iou_t: kept because YOLOv5's yamls have it; nothing uses it, there or here.
+        iou_t: accepted because YOLOv5's yamls have it; nothing uses it, nor does YOLOv5.
         anchor_t: largest factor between object and anchor side.
         fl_gamma: focal exponent; 0 is plain cross-entropy.
     """
@@ -75,7 +75,7 @@ class DetectionLoss:
         ranks: the processes that share each batch. Means are taken over all of it, so that
             gradients averaged over processes are those of one process with the whole batch.
 
-    On a GPU the host waits for nothing here: labels that are still on the host are assigned there.
+    With labels on the host, which assigns them, nothing makes the host wait for a GPU.
     """
 
     def __init__(

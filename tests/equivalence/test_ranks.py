@@ -323,7 +323,7 @@ def test_two_ranks_train_evaluate_and_write_one_folder(tmp_path):
     [
         (["--device", "0,1"], "torchrun --nproc-per-node 2 train.py --device 0,1"),
         (["--sync-bn", "--device", "cpu"], "--sync-bn: needs several GPUs"),
-        (["--local-rank", "0"], "torchrun says it by itself"),
+        (["--local-rank", "0"], "torchrun sets it"),
     ],
 )
 def test_messages(tmp_path, capsys, words, message):
