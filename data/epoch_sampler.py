@@ -14,7 +14,7 @@ from utils.structures import FloatArray
 
 
 class EpochSampler:
-    """Batches of sample keys; with `keep_batches`, whole batches change places, not images.
+    """Batches of sample keys; with `keep_batches`, whole batches are shuffled, not images.
 
     All ranks draw the same batches, and each takes its part of every batch: together they see every
     image once. A last batch with fewer images than ranks joins the one before.
@@ -50,15 +50,15 @@ class EpochSampler:
     def __iter__(self) -> Iterator[list[SampleKey]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         bounds = self._bounds()
-        places = np.arange(len(bounds))
+        numbers = np.arange(len(bounds))
         if self.probabilities is not None:
             keys = self._drawn_keys(rng, self.probabilities)
         else:
             order = np.arange(self.num_samples)
-            rng.shuffle(places if self.keep_batches else order)
+            rng.shuffle(numbers if self.keep_batches else order)
             keys = [SampleKey(self.epoch, index) for index in order.tolist()]
-        for place in places:
-            start, end = bounds[place]
+        for number in numbers:
+            start, end = bounds[number]
             yield list(self.ranks.shard(keys[start:end]))
 
     def _drawn_keys(self, rng: np.random.Generator, probabilities: FloatArray) -> list[SampleKey]:

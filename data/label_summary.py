@@ -15,6 +15,15 @@ SIZE_EDGES = {"below 3 px": 3, "3-8 px": 8, "8-32 px": 32, "32-96 px": 96, "abov
 MAX_CLASSES_LISTED = 12
 
 
+def box_sizes(records: Sequence[ImageRecord], image_size: int) -> SizeArray:
+    """(N, 2) width and height of all boxes, in pixels of images with that longer side."""
+    found = [np.zeros((0, 2))]
+    for record in records:
+        boxes = record.targets.boxes.astype(np.float64)
+        found.append((boxes[:, 2:] - boxes[:, :2]) * image_size / max(record.image_hw))
+    return np.concatenate(found)
+
+
 def objects_per_class(records: Iterable[ImageRecord], num_classes: int) -> list[int]:
     """The number of objects of each of C classes, crowd regions not counted."""
     ids = [record.targets.class_ids for record in records]

@@ -1,7 +1,7 @@
 """Samples to batches, in worker processes or in this one.
 
 Nothing that a batch holds depends on the number of workers: the sampler, which runs in the main
-process, hands out keys that say all a worker needs to know.
+process, hands out keys that hold all a worker needs to know.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class TrainLoader:
         self._loader = _make_loader(dataset, self._sampler, workers, pin_memory)
 
     def in_flight(self) -> list[Path]:
-        """The images that worker processes had in hand last."""
-        return _in_hand(self._loader)
+        """The images that worker processes read last."""
+        return _in_flight(self._loader)
 
     def __len__(self) -> int:
         """The number of batches in an epoch; the last one may be smaller."""
@@ -100,7 +100,7 @@ class EvalLoader:
 
     def in_flight(self) -> list[Path]:
         """As for TrainLoader."""
-        return _in_hand(self._loader)
+        return _in_flight(self._loader)
 
     def unsharded(self) -> EvalLoader:
         """A loader of all batches, those of other ranks too."""
@@ -164,7 +164,7 @@ def eval_loader(
 
 @contextmanager
 def worker_deaths_named(*loaders: TrainLoader | EvalLoader) -> Iterator[None]:
-    """A region in which a process of these loaders that dies is said with its image.
+    """A region in which the death of a loading process is an error that names its image.
 
     torch notices the death in the main process wherever that is at the moment, in a forward pass
     for example, and raises there.
@@ -179,7 +179,7 @@ def worker_deaths_named(*loaders: TrainLoader | EvalLoader) -> Iterator[None]:
             raise
         images = [str(path) for loader in loaders for path in loader.in_flight()]
         raise DatasetError(
-            "a process that loads images died, killed or out of memory; in hand were "
+            "a process that loads images died, killed or out of memory; it was reading "
             f"{', '.join(images)} (a mosaic reads three more); look at them, or try fewer "
             "--workers"
         ) from None
@@ -189,22 +189,24 @@ class _WatchedSamples(Dataset[Sample | DatasetError]):
     """Samples, and what becomes of the workers that make them.
 
     A worker's error reaches the main process as it is (torch would wrap it in a traceback), and of
-    a worker that dies it is known which image it had in hand.
+    a worker that dies it is known which image it was reading.
     """
 
     def __init__(self, dataset: TrainDataset | EvalDataset, workers: int) -> None:
         self.dataset = dataset
-        self._in_hand = torch.full((workers,), -1)
-        self._in_hand.share_memory_()  # type: ignore[no-untyped-call]
+        self._in_flight = torch.full((workers,), -1)
+        self._in_flight.share_memory_()  # type: ignore[no-untyped-call]
 
     def in_flight(self) -> list[Path]:
         """The images workers are making samples of, or were when they died."""
-        return [self.dataset.records[index].path for index in self._in_hand.tolist() if index >= 0]
+        return [
+            self.dataset.records[index].path for index in self._in_flight.tolist() if index >= 0
+        ]
 
     def __getitem__(self, key: Any) -> Sample | DatasetError:
         worker = get_worker_info()
         if worker is not None:
-            self._in_hand[worker.id] = key.index if isinstance(key, SampleKey) else key
+            self._in_flight[worker.id] = key.index if isinstance(key, SampleKey) else key
         try:
             return self.dataset[key]
         except DatasetError as error:
@@ -248,7 +250,7 @@ def _unwrap(loader: DataLoader[Sample | DatasetError]) -> Iterator[Batch]:
         yield batch
 
 
-def _in_hand(loader: DataLoader[Sample | DatasetError]) -> list[Path]:
+def _in_flight(loader: DataLoader[Sample | DatasetError]) -> list[Path]:
     samples = loader.dataset
     return samples.in_flight() if isinstance(samples, _WatchedSamples) else []
 

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data.augment import AugmentConfig
-from data.box_sizes import box_sizes
 from data.dataset import EvalDataset, TrainDataset
 from data.dataset_spec import DatasetSpec
 from data.image_cache import CacheKind, CacheSettings, cache_bytes
 from data.image_weights import ImageWeights
-from data.label_summary import log_label_summary
+from data.label_summary import box_sizes, log_label_summary
 from data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from data.records import read_records
 from data.rect_batches import rect_input_hws, sort_by_aspect
@@ -55,7 +54,7 @@ class ImageConfig:
     def of(
         cls, config: TrainConfig, stride: int, batch_size: int, *, pin_memory: bool
     ) -> ImageConfig:
-        """What the flags of train.py say, with a batch size that is no longer to be measured."""
+        """The settings of train.py that concern this, with the batch size that was measured."""
         if config.image_weights and config.noval:
             logger.warning("--image-weights: with --noval only how rare a class is counts")
         return cls(

@@ -185,7 +185,7 @@ def out_of_memory_explained(
         traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
         try:
             fits = fitting()
-        except ConfigError:  # cannot be measured here
+        except ConfigError:  # nothing measures memory on this machine
             remedy = "try a smaller --batch-size"
         else:
             remedy = (

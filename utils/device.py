@@ -62,7 +62,7 @@ def choose_device(text: str, ranks: Ranks | None = None) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, for the console."""
+    """Name and number of a GPU, or the number of CPU threads, for the console."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({device})"
     return f"{device.type}, {torch.get_num_threads()} threads"
@@ -93,7 +93,7 @@ class Room:
 
 
 def free_memory() -> int | None:
-    """Bytes of memory that this process can still have; None where nothing says (not Linux)."""
+    """Bytes of memory that this process can still have; None where it is unknown (not Linux)."""
     lines = _lines(Path("/proc/meminfo"))
     values = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
     if "MemAvailable" not in values:
@@ -135,7 +135,7 @@ def memory_budget(device: torch.device, room: Room) -> int:
     """Bytes that this process may take in all on a device: what it has, and 80 % of what is free.
 
     Raises:
-        ConfigError: this machine does not say.
+        ConfigError: memory cannot be measured on this machine.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -170,7 +170,7 @@ def peak_memory(device: torch.device, action: Callable[[], None]) -> int | None:
         None where the memory did not suffice.
 
     Raises:
-        ConfigError: this machine does not say.
+        ConfigError: memory cannot be measured on this machine.
     """
     forget_peak(device)
     try:
@@ -187,7 +187,7 @@ def peak_memory(device: torch.device, action: Callable[[], None]) -> int | None:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch says so, of a GPU or of this machine's own memory."""
+    """Whether torch ran out of a GPU's memory, or of this machine's."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 

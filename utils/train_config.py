@@ -16,7 +16,7 @@ REFUSED = {
     "--entity": "no account is used; TensorBoard events are in the run's folder",
     "--bbox-interval": "images of the first batches are in the run's folder",
     "--artifact-alias": "nothing is uploaded; leave it out",
-    "--local-rank": "torchrun says it by itself: torchrun --nproc-per-node 2 train.py ...",
+    "--local-rank": "torchrun sets it: torchrun --nproc-per-node 2 train.py ...",
 }
 
 

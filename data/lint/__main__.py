@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from data.box_sizes import box_sizes
 from data.dataset_spec import DatasetSpec, load_dataset_spec
-from data.label_summary import log_sizes, objects_per_class
+from data.label_summary import box_sizes, log_sizes, objects_per_class
 from data.lint.duplicates import duplicate_images
 from data.records import ScanResult, scan_split
 from models.network.anchors import fit_anchors

@@ -34,7 +34,7 @@ def initial_model(
 
     A plain checkpoint in a network of blocks is taken over as plain, then expanded: it starts from
     what the checkpoint computes. The yaml's anchors are kept; a head that learnt with others has to
-    learn its boxes anew, which is said.
+    learn its boxes anew, with a warning.
 
     Args:
         cfg: model yaml; empty takes the checkpoint's architecture and anchors.
@@ -78,7 +78,7 @@ def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
 
 
 def _transferred(model: Detector, checkpoint: Checkpoint, name: str) -> Start:
-    """The network with the tensors whose name and shape agree; says how many did."""
+    """The network with the tensors whose name and shape agree; logs how many do."""
     state = model.state_dict()
     fitting = {
         key: tensor

@@ -37,7 +37,7 @@ class LevelAssignment:
     anchors: Tensor
 
     def to(self, device: torch.device) -> LevelAssignment:
-        """The same on another device; the host goes on while it is copied."""
+        """A copy on another device; the host does not wait for it."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return LevelAssignment(
             **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}

@@ -20,7 +20,7 @@ from models.network.detector import Detector
 from utils.errors import ConfigError
 from utils.structures import Batch
 
-# Anchors that the teacher gives less objectness have little to say about boxes and classes.
+# Boxes and classes of anchors with less objectness of the teacher carry no information.
 MIN_OBJECTNESS = 0.05
 
 

@@ -34,7 +34,7 @@ class LossConfig:
         cls_pw: weight of positive class targets.
         obj: gain of the objectness term.
         obj_pw: weight of positive objectness targets.
-        iou_t: kept because YOLOv5's yamls have it; nothing uses it, there or here.
+        iou_t: accepted because YOLOv5's yamls have it; nothing uses it, nor does YOLOv5.
         anchor_t: largest factor between object and anchor side.
         fl_gamma: focal exponent; 0 is plain cross-entropy.
     """
@@ -75,7 +75,7 @@ class DetectionLoss:
         ranks: the processes that share each batch. Means are taken over all of it, so that
             gradients averaged over processes are those of one process with the whole batch.
 
-    On a GPU the host waits for nothing here: labels that are still on the host are assigned there.
+    With labels on the host, which assigns them, nothing makes the host wait for a GPU.
     """
 
     def __init__(
@@ -202,9 +202,8 @@ class DetectionLoss:
             return logits.sum() * 0
         epsilon = self.label_smoothing
         targets = torch.full_like(logits, 0.5 * epsilon)
-        targets[torch.arange(len(targets), device=logits.device), assignment.class_ids] = (
-            1 - 0.5 * epsilon
-        )
+        rows = torch.arange(len(targets), device=logits.device)
+        targets[rows, assignment.class_ids] = targets.new_full((), 1 - 0.5 * epsilon)
         return self._cross_entropy(logits, targets, self.config.cls_pw)
 
     def _objectness_term(self, maps: Tensor, assignment: LevelAssignment, iou: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def fit_anchors(
 def check_anchors(
     levels: Levels, sizes: SizeArray, threshold: float, *, seed: int, keep: bool = False
 ) -> Levels:
-    """The anchors themselves where they fit the boxes, or better ones; says which, and how well.
+    """The anchors themselves where they fit the boxes, or better ones; logs which, and how well.
 
     Args:
         levels: per level flat (w1, h1, w2, h2, ...) in pixels of the network input, finest first.

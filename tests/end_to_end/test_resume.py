@@ -237,3 +237,13 @@ def test_a_project_that_was_moved(finished, tmp_path, capsys):
     assert settings_to_continue(TrainConfig(resume=NEWEST, project=str(moved))).project == str(
         moved
     )
+
+
+def test_a_call_from_python_goes_on_with_the_settings_of_the_run(finished):
+    """Without naming them again; a field that is given counts."""
+    last = finished / "weights" / "last.pt"
+    result = train.train(TrainConfig(resume=str(last), epochs=EPOCHS + 1))
+    assert (result.epochs, result.folder) == (EPOCHS + 1, finished)
+    assert result.weights.last == last
+    stored = load_checkpoint(last).config["opt"]
+    assert (stored["imgsz"], stored["batch_size"], stored["epochs"]) == (SIZE, 4, EPOCHS + 1)

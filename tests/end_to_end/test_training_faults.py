@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import train
-from data.loader import TrainLoader
+from data.loader import EvalLoader, TrainLoader
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from tests.house.source_tree import ROOT
 from tests.model_builders import write_small_yolov5
@@ -109,6 +109,39 @@ def test_running_out_of_memory_says_which_batch_fits(words, tmp_path, capsys, mo
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"error: out of memory with 64 images of {SIZE} px; measured, 63 fit: --batch-size 63"
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")
+def test_so_it_does_in_the_last_evaluation(words, tmp_path, capsys, monkeypatch):
+    """When every epoch is trained and saved: the run needs no more of them."""
+
+    def too_large(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(train, "evaluate_best", too_large)
+    code = train.main([*words, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)])
+    errors = capsys.readouterr().err
+    assert code == 2
+    assert errors.splitlines()[-1] == (
+        f"error: out of memory with 64 images of {SIZE} px; measured, 63 fit: --batch-size 63"
+    )
+    assert "--resume" not in errors
+    assert load_checkpoint(tmp_path / "exp" / "weights" / "last.pt").training["epoch"] == 0
+
+
+@pytest.mark.parametrize("name", ["train_one_epoch", "evaluate_best"])
+def test_a_loading_process_that_dies_is_named(words, tmp_path, capsys, monkeypatch, name):
+    image = tmp_path / "0001.jpg"
+
+    def died(*args, **kwargs):
+        raise RuntimeError("DataLoader worker (pid 4711) is killed by signal: Killed.")
+
+    monkeypatch.setattr(train, name, died)
+    monkeypatch.setattr(EvalLoader, "in_flight", lambda self: [image])
+    assert train.main([*words, "--epochs", "1", "--project", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: a process that loads images died")
+    assert str(image) in error
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")

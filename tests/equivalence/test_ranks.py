@@ -7,11 +7,14 @@ import json
 import operator
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 import train
 from data.augment import AugmentConfig
@@ -30,6 +33,10 @@ from tests.house.source_tree import ROOT
 from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from tests.unit.data.builders import record, write_image
 from utils.engine.distributed import Ranks
+from utils.engine.ema import ModelEMA
+from utils.engine.epoch import train_one_epoch
+from utils.engine.optim import OptimizerConfig, Schedule, build_optimizer
+from utils.engine.training_state import Precision, TrainingState
 from utils.errors import DatasetError
 from utils.strict_yaml import write_yaml
 from utils.structures import Batch
@@ -126,6 +133,98 @@ def test_gradients_of_two_ranks_are_those_of_one(tmp_path):
     assert max(worst.values()) < 1e-6, max(worst, key=worst.get)
 
 
+def gathered_gradients(ranks: Ranks, *, every_time: bool) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients of two batches together, and how often processes exchanged a bucket of them."""
+    torch.manual_seed(0)
+    model = build_model(tiny_spec()).double().eval()
+    network, exchanges = ranks.parallel(model, torch.device("cpu")), []
+
+    def average(_, bucket):
+        exchanges.append(bucket.index())
+        return default_hooks.allreduce_hook(None, bucket)
+
+    if ranks.count > 1:
+        network.register_comm_hook(None, average)
+    loss = DetectionLoss(BoxCoder.of(model), 3, SIZE, LossConfig(), ranks=ranks)
+    for number in range(2):
+        whole = whole_batch()
+        batch = part_of(
+            replace(whole, images=whole.images if number == 0 else 1 - whole.images), ranks
+        )
+        with ranks.averaging(network, when=every_time or number == 1):
+            loss(network(batch.images), batch).total.backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}, len(exchanges)
+
+
+def epoch_with_a_bad_batch(ranks: Ranks) -> tuple[list[torch.Tensor], TrainingState, list[str]]:
+    """Eight batches, four to a step; the third has no finite loss in the last process."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
+    state = TrainingState(
+        model,
+        ranks.parallel(model, torch.device("cpu")),
+        ModelEMA(model),
+        build_optimizer(model, "SGD", lr=0.1, momentum=0.9, weight_decay=0.0),
+        Precision.choose("off", torch.device("cpu")),
+        last_step=-1 + 500 * 8,
+        ranks=ranks,
+    )
+
+    def criterion(raw, batch):
+        bad = batch.paths[0].stem == f"2 of {ranks.count - 1}"
+        return SimpleNamespace(
+            total=(raw**2).mean() * (torch.nan if bad else 1), parts=lambda: torch.zeros(3)
+        )
+
+    images = [
+        replace(part_of(whole_batch(), Ranks(0, 0, 5)), paths=(Path(f"{n} of {ranks.rank}.jpg"),))
+        for n in range(8)
+    ]
+    images = [
+        replace(b, images=(b.images * 255 * (n + 1) / 8).byte()) for n, b in enumerate(images)
+    ]
+    schedule, skipped = Schedule(OptimizerConfig(warmup_epochs=0), 1000, 8, 16), []
+    train_one_epoch(
+        state, criterion, images, schedule, 500, device=torch.device("cpu"),
+        on_skip=lambda epoch, paths, reason: skipped.extend(path.name for path in paths),
+    )  # fmt: skip
+    return list(model.state_dict().values()), state, skipped
+
+
+GATHERING_PROGRAM = """
+import sys, torch
+from tests.equivalence.test_ranks import epoch_with_a_bad_batch, gathered_gradients
+from utils.engine.distributed import Ranks, process_group
+ranks = Ranks.of_environment()
+with process_group(ranks, torch.device("cpu")):
+    once, few = gathered_gradients(ranks, every_time=False)
+    each, many = gathered_gradients(ranks, every_time=True)
+    assert few > 0 and many == 2 * few, (few, many)
+    for name in each:
+        torch.testing.assert_close(once[name], each[name], rtol=1e-9, atol=1e-9)
+    weights, state, skipped = epoch_with_a_bad_batch(ranks)
+    assert (state.skipped_steps, state.ema.updates, skipped) == (1, 2, ["2 of 1.jpg"])
+    assert all(torch.isfinite(tensor).all() for tensor in weights)
+    everywhere = ranks.gather(weights)
+    assert all(torch.equal(a, b) for a, b in zip(everywhere[0][:2], everywhere[1][:2]))
+    if ranks.is_first:
+        torch.save(once, sys.argv[1])
+"""
+
+
+def test_gradients_are_exchanged_once_per_step(tmp_path):
+    program, out = tmp_path / "gathering.py", tmp_path / "two.pt"
+    program.write_text(GATHERING_PROGRAM)
+    done = torchrun(program, out)
+    assert done.returncode == 0, done.stderr
+    two, (one, exchanges) = torch.load(out), gathered_gradients(Ranks(), every_time=False)
+    assert exchanges == 0
+    worst = [
+        float((two[n] - one[n]).abs().max() / one[n].abs().max().clamp(min=1e-12)) for n in one
+    ]
+    assert max(worst) < 1e-6
+
+
 @pytest.mark.parametrize(("images", "batch"), [(10, 4), (9, 4), (12, 4), (5, 5), (4, 64)])
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("keep_batches", [False, True])
@@ -202,7 +301,7 @@ def test_a_rank_that_fails_ends_all(tmp_path):
     assert "this rank cannot go on" in done.stderr
 
 
-def test_two_ranks_train_judge_and_write_one_folder(tmp_path):
+def test_two_ranks_train_evaluate_and_write_one_folder(tmp_path):
     data = write_dataset(tmp_path / "data", SyntheticConfig(images=12, size=SIZE, seed=0))
     cfg, report = write_small_yolov5(tmp_path / "small.yaml"), tmp_path / "report.json"
     done = torchrun(
@@ -224,7 +323,7 @@ def test_two_ranks_train_judge_and_write_one_folder(tmp_path):
     [
         (["--device", "0,1"], "torchrun --nproc-per-node 2 train.py --device 0,1"),
         (["--sync-bn", "--device", "cpu"], "--sync-bn: needs several GPUs"),
-        (["--local-rank", "0"], "torchrun says it by itself"),
+        (["--local-rank", "0"], "torchrun sets it"),
     ],
 )
 def test_messages(tmp_path, capsys, words, message):

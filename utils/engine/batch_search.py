@@ -14,7 +14,7 @@ def largest_batch(measure: Callable[[int], int | None], budget: int, most: int) 
     The search ends where the next trial would gain less than 5 %; what is found may be 10 % smaller
     than the largest.
 
-    Memory grows nearly in a straight line with the batch: two trials say where to try next.
+    Memory grows nearly in a straight line with the batch: two trials tell where to try next.
 
     Args:
         measure: batch size -> bytes at the peak; None where they did not suffice.
@@ -50,7 +50,7 @@ def _next_trial(
     size_before, used_before = fitting[-2]
     per_image = (used - used_before) / (size - size_before)
     expected = GROWTH * size if per_image <= 0 else size + int((budget - used) / per_image)
-    if too_large is not None and expected >= too_large:  # refuted: the middle says more
+    if too_large is not None and expected >= too_large:  # refuted: take the middle
         expected = (size + too_large) // 2
     trial = min(expected, GROWTH * size, limit)
     gain = trial - size

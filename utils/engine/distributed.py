@@ -1,6 +1,6 @@
 """Several processes that train one network: what they share, and how they agree.
 
-Started by `torchrun`, which tells each process its rank. One process alone agrees with itself.
+Started by `torchrun`, which tells each process its rank.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Ranks:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Ranks:
-        """What torchrun says; one process alone where it does not say all of it."""
+        """What torchrun sets; one process alone where not all of it is set."""
         names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
         if not environment.keys() >= set(names):
             return cls()
@@ -48,7 +48,7 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and logs."""
         return self.rank == 0
 
     def average(self, values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from utils.engine.criterion import Criterion, Loss
 from utils.engine.optim import Schedule, clip_gradients
@@ -116,6 +116,25 @@ class _Computed(NamedTuple):
     size: int
 
 
+class _Statistics:
+    """A copy of a network's buffers, made and put back in as few operations as there are dtypes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        buffers = list(model.buffers())
+        by_dtype = [[b for b in buffers if b.dtype == kind] for kind in {b.dtype for b in buffers}]
+        self._pairs = [(group, [buffer.clone() for buffer in group]) for group in by_dtype]
+
+    def keep(self) -> None:
+        """Copy the buffers as they are now."""
+        for buffers, copies in self._pairs:
+            torch._foreach_copy_(copies, buffers)
+
+    def restore(self) -> None:
+        """Set the buffers to what they were."""
+        for buffers, copies in self._pairs:
+            torch._foreach_copy_(buffers, copies)
+
+
 class _Gradients:
     """Gradients of batches, gathered until an optimizer step is due.
 
@@ -138,7 +157,7 @@ class _Gradients:
         self._state, self._criterion, self._table = state, criterion, table
         self._epoch, self._device, self._resize, self._on_skip = epoch, device, resize, on_skip
         self._unverified: list[tuple[_Numbered, _Computed]] = []
-        self._buffers: list[Tensor] = []  # of the network, before the first of these
+        self._statistics = _Statistics(state.model)  # before the first of these
         self._paths: list[Path] = []  # of batches whose gradients are gathered and good
         self._one_by_one = False  # until the next step
 
@@ -148,7 +167,7 @@ class _Gradients:
             self._add_verified(numbered)
             return
         if not self._unverified:
-            self._buffers = [buffer.clone() for buffer in self._state.model.buffers()]
+            self._statistics.keep()
         # Until a step is due each process gathers for itself: averaging once is enough.
         with self._state.ranks.averaging(self._state.parallel, when=numbered.step_due):
             loss, size = self._forward(numbered)
@@ -180,8 +199,7 @@ class _Gradients:
         state = self._state
         state.precision.forget_unscaling()
         state.optimizer.zero_grad()
-        for buffer, before in zip(state.model.buffers(), self._buffers, strict=True):
-            buffer.copy_(before)
+        self._statistics.restore()
         self._one_by_one = True
         for numbered in batches:
             self._add_verified(numbered)

@@ -1,4 +1,4 @@
-"""How far a run has come, kept in its last checkpoint, and how it goes on from there."""
+"""How far a run has come, saved in its last checkpoint, and how it goes on from there."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class TrainingRun:
 
     Attributes:
         folder: where everything goes.
-        described: what every checkpoint of the run says, still without weights.
+        described: a checkpoint of the run without weights: what all of them have in common.
         images: whether images and curves are drawn.
     """
 
@@ -52,7 +52,7 @@ class TrainingRun:
             folder: an existing folder.
             described: with the run's settings as `config`: file stem (`hyp`, `opt`) -> content.
             images: whether to draw.
-            first_epoch: what the folder says of this epoch and later ones is dropped.
+            first_epoch: rows and events of this epoch and later ones are dropped.
             writes: False in a process beside the one that writes the files: nothing is written.
         """
         from torch.utils.tensorboard import SummaryWriter
@@ -97,7 +97,7 @@ class TrainingRun:
         )
 
     def drawing_first(self, batches: Iterable[Batch], epoch: int) -> Iterator[Batch]:
-        """The same batches, the first three of epoch 0 drawn as `train_batch*.jpg` in passing."""
+        """The batches; draws the first three of epoch 0 as `train_batch*.jpg`."""
         for number, batch in enumerate(batches):
             if self.images and epoch == 0 and number < BATCHES_DRAWN:
                 path = self.folder / f"train_batch{number}.jpg"
@@ -162,7 +162,7 @@ class TrainingRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
-        """Close the events and draw `results.png`; after an interruption say how to go on."""
+        """Close the events and draw `results.png`; after an interruption log how to go on."""
         if self._events is None:
             return
         with contextlib.suppress(OSError):  # a full disk has been reported already

@@ -46,7 +46,7 @@ class StateConfig:
 
     @classmethod
     def of(cls, config: TrainConfig) -> StateConfig:
-        """What the flags of train.py say."""
+        """The settings of train.py that concern this."""
         return cls(
             optimizer=config.optimizer,
             freeze=config.freeze,
@@ -255,7 +255,7 @@ def freeze_layers(layers: nn.ModuleList, freeze: Sequence[int]) -> tuple[nn.Modu
 
 
 def check_compiler() -> None:
-    """Refuse `--compile` where torch will find no compiler: it would say so late and at length.
+    """Refuse `--compile` where torch will find no compiler: its own error is late and long.
 
     Raises:
         ConfigError: there is none.

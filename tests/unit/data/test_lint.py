@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from data.box_sizes import box_sizes
 from data.dataset_spec import load_dataset_spec
+from data.label_summary import box_sizes
 from data.lint import __main__ as lint
 from data.records import scan_split
 from tests.unit.data.builders import write_image

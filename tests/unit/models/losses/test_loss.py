@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.losses.loss import DetectionLoss, LossConfig
 from models.network.box_coder import BoxCoder
@@ -189,3 +190,55 @@ def test_half_precision_maps_give_a_float32_loss():
     rough = loss([level.bfloat16() for level in raw], batch)
     assert rough.total.dtype == torch.float32
     assert float(rough.total.detach()) == pytest.approx(float(exact.total.detach()), rel=0.02)
+
+
+class Reads(TorchDispatchMode):
+    """Operations for which a GPU makes the host wait, outside of `paused` functions."""
+
+    WAITS = frozenset(
+        ("aten._local_scalar_dense.default", "aten.nonzero.default", "aten.masked_select.default",
+         "aten.is_nonzero.default", "aten._to_copy.default", "aten.lift_fresh.default")
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.on = True
+
+    def paused(self, function):
+        def quiet(*arguments):
+            self.on = False
+            try:
+                return function(*arguments)
+            finally:
+                self.on = True
+
+        return quiet
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        masked = str(function) == "aten.index.Tensor" and any(
+            index is not None and index.dtype == torch.bool for index in arguments[1]
+        )
+        if self.on and (masked or str(function) in self.WAITS):
+            self.found.append(str(function))
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize("objects", [OBJECTS, []], ids=["objects", "none"])
+def test_the_host_waits_for_nothing_but_the_assignment_which_it_does_itself(monkeypatch, objects):
+    """Labels come on the host; what is computed of raw predictions is never read there."""
+    loss, reads = DetectionLoss(CODER, 3, 96, LossConfig(fl_gamma=1.5)), Reads()
+    monkeypatch.setattr(loss, "assign", reads.paused(loss.assign))
+    raw, batch = random_raw(3, seed=1), labels(objects)
+    with reads:
+        terms = loss(raw, batch)
+        terms.parts()
+        terms.total.backward()
+    assert reads.found == []
+
+
+def test_a_wait_is_noticed():
+    with (reads := Reads()):
+        float(torch.ones(2)[torch.tensor([True, False])].sum())
+    assert "aten._local_scalar_dense.default" in reads.found
+    assert "aten.index.Tensor" in reads.found
