@@ -49,7 +49,7 @@ class Checkout:
 
         One thread: the order of floating-point additions must not depend on the machine's load.
         """
-        words = [sys.executable, *(str(word) for word in command)]
+        arguments = [sys.executable, *(str(word) for word in command)]
         environment = {
             **os.environ,
             "PYTHONPATH": str(self.root),
@@ -57,7 +57,7 @@ class Checkout:
             "COLUMNS": "100",  # of argparse's help
         }
         done = subprocess.run(
-            words, cwd=self.root, env=environment, capture_output=True, text=True, check=False
+            arguments, cwd=self.root, env=environment, capture_output=True, text=True, check=False
         )
         return Finished(done.returncode, done.stdout + done.stderr)
 

@@ -246,8 +246,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="empty folder to write to, and to keep")
     parser.add_argument("--report", type=Path, help="write the results to this JSON file")
     usual = ",".join(group for group in GROUPS if group != "int8")
-    words = f"groups of steps, with commas: any of {','.join(GROUPS)} (default: all but int8)"
-    parser.add_argument("--only", default=usual, help=words)
+    arguments = f"groups of steps, with commas: any of {','.join(GROUPS)} (default: all but int8)"
+    parser.add_argument("--only", default=usual, help=arguments)
     given = parser.parse_args(argv)
     given.only = given.only.split(",")
     if unknown := set(given.only) - set(GROUPS):

@@ -64,8 +64,8 @@ def compiled_layers(cfg: str, activation: str) -> NpuLayers:
         preset, detector, sizes, preset.opset, PostprocessConfig(), metadata,
         images=lambda: iter(images),
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as place:
-        source, target = Path(place) / "network.onnx", Path(place) / "compiled"
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "network.onnx", Path(folder) / "compiled"
         write_file(source, request)
         target.mkdir()
         compiled = compile_rknn(network_file(source, request), target)

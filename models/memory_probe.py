@@ -96,7 +96,7 @@ class MemoryProbe:
         return count * self.ranks.broadcast(lambda: self.largest_fitting(most // count, room))
 
     def smaller_batch(self, batch_size: int) -> int:
-        """Below a batch size of all ranks that has proved too large, the largest one that fits.
+        """Below a batch size of all ranks that is too large, the largest one that fits.
 
         Raises:
             ConfigError: memory cannot be measured on this machine.

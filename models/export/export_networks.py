@@ -139,7 +139,7 @@ class _Suppression(torch.autograd.Function):
     def forward(
         _: Any, boxes: Tensor, scores: Tensor, max_count: int, iou: float, score: float
     ) -> Tensor:
-        """(B, N, 4) cxcywh and (B, C, N) scores -> (P, 3) whole numbers."""
+        """(B, N, 4) cxcywh and (B, C, N) scores -> (P, 3) int64."""
         found = [boxes.new_zeros((0, 3), dtype=torch.int64)]
         for image, (its_boxes, its_scores) in enumerate(zip(boxes, scores, strict=True)):
             for class_id, of_class in enumerate(its_scores):

@@ -1,1 +1,1 @@
-"""Networks in 8 bits: quantizers, remedies, training on the exported graph."""
+"""Networks in 8 bits: quantizers, quantization techniques, training on the exported graph."""

@@ -3,7 +3,7 @@
 Rows 1 to 11 without a script are in `tests/unit/data/test_bad_input.py`. In each row: the message
 says what, where, the value, the rule and what to do; the exit code is right; nobody sees a
 traceback; the user's files stay as they are. `run` checks the last two in every call. "Also:" names
-tests that say more about a row. The row of live streams is not here.
+tests that say more about a row. The row of live streams is elsewhere.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ VAL = f"val --data set/animals.yaml --weights good.pt --imgsz 64 {QUICK}"
 TRAIN = f"train --data set/animals.yaml --imgsz 64 --epochs 1 --batch-size 2 {QUICK}"
 TRAIN_NEW = f"{TRAIN} --cfg tiny.yaml"
 DETECT = "detect --weights good.pt --imgsz 64 --device cpu --source"
-by_train_and_val = pytest.mark.parametrize("words", [TRAIN_NEW, VAL], ids=["train", "val"])
+by_train_and_val = pytest.mark.parametrize("arguments", [TRAIN_NEW, VAL], ids=["train", "val"])
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Said:
 class Run(Protocol):
     """A script's name with its flags -> what it said."""
 
-    def __call__(self, words: str, *, gone: Sequence[str] = ()) -> Said:
+    def __call__(self, arguments: str, *, gone: Sequence[str] = ()) -> Said:
         """Run it in this process; `gone` are files that the test itself takes away meanwhile."""
 
 
@@ -77,8 +77,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     write_yaml(Path("tiny.yaml"), tiny_yaml())
     save_model(Path("good.pt"), build_model(tiny_spec()))
 
-    def call(words: str, *, gone: Sequence[str] = ()) -> Said:
-        script, *flags = words.split()
+    def call(arguments: str, *, gone: Sequence[str] = ()) -> Said:
+        script, *flags = arguments.split()
         before = contents()
         code = SCRIPTS[script].main(flags)
         after = contents()
@@ -93,14 +93,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def contents() -> dict[Path, tuple[int, bytes]]:
-    """When each file of the working directory was written, and what is in it; runs left out."""
+    """When each file of the working directory was written, and its content, without runs."""
     files = [path for path in Path().rglob("*") if path.is_file() and path.parts[0] != "runs"]
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
-def first_word(words: object) -> str:
+def first_word(arguments: object) -> str:
     """The script's name, which is a better name for a test than all of its flags."""
-    return str(words).split()[0]
+    return str(arguments).split()[0]
 
 
 BAD_ROWS = [
@@ -112,22 +112,22 @@ BAD_ROWS = [
 
 
 @by_train_and_val
-def test_rows_1_2_4_6_the_run_goes_on_and_strict_stops_it(run: Run, words: str) -> None:
+def test_rows_1_2_4_6_the_run_goes_on_and_strict_stops_it(run: Run, arguments: str) -> None:
     """Every kind of row: unit/data/test_bad_input.py. Also: test_user_errors.py, with --strict."""
     Path("set/labels/a.txt").write_text(GOOD + "\n".join(row for row, _ in BAD_ROWS))
     expected = [f"  set/labels/a.txt:{line}: {said}" for line, (_, said) in enumerate(BAD_ROWS, 2)]
-    said = run(words)
+    said = run(arguments)
     assert (said.code, said.lines[:4]) == (0, expected)
     assert "2 images, 2 objects" in said.out
     assert "label rows: 3 dropped, 0 clipped, 1 duplicates removed" in said.out
-    split = words.split()[0]
-    assert run(f"{words} --strict").error == f"{expected[0].strip()} (strict; 4 such in {split})"
+    split = arguments.split()[0]
+    assert run(f"{arguments} --strict").error == f"{expected[0].strip()} (strict; 4 such in {split})"
 
 
 @pytest.mark.parametrize(
-    ("words", "split"), [(TRAIN_NEW, "train"), (TRAIN_NEW, "val"), (VAL, "val")], ids=first_word
+    ("arguments", "split"), [(TRAIN_NEW, "train"), (TRAIN_NEW, "val"), (VAL, "val")], ids=first_word
 )
-def test_row_5_a_class_beyond_the_names(run: Run, words: str, split: str) -> None:
+def test_row_5_a_class_beyond_the_names(run: Run, arguments: str, split: str) -> None:
     """Said before anything is made. Also: test_user_errors.py::test_a_class_beyond_the_names."""
     for folder in ("train", "val"):
         write_image(Path(f"set/images/{folder}/x.png"))
@@ -136,7 +136,7 @@ def test_row_5_a_class_beyond_the_names(run: Run, words: str, split: str) -> Non
         label.write_text(GOOD + ("3 .5 .5 .2 .2\n" if folder == split else ""))
     yaml = "path: .\ntrain: images/train\nval: images/val\nnames: [cat, dog, owl]\n"
     Path("set/animals.yaml").write_text(yaml)
-    assert run(words).error == (
+    assert run(arguments).error == (
         f"set/labels/{split}/x.txt:2: class is 3, but names has 3 entries (0 to 2); "
         "add the name or fix the label"
     )
@@ -158,45 +158,45 @@ def test_row_8_a_image_that_vanishes_later(run: Run, monkeypatch: pytest.MonkeyP
 
 @by_train_and_val
 @pytest.mark.parametrize("end", [12, 2000], ids=["its last chunk", "half"])
-def test_row_9_a_cut_off_image_is_left_out(run: Run, words: str, end: int) -> None:
+def test_row_9_a_cut_off_image_is_left_out(run: Run, arguments: str, end: int) -> None:
     """Every kind: unit/data/test_bad_input.py."""
     content = bytes(cv2.imencode(".png", noise((48, 64)))[1])
     Path("set/images/c.png").write_bytes(content[:-end])
-    said = run(words)
+    said = run(arguments)
     assert said.code == 0, said.lines
     assert said.lines[0].startswith("  set/images/c.png: ")
     assert said.lines[0].endswith("; image skipped")
     assert "2 images, 2 objects" in said.out and "1 images skipped" in said.out
 
 
-@pytest.mark.parametrize("words", [TRAIN_NEW, VAL, f"{DETECT} set/images"], ids=first_word)
-def test_row_10_bytes_after_the_end_of_a_jpeg(run: Run, words: str) -> None:
+@pytest.mark.parametrize("arguments", [TRAIN_NEW, VAL, f"{DETECT} set/images"], ids=first_word)
+def test_row_10_bytes_after_the_end_of_a_jpeg(run: Run, arguments: str) -> None:
     content = write_image(Path("set/images/c.jpg"), (480, 640)).read_bytes()
     Path("set/images/c.jpg").write_bytes(content + b"\0what a camera adds" * 99)
     Path("set/labels/c.txt").write_text(GOOD)
-    said = run(words)  # which sees that the file stays as it is
+    said = run(arguments)  # which sees that the file stays as it is
     assert (said.code, said.lines) == (0, [])
-    assert ("3 frames" if words.startswith("detect") else "3 images, 3 objects") in said.out
+    assert ("3 frames" if arguments.startswith("detect") else "3 images, 3 objects") in said.out
 
 
 @by_train_and_val
-def test_row_12_no_image_or_nothing_but_bad_ones(run: Run, words: str) -> None:
+def test_row_12_no_image_or_nothing_but_bad_ones(run: Run, arguments: str) -> None:
     """Also: test_records.py::test_nothing_to_read."""
-    split = words.split()[0]
+    split = arguments.split()[0]
     for name in ("a", "b"):
         Path(f"set/images/{name}.png").write_bytes(b"")
     reason = "set/images/a.png: the file is empty; image skipped"
-    assert run(words).error == f"animals: no usable image in {split}: {reason}"
+    assert run(arguments).error == f"animals: no usable image in {split}: {reason}"
     for name in ("a", "b"):
         Path(f"set/images/{name}.png").unlink()
-    assert run(words).error == f"animals: no usable image in {split} (none is listed)"
+    assert run(arguments).error == f"animals: no usable image in {split} (none is listed)"
     Path("set/images").rmdir()
-    assert run(words).error == "set/images: no such folder or file"
+    assert run(arguments).error == "set/images: no such folder or file"
     assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "arguments"),
     [
         ("gone.jpg", "no such file or folder"),  # row 13
         ("gone/*.jpg", "no image or video matches this pattern"),
@@ -204,12 +204,12 @@ def test_row_12_no_image_or_nothing_but_bad_ones(run: Run, words: str) -> None:
         ("notes.md", "the suffix '.md' is neither an image's nor a video's (known: .3gp "),
     ],
 )
-def test_rows_13_14_nothing_to_look_at(run: Run, source: str, words: str) -> None:
+def test_rows_13_14_nothing_to_look_at(run: Run, source: str, arguments: str) -> None:
     """Also: unit/data/test_sources.py::test_errors."""
     for name in ("notes.md", "folder/notes.md"):
         Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text("words")
-    assert run(f"{DETECT} {source}").error.startswith(f"--source {source}: {words}")
+        Path(name).write_text("arguments")
+    assert run(f"{DETECT} {source}").error.startswith(f"--source {source}: {arguments}")
     assert not Path("runs").exists()
 
 
@@ -217,7 +217,7 @@ def test_row_15_unreadable_images_in_a_folder(run: Run) -> None:
     """Also: test_detect.py::test_unreadable_images_are_counted."""
     empty, text = "the file is empty", "not an image that can be decoded"
     Path("set/images/0.jpg").write_bytes(b"")
-    Path("set/images/c.jpg").write_text("words")
+    Path("set/images/c.jpg").write_text("arguments")
     said = run(f"{DETECT} set/images --report r.json")
     assert said.code == 0 and "2 frames, 0 detections, 2 files skipped" in said.out
     assert said.lines == [
@@ -308,31 +308,31 @@ WRONG_WEIGHTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", WRONG_WEIGHTS)
-@pytest.mark.parametrize("words", [VAL, TRAIN, f"{DETECT} set/images"], ids=first_word)
-def test_row_20_weights_that_are_none(run: Run, words: str, kind: str) -> None:
+@pytest.mark.parametrize("arguments", [VAL, TRAIN, f"{DETECT} set/images"], ids=first_word)
+def test_row_20_weights_that_are_none(run: Run, arguments: str, kind: str) -> None:
     """Also: test_user_errors.py for every script, test_checkpoint.py, test_inert_pickle.py."""
     write, reason = WRONG_WEIGHTS[kind]
     write(Path("wrong.pt"))
-    said = run(f"{words} --weights wrong.pt")
+    said = run(f"{arguments} --weights wrong.pt")
     assert re.fullmatch(rf"wrong\.pt: {reason}", said.error), said.error
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("words", [TRAIN, "convert", "export"], ids=first_word)
-def test_row_20_an_exported_file_where_a_checkpoint_must_be(run: Run, words: str) -> None:
+@pytest.mark.parametrize("arguments", [TRAIN, "convert", "export"], ids=first_word)
+def test_row_20_an_exported_file_where_a_checkpoint_must_be(run: Run, arguments: str) -> None:
     save_detector(Path("best.onnx"), [[1.0] * 7])
-    error = run(f"{words} --weights best.onnx").error
+    error = run(f"{arguments} --weights best.onnx").error
     assert re.match(r"best\.onnx: .*(ONNX|exported).*(\.pt|checkpoint)", error), error
 
 
 EVALUATED = [VAL, "convert --data set/animals.yaml", "export --data set/animals.yaml"]
 
 
-@pytest.mark.parametrize("words", EVALUATED, ids=first_word)
-def test_row_21_another_number_of_classes_cannot_be_judged(run: Run, words: str) -> None:
+@pytest.mark.parametrize("arguments", EVALUATED, ids=first_word)
+def test_row_21_another_number_of_classes_cannot_be_evaluated(run: Run, arguments: str) -> None:
     """Also: test_user_errors.py::test_val_with_another_number_of_classes."""
     save_model(Path("two.pt"), build_model(tiny_spec(nc=2)))
-    assert run(f"{words} --weights two.pt --imgsz 64").error == (
+    assert run(f"{arguments} --weights two.pt --imgsz 64").error == (
         "two.pt knows 2 classes, set names 3; give the data set it was trained for"
     )
 
@@ -347,12 +347,12 @@ def test_row_21_another_number_of_classes_is_trained_with_a_note(run: Run) -> No
 
 @by_train_and_val
 @pytest.mark.parametrize("key", ["train", "val", "names"])
-def test_row_22_a_data_yaml_without_a_key(run: Run, words: str, key: str) -> None:
+def test_row_22_a_data_yaml_without_a_key(run: Run, arguments: str, key: str) -> None:
     """Also: test_dataset_spec.py::test_wrong_yamls."""
     lines = ["path: .", "train: images", "val: images", "names: [cat, dog, owl]"]
     kept = [line for line in lines if not line.startswith(key)]
     Path("set/animals.yaml").write_text("\n".join(kept))
-    assert run(words).error.startswith(f"set/animals.yaml: key '{key}' is missing")
+    assert run(arguments).error.startswith(f"set/animals.yaml: key '{key}' is missing")
     assert not Path("runs").exists()
 
 
@@ -373,7 +373,7 @@ def test_row_23_no_objects_and_none_found(run: Run, label: str | None, plots: st
 
 
 @pytest.mark.parametrize(
-    ("words", "note"),
+    ("arguments", "note"),
     [
         (VAL, "--imgsz 100 rounded up to 128, a multiple of 32"),
         (TRAIN_NEW, "--imgsz 100 rounded up to 128, a multiple of 32"),
@@ -381,9 +381,9 @@ def test_row_23_no_objects_and_none_found(run: Run, label: str | None, plots: st
         ("export --weights good.pt", "--imgsz 100 rounded up to 128x128, multiples of 32"),
     ],
 )
-def test_row_24_a_size_between_the_multiples(run: Run, words: str, note: str) -> None:
+def test_row_24_a_size_between_the_multiples(run: Run, arguments: str, note: str) -> None:
     """Also: unit/utils/detect/test_input.py::test_choose."""
-    said = run(f"{words} --imgsz 100")
+    said = run(f"{arguments} --imgsz 100")
     assert (said.code, said.lines) == (0, [note])
 
 

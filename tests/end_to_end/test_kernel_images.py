@@ -52,8 +52,8 @@ def save(path: Path, kind: str) -> Path:
 
 
 def draw(weights: Path, folder: Path) -> Drawn:
-    words = ["--weights", weights, "--project", folder, "--report", folder / "report.json"]
-    assert kernel_images.main([str(word) for word in words]) == 0
+    arguments = ["--weights", weights, "--project", folder, "--report", folder / "report.json"]
+    assert kernel_images.main([str(word) for word in arguments]) == 0
     report = json.loads((folder / "report.json").read_text())
     return Drawn(Path(report["folder"]), report)
 
@@ -122,8 +122,8 @@ def test_a_deploy_form_has_the_merged_skeleton_of_its_train_form(drawn):
 def test_the_console_says_what_the_report_says(drawn, capsys):
     found = drawn["RepVGG"]
     weights = found.folder.parents[1] / "RepVGG.pt"
-    words = ["--weights", weights, "--project", found.folder.parent, "--name", "said"]
-    assert kernel_images.main([str(word) for word in words]) == 0
+    arguments = ["--weights", weights, "--project", found.folder.parent, "--name", "said"]
+    assert kernel_images.main([str(word) for word in arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     centre = found.report["skeleton"]["main"][1][1]
     assert f" {centre:.3f} " in lines[0]
@@ -135,8 +135,8 @@ def test_the_console_says_what_the_report_says(drawn, capsys):
 def test_a_folder_is_not_used_again_unless_asked(tmp_path):
     weights = save(tmp_path / "a.pt", "plain")
     assert [draw(weights, tmp_path / "runs").folder.name for _ in range(2)] == ["exp", "exp2"]
-    words = ["--weights", weights, "--project", tmp_path / "runs", "--exist-ok"]
-    assert kernel_images.main([str(word) for word in words]) == 0
+    arguments = ["--weights", weights, "--project", tmp_path / "runs", "--exist-ok"]
+    assert kernel_images.main([str(word) for word in arguments]) == 0
     assert not (tmp_path / "runs" / "exp3").exists()
 
 
@@ -144,7 +144,7 @@ def test_a_folder_is_not_used_again_unless_asked(tmp_path):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, monkeypatch) -> Path:
     """A working directory with a text and a network without a 3x3."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.pt").write_text("hello")
@@ -155,7 +155,7 @@ def place(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         ("", "give a checkpoint: --weights runs/train/exp/weights/best.pt"),
         ("--weights gone.pt", "gone.pt: no such weights file (nothing is ever downloaded)"),
@@ -163,11 +163,11 @@ def place(tmp_path, monkeypatch) -> Path:
         ("--weights others.pt", "others.pt: has no 3x3 convolution to draw"),
     ],
 )
-def test_a_mistake_costs_one_line_and_leaves_nothing(place, capsys, words, message):
-    before = sorted(place.rglob("*"))
-    assert kernel_images.main([*words.split(), "--report", "report.json"]) == 2
+def test_a_mistake_costs_one_line_and_leaves_nothing(folder, capsys, arguments, message):
+    before = sorted(folder.rglob("*"))
+    assert kernel_images.main([*arguments.split(), "--report", "report.json"]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
-    assert sorted(place.rglob("*")) == before
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_more_branches_than_colours(tmp_path):
@@ -179,7 +179,7 @@ def test_more_branches_than_colours(tmp_path):
 def test_the_report_is_json_where_branches_are_silent(tmp_path):
     weights = save_model(tmp_path / "fresh.pt", build_model(tiny_spec()))
     report = tmp_path / "report.json"
-    words = ["--weights", str(weights), "--project", str(tmp_path), "--report", str(report)]
-    assert kernel_images.main(words) == 0
+    arguments = ["--weights", str(weights), "--project", str(tmp_path), "--report", str(report)]
+    assert kernel_images.main(arguments) == 0
     content = json.loads(report.read_text(), parse_constant=pytest.fail)
     assert content["similarity"]["cosine"][0][1] is None

@@ -34,9 +34,9 @@ VAL_KEYS = (
 )  # fmt: skip
 
 
-def run(script, report: Path, *words) -> dict:
+def run(script, report: Path, *arguments) -> dict:
     """The report of a script that must end well."""
-    assert script.main([str(word) for word in (*words, "--report", report)]) == 0
+    assert script.main([str(word) for word in (*arguments, "--report", report)]) == 0
     return json.loads(report.read_text())
 
 
@@ -77,16 +77,16 @@ def deployed(folder, best) -> tuple[Path, dict]:
 def onnx_file(folder, best) -> tuple[Path, dict]:
     """A file of fixed size, and its entry in the report."""
     output = folder / "static" / "best.onnx"
-    words = ("--weights", best, "--imgsz", SIZE, "--output", output)
-    entry = run(export, folder / "export.json", *words)["files"][0]
+    arguments = ("--weights", best, "--imgsz", SIZE, "--output", output)
+    entry = run(export, folder / "export.json", *arguments)["files"][0]
     return output, entry
 
 
-def validate(tmp_path, data, weights, *words) -> tuple[dict, list]:
+def validate(tmp_path, data, weights, *arguments) -> tuple[dict, list]:
     """The report of val.py, and its detections as COCO results."""
     report = run(
         val, tmp_path / "val.json", "--data", data, "--weights", weights, "--imgsz", SIZE,
-        "--project", tmp_path / "val", "--exist-ok", "--save-json", *QUICK, *words,
+        "--project", tmp_path / "val", "--exist-ok", "--save-json", *QUICK, *arguments,
     )  # fmt: skip
     results = tmp_path / "val" / "exp" / f"{Path(weights).stem}_predictions.json"
     return report, json.loads(results.read_text())
@@ -155,9 +155,9 @@ def test_val_finds_what_training_reported(tmp_path, data, trained, best):
 
 
 def test_fail_under(tmp_path, data, best, capsys):
-    words = ["--data", data, "--weights", best, "--imgsz", SIZE, "--noplots", *QUICK]
-    words += ["--project", tmp_path, "--fail-under", 0.99]
-    assert val.main([str(word) for word in words]) == 1
+    arguments = ["--data", data, "--weights", best, "--imgsz", SIZE, "--noplots", *QUICK]
+    arguments += ["--project", tmp_path, "--fail-under", 0.99]
+    assert val.main([str(word) for word in arguments]) == 1
     assert "is below --fail-under 0.99" in capsys.readouterr().err
 
 
@@ -185,8 +185,8 @@ def test_conversion(tmp_path, data, best, deployed):
 
 def test_conversion_compares_AP(tmp_path, data, best, trained):
     output = tmp_path / "d.pt"
-    words = ("--weights", best, "--output", output, "--data", data, "--imgsz", SIZE)
-    report = run(convert, tmp_path / "c.json", *words, *QUICK)
+    arguments = ("--weights", best, "--output", output, "--data", data, "--imgsz", SIZE)
+    report = run(convert, tmp_path / "c.json", *arguments, *QUICK)
     assert report["AP"]["before"] == pytest.approx(trained["AP"], abs=1e-9)
     assert report["AP"]["after"] == pytest.approx(trained["AP"], abs=1e-4)
     assert report["output"] == str(output)
@@ -194,8 +194,8 @@ def test_conversion_compares_AP(tmp_path, data, best, trained):
 
 def test_conversion_refuses_above_the_tolerance(tmp_path, best, capsys):
     output = tmp_path / "d.pt"
-    words = ["--weights", best, "--output", output, "--tolerance", 1e-20]
-    assert convert.main([str(word) for word in words]) == 1
+    arguments = ["--weights", best, "--output", output, "--tolerance", 1e-20]
+    assert convert.main([str(word) for word in arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("failed: float32 error ")
     assert error.endswith(" is above 1.0e-20; nothing written\n")
@@ -256,8 +256,8 @@ def test_conversion_tells_each_block(tmp_path, capsys, rep_block, flags, kinds):
 
 def test_a_deploy_form_can_be_exported(tmp_path, deployed, onnx_file):
     output = tmp_path / "a.onnx"
-    words = ("--weights", deployed[0], "--imgsz", SIZE, "--output", output)
-    entry = run(export, tmp_path / "e.json", *words)["files"][0]
+    arguments = ("--weights", deployed[0], "--imgsz", SIZE, "--output", output)
+    entry = run(export, tmp_path / "e.json", *arguments)["files"][0]
     assert entry["operators"] == onnx_file[1]["operators"]
 
 
@@ -287,8 +287,8 @@ def test_what_export_reports(onnx_file):
 )
 def test_kinds_of_files(tmp_path, best, flags, shape, opset):
     output = tmp_path / "a.onnx"
-    words = ("--weights", best, "--imgsz", SIZE, "--opset", opset, "--output", output, *flags)
-    assert run(export, tmp_path / "e.json", *words)["files"][0]["opset"] == opset
+    arguments = ("--weights", best, "--imgsz", SIZE, "--opset", opset, "--output", output, *flags)
+    assert run(export, tmp_path / "e.json", *arguments)["files"][0]["opset"] == opset
     model = onnx.load(str(output))
     (given,), (answer,) = model.graph.input, model.graph.output
     dims = [dim.dim_param or dim.dim_value for dim in given.type.tensor_type.shape.dim]
@@ -354,8 +354,8 @@ def test_a_handful_of_images_can_be_learned(tmp_path):
         "--batch-size", 64, "--optimizer", "AdamW", "--amp", "off", "--cache", "--noplots",
         "--noval", "--project", tmp_path / "runs", *QUICK,
     )  # fmt: skip
-    words = ("--weights", report["weights"]["last"])
-    output = run(convert, tmp_path / "convert.json", *words)["output"]
+    arguments = ("--weights", report["weights"]["last"])
+    output = run(convert, tmp_path / "convert.json", *arguments)["output"]
     before, expected = validate(tmp_path / "before", data, report["weights"]["last"], "--no-rect")
     after, found = validate(tmp_path / "after", data, output, "--no-rect")
     assert before["AP"] > 0.5

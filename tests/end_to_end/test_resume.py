@@ -28,7 +28,7 @@ SIZE, EPOCHS, PATIENCE_SECONDS = 64, 12, 120
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory) -> list[str]:
+def arguments(tmp_path_factory) -> list[str]:
     """The flags of a run of seconds whose steps do not repeat."""
     folder = tmp_path_factory.mktemp("resume")
     data = write_dataset(folder / "data", SyntheticConfig(images=16, size=SIZE, seed=0))
@@ -39,30 +39,30 @@ def words(tmp_path_factory) -> list[str]:
     return [str(word) for word in given]
 
 
-def start(*words: object) -> subprocess.Popen[bytes]:
+def start(*arguments: object) -> subprocess.Popen[bytes]:
     """train.py in a process of its own: it can be killed, and its settings die with it."""
-    command = [sys.executable, "train.py", *(str(word) for word in words)]
+    command = [sys.executable, "train.py", *(str(word) for word in arguments)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def finish(*words: object) -> tuple[int, str]:
-    process = start(*words)
+def finish(*arguments: object) -> tuple[int, str]:
+    process = start(*arguments)
     _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode, errors.decode()
 
 
 @pytest.fixture(scope="module")
-def whole(words, tmp_path_factory) -> Path:
+def whole(arguments, tmp_path_factory) -> Path:
     """The folder of a run that nothing disturbed."""
     project = tmp_path_factory.mktemp("whole")
-    assert finish(*words, "--project", project)[0] == 0
+    assert finish(*arguments, "--project", project)[0] == 0
     return project / "exp"
 
 
-def tensors(value: object, place: str = "") -> dict[str, torch.Tensor]:
+def tensors(value: object, folder: str = "") -> dict[str, torch.Tensor]:
     """Every tensor in nested dictionaries, lists and tuples, by its place."""
     if isinstance(value, torch.Tensor):
-        return {place: value}
+        return {folder: value}
     items = (
         value.items()
         if isinstance(value, dict)
@@ -72,7 +72,7 @@ def tensors(value: object, place: str = "") -> dict[str, torch.Tensor]:
     )
     found = {}
     for key, inner in items:
-        found.update(tensors(inner, f"{place}/{key}"))
+        found.update(tensors(inner, f"{folder}/{key}"))
     return found
 
 
@@ -87,9 +87,9 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, skipinitialspace=True))
 
 
-def kill_and_resume(words: list[str], project: Path, seed: int) -> Path:
+def kill_and_resume(arguments: list[str], project: Path, seed: int) -> Path:
     """The folder of a run that was killed at some moment after its first epoch, and resumed."""
-    process = start(*words, "--project", project)
+    process = start(*arguments, "--project", project)
     last = project / "exp" / "weights" / "last.pt"
     limit = time.monotonic() + PATIENCE_SECONDS
     while not last.exists() and time.monotonic() < limit:
@@ -113,13 +113,13 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_killed_at_any_moment_and_resumed_is_the_same_to_the_last_bit(words, whole, tmp_path, seed):
-    assert_same_run(kill_and_resume(words, tmp_path, seed), whole)
+def test_killed_at_any_moment_and_resumed_is_the_same_to_the_last_bit(arguments, whole, tmp_path, seed):
+    assert_same_run(kill_and_resume(arguments, tmp_path, seed), whole)
 
 
-def test_so_is_one_whose_images_are_drawn_by_weight(words, tmp_path):
+def test_so_is_one_whose_images_are_drawn_by_weight(arguments, tmp_path):
     """Which depends on each class's AP after the last epoch; sizes vary as well."""
-    varied = [*words, "--image-weights", "--multi-scale", "--imgsz", "128"]
+    varied = [*arguments, "--image-weights", "--multi-scale", "--imgsz", "128"]
     assert finish(*varied, "--project", tmp_path / "whole")[0] == 0
     folder = kill_and_resume(varied, tmp_path / "killed", seed=2)
     assert_same_run(folder, tmp_path / "whole" / "exp")
@@ -132,8 +132,8 @@ def finished(whole, tmp_path) -> Path:
     return shutil.copytree(whole, tmp_path / "runs" / "exp")
 
 
-def refusal(capsys, *words: object) -> str:
-    assert train.main([str(word) for word in words]) == 2
+def refusal(capsys, *arguments: object) -> str:
+    assert train.main([str(word) for word in arguments]) == 2
     return capsys.readouterr().err.strip()
 
 

@@ -22,7 +22,7 @@ SIZE = 64
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory) -> list[str]:
+def arguments(tmp_path_factory) -> list[str]:
     """The flags of a run of seconds."""
     folder = tmp_path_factory.mktemp("faults")
     data = write_dataset(folder / "data", SyntheticConfig(images=16, size=SIZE, seed=0))
@@ -32,10 +32,10 @@ def words(tmp_path_factory) -> list[str]:
     return [str(word) for word in given]
 
 
-def test_a_run_that_diverges_stops_and_names_the_images(words, tmp_path, capsys):
+def test_a_run_that_diverges_stops_and_names_the_images(arguments, tmp_path, capsys):
     hyp = tmp_path / "hyp.yaml"
     write_yaml(hyp, {"box": 1e39})  # infinite in float32
-    code = train.main([*words, "--epochs", "5", "--hyp", str(hyp), "--project", str(tmp_path)])
+    code = train.main([*arguments, "--epochs", "5", "--hyp", str(hyp), "--project", str(tmp_path)])
     assert code == 1
     errors = capsys.readouterr().err
     assert "failed: 10 in a row were skipped" in errors
@@ -45,9 +45,9 @@ def test_a_run_that_diverges_stops_and_names_the_images(words, tmp_path, capsys)
     assert all(line.startswith("epoch ") and (".jpg" in line or ".png" in line) for line in skipped)
 
 
-def test_a_full_disk_loses_nothing_that_was_written(words, tmp_path):
+def test_a_full_disk_loses_nothing_that_was_written(arguments, tmp_path):
     """A limit on the size of files stands for the full disk: both make writing fail halfway."""
-    assert train.main([*words, "--epochs", "1", "--project", str(tmp_path)]) == 0
+    assert train.main([*arguments, "--epochs", "1", "--project", str(tmp_path)]) == 0
     last = tmp_path / "exp" / "weights" / "last.pt"
     before = last.read_bytes()
 
@@ -72,7 +72,7 @@ def test_a_full_disk_loses_nothing_that_was_written(words, tmp_path):
     [(0, "Nothing was saved yet: start again."), (1, "To go on: python train.py --resume {last}")],
 )
 def test_an_interruption_says_how_to_go_on(
-    words, tmp_path, capsys, monkeypatch, after_epoch, message
+    arguments, tmp_path, capsys, monkeypatch, after_epoch, message
 ):
     whole_epoch, trained = train.train_one_epoch, []
 
@@ -83,15 +83,15 @@ def test_an_interruption_says_how_to_go_on(
         return whole_epoch(*args, **kwargs)
 
     monkeypatch.setattr(train, "train_one_epoch", interrupted)
-    assert train.main([*words, "--epochs", "3", "--project", str(tmp_path)]) == 130
+    assert train.main([*arguments, "--epochs", "3", "--project", str(tmp_path)]) == 130
     last = tmp_path / "exp" / "weights" / "last.pt"
     assert capsys.readouterr().err.splitlines()[-2:] == [message.format(last=last), "interrupted"]
     assert last.exists() == (after_epoch > 0)
 
 
-def test_a_folder_that_cannot_be_written(words, tmp_path, capsys):
+def test_a_folder_that_cannot_be_written(arguments, tmp_path, capsys):
     (tmp_path / "runs").write_text("a file where the folder should be")
-    assert train.main([*words, "--epochs", "1", "--project", str(tmp_path / "runs")]) == 2
+    assert train.main([*arguments, "--epochs", "1", "--project", str(tmp_path / "runs")]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"error: {tmp_path / 'runs' / 'exp'}: cannot be made a folder (Not a directory); "
         "choose another --project or --name"
@@ -99,12 +99,12 @@ def test_a_folder_that_cannot_be_written(words, tmp_path, capsys):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")
-def test_running_out_of_memory_says_which_batch_fits(words, tmp_path, capsys, monkeypatch):
+def test_running_out_of_memory_says_which_batch_fits(arguments, tmp_path, capsys, monkeypatch):
     def too_large(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(train, "train_one_epoch", too_large)
-    code = train.main([*words, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)])
+    code = train.main([*arguments, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)])
     assert code == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"error: out of memory with 64 images of {SIZE} px; measured, 63 fit: --batch-size 63"
@@ -112,14 +112,14 @@ def test_running_out_of_memory_says_which_batch_fits(words, tmp_path, capsys, mo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")
-def test_so_it_does_in_the_last_evaluation(words, tmp_path, capsys, monkeypatch):
+def test_so_it_does_in_the_last_evaluation(arguments, tmp_path, capsys, monkeypatch):
     """When every epoch is trained and saved: the run needs no more of them."""
 
     def too_large(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(train, "evaluate_best", too_large)
-    code = train.main([*words, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)])
+    code = train.main([*arguments, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)])
     errors = capsys.readouterr().err
     assert code == 2
     assert errors.splitlines()[-1] == (
@@ -130,7 +130,7 @@ def test_so_it_does_in_the_last_evaluation(words, tmp_path, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["train_one_epoch", "evaluate_best"])
-def test_a_loading_process_that_dies_is_named(words, tmp_path, capsys, monkeypatch, name):
+def test_a_loading_process_that_dies_is_named(arguments, tmp_path, capsys, monkeypatch, name):
     image = tmp_path / "0001.jpg"
 
     def died(*args, **kwargs):
@@ -138,15 +138,15 @@ def test_a_loading_process_that_dies_is_named(words, tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(train, name, died)
     monkeypatch.setattr(EvalLoader, "in_flight", lambda self: [image])
-    assert train.main([*words, "--epochs", "1", "--project", str(tmp_path)]) == 2
+    assert train.main([*arguments, "--epochs", "1", "--project", str(tmp_path)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: a process that loads images died")
     assert str(image) in error
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")
-def test_the_batch_size_can_be_measured(words, tmp_path, capsys):
-    code = train.main([*words, "--batch-size", "-1", "--epochs", "1", "--project", str(tmp_path)])
+def test_the_batch_size_can_be_measured(arguments, tmp_path, capsys):
+    code = train.main([*arguments, "--batch-size", "-1", "--epochs", "1", "--project", str(tmp_path)])
     assert code == 0
     # as many as there are images to train on: 13 of the 16
     assert "--batch-size 13: fits, as measured" in capsys.readouterr().out
@@ -154,14 +154,14 @@ def test_the_batch_size_can_be_measured(words, tmp_path, capsys):
     assert load_checkpoint(last).config["opt"]["batch_size"] == 13
 
 
-def test_a_batch_size_that_is_none(words, tmp_path, capsys):
-    assert train.main([*words, "--batch-size", "0", "--project", str(tmp_path)]) == 2
+def test_a_batch_size_that_is_none(arguments, tmp_path, capsys):
+    assert train.main([*arguments, "--batch-size", "0", "--project", str(tmp_path)]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: --batch-size 0: must be above 0, or -1 to measure how many fit"
     )
 
 
-def test_images_are_drawn_by_what_the_last_epoch_found(words, tmp_path, monkeypatch):
+def test_images_are_drawn_by_what_the_last_epoch_found(arguments, tmp_path, monkeypatch):
     """AP of each class goes from the evaluator to the loader."""
     whole_epoch, given = TrainLoader.epoch, []
 
@@ -171,7 +171,7 @@ def test_images_are_drawn_by_what_the_last_epoch_found(words, tmp_path, monkeypa
 
     monkeypatch.setattr(TrainLoader, "epoch", epoch)
     flags = ["--epochs", "2", "--image-weights", "--project", str(tmp_path)]
-    assert train.main([*words, *flags]) == 0
+    assert train.main([*arguments, *flags]) == 0
     assert given[0] == ()
     last = load_checkpoint(tmp_path / "exp" / "weights" / "last.pt")
     assert len(given[1]) == len(last.class_names) == len(last.training["AP_of_class"])

@@ -23,7 +23,7 @@ SCRIPTS = {"train": train, "val": val, "detect": detect, "convert": convert, "ex
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, monkeypatch) -> Path:
     """A working directory with a data set, a network and weights."""
     monkeypatch.chdir(tmp_path)
     write_yolo_set(tmp_path / "set", {"a": LABEL, "b": LABEL})
@@ -32,10 +32,10 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def fail(script, words: str, capsys, code: int = 2) -> str:
+def fail(script, arguments: str, capsys, code: int = 2) -> str:
     """What a script says on standard error, which must be one line and no traceback."""
     try:
-        returned = SCRIPTS[script].main(words.split())
+        returned = SCRIPTS[script].main(arguments.split())
     except SystemExit as error:  # from argparse
         returned = error.code
     lines = capsys.readouterr().err.splitlines()
@@ -58,24 +58,24 @@ each_script = pytest.mark.parametrize("script", WITH_WEIGHTS)
 
 
 @each_script
-def test_weights_that_are_missing(place, capsys, script):
+def test_weights_that_are_missing(folder, capsys, script):
     assert fail(script, f"{WITH_WEIGHTS[script]} gone.pt", capsys) == (
         "gone.pt: no such weights file (nothing is ever downloaded)"
     )
 
 
 @each_script
-def test_weights_that_are_text(place, capsys, script):
-    (place / "text.pt").write_text("hello")
+def test_weights_that_are_text(folder, capsys, script):
+    (folder / "text.pt").write_text("hello")
     assert fail(script, f"{WITH_WEIGHTS[script]} text.pt", capsys) == (
         "text.pt: not a PyTorch checkpoint (it is text)"
     )
 
 
 @each_script
-def test_weights_that_want_to_run_something(place, capsys, script):
-    touched = place / "touched"
-    torch.save({"model": TouchesAFile(touched)}, place / "evil.pt")
+def test_weights_that_want_to_run_something(folder, capsys, script):
+    touched = folder / "touched"
+    torch.save({"model": TouchesAFile(touched)}, folder / "evil.pt")
     assert fail(script, f"{WITH_WEIGHTS[script]} evil.pt", capsys) == (
         "evil.pt: refused, nothing was executed: it wants to call posix.system, "
         "which no detector checkpoint needs"
@@ -84,59 +84,59 @@ def test_weights_that_want_to_run_something(place, capsys, script):
 
 
 @each_script
-def test_weights_without_architecture(place, capsys, script):
-    torch.save(build_model(tiny_spec()).state_dict(), place / "plain.pt")
+def test_weights_without_architecture(folder, capsys, script):
+    torch.save(build_model(tiny_spec()).state_dict(), folder / "plain.pt")
     text = fail(script, f"{WITH_WEIGHTS[script]} plain.pt", capsys)
     assert text.startswith("plain.pt: holds weights without their architecture, ")
 
 
 @each_script
-def test_weights_of_layers_that_are_not_offered(place, capsys, script, shared):
+def test_weights_of_layers_that_are_not_offered(folder, capsys, script, shared):
     file = shared / "weights" / "v5lite-s.pt"
     text = fail(script, f"{WITH_WEIGHTS[script]} {file}", capsys)
     assert text.startswith(f"{file}: ") and "unknown module 'conv_bn_relu_maxpool'" in text
 
 
 @each_script
-def test_nothing_is_left_behind(place, capsys, script):
-    before = sorted(place.rglob("*"))
+def test_nothing_is_left_behind(folder, capsys, script):
+    before = sorted(folder.rglob("*"))
     fail(script, f"{WITH_WEIGHTS[script]} gone.pt", capsys)
-    assert sorted(place.rglob("*")) == before
+    assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("script", ["train", "val"])
-def test_a_data_yaml_without_names(place, capsys, script):
-    (place / "nameless.yaml").write_text("path: set\ntrain: images\nval: images\n")
-    words = "--cfg tiny.yaml" if script == "train" else "--weights good.pt"
-    text = fail(script, f"--data nameless.yaml --workers 0 {words}", capsys)
+def test_a_data_yaml_without_names(folder, capsys, script):
+    (folder / "nameless.yaml").write_text("path: set\ntrain: images\nval: images\n")
+    arguments = "--cfg tiny.yaml" if script == "train" else "--weights good.pt"
+    text = fail(script, f"--data nameless.yaml --workers 0 {arguments}", capsys)
     assert text.startswith("nameless.yaml: key 'names' is missing")
 
 
 @pytest.mark.parametrize("script", ["train", "val"])
-def test_a_data_yaml_that_is_missing(place, capsys, script):
-    words = "--cfg tiny.yaml" if script == "train" else "--weights good.pt"
-    text = fail(script, f"--data coco12.yaml --workers 0 {words}", capsys)
+def test_a_data_yaml_that_is_missing(folder, capsys, script):
+    arguments = "--cfg tiny.yaml" if script == "train" else "--weights good.pt"
+    text = fail(script, f"--data coco12.yaml --workers 0 {arguments}", capsys)
     assert text.startswith("coco12.yaml: no such file; did you mean 'coco128.yaml'?")
 
 
 @pytest.mark.parametrize("script", ["train", "val"])
-def test_a_class_beyond_the_names(place, capsys, script):
-    (place / "set/labels/b.txt").write_text(LABEL + "3 0.5 0.5 0.1 0.1\n")
-    words = f"{TRAIN} --cfg tiny.yaml" if script == "train" else f"{WITH_WEIGHTS[script]} good.pt"
-    text = fail(script, words, capsys)
+def test_a_class_beyond_the_names(folder, capsys, script):
+    (folder / "set/labels/b.txt").write_text(LABEL + "3 0.5 0.5 0.1 0.1\n")
+    arguments = f"{TRAIN} --cfg tiny.yaml" if script == "train" else f"{WITH_WEIGHTS[script]} good.pt"
+    text = fail(script, arguments, capsys)
     assert "labels/b.txt:2" in text and "3" in text
-    assert not (place / "runs").exists()
+    assert not (folder / "runs").exists()
 
 
 @pytest.mark.parametrize("script", ["train", "val"])
-def test_a_bad_row_is_an_error_with_strict(place, capsys, script):
-    (place / "set/labels/b.txt").write_text("0 0.5 nan 0.1 0.1\n")
-    words = f"{TRAIN} --cfg tiny.yaml" if script == "train" else f"{WITH_WEIGHTS[script]} good.pt"
-    assert "labels/b.txt:1" in fail(script, f"{words} --strict", capsys)
+def test_a_bad_row_is_an_error_with_strict(folder, capsys, script):
+    (folder / "set/labels/b.txt").write_text("0 0.5 nan 0.1 0.1\n")
+    arguments = f"{TRAIN} --cfg tiny.yaml" if script == "train" else f"{WITH_WEIGHTS[script]} good.pt"
+    assert "labels/b.txt:1" in fail(script, f"{arguments} --strict", capsys)
 
 
-def test_val_with_another_number_of_classes(place, capsys):
-    save_model(place / "two.pt", build_model(tiny_spec(nc=2)))
+def test_val_with_another_number_of_classes(folder, capsys):
+    save_model(folder / "two.pt", build_model(tiny_spec(nc=2)))
     text = fail("val", f"{WITH_WEIGHTS['val']} two.pt", capsys)
     assert text == (
         f"two.pt knows 2 classes, set names {len(NAMES)}; give the data set it was trained for"
@@ -154,13 +154,13 @@ def test_val_with_another_number_of_classes(place, capsys):
         ({"nc": "three"}, "bad.yaml: nc is 'three', expected an integer above 0"),
     ],
 )
-def test_a_wrong_model_yaml(place, capsys, changes, expected):
-    write_yaml(place / "bad.yaml", tiny_yaml(**changes))
+def test_a_wrong_model_yaml(folder, capsys, changes, expected):
+    write_yaml(folder / "bad.yaml", tiny_yaml(**changes))
     assert fail("train", f"{TRAIN} --cfg bad.yaml", capsys).startswith(expected)
 
 
-def test_a_wrong_hyper_parameter_yaml(place, capsys):
-    write_yaml(place / "h.yaml", {"mosiac": 1.0})
+def test_a_wrong_hyper_parameter_yaml(folder, capsys):
+    write_yaml(folder / "h.yaml", {"mosiac": 1.0})
     text = fail("train", f"{TRAIN} --cfg tiny.yaml --hyp h.yaml", capsys)
     assert text.startswith("h.yaml: unknown key 'mosiac'; did you mean 'mosaic'?")
 
@@ -178,9 +178,9 @@ TRAIN_FLAGS = [
 ]
 
 
-@pytest.mark.parametrize(("words", "expected"), TRAIN_FLAGS)
-def test_wrong_flags_of_train(place, capsys, words, expected):
-    text = fail("train", f"{TRAIN} {words}", capsys)
+@pytest.mark.parametrize(("arguments", "expected"), TRAIN_FLAGS)
+def test_wrong_flags_of_train(folder, capsys, arguments, expected):
+    text = fail("train", f"{TRAIN} {arguments}", capsys)
     assert text.startswith(expected)
 
 
@@ -207,13 +207,13 @@ OTHER_FLAGS = [
 ]
 
 
-@pytest.mark.parametrize(("script", "words", "expected"), OTHER_FLAGS)
-def test_wrong_flags(place, capsys, script, words, expected):
-    assert fail(script, words, capsys).startswith(expected)
+@pytest.mark.parametrize(("script", "arguments", "expected"), OTHER_FLAGS)
+def test_wrong_flags(folder, capsys, script, arguments, expected):
+    assert fail(script, arguments, capsys).startswith(expected)
 
 
 @each_script
-def test_an_unknown_flag(place, capsys, script):
+def test_an_unknown_flag(folder, capsys, script):
     expected = "--wieghts: no such flag; did you mean --weights? (--help lists the flags)"
     assert fail(script, "--wieghts good.pt", capsys) == expected
 
@@ -226,7 +226,7 @@ def test_an_unknown_flag(place, capsys, script):
         for pair in getattr(script, "REFUSED", {}).items()
     ],
 )
-def test_refused_flags_say_what_to_use(place, capsys, script, flag, sentence):
+def test_refused_flags_say_what_to_use(folder, capsys, script, flag, sentence):
     assert fail(script, flag, capsys) == f"{flag}: {sentence}"
     assert fail(script, f"{flag.replace('-', '_').replace('__', '--')} 1", capsys) == (
         f"{flag}: {sentence}"
@@ -242,29 +242,29 @@ def test_refused_flags_say_what_to_use(place, capsys, script, flag, sentence):
         ("image.jpg", 1, "failed: none of 1 files could be read"),
     ],
 )
-def test_a_single_source_that_cannot_be_read(place, capsys, name, code, expected):
-    (place / name).write_bytes(b"not what the name says")
-    words = f"--weights good.pt --source {name} --imgsz 32 --device cpu"
-    assert fail("detect", words, capsys, code) == expected
+def test_a_single_source_that_cannot_be_read(folder, capsys, name, code, expected):
+    (folder / name).write_bytes(b"not what the name says")
+    arguments = f"--weights good.pt --source {name} --imgsz 32 --device cpu"
+    assert fail("detect", arguments, capsys, code) == expected
 
 
-def test_a_folder_without_images(place, capsys):
-    (place / "nothing").mkdir()
+def test_a_folder_without_images(folder, capsys):
+    (folder / "nothing").mkdir()
     assert "nothing" in fail("detect", "--weights good.pt --source nothing", capsys)
 
 
-def test_a_data_set_without_images(place, capsys):
-    (place / "empty").mkdir()
-    (place / "empty.yaml").write_text("path: .\ntrain: empty\nval: empty\nnames: [a, b, c]\n")
+def test_a_data_set_without_images(folder, capsys):
+    (folder / "empty").mkdir()
+    (folder / "empty.yaml").write_text("path: .\ntrain: empty\nval: empty\nnames: [a, b, c]\n")
     assert "empty" in fail("val", "--data empty.yaml --weights good.pt --workers 0", capsys)
 
 
-def test_labels_are_optional_but_images_must_be_readable(place, capsys):
-    """One bad image is left out with a warning; nothing but bad ones is an error."""
-    write_image(place / "set/images/c.png").write_bytes(b"broken")
-    words = f"{WITH_WEIGHTS['val']} good.pt --imgsz 32 --noplots --device cpu"
-    assert val.main(words.split()) == 0
+def test_labels_are_optional_but_images_must_be_readable(folder, capsys):
+    """One bad image is skipped with a warning; nothing but bad ones is an error."""
+    write_image(folder / "set/images/c.png").write_bytes(b"broken")
+    arguments = f"{WITH_WEIGHTS['val']} good.pt --imgsz 32 --noplots --device cpu"
+    assert val.main(arguments.split()) == 0
     assert "c.png" in capsys.readouterr().err
     for name in ("a", "b"):
-        (place / f"set/images/{name}.png").write_bytes(b"broken")
-    assert fail("val", words, capsys) != ""
+        (folder / f"set/images/{name}.png").write_bytes(b"broken")
+    assert fail("val", arguments, capsys) != ""

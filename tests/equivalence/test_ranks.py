@@ -110,9 +110,9 @@ with process_group(ranks, torch.device("cpu")):
 """
 
 
-def torchrun(*words: object, timeout: int = 120) -> subprocess.CompletedProcess[str]:
+def torchrun(*arguments: object, timeout: int = 120) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-               "--nproc-per-node", str(COUNT), *(str(word) for word in words)]  # fmt: skip
+               "--nproc-per-node", str(COUNT), *(str(word) for word in arguments)]  # fmt: skip
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
@@ -205,8 +205,8 @@ with process_group(ranks, torch.device("cpu")):
     weights, state, skipped = epoch_with_a_bad_batch(ranks)
     assert (state.skipped_steps, state.ema.updates, skipped) == (1, 2, ["2 of 1.jpg"])
     assert all(torch.isfinite(tensor).all() for tensor in weights)
-    everywhere = ranks.gather(weights)
-    assert all(torch.equal(a, b) for a, b in zip(everywhere[0][:2], everywhere[1][:2]))
+    of_all = ranks.gather(weights)
+    assert all(torch.equal(a, b) for a, b in zip(of_all[0][:2], of_all[1][:2]))
     if ranks.is_first:
         torch.save(once, sys.argv[1])
 """
@@ -275,8 +275,8 @@ def test_shares(items, count):
 
 
 def test_what_torchrun_says():
-    words = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
-    assert Ranks.of_environment(words) == Ranks(5, 1, 8, 4)
+    arguments = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
+    assert Ranks.of_environment(arguments) == Ranks(5, 1, 8, 4)
     assert Ranks.of_environment({}) == Ranks()
     assert Ranks.of_environment({"RANK": "3"}) == Ranks()  # some other launcher's word
     assert np.all([Ranks().is_first, not Ranks(1, 1, 2).is_first])
@@ -319,17 +319,17 @@ def test_two_ranks_train_evaluate_and_write_one_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--device", "0,1"], "torchrun --nproc-per-node 2 train.py --device 0,1"),
         (["--sync-bn", "--device", "cpu"], "--sync-bn: needs several GPUs"),
         (["--local-rank", "0"], "torchrun sets it"),
     ],
 )
-def test_messages(tmp_path, capsys, words, message):
+def test_messages(tmp_path, capsys, arguments, message):
     data = write_dataset(tmp_path / "data", SyntheticConfig(images=12, size=SIZE, seed=0))
     cfg = write_small_yolov5(tmp_path / "small.yaml")
-    given = ["--data", str(data), "--cfg", str(cfg), "--imgsz", str(SIZE), *words]
+    given = ["--data", str(data), "--cfg", str(cfg), "--imgsz", str(SIZE), *arguments]
     try:
         code = train.main(given)
     except SystemExit as exit_:

@@ -46,15 +46,15 @@ def plot_contributions(
     """
     names = list(dict.fromkeys(name for layer in parts for name in layer))
     figure, axes = make_figure((max(7.0, 0.62 * len(layers) + 2), 4.5), 1, 1)
-    axis, places = axes[0, 0], np.arange(len(layers))
+    axis, positions = axes[0, 0], np.arange(len(layers))
     width = 0.85 / max(len(names), 1)
     for number, name in enumerate(names):
         values = [layer.get(name, 0.0) for layer in parts]
         offset = (number - (len(names) - 1) / 2) * width
-        axis.bar(places + offset, values, width, label=name, color=line_color(number))
-    axis.plot(places, merged, "_", color=INK, markersize=16, markeredgewidth=1.6, label="merged")
+        axis.bar(positions + offset, values, width, label=name, color=line_color(number))
+    axis.plot(positions, merged, "_", color=INK, markersize=16, markeredgewidth=1.6, label="merged")
     style_axes(axis, "what each branch adds, after conversion one kernel", "", "root mean square")
-    axis.set_xticks(places, printable(layers), rotation=60, ha="right")
+    axis.set_xticks(positions, printable(layers), rotation=60, ha="right")
     axis.legend(fontsize=8, ncols=2)
     save_figure(figure, out)
 

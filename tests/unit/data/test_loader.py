@@ -178,7 +178,7 @@ class Deadly(TrainDataset):
         return super().__getitem__(key)
 
 
-def test_a_worker_that_dies_is_said_with_the_image_in_hand(records):
+def test_a_worker_that_dies_is_said_with_the_image_in_flight(records):
     loader = train_loader(
         Deadly(records, 64, CONFIG, seed=3), batch_size=2, workers=1, seed=3, device_is_cuda=False
     )

@@ -65,7 +65,7 @@ def test_wrong_words(gpus, text, count, message):
     assert str(caught.value) == message
 
 
-def test_the_cpu_in_words():
+def test_the_description_of_the_cpu():
     cpu = torch.device("cpu")
     assert describe_device(cpu) == f"cpu, {torch.get_num_threads()} threads"
     assert 1 < peak_memory_mb(cpu) < 1e6
@@ -98,8 +98,8 @@ on_linux = pytest.mark.skipif(
 )
 
 
-def run_python(*words: str) -> str:
-    command = [sys.executable, "-c", *words]
+def run_python(*arguments: str) -> str:
+    command = [sys.executable, "-c", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

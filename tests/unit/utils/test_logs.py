@@ -13,12 +13,12 @@ from utils.logs import Progress, format_duration
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "arguments"),
     [(0, "0 s"), (45.4, "45 s"), (99.9, "100 s"), (100, "2 min"), (3600, "60 min"),
      (6000, "1 h 40 min"), (11_100, "3 h 05 min")],
 )  # fmt: skip
-def test_lengths_of_time(seconds, words):
-    assert format_duration(seconds) == words
+def test_lengths_of_time(seconds, arguments):
+    assert format_duration(seconds) == arguments
 
 
 def test_progress_without_a_terminal_is_plain_lines(monkeypatch, caplog):

@@ -36,15 +36,15 @@ def folder_of(weights, tmp_path_factory):
 
     def find(vendor: str, *, images: bool = True) -> Path:
         if (vendor, images) not in made:
-            place = tmp_path_factory.mktemp(vendor)
-            words = ["--weights", weights, "--imgsz", SIZE[1], "--preset", vendor, "--output",
-                     place / "x"]  # fmt: skip
+            folder = tmp_path_factory.mktemp(vendor)
+            arguments = ["--weights", weights, "--imgsz", SIZE[1], "--preset", vendor, "--output",
+                     folder / "x"]  # fmt: skip
             if images:
-                data = write_yolo_set(place / "set", dict.fromkeys("abc", "0 0.5 0.5 0.4 0.4\n"))
-                words += ["--data", data, "--workers", 0]
-            (place / "x").mkdir()
-            assert export.main([str(word) for word in words]) == 0
-            made[vendor, images] = place / "x" / f"w_{vendor}_model"
+                data = write_yolo_set(folder / "set", dict.fromkeys("abc", "0 0.5 0.5 0.4 0.4\n"))
+                arguments += ["--data", data, "--workers", 0]
+            (folder / "x").mkdir()
+            assert export.main([str(word) for word in arguments]) == 0
+            made[vendor, images] = folder / "x" / f"w_{vendor}_model"
         return made[vendor, images]
 
     return find

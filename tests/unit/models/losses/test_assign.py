@@ -60,9 +60,9 @@ def run(objects, grids):
 
 # In sixteenths of a pixel, so that every step of the rule is exact; borders of cells included.
 sides = st.integers(16, 16 * 100).map(lambda n: n / 16)
-places = st.integers(0, 16 * 64).map(lambda n: n / 16)
+positions = st.integers(0, 16 * 64).map(lambda n: n / 16)
 objects = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(0, 4), st.tuples(places, places, sides, sides)),
+    st.tuples(st.integers(0, 2), st.integers(0, 4), st.tuples(positions, positions, sides, sides)),
     max_size=6,
 )
 

@@ -124,10 +124,10 @@ def test_the_whole_by_a_second_formula():
         cells, box_sum, class_sum, weights = [], 0.0, 0.0, 0.0
         pairs = torch.tensor(anchors).view(-1, 2) / stride
         images, channels, height, width = mine.shape
-        for place in itertools.product(
+        for folder in itertools.product(
             range(images), range(len(pairs)), range(height), range(width)
         ):
-            image, anchor, row, column = place
+            image, anchor, row, column = folder
             first = anchor * channels // len(pairs)
             pick = slice(first, first + channels // len(pairs))
             m, t = (
@@ -217,15 +217,15 @@ def test_a_run_with_a_teacher(tmp_path, capsys):
     cfg = write_small_yolov5(
         tmp_path / "small.yaml", anchors=[[9, 9] * 3, [30, 30] * 3, [60, 60] * 3]
     )
-    words = ["--data", data, "--imgsz", SIZE, "--batch-size", 8, "--workers", 0, "--device", "cpu",
+    arguments = ["--data", data, "--imgsz", SIZE, "--batch-size", 8, "--workers", 0, "--device", "cpu",
              "--noplots", "--amp", "off", "--project", tmp_path, "--noautoanchor"]  # fmt: skip
-    words = [str(word) for word in words]
-    assert train.main([*words, "--cfg", str(cfg), "--epochs", "1", "--name", "teacher"]) == 0
+    arguments = [str(word) for word in arguments]
+    assert train.main([*arguments, "--cfg", str(cfg), "--epochs", "1", "--name", "teacher"]) == 0
     teacher = tmp_path / "teacher" / "weights" / "best.pt"
 
     report = tmp_path / "report.json"
     code = train.main(
-        [*words, "--cfg", "repyolov5n.yaml", "--epochs", "1", "--teacher", str(teacher),
+        [*arguments, "--cfg", "repyolov5n.yaml", "--epochs", "1", "--teacher", str(teacher),
          "--name", "student", "--report", str(report), "--multi-scale"]
     )  # fmt: skip
 

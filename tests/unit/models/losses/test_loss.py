@@ -160,12 +160,12 @@ def test_perfect_predictions_cost_less_than_others():
     for maps, level in zip(better, loss.assign(raw, batch), strict=True):
         split = maps.view(2, 2, 8, *maps.shape[2:])
         split[:, :, 4] = -8
-        place = (level.image_index, level.anchor_index, slice(None), level.row, level.column)
+        folder = (level.image_index, level.anchor_index, slice(None), level.row, level.column)
         ratio = (level.boxes[:, 2:] / level.anchors).sqrt() / 2
         xy = (level.boxes[:, :2] + 0.5) / 2
         classes = torch.nn.functional.one_hot(level.class_ids, 3) * 16.0 - 8
         objectness = torch.full((len(xy), 1), 8.0)
-        split[place] = torch.cat((torch.logit(xy), torch.logit(ratio), objectness, classes), 1)
+        split[folder] = torch.cat((torch.logit(xy), torch.logit(ratio), objectness, classes), 1)
     box, objectness, class_ = loss(better, batch).parts().tolist()
     # two pairs of one cell may want different boxes, so the box term is small, not zero
     worse = loss(raw, batch).parts().tolist()

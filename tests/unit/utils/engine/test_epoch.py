@@ -120,7 +120,7 @@ def test_who_is_told_of_skipped_batches():
 
     train_one_epoch(
         state, bad_once, batches(5, 7, 9), schedule(3), 500, device=CPU,
-        on_skip=lambda *words: told.append(words),
+        on_skip=lambda *arguments: told.append(arguments),
     )  # fmt: skip
     assert told == [(500, [Path("7.jpg")], "loss is not finite")]
     assert (state.skipped_steps, state.bad_losses) == (1, 0)  # a good batch followed

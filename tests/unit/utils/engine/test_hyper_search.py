@@ -153,11 +153,11 @@ def test_values_out_of_bounds_are_said(config, quick, caplog):
 def test_two_real_runs(tmp_path, capsys):
     data = write_dataset(tmp_path / "data", SyntheticConfig(images=12, size=64, seed=0))
     cfg = write_small_yolov5(tmp_path / "small.yaml")
-    words = ["--data", data, "--cfg", cfg, "--imgsz", 64, "--batch-size", 4, "--workers", 0,
+    arguments = ["--data", data, "--cfg", cfg, "--imgsz", 64, "--batch-size", 4, "--workers", 0,
              "--device", "cpu", "--amp", "off", "--epochs", 1, "--evolve", 2,
              "--project", tmp_path / "evolve", "--report", tmp_path / "r.json"]  # fmt: skip
 
-    assert train_script.main([str(word) for word in words]) == 0
+    assert train_script.main([str(word) for word in arguments]) == 0
 
     out = capsys.readouterr().out
     folder = tmp_path / "evolve" / "exp"
