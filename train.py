@@ -16,9 +16,9 @@ from data.dataset_spec import load_dataset_spec
 from data.hyps import HYPS_FOLDER
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
 from data.training_images import ImageConfig, TrainingImages
-from models.checkpoints.initial_weights import Start, initial_model
+from models.checkpoints.initial_weights import Start, initial_model, spec_overrides
 from models.checkpoints.loading import build_from_checkpoint
-from models.losses.distillation import DistillationLoss, load_teacher, teacher_digest
+from models.losses.distillation import DistillationLoss, load_teacher
 from models.losses.loss import DetectionLoss, LossConfig
 from models.memory_probe import MemoryProbe, out_of_memory_explained
 from models.network.anchors import check_anchors
@@ -123,11 +123,11 @@ def data_and_model(
     data = load_dataset_spec(config.data)
     class_names = data.classes(single=config.single_cls)
     if resumed is None:
-        start = initial_model(
-            config.cfg, config.weights, len(class_names), config.model_overrides()
-        )
+        overrides = spec_overrides(rep_block=config.rep_block, rep_policy=config.rep_policy,
+                                   activation=config.activation)  # fmt: skip
+        start = initial_model(config.cfg, config.weights, len(class_names), overrides)
     else:
-        resume.check_resumable(resumed, config, class_names, teacher_digest(config.teacher))
+        resume.check_resumable(resumed, config, class_names)
         start = Start(build_from_checkpoint(resumed.checkpoint, averaged=False), True)
     teacher = None
     if config.teacher:
@@ -213,7 +213,7 @@ def open_run(
     teacher = str(Path(config.teacher).absolute()) if config.teacher else ""
     opt = {**to_flat(config), "teacher": teacher, "batch_size": batch_size}
     described = Checkpoint("train", model.spec.to_yaml(), images.class_names, {}, images.size,
-                           training={"teacher": teacher_digest(teacher)},
+                           training={"teacher": resume.teacher_digest(teacher)},
                            config={"hyp": to_flat(hyp), "opt": opt})  # fmt: skip
     run = TrainingRun(folder, described, images=not config.noplots,
                       first_epoch=state.next_epoch, writes=state.ranks.is_first)  # fmt: skip
@@ -256,7 +256,7 @@ def train_epochs(
         state.next_epoch = epoch + 1
         if better or is_last or not config.nosave:
             progress = resume.progress_of(state, epoch, len(batches))
-            run.save(state, row, progress, better=better, keep_as=config.name_to_keep(epoch))
+            run.save(state, row, progress, better=better, period=config.save_period)
         if state.best.should_stop(epoch):
             logger.info("No better epoch for %d epochs: stopped.", config.patience)
             break

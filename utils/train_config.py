@@ -78,21 +78,3 @@ class TrainConfig:
     eval_interval: int = option(1, "validate every N epochs")
     strict: bool = option(False, "any bad image or label row is an error")
     report: str = option("", "write the result to this JSON file")
-
-    def model_overrides(self) -> dict[str, str | None]:
-        """The fields of the architecture that flags change."""
-        given = {
-            "rep_block": self.rep_block,
-            "rep_policy": self.rep_policy,
-            "activation": self.activation,
-        }
-        return {
-            key: None if value == "none" else value
-            for key, value in given.items()
-            if value is not None
-        }
-
-    def name_to_keep(self, epoch: int) -> str | None:
-        """The file under which `--save-period` also saves an epoch's checkpoint, if it does."""
-        keep = self.save_period > 0 and (epoch + 1) % self.save_period == 0
-        return f"epoch{epoch}.pt" if keep else None

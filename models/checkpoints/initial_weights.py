@@ -27,6 +27,19 @@ class Start(NamedTuple):
     head_is_trained: bool
 
 
+def spec_overrides(**flags: str | None) -> dict[str, str | None]:
+    """The fields of ModelSpec that flags change.
+
+    Args:
+        **flags: field -> as given: None leaves what the yaml has, "none" means without.
+    """
+    return {
+        field: None if value == "none" else value
+        for field, value in flags.items()
+        if value is not None
+    }
+
+
 def initial_model(
     cfg: str, weights: str, num_classes: int, overrides: dict[str, str | None]
 ) -> Start:

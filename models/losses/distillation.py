@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,14 +56,6 @@ def load_teacher(
     return (
         (teacher if is_deployed(teacher) else to_deploy(teacher)).requires_grad_(False).to(device)
     )
-
-
-def teacher_digest(path: str | Path) -> str:
-    """SHA-256 of a teacher's file, by which a resumed run knows it again; empty without a path."""
-    if not path:
-        return ""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class DistillationLoss:

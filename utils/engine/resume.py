@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections.abc import Mapping
@@ -200,16 +201,13 @@ def _newest(project: Path) -> Path:
     return found[-1]
 
 
-def check_resumable(
-    resumed: ResumedRun, config: TrainConfig, class_names: tuple[str, ...], teacher_digest: str
-) -> None:
+def check_resumable(resumed: ResumedRun, config: TrainConfig, class_names: tuple[str, ...]) -> None:
     """Refuse what a resumed run cannot change, and a run that has nothing left to do.
 
     Args:
         resumed: the run.
         config: the settings to go on with.
         class_names: of the data set, in class-id order.
-        teacher_digest: of the teacher's file; empty where there is no teacher.
 
     Raises:
         ConfigError: something differs that must not, or all epochs are done.
@@ -222,11 +220,26 @@ def check_resumable(
             f"--resume {resumed.last}: was trained on {len(known)} classes ({', '.join(known)}), "
             f"the data set has {len(class_names)} ({', '.join(class_names)})"
         )
-    if resumed.progress.get("teacher", "") != teacher_digest:
+    if resumed.progress.get("teacher", "") != teacher_digest(config.teacher):
         raise ConfigError(
             f"--teacher {config.teacher or '(none)'}: is not the one that the run in "
             f"{resumed.folder} learnt from; give that one"
         )
+
+
+def teacher_digest(path: str) -> str:
+    """SHA-256 of a teacher's file, by which a resumed run knows it again; empty without a path.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if not path:
+        return ""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"--teacher {path}: cannot be read ({error.strerror})") from None
 
 
 def _check_settings(config: TrainConfig, resumed: ResumedRun) -> None:

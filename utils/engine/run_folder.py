@@ -122,7 +122,7 @@ class TrainingRun:
         progress: Mapping[str, Any],
         *,
         better: bool,
-        keep_as: str | None,
+        period: int,
     ) -> None:
         """Write `last.pt`; `best.pt`, without what only training needs, if `better`.
 
@@ -131,7 +131,8 @@ class TrainingRun:
             row: its figures.
             progress: of the state, to go on from.
             better: it is the best so far.
-            keep_as: also keep it under this file name.
+            period: every so many epochs the checkpoint is saved as `epoch<number>.pt` too; below
+                1 never.
         """
         if self._events is None:
             return
@@ -144,8 +145,9 @@ class TrainingRun:
         )
         if better:
             save_checkpoint(self.weights.best, checkpoint.for_inference())
-        if keep_as is not None:
-            save_checkpoint(self.weights.last.with_name(keep_as), checkpoint.for_inference())
+        if period > 0 and (row.epoch + 1) % period == 0:
+            also = self.weights.last.with_name(f"epoch{row.epoch}.pt")
+            save_checkpoint(also, checkpoint.for_inference())
         # The last one last: a run that is cut off in between repeats this epoch.
         save_checkpoint(self.weights.last, checkpoint)
 
