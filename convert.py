@@ -18,11 +18,11 @@ from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, eval_loader
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
-from models.conversion.deploy import block_counts, to_deploy
+from models.conversion.deploy import to_deploy
 from models.conversion.equivalence import Equivalence, check_equivalence, measure_equivalence
 from models.conversion.expand import expand
 from models.conversion.stem import stem_name, with_stem
-from models.network.complexity import network_gflops
+from models.network.complexity import block_counts, network_gflops
 from models.network.detector import Detector, count_parameters
 from models.network.model_spec import REP_POLICIES
 from models.runtimes.torch_predictor import TorchPredictor

@@ -152,6 +152,14 @@ def _training(name: str, first: Command, *later: Command) -> Step:
 
 def _in_folder(group: str, name: str, command: Command, before: Command | None = None) -> Step:
     """A run of val.py or detect.py, of whose folder every file is compared."""
-    folder = ("--project", "{out}", "--name", name, "--exist-ok", "--report", f"{{out}}/{name}.json")
+    folder = (
+        "--project",
+        "{out}",
+        "--name",
+        name,
+        "--exist-ok",
+        "--report",
+        f"{{out}}/{name}.json",
+    )
     commands = (*([before] if before else []), (*command, *folder))
     return Step(group, name, commands, (f"{name}.json",), (name,))

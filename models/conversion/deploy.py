@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Sequence
 from typing import overload
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.network.detector import Detector
-from models.reparam.rep_block import ConvAct, RepBlock
+from models.reparam.rep_block import RepBlock
 
 
 @overload
@@ -43,17 +42,6 @@ def _with_blocks_replaced(module: nn.Module) -> nn.Module:
 def is_deployed(model: nn.Module) -> bool:
     """Whether it has no block with branches or norms."""
     return not any(isinstance(module, RepBlock) for module in model.modules())
-
-
-def block_counts(model: nn.Module) -> dict[str, int]:
-    """Kind of convolution block -> how many a network has, in alphabetical order."""
-    blocks = [module for module in model.modules() if isinstance(module, RepBlock | ConvAct)]
-    return dict(sorted(Counter(block_kind(block) for block in blocks).items()))
-
-
-def block_kind(block: nn.Module) -> str:
-    """What reports call a convolution block of either form."""
-    return block.kind if isinstance(block, RepBlock) else type(block).__name__
 
 
 def relative_error(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:

@@ -121,7 +121,9 @@ def test_rows_1_2_4_6_the_run_goes_on_and_strict_stops_it(run: Run, arguments: s
     assert "2 images, 2 objects" in said.out
     assert "label rows: 3 dropped, 0 clipped, 1 duplicates removed" in said.out
     split = arguments.split()[0]
-    assert run(f"{arguments} --strict").error == f"{expected[0].strip()} (strict; 4 such in {split})"
+    assert (
+        run(f"{arguments} --strict").error == f"{expected[0].strip()} (strict; 4 such in {split})"
+    )
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,9 @@ def written(folder, weights):
         installed(name)
         if name not in entries:
             report = folder / f"{name}.json"
-            arguments = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--report", report,
+            flags = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--report", report,
                      "--output", folder / "files"]  # fmt: skip
-            assert export.main([str(word) for word in arguments]) == 0
+            assert export.main([str(word) for word in flags]) == 0
             (entries[name],) = json.loads(report.read_text())["files"]
         return entries[name]
 
@@ -78,10 +78,10 @@ def written(folder, weights):
 
 def detections(weights: Path, data: Path, project: Path) -> list[dict]:
     images = data.parent / "images" / "val"
-    arguments = ["--weights", weights, "--source", images, "--imgsz", SIZE, SIZE, "--save-json",
+    flags = ["--weights", weights, "--source", images, "--imgsz", SIZE, SIZE, "--save-json",
              "--nosave", "--project", project, "--exist-ok", "--device", "cpu",
              "--max-det", 100]  # fmt: skip
-    assert detect.main([str(word) for word in arguments]) == 0
+    assert detect.main([str(word) for word in flags]) == 0
     return json.loads((project / "exp" / "predictions.json").read_text())
 
 
@@ -101,10 +101,10 @@ def test_detect_finds_the_same(name, written, weights, data, tmp_path):
 
 @pytest.mark.parametrize("name", FLOATS)
 def test_val_evaluates_each(name, written, data, tmp_path):
-    arguments = ["--weights", written(name)["path"], "--data", data, "--imgsz", SIZE, "--noplots",
+    flags = ["--weights", written(name)["path"], "--data", data, "--imgsz", SIZE, "--noplots",
              "--workers", 0, "--project", tmp_path, "--report", tmp_path / "r.json", "--conf-thres",
              0.25, "--single-cls"]  # fmt: skip
-    assert val.main([str(word) for word in arguments]) == 0
+    assert val.main([str(word) for word in flags]) == 0
     assert json.loads((tmp_path / "r.json").read_text())["images"] > 0
 
 
@@ -187,7 +187,7 @@ def expected_of(path: str) -> Expected:
 
 
 @pytest.mark.parametrize(
-    ("changes", "arguments"),
+    ("changes", "flags"),
     [
         ({"opset": 13}, "opset 12 came out, 13 was asked for"),
         ({"outputs": ("p3", "p4")}, "outputs p3, p4, p5, expected p3, p4"),
@@ -195,13 +195,13 @@ def expected_of(path: str) -> Expected:
         ({"texts": {}}, "its metadata is not what was written"),
     ],
 )
-def test_a_file_that_is_not_what_was_asked_for(written, changes, arguments):
+def test_a_file_that_is_not_what_was_asked_for(written, changes, flags):
     path = written("npu")["path"]
     expected = expected_of(path)
     check_structure(Path(path), PRESETS["npu"], expected)
     with pytest.raises(CheckFailedError) as caught:
         check_structure(Path(path), PRESETS["npu"], dataclasses.replace(expected, **changes))
-    assert arguments in str(caught.value) and str(caught.value).endswith("no file is left behind")
+    assert flags in str(caught.value) and str(caught.value).endswith("no file is left behind")
 
 
 def test_operators_that_a_preset_must_not_have(written):
@@ -216,14 +216,23 @@ def test_a_file_that_differs_from_pytorch_is_not_kept(name, weights, tmp_path, m
     installed(name)
     strict = {**PRESETS, name: dataclasses.replace(PRESETS[name], tolerance=0.0)}
     monkeypatch.setattr(request, "PRESETS", strict)
-    arguments = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--output", tmp_path / "x"]
-    assert export.main([str(word) for word in arguments]) == 1
+    flags = [
+        "--weights",
+        weights,
+        "--imgsz",
+        SIZE,
+        "--preset",
+        name,
+        "--output",
+        tmp_path / "x",
+    ]
+    assert export.main([str(word) for word in flags]) == 1
     assert "differs from PyTorch by" in capsys.readouterr().err
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("flags", "message"),
     [
         ("--preset npu --dynamic", "--dynamic: files of preset npu have fixed sizes"),
         ("--preset npu --opset 17", "--opset 17: preset npu is written with 11 to 13"),
@@ -244,15 +253,15 @@ def test_a_file_that_differs_from_pytorch_is_not_kept(name, weights, tmp_path, m
         ("--preset onnx npu --output a.onnx", "--output a.onnx: give a folder for several presets"),
     ],
 )
-def test_messages(weights, arguments, message, capsys):
-    assert export.main(["--weights", str(weights), "--imgsz", "64", *arguments.split()]) == 2
+def test_messages(weights, flags, message, capsys):
+    assert export.main(["--weights", str(weights), "--imgsz", "64", *flags.split()]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {message}")
 
 
 def test_several_presets_at_once(weights, tmp_path):
-    arguments = ["--weights", weights, "--imgsz", 64, "--preset", "onnx", "--preset", "npu", "--nms",
+    flags = ["--weights", weights, "--imgsz", 64, "--preset", "onnx", "--preset", "npu", "--nms",
              "--output", tmp_path]  # fmt: skip
-    assert export.main([str(word) for word in arguments]) == 0
+    assert export.main([str(word) for word in flags]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "w-e2e.onnx",
         "w-npu.onnx",
@@ -289,7 +298,7 @@ def test_networks_for_accelerators_export_to_the_plainest_operators(size, tmp_pa
     """3x3 and 1x1 convolutions, ReLU, and what joins them; channels in multiples of 16."""
     model = trained_model(ModelSpec.from_file(f"repyolov5{size}-npu.yaml"))
     weights = save_model(tmp_path / "w.pt", model)
-    arguments = [
+    flags = [
         "--weights",
         weights,
         "--imgsz",
@@ -299,7 +308,7 @@ def test_networks_for_accelerators_export_to_the_plainest_operators(size, tmp_pa
         "--report",
         tmp_path / "r.json",
     ]
-    assert export.main([str(word) for word in arguments]) == 0
+    assert export.main([str(word) for word in flags]) == 0
     (entry,) = json.loads((tmp_path / "r.json").read_text())["files"]
     assert set(entry["operators"]) == {"Conv", "Relu", "Add", "Concat", "MaxPool", "Resize"}
     nodes = onnx.load(entry["path"]).graph.node
@@ -311,14 +320,14 @@ def test_networks_for_accelerators_export_to_the_plainest_operators(size, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["e2e", "openvino"])
-@pytest.mark.parametrize("arguments", [["--dynamic"], ["--batch-size", "2"]], ids=["dynamic", "two"])
-def test_other_sizes(name, arguments, weights, tmp_path):
+@pytest.mark.parametrize("flags", [["--dynamic"], ["--batch-size", "2"]], ids=["dynamic", "two"])
+def test_other_sizes(name, flags, weights, tmp_path):
     """Each is compared with PyTorch at several sizes, and with batches that it must fill up."""
     installed(name)
     # On flat background this network has many boxes of one score, 0.28: rounding chooses there.
     given = ["--weights", weights, "--imgsz", 64, "--preset", name, "--output", tmp_path,
-             "--conf-thres", 0.3, *arguments]  # fmt: skip
+             "--conf-thres", 0.3, *flags]  # fmt: skip
     assert export.main([str(word) for word in given]) == 0
     runner = open_runner(str(next(tmp_path.iterdir())), device="cpu")
-    hw = (96, 64) if arguments == ["--dynamic"] else (64, 64)
+    hw = (96, 64) if flags == ["--dynamic"] else (64, 64)
     assert len(runner.run(np.zeros((3, 3, *hw), np.float32))) == 3

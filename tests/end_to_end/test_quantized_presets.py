@@ -46,9 +46,9 @@ def weights(tmp_path_factory) -> Path:
     return save_model(tmp_path_factory.mktemp("weights") / "w.pt", finding_model(tiny_spec(), 1.5))
 
 
-def int8(weights, data, tmp_path, *arguments) -> int:
+def int8(weights, data, tmp_path, *flags) -> int:
     given = ["--weights", weights, "--imgsz", SIZE, "--int8", "--data", data, "--workers", 0,
-             "--output", tmp_path / "q.onnx", "--report", tmp_path / "q.json", *arguments]  # fmt: skip
+             "--output", tmp_path / "q.onnx", "--report", tmp_path / "q.json", *flags]  # fmt: skip
     return export.main([str(word) for word in given])
 
 
@@ -58,7 +58,9 @@ def three_classes(tmp_path) -> Path:
     return write_yolo_set(tmp_path / "set", dict.fromkeys("abcd", "0 0.5 0.5 0.4 0.4\n"))
 
 
-def test_an_int8_file_is_calibrated_evaluated_and_compared(weights, three_classes, tmp_path, capsys):
+def test_an_int8_file_is_calibrated_evaluated_and_compared(
+    weights, three_classes, tmp_path, capsys
+):
     assert int8(weights, three_classes, tmp_path, "--calibration-images", 2) == 0
     (entry,) = json.loads((tmp_path / "q.json").read_text())["files"]
     first = (tmp_path / "q.onnx").read_bytes()
@@ -108,10 +110,10 @@ def test_int8_without_images(weights, capsys):
 )
 def test_every_form_of_8_bits(name, calibrations, weights, three_classes, tmp_path):
     installed(name)
-    arguments = ["--weights", weights, "--imgsz", SIZE, "--preset", *name.split(), "--data",
+    flags = ["--weights", weights, "--imgsz", SIZE, "--preset", *name.split(), "--data",
              three_classes, "--workers", 0, "--output", tmp_path, "--report", tmp_path / "r.json",
              "--calibration", "minmax", "--max-drop", 100]  # fmt: skip
-    assert export.main([str(word) for word in arguments]) == 0
+    assert export.main([str(word) for word in flags]) == 0
     (entry,) = json.loads((tmp_path / "r.json").read_text())["files"]
     assert set(entry["calibration"]["AP"]) == calibrations
     assert entry["objectness_values"] > 16
@@ -127,18 +129,18 @@ def test_every_form_of_8_bits(name, calibrations, weights, three_classes, tmp_pa
     for column in range(found.shape[2]):
         assert np.corrcoef(found[..., column].ravel(), expected[..., column].ravel())[0, 1] > 0.8
 
-    arguments = ["--weights", entry["path"], "--source", three_classes.parent / "images", "--imgsz",
+    flags = ["--weights", entry["path"], "--source", three_classes.parent / "images", "--imgsz",
              SIZE, "--nosave", "--project", tmp_path / "d", "--device", "cpu"]  # fmt: skip
-    assert detect.main([str(word) for word in arguments]) == 0
+    assert detect.main([str(word) for word in flags]) == 0
 
 
 def test_what_each_form_is_made_of(weights, three_classes, tmp_path):
     """u16 in the pairs of opset 21; TensorRT's with zero points of 0 and biases in float32."""
     for name in ("qdq-u16", "trt11-int8"):
-        arguments = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--data", three_classes,
+        flags = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--data", three_classes,
                  "--workers", 0, "--output", tmp_path, "--calibration", "minmax",
                  "--max-drop", 100]  # fmt: skip
-        assert export.main([str(word) for word in arguments]) == 0
+        assert export.main([str(word) for word in flags]) == 0
     wide, symmetric = (onnx.load(tmp_path / f"w-{end}.onnx") for end in ("u16", "trt11-int8"))
     kinds = {tensor.data_type for tensor in wide.graph.initializer}
     assert onnx.TensorProto.UINT16 in kinds and onnx.TensorProto.INT8 in kinds
@@ -154,10 +156,10 @@ def test_what_each_form_is_made_of(weights, three_classes, tmp_path):
 
 def test_an_rknn_folder_holds_what_rockchips_tools_take(weights, three_classes, tmp_path):
     installed("rknn")
-    arguments = ["--weights", weights, "--imgsz", SIZE, "--preset", "rknn", "--data", three_classes,
+    flags = ["--weights", weights, "--imgsz", SIZE, "--preset", "rknn", "--data", three_classes,
              "--workers", 0, "--output", tmp_path, "--report", tmp_path / "r.json", "--max-drop",
              100, "--calibration-images", 3]  # fmt: skip
-    assert export.main([str(word) for word in arguments]) == 0
+    assert export.main([str(word) for word in flags]) == 0
     folder = tmp_path / "w_rknn_model"
     assert sorted(path.name for path in folder.iterdir()) == [
         "anchors.txt", "calibration", "dataset.txt", "metadata.json", "model.onnx", "model.rknn",
@@ -179,16 +181,16 @@ def test_an_rknn_folder_holds_what_rockchips_tools_take(weights, three_classes, 
 
 def test_without_the_toolkit(weights, three_classes, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(PYTHON, str(tmp_path / "nowhere"))
-    arguments = ["--weights", weights, "--imgsz", SIZE, "--preset", "rknn", "--data", three_classes,
+    flags = ["--weights", weights, "--imgsz", SIZE, "--preset", "rknn", "--data", three_classes,
              "--workers", 0, "--output", tmp_path]  # fmt: skip
-    assert export.main([str(word) for word in arguments]) == 2
+    assert export.main([str(word) for word in flags]) == 2
     assert "error: RKNN files need rknn-toolkit2" in capsys.readouterr().err
     assert not list(tmp_path.glob("*rknn*"))
 
 
 def test_techniques_are_tried_on_the_best_file(weights, three_classes, tmp_path, capsys):
-    arguments = ["--technique", *TECHNIQUES, "--qat-epochs", 1, "--calibration", "minmax"]
-    assert int8(weights, three_classes, tmp_path, *arguments) == 0
+    flags = ["--technique", *TECHNIQUES, "--qat-epochs", 1, "--calibration", "minmax"]
+    assert int8(weights, three_classes, tmp_path, *flags) == 0
     (entry,) = json.loads((tmp_path / "q.json").read_text())["files"]
     tried = entry["calibration"]["AP"]
     assert len(tried) == 1 + len(TECHNIQUES)
@@ -208,47 +210,47 @@ def test_relative_paths_with_spaces(name, weights, three_classes, tmp_path, monk
     (tmp_path / "a b").mkdir()
     shutil.copyfile(weights, tmp_path / "a b" / "w é.pt")
     monkeypatch.chdir(tmp_path)
-    arguments = ["--weights", "a b/w é.pt", "--imgsz", 64, "--preset", name, "--data", three_classes,
+    flags = ["--weights", "a b/w é.pt", "--imgsz", 64, "--preset", name, "--data", three_classes,
              "--workers", 0, "--calibration", "minmax", "--max-drop", 100,
              "--calibration-images", 2]  # fmt: skip
-    assert export.main([str(word) for word in arguments]) == 0
+    assert export.main([str(word) for word in flags]) == 0
     assert len(list((tmp_path / "a b").iterdir())) == 2
 
 
 def test_inputs_that_are_not_square(weights, three_classes, tmp_path):
-    arguments = ["--weights", weights, "--imgsz", 64, 96, "--preset", "qdq-u8", "--data",
+    flags = ["--weights", weights, "--imgsz", 64, 96, "--preset", "qdq-u8", "--data",
              three_classes, "--workers", 0, "--calibration", "minmax", "--max-drop", 100,
              "--output", tmp_path, "--report", tmp_path / "r.json"]  # fmt: skip
-    assert export.main([str(word) for word in arguments]) == 0
+    assert export.main([str(word) for word in flags]) == 0
     runner = open_runner(str(tmp_path / "w-int8.onnx"), device="cpu")
     assert runner.input_hw == (64, 96)
     (entry,) = json.loads((tmp_path / "r.json").read_text())["files"]
-    arguments = ["--weights", tmp_path / "w-int8.onnx", "--data", three_classes, "--workers", 0,
+    flags = ["--weights", tmp_path / "w-int8.onnx", "--data", three_classes, "--workers", 0,
              "--noplots", "--project", tmp_path / "v", "--report", tmp_path / "v.json",
              "--imgsz", 96]  # fmt: skip
-    assert val.main([str(word) for word in arguments]) == 0
+    assert val.main([str(word) for word in flags]) == 0
     assert json.loads((tmp_path / "v.json").read_text())["AP"] == entry["AP"]
 
 
 @pytest.mark.parametrize("name", ["qdq-u8", "qdq-u16"])
 def test_qnn_takes_the_whole_network(name, weights, three_classes, tmp_path):
     pytest.importorskip("onnxruntime_qnn", reason="onnxruntime-qnn is not installed")
-    arguments = ["--weights", weights, "--imgsz", 64, "--preset", name, "--data", three_classes,
+    flags = ["--weights", weights, "--imgsz", 64, "--preset", name, "--data", three_classes,
              "--workers", 0, "--calibration", "minmax", "--max-drop", 100, "--output", tmp_path,
              "--report", tmp_path / "r.json"]  # fmt: skip
-    assert export.main([str(word) for word in arguments]) == 0
+    assert export.main([str(word) for word in flags]) == 0
     (entry,) = json.loads((tmp_path / "r.json").read_text())["files"]
     assert "QNN" in entry["verified"] and "QNN's HTP simulator" in entry["max_rel_error_elsewhere"]
 
 
 def test_a_python_without_the_toolkit(weights, three_classes, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(PYTHON, sys.executable)
-    arguments = ["--weights", weights, "--imgsz", 64, "--preset", "rknn", "--data", three_classes,
+    flags = ["--weights", weights, "--imgsz", 64, "--preset", "rknn", "--data", three_classes,
              "--workers", 0, "--output", tmp_path]  # fmt: skip
-    assert export.main([str(word) for word in arguments]) == 2
+    assert export.main([str(word) for word in flags]) == 2
     assert "this Python has no rknn-toolkit2" in capsys.readouterr().err
     monkeypatch.setenv(PYTHON, str(three_classes))  # no program
-    assert export.main([str(word) for word in arguments]) == 2
+    assert export.main([str(word) for word in flags]) == 2
     assert "cannot be run" in capsys.readouterr().err
 
 
@@ -267,14 +269,14 @@ def test_openvino_tells_nobody():
 
 def test_equalization_is_not_for_silu(three_classes, tmp_path, capsys):
     weights = save_model(tmp_path / "s.pt", trained_model(tiny_spec(activation="SiLU"), seed=3))
-    arguments = ["--technique", "equalize", "--calibration", "minmax", "--max-drop", 100]
-    assert int8(weights, three_classes, tmp_path, *arguments) == 2
+    flags = ["--technique", "equalize", "--calibration", "minmax", "--max-drop", 100]
+    assert int8(weights, three_classes, tmp_path, *flags) == 2
     assert "SiLU" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "q.onnx").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("flags", "message"),
     [
         ("--technique bias", "--technique: is for 8-bit ONNX files"),
         ("--per-tensor", "--per-tensor: is for 8-bit ONNX files"),
@@ -284,14 +286,14 @@ def test_equalization_is_not_for_silu(three_classes, tmp_path, capsys):
         ("--preset rknn --batch-size 2", "--batch-size 2: rknn files take one image at a time"),
     ],
 )
-def test_messages(weights, three_classes, arguments, message, capsys):
+def test_messages(weights, three_classes, flags, message, capsys):
     given = ["--weights", str(weights), "--imgsz", "64", "--data", str(three_classes)]
-    assert export.main([*given, *arguments.split()]) == 2
+    assert export.main([*given, *flags.split()]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {message}")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "presets"),
+    ("flags", "presets"),
     [
         ("", ["onnx"]),
         ("--int8", ["qdq-u8"]),
@@ -303,5 +305,5 @@ def test_messages(weights, three_classes, arguments, message, capsys):
         ("--preset onnx npu --nms", ["onnx", "npu", "e2e"]),
     ],
 )
-def test_what_the_words_of_yolov5_mean(arguments, presets):
-    assert list(parse(ExportConfig, arguments.split(), {}).presets()) == presets
+def test_what_the_words_of_yolov5_mean(flags, presets):
+    assert list(parse(ExportConfig, flags.split(), {}).presets()) == presets

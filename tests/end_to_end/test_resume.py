@@ -113,7 +113,9 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_killed_at_any_moment_and_resumed_is_the_same_to_the_last_bit(arguments, whole, tmp_path, seed):
+def test_killed_at_any_moment_and_resumed_is_the_same_to_the_last_bit(
+    arguments, whole, tmp_path, seed
+):
     assert_same_run(kill_and_resume(arguments, tmp_path, seed), whole)
 
 
@@ -215,7 +217,7 @@ def test_a_run_that_stopped_early_needs_more_patience(finished, capsys):
     last = finished / "weights" / "last.pt"
     checkpoint = load_checkpoint(last)
     checkpoint.config["opt"]["patience"] = 2
-    checkpoint.training["best"].update(epoch=2, judged=4)
+    checkpoint.training["best"].update(epoch=2, **{"judged": 4})
     save_checkpoint(last, checkpoint)
     message = refusal(capsys, "--resume", last, "--epochs", 99)
     assert "no epoch was better for 2; to go on, give more: --patience 4" in message

@@ -36,9 +36,9 @@ def checkpoints(tmp_path) -> dict[str, Path]:
     return paths
 
 
-def run(script, folder: Path, *arguments) -> dict:
+def run(script, folder: Path, *flags) -> dict:
     report = folder / "report.json"
-    assert script.main([str(word) for word in (*arguments, "--report", report)]) == 0
+    assert script.main([str(word) for word in (*flags, "--report", report)]) == 0
     return json.loads(report.read_text())
 
 
@@ -96,10 +96,10 @@ def test_AP_stays(tmp_path, checkpoints):
     """On labels that are what the network itself is surest of, so that AP is not 0."""
     names = [f"image{number}" for number in range(4)]
     data = write_yolo_set(tmp_path / "data", dict.fromkeys(names), (SIZE, SIZE))
-    arguments = ["--weights", checkpoints["6x6"], "--source", tmp_path / "data" / "images", "--imgsz",
+    flags = ["--weights", checkpoints["6x6"], "--source", tmp_path / "data" / "images", "--imgsz",
              SIZE, "--conf-thres", 0.001, "--max-det", 8, "--save-txt", "--nosave", "--device",
              "cpu", "--project", tmp_path / "runs"]  # fmt: skip
-    assert detect.main([str(word) for word in arguments]) == 0
+    assert detect.main([str(word) for word in flags]) == 0
     labels = tmp_path / "data" / "labels"
     labels.rmdir()
     (tmp_path / "runs" / "exp" / "labels").rename(labels)
@@ -132,9 +132,9 @@ def test_nothing_to_do(tmp_path, checkpoints):
     ],
 )
 def test_what_is_refused(tmp_path, checkpoints, capsys, name, flags, message):
-    arguments = ["--weights", str(checkpoints[name]), *flags.split()]
+    flags = ["--weights", str(checkpoints[name]), *flags.split()]
     try:
-        code = convert.main(arguments)
+        code = convert.main(flags)
     except SystemExit as stop:  # argparse's own way
         code = stop.code
     assert code == 2
@@ -148,8 +148,8 @@ def test_what_is_refused(tmp_path, checkpoints, capsys, name, flags, message):
 def test_accelerators_get_convolutions(tmp_path, checkpoints, name, stem):
     converted = run(convert, tmp_path, "--weights", checkpoints[name], "--stem", stem)["output"]
     output = tmp_path / "npu.onnx"
-    arguments = ("--weights", converted, "--preset", "npu", "--imgsz", SIZE, "--output", output)
-    (entry,) = run(export, tmp_path, *arguments)["files"]
+    flags = ("--weights", converted, "--preset", "npu", "--imgsz", SIZE, "--output", output)
+    (entry,) = run(export, tmp_path, *flags)["files"]
     assert set(entry["operators"]) <= NPU_OPERATORS
     assert max(entry["max_rel_error"].values()) < 1e-4
     graph = onnx.load(str(output)).graph

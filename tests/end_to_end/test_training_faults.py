@@ -104,7 +104,9 @@ def test_running_out_of_memory_says_which_batch_fits(arguments, tmp_path, capsys
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(train, "train_one_epoch", too_large)
-    code = train.main([*arguments, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)])
+    code = train.main(
+        [*arguments, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)]
+    )
     assert code == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"error: out of memory with 64 images of {SIZE} px; measured, 63 fit: --batch-size 63"
@@ -119,7 +121,9 @@ def test_so_it_does_in_the_last_evaluation(arguments, tmp_path, capsys, monkeypa
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(train, "evaluate_best", too_large)
-    code = train.main([*arguments, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)])
+    code = train.main(
+        [*arguments, "--batch-size", "64", "--epochs", "1", "--project", str(tmp_path)]
+    )
     errors = capsys.readouterr().err
     assert code == 2
     assert errors.splitlines()[-1] == (
@@ -146,7 +150,9 @@ def test_a_loading_process_that_dies_is_named(arguments, tmp_path, capsys, monke
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")
 def test_the_batch_size_can_be_measured(arguments, tmp_path, capsys):
-    code = train.main([*arguments, "--batch-size", "-1", "--epochs", "1", "--project", str(tmp_path)])
+    code = train.main(
+        [*arguments, "--batch-size", "-1", "--epochs", "1", "--project", str(tmp_path)]
+    )
     assert code == 0
     # as many as there are images to train on: 13 of the 16
     assert "--batch-size 13: fits, as measured" in capsys.readouterr().out

@@ -122,7 +122,9 @@ def test_a_data_yaml_that_is_missing(folder, capsys, script):
 @pytest.mark.parametrize("script", ["train", "val"])
 def test_a_class_beyond_the_names(folder, capsys, script):
     (folder / "set/labels/b.txt").write_text(LABEL + "3 0.5 0.5 0.1 0.1\n")
-    arguments = f"{TRAIN} --cfg tiny.yaml" if script == "train" else f"{WITH_WEIGHTS[script]} good.pt"
+    arguments = (
+        f"{TRAIN} --cfg tiny.yaml" if script == "train" else f"{WITH_WEIGHTS[script]} good.pt"
+    )
     text = fail(script, arguments, capsys)
     assert "labels/b.txt:2" in text and "3" in text
     assert not (folder / "runs").exists()
@@ -131,7 +133,9 @@ def test_a_class_beyond_the_names(folder, capsys, script):
 @pytest.mark.parametrize("script", ["train", "val"])
 def test_a_bad_row_is_an_error_with_strict(folder, capsys, script):
     (folder / "set/labels/b.txt").write_text("0 0.5 nan 0.1 0.1\n")
-    arguments = f"{TRAIN} --cfg tiny.yaml" if script == "train" else f"{WITH_WEIGHTS[script]} good.pt"
+    arguments = (
+        f"{TRAIN} --cfg tiny.yaml" if script == "train" else f"{WITH_WEIGHTS[script]} good.pt"
+    )
     assert "labels/b.txt:1" in fail(script, f"{arguments} --strict", capsys)
 
 

@@ -127,23 +127,23 @@ def search(config: TrainConfig, base: Mapping[str, float], train: Train) -> Sear
         study.tell(trial, value)
         _write_results(study, base, folder)
         _drop_weights(study, folder)
-        found = (
-            "diverged"
-            if metrics is None
-            else f"mAP50 {metrics.AP50:.4f}, mAP50-95 {metrics.AP:.4f}"
-        )
-        logger.info(
-            "evolve: %s; best so far: run %d, fitness %.4f",
-            found,
-            study.best_trial.number + 1,
-            study.best_value,
-        )
+        _log_run(metrics, study)
     result = _result(study, folder)
     if config.report:
         write_json(Path(config.report), asdict(result))
     logger.info("Best hyper-parameters: %s", result.hyp)
     logger.info("Next: python train.py --hyp %s --data %s", result.hyp, config.data)
     return result
+
+
+def _log_run(metrics: CocoMetrics | None, study: optuna.Study) -> None:
+    reached = "diverged"
+    if metrics is not None:
+        reached = f"mAP50 {metrics.AP50:.4f}, mAP50-95 {metrics.AP:.4f}"
+    logger.info(
+        "evolve: %s; best so far: run %d, fitness %.4f",
+        reached, study.best_trial.number + 1, study.best_value,
+    )  # fmt: skip
 
 
 def _result(study: optuna.Study, folder: Path) -> SearchResult:

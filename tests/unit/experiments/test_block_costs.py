@@ -15,7 +15,8 @@ from experiments.block_costs import (
     interleaved_ms,
     onnx_nodes,
 )
-from models.conversion.deploy import block_counts, to_deploy
+from models.conversion.deploy import to_deploy
+from models.network.complexity import block_counts
 from models.network.detector import Detector
 from models.reparam import families
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from models.checkpoints.initial_weights import initial_model
-from models.conversion.deploy import block_counts, equivalence_error, to_deploy
+from models.conversion.deploy import equivalence_error, to_deploy
+from models.network.complexity import block_counts
 from tests.checkpoint_builders import save_model, save_yolov5, tensors_equal
 from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model

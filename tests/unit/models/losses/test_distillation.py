@@ -217,15 +217,15 @@ def test_a_run_with_a_teacher(tmp_path, capsys):
     cfg = write_small_yolov5(
         tmp_path / "small.yaml", anchors=[[9, 9] * 3, [30, 30] * 3, [60, 60] * 3]
     )
-    arguments = ["--data", data, "--imgsz", SIZE, "--batch-size", 8, "--workers", 0, "--device", "cpu",
+    flags = ["--data", data, "--imgsz", SIZE, "--batch-size", 8, "--workers", 0, "--device", "cpu",
              "--noplots", "--amp", "off", "--project", tmp_path, "--noautoanchor"]  # fmt: skip
-    arguments = [str(word) for word in arguments]
-    assert train.main([*arguments, "--cfg", str(cfg), "--epochs", "1", "--name", "teacher"]) == 0
+    flags = [str(word) for word in flags]
+    assert train.main([*flags, "--cfg", str(cfg), "--epochs", "1", "--name", "teacher"]) == 0
     teacher = tmp_path / "teacher" / "weights" / "best.pt"
 
     report = tmp_path / "report.json"
     code = train.main(
-        [*arguments, "--cfg", "repyolov5n.yaml", "--epochs", "1", "--teacher", str(teacher),
+        [*flags, "--cfg", "repyolov5n.yaml", "--epochs", "1", "--teacher", str(teacher),
          "--name", "student", "--report", str(report), "--multi-scale"]
     )  # fmt: skip
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.conversion.deploy import block_counts, to_deploy
+from models.conversion.deploy import to_deploy
 from models.network.box_coder import BoxCoder
-from models.network.complexity import network_gflops
+from models.network.complexity import block_counts, network_gflops
 from models.network.detector import build_model, count_parameters
 from models.network.layers import Bottleneck
 from models.network.model_spec import ModelSpec

@@ -24,8 +24,9 @@ import pytest
 import torch
 
 from data.synthetic.dataset import SyntheticConfig, write_dataset
-from models.conversion.deploy import block_counts, equivalence_error, is_deployed, to_deploy
+from models.conversion.deploy import equivalence_error, is_deployed, to_deploy
 from models.conversion.expand import expand
+from models.network.complexity import block_counts
 from models.network.detector import build_model
 from models.reparam.families import FAMILIES
 from tests.block_equivalence import randomise_norms
