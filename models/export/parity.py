@@ -155,7 +155,10 @@ def _is_installed(runtime: SecondRuntime, file: NetworkFile) -> bool:
     package = runtime.package
     if package is None or importlib.util.find_spec(package.module) is not None:
         return True
-    logger.info("%s is not installed: %s was not opened there", package.module, file.path.name)
+    logger.info(
+        "%s is not installed: the file of preset %s is not compared there",
+        package.module, file.preset.name,
+    )  # fmt: skip
     return False
 
 

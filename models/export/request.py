@@ -30,7 +30,7 @@ REFUSED = {
     "--inplace": "files never compute in place; leave it out",
     "--topk-per-class": "--topk-all limits the detections of an image",
     "--agnostic-nms": "classes are suppressed each by itself; leave it out",
-    **{flag: why for each in FORMATS for flag, why in each.refused_flags.items()},
+    **{flag: why for each in FORMATS for flag, why in each.refused_flags},
 }
 
 

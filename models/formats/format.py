@@ -7,9 +7,9 @@ ONNX is the interchange file between exporters, runtimes and compilers, not just
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -227,7 +227,7 @@ class Format:
         runtime: opens them; None where other formats' files are opened.
         presets: the kinds of file that export.py writes of it.
         second_runtime: compares ONNX files.
-        refused_flags: YOLOv5's flags of export.py that are not offered -> why.
+        refused_flags: YOLOv5's flags of export.py that are not offered, each with the reason.
     """
 
     name: str
@@ -235,4 +235,4 @@ class Format:
     runtime: Runtime | None = None
     presets: tuple[Preset, ...] = ()
     second_runtime: SecondRuntime | None = None
-    refused_flags: Mapping[str, str] = field(default_factory=dict)
+    refused_flags: tuple[tuple[str, str], ...] = ()

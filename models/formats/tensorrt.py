@@ -80,5 +80,5 @@ FORMAT = Format(
             command=command_typed,
         ),
     ),
-    refused_flags={"--workspace": "TensorRT is not offered yet; --help lists the presets"},
+    refused_flags=(("--workspace", "TensorRT is not offered yet; --help lists the presets"),),
 )  # fmt: skip

@@ -89,7 +89,7 @@ FORMAT = Format(
             suffix=".torchscript", runtime=LIBTORCH, dynamic=False, traced=True,
         ),
     ),
-    refused_flags={
-        "--optimize": "TorchScript for phones is not offered yet; --help lists the presets"
-    },
+    refused_flags=(
+        ("--optimize", "TorchScript for phones is not offered yet; --help lists the presets"),
+    ),
 )  # fmt: skip
