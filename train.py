@@ -32,16 +32,14 @@ from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.engine import resume
 from utils.engine.criterion import Criterion
 from utils.engine.distributed import Ranks, process_group
-from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_one_epoch
 from utils.engine.evaluate import evaluate
 from utils.engine.hyper_search import search
 from utils.engine.multi_scale import MultiScale
-from utils.engine.optim import OptimizerConfig, Schedule
-from utils.engine.results_table import EpochRow, training_header
+from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule
 from utils.engine.resume import ResumedRun
 from utils.engine.run_folder import TrainingRun
-from utils.engine.train_result import TrainResult, log_result
+from utils.engine.training_report import EpochRow, TrainResult, log_result, training_header
 from utils.engine.training_state import StateConfig, TrainingState, start_training
 from utils.evaluation_report import EvaluationImages, log_table
 from utils.letterbox import input_size

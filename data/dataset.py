@@ -7,6 +7,7 @@ was made before, so a run can be repeated and continued exactly.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,15 +16,21 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from data.augment import AugmentConfig, augment_hsv, random_affine, random_flip
+from data.augment import (
+    NUM_TILES,
+    AugmentConfig,
+    augment_hsv,
+    make_mosaic,
+    mix_up,
+    random_affine,
+    random_flip,
+)
 from data.copy_paste import copy_paste
 from data.image_cache import CacheSettings, ImageCache, fill_cache
 from data.image_file import read_image
-from data.mosaic import NUM_TILES, make_mosaic, mix_up
-from data.rect_batches import rect_input_hws, sort_by_aspect
 from utils.errors import DatasetError
 from utils.letterbox import Letterbox, long_side_hw
-from utils.structures import ImageArray, ImageRecord, Outline, Sample, Targets
+from utils.structures import ImageArray, ImageRecord, IntArray, Outline, Sample, Targets
 
 logger = logging.getLogger(__name__)
 # Neighbours in aspect ratio that share an input size. In YOLOv5 that is the batch, so that its AP
@@ -269,3 +276,42 @@ def _resize_long_side(image: ImageArray, long_side: int, interpolation: int) -> 
     if (height, width) == image_hw:
         return image
     return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
+
+
+def sort_by_aspect(image_hws: Sequence[tuple[int, int]]) -> IntArray:
+    """(N,) indices of the images, widest (smallest height / width) first."""
+    aspect = np.array([height / width for height, width in image_hws], np.float64)
+    return np.argsort(aspect, kind="stable")
+
+
+def rect_input_hws(
+    sorted_hws: Sequence[tuple[int, int]],
+    image_size: int,
+    batch_size: int,
+    *,
+    stride: int,
+    pad: float,
+) -> tuple[tuple[int, int], ...]:
+    """The (height, width) of each image's network input, one shape per batch.
+
+    Args:
+        sorted_hws: sizes of the images, sorted by aspect ratio.
+        image_size: what the longer side of an image is resized to.
+        batch_size: how many consecutive images share a shape.
+        stride: the shape is a multiple of it.
+        pad: extra padding, in strides.
+    """
+    shapes: list[tuple[int, int]] = []
+    for start in range(0, len(sorted_hws), batch_size):
+        batch = sorted_hws[start : start + batch_size]
+        aspects = [height / width for height, width in batch]
+        tall, wide = 1.0, 1.0
+        if max(aspects) < 1:
+            tall = max(aspects)
+        elif min(aspects) > 1:
+            wide = 1 / min(aspects)
+        height, width = (
+            math.ceil(share * image_size / stride + pad) * stride for share in (tall, wide)
+        )
+        shapes += [(height, width)] * len(batch)
+    return tuple(shapes)

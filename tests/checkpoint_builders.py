@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.network.detector import Detector
-from models.network.head import DetectHead
+from models.network.layers import DetectHead
 from utils.checkpoint import Checkpoint, save_checkpoint
 
 CLASS_NAMES = ("cat", "dog", "owl")

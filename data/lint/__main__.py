@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from data.dataset_spec import DatasetSpec, load_dataset_spec
-from data.label_summary import box_sizes, log_sizes, objects_per_class
 from data.lint.duplicates import duplicate_images
 from data.records import ScanResult, scan_split
+from data.training_images import box_sizes, log_sizes, objects_per_class
 from models.network.anchors import fit_anchors
 from models.network.model_spec import ModelSpec
 from utils.cli import option, run_script

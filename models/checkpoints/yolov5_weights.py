@@ -13,9 +13,9 @@ from models.checkpoints.inert_pickle import (
     collect_tensors,
     read_inert,
 )
-from models.network.batch_norm import EPS
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
+from models.reparam.rep_block import EPS
 from utils.checkpoint import Checkpoint
 from utils.errors import CheckpointError, ConfigError
 

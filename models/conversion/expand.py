@@ -6,11 +6,10 @@ import torch
 from torch import nn
 
 from models.conversion.deploy import is_deployed
-from models.network.batch_norm import batch_norm
 from models.network.detector import Detector, build_model
 from models.network.layers import ConvBNAct
 from models.reparam import algebra
-from models.reparam.rep_block import ConvAct, RepBlock
+from models.reparam.rep_block import ConvAct, RepBlock, batch_norm
 
 
 def expand(model: Detector, rep_block: str, rep_policy: str = "all") -> Detector:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import is_deployed, to_deploy
-from models.losses.ciou import paired_ciou
-from models.losses.loss import DetectionLoss, LossTerms
+from models.losses.loss import DetectionLoss, LossTerms, paired_ciou
 from models.network.box_coder import boxes_in_cell, split_anchors
 from models.network.detector import Detector
 from utils.errors import ConfigError

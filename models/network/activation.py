@@ -7,9 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from utils.call_text import parse_call
 from utils.errors import ConfigError, first_line
-from utils.strict_yaml import suggest
+from utils.strict_yaml import parse_call, suggest
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "SiLU": nn.SiLU,

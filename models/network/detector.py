@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from models.network.activation import activation_maker
-from models.network.head import DetectHead
 from models.network.layer_registry import RowContext, build_layer
-from models.network.layers import Concat, ConvFactory, Form
+from models.network.layers import Concat, ConvFactory, DetectHead, Form
 from models.network.model_spec import ModelSpec
 from models.reparam.families import block_family
 from utils.errors import ConfigError

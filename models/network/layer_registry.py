@@ -15,8 +15,7 @@ from fractions import Fraction
 from torch import nn
 
 from models.network.conv_geometry import ConvGeometry
-from models.network.head import DetectHead
-from models.network.layers import C3, SPPF, Bottleneck, Concat, ConvFactory, Focus
+from models.network.layers import C3, SPPF, Bottleneck, Concat, ConvFactory, DetectHead, Focus
 from models.network.model_spec import LayerSpec, ModelSpec
 from models.reparam.families import FAMILIES
 from utils.errors import ConfigError

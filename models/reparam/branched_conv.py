@@ -7,11 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.network.batch_norm import batch_norm
 from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 from models.reparam.branches import Branch, MainBranch
-from models.reparam.rep_block import ConvParams, RepBlock
+from models.reparam.rep_block import ConvParams, RepBlock, batch_norm
 
 
 class BranchedConv(RepBlock):

@@ -12,9 +12,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models.network.batch_norm import batch_norm
 from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
+from models.reparam.rep_block import batch_norm
 
 
 class Branch(nn.Module, ABC):

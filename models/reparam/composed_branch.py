@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.network.batch_norm import batch_norm
 from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 from models.reparam.branches import MainBranch
 from models.reparam.composed_kernel import ComposedKernel
+from models.reparam.rep_block import batch_norm
 
 
 class ComposedBranch(MainBranch):

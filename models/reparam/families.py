@@ -24,9 +24,8 @@ from models.reparam.branches import (
 )
 from models.reparam.orepa import orepa, orepa_vgg
 from models.reparam.rep_block import RepBlock
-from utils.call_text import parse_call
 from utils.errors import ConfigError
-from utils.strict_yaml import suggest
+from utils.strict_yaml import parse_call, suggest
 
 BlockMaker = Callable[..., RepBlock]
 _GIVEN = ("geometry", "activation", "identity")  # by the network; the rest are options

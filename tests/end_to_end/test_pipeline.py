@@ -23,7 +23,7 @@ from models.reparam.rep_block import RepBlock
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from utils.checkpoint import load_checkpoint
-from utils.engine.results_table import COLUMNS
+from utils.engine.training_report import COLUMNS
 from utils.strict_yaml import write_yaml
 
 SIZE, EPOCHS = 96, 2

@@ -11,8 +11,7 @@ from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
 from tests.goldens.stored_figures import figures
 from train import Hyperparameters
-from utils.engine.ema import ema_decay
-from utils.engine.optim import Schedule, build_optimizer, scaled_weight_decay
+from utils.engine.optim import Schedule, build_optimizer, ema_decay, scaled_weight_decay
 
 EPOCHS, BATCHES, BATCH_SIZE = 20, 13, 16
 

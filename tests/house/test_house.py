@@ -160,17 +160,17 @@ def test_pixels_are_scaled_in_one_module(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "code"),
     [
-        ("utils/boxes.py", "import models.network.head"),  # upwards
+        ("utils/boxes.py", "import models.network.detector"),  # upwards
         (
             "utils/boxes.py",
             "def f():\n    from data import labels",
         ),  # upwards, hidden in a function
-        ("models/network/head.py", "from data.labels import read"),  # across
+        ("models/network/detector.py", "from data.labels import read"),  # across
         ("data/labels.py", "from models import head"),  # across
-        ("models/network/head.py", "import train"),  # a script
+        ("models/network/detector.py", "import train"),  # a script
         ("val.py", "from train import train"),  # a script by a script
-        ("models/network/head.py", "from tests import builders"),  # tests in the product
-        ("models/network/head.py", "from . import layers"),  # relative: hides where it points
+        ("models/network/detector.py", "from tests import builders"),  # tests in the product
+        ("models/network/detector.py", "from . import layers"),  # relative: hides where it points
         ("data/lint/duplicates.py", "from models.network import model_spec"),  # not the command
         ("val.py", "from data.lint.__main__ import lint"),  # a command
     ],

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from utils.engine.criterion import Criterion, Loss
 from utils.engine.optim import Schedule, clip_gradients
-from utils.engine.results_table import training_row
+from utils.engine.training_report import training_row
 from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
 from utils.letterbox import scale_pixel_tensor

@@ -13,8 +13,13 @@ import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
-from utils.engine.results_table import COLUMNS, EpochRow, append_row, drop_rows_from
-from utils.engine.train_result import TrainedWeights
+from utils.engine.training_report import (
+    COLUMNS,
+    EpochRow,
+    TrainedWeights,
+    append_row,
+    drop_rows_from,
+)
 from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
 from utils.output_files import reported_writing

@@ -16,8 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from utils.engine.distributed import Ranks
-from utils.engine.ema import ModelEMA
-from utils.engine.optim import OptimizerConfig, build_optimizer, scaled_weight_decay
+from utils.engine.optim import ModelEMA, OptimizerConfig, build_optimizer, scaled_weight_decay
 from utils.errors import ConfigError
 from utils.train_config import TrainConfig
 

@@ -10,10 +10,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.augment import AugmentConfig
+from data.augment import AugmentConfig, make_mosaic
 from data.copy_paste import MAX_HIDDEN, copy_paste
 from data.dataset import SampleKey, TrainDataset
-from data.mosaic import make_mosaic
 from tests.unit.data.builders import record, write_image
 from utils.structures import Targets
 

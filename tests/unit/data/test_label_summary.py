@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.label_summary import log_label_summary, objects_per_size
+from data.training_images import log_label_summary, objects_per_size
 from tests.unit.data.builders import record
 
 BOX = [0, 0, 10, 10]

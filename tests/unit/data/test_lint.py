@@ -8,9 +8,9 @@ import shutil
 import pytest
 
 from data.dataset_spec import load_dataset_spec
-from data.label_summary import box_sizes
 from data.lint import __main__ as lint
 from data.records import scan_split
+from data.training_images import box_sizes
 from tests.unit.data.builders import write_image
 from utils.strict_yaml import write_yaml
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data.mosaic import make_mosaic, mix_up
+from data.augment import make_mosaic, mix_up
 from utils.structures import Targets
 
 SIZE = 64

@@ -16,9 +16,8 @@ from data.synthetic.dataset import SyntheticConfig, write_dataset
 from data.synthetic.shapes import CLASS_NAMES
 from models.checkpoints.loading import build_from_checkpoint
 from models.conversion.deploy import is_deployed
-from models.losses.ciou import paired_ciou
 from models.losses.distillation import MIN_OBJECTNESS, DistillationLoss, load_teacher
-from models.losses.loss import DetectionLoss, LossConfig
+from models.losses.loss import DetectionLoss, LossConfig, paired_ciou
 from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec

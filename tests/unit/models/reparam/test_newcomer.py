@@ -39,7 +39,7 @@ TOY = '''"""Toy: several k x k kernels side by side, and one norm after their su
 import torch
 from torch import nn
 
-from models.network.batch_norm import batch_norm
+from models.reparam.rep_block import batch_norm
 from models.reparam import algebra
 from models.reparam.rep_block import ConvParams, RepBlock, params_of
 

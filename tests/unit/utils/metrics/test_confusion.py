@@ -7,8 +7,7 @@ import pytest
 
 from tests.unit.utils.metrics.coco_cases import record, targets
 from utils.boxes import pairwise_iou
-from utils.metrics.confusion import match_one_to_one
-from utils.metrics.matches import match_images
+from utils.metrics.matches import match_images, match_one_to_one
 from utils.structures import Detections, IntArray, Targets
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from utils.engine.train_result import TrainedWeights, TrainResult, log_result
+from utils.engine.training_report import TrainedWeights, TrainResult, log_result
 
 WEIGHTS = TrainedWeights(Path("r/weights/best.pt"), Path("r/weights/last.pt"))
 METRICS = SimpleNamespace(AP=0.25, AP50=0.5, precision=0.75, recall=0.625)
