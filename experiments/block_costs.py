@@ -28,11 +28,10 @@ from torch import Tensor
 from experiments.block_cost_report import write_report
 from experiments.training_runs import REPORTS, ROOT, machine_line
 from models.conversion.deploy import to_deploy
-from models.export.export_networks import DecodedNetwork
 from models.export.onnx_file import OnnxOptions, write_onnx
 from models.formats.onnx import operator_counts
 from models.losses.loss import DetectionLoss, LossConfig
-from models.network.box_coder import BoxCoder
+from models.network.box_coder import BoxCoder, DecodedNetwork
 from models.network.detector import Detector, build_model, count_parameters
 from models.network.model_spec import ModelSpec
 from utils.device import choose_device, describe_device, peak_memory_mb

@@ -1,72 +1,19 @@
-"""What an exported file computes: a network that ends in maps, in boxes, or in detections.
+"""Networks that end otherwise than a detector: in maps of another layout, or in detections.
 
 Shapes: B images, N boxes of one image, K detections of one image, C classes.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.formats.format import Preset
 from models.network.box_coder import BoxCoder
 from models.network.detector import Detector
 from models.runtimes.torch_postprocess import suppressed
 from utils.postprocess import PostprocessConfig
-
-OUTPUTS = {
-    "decoded": ("output0",),
-    "raw": ("p3", "p4", "p5", "p6", "p7"),
-    "sigmoid": ("p3", "p4", "p5", "p6", "p7"),
-    "e2e": ("detections", "counts"),
-}
-
-
-def network_of(preset: Preset, detector: Detector, suppression: PostprocessConfig) -> nn.Module:
-    """The network that ends as a preset says, in eval mode."""
-    if preset.head == "e2e":
-        return SuppressedNetwork(detector, suppression).eval()
-    if preset.head == "decoded":
-        return DecodedNetwork(detector, half=takes_half_images(preset)).eval()
-    if preset.head == "sigmoid" or preset.rows_last:
-        done = preset.head == "sigmoid"
-        return MapsNetwork(detector, sigmoid=done, rows_last=preset.rows_last).eval()
-    return detector
-
-
-def output_names(head: str, detector: Detector) -> tuple[str, ...]:
-    """Names of the outputs, in order."""
-    names = OUTPUTS[head]
-    return names[: len(detector.strides)] if head in ("raw", "sigmoid") else names
-
-
-def takes_half_images(preset: Preset) -> bool:
-    """Whether the whole network is float16, its input too."""
-    return preset.half and not preset.half_weights
-
-
-class DecodedNetwork(nn.Module):
-    """(B, 3, H, W) in 0-1 -> (B, N, 5 + C): cx cy w h in pixels, objectness, class scores.
-
-    Args:
-        detector: what ends in raw maps.
-        half: a copy of it computes in float16, on float16 images. Boxes are decoded in float32:
-            float16 has steps of half a pixel beyond 512.
-    """
-
-    def __init__(self, detector: Detector, *, half: bool = False) -> None:
-        super().__init__()
-        self.detector = copy.deepcopy(detector).half() if half else detector
-        self.coder = BoxCoder.of(detector)
-        self.half_maps = half
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The decoded predictions of a batch, YOLOv5's `output0`."""
-        maps = self.detector(images)
-        return self.coder.decode([each.float() for each in maps] if self.half_maps else maps)
 
 
 class MapsNetwork(nn.Module):

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.export.export_networks import network_of, output_names, takes_half_images
+from models.export.export_networks import MapsNetwork, SuppressedNetwork
 from models.export.onnx_file import Expected, OnnxOptions, write_checked
 from models.export.traced_file import write_traced
 from models.formats.format import NetworkFile, Preset
 from models.formats.onnx import ONNXRUNTIME, operator_counts
+from models.network.box_coder import DecodedNetwork
 from models.network.detector import Detector
 from models.quantization.calibration_images import Images
 from models.runtimes.input_sizes import InputSizes
@@ -21,6 +22,13 @@ from models.runtimes.network_metadata import FileMetadata
 from models.runtimes.runner import Runner
 from utils.checkpoint import Checkpoint
 from utils.postprocess import PostprocessConfig
+
+OUTPUTS = {
+    "decoded": ("output0",),
+    "raw": ("p3", "p4", "p5", "p6", "p7"),
+    "sigmoid": ("p3", "p4", "p5", "p6", "p7"),
+    "e2e": ("detections", "counts"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,29 @@ def _write_interchange_file(path: Path, request: FileRequest) -> None:
         half=takes_half_images(preset),
     )
     write_checked(path, network, options, preset, expected_of(request))
+
+
+def network_of(preset: Preset, detector: Detector, suppression: PostprocessConfig) -> nn.Module:
+    """The network that ends as a preset says, in eval mode."""
+    if preset.head == "e2e":
+        return SuppressedNetwork(detector, suppression).eval()
+    if preset.head == "decoded":
+        return DecodedNetwork(detector, half=takes_half_images(preset)).eval()
+    if preset.head == "sigmoid" or preset.rows_last:
+        done = preset.head == "sigmoid"
+        return MapsNetwork(detector, sigmoid=done, rows_last=preset.rows_last).eval()
+    return detector
+
+
+def output_names(head: str, detector: Detector) -> tuple[str, ...]:
+    """Names of the outputs, in order."""
+    names = OUTPUTS[head]
+    return names[: len(detector.strides)] if head in ("raw", "sigmoid") else names
+
+
+def takes_half_images(preset: Preset) -> bool:
+    """Whether the whole network is float16, its input too."""
+    return preset.half and not preset.half_weights
 
 
 def expected_of(request: FileRequest) -> Expected:

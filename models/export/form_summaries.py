@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 from models.conversion.deploy import to_deploy
-from models.export.export_networks import DecodedNetwork
 from models.export.graph_summary import GraphSummary
 from models.export.onnx_file import OnnxOptions, write_onnx
+from models.network.box_coder import DecodedNetwork
 from models.network.detector import Detector
 
 

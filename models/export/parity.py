@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from models.export.export_networks import DecodedNetwork
 from models.export.exported_file import FileRequest
 from models.formats.format import Format, NetworkFile, SecondRuntime
+from models.network.box_coder import DecodedNetwork
 from models.runtimes.input_sizes import InputSizes
 from models.runtimes.runner import Runner
 from utils.boxes import pairwise_iou

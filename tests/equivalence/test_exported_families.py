@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from models.conversion.deploy import to_deploy
-from models.export.export_networks import DecodedNetwork
 from models.export.onnx_file import OnnxOptions, write_onnx
 from models.formats.onnx import operator_counts
+from models.network.box_coder import DecodedNetwork
 from models.network.detector import Detector
 from models.network.model_spec import ModelSpec
 from models.reparam.families import FAMILIES

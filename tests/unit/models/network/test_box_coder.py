@@ -5,8 +5,13 @@ import math
 import pytest
 import torch
 
-from models.export.export_networks import DecodedNetwork
-from models.network.box_coder import BoxCoder, centre_offset, size_ratio, split_anchors
+from models.network.box_coder import (
+    BoxCoder,
+    DecodedNetwork,
+    centre_offset,
+    size_ratio,
+    split_anchors,
+)
 from models.network.detector import build_model
 from tests.model_builders import tiny_spec
 
