@@ -127,17 +127,12 @@ def search(config: TrainConfig, base: Mapping[str, float], train: Train) -> Sear
         study.tell(trial, value)
         _write_results(study, base, folder)
         _drop_weights(study, folder)
-        found = (
-            "diverged"
-            if metrics is None
-            else f"mAP50 {metrics.AP50:.4f}, mAP50-95 {metrics.AP:.4f}"
-        )
-        logger.info(
-            "evolve: %s; best so far: run %d, fitness %.4f",
-            found,
-            study.best_trial.number + 1,
-            study.best_value,
-        )
+        found = "diverged"
+        if metrics is not None:
+            found = f"mAP50 {metrics.AP50:.4f}, mAP50-95 {metrics.AP:.4f}"
+        best = study.best_trial
+        logger.info("evolve: %s; best so far: run %d, fitness %.4f", found, best.number + 1,
+                    study.best_value)  # fmt: skip
     result = _result(study, folder)
     if config.report:
         write_json(Path(config.report), asdict(result))

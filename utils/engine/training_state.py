@@ -208,13 +208,9 @@ def start_training(
     frozen = freeze_layers(layers, config.freeze)
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     model.to(memory_format=memory_format)
-    optimizer = build_optimizer(
-        model,
-        config.optimizer,
-        lr=hyp.lr0,
-        momentum=hyp.momentum,
-        weight_decay=scaled_weight_decay(hyp.weight_decay, batch_size),
-    )
+    weight_decay = scaled_weight_decay(hyp.weight_decay, batch_size)
+    optimizer = build_optimizer(model, config.optimizer, lr=hyp.lr0, momentum=hyp.momentum,
+                                weight_decay=weight_decay)  # fmt: skip
     parallel = ranks.parallel(model, device, shared_norms=config.sync_bn)
     if config.compile:
         check_compiler()
