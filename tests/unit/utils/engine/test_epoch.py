@@ -197,6 +197,44 @@ def test_the_row_shows_mean_losses_and_the_last_batch():
     assert figures == ["2", "2", "2", "4", "352"]
 
 
+# Loss scaling, with which float16 trains on a GPU, works on the CPU too.
+
+
+def scaled(model: nn.Module) -> TrainingState:
+    state = start(model)
+    state.precision = Precision(None, torch.amp.GradScaler("cpu", init_scale=2.0**16))
+    return state
+
+
+def test_a_scaled_loss_trains_as_one_that_is_not():
+    """Scales are powers of two: nothing is rounded."""
+    found = []
+    for begin in (start, scaled):
+        torch.manual_seed(0)
+        state = begin(nn.Conv2d(3, 1, 1))
+        run(state, mean_output, batches(10, 20, 30))
+        found.append([state.model.weight, state.ema.model.weight])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_scale_that_is_too_large_is_searched_for_and_not_counted():
+    state = scaled(nn.Conv2d(3, 1, 1))
+    run(state, lambda raw, _: Loss(raw.mean() * 1e35), batches(10, 20, 30))  # overflows when scaled
+    assert state.precision.scaler.get_scale() == 2.0**13
+    assert (state.skipped_steps, state.bad_steps, state.ema.updates) == (0, 3, 0)
+
+
+def test_a_bad_loss_leaves_the_scale_as_it_is():
+    state = scaled(nn.Conv2d(3, 1, 1))
+
+    def bad_once(raw, batch):
+        return Loss(raw.mean() * (torch.nan if batch.paths[0].stem == "20" else 1))
+
+    run(state, bad_once, batches(10, 20, 30))
+    assert state.precision.scaler.get_scale() == 2.0**16
+    assert (state.skipped_steps, state.ema.updates) == (1, 2)
+
+
 # Reading from the device makes the host wait for it. On the CPU the reads can be counted.
 
 

@@ -132,7 +132,6 @@ def test_only_the_best_run_keeps_its_weights(config, quick):
 def test_messages(config, tmp_path, capsys, monkeypatch):
     with pytest.raises(ConfigError, match=r"^--evolve 0: must be at least 1 training run$"):
         search(replace(config, evolve=0), BASE, Trainer())
-    monkeypatch.setattr(train_script, "search", None)
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "0")
     for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
