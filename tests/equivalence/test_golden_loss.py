@@ -71,7 +71,7 @@ def test_gradient_of_the_head_biases(training, criterion):
 
 
 def test_a_wrong_loss_is_noticed(training):
-    """The figures tell losses apart: another gain, another anchor rule, smoothed labels."""
+    """The figures tell losses apart: another gain, another anchor rule, heavier positives."""
     coder, expected = BoxCoder(ANCHORS, STRIDES), training["b0_loss"].tolist()
     for changed in (
         LossConfig(obj=1.01),
