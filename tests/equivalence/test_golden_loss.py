@@ -76,7 +76,7 @@ def test_a_wrong_loss_is_noticed(training):
     for changed in (
         LossConfig(obj=1.01),
         LossConfig(anchor_t=3.9),
-        LossConfig(label_smoothing=0.01),
+        LossConfig(cls_pw=1.01),
     ):
         criterion = DetectionLoss(coder, NUM_CLASSES, IMAGE_SIZE, changed)
         terms = criterion(raw_maps(training, 0), stored_batch(training, 0))
