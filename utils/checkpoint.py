@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from utils.checkpoint_archive import check_archive, entry_names
 from utils.errors import CheckpointError, first_line
 from utils.output_files import atomic_path
 
@@ -106,12 +107,12 @@ def is_native(path: Path) -> bool:
         )
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: not a PyTorch checkpoint ({_describe(path)})")
-    with zipfile.ZipFile(path) as archive:
-        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            raise CheckpointError(
-                f"{path}: a TorchScript file, which can be run, not trained or converted; give the "
-                ".pt checkpoint it was made from"
-            )
+    if any(name.endswith("/constants.pkl") for name in entry_names(path)):
+        raise CheckpointError(
+            f"{path}: a TorchScript file, which can be run, not trained or converted; give the "
+            ".pt checkpoint it was made from"
+        )
+    check_archive(path)
     try:
         return not torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
