@@ -20,6 +20,9 @@ from utils.errors import CheckpointError, first_line
 # A checkpoint is stored uncompressed; a file that somebody zipped again stays below this factor.
 MAX_EXPANSION = 4
 MAX_PICKLE_BYTES = 32 * 2**20  # the largest YOLOv5 checkpoint with its optimizer has 2 MiB
+# A tuple as a key of a dictionary is hashed level by level, which ends the process where there are
+# too many of them, and takes for ever where each level holds the one below it twice.
+MAX_TUPLE_SIZE = 2000
 # Bytes of one element, by the name of the storage class.
 _ITEM_BYTES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1,
@@ -42,6 +45,22 @@ class _Global:
     """A name that a pickle asks for, as `module.name`."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Tuple:
+    """A tuple of a pickle; `size` counts the values in it at all levels."""
+
+    items: tuple[Any, ...]
+    size: int
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file ends as a zip archive does; it may be damaged."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # where its end contradicts itself
+        return True
 
 
 def entry_names(path: Path) -> list[str]:
@@ -131,9 +150,9 @@ def _check_pickle(path: Path, content: bytes, sizes: dict[str, int], folder: str
 def _storage(path: Path, item: object) -> tuple[str, int]:
     """Key and claimed bytes of a storage, from the tuple by which a pickle refers to it."""
     match item:
-        case ("storage", _Global(name=name), str(key), str(), int(count)) if count >= 0:
+        case _Tuple(items=("storage", _Global(name=name), str(key), str(), int(count))):
             kind = _STORAGE.fullmatch(name)
-            if kind and kind[1] in _ITEM_BYTES:
+            if kind and kind[1] in _ITEM_BYTES and count >= 0:
                 return key, count * _ITEM_BYTES[kind[1]]
     raise CheckpointError(f"{path}: damaged checkpoint (a storage is described wrongly)")
 
@@ -141,28 +160,50 @@ def _storage(path: Path, item: object) -> tuple[str, int]:
 def _names_and_storages(content: bytes) -> Iterator[Any]:
     """Every name a pickle asks for, and every tuple by which it refers to a storage.
 
-    Only what pickle itself writes for such a tuple is followed: constants, and constants it has
-    seen before. `recent` holds them since the last mark; anything else is None in it.
+    Follows the stack of the unpickler; constants, names and tuples are known, the rest is None.
+
+    Raises:
+        ValueError: an operation takes more from the stack than there is, or a tuple is too large.
     """
     memo: dict[object, Any] = {}
-    recent: list[Any] = []
+    stack: list[Any] = []
+    marks: list[list[Any]] = []
     for opcode, argument, _ in pickletools.genops(content):
-        top = recent[-1] if recent else None
-        if opcode.name == "GLOBAL":
-            name = _Global(str(argument).replace(" ", "."))
-            yield name
-            recent.append(name)
-        elif opcode.name in _CONSTANTS:
-            recent.append(argument)
-        elif opcode.name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = top
-        elif opcode.name in ("BINGET", "LONG_BINGET"):
-            recent.append(memo.get(argument))
-        elif opcode.name == "MARK":
-            recent = []
-        elif opcode.name == "TUPLE":
-            recent = [tuple(recent)]
-        else:
-            if opcode.name == "BINPERSID":
-                yield top
-            recent = [None]
+        if opcode.name == "MARK":
+            marks.append(stack)
+            stack = []
+            continue
+        if opcode.name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+            continue
+        taken = [kind.name for kind in opcode.stack_before]
+        items: list[Any] = []
+        if "mark" in taken:
+            items, stack = stack, marks.pop()
+            taken = taken[: taken.index("mark")]
+        if len(taken) > len(stack):
+            raise ValueError(f"{opcode.name} finds too little on the stack")
+        items = stack[len(stack) - len(taken) :] + items
+        del stack[len(stack) - len(taken) :]
+        value = _value(opcode.name, argument, items, memo)
+        if isinstance(value, _Global):
+            yield value
+        if opcode.name == "BINPERSID":
+            yield items[0]
+        stack += [value] * len(opcode.stack_after)
+
+
+def _value(name: str, argument: Any, items: list[Any], memo: dict[object, Any]) -> Any:
+    """What an operation of a pickle leaves on the stack, where that is known."""
+    if name == "GLOBAL":
+        return _Global(str(argument).replace(" ", "."))
+    if name in _CONSTANTS:
+        return argument
+    if name in ("BINGET", "LONG_BINGET"):
+        return memo[argument]
+    if name.endswith("TUPLE") or name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+        size = 1 + sum(item.size if isinstance(item, _Tuple) else 1 for item in items)
+        if size > MAX_TUPLE_SIZE:
+            raise ValueError(f"a tuple of more than {MAX_TUPLE_SIZE} values")
+        return _Tuple(tuple(items), size)
+    return None

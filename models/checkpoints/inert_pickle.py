@@ -9,7 +9,6 @@ taken by name.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.checkpoint_archive import check_archive
+from utils.checkpoint import is_plain
+from utils.checkpoint_archive import check_archive, is_archive
 from utils.errors import CheckpointError, first_line
 
 # Names a detector checkpoint may mention. Stand-ins replace them, so none of them is ever run;
@@ -89,7 +89,7 @@ def read_inert(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: not a checkpoint, or it names something that is not allowed.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         raise CheckpointError(
             f"{path}: not a PyTorch checkpoint (expected a .pt written by torch.save)"
         )
@@ -187,8 +187,6 @@ def _plain_copy(value: object, where: str, left: list[int], depth: int) -> Any:
 
 def _plain_tensor(name: str, tensor: Tensor) -> Tensor:
     """A tensor as it is, without gradient, if its storage holds every element of it."""
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-        raise CheckpointError(f"{name} is not a plain tensor")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise CheckpointError(f"{name} repeats the elements of its storage, which no network does")
+    if not is_plain(tensor):
+        raise CheckpointError(f"{name} is not a plain tensor with all its elements in the file")
     return tensor.detach()
