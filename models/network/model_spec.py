@@ -7,7 +7,6 @@ an error that names the file, the row and the closest known name.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,11 @@ SPECS_FOLDER = Path(__file__).parent / "specs"
 REP_POLICIES = ("all", "downsample", "no-identity-in-residual")
 DEFAULT_ACTIVATION = "SiLU"
 
+NORM_KEYS = ("norm_eps", "norm_momentum")
 _REQUIRED = ("nc", "depth_multiple", "width_multiple", "anchors", "backbone", "head")
-_OPTIONAL = ("activation", "channel_multiple", "rep_block", "rep_policy", "ch")
+_OPTIONAL = ("activation", "channel_multiple", "rep_block", "rep_policy", "ch", *NORM_KEYS)
+MAX_NUMBER = 2.0**31  # what is larger names no size, and overflows in the arithmetic of sizes
+MAX_REPEATS = 1000
 _CONSTANTS = {"None": None, "True": True, "False": False}
 
 
@@ -61,6 +63,8 @@ class ModelSpec:
         rep_block: family of the 3x3 convolutions, or None for plain ones.
         rep_policy: which 3x3 convolutions are of that family, one of REP_POLICIES.
         channel_multiple: channels are multiples of this.
+        norm_eps: added to the variance by every batch-norm; None is the blocks' own, 0.001.
+        norm_momentum: weight of a batch in the running statistics; None is the blocks' own, 0.03.
         name: the file it came from, for messages.
     """
 
@@ -74,6 +78,8 @@ class ModelSpec:
     rep_block: str | None = None
     rep_policy: str = "all"
     channel_multiple: int = 8
+    norm_eps: float | None = None
+    norm_momentum: float | None = None
     name: str = "model"
 
     @classmethod
@@ -113,11 +119,16 @@ class ModelSpec:
             channel_multiple=_number(
                 {"channel_multiple": 8, **content}, "channel_multiple", where, int
             ),
+            **{key: _number(content, key, where, float) for key in NORM_KEYS if key in content},
             name=where,
         )
 
     def to_yaml(self) -> dict[str, Any]:
-        """The mapping `from_yaml` reads back to an equal spec; plain JSON-able values."""
+        """The mapping `from_yaml` reads back to an equal spec; plain JSON-able values.
+
+        Keys of batch-norms are in it only where they are set, so that earlier versions read it.
+        """
+        norms = {key: getattr(self, key) for key in NORM_KEYS if getattr(self, key) is not None}
         return {
             "nc": self.num_classes,
             "depth_multiple": self.depth_multiple,
@@ -126,6 +137,7 @@ class ModelSpec:
             "activation": self.activation,
             "rep_block": self.rep_block,
             "rep_policy": self.rep_policy,
+            **norms,
             "anchors": [list(level) for level in self.anchors],
             "backbone": [_plain(row) for row in self.backbone],
             "head": [_plain(row) for row in self.head],
@@ -148,6 +160,21 @@ class ModelSpec:
             self._layer(index, part, number, row) for index, (part, number, row) in enumerate(rows)
         )
 
+    def repeats_of(self, layer: LayerSpec) -> int:
+        """How many times a row's block is repeated, after depth scaling.
+
+        Raises:
+            ConfigError: more than MAX_REPEATS times.
+        """
+        repeats = layer.repeats
+        if repeats > 1:
+            repeats = max(round(min(repeats * self.depth_multiple, MAX_NUMBER)), 1)
+        if repeats > MAX_REPEATS:
+            raise ConfigError(
+                f"{layer.where}: repeats its block {repeats} times, at most {MAX_REPEATS} are built"
+            )
+        return repeats
+
     def _layer(self, index: int, part: str, number: int, row: tuple[Any, ...]) -> LayerSpec:
         where = f"{self.name}: {part} row {number} (layer {index}, {row[2]})"
         sources = row[0] if isinstance(row[0], tuple) else (row[0],)
@@ -161,7 +188,7 @@ class ModelSpec:
 def _number(content: Mapping[str, Any], key: str, where: str, kind: type) -> Any:
     value = content[key]
     allowed = (int, float) if kind is float else (int,)
-    if isinstance(value, bool) or not isinstance(value, allowed) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, allowed) or not 0 < value < MAX_NUMBER:
         expected = "an integer" if kind is int else "a number"
         raise ConfigError(f"{where}: {key} is {value!r}, expected {expected} above 0")
     return kind(value)
@@ -181,7 +208,7 @@ def _anchors(value: object, where: str) -> tuple[tuple[float, ...], ...]:
     for level in value:
         if not isinstance(level, list) or not level or len(level) % 2:
             raise refusal
-        if not all(type(side) in (int, float) and 0 < side < math.inf for side in level):
+        if not all(type(side) in (int, float) and 0 < side < MAX_NUMBER for side in level):
             raise refusal
         levels.append(tuple(float(side) for side in level))
     if len({len(level) for level in levels}) > 1:
@@ -202,7 +229,7 @@ def _row(row: object, where: str) -> tuple[Any, ...]:
     sources = source if isinstance(source, list) else [source]
     if not sources or not all(type(index) is int for index in sources):
         raise ConfigError(f"{where}: from is {source!r}, expected a layer number or a list of them")
-    if type(repeats) is not int or repeats < 1:
+    if type(repeats) is not int or not 1 <= repeats < MAX_NUMBER:
         raise ConfigError(f"{where}: number is {repeats!r}, expected an integer of at least 1")
     if not isinstance(module, str):
         raise ConfigError(f"{where}: module is {module!r}, expected a name")
