@@ -6,7 +6,7 @@ import copy
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ def save_yolov5(
     key: str = "ema",
     dtype: torch.dtype = torch.float16,
     edit: Callable[[nn.Module, Any], None] | None = None,
+    beside: Mapping[str, Any] | None = None,
     **attributes: Any,
 ) -> Path:
     """A file as YOLOv5 writes it: the pickled network itself, of classes of its own package.
@@ -76,6 +77,7 @@ def save_yolov5(
         dtype: of its weights.
         edit: changes the pickled network before it is written; its second argument is the classes
             that a pickle of YOLOv5 may name, by module and name.
+        beside: further entries of the file.
         **attributes: put on the pickled network (`names`, `yaml`).
     """
     model = copy.deepcopy(model)
@@ -97,7 +99,7 @@ def save_yolov5(
         if edit is not None:
             edit(root, classes)
         content = {"epoch": -1, "model": None, "ema": None, "date": "2022-01-01", "git": None}
-        torch.save({**content, key: root.to(dtype)}, path)
+        torch.save({**content, **(beside or {}), key: root.to(dtype)}, path)
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ def read_yolov5(path: Path) -> Checkpoint:
         spec=spec.to_yaml(),
         class_names=class_names,
         weights=_renamed(tensors, built.state_dict(), path),
-        config={"source": path.name},
+        config={"source": path.name} | _license(content),
     )
 
 
@@ -76,6 +77,12 @@ def _compare(built: Detector, model: InertObject, layers: list[InertObject], pat
             raise CheckpointError(
                 f"{path}: {owner}: stride is {strides}, but its layers have {list(built.strides)}"
             )
+
+
+def _license(content: dict[str, Any]) -> dict[str, str]:
+    """What the file says of its licence; older ones say nothing."""
+    text = content.get("license")
+    return {"license": text} if isinstance(text, str) and text.strip() else {}
 
 
 def _renamed(
