@@ -18,6 +18,13 @@ from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, eval_loader
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
+from models.checkpoints.yolov5_state_dict import (
+    as_yolov5,
+    how_to_load,
+    load_yolov5,
+    save_yolov5,
+    yolov5_yaml,
+)
 from models.conversion.deploy import to_deploy
 from models.conversion.equivalence import Equivalence, check_equivalence, measure_equivalence
 from models.conversion.expand import expand
@@ -34,6 +41,7 @@ from utils.errors import ConfigError, ConversionError
 from utils.letterbox import input_size
 from utils.output_files import atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
+from utils.strict_yaml import write_yaml
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -41,6 +49,7 @@ ValueT = TypeVar("ValueT")
 # Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not.
 CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 AP_DECIMALS = 4
+FILES = {"yolov5": (save_yolov5, load_yolov5)}  # of other formats than ours, by --to
 MIN_MEANINGFUL_AP = 0.10  # below it, two broken networks would agree too
 
 
@@ -50,12 +59,12 @@ class ConvertConfig:
 
     weights: str = option("", "checkpoint to convert: ours, or a YOLOv5 .pt")
     output: str = option(
-        "", "file to write (default: -deploy, -train, -native or the stem added to the name)"
+        "", "file to write (default: -deploy, -train, -native, -yolov5 or the stem in the name)"
     )
     to: str = option(
         "deploy",
-        "deploy form; train form with --rep-block; native file format",
-        choices=("deploy", "train", "native"),
+        "deploy form; train form with --rep-block; native file format; back to YOLOv5's names",
+        choices=("deploy", "train", "native", "yolov5"),
     )
     stem: str = option(
         "keep",
@@ -147,8 +156,9 @@ def convert(config: ConvertConfig) -> ConvertResult:
     sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
     converted = _converted(checkpoint, change_stem(change_form(model)), config)
     with atomic_path(output) as temporary:
-        save_checkpoint(temporary, converted)
-        saved = build_from_checkpoint(load_checkpoint(temporary))
+        save, load = FILES.get(config.to, (save_checkpoint, load_checkpoint))
+        save(temporary, converted)
+        saved = build_from_checkpoint(load(temporary))
         equivalence = measure_equivalence(
             model,
             saved,
@@ -159,14 +169,16 @@ def convert(config: ConvertConfig) -> ConvertResult:
         )
         check_equivalence(equivalence)
         AP = None if loader is None else _compare_AP(model, saved, loader, checkpoint, config)
+    if config.to == "yolov5":
+        write_yaml(output.with_suffix(".yaml"), yolov5_yaml(saved.spec))
     result = _result(checkpoint, converted, model, saved, output)
     return replace(result, equivalence=equivalence, AP=AP)
 
 
 def _form_change(config: ConvertConfig, model: Detector) -> Callable[[Detector], Detector]:
     """Folds a network, or expands a plain one."""
-    if config.to == "deploy":
-        return to_deploy
+    if config.to != "train":
+        return as_yolov5 if config.to == "yolov5" else to_deploy
     if not config.rep_block:
         raise ConfigError("--to train: name the blocks, for example --rep-block RepVGG")
     if (family := model.spec.rep_block) is not None:
@@ -293,6 +305,8 @@ def _run(config: ConvertConfig) -> int:
     if stem.before != stem.after:
         logger.info("stem: %s -> %s", stem.before, stem.after)
     logger.info("Saved to %s", result.output)
+    if config.to == "yolov5":
+        logger.info("%s", how_to_load(result.output))
     return 0
 
 
