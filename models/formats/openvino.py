@@ -6,6 +6,7 @@ also a second runtime of float32 ONNX files.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,33 @@ def without_telemetry() -> Iterator[None]:
             sys.modules.pop(_TELEMETRY, None)
         else:
             sys.modules[_TELEMETRY] = before  # type: ignore[assignment]
+
+
+class SignalStack(ctypes.Structure):
+    """Linux's stack_t: where a thread handles signals; see sigaltstack(2)."""
+
+    _fields_: ClassVar = [
+        ("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t),
+    ]  # fmt: skip
+
+
+@contextmanager
+def same_signal_stack() -> Iterator[None]:
+    """A region after which this thread's alternate signal stack is what it was before.
+
+    Every OpenVINO Core sets one of its own, and at its end sets the one before. Where that was
+    another Core's, which has ended, its memory is gone, and the next signal kills the process: the
+    end of a child process is enough.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    libc, before = ctypes.CDLL(None), SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)
 
 
 def import_openvino() -> Any:
@@ -170,7 +198,8 @@ class OpenVinoRunner:
         ]
         self._heads = Heads.choose(self.path, shapes, metadata)
         hints = {"INFERENCE_PRECISION_HINT": "f32"}
-        self._network = openvino.Core().compile_model(model, "CPU", hints)
+        with same_signal_stack():
+            self._network = openvino.Core().compile_model(model, "CPU", hints)
 
     def run(self, images: FloatArray) -> FloatArray:
         """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions, boxes in input pixels."""

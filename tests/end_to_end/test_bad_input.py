@@ -3,7 +3,7 @@
 Rows 1 to 11 without a script are in `tests/unit/data/test_bad_input.py`. In each row: the message
 says what, where, the value, the rule and what to do; the exit code is right; nobody sees a
 traceback; the user's files stay as they are. `run` checks the last two in every call. "Also:" names
-tests that say more about a row. The row of live streams is elsewhere.
+tests that say more about a row.
 """
 
 from __future__ import annotations
@@ -384,7 +384,6 @@ def test_row_23_no_objects_and_none_found(run: Run, label: str | None, plots: st
     ],
 )
 def test_row_24_a_size_between_the_multiples(run: Run, arguments: str, note: str) -> None:
-    """Also: unit/utils/detect/test_input.py::test_choose."""
     said = run(f"{arguments} --imgsz 100")
     assert (said.code, said.lines) == (0, [note])
 

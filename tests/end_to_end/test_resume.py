@@ -217,7 +217,7 @@ def test_a_run_that_stopped_early_needs_more_patience(finished, capsys):
     last = finished / "weights" / "last.pt"
     checkpoint = load_checkpoint(last)
     checkpoint.config["opt"]["patience"] = 2
-    checkpoint.training["best"].update(epoch=2, judged=4)
+    checkpoint.training["best"].update({"epoch": 2, "judged": 4})
     save_checkpoint(last, checkpoint)
     message = refusal(capsys, "--resume", last, "--epochs", 99)
     assert "no epoch was better for 2; to go on, give more: --patience 4" in message

@@ -71,12 +71,12 @@ def test_gradient_of_the_head_biases(training, criterion):
 
 
 def test_a_wrong_loss_is_noticed(training):
-    """The figures tell losses apart: another gain, another anchor rule, smoothed labels."""
+    """The figures tell losses apart: another gain, another anchor rule, heavier positives."""
     coder, expected = BoxCoder(ANCHORS, STRIDES), training["b0_loss"].tolist()
     for changed in (
         LossConfig(obj=1.01),
         LossConfig(anchor_t=3.9),
-        LossConfig(label_smoothing=0.01),
+        LossConfig(cls_pw=1.01),
     ):
         criterion = DetectionLoss(coder, NUM_CLASSES, IMAGE_SIZE, changed)
         terms = criterion(raw_maps(training, 0), stored_batch(training, 0))

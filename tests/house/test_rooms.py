@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "network": {"reparam"},
     "reparam": {"network"},  # one module of it: below
     "conversion": {"network", "reparam"},
-    "checkpoints": {"network", "conversion"},
+    "checkpoints": {"network", "reparam", "conversion"},
     "losses": {"network", "conversion", "checkpoints"},  # a teacher is a checkpoint in deploy form
     "runtimes": {"network", "conversion", "checkpoints", "formats"},
     "formats": {"network", "runtimes", "quantization", "export"},
