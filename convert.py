@@ -19,7 +19,6 @@ from data.loader import EvalLoader, eval_loader
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.checkpoints.yolov5_state_dict import (
-    as_yolov5,
     how_to_load,
     load_yolov5,
     save_yolov5,
@@ -29,6 +28,7 @@ from models.conversion.deploy import to_deploy
 from models.conversion.equivalence import Equivalence, check_equivalence, measure_equivalence
 from models.conversion.expand import expand
 from models.conversion.stem import stem_name, with_stem
+from models.conversion.yolov5_form import as_yolov5
 from models.network.complexity import block_counts, network_gflops
 from models.network.detector import Detector, count_parameters
 from models.network.model_spec import REP_POLICIES
@@ -49,7 +49,6 @@ ValueT = TypeVar("ValueT")
 # Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not.
 CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 AP_DECIMALS = 4
-FILES = {"yolov5": (save_yolov5, load_yolov5)}  # of other formats than ours, by --to
 MIN_MEANINGFUL_AP = 0.10  # below it, two broken networks would agree too
 
 
@@ -156,7 +155,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
     sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
     converted = _converted(checkpoint, change_stem(change_form(model)), config)
     with atomic_path(output) as temporary:
-        save, load = FILES.get(config.to, (save_checkpoint, load_checkpoint))
+        save, load = _file_format(config.to)
         save(temporary, converted)
         saved = build_from_checkpoint(load(temporary))
         equivalence = measure_equivalence(
@@ -169,9 +168,9 @@ def convert(config: ConvertConfig) -> ConvertResult:
         )
         check_equivalence(equivalence)
         AP = None if loader is None else _compare_AP(model, saved, loader, checkpoint, config)
+    result = _result(checkpoint, converted, model, saved, output)
     if config.to == "yolov5":
         write_yaml(output.with_suffix(".yaml"), yolov5_yaml(saved.spec))
-    result = _result(checkpoint, converted, model, saved, output)
     return replace(result, equivalence=equivalence, AP=AP)
 
 
@@ -184,6 +183,13 @@ def _form_change(config: ConvertConfig, model: Detector) -> Callable[[Detector],
     if (family := model.spec.rep_block) is not None:
         raise ConfigError(f"{config.weights}: has {family} blocks already; give a plain network")
     return functools.partial(expand, rep_block=config.rep_block, rep_policy=config.rep_policy)
+
+
+def _file_format(
+    to: str,
+) -> tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoint]]:
+    """What writes the file, and what reads it back for the check."""
+    return (save_yolov5, load_yolov5) if to == "yolov5" else (save_checkpoint, load_checkpoint)
 
 
 def _stem_change(config: ConvertConfig) -> Callable[[Detector], Detector]:

@@ -74,6 +74,8 @@ class FileMetadata:
             "batch": self.sizes.batch_size,
             "dynamic": list(self.sizes.dynamic),
             "head": self.head,
+            # Named where the file is of the kind that the programs which ask for it read.
+            **({"task": "detect"} if self.head == "scores" else {}),
             "maps": "NHWC" if self.rows_last else "NCHW",
             "input": given,
             "activation": self.activation,

@@ -12,13 +12,13 @@ import torch
 import convert
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.checkpoints.yolov5_state_dict import (
-    as_yolov5,
     how_to_load,
     load_yolov5,
     save_yolov5,
     yolov5_yaml,
 )
 from models.conversion.deploy import equivalence_error, to_deploy
+from models.conversion.yolov5_form import as_yolov5
 from models.network.layers import ConvBNAct
 from models.network.model_spec import ModelSpec
 from models.reparam.rep_block import ConvAct, RepBlock
