@@ -46,6 +46,7 @@ from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 ValueT = TypeVar("ValueT")
+FileFormat = tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoint]]
 # Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not.
 CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 AP_DECIMALS = 4
@@ -185,9 +186,7 @@ def _form_change(config: ConvertConfig, model: Detector) -> Callable[[Detector],
     return functools.partial(expand, rep_block=config.rep_block, rep_policy=config.rep_policy)
 
 
-def _file_format(
-    to: str,
-) -> tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoint]]:
+def _file_format(to: str) -> FileFormat:
     """What writes the file, and what reads it back for the check."""
     return (save_yolov5, load_yolov5) if to == "yolov5" else (save_checkpoint, load_checkpoint)
 
