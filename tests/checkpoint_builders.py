@@ -6,7 +6,7 @@ import copy
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ def save_yolov5(
     *,
     key: str = "ema",
     dtype: torch.dtype = torch.float16,
+    beside: Mapping[str, Any] | None = None,
     **attributes: Any,
 ) -> Path:
     """A file as YOLOv5 writes it: the pickled network itself, of classes of its own package.
@@ -58,6 +59,7 @@ def save_yolov5(
         model: what it holds.
         key: `ema` or `model`.
         dtype: of its weights.
+        beside: further entries of the file.
         **attributes: put on the pickled network (`names`, `yaml`).
     """
     model = copy.deepcopy(model)
@@ -72,7 +74,7 @@ def save_yolov5(
         for name, value in attributes.items():
             setattr(root, name, value)
         content = {"epoch": -1, "model": None, "ema": None, "date": "2022-01-01", "git": None}
-        torch.save({**content, key: root.to(dtype)}, path)
+        torch.save({**content, **(beside or {}), key: root.to(dtype)}, path)
     return path
 
 

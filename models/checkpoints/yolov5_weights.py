@@ -49,8 +49,14 @@ def read_yolov5(path: Path) -> Checkpoint:
         spec=spec.to_yaml(),
         class_names=class_names,
         weights=_renamed(tensors, expected, path),
-        config={"source": path.name},
+        config={"source": path.name} | _license(content),
     )
+
+
+def _license(content: dict[str, Any]) -> dict[str, str]:
+    """What the file says of its licence; older ones say nothing."""
+    text = content.get("license")
+    return {"license": text} if isinstance(text, str) and text.strip() else {}
 
 
 def _renamed(

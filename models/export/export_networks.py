@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from models.formats.format import Preset
-from models.network.box_coder import BoxCoder
+from models.network.box_coder import BoxCoder, centre_offset, size_ratio, split_anchors
 from models.network.detector import Detector
+from models.runtimes.input_sizes import InputSizes
 from models.runtimes.torch_postprocess import suppressed
 from utils.postprocess import PostprocessConfig
 
@@ -28,10 +29,16 @@ OUTPUTS = {
 }
 
 
-def network_of(preset: Preset, detector: Detector, suppression: PostprocessConfig) -> nn.Module:
+def network_of(
+    preset: Preset, detector: Detector, suppression: PostprocessConfig, sizes: InputSizes
+) -> nn.Module:
     """The network that ends as a preset says, in eval mode."""
     if preset.head == "e2e":
         return SuppressedNetwork(detector, suppression).eval()
+    if preset.head == "decoded" and not preset.dynamic:
+        # A program for libtorch takes any number of images.
+        num_images = 1 if preset.traced else sizes.batch_size
+        return FixedDecodedNetwork(detector, sizes.input_hw, num_images).eval()
     if preset.head in ("decoded", "scores", "best"):
         decoded = DecodedNetwork(detector, half=takes_half_images(preset))
         ending = ENDINGS.get(preset.head)
@@ -98,6 +105,60 @@ class BestClass(nn.Module):
 
 
 ENDINGS: Mapping[str, type[nn.Module]] = {"scores": ClassScores, "best": BestClass}
+
+
+class FixedDecodedNetwork(nn.Module):
+    """What `DecodedNetwork` computes, for inputs of one size.
+
+    Anchors and cell positions are buffers, which `.to(device)` of a traced network moves; and as
+    large as the maps, since OpenCV up to 4.6 multiplies tensors of five dimensions with nothing
+    smaller. It computes one image at a time, and stops at several: with smaller buffers it would
+    find other boxes instead.
+
+    Args:
+        detector: in deploy form, on the CPU.
+        input_hw: height and width of the input.
+        num_images: for which buffers are stored; 1 fits any number by broadcasting.
+    """
+
+    def __init__(self, detector: Detector, input_hw: tuple[int, int], num_images: int = 1) -> None:
+        super().__init__()
+        self.detector, self.strides = detector, detector.strides
+        coder = BoxCoder.of(detector)
+        for level, (anchors, stride) in enumerate(zip(coder.anchors, coder.strides, strict=True)):
+            height, width = (side // stride for side in input_hw)
+            cells = torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")
+            shape = (num_images, len(anchors) // 2, height, width, 2)
+            corners = torch.stack(cells, -1).float().expand(shape)
+            pixels = torch.tensor(anchors).view(1, -1, 1, 1, 2).expand(shape)
+            self.register_buffer(f"corners{level}", corners.contiguous(), persistent=False)
+            self.register_buffer(f"pixels{level}", pixels.contiguous(), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The decoded predictions of a batch, YOLOv5's `output0`."""
+        levels = [self._decode(level, raw) for level, raw in enumerate(self.detector(images))]
+        return torch.cat(levels, 1)
+
+    def _decode(self, level: int, raw: Tensor) -> Tensor:
+        corners, pixels = self.get_buffer(f"corners{level}"), self.get_buffer(f"pixels{level}")
+        _, num_anchors, height, width, _ = pixels.shape
+        probability = split_anchors(raw, num_anchors).sigmoid()
+        xy, wh, rest = probability[..., :2], probability[..., 2:4], probability[..., 4:]
+        centres = (centre_offset(xy) + corners) * self.strides[level]
+        decoded = torch.cat((centres, size_ratio(wh) * pixels, rest), -1)
+        return decoded.reshape(len(raw), num_anchors * height * width, probability.shape[-1])
+
+
+class TupleNetwork(nn.Module):
+    """Answers with a tuple of one tensor, as YOLOv5's traced programs do."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """The network's answer."""
+        return (self.network(images),)
 
 
 class MapsNetwork(nn.Module):

@@ -9,7 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.export.export_networks import network_of, output_names, takes_half_images
+from models.export.export_networks import (
+    TupleNetwork,
+    network_of,
+    output_names,
+    takes_half_images,
+)
 from models.export.onnx_file import Expected, OnnxOptions, write_checked
 from models.export.traced_file import write_traced
 from models.formats.format import NetworkFile, Preset
@@ -117,12 +122,14 @@ def network_file(path: Path, request: FileRequest) -> NetworkFile:
 
 def _write_interchange_file(path: Path, request: FileRequest) -> None:
     preset, sizes = request.preset, request.sizes
-    network = network_of(preset, request.detector, request.suppression)
+    network = network_of(preset, request.detector, request.suppression, sizes)
     if preset.traced:
         shape = (sizes.batch_size, 3, *sizes.input_hw)
-        # A converter keeps the metadata itself.
-        texts = request.metadata.as_texts() if preset.convert is None else {}
-        write_traced(path, network, shape, texts)
+        if preset.convert is None:
+            values = {"shape": list(shape), **request.metadata.as_values()}
+            write_traced(path, TupleNetwork(network).eval(), shape, values)
+        else:
+            write_traced(path, network, shape, None)
         return
     options = OnnxOptions(
         input_hw=sizes.input_hw,
@@ -153,8 +160,9 @@ def file_metadata(
     preset: Preset,
     sizes: InputSizes,
     opset: int,
+    license: str = "",
 ) -> FileMetadata:
-    """What a program needs to run the file."""
+    """What a program needs to run the file; `license` instead of the checkpoint's."""
     return FileMetadata(
         class_names=checkpoint.class_names,
         strides=strides,
@@ -165,7 +173,8 @@ def file_metadata(
         activation=checkpoint.spec["activation"],
         precision=_precision(preset),
         opset=opset,
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),  # a class of its own, which yaml does not take
+        license=license or str(checkpoint.config.get("license") or ""),
     )
 
 

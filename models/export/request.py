@@ -71,6 +71,7 @@ class ExportConfig:
     qat_batch_size: int = option(16, "INT8: images per step of the technique train")
     max_drop: float = option(2.0, "INT8: AP points that may be lost at most")
     device: str = option("cpu", "files are written on the CPU", choices=("cpu",))
+    license: str = option("", "licence to name in the files (default: the checkpoint's, if known)")
     data: str = option("", "data yaml: compare on its images and measure AP")
     workers: int = option(8, "processes that load images")
     summary: str = option(
@@ -155,7 +156,9 @@ def planned_files(
             sizes=sizes,
             opset=opset,
             suppression=config.suppression(),
-            metadata=file_metadata(checkpoint, detector.strides, preset, sizes, opset),
+            metadata=file_metadata(
+                checkpoint, detector.strides, preset, sizes, opset, config.license
+            ),
             stem=output.name.removesuffix(preset.suffix),
         )
         planned.append(PlannedFile(output, request))

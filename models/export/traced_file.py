@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,9 +17,15 @@ from models.runtimes.network_metadata import TRACED_METADATA
 
 
 def write_traced(
-    path: Path, network: nn.Module, input_shape: tuple[int, ...], texts: Mapping[str, str]
+    path: Path,
+    network: nn.Module,
+    input_shape: tuple[int, ...],
+    values: Mapping[str, Any] | None,
 ) -> None:
     """Trace a network whose input always has one shape.
+
+    A program for libtorch keeps its parameters, so that `.to(device)` and `.half()` convert them.
+    One for a converter is frozen: its weights become constants.
 
     Source paths of this machine, which torch keeps for its error messages, are dropped.
 
@@ -25,16 +33,17 @@ def write_traced(
         path: file to write.
         network: in eval mode, on the CPU.
         input_shape: (B, 3, H, W).
-        texts: the metadata, key -> JSON text.
+        values: the metadata, key -> JSON value; None for a converter, which keeps it elsewhere.
     """
+    network = copy.deepcopy(network).requires_grad_(False)  # programs that run it do not train
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch announces the retirement of tracing
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             network, torch.zeros(input_shape), check_trace=False
         )
-        frozen = torch.jit.freeze(traced)
+        program = torch.jit.freeze(traced) if values is None else traced
         with_paths = path.with_suffix(".traced")
-        frozen.save(str(with_paths), _extra_files={TRACED_METADATA: json.dumps(dict(texts))})
+        program.save(str(with_paths), _extra_files={TRACED_METADATA: json.dumps(values or {})})
     try:
         _copy_without_sources(with_paths, path)
     finally:

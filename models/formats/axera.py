@@ -1,18 +1,20 @@
 """Axera AX650, AX630C: an ONNX file with raw maps for Pulsar2, its configuration, images in a tar.
 
-The network takes RGB pixels: the tool does not swap channels. Only the network was run here, by
-onnxruntime.
+The configuration is that of YOLOv5s in Axera's documents: the compiled network takes the BGR pixels
+that their sample gives it, and its maps are (1, H, W, channels), which the sample walks through.
+Only the network was run here, by onnxruntime.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from models.formats.format import NPU_OPERATORS, Format, NetworkFile, Preset
-from models.formats.onnx import NPU_OPSETS
+from models.formats.onnx import NPU_OPSETS, output_names
 from models.formats.vendor_folder import (
     CALIBRATION_ARCHIVE,
     NETWORK_IN_FOLDER,
@@ -31,17 +33,20 @@ def write_axera(source: NetworkFile, folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             names = write_images(Path(temporary), source.images)
             pack(folder / CALIBRATION_ARCHIVE, Path(temporary), names)
-    text = json.dumps(_configuration(len(names)), indent=1)
-    (folder / "config.json").write_text(text + "\n")
+    configuration = _configuration(len(names), output_names(source.path))
+    (folder / "config.json").write_text(json.dumps(configuration, indent=1) + "\n")
+    build = f"pulsar2 build --input {quoted(source)[0]} --config config.json --output_dir output"
     write_texts(
-        source,
+        replace(source, metadata=replace(source.metadata, color="BGR", rows_last=True)),
         folder,
-        f"pulsar2 build --input {quoted(source)[0]} --config config.json --output_dir output",
+        f"{build} --target_hardware AX650",
+        f"{build} --target_hardware AX620E  # for AX630C, AX631, AX620Q",
+        "# Axera's sample has anchors and number of classes as constants: metadata.json has yours",
     )
 
 
-def _configuration(num_images: int) -> dict[str, Any]:
-    """What the tool reads."""
+def _configuration(num_images: int, outputs: list[str]) -> dict[str, Any]:
+    """What the tool reads; flags of its command line go before it."""
     return {
         "model_type": "ONNX",
         "target_hardware": "AX650",
@@ -62,11 +67,12 @@ def _configuration(num_images: int) -> dict[str, Any]:
             {
                 "tensor_name": INPUT,
                 "tensor_format": "RGB",
-                "src_format": "RGB",
+                "src_format": "BGR",
                 "src_dtype": "U8",
                 "src_layout": "NHWC",
             }
         ],
+        "output_processors": [{"tensor_name": name, "dst_perm": [0, 2, 3, 1]} for name in outputs],
         "compiler": {"check": 0},
     }
 

@@ -1,12 +1,15 @@
 """Hailo-8, -10, -15: an ONNX file with raw maps, and files for Hailo's Dataflow Compiler.
 
 Boxes are decoded and suppressed by Hailo's runtime, from the anchors in nms.json. The compiler
-calibrates on an array of images. Only the network was run here, by onnxruntime.
+calibrates on an array of images. Its parser renames layers (`conv55`), which only the parsed file
+knows: commands.txt has a command that prints the new names. Only the network was run here, by
+onnxruntime.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from models.formats.format import NPU_OPERATORS, Format, NetworkFile, Preset
@@ -20,10 +23,17 @@ from models.formats.vendor_folder import (
 )
 from models.quantization.calibration_images import write_array
 
+_PRINT_NAMES = (
+    "import sys; from hailo_sdk_client import ClientRunner; "
+    "model = ClientRunner(har=sys.argv[1]).get_hn_model(); "
+    "print([layer.name for layer in model.get_real_output_layers()])"
+)
+
 
 def write_hailo(source: NetworkFile, folder: Path) -> None:
     """Write the files beside the network."""
     end_nodes = output_nodes(source.path)
+    levels = zip(source.metadata.strides, end_nodes, strict=True)
     _write_suppression(source, folder / "nms.json", end_nodes)
     (folder / "model_script.alls").write_text(
         "normalization1 = normalization([0.0, 0.0, 0.0], [255.0, 255.0, 255.0])\n"
@@ -37,11 +47,13 @@ def write_hailo(source: NetworkFile, folder: Path) -> None:
         source,
         folder,
         f"hailo parser onnx {name} --hw-arch hailo8 --end-node-names " + " ".join(end_nodes),
+        "# The parser renames layers. This prints its names of the outputs:",
+        f"python -c {shlex.quote(_PRINT_NAMES)} {stem}.har",
+        "# Put them into encoded_layer of nms.json, which has the ONNX file's: "
+        + ", ".join(f"stride {stride} is {node}" for stride, node in levels),
         f"hailo optimize {stem}.har --hw-arch hailo8 --calib-set-path {CALIBRATION_ARRAY} "
         "--model-script model_script.alls",
         f"hailo compiler {stem}_optimized.har --hw-arch hailo8",
-        "# nms.json names layers as the ONNX file does; if the parser renames them, put its names "
-        "into encoded_layer",
     )
 
 

@@ -26,8 +26,7 @@ INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 class OnnxRunner:
     """An ONNX file in onnxruntime.
 
-    Understands the files export.py writes (metadata in JSON) and those YOLOv5 writes (metadata as
-    Python literals).
+    Understands the metadata of files that export.py and YOLOv5 write.
     """
 
     def __init__(self, path: str | Path, *, device: str = "", threads: int | None = None) -> None:
@@ -89,6 +88,12 @@ def operator_counts(path: Path) -> dict[str, int]:
     """How many nodes of each operator a file has, most frequent first."""
     graph = import_onnx().load(str(path), load_external_data=False).graph
     return dict(Counter(node.op_type for node in graph.node).most_common())
+
+
+def output_names(path: Path) -> list[str]:
+    """Names of the outputs, in order."""
+    graph = import_onnx().load(str(path), load_external_data=False).graph
+    return [output.name for output in graph.output]
 
 
 def output_nodes(path: Path) -> list[str]:

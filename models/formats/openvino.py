@@ -1,7 +1,8 @@
 """OpenVINO: a folder with one .xml and .bin, converted from ONNX; 8 bits by NNCF.
 
-Metadata are texts in the .xml, where YOLOv5 keeps them too. Run by OpenVINO on the CPU, which is
-also a second runtime of float32 ONNX files.
+Metadata are texts in the .xml, and in yaml files beside it for other readers: YOLOv5's reads one
+named as the .xml, ultralytics' reads metadata.yaml. Run by OpenVINO on the CPU, which is also a
+second runtime of float32 ONNX files.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ from models.runtimes.heads import Heads, in_batches
 from models.runtimes.network_metadata import FileMetadata, NetworkMetadata
 from models.runtimes.runner import Runner
 from utils.errors import CheckFailedError, CheckpointError, ConfigError, MissingPackageError
+from utils.strict_yaml import read_yaml, write_yaml
 from utils.structures import FloatArray
 
 PROJECT = Path(__file__).resolve().parents[2]
 NNCF_PRESETS = ("performance", "mixed")  # symmetric activations; asymmetric ones
-_METADATA = "model_info"  # where YOLOv5 keeps it too
+_METADATA = "model_info"  # where ultralytics keeps what OpenVINO's own tools read
+_SIDECAR = "metadata.yaml"  # ultralytics'; YOLOv5's has the name of the .xml
 _TELEMETRY = "openvino_telemetry"
 
 
@@ -113,6 +116,7 @@ def write_openvino(source: NetworkFile, folder: Path) -> None:
     """
     target = folder / f"{source.stem}.xml"
     _convert(source.path, target, source.metadata, halved=source.preset.half)
+    _write_sidecars(target, source.metadata)
 
 
 def quantize_openvino(source: NetworkFile, folder: Path, method: str) -> QuantizedNetwork:
@@ -145,6 +149,7 @@ def quantize_openvino(source: NetworkFile, folder: Path, method: str) -> Quantiz
         )
     if done.returncode != 0:
         raise CheckFailedError(f"NNCF: {' '.join(done.stderr.split())[-300:]}")
+    _write_sidecars(target, source.metadata)
     return QuantizedNetwork(OpenVinoRunner(folder))
 
 
@@ -155,6 +160,12 @@ def _convert(onnx_file: Path, target: Path, metadata: FileMetadata, *, halved: b
     for key, text in metadata.as_texts().items():
         model.set_rt_info(text, [_METADATA, key])
     openvino.save_model(model, str(target), compress_to_fp16=halved)
+
+
+def _write_sidecars(xml: Path, metadata: FileMetadata) -> None:
+    """Write the metadata under the names that YOLOv5 and ultralytics look for."""
+    for path in {xml.with_suffix(".yaml"), xml.with_name(_SIDECAR)}:
+        write_yaml(path, metadata.as_values())
 
 
 class OpenVinoRunner:
@@ -185,7 +196,7 @@ class OpenVinoRunner:
         except RuntimeError as error:
             raise CheckpointError(f"{self.path}: OpenVINO cannot read it: {error}") from None
         metadata = NetworkMetadata.from_texts(
-            self.path, _metadata_texts(model) if texts is None else texts
+            self.path, _metadata_texts(self.path, model) if texts is None else texts
         )
         self.class_names = metadata.class_names
         self.stride = max(metadata.strides)
@@ -224,10 +235,24 @@ def _xml_of(path: Path) -> Path:
     return found[0]
 
 
-def _metadata_texts(model: Any) -> dict[str, str]:
-    if not model.has_rt_info([_METADATA]):
-        return {}
-    return {key: str(value) for key, value in model.get_rt_info([_METADATA]).value.items()}
+def _metadata_texts(xml: Path, model: Any) -> dict[str, str]:
+    """Key -> text: what the .xml says, and what yaml files beside it say besides.
+
+    Raises:
+        CheckpointError: such a file holds no yaml mapping.
+    """
+    texts: dict[str, str] = {}
+    for path in (xml.with_name(_SIDECAR), xml.with_suffix(".yaml")):
+        if path.is_file():
+            try:
+                content = read_yaml(path)
+            except ConfigError as error:
+                raise CheckpointError(str(error)) from None
+            texts |= {str(key): str(value) for key, value in content.items()}
+    if model.has_rt_info([_METADATA]):
+        stored = model.get_rt_info([_METADATA]).value
+        texts |= {key: str(value) for key, value in stored.items()}
+    return texts
 
 
 def _fixed_or_none(size: Any) -> int | None:

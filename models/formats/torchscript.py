@@ -1,13 +1,15 @@
 """TorchScript: the traced program itself, run by libtorch through PyTorch.
 
-models/export/traced_file.py writes it, with the metadata in a file inside. Such a file is a
-program: run only files of people you trust. PyTorch is imported when a file is opened.
+models/export/traced_file.py writes it, with the metadata in a file inside; files of YOLOv5 and
+ultralytics are read too. Such a file is a program: run only files of people you trust. PyTorch is
+imported when a file is opened.
 """
 
 from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +57,13 @@ class TorchScriptRunner:
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(f"{path}: cannot be opened as TorchScript: {reason}") from None
-        stored = json.loads(extra[TRACED_METADATA] or "{}")
-        # YOLOv5 writes values as they are, we write texts.
-        texts = {key: value if isinstance(value, str) else json.dumps(value)
-                 for key, value in stored.items()}  # fmt: skip
+        texts = _texts(self.path, extra[TRACED_METADATA])
         metadata = NetworkMetadata.from_texts(self.path, texts)
         self.class_names = metadata.class_names
         self.stride = max(metadata.strides)
-        height, width = json.loads(texts["imgsz"]) if "imgsz" in texts else (None, None)
+        batch, height, width = _input_sizes(self.path, texts)
         self.input_hw: tuple[int | None, int | None] = (height, width)
-        self.batch_size: int | None = json.loads(texts.get("batch", "null"))
+        self.batch_size: int | None = batch
         self._heads = Heads.choose(self.path, [("output0", (None, None, None))], metadata)
 
     def run(self, images: FloatArray) -> FloatArray:
@@ -73,9 +72,55 @@ class TorchScriptRunner:
             return in_batches(self._run_once, images, self.batch_size)
 
     def _run_once(self, images: npt.NDArray[Any]) -> FloatArray:
-        answer = self._network(self._torch.from_numpy(images).to(self.device))
+        try:
+            answer = self._network(self._torch.from_numpy(images).to(self.device))
+        except RuntimeError as error:  # what was traced for one size does not run at another
+            reason = str(error).strip().splitlines()[-1]
+            raise CheckpointError(
+                f"{self.path}: does not run on images {list(images.shape)}: {reason}; give the "
+                "size it was exported with as --imgsz"
+            ) from None
         decoded = answer[0] if isinstance(answer, tuple | list) else answer
         return self._heads.decode([decoded.float().cpu().numpy()])
+
+
+def _texts(path: Path, content: str) -> dict[str, str]:
+    """Key -> text of a file's metadata; earlier files of ours have JSON texts inside JSON.
+
+    Raises:
+        CheckpointError: it is not a JSON mapping.
+    """
+    try:
+        stored = json.loads(content or "{}")
+        pairs = stored.items()
+    except (ValueError, AttributeError):
+        raise CheckpointError(
+            f"{path}: its {TRACED_METADATA} is {content[:80]!r}, expected a JSON mapping"
+        ) from None
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in pairs}
+
+
+def _input_sizes(path: Path, texts: Mapping[str, str]) -> tuple[int | None, int | None, int | None]:
+    """Batch size, height and width; None where not said.
+
+    YOLOv5 says `shape`; ultralytics and we say `imgsz`, one side or two, and `batch`.
+
+    Raises:
+        CheckpointError: they are no numbers.
+    """
+    try:
+        given = {key: json.loads(texts[key]) for key in ("shape", "imgsz", "batch") if key in texts}
+        batch, _, height, width = given.get("shape", [None] * 4)
+        sides = given.get("imgsz", [height, width])
+        height, width = (sides, sides) if isinstance(sides, int) else sides
+        sizes = given.get("batch", batch), height, width
+        if any(size is not None and (not isinstance(size, int) or size < 1) for size in sizes):
+            raise ValueError("sizes are integers of at least 1")
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: the sizes in its {TRACED_METADATA} cannot be understood: {error}"
+        ) from None
+    return sizes
 
 
 LIBTORCH = Runtime("libtorch", TorchScriptRunner)

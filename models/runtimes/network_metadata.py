@@ -1,7 +1,8 @@
 """What an exported file says about its network: class names, strides, anchors, kind of head.
 
-`FileMetadata` is what export.py writes, as JSON texts; `NetworkMetadata` is what runtimes read.
-YOLOv5's files hold Python literals. Both are read, neither is evaluated.
+`FileMetadata` is what export.py writes; `NetworkMetadata` is what runtimes read. The keys `stride`
+and `names` have the form that readers of YOLOv5's and ultralytics' files evaluate: the largest
+stride, and a Python dict. JSON and Python literals are read, neither is evaluated.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class FileMetadata:
         opset: of the ONNX file it was made from.
         torch_version: that wrote it.
         compiled: the file takes uint8 pixels (B, H, W, 3) and divides them by 255 itself.
+        color: order of the pixels' channels.
         platform: the chip it was compiled for; empty where it runs anywhere.
+        license: of the weights; empty where it is not known.
     """
 
     class_names: tuple[str, ...]
@@ -53,22 +56,25 @@ class FileMetadata:
     precision: str = "float32"
     torch_version: str = ""
     compiled: bool = False
+    color: str = "RGB"
     platform: str = ""
+    license: str = ""
 
-    def as_json(self) -> dict[str, Any]:
-        """Key -> JSON value, in the order in which files have them."""
+    def as_values(self) -> dict[str, Any]:
+        """Key -> value, in the order in which files have them; `names` maps class ids to names."""
         given = {
             "layout": "NCHW",
-            "color": "RGB",
+            "color": self.color,
             "range": [0, 1],
             "pad": 114,
             "letterbox": "centred",
             **(_PIXELS_DIVIDED_INSIDE if self.compiled else {}),
         }
         values: dict[str, Any] = {
-            "names": list(self.class_names),
+            "names": dict(enumerate(self.class_names)),
             "nc": len(self.class_names),
-            "stride": list(self.strides),
+            "stride": max(self.strides),
+            "strides": list(self.strides),
             "anchors": [list(level) for level in self.anchors],
             "imgsz": list(self.sizes.input_hw),
             "batch": self.sizes.batch_size,
@@ -82,13 +88,20 @@ class FileMetadata:
             "precision": self.precision,
             "opset": self.opset,
             "torch": self.torch_version,
-            "license": "Apache-2.0",
         }
-        return {**values, "platform": self.platform} if self.platform else values
+        known = {"platform": self.platform, "license": self.license}
+        return values | {key: value for key, value in known.items() if value}
 
     def as_texts(self) -> dict[str, str]:
-        """Key -> JSON text, for formats whose metadata are texts."""
-        return {key: json.dumps(value) for key, value in self.as_json().items()}
+        """Key -> text, for formats whose metadata are texts.
+
+        Texts stay as they are, `names` becomes a Python literal (JSON has no integer keys), and
+        everything else JSON.
+        """
+        values = self.as_values()
+        texts = {key: value if isinstance(value, str) else json.dumps(value)
+                 for key, value in values.items()}  # fmt: skip
+        return {**texts, "names": repr(values["names"])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +135,31 @@ class NetworkMetadata:
         Raises:
             CheckpointError: a text that cannot be understood.
         """
-        head = _value(path, texts, "head", str)
+        # Earlier files of ours have the list under `stride`.
+        strides = _value(path, texts, "strides", _as_strides)
         return cls(
             class_names=_class_names(_value(path, texts, "names", _as_names)),
-            strides=_value(path, texts, "stride", _as_strides) or DEFAULT_STRIDES,
+            strides=strides or _value(path, texts, "stride", _as_strides) or DEFAULT_STRIDES,
             anchors=_value(path, texts, "anchors", _as_anchors),
-            head=head or "decoded",
+            head=_head(path, texts),
             rows_last=_value(path, texts, "maps", str) == "NHWC",
         )
+
+
+def _head(path: Path, texts: Mapping[str, str]) -> str:
+    """The kind of head; ultralytics' files name a task, and their layer as the head.
+
+    Raises:
+        CheckpointError: a network for another task.
+    """
+    head = _value(path, texts, "head", str)
+    task = _value(path, texts, "task", str)
+    if task is None or (head is not None and head.islower()):  # as ours are written
+        return head or "decoded"
+    if task != "detect":
+        raise CheckpointError(f"{path}: a network for {task}, expected one for detect")
+    suppresses = (_value(path, texts, "args", dict) or {}).get("nms")
+    return "e2e" if suppresses or _value(path, texts, "end2end", bool) else "scores"
 
 
 def _class_names(by_id: dict[int, str] | None) -> tuple[str, ...]:

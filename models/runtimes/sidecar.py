@@ -49,7 +49,7 @@ class Sidecar:
 
 def write_metadata(folder: Path, metadata: FileMetadata) -> None:
     """Write the file that `Sidecar.read` reads."""
-    text = json.dumps(metadata.as_json(), indent=1)
+    text = json.dumps(metadata.as_values(), indent=1)
     (folder / METADATA).write_text(text + "\n", encoding="utf-8")
 
 

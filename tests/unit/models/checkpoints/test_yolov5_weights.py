@@ -42,6 +42,15 @@ def test_the_same_network_comes_out(tmp_path, model, key):
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(
+    ("license", "expected"),
+    [("AGPL-3.0", {"license": "AGPL-3.0"}), (None, {}), (" ", {}), (3, {})],
+)
+def test_its_licence_goes_with_it(tmp_path, model, license, expected):
+    path = save_yolov5(tmp_path / "y.pt", model, beside={"license": license})
+    assert read_weights(path).config == {"source": "y.pt", **expected}
+
+
 def test_half_precision_weights_become_float32(tmp_path, model):
     weights = read_weights(save_yolov5(tmp_path / "y.pt", model)).weights
     kinds = {tensor.dtype for tensor in weights.values()}

@@ -76,7 +76,9 @@ def test_hailo_decodes_with_our_anchors(folder_of):
     assert [decoder["stride"] for decoder in decoders] == [8, 16, 32]
     assert (decoders[0]["w"], decoders[0]["h"]) == ([10, 16], [13, 30])
     commands = (folder / "commands.txt").read_text()
-    assert all(decoder["encoded_layer"] in commands for decoder in decoders)
+    assert all(f"stride {decoder['stride']} is {decoder['encoded_layer']}" in commands
+               for decoder in decoders)  # fmt: skip
+    assert "get_real_output_layers" in commands  # prints the parser's names
     calibration = np.load(folder / "calibration.npy")
     assert calibration.shape == (IMAGES, SIZE[1], SIZE[1], 3) and calibration.dtype == np.uint8
 
@@ -89,7 +91,15 @@ def test_horizon_images_are_letterboxed(folder_of):
     image = cv2.imread(str(images[0]))
     assert image.shape == (SIZE[1], SIZE[1], 3)
     assert (image[0] == 114).all()  # the border of a letterboxed image
-    assert content["input_parameters"]["scale_value"] == pytest.approx(1 / 255)
+    nv12 = read_yaml(folder / "config_nv12.yaml")
+    given = [each["input_parameters"]["input_type_rt"] for each in (content, nv12)]
+    marches = [each["model_parameters"]["march"] for each in (content, nv12)]
+    assert (given, marches) == (["rgb", "nv12"], ["bernoulli2", "bayes-e"])
+    for each in (content, nv12):
+        parameters = each["input_parameters"]
+        assert parameters["scale_value"] == pytest.approx(1 / 255)
+        assert (parameters["input_type_train"], parameters["input_layout_train"]) == ("rgb", "NCHW")
+    assert "config_nv12.yaml" in (folder / "commands.txt").read_text()
 
 
 def test_axera_packs_its_images(folder_of):
@@ -99,6 +109,20 @@ def test_axera_packs_its_images(folder_of):
     with tarfile.open(folder / given["calibration_dataset"]) as tar:
         assert len(tar.getnames()) == given["calibration_size"] == IMAGES
     assert not (folder / "calibration").exists()
+
+
+def test_axera_takes_and_gives_what_the_vendors_sample_does(folder_of):
+    folder = folder_of("axera")
+    content = json.loads((folder / "config.json").read_text())
+    (given,) = content["input_processors"]
+    assert (given["tensor_format"], given["src_format"]) == ("RGB", "BGR")
+    assert content["output_processors"] == [
+        {"tensor_name": name, "dst_perm": [0, 2, 3, 1]} for name in ("p3", "p4", "p5")
+    ]
+    metadata = json.loads((folder / "metadata.json").read_text())
+    assert (metadata["input"]["color"], metadata["maps"]) == ("BGR", "NHWC")
+    commands = (folder / "commands.txt").read_text().splitlines()
+    assert [line for line in commands if "AX630C" in line and "--target_hardware AX620E" in line]
 
 
 def test_ascend_divides_pixels_once(folder_of):
