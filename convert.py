@@ -18,10 +18,17 @@ from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, eval_loader
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
+from models.checkpoints.yolov5_state_dict import (
+    how_to_load,
+    load_yolov5,
+    save_yolov5,
+    yolov5_yaml,
+)
 from models.conversion.deploy import to_deploy
 from models.conversion.equivalence import Equivalence, check_equivalence, measure_equivalence
 from models.conversion.expand import expand
 from models.conversion.stem import stem_name, with_stem
+from models.conversion.yolov5_form import as_yolov5
 from models.network.complexity import block_counts, network_gflops
 from models.network.detector import Detector, count_parameters
 from models.network.model_spec import REP_POLICIES
@@ -34,10 +41,12 @@ from utils.errors import ConfigError, ConversionError
 from utils.letterbox import input_size
 from utils.output_files import atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
+from utils.strict_yaml import write_yaml
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 ValueT = TypeVar("ValueT")
+FileFormat = tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoint]]
 # Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not.
 CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 AP_DECIMALS = 4
@@ -50,12 +59,12 @@ class ConvertConfig:
 
     weights: str = option("", "checkpoint to convert: ours, or a YOLOv5 .pt")
     output: str = option(
-        "", "file to write (default: -deploy, -train, -native or the stem added to the name)"
+        "", "file to write (default: -deploy, -train, -native, -yolov5 or the stem in the name)"
     )
     to: str = option(
         "deploy",
-        "deploy form; train form with --rep-block; native file format",
-        choices=("deploy", "train", "native"),
+        "deploy form; train form with --rep-block; native file format; back to YOLOv5's names",
+        choices=("deploy", "train", "native", "yolov5"),
     )
     stem: str = option(
         "keep",
@@ -147,8 +156,9 @@ def convert(config: ConvertConfig) -> ConvertResult:
     sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
     converted = _converted(checkpoint, change_stem(change_form(model)), config)
     with atomic_path(output) as temporary:
-        save_checkpoint(temporary, converted)
-        saved = build_from_checkpoint(load_checkpoint(temporary))
+        save, load = _file_format(config.to)
+        save(temporary, converted)
+        saved = build_from_checkpoint(load(temporary))
         equivalence = measure_equivalence(
             model,
             saved,
@@ -160,18 +170,25 @@ def convert(config: ConvertConfig) -> ConvertResult:
         check_equivalence(equivalence)
         AP = None if loader is None else _compare_AP(model, saved, loader, checkpoint, config)
     result = _result(checkpoint, converted, model, saved, output)
+    if config.to == "yolov5":
+        write_yaml(output.with_suffix(".yaml"), yolov5_yaml(saved.spec))
     return replace(result, equivalence=equivalence, AP=AP)
 
 
 def _form_change(config: ConvertConfig, model: Detector) -> Callable[[Detector], Detector]:
     """Folds a network, or expands a plain one."""
-    if config.to == "deploy":
-        return to_deploy
+    if config.to != "train":
+        return as_yolov5 if config.to == "yolov5" else to_deploy
     if not config.rep_block:
         raise ConfigError("--to train: name the blocks, for example --rep-block RepVGG")
     if (family := model.spec.rep_block) is not None:
         raise ConfigError(f"{config.weights}: has {family} blocks already; give a plain network")
     return functools.partial(expand, rep_block=config.rep_block, rep_policy=config.rep_policy)
+
+
+def _file_format(to: str) -> FileFormat:
+    """What writes the file, and what reads it back for the check."""
+    return (save_yolov5, load_yolov5) if to == "yolov5" else (save_checkpoint, load_checkpoint)
 
 
 def _stem_change(config: ConvertConfig) -> Callable[[Detector], Detector]:
@@ -293,6 +310,8 @@ def _run(config: ConvertConfig) -> int:
     if stem.before != stem.after:
         logger.info("stem: %s -> %s", stem.before, stem.after)
     logger.info("Saved to %s", result.output)
+    if config.to == "yolov5":
+        logger.info("%s", how_to_load(result.output))
     return 0
 
 

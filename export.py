@@ -18,12 +18,12 @@ from data.letterboxed_batches import LetterboxedBatches
 from data.loader import eval_loader
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import to_deploy
+from models.export.column_errors import ColumnErrors
 from models.export.export_result import ExportedFile, ExportResult, QuantizationResult
 from models.export.exported_file import WrittenFile, write_file
 from models.export.form_summaries import form_summaries
 from models.export.graph_summary import GraphSummary, log_layers, log_operators
 from models.export.parity import (
-    ColumnErrors,
     check_float_errors,
     check_rounded_errors,
     errors_of,

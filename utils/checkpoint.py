@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -62,8 +63,16 @@ class Checkpoint:
         return replace(self, weights=self.best_weights, ema_weights=None, training=None)
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically; `made_with` is set to the present versions."""
+def save_checkpoint(
+    path: Path, checkpoint: Checkpoint, beside: Mapping[str, Any] | None = None
+) -> None:
+    """Write a checkpoint atomically; `made_with` is set to the present versions.
+
+    Args:
+        path: the file.
+        checkpoint: what `load_checkpoint` reads.
+        beside: plain values and tensors under keys of their own, for other programs.
+    """
     metadata = {
         "form": checkpoint.form,
         "spec": checkpoint.spec,
@@ -80,6 +89,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "weights": _on_cpu(checkpoint.weights),
         "ema_weights": None if checkpoint.ema_weights is None else _on_cpu(checkpoint.ema_weights),
         "training": checkpoint.training,
+        **(beside or {}),
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         try:

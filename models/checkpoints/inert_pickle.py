@@ -23,8 +23,8 @@ from utils.errors import CheckpointError, first_line
 # Names a detector checkpoint may mention. Stand-ins replace them, so none of them is ever run;
 # the list exists so that a file which names anything else is refused before it is read.
 _ALLOWED = re.compile(
-    r"""models\.(common|yolo|experimental)\.\w+
-    |utils\.\w+\.\w+
+    r"""(yolov5\.)?models\.(common|yolo|experimental)\.\w+
+    |(yolov5\.)?utils\.\w+\.\w+
     |torch\.nn\.modules\.\w+\.\w+
     |numpy\.(_core|core)\.multiarray\.(_reconstruct|scalar)|numpy\.(dtype|ndarray)
     |_codecs\.encode

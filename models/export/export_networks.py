@@ -6,6 +6,7 @@ Shapes: B images, N boxes of one image, K detections of one image, C classes.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ OUTPUTS = {
     "decoded": ("output0",),
     "raw": ("p3", "p4", "p5", "p6", "p7"),
     "sigmoid": ("p3", "p4", "p5", "p6", "p7"),
+    "scores": ("output0",),
+    "best": ("output0",),
     "e2e": ("detections", "counts"),
 }
 
@@ -36,8 +39,10 @@ def network_of(
         # A program for libtorch takes any number of images.
         num_images = 1 if preset.traced else sizes.batch_size
         return FixedDecodedNetwork(detector, sizes.input_hw, num_images).eval()
-    if preset.head == "decoded":
-        return DecodedNetwork(detector, half=takes_half_images(preset)).eval()
+    if preset.head in ("decoded", "scores", "best"):
+        decoded = DecodedNetwork(detector, half=takes_half_images(preset))
+        ending = ENDINGS.get(preset.head)
+        return (decoded if ending is None else nn.Sequential(decoded, ending())).eval()
     if preset.head == "sigmoid" or preset.rows_last:
         done = preset.head == "sigmoid"
         return MapsNetwork(detector, sigmoid=done, rows_last=preset.rows_last).eval()
@@ -71,6 +76,35 @@ class DecodedNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The decoded predictions of a batch, YOLOv5's `output0`."""
         return self.coder.decode(self.detector(images))
+
+
+class ClassScores(nn.Module):
+    """Decoded predictions (B, N, 5 + C) -> (B, 4 + C, N): cx cy w h in pixels, class scores.
+
+    A score is objectness times class probability, for programs that know no objectness.
+    """
+
+    def forward(self, decoded: Tensor) -> Tensor:
+        """One column per box."""
+        scores = decoded[..., 5:] * decoded[..., 4:5]
+        return torch.cat((decoded[..., :4], scores), 2).transpose(1, 2)
+
+
+class BestClass(nn.Module):
+    """Decoded predictions (B, N, 5 + C) -> (B, N, 6): x1 y1 x2 y2 in pixels, score, class id.
+
+    Every box with its best class; nothing is suppressed.
+    """
+
+    def forward(self, decoded: Tensor) -> Tensor:
+        """One row per box."""
+        scores = decoded[..., 5:] * decoded[..., 4:5]
+        centre, half = decoded[..., :2], decoded[..., 2:4] / 2
+        best, class_id = scores.amax(2, keepdim=True), scores.argmax(2, keepdim=True)
+        return torch.cat((centre - half, centre + half, best, class_id.to(best.dtype)), 2)
+
+
+ENDINGS: Mapping[str, type[nn.Module]] = {"scores": ClassScores, "best": BestClass}
 
 
 class FixedDecodedNetwork(nn.Module):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.export.parity import ColumnErrors
+from models.export.column_errors import ColumnErrors
 from models.formats.npu_layers import NpuLayers
 from models.quantization.quantized_onnx import Layer
 from models.runtimes.input_sizes import InputSizes

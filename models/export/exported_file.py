@@ -138,6 +138,7 @@ def _write_interchange_file(path: Path, request: FileRequest) -> None:
         opset=request.opset,
         outputs=output_names(preset.head, request.detector),
         fixed_outputs=preset.head == "e2e",
+        boxes_axis=2 if preset.head == "scores" else 1,
         half=takes_half_images(preset),
     )
     write_checked(path, network, options, preset, expected_of(request))

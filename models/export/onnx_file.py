@@ -26,8 +26,6 @@ MAX_DIMENSIONS = 4  # of any tensor in a file for accelerators
 # Pairs that say what is rounded, and what the quantizer makes of HardSwish.
 QDQ = frozenset(("QuantizeLinear", "DequantizeLinear", "HardSigmoid"))
 DOMAINS = frozenset(("", "ai.onnx"))
-# Which of an output's sizes change with height and width, by how many sizes it has.
-_SIZES_OF_HW = {3: {1: "boxes"}, 4: {2: "rows", 3: "columns"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,7 @@ class OnnxOptions:
         simplify: fold constants and drop what has no effect.
         outputs: their names, in the network's order.
         fixed_outputs: the outputs' sizes do not follow height and width.
+        boxes_axis: which size of an output (B, N, values) or (B, values, N) is N.
         half: the input is float16.
     """
 
@@ -52,6 +51,7 @@ class OnnxOptions:
     simplify: bool = True
     outputs: tuple[str, ...] = (OUTPUT,)
     fixed_outputs: bool = False
+    boxes_axis: int = 1
     half: bool = False
 
 
@@ -159,7 +159,9 @@ def _output_axes(num_sizes: int, options: OnnxOptions) -> dict[int, str]:
     """The sizes of an output that may change, with their names."""
     axes = {0: "batch"} if "batch" in options.dynamic else {}
     if "hw" in options.dynamic and not options.fixed_outputs:
-        axes.update(_SIZES_OF_HW.get(num_sizes, {}))
+        # Which of the sizes change with height and width, by how many there are.
+        of_hw = {3: {options.boxes_axis: "boxes"}, 4: {2: "rows", 3: "columns"}}
+        axes.update(of_hw.get(num_sizes, {}))
     return axes
 
 

@@ -20,7 +20,7 @@ from models.runtimes.input_sizes import InputSizes
 from models.runtimes.network_metadata import FileMetadata
 from models.runtimes.runner import Runner
 
-Head = Literal["decoded", "raw", "sigmoid", "e2e"]
+Head = Literal["decoded", "raw", "sigmoid", "scores", "best", "e2e"]
 
 # What accelerators' compilers take: no shapes that are computed, nothing beyond four dimensions.
 NPU_OPERATORS = frozenset(
@@ -133,8 +133,8 @@ class Preset:
         name: what `--preset` calls it.
         description: for whom it is.
         outputs: what the file ends in, for people.
-        head: `decoded` boxes, `raw` maps of logits, `sigmoid`, the same as probabilities, or `e2e`,
-            boxes after suppression.
+        head: `decoded` boxes, `raw` maps of logits, `sigmoid`, the same as probabilities, `scores`,
+            boxes with class scores, `best`, with the best one alone, or `e2e`, after suppression.
         suffix: added to the checkpoint's name.
         runtime: runs the file.
         opset: the ONNX operator set it is written with by default.

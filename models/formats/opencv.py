@@ -50,7 +50,7 @@ class OpenCvRunner:
         except cv2.error as error:
             raise CheckpointError(f"{path}: OpenCV cannot read it: {error}") from None
         names = self._network.getUnconnectedOutLayersNames()
-        rank = 3 if metadata.head in ("decoded", "e2e") else 4
+        rank = 4 if metadata.head in ("raw", "sigmoid") else 3
         self._heads = Heads.choose(path, [(name, (None,) * rank) for name in names], metadata)
 
     def run(self, images: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ from models.formats import (
     ascend,
     axera,
     checkpoint,
+    deepstream,
     hailo,
     horizon,
     ncnn,
@@ -17,14 +18,17 @@ from models.formats import (
     qdq,
     qnn,
     rknn,
+    sigmoid_maps,
     tensorrt,
     torchscript,
+    ultralytics,
 )
 from models.formats.format import Format, Preset
 
 FORMATS: tuple[Format, ...] = (
     checkpoint.FORMAT,
     onnx.FORMAT,
+    ultralytics.FORMAT,
     torchscript.FORMAT,
     openvino.FORMAT,
     ncnn.FORMAT,
@@ -32,7 +36,9 @@ FORMATS: tuple[Format, ...] = (
     qdq.FORMAT,
     qnn.FORMAT,
     tensorrt.FORMAT,
+    deepstream.FORMAT,
     rknn.FORMAT,
+    sigmoid_maps.FORMAT,
     hailo.FORMAT,
     horizon.FORMAT,
     ascend.FORMAT,

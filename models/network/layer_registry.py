@@ -43,12 +43,8 @@ class RowContext:
     conv: ConvFactory
 
     def scaled_channels(self, channels: int) -> int:
-        """Channels after width scaling; the width of the head's own output is never scaled."""
-        num_anchors = len(self.spec.anchors[0]) // 2
-        if channels == num_anchors * (self.spec.num_classes + 5):
-            return channels
-        multiple = self.spec.channel_multiple
-        return math.ceil(channels * self.spec.width_multiple / multiple) * multiple
+        """As ModelSpec.scaled_channels."""
+        return self.spec.scaled_channels(channels)
 
 
 @dataclass(frozen=True, slots=True)

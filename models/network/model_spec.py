@@ -147,6 +147,14 @@ class ModelSpec:
         """A copy with other fields, e.g. `num_classes`, `anchors`, `activation`, `rep_block`."""
         return dataclasses.replace(self, **changes)
 
+    def scaled_channels(self, channels: int) -> int:
+        """Channels after width scaling; the width of the head's own output is never scaled."""
+        num_anchors = len(self.anchors[0]) // 2
+        if channels == num_anchors * (self.num_classes + 5):
+            return channels
+        multiple = self.channel_multiple
+        return math.ceil(channels * self.width_multiple / multiple) * multiple
+
     @property
     def layers(self) -> tuple[LayerSpec, ...]:
         """All rows with absolute sources, backbone then head.

@@ -1,7 +1,7 @@
 """From the outputs of an exported file, of whatever kind, to decoded predictions, in numpy.
 
-A file ends in decoded predictions, in raw maps (logits or probabilities) or in detections. The box
-formula of raw maps is specified in models/network/box_coder.py.
+A file ends in decoded predictions, in raw maps (logits or probabilities), in boxes with scores, or
+in detections. The box formula of raw maps is specified in models/network/box_coder.py.
 
 Shapes: B images, A anchors per cell, C classes, H W cells of a level, N boxes of one image,
 K detections of one image.
@@ -75,12 +75,14 @@ class Heads:
     Attributes:
         outputs: names of those that are needed, in order.
         raw: decodes raw maps; None where the file decodes by itself.
-        num_classes: C, where the file suppresses by itself; else None.
+        num_classes: C, where rows name one class each; else None.
+        columns: boxes are columns (B, 4 + C, N) that end in scores.
     """
 
     outputs: tuple[str, ...]
     raw: RawMapDecoder | None = None
     num_classes: int | None = None
+    columns: bool = False
 
     @classmethod
     def choose(
@@ -113,7 +115,9 @@ class Heads:
             return cls(maps, raw=raw)
         if metadata.head == "decoded" and rows:
             return cls(rows[:1])
-        if metadata.head == "e2e" and detections and metadata.class_names:
+        if metadata.head == "scores" and rows:
+            return cls(rows[:1], columns=True)
+        if metadata.head in ("best", "e2e") and detections and metadata.class_names:
             return cls(detections[:1], num_classes=len(metadata.class_names))
         found = ", ".join(f"{name} {list(shape)}" for name, shape in shapes)
         raise CheckpointError(
@@ -127,14 +131,30 @@ class Heads:
         if self.raw is not None:
             return self.raw.decode([np.asarray(output) for output in outputs])
         decoded = np.asarray(outputs[0], np.float32)
+        if self.columns:
+            return scored_predictions(decoded)
         return decoded if self.num_classes is None else as_predictions(decoded, self.num_classes)
+
+
+def scored_predictions(columns: FloatArray) -> FloatArray:
+    """(B, 4 + C, N) of centre, size and scores -> (B, N, 5 + C), decoded predictions.
+
+    Objectness is 1 and scores are class probabilities: their product is the score again.
+    """
+    batch, values, count = columns.shape
+    predictions = np.empty((batch, count, values + 1), np.float32)
+    predictions[..., :4] = columns[:, :4].transpose(0, 2, 1)
+    predictions[..., 4] = 1
+    predictions[..., 5:] = columns[:, 4:].transpose(0, 2, 1)
+    return predictions
 
 
 def as_predictions(detections: FloatArray, num_classes: int) -> FloatArray:
     """(B, K, 6) rows of x1 y1 x2 y2 score class -> (B, K, 5 + C), decoded predictions.
 
     Objectness is 1 and the score is the class's probability, so that the postprocessing of all
-    files finds the same boxes again: nothing is left to suppress. Padding rows (zeros) get score 0.
+    files finds the same boxes. Of suppressed ones it finds all again: nothing is left to suppress.
+    Padding rows (zeros) get score 0.
     """
     batch, count, _ = detections.shape
     predictions = np.zeros((batch, count, 5 + num_classes), np.float32)

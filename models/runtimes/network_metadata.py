@@ -32,7 +32,8 @@ class FileMetadata:
         strides: input pixels per cell, finest level first.
         anchors: per level width, height, width, height, ... in input pixels.
         sizes: of the input.
-        head: `decoded`, `raw`, `sigmoid` or `e2e` (NetworkMetadata says what each is).
+        head: `decoded`, `raw`, `sigmoid`, `scores`, `best` or `e2e` (NetworkMetadata says what each
+            is).
         rows_last: raw maps are (B, H, W, channels).
         activation: as the model yaml spells it.
         precision: of the computation, e.g. `float32`.
@@ -79,6 +80,8 @@ class FileMetadata:
             "batch": self.sizes.batch_size,
             "dynamic": list(self.sizes.dynamic),
             "head": self.head,
+            # Named where the file is of the kind that the programs which ask for it read.
+            **({"task": "detect"} if self.head == "scores" else {}),
             "maps": "NHWC" if self.rows_last else "NCHW",
             "input": given,
             "activation": self.activation,
@@ -110,7 +113,8 @@ class NetworkMetadata:
         strides: input pixels per cell, finest level first (YOLOv5's files give only the largest).
         anchors: per level the (width, height) of its anchors in input pixels; None where not said.
         head: `decoded` (boxes), `raw` (logits, one map per level), `sigmoid` (the same after the
-            sigmoid), `scores` (boxes and class scores, ultralytics' own), `e2e` (suppression done).
+            sigmoid), `scores` (boxes as columns, class scores without objectness), `best` (rows of
+            corners, best score and its class), `e2e` (the same after suppression).
         rows_last: raw maps are (B, H, W, channels).
     """
 

@@ -16,7 +16,9 @@ from tests.house.test_imports import run_python
 OWN_MODULES = {
     r"ncnn|pnnx": {"ncnn"},
     r"openvino|nncf": {"openvino", "openvino_worker"},
-    r"rknn|rockchip": {"rknn", "rknn_layers", "rknn_process", "rknn_worker"},
+    r"rknn|rockchip": {"rknn", "rknn_layers", "rknn_process", "rknn_worker", "sigmoid_maps"},
+    r"deepstream": {"deepstream"},
+    r"ultralytics(?!/yolov5)": {"ultralytics"},
     r"hailo": {"hailo"},
     r"horizon(?!tal)|hb_mapper": {"horizon"},
     r"(?<!d)(?<!_)ascend(?!ing)|\batc\b": {"ascend"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+import types
 
 import pytest
 import torch
@@ -179,3 +181,14 @@ def test_tensors_that_are_not_in_the_file(tensor):
     module.__dict__["_parameters"] = {"weight": tensor}
     with pytest.raises(CheckpointError, match=r"^a\.pt: weight "):
         collect_tensors(module, "a.pt")
+
+
+def test_the_names_of_yolov5s_package_are_allowed_too(tmp_path, monkeypatch):
+    """From PyPI, where its modules have a prefix."""
+    name = "yolov5.models.yolo"
+    module = types.ModuleType(name)
+    module.DetectionModel = type("DetectionModel", (nn.Module,), {"__module__": name})
+    monkeypatch.setitem(sys.modules, "yolov5", types.ModuleType("yolov5"))
+    monkeypatch.setitem(sys.modules, name, module)
+    torch.save({"model": module.DetectionModel()}, tmp_path / "a.pt")
+    assert read_inert(tmp_path / "a.pt")["model"].class_name == "DetectionModel"

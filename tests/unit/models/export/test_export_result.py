@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from models.export.column_errors import ColumnErrors
 from models.export.export_result import (
     CalibrationResult,
     ExportedFile,
     ExportResult,
     QuantizationResult,
 )
-from models.export.parity import ColumnErrors
 from models.formats.npu_layers import NpuLayer, NpuLayers
 from models.quantization.quantized_onnx import Layer
 from models.runtimes.input_sizes import InputSizes

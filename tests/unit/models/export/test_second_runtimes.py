@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from models.conversion.deploy import to_deploy
+from models.export.column_errors import ColumnErrors
 from models.export.exported_file import FileRequest, network_file, write_file
 from models.export.parity import (
-    ColumnErrors,
     check_float_errors,
     check_rounded_errors,
     errors_of,

@@ -1,0 +1,153 @@
+"""Programs that others wrote read the preset `ultralytics` and `convert.py --to yolov5`.
+
+Run where they are installed (`pip install ultralytics sahi yolov5`), in an environment of its own:
+their licences and requirements are not ours.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import convert
+import detect
+import export
+from models.checkpoints.loading import build_from_checkpoint, read_weights
+from models.conversion.deploy import relative_error, to_deploy
+from tests.checkpoint_builders import save_model
+from tests.model_builders import tiny_spec, trained_model
+
+pytestmark = pytest.mark.slow
+SIZE = 320
+
+FIND = """
+import json, sys
+from ultralytics import YOLO
+model = YOLO(sys.argv[1])
+for path in sys.argv[3:]:
+    found = model.predict(path, imgsz=int(sys.argv[2]), conf=0.25, iou=0.45, device="cpu",
+                          verbose=False)[0]
+    print("BOXES", json.dumps([found.boxes.data.tolist(), found.names]))
+"""
+FIND_WITH_SAHI = """
+import json, sys
+from sahi import AutoDetectionModel
+from sahi.predict import get_prediction
+model = AutoDetectionModel.from_pretrained(
+    model_type="ultralytics", model_path=sys.argv[1], confidence_threshold=0.25, device="cpu",
+    image_size=int(sys.argv[2]))
+for path in sys.argv[3:]:
+    found = get_prediction(path, model, verbose=0).object_prediction_list
+    rows = [[*map(float, each.bbox.to_xyxy()), float(each.score.value), each.category.id]
+            for each in found]
+    names = {each.category.id: each.category.name for each in found}
+    print("BOXES", json.dumps([rows, names]))
+"""
+RAW_MAPS = """
+import sys
+import numpy as np, torch
+from yolov5.models.yolo import DetectionModel
+saved = torch.load(sys.argv[1], weights_only=True)
+model = DetectionModel(saved["yaml"])
+model.load_state_dict(saved["state_dict"])
+model.names = dict(enumerate(saved["names"]))
+torch.save({"model": model, "ema": None}, sys.argv[3])
+model = torch.load(sys.argv[3], weights_only=False)["model"].float().eval()
+decoded, maps = model.fuse()(torch.from_numpy(np.load(sys.argv[2])))
+np.savez(sys.argv[4], decoded.detach().numpy(), *[each.detach().numpy() for each in maps])
+"""
+
+
+def run(program: str, package: str, *arguments: object, folder: Path) -> str:
+    """What a program prints, in a process of its own."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "YOLO_CONFIG_DIR": str(folder), "YOLO_OFFLINE": "true"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def images(shared, tmp_path) -> list[Path]:
+    """Six photos of several sizes, in a folder of their own."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for path in sorted((shared / "data" / "coco128").rglob("*.jpg"))[:6]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    return sorted(folder.iterdir())
+
+
+def ours(weights: Path, images: list[Path], project: Path) -> list[np.ndarray]:
+    """(K, 6) rows of box, score and class of each image."""
+    flags = ["--weights", weights, "--source", images[0].parent, "--imgsz", SIZE, SIZE,
+             "--save-json", "--nosave", "--project", project, "--device", "cpu"]  # fmt: skip
+    assert detect.main([str(word) for word in flags]) == 0
+    frames = json.loads((project / "exp" / "predictions.json").read_text())
+    return [
+        np.array([[*d["box"], d["score"], d["class_id"]] for d in frame["detections"]]).reshape(
+            -1, 6
+        )
+        for frame in frames
+    ]
+
+
+@pytest.mark.parametrize(("package", "program"), [("ultralytics", FIND), ("sahi", FIND_WITH_SAHI)])
+def test_the_same_boxes_are_found(package, program, shared, images, tmp_path):
+    weights = shared / "weights" / "yolov5n.pt"
+    flags = ["--weights", weights, "--preset", "ultralytics", "--imgsz", SIZE, "--output", tmp_path]
+    assert export.main([str(word) for word in flags]) == 0
+    file = tmp_path / "yolov5n-ultralytics.onnx"
+    printed = run(program, package, file, SIZE, *images, folder=tmp_path)
+    answers = [json.loads(line[6:]) for line in printed.splitlines() if line.startswith("BOXES ")]
+    expected = ours(file, images, tmp_path)
+    assert sum(map(len, expected)) >= 10
+    names = read_weights(weights).class_names
+    for (rows, found_names), boxes in zip(answers, expected, strict=True):
+        np.testing.assert_allclose(np.array(rows).reshape(-1, 6), boxes, atol=0.002)
+        assert all(names[int(class_id)] == name for class_id, name in found_names.items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rep_block": None, "activation": "SiLU"},
+        {},
+        {"rep_block": "QARepVGG", "activation": "ReLU", "channel_multiple": 16},
+    ],
+    ids=["plain", "RepVGG, LeakyReLU", "multiples of 16"],
+)
+def test_yolov5_computes_the_same(changes, tmp_path):
+    """Its own classes, built, saved and fused by it."""
+    model = trained_model(tiny_spec(**changes))
+    weights = save_model(tmp_path / "w.pt", to_deploy(model), "deploy")
+    assert convert.main(["--weights", str(weights), "--to", "yolov5"]) == 0
+    inputs = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
+    np.save(tmp_path / "x.npy", inputs)
+    run(RAW_MAPS, "yolov5", tmp_path / "w-yolov5.pt", tmp_path / "x.npy", tmp_path / "full.pt",
+        tmp_path / "maps.npz", folder=tmp_path)  # fmt: skip
+    _, *maps = np.load(tmp_path / "maps.npz").values()
+    theirs = [torch.from_numpy(each.transpose(0, 1, 4, 2, 3)) for each in maps]
+    with torch.no_grad():
+        mine = model(torch.from_numpy(inputs))
+    assert (
+        relative_error(mine, [each.reshape(m.shape) for each, m in zip(theirs, mine, strict=True)])
+        < 1e-5
+    )
+    # What it wrote is read as any other of its checkpoints.
+    again = build_from_checkpoint(read_weights(tmp_path / "full.pt"))
+    with torch.no_grad():
+        assert relative_error(mine, again(torch.from_numpy(inputs))) < 1e-5
