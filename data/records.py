@@ -5,15 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from data.coco_json import list_coco_images
-from data.dataset_spec import CocoSplit, DatasetSpec, MergedSplit, PlainSplit, YoloSplit
-from data.image_file import verify_image
+from data.dataset_spec import (
+    CocoSplit,
+    DatasetSpec,
+    MergedSplit,
+    PlainSplit,
+    SharedSplit,
+    YoloSplit,
+)
+from data.held_out import held_out_split
+from data.image_file import ImageFacts, examine_image
 from data.label_rules import LabelledImage, Problem, ProblemKind, UnreadableLabelsError
 from data.labels import list_yolo_images
 from data.voc_xml import list_voc_images
@@ -36,11 +46,13 @@ class ScanResult:
         records: the usable images, in the order of their listing.
         problems: what was skipped, dropped or clipped, in the same order.
         num_without_file: how many of the records have no label file.
+        notes: what is unusual in the split as a whole, and no mistake for sure.
     """
 
     records: tuple[ImageRecord, ...]
     problems: tuple[Problem, ...]
     num_without_file: int
+    notes: tuple[str, ...] = ()
 
     def count(self, kind: ProblemKind) -> int:
         """The number of problems of one kind."""
@@ -87,6 +99,8 @@ def read_records(
         logger.warning("  %s", problem.text)
     if len(result.problems) > MAX_PROBLEMS_SHOWN:
         logger.warning("  ... and %d more", len(result.problems) - MAX_PROBLEMS_SHOWN)
+    for note in result.notes:
+        logger.warning("  %s", note)
     if strict and result.problems:
         raise DatasetError(
             f"{result.problems[0].text} (strict; {len(result.problems)} such in {split})"
@@ -118,37 +132,56 @@ def scan_split(
     Raises:
         DatasetError: files are missing, or a class is beyond the names.
     """
-    images, problems = _list_images(spec, split, single_class)
+    images, problems = list_split(spec, split, single_class=single_class)
     records: list[ImageRecord] = []
     found = list(problems)
     num_without_file = 0
+    all_facts: list[ImageFacts] = []
     checked = Progress(_check_all(images), len(images), f"reading {split}", "image")
     with warnings.catch_warnings():
         # Pillow also warns about odd metadata; what makes an image unusable is an error.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        for record, has_file, its_problems in checked:
+        for record, facts, has_file, its_problems in checked:
             found.extend(its_problems)
-            if record is not None:
+            if record is not None and facts is not None:
+                all_facts.append(facts)
                 record = _as_one_class(record) if single_class else record
                 records.append(record if outlines else replace(record, outlines=()))
                 num_without_file += not has_file
-    return ScanResult(tuple(records), tuple(found), num_without_file)
+    notes = (*_repeated(records, all_facts), *_rescaled(records, all_facts))
+    return ScanResult(tuple(records), tuple(found), num_without_file, notes)
 
 
-def _list_images(
-    spec: DatasetSpec, split: str, single_class: bool
+def list_split(
+    spec: DatasetSpec, split: str, *, single_class: bool = False
 ) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
-    """The images that a split lists, before any is opened, and problems of the list."""
+    """The images of a split, before any is decoded, and problems of the list.
+
+    Raises:
+        DatasetError: there is no such split, or files are missing.
+    """
     if split not in spec.splits:
         known = ", ".join(spec.splits)
         raise DatasetError(f"{spec.name}: has no split {split!r} (it has {known})")
     source = spec.splits[split]
     try:
-        if not isinstance(source, MergedSplit):
-            return _list_part(spec, source, single_class)
-        parts = [_list_part(spec, part, single_class) for part in source.parts]
+        if not isinstance(source, SharedSplit):
+            return _list_source(spec, source, single_class)
+        images, problems = _list_source(spec, source.source, single_class)
     except DatasetError as error:
         raise DatasetError(f"{error}{_hint(spec)}") from None
+    chosen = held_out_split(images, source.shares)
+    of_split = (image for image, part in zip(images, chosen, strict=True) if part == split)
+    return tuple(of_split), problems if split == "train" else ()
+
+
+def _list_source(
+    spec: DatasetSpec, source: PlainSplit | MergedSplit, single_class: bool
+) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
+    """All images of a source, numbered from 0 where it merges several."""
+    if not isinstance(source, MergedSplit):
+        return _list_part(spec, source, single_class)
+    parts = [_list_part(spec, part, single_class) for part in source.parts]
     listed = [image for images, _ in parts for image in images]
     numbered = (replace(image, image_id=number) for number, image in enumerate(listed))
     return tuple(numbered), tuple(problem for _, problems in parts for problem in problems)
@@ -169,7 +202,7 @@ def _list_part(
 
 def _check_all(
     images: Sequence[LabelledImage],
-) -> Iterator[tuple[ImageRecord | None, bool, tuple[Problem, ...]]]:
+) -> Iterator[tuple[ImageRecord | None, ImageFacts | None, bool, tuple[Problem, ...]]]:
     """Check images on several threads (decoding releases Python's lock), results in order."""
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), _CHUNK):
@@ -178,26 +211,26 @@ def _check_all(
 
 def _check_image(
     image: LabelledImage,
-) -> tuple[ImageRecord | None, bool, tuple[Problem, ...]]:
-    """The record of one image (None: skipped), whether it has labels, and its problems."""
+) -> tuple[ImageRecord | None, ImageFacts | None, bool, tuple[Problem, ...]]:
+    """Record and file of one image (None: skipped), whether it has labels, and its problems."""
     try:
-        image_hw = verify_image(image.path)
+        facts = examine_image(image.path)
     except DatasetError as error:
-        return None, False, (Problem("unreadable", f"{error}; image skipped"),)
+        return None, None, False, (Problem("unreadable", f"{error}; image skipped"),)
     try:
-        labels = image.read_labels(image_hw)
+        labels = image.read_labels(facts.image_hw)
     except UnreadableLabelsError as error:
-        return None, False, (Problem("unreadable", str(error)),)
+        return None, None, False, (Problem("unreadable", str(error)),)
     record = ImageRecord(
         path=image.path,
-        image_hw=image_hw,
+        image_hw=facts.image_hw,
         targets=labels.targets,
         image_id=image.image_id,
         areas=labels.areas,
         crowd=labels.crowd,
         outlines=labels.outlines,
     )
-    return record, labels.has_file, labels.problems
+    return record, facts, labels.has_file, labels.problems
 
 
 def _as_one_class(record: ImageRecord) -> ImageRecord:
@@ -205,6 +238,42 @@ def _as_one_class(record: ImageRecord) -> ImageRecord:
         return Targets(targets.boxes, np.zeros_like(targets.class_ids))
 
     return replace(record, targets=as_class_0(record.targets), crowd=as_class_0(record.crowd))
+
+
+def _repeated(records: Sequence[ImageRecord], facts: Sequence[ImageFacts]) -> Iterator[str]:
+    """A line on images that are listed twice, and one on copies under other names."""
+    paths = Counter(record.path for record in records)
+    again = [path for path, count in paths.items() if count > 1]
+    if again:
+        yield (
+            f"{len(again)} images are listed more than once and count as often: "
+            f"{_some([str(path) for path in again])}"
+        )
+    first: dict[bytes, Path] = {}
+    copies = []
+    for record, fact in zip(records, facts, strict=True):
+        original = first.setdefault(fact.digest, record.path)
+        if original != record.path:
+            copies.append(f"{record.path} = {original}")
+    if copies:
+        yield f"{len(copies)} images are copies of others: {_some(copies)}"
+
+
+def _rescaled(records: Sequence[ImageRecord], facts: Sequence[ImageFacts]) -> Iterator[str]:
+    """A line on images of 16 bits that use fewer."""
+    counts = Counter(fact.bits for fact in facts if fact.bits is not None)
+    for bits, count in sorted(counts.items()):
+        first = next(
+            record.path for record, fact in zip(records, facts, strict=True) if fact.bits == bits
+        )
+        yield (
+            f"{count} images hold {bits}-bit data in 16-bit files and are scaled by that range: "
+            f"{first}{', ...' if count > 1 else ''}"
+        )
+
+
+def _some(entries: Sequence[str]) -> str:
+    return ", ".join([*entries[:3], *(["..."] if len(entries) > 3 else [])])
 
 
 def _hint(spec: DatasetSpec) -> str:

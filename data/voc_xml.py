@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 from xml.parsers import expat
 
-from data.image_file import IMAGE_SUFFIXES
+from data.image_file import LISTED_SUFFIXES
 from data.label_rules import (
     Box,
     LabelledImage,
@@ -28,6 +28,7 @@ from data.label_rules import (
     make_targets,
     no_labels,
 )
+from data.listing import read_lines
 from utils.errors import DatasetError
 from utils.strict_yaml import suggest
 
@@ -51,14 +52,14 @@ class _VocFile:
 
 
 def list_voc_images(
-    images: Path, annotations: Path, split: Path, class_names: tuple[str, ...] | None
+    images: Path, annotations: Path, split: Path | None, class_names: tuple[str, ...] | None
 ) -> tuple[LabelledImage, ...]:
     """The images a VOC split file names, sorted by path, numbered from 0.
 
     Args:
         images: the folder of the images.
         annotations: the folder of the xml files.
-        split: one name per line, without suffix.
+        split: one name per line, without suffix; None for all images of the folder.
         class_names: the names objects may have; None takes every name as class 0.
 
     Raises:
@@ -67,14 +68,8 @@ def list_voc_images(
     for folder in (images, annotations):
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder")
-    try:
-        lines = split.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DatasetError(f"{split}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{split}: cannot be read as text: {error}") from None
-    files = {path.stem: path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
-    stems = [_stem(line.strip(), files.keys()) for line in lines if line.strip()]
+    files = {path.stem: path for path in images.iterdir() if path.suffix.lower() in LISTED_SUFFIXES}
+    stems = [*files] if split is None else [_stem(line, files.keys()) for line in read_lines(split)]
     # A missing image gets VOC's usual suffix, and is then reported as missing.
     paths = sorted(files.get(stem, images / f"{stem}.jpg") for stem in stems)
     return tuple(
@@ -131,6 +126,19 @@ def read_voc_file(
         problems,
         crowd=make_targets([box for box, _ in crowd], [class_id for _, class_id in crowd]),
     )
+
+
+def read_object_names(path: Path) -> set[str]:
+    """The class names in one xml file.
+
+    Raises:
+        UnreadableLabelsError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableLabelsError(f"{path}: cannot be read: {error}") from None
+    return {item.texts["name"] for item in _parse(path, content).objects if "name" in item.texts}
 
 
 def _parse(path: Path, content: bytes) -> _VocFile:
