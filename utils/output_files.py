@@ -24,6 +24,8 @@ FALLBACK_SUFFIX = ".jpg"
 MAX_STEM_BYTES, MAX_SUFFIX_BYTES = 225, 16
 _DIGEST_CHARS = 8
 _TEMPORARY = ".writing-"  # how names of unfinished files begin: hidden ones
+# Formats of which every OpenCV that writes them writes color.
+_WRITABLE = frozenset({".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # The disk or the quota is full, the file system is read-only, or permission is denied.
 CANNOT_WRITE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -142,8 +144,8 @@ def short_stem(stem: str) -> str:
 
 
 def writable_suffix(suffix: str) -> str:
-    """The suffix itself where OpenCV can write such images, else `.jpg`."""
-    known = suffix.isascii() and suffix and cv2.haveImageWriter(f"image{suffix.lower()}")
+    """The suffix itself where color images can be written so, else `.jpg`."""
+    known = suffix.lower() in _WRITABLE and cv2.haveImageWriter(f"image{suffix.lower()}")
     return suffix if known else FALLBACK_SUFFIX
 
 

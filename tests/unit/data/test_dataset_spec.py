@@ -134,15 +134,13 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
     ("text", "message"),
     [
         # keys
-        ("train: a\nnames: [x]", "key 'val' is missing"),
+        ("train: a\nnames: [x]", "key 'val' is missing ... `val: 0.2`"),
         (
             f"{SPLITS}name: [x]",
             "'name' ... did you mean 'names'?",
         ),
-        (
-            f"{SPLITS}names: [x]\nkpt_shape: [17, 3]",
-            "'kpt_shape' ... known: train, val",
-        ),
+        (f"{SPLITS}names: [x]\nlicense: x\ndownloads: y", "'downloads' ... 'download'"),
+        (f"{SPLITS}names: [x]\npaths: x", "'paths' ... did you mean 'path'?"),
         # splits
         (
             "train:\nval: b\nnames: [x]",
@@ -169,6 +167,12 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
             "names has 2 ... class 1 ... 0 to 1",
         ),
         (f"{SPLITS}names: [yes, no]", "names[0] is True ... quotes"),
+        (f"{SPLITS}names: [x, y, x]", "names[0] and names[2] are both 'x'"),
+        (f"{SPLITS}names: {{0: 1, 1: '1'}}", "names[0] and names[1] are both '1'"),
+        # shares
+        ("train: a\nval: 0\nnames: [x]", "val is 0 ... above 0"),
+        ("train: a\nval: 0.6\ntest: 0.4\nnames: [x]", "val is 0.6 ... below 1"),
+        ("train: 0.8\nval: 0.2\nnames: [x]", "train is 0.8 ... folder"),
         # nc
         (
             f"{SPLITS}names: [x, y]\nnc: 3",
