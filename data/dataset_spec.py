@@ -46,12 +46,12 @@ class VocSplit:
     Attributes:
         images: the folder of the images.
         annotations: the folder of the xml files.
-        split: the .txt file with one image's name (no suffix) per line.
+        split: the .txt file with one image's name per line; None for all images.
     """
 
     images: Path
     annotations: Path
-    split: Path
+    split: Path | None = None
 
 
 PlainSplit = YoloSplit | CocoSplit | VocSplit
@@ -83,6 +83,8 @@ class DatasetSpec:
             where data sets are merged, which may number their categories differently).
         splits: "train", "val" and perhaps "test".
         download: the yaml's hint where to get the data; shown to the user, never executed.
+        category_names: what the first COCO json calls the classes, which `names` may rename.
+        background_only: a split without any label file is no mistake.
     """
 
     name: str
@@ -91,6 +93,8 @@ class DatasetSpec:
     category_ids: tuple[int, ...]
     splits: Mapping[str, SplitSpec]
     download: str | None
+    category_names: tuple[str, ...] = ()
+    background_only: bool = False
 
     def classes(self, *, single: bool = False) -> tuple[str, ...]:
         """The class names, or one word for all of them."""
@@ -143,7 +147,7 @@ def load_dataset_spec(name_or_path: str | Path) -> DatasetSpec:
     """
     file = find_shipped(name_or_path, SHIPPED)
     content = read_yaml(file)
-    optional = ["path", "test", "names", "nc", "download", "roboflow"]
+    optional = ["path", "test", "names", "nc", "download", "roboflow", "background_only"]
     check_keys(str(file), content, ["train", "val"], optional)
     root, bases = _folders(file, content.get("path"))
     splits = {
@@ -157,11 +161,14 @@ def load_dataset_spec(name_or_path: str | Path) -> DatasetSpec:
     ordered = [splits[name] for name in ("val", "train", "test") if name in splits]
     jsons = [part.annotations for part in _parts_of(ordered) if isinstance(part, CocoSplit)]
     merged = any(isinstance(split, MergedSplit) for split in ordered)
+    category_names: tuple[str, ...] = ()
     if jsons and merged:
         class_names = class_names or _common_classes(file, jsons)
         category_ids = tuple(range(len(class_names)))
     elif jsons:
-        class_names, category_ids = _coco_classes(file, class_names, jsons[0])
+        categories = read_categories(jsons[0], class_names or ())
+        category_ids, category_names = tuple(categories), tuple(categories.values())
+        class_names = _coco_names(file, class_names, jsons[0], categories)
     elif class_names is None:
         raise ConfigError(
             f"{file}: key 'names' is missing; list the class names (only COCO json may go without)"
@@ -176,7 +183,15 @@ def load_dataset_spec(name_or_path: str | Path) -> DatasetSpec:
         category_ids=category_ids,
         splits=splits,
         download=None if download is None else str(download),
+        category_names=category_names,
+        background_only=_is_background_only(file, content.get("background_only", False)),
     )
+
+
+def _is_background_only(file: Path, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{file}: background_only is {value!r}, must be true or false")
+    return value
 
 
 def _folders(file: Path, path: object) -> tuple[Path, tuple[Path, ...]]:
@@ -201,7 +216,8 @@ def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> SplitSpec
             if not isinstance(path, str):
                 raise ConfigError(f"{where}: {key} is {path!r}, must be a path")
         located = {key: _locate(str(path), bases) for key, path in value.items()}
-        return VocSplit(**located) if "split" in located else CocoSplit(**located)
+        is_voc = "split" in located or located["annotations"].suffix.lower() != ".json"
+        return VocSplit(**located) if is_voc else CocoSplit(**located)
     paths = value if isinstance(value, list) else [value]
     if not paths or not all(isinstance(path, str) and path for path in paths):
         raise ConfigError(
@@ -271,14 +287,16 @@ def _first_of(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _coco_classes(
-    file: Path, class_names: tuple[str, ...] | None, annotations: Path
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and category ids of a COCO json, under the yaml's own names if it gives some."""
-    categories = read_categories(annotations)
+def _coco_names(
+    file: Path,
+    class_names: tuple[str, ...] | None,
+    annotations: Path,
+    categories: Mapping[int, str],
+) -> tuple[str, ...]:
+    """The names of a COCO json's categories, or the yaml's own if it gives some."""
     found, category_ids = tuple(categories.values()), tuple(categories)
     if class_names is None or class_names == found:
-        return found, category_ids
+        return found
     if len(class_names) != len(found):
         raise ConfigError(
             f"{file}: names has {len(class_names)} entries, {annotations} has {len(found)} "
@@ -291,7 +309,7 @@ def _coco_classes(
                 f"{annotations} is {found[class_id]!r}; names must be in ascending order of "
                 "category id, or omitted"
             )
-    return class_names, category_ids
+    return class_names
 
 
 def _check_count(file: Path, num_classes: Any, class_names: tuple[str, ...]) -> None:
