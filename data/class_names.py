@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from data.coco_json import read_categories
 from data.label_rules import UnreadableLabelsError
@@ -13,6 +14,20 @@ from utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 MAX_NAMES_SHOWN = 20
+
+
+class DataSetClasses(NamedTuple):
+    """The classes of a data set, in class-id order.
+
+    Attributes:
+        names: of the classes.
+        category_ids: COCO's numbers of them, or the class ids.
+        category_names: what the first COCO json calls them, which the yaml may rename.
+    """
+
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    category_names: tuple[str, ...] = ()
 
 
 def listed_names(file: Path, names: object) -> tuple[str, ...] | None:
@@ -55,8 +70,8 @@ def data_set_classes(
     jsons: Sequence[Path],
     xml_folders: Sequence[Path],
     merged: bool,
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and category ids of the class ids.
+) -> DataSetClasses:
+    """The classes of a data set.
 
     Args:
         file: the data yaml, for messages.
@@ -70,7 +85,9 @@ def data_set_classes(
         DatasetError: a json is missing or wrong.
     """
     if jsons and not merged:
-        return _coco_classes(file, given, jsons[0])
+        categories = read_categories(jsons[0], given or ())
+        names = _coco_names(file, given, jsons[0], categories)
+        return DataSetClasses(names, tuple(categories), tuple(categories.values()))
     if jsons:
         class_names = given or _common_classes(file, jsons)
     elif given is not None:
@@ -82,7 +99,7 @@ def data_set_classes(
             f"{file}: key 'names' is missing; list the class names (only COCO json and VOC xml "
             "may go without)"
         )
-    return class_names, tuple(range(len(class_names)))
+    return DataSetClasses(class_names, tuple(range(len(class_names))))
 
 
 def check_count(file: Path, num_classes: object, class_names: tuple[str, ...]) -> None:
@@ -103,7 +120,7 @@ def _gathered(file: Path, folders: Iterable[Path]) -> tuple[str, ...]:
     found: set[str] = set()
     count = 0
     for folder in sorted(set(folders)):
-        for path in folder.glob("*.xml"):
+        for path in sorted(folder.rglob("*.xml")):
             count += 1
             try:
                 found |= read_object_names(path)
@@ -139,14 +156,16 @@ def _first_of(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _coco_classes(
-    file: Path, class_names: tuple[str, ...] | None, annotations: Path
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and category ids of a COCO json, under the yaml's own names if it gives some."""
-    categories = read_categories(annotations)
+def _coco_names(
+    file: Path,
+    class_names: tuple[str, ...] | None,
+    annotations: Path,
+    categories: Mapping[int, str],
+) -> tuple[str, ...]:
+    """The names of a COCO json's categories, or the yaml's own if it gives some."""
     found, category_ids = tuple(categories.values()), tuple(categories)
     if class_names is None or class_names == found:
-        return found, category_ids
+        return found
     if len(class_names) != len(found):
         raise ConfigError(
             f"{file}: names has {len(class_names)} entries, {annotations} has {len(found)} "
@@ -159,4 +178,4 @@ def _coco_classes(
                 f"{annotations} is {found[class_id]!r}; names must be in ascending order of "
                 "category id, or omitted"
             )
-    return class_names, category_ids
+    return class_names

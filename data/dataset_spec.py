@@ -11,6 +11,7 @@ from typing import Any
 
 from data.class_names import check_count, data_set_classes, listed_names
 from data.coco_json import read_categories
+from data.path_kind import path_kind
 from utils.errors import ConfigError
 from utils.strict_yaml import check_keys, close_to, find_shipped, read_yaml
 
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "datasets"
 SPLIT_NAMES = ("train", "val", "test")
 HELD_OUT = ("val", "test")  # may be shares of train
-_OPTIONAL = ("path", "test", "names", "nc", "download", "roboflow")
+_OPTIONAL = ("path", "test", "names", "nc", "download", "roboflow", "background_only")
 # Keys that other tools write. Others are noted too, unless they look like a slip in a known one.
 _OTHER_TOOLS = frozenset(
     {"author", "channels", "colors", "contributor", "date", "description", "flip_idx", "info"}
@@ -58,7 +59,7 @@ class VocSplit:
     Attributes:
         images: the folder of the images.
         annotations: the folder of the xml files.
-        split: the .txt file with one image's name (no suffix) per line; None for all images.
+        split: the .txt file with one image's name per line; None for all images.
     """
 
     images: Path
@@ -110,6 +111,8 @@ class DatasetSpec:
             where data sets are merged, which may number their categories differently).
         splits: "train", "val" and perhaps "test".
         download: the yaml's hint where to get the data; shown to the user, never executed.
+        category_names: what the first COCO json calls the classes, which `names` may rename.
+        background_only: a split without any label file is no mistake.
     """
 
     name: str
@@ -118,6 +121,8 @@ class DatasetSpec:
     category_ids: tuple[int, ...]
     splits: Mapping[str, SplitSpec]
     download: str | None
+    category_names: tuple[str, ...] = ()
+    background_only: bool = False
 
     def classes(self, *, single: bool = False) -> tuple[str, ...]:
         """The class names, or one word for all of them."""
@@ -190,7 +195,7 @@ def load_dataset_spec(
         ordered.pop()
     parts = _parts_of(ordered)
     only_xml = all(isinstance(part, VocSplit) for part in parts)
-    class_names, category_ids = data_set_classes(
+    classes = data_set_classes(
         file,
         listed_names(file, content.get("names")),
         jsons=[part.annotations for part in parts if isinstance(part, CocoSplit)],
@@ -199,16 +204,24 @@ def load_dataset_spec(
         else [],
         merged=any(isinstance(_source(split), MergedSplit) for split in ordered),
     )
-    check_count(file, content.get("nc"), class_names)
+    check_count(file, content.get("nc"), classes.names)
     download = content.get("download")
     return DatasetSpec(
         name=file.stem,
         path=root,
-        class_names=class_names,
-        category_ids=category_ids,
+        class_names=classes.names,
+        category_ids=classes.category_ids,
         splits=splits,
         download=None if download is None else str(download),
+        category_names=classes.category_names,
+        background_only=_is_background_only(file, content.get("background_only", False)),
     )
+
+
+def _is_background_only(file: Path, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{file}: background_only is {value!r}, must be true or false")
+    return value
 
 
 def _check_top_keys(file: Path, content: Mapping[str, Any]) -> None:
@@ -234,7 +247,7 @@ def _folders(file: Path, path: object) -> tuple[Path, tuple[Path, ...]]:
         raise ConfigError(f"{file}: path is {path!r}, must be a folder")
     path = _expanded(path)
     candidates = (file.parent / path, Path.cwd() / path)
-    root = next((folder for folder in candidates if folder.is_dir()), candidates[-1])
+    root = next((folder for folder in candidates if path_kind(folder) == "folder"), candidates[-1])
     return root, (root,)
 
 
@@ -273,7 +286,7 @@ def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> PlainSpli
             if not isinstance(path, str):
                 raise ConfigError(f"{where}: {key} is {path!r}, must be a path")
         located = {key: _locate(str(path), bases) for key, path in value.items()}
-        is_voc = "split" in located or located["annotations"].is_dir()
+        is_voc = "split" in located or located["annotations"].suffix.lower() != ".json"
         return VocSplit(**located) if is_voc else CocoSplit(**located)
     paths = value if isinstance(value, list) else [value]
     if not paths or not all(isinstance(path, str) and path for path in paths):
@@ -306,7 +319,7 @@ def _exists(split: SplitSpec) -> bool:
         else:
             paths = [part.images, part.annotations]
             paths += [part.split] if isinstance(part, VocSplit) and part.split else []
-        if not all(path.exists() for path in paths):
+        if not all(path_kind(path) for path in paths):
             return False
     return True
 
@@ -319,7 +332,7 @@ def _locate(path: str, bases: tuple[Path, ...]) -> Path:
     path = _expanded(path)
     relative = [path, path.removeprefix("../")] if path.startswith("../") else [path]
     candidates = [base / each for base in bases for each in relative]
-    return next((each for each in candidates if each.exists()), candidates[0])
+    return next((each for each in candidates if path_kind(each)), candidates[0])
 
 
 def _expanded(path: str) -> str:

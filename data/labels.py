@@ -1,7 +1,7 @@
 """YOLO text labels: one `.txt` per image, one row per object, numbers as shares of the image.
 
 A row is `class cx cy w h` or a polygon `class x1 y1 x2 y2 x3 y3 ...`; each row is read on its own,
-so a file may hold both kinds.
+so a file may hold both kinds. Boxes with landmarks are recognised, see `landmark_rows`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from data.label_rules import (
     Box,
     LabelledImage,
     LabelSet,
+    Listing,
     Problem,
     UnreadableLabelsError,
     check_box,
@@ -23,10 +24,12 @@ from data.label_rules import (
     make_outline,
     no_labels,
 )
+from data.landmark_rows import landmark_columns
 from data.listing import list_images
-from utils.errors import DatasetError
+from data.orphan_labels import find_orphans
 
 BOX_COLUMNS = 5
+MAX_CLASS_ID = 1_000_000
 MIN_POLYGON_COLUMNS = 7  # class and three corners
 ROUNDING = 1e-5  # half a unit of the fifth decimal, in the centre and in the size
 
@@ -35,9 +38,7 @@ class _RowError(ValueError):
     """A row that must be dropped; the text says what was found and the rule."""
 
 
-def list_yolo_images(
-    images: Sequence[Path], class_names: tuple[str, ...] | None
-) -> tuple[LabelledImage, ...]:
+def list_yolo_images(images: Sequence[Path], class_names: tuple[str, ...] | None) -> Listing:
     """The images of folders and .txt lists, sorted by path, numbered from 0.
 
     Args:
@@ -48,13 +49,22 @@ def list_yolo_images(
         DatasetError: a folder or list is missing or unreadable.
     """
     paths = sorted(path for source in images for path in list_images(source))
-    return tuple(
-        LabelledImage(
-            path,
-            image_id,
-            functools.partial(read_label_file, label_path(path), class_names=class_names),
+    files = [label_path(path) for path in paths]
+    columns = landmark_columns(files)
+    problems = find_orphans(zip(paths, files, strict=True))
+    if columns is not None:
+        message = (
+            f"{paths[0].parent}: label rows of {columns} columns are boxes with landmarks; "
+            "the landmarks are ignored"
         )
-        for image_id, path in enumerate(paths)
+        problems.append(Problem("noted", message))
+    read = functools.partial(read_label_file, class_names=class_names, landmark_columns=columns)
+    return Listing(
+        tuple(
+            LabelledImage(path, image_id, functools.partial(read, file), file)
+            for image_id, (path, file) in enumerate(zip(paths, files, strict=True))
+        ),
+        tuple(problems),
     )
 
 
@@ -72,7 +82,11 @@ def label_path(image: Path) -> Path:
 
 
 def read_label_file(
-    path: Path, image_hw: tuple[int, int], *, class_names: tuple[str, ...] | None
+    path: Path,
+    image_hw: tuple[int, int],
+    *,
+    class_names: tuple[str, ...] | None,
+    landmark_columns: int | None = None,
 ) -> LabelSet:
     """The labels of one image. A missing file means that it shows background only.
 
@@ -80,9 +94,9 @@ def read_label_file(
         path: the label file.
         image_hw: height and width of the image in pixels.
         class_names: what class ids may refer to; None allows every class id.
+        landmark_columns: rows of so many columns are boxes with landmarks.
 
     Raises:
-        DatasetError: a row's class is beyond `class_names`.
         UnreadableLabelsError: the file is not text.
     """
     try:
@@ -93,7 +107,7 @@ def read_label_file(
         raise UnreadableLabelsError(
             f"{path}: cannot be read as UTF-8 text ({error}); image skipped"
         ) from None
-    rows, problems = _parse_rows(path, text, class_names)
+    rows, problems = _parse_rows(path, text, class_names, landmark_columns)
     height, width = image_hw
     return make_label_set(
         [(x1 * width, y1 * height, x2 * width, y2 * height) for _, (x1, y1, x2, y2), _ in rows],
@@ -108,7 +122,7 @@ def read_label_file(
 
 
 def _parse_rows(
-    path: Path, text: str, class_names: tuple[str, ...] | None
+    path: Path, text: str, class_names: tuple[str, ...] | None, landmark_columns: int | None
 ) -> tuple[dict[tuple[int, Box, float], Sequence[float]], list[Problem]]:
     """The distinct good rows as (class, box, area) -> corners, and the problems of the others."""
     problems: list[Problem] = []
@@ -119,15 +133,17 @@ def _parse_rows(
             continue
         location = f"{path}:{number}"
         try:
-            class_id, box, area, corners = _parse_row(line.split())
+            class_id, box, area, corners = _parse_row(line.split(), landmark_columns)
         except _RowError as error:
             problems.append(Problem("dropped", f"{location}: {error}; row dropped"))
             continue
         if class_names is not None and class_id >= len(class_names):
-            raise DatasetError(
-                f"{location}: class is {class_id}, but names has {len(class_names)} entries "
+            message = (
+                f"class is {class_id}, but names has {len(class_names)} entries "
                 f"(0 to {len(class_names) - 1}); add the name or fix the label"
             )
+            problems.append(Problem("unknown_class", f"{location}: {message}"))
+            continue
         inside, kind, message = check_box(box, (1.0, 1.0), ROUNDING)
         if kind is not None:
             problems.append(Problem(kind, f"{location}: {message}"))
@@ -141,9 +157,13 @@ def _parse_rows(
     return rows, problems
 
 
-def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float, Sequence[float]]:
+def _parse_row(
+    columns: Sequence[str], landmark_columns: int | None
+) -> tuple[int, Box, float, Sequence[float]]:
     """Class id, box, area and corners (x1 y1 x2 ..., none of a box) with the image as unit."""
     numbers = [_parse_number(column) for column in columns]
+    if len(numbers) == landmark_columns:
+        numbers = numbers[:BOX_COLUMNS]
     polygon = len(numbers) >= MIN_POLYGON_COLUMNS and len(numbers) % 2 == 1
     if len(numbers) != BOX_COLUMNS and not polygon:
         raise _RowError(
@@ -152,6 +172,8 @@ def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float, Sequence[float]
         )
     if numbers[0] < 0 or not numbers[0].is_integer():
         raise _RowError(f"class is {columns[0]}, must be an integer from 0")
+    if numbers[0] > MAX_CLASS_ID:
+        raise _RowError(f"class is {columns[0]}, must be at most {MAX_CLASS_ID}")
     class_id = int(numbers[0])
     if polygon:
         xs, ys = numbers[1::2], numbers[2::2]

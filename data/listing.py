@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from data.image_file import LISTED_SUFFIXES
+from data.path_kind import path_kind
 from utils.errors import DatasetError
 
 
@@ -16,11 +17,11 @@ def list_images(source: Path) -> list[Path]:
     Raises:
         DatasetError: it is neither, is missing, or cannot be read.
     """
-    if source.is_dir():
+    if path_kind(source) == "folder":
         return _search_folder(source)
-    if source.suffix == ".txt" and source.is_file():
+    if source.suffix == ".txt" and path_kind(source) == "file":
         return _read_list(source)
-    if source.exists():
+    if path_kind(source):
         raise DatasetError(f"{source}: must be a folder of images or a .txt file that lists them")
     raise DatasetError(f"{source}: no such folder or file")
 
@@ -77,6 +78,6 @@ def _read_list(file: Path) -> list[Path]:
     relative = next((path for path in paths if not path.is_absolute()), None)
     # The first relative path decides for all: checking each of 100,000 entries would take long.
     base = file.parent
-    if relative is not None and not (base / relative).exists() and relative.exists():
+    if relative is not None and not path_kind(base / relative) and path_kind(relative):
         base = Path()
     return [base / path for path in paths]

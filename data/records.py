@@ -24,9 +24,15 @@ from data.dataset_spec import (
 )
 from data.held_out import held_out_split
 from data.image_file import ImageFacts, examine_image
-from data.label_rules import LabelledImage, Problem, ProblemKind, UnreadableLabelsError
+from data.label_rules import (
+    LabelledImage,
+    Listing,
+    Problem,
+    ProblemKind,
+    UnreadableLabelsError,
+)
 from data.labels import list_yolo_images
-from data.voc_xml import list_voc_images
+from data.voc_split import list_voc_images
 from utils.errors import DatasetError
 from utils.logs import Progress
 from utils.structures import ImageRecord, Targets
@@ -46,17 +52,17 @@ class ScanResult:
         records: the usable images, in the order of their listing.
         problems: what was skipped, dropped or clipped, in the same order.
         num_without_file: how many of the records have no label file.
-        notes: what is unusual in the split as a whole, and no mistake for sure.
+        missing_labels: where the label file of the first of them was looked for.
     """
 
     records: tuple[ImageRecord, ...]
     problems: tuple[Problem, ...]
     num_without_file: int
-    notes: tuple[str, ...] = ()
+    missing_labels: Path | None = None
 
     def count(self, kind: ProblemKind) -> int:
-        """The number of problems of one kind."""
-        return sum(problem.kind == kind for problem in self.problems)
+        """How many rows or files have problems of one kind."""
+        return sum(problem.count for problem in self.problems if problem.kind == kind)
 
     def summary(self) -> str:
         """Numbers of images, objects, backgrounds and problems in one line."""
@@ -64,12 +70,29 @@ class ScanResult:
         num_backgrounds = sum(
             len(record.targets) + len(record.crowd) == 0 for record in self.records
         )
+        num_crowds = sum(len(record.crowd) for record in self.records)
+        crowds = f"{num_crowds} crowd regions, " if num_crowds else ""
+        more = ", ".join(
+            f"{count} {what}"
+            for count, what in (
+                (self.count("repaired"), "repaired"),
+                (self.count("unknown_class"), "of unknown classes"),
+                (self.count("orphan"), "label files without an image"),
+            )
+            if count
+        )
         return (
-            f"{len(self.records)} images, {num_objects} objects, {num_backgrounds} backgrounds "
-            f"({self.num_without_file} without a label file), {self.count('unreadable')} images "
+            f"{len(self.records)} images, {num_objects} objects, {crowds}{num_backgrounds} "
+            f"backgrounds ({self.num_without_file} without a label file), "
+            f"{self.count('unreadable')} images "
             f"skipped, label rows: {self.count('dropped')} dropped, "
             f"{self.count('clipped')} clipped, {self.count('duplicate')} duplicates removed"
+            f"{', ' if more else ''}{more}"
         )
+
+    def wrong(self) -> tuple[Problem, ...]:
+        """The problems with what the split uses: without notes and label files without image."""
+        return tuple(each for each in self.problems if each.kind not in ("noted", "orphan"))
 
 
 def read_records(
@@ -99,15 +122,14 @@ def read_records(
         logger.warning("  %s", problem.text)
     if len(result.problems) > MAX_PROBLEMS_SHOWN:
         logger.warning("  ... and %d more", len(result.problems) - MAX_PROBLEMS_SHOWN)
-    for note in result.notes:
-        logger.warning("  %s", note)
-    if strict and result.problems:
-        raise DatasetError(
-            f"{result.problems[0].text} (strict; {len(result.problems)} such in {split})"
-        )
-    if not result.records:
-        reason = f": {result.problems[0].text}" if result.problems else " (none is listed)"
-        raise DatasetError(f"{spec.name}: no usable image in {split}{reason}{_hint(spec)}")
+    wrong = result.wrong()
+    if strict and wrong:
+        raise DatasetError(f"{wrong[0].text} (strict; {len(wrong)} such in {split})")
+    unknown = [problem for problem in wrong if problem.kind == "unknown_class"]
+    if unknown:
+        more = f" (and {len(unknown) - 1} more like it in {split})" if len(unknown) > 1 else ""
+        raise DatasetError(f"{unknown[0].text}{more}")
+    check_usable(spec, split, result)
     without, total = result.num_without_file, len(result.records)
     if not any(len(record.targets) for record in result.records):
         logger.warning(
@@ -124,37 +146,68 @@ def read_records(
     return result.records
 
 
+def check_usable(spec: DatasetSpec, split: str, result: ScanResult) -> None:
+    """Refuse a split that nothing can be learned from, or in which AP would mean nothing.
+
+    Raises:
+        DatasetError: no image is usable, or no label file is found (unless the yaml says
+            `background_only: true`).
+    """
+    if not result.records:
+        reason = f": {result.problems[0].text}" if result.problems else " (none is listed)"
+        raise DatasetError(f"{spec.name}: no usable image in {split}{reason}{_hint(spec)}")
+    if result.num_without_file == len(result.records) and not spec.background_only:
+        raise DatasetError(
+            f"{spec.name}: none of the {len(result.records)} images of {split} has a label file; "
+            f"{result.missing_labels} was looked for first{_other_labels(result)}. If these images "
+            "show background only, write background_only: true in the data yaml"
+        )
+
+
+def _other_labels(result: ScanResult) -> str:
+    """A hint at labels of another format beside those looked for, empty if there are none."""
+    folders = {result.records[0].path.parent}
+    folders |= set() if result.missing_labels is None else {result.missing_labels.parent}
+    forms = {".xml": "annotations: ...} (Pascal VOC)", ".json": "annotations: FILE} (COCO)"}
+    for suffix, form in forms.items():
+        found = next((path for folder in folders for path in folder.glob(f"*{suffix}")), None)
+        if found is not None and (result.missing_labels or found).suffix != suffix:
+            return f"; {found} is there: did you mean {{images: ..., {form}?"
+    return ""
+
+
 def scan_split(
     spec: DatasetSpec, split: str, *, single_class: bool = False, outlines: bool = False
 ) -> ScanResult:
     """Read and check every image and label of a split; polygons only with `outlines`.
 
     Raises:
-        DatasetError: files are missing, or a class is beyond the names.
+        DatasetError: files are missing, or have two meanings.
     """
-    images, problems = list_split(spec, split, single_class=single_class)
+    listing = list_split(spec, split, single_class=single_class)
+    images = listing.images
     records: list[ImageRecord] = []
-    found = list(problems)
+    found = list(listing.problems)
+    missing_labels: Path | None = None
     num_without_file = 0
-    all_facts: list[ImageFacts] = []
+    files: list[ImageFacts] = []
     checked = Progress(_check_all(images), len(images), f"reading {split}", "image")
     with warnings.catch_warnings():
         # Pillow also warns about odd metadata; what makes an image unusable is an error.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        for record, facts, has_file, its_problems in checked:
+        for image, (record, file, has_labels, its_problems) in zip(images, checked, strict=True):
             found.extend(its_problems)
-            if record is not None and facts is not None:
-                all_facts.append(facts)
+            if record is not None and file is not None:
+                files.append(file)
                 record = _as_one_class(record) if single_class else record
                 records.append(record if outlines else replace(record, outlines=()))
-                num_without_file += not has_file
-    notes = (*_repeated(records, all_facts), *_rescaled(records, all_facts))
-    return ScanResult(tuple(records), tuple(found), num_without_file, notes)
+                num_without_file += not has_labels
+                missing_labels = missing_labels or (None if has_labels else image.label_file)
+    notes = [*_repeated(records, files), *_rescaled(records, files)]
+    return ScanResult(tuple(records), (*notes, *found), num_without_file, missing_labels)
 
 
-def list_split(
-    spec: DatasetSpec, split: str, *, single_class: bool = False
-) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
+def list_split(spec: DatasetSpec, split: str, *, single_class: bool = False) -> Listing:
     """The images of a split, before any is decoded, and problems of the list.
 
     Raises:
@@ -167,37 +220,36 @@ def list_split(
     try:
         if not isinstance(source, SharedSplit):
             return _list_source(spec, source, single_class)
-        images, problems = _list_source(spec, source.source, single_class)
+        listing = _list_source(spec, source.source, single_class)
     except DatasetError as error:
         raise DatasetError(f"{error}{_hint(spec)}") from None
-    chosen = held_out_split(images, source.shares)
-    of_split = (image for image, part in zip(images, chosen, strict=True) if part == split)
-    return tuple(of_split), problems if split == "train" else ()
+    chosen = zip(listing.images, held_out_split(listing.images, source.shares), strict=True)
+    images = tuple(image for image, part in chosen if part == split)
+    return Listing(images, listing.problems if split == "train" else ())
 
 
 def _list_source(
     spec: DatasetSpec, source: PlainSplit | MergedSplit, single_class: bool
-) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
+) -> Listing:
     """All images of a source, numbered from 0 where it merges several."""
     if not isinstance(source, MergedSplit):
         return _list_part(spec, source, single_class)
     parts = [_list_part(spec, part, single_class) for part in source.parts]
-    listed = [image for images, _ in parts for image in images]
+    listed = [image for part in parts for image in part.images]
     numbered = (replace(image, image_id=number) for number, image in enumerate(listed))
-    return tuple(numbered), tuple(problem for _, problems in parts for problem in problems)
+    return Listing(tuple(numbered), tuple(problem for part in parts for problem in part.problems))
 
 
-def _list_part(
-    spec: DatasetSpec, part: PlainSplit, single_class: bool
-) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
+def _list_part(spec: DatasetSpec, part: PlainSplit, single_class: bool) -> Listing:
     class_names = None if single_class else spec.class_names
     if isinstance(part, YoloSplit):
-        return list_yolo_images(part.images, class_names), ()
+        return list_yolo_images(part.images, class_names)
     if isinstance(part, CocoSplit):
-        categories = dict(zip(spec.category_ids, spec.class_names, strict=True))
+        names = spec.category_names or spec.class_names
+        categories = dict(zip(spec.category_ids, names, strict=True))
         classes = spec.class_names if spec.is_merged else categories
         return list_coco_images(part.images, part.annotations, classes)
-    return list_voc_images(part.images, part.annotations, part.split, class_names), ()
+    return list_voc_images(part.images, part.annotations, part.split, class_names)
 
 
 def _check_all(
@@ -214,23 +266,23 @@ def _check_image(
 ) -> tuple[ImageRecord | None, ImageFacts | None, bool, tuple[Problem, ...]]:
     """Record and file of one image (None: skipped), whether it has labels, and its problems."""
     try:
-        facts = examine_image(image.path)
+        file = examine_image(image.path)
     except DatasetError as error:
         return None, None, False, (Problem("unreadable", f"{error}; image skipped"),)
     try:
-        labels = image.read_labels(facts.image_hw)
+        labels = image.read_labels(file.image_hw)
     except UnreadableLabelsError as error:
         return None, None, False, (Problem("unreadable", str(error)),)
     record = ImageRecord(
         path=image.path,
-        image_hw=facts.image_hw,
+        image_hw=file.image_hw,
         targets=labels.targets,
         image_id=image.image_id,
         areas=labels.areas,
         crowd=labels.crowd,
         outlines=labels.outlines,
     )
-    return record, facts, labels.has_file, labels.problems
+    return record, file, labels.has_file, labels.problems
 
 
 def _as_one_class(record: ImageRecord) -> ImageRecord:
@@ -240,36 +292,40 @@ def _as_one_class(record: ImageRecord) -> ImageRecord:
     return replace(record, targets=as_class_0(record.targets), crowd=as_class_0(record.crowd))
 
 
-def _repeated(records: Sequence[ImageRecord], facts: Sequence[ImageFacts]) -> Iterator[str]:
-    """A line on images that are listed twice, and one on copies under other names."""
+def _repeated(records: Sequence[ImageRecord], files: Sequence[ImageFacts]) -> Iterator[Problem]:
+    """Notes on images that are listed twice, and on copies under other names."""
     paths = Counter(record.path for record in records)
     again = [path for path, count in paths.items() if count > 1]
     if again:
-        yield (
+        yield _note(
             f"{len(again)} images are listed more than once and count as often: "
             f"{_some([str(path) for path in again])}"
         )
     first: dict[bytes, Path] = {}
     copies = []
-    for record, fact in zip(records, facts, strict=True):
-        original = first.setdefault(fact.digest, record.path)
+    for record, file in zip(records, files, strict=True):
+        original = first.setdefault(file.digest, record.path)
         if original != record.path:
             copies.append(f"{record.path} = {original}")
     if copies:
-        yield f"{len(copies)} images are copies of others: {_some(copies)}"
+        yield _note(f"{len(copies)} images are copies of others: {_some(copies)}")
 
 
-def _rescaled(records: Sequence[ImageRecord], facts: Sequence[ImageFacts]) -> Iterator[str]:
-    """A line on images of 16 bits that use fewer."""
-    counts = Counter(fact.bits for fact in facts if fact.bits is not None)
-    for bits, count in sorted(counts.items()):
-        first = next(
-            record.path for record, fact in zip(records, facts, strict=True) if fact.bits == bits
+def _rescaled(records: Sequence[ImageRecord], files: Sequence[ImageFacts]) -> Iterator[Problem]:
+    """Notes on images of 16 bits that use fewer."""
+    paths: dict[int, list[str]] = {}
+    for record, file in zip(records, files, strict=True):
+        if file.bits is not None:
+            paths.setdefault(file.bits, []).append(str(record.path))
+    for bits, found in sorted(paths.items()):
+        yield _note(
+            f"{len(found)} images hold {bits}-bit data in 16-bit files and are scaled by that "
+            f"range: {_some(found)}"
         )
-        yield (
-            f"{count} images hold {bits}-bit data in 16-bit files and are scaled by that range: "
-            f"{first}{', ...' if count > 1 else ''}"
-        )
+
+
+def _note(text: str) -> Problem:
+    return Problem("noted", text)
 
 
 def _some(entries: Sequence[str]) -> str:

@@ -51,10 +51,13 @@ def write_split(spec: DatasetSpec, folder: Path) -> dict[str, int]:
                 f"{spec.name}: merges several data sets, of which no list can be written; the "
                 "yaml can say `val: 0.2` without one"
             )
-        images, _ = list_split(spec, name)
+        images = list_split(spec, name).images
         counts[name] = len(images)
         yaml[name] = _write_part(folder, name, split.source, images)
-    write_yaml(folder / f"{spec.name}.yaml", {**yaml, "names": list(spec.class_names)})
+    yaml["names"] = list(spec.class_names)
+    if spec.background_only:
+        yaml["background_only"] = True
+    write_yaml(folder / f"{spec.name}.yaml", yaml)
     return counts
 
 
@@ -72,7 +75,8 @@ def _write_part(
         }
     file = folder / f"{name}.txt"
     if isinstance(source, VocSplit):
-        _write_lines(file, [image.path.stem for image in images])
+        names = [image.path.relative_to(source.images).as_posix() for image in images]
+        _write_lines(file, names)
         return {
             "images": str(source.images.absolute()),
             "annotations": str(source.annotations.absolute()),

@@ -157,7 +157,7 @@ def test_row_5_a_class_beyond_the_names(split: str) -> None:
     """Also: test_records.py::test_a_class_beyond_the_names_stops_in_every_split."""
     LABEL.write_text(f"{GOOD}3 .5 .5 .2 .2\n")
     with pytest.raises(DatasetError) as caught:
-        scan(split)
+        read_records(load_dataset_spec("animals.yaml"), split)
     assert_message(
         str(caught.value), f"{LABEL}:2: ", "class is 3 ... names has 3 ... fix the label"
     )

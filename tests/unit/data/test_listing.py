@@ -94,12 +94,13 @@ def test_images_listed_twice_and_copies_are_said(tmp_path, caplog):
         read_records(load_dataset_spec(file), "val", strict=True)  # no mistake for sure
 
     assert len(twice.records) == 4
-    assert twice.notes == (
+    assert [problem.text for problem in twice.problems] == [
         f"1 images are listed more than once and count as often: {images / 'a.png'}",
         f"1 images are copies of others: {images / 'c.png'} = {images / 'b.png'}",
-    )
-    assert copied.notes == twice.notes[1:]
-    assert caplog.messages == [f"  {copied.notes[0]}"]
+    ]
+    assert copied.problems == twice.problems[1:]
+    assert {problem.kind for problem in twice.problems} == {"noted"}
+    assert caplog.messages == [f"  {copied.problems[0].text}"]
 
 
 def test_a_folder_of_photos_that_cannot_be_read_says_so(tmp_path):
