@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.coco_json import read_categories
+from data.path_kind import path_kind
 from utils.errors import ConfigError
 from utils.strict_yaml import check_keys, find_shipped, read_yaml
 
@@ -201,7 +202,7 @@ def _folders(file: Path, path: object) -> tuple[Path, tuple[Path, ...]]:
     if not isinstance(path, str):
         raise ConfigError(f"{file}: path is {path!r}, must be a folder")
     candidates = (file.parent / path, Path.cwd() / path)
-    root = next((folder for folder in candidates if folder.is_dir()), candidates[-1])
+    root = next((folder for folder in candidates if path_kind(folder) == "folder"), candidates[-1])
     return root, (root,)
 
 
@@ -244,7 +245,7 @@ def _locate(path: str, bases: tuple[Path, ...]) -> Path:
     """
     relative = [path, path.removeprefix("../")] if path.startswith("../") else [path]
     candidates = [base / each for base in bases for each in relative]
-    return next((each for each in candidates if each.exists()), candidates[0])
+    return next((each for each in candidates if path_kind(each)), candidates[0])
 
 
 def _read_names(file: Path, names: object) -> tuple[str, ...] | None:

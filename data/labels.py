@@ -28,6 +28,7 @@ from data.label_rules import (
 )
 from data.landmark_rows import landmark_columns
 from data.orphan_labels import find_orphans
+from data.path_kind import path_kind
 from utils.errors import DatasetError
 
 BOX_COLUMNS = 5
@@ -203,11 +204,11 @@ def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def _images_of(source: Path) -> list[Path]:
-    if source.is_dir():
+    if path_kind(source) == "folder":
         return _search_folder(source)
-    if source.suffix == ".txt" and source.is_file():
+    if source.suffix == ".txt" and path_kind(source) == "file":
         return _read_list(source)
-    if source.exists():
+    if path_kind(source):
         raise DatasetError(f"{source}: must be a folder of images or a .txt file that lists them")
     raise DatasetError(f"{source}: no such folder or file")
 
@@ -236,6 +237,6 @@ def _read_list(file: Path) -> list[Path]:
     relative = next((path for path in paths if not path.is_absolute()), None)
     # The first relative path decides for all: checking each of 100,000 entries would take long.
     base = file.parent
-    if relative is not None and not (base / relative).exists() and relative.exists():
+    if relative is not None and not path_kind(base / relative) and path_kind(relative):
         base = Path()
     return [base / path for path in paths]

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from data.image_file import IMAGE_SUFFIXES
 from data.label_rules import LabelledImage, Listing, Problem
 from data.orphan_labels import orphan_problem
+from data.path_kind import path_kind
 from data.voc_xml import read_voc_file
 from utils.errors import DatasetError
 
@@ -39,7 +40,7 @@ def list_voc_images(
         DatasetError: the split file or a folder is missing, or a line names two images.
     """
     for folder in (images, annotations):
-        if not folder.is_dir():
+        if path_kind(folder) != "folder":
             raise DatasetError(f"{folder}: no such folder")
     known = _KnownImages.search(images)
     problems: list[Problem] = []
