@@ -141,18 +141,42 @@ def check_usable(spec: DatasetSpec, split: str, result: ScanResult) -> None:
     """Refuse a split that nothing can be learned from, or in which AP would mean nothing.
 
     Raises:
-        DatasetError: no image is usable, or no label file is found (unless the yaml says
-            `background_only: true`).
+        DatasetError: no image is usable; or no label file is found, or nothing but crowd regions
+            (unless the yaml says `background_only: true`).
     """
     if not result.records:
-        reason = f": {result.problems[0].text}" if result.problems else " (none is listed)"
+        reason = (
+            f": {result.problems[0].text}" if result.problems else f" ({_location(spec, split)})"
+        )
         raise DatasetError(f"{spec.name}: no usable image in {split}{reason}{_hint(spec)}")
-    if result.num_without_file == len(result.records) and not spec.background_only:
+    if spec.background_only:
+        return
+    num_crowds = sum(len(record.crowd) for record in result.records)
+    if num_crowds and not any(len(record.targets) for record in result.records):
+        raise DatasetError(
+            f"{spec.name}: all {num_crowds} labels of {split} are crowd regions, which are not "
+            "learned and in which detections do not count; set iscrowd (COCO) or difficult (VOC) "
+            "to 0 where a label is one object"
+        )
+    if result.num_without_file == len(result.records):
         raise DatasetError(
             f"{spec.name}: none of the {len(result.records)} images of {split} has a label file; "
-            f"{result.missing_labels} was looked for first{_other_labels(result)}. If these images "
+            f"{result.missing_labels} was looked for first. {_other_labels(result)}If these images "
             "show background only, write background_only: true in the data yaml"
         )
+
+
+def _location(spec: DatasetSpec, split: str) -> str:
+    """Where a split's images were looked for."""
+    source = spec.splits[split]
+    parts = source.parts if isinstance(source, MergedSplit) else (source,)
+    found = [path for part in parts for path in _image_paths(part)]
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"none is listed in {found[0]}{more}"
+
+
+def _image_paths(part: PlainSplit) -> tuple[Path, ...]:
+    return part.images if isinstance(part, YoloSplit) else (part.images,)
 
 
 def _other_labels(result: ScanResult) -> str:
@@ -163,7 +187,7 @@ def _other_labels(result: ScanResult) -> str:
     for suffix, form in forms.items():
         found = next((path for folder in folders for path in folder.glob(f"*{suffix}")), None)
         if found is not None and (result.missing_labels or found).suffix != suffix:
-            return f"; {found} is there: did you mean {{images: ..., {form}?"
+            return f"{found} is there: did you mean {{images: ..., {form}? "
     return ""
 
 
