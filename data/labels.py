@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.image_file import LISTED_SUFFIXES
 from data.label_rules import (
     Box,
     LabelledImage,
@@ -27,9 +25,8 @@ from data.label_rules import (
     no_labels,
 )
 from data.landmark_rows import landmark_columns
+from data.listing import list_images
 from data.orphan_labels import find_orphans
-from data.path_kind import path_kind
-from utils.errors import DatasetError
 
 BOX_COLUMNS = 5
 MAX_CLASS_ID = 1_000_000
@@ -51,7 +48,7 @@ def list_yolo_images(images: Sequence[Path], class_names: tuple[str, ...] | None
     Raises:
         DatasetError: a folder or list is missing or unreadable.
     """
-    paths = sorted(path for source in images for path in _images_of(source))
+    paths = sorted(path for source in images for path in list_images(source))
     files = [label_path(path) for path in paths]
     columns = landmark_columns(files)
     problems = find_orphans(zip(paths, files, strict=True))
@@ -106,7 +103,7 @@ def read_label_file(
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         return no_labels()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UnreadableLabelsError(
             f"{path}: cannot be read as UTF-8 text ({error}); image skipped"
         ) from None
@@ -201,42 +198,3 @@ def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
     """The shoelace formula."""
     pairs = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True)
     return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in pairs)) / 2
-
-
-def _images_of(source: Path) -> list[Path]:
-    if path_kind(source) == "folder":
-        return _search_folder(source)
-    if source.suffix == ".txt" and path_kind(source) == "file":
-        return _read_list(source)
-    if path_kind(source):
-        raise DatasetError(f"{source}: must be a folder of images or a .txt file that lists them")
-    raise DatasetError(f"{source}: no such folder or file")
-
-
-def _search_folder(folder: Path) -> list[Path]:
-    """Images in a folder and its subfolders, hidden files and folders skipped."""
-    found = []
-    for parent, subfolders, names in os.walk(folder, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in LISTED_SUFFIXES:
-                found.append(Path(parent, name))
-    return found
-
-
-def _read_list(file: Path) -> list[Path]:
-    """Images named by a .txt file; `./` and relative paths start at the file's folder.
-
-    Relative paths that do not exist there start at the working directory, as in YOLOv5.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file}: cannot be read as text: {error}") from None
-    paths = [Path(line.strip()) for line in lines if line.strip()]
-    relative = next((path for path in paths if not path.is_absolute()), None)
-    # The first relative path decides for all: checking each of 100,000 entries would take long.
-    base = file.parent
-    if relative is not None and not path_kind(base / relative) and path_kind(relative):
-        base = Path()
-    return [base / path for path in paths]

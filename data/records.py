@@ -5,24 +5,33 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from data.coco_json import list_coco_images
-from data.dataset_spec import CocoSplit, DatasetSpec, MergedSplit, PlainSplit, YoloSplit
-from data.image_file import verify_image
+from data.dataset_spec import (
+    CocoSplit,
+    DatasetSpec,
+    MergedSplit,
+    PlainSplit,
+    SharedSplit,
+    YoloSplit,
+)
+from data.held_out import held_out_split
+from data.image_file import ImageFacts, examine_image
 from data.label_rules import (
     LabelledImage,
     Listing,
     Problem,
-    ProblemKind,
     UnreadableLabelsError,
 )
 from data.labels import list_yolo_images
+from data.scan_result import ScanResult, check_usable, download_hint
 from data.voc_split import list_voc_images
 from utils.errors import DatasetError
 from utils.logs import Progress
@@ -33,57 +42,6 @@ MAX_PROBLEMS_SHOWN = 20
 MAX_THREADS = 16
 MANY_WITHOUT_FILE = 0.1  # of the images: more suggest that the labels are in another folder
 _CHUNK = 2048  # images handed to the threads at once, so that a large set needs no large queue
-
-
-@dataclass(frozen=True, slots=True)
-class ScanResult:
-    """The images of a split and the problems found in it.
-
-    Attributes:
-        records: the usable images, in the order of their listing.
-        problems: what was skipped, dropped or clipped, in the same order.
-        num_without_file: how many of the records have no label file.
-        missing_labels: where the label file of the first of them was looked for.
-    """
-
-    records: tuple[ImageRecord, ...]
-    problems: tuple[Problem, ...]
-    num_without_file: int
-    missing_labels: Path | None = None
-
-    def count(self, kind: ProblemKind) -> int:
-        """How many rows or files have problems of one kind."""
-        return sum(problem.count for problem in self.problems if problem.kind == kind)
-
-    def summary(self) -> str:
-        """Numbers of images, objects, backgrounds and problems in one line."""
-        num_objects = sum(len(record.targets) for record in self.records)
-        num_backgrounds = sum(
-            len(record.targets) + len(record.crowd) == 0 for record in self.records
-        )
-        num_crowds = sum(len(record.crowd) for record in self.records)
-        crowds = f"{num_crowds} crowd regions, " if num_crowds else ""
-        more = ", ".join(
-            f"{count} {what}"
-            for count, what in (
-                (self.count("repaired"), "repaired"),
-                (self.count("unknown_class"), "of unknown classes"),
-                (self.count("orphan"), "label files without an image"),
-            )
-            if count
-        )
-        return (
-            f"{len(self.records)} images, {num_objects} objects, {crowds}{num_backgrounds} "
-            f"backgrounds ({self.num_without_file} without a label file), "
-            f"{self.count('unreadable')} images "
-            f"skipped, label rows: {self.count('dropped')} dropped, "
-            f"{self.count('clipped')} clipped, {self.count('duplicate')} duplicates removed"
-            f"{', ' if more else ''}{more}"
-        )
-
-    def wrong(self) -> tuple[Problem, ...]:
-        """The problems with what the split uses: without notes and label files without image."""
-        return tuple(each for each in self.problems if each.kind not in ("noted", "orphan"))
 
 
 def read_records(
@@ -137,60 +95,6 @@ def read_records(
     return result.records
 
 
-def check_usable(spec: DatasetSpec, split: str, result: ScanResult) -> None:
-    """Refuse a split that nothing can be learned from, or in which AP would mean nothing.
-
-    Raises:
-        DatasetError: no image is usable; or no label file is found, or nothing but crowd regions
-            (unless the yaml says `background_only: true`).
-    """
-    if not result.records:
-        reason = (
-            f": {result.problems[0].text}" if result.problems else f" ({_location(spec, split)})"
-        )
-        raise DatasetError(f"{spec.name}: no usable image in {split}{reason}{_hint(spec)}")
-    if spec.background_only:
-        return
-    num_crowds = sum(len(record.crowd) for record in result.records)
-    if num_crowds and not any(len(record.targets) for record in result.records):
-        raise DatasetError(
-            f"{spec.name}: all {num_crowds} labels of {split} are crowd regions, which are not "
-            "learned and in which detections do not count; set iscrowd (COCO) or difficult (VOC) "
-            "to 0 where a label is one object"
-        )
-    if result.num_without_file == len(result.records):
-        raise DatasetError(
-            f"{spec.name}: none of the {len(result.records)} images of {split} has a label file; "
-            f"{result.missing_labels} was looked for first. {_other_labels(result)}If these images "
-            "show background only, write background_only: true in the data yaml"
-        )
-
-
-def _location(spec: DatasetSpec, split: str) -> str:
-    """Where a split's images were looked for."""
-    source = spec.splits[split]
-    parts = source.parts if isinstance(source, MergedSplit) else (source,)
-    found = [path for part in parts for path in _image_paths(part)]
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return f"none is listed in {found[0]}{more}"
-
-
-def _image_paths(part: PlainSplit) -> tuple[Path, ...]:
-    return part.images if isinstance(part, YoloSplit) else (part.images,)
-
-
-def _other_labels(result: ScanResult) -> str:
-    """A hint at labels of another format beside those looked for, empty if there are none."""
-    folders = {result.records[0].path.parent}
-    folders |= set() if result.missing_labels is None else {result.missing_labels.parent}
-    forms = {".xml": "annotations: ...} (Pascal VOC)", ".json": "annotations: FILE} (COCO)"}
-    for suffix, form in forms.items():
-        found = next((path for folder in folders for path in folder.glob(f"*{suffix}")), None)
-        if found is not None and (result.missing_labels or found).suffix != suffix:
-            return f"{found} is there: did you mean {{images: ..., {form}? "
-    return ""
-
-
 def scan_split(
     spec: DatasetSpec, split: str, *, single_class: bool = False, outlines: bool = False
 ) -> ScanResult:
@@ -199,38 +103,57 @@ def scan_split(
     Raises:
         DatasetError: files are missing, or have two meanings.
     """
-    listing = _list_images(spec, split, single_class)
+    listing = list_split(spec, split, single_class=single_class)
     images = listing.images
     records: list[ImageRecord] = []
     found = list(listing.problems)
     missing_labels: Path | None = None
     num_without_file = 0
+    files: list[ImageFacts] = []
     checked = Progress(_check_all(images), len(images), f"reading {split}", "image")
     with warnings.catch_warnings():
         # Pillow also warns about odd metadata; what makes an image unusable is an error.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        for image, (record, has_file, its_problems) in zip(images, checked, strict=True):
+        for image, (record, file, has_labels, its_problems) in zip(images, checked, strict=True):
             found.extend(its_problems)
-            if record is not None:
+            if record is not None and file is not None:
+                files.append(file)
                 record = _as_one_class(record) if single_class else record
                 records.append(record if outlines else replace(record, outlines=()))
-                num_without_file += not has_file
-                missing_labels = missing_labels or (None if has_file else image.label_file)
-    return ScanResult(tuple(records), tuple(found), num_without_file, missing_labels)
+                num_without_file += not has_labels
+                missing_labels = missing_labels or (None if has_labels else image.label_file)
+    notes = [*_repeated(records, files), *_rescaled(records, files)]
+    return ScanResult(tuple(records), (*notes, *found), num_without_file, missing_labels)
 
 
-def _list_images(spec: DatasetSpec, split: str, single_class: bool) -> Listing:
-    """The images that a split lists, before any is opened, and problems of the list."""
+def list_split(spec: DatasetSpec, split: str, *, single_class: bool = False) -> Listing:
+    """The images of a split, before any is decoded, and problems of the list.
+
+    Raises:
+        DatasetError: there is no such split, or files are missing.
+    """
     if split not in spec.splits:
         known = ", ".join(spec.splits)
         raise DatasetError(f"{spec.name}: has no split {split!r} (it has {known})")
     source = spec.splits[split]
     try:
-        if not isinstance(source, MergedSplit):
-            return _list_part(spec, source, single_class)
-        parts = [_list_part(spec, part, single_class) for part in source.parts]
+        if not isinstance(source, SharedSplit):
+            return _list_source(spec, source, single_class)
+        listing = _list_source(spec, source.source, single_class)
     except DatasetError as error:
-        raise DatasetError(f"{error}{_hint(spec)}") from None
+        raise DatasetError(f"{error}{download_hint(spec)}") from None
+    chosen = zip(listing.images, held_out_split(listing.images, source.shares), strict=True)
+    images = tuple(image for image, part in chosen if part == split)
+    return Listing(images, listing.problems if split == "train" else ())
+
+
+def _list_source(
+    spec: DatasetSpec, source: PlainSplit | MergedSplit, single_class: bool
+) -> Listing:
+    """All images of a source, numbered from 0 where it merges several."""
+    if not isinstance(source, MergedSplit):
+        return _list_part(spec, source, single_class)
+    parts = [_list_part(spec, part, single_class) for part in source.parts]
     listed = [image for part in parts for image in part.images]
     numbered = (replace(image, image_id=number) for number, image in enumerate(listed))
     return Listing(tuple(numbered), tuple(problem for part in parts for problem in part.problems))
@@ -250,7 +173,7 @@ def _list_part(spec: DatasetSpec, part: PlainSplit, single_class: bool) -> Listi
 
 def _check_all(
     images: Sequence[LabelledImage],
-) -> Iterator[tuple[ImageRecord | None, bool, tuple[Problem, ...]]]:
+) -> Iterator[tuple[ImageRecord | None, ImageFacts | None, bool, tuple[Problem, ...]]]:
     """Check images on several threads (decoding releases Python's lock), results in order."""
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), _CHUNK):
@@ -259,26 +182,26 @@ def _check_all(
 
 def _check_image(
     image: LabelledImage,
-) -> tuple[ImageRecord | None, bool, tuple[Problem, ...]]:
-    """The record of one image (None: skipped), whether it has labels, and its problems."""
+) -> tuple[ImageRecord | None, ImageFacts | None, bool, tuple[Problem, ...]]:
+    """Record and file of one image (None: skipped), whether it has labels, and its problems."""
     try:
-        image_hw = verify_image(image.path)
+        file = examine_image(image.path)
     except DatasetError as error:
-        return None, False, (Problem("unreadable", f"{error}; image skipped"),)
+        return None, None, False, (Problem("unreadable", f"{error}; image skipped"),)
     try:
-        labels = image.read_labels(image_hw)
+        labels = image.read_labels(file.image_hw)
     except UnreadableLabelsError as error:
-        return None, False, (Problem("unreadable", str(error)),)
+        return None, None, False, (Problem("unreadable", str(error)),)
     record = ImageRecord(
         path=image.path,
-        image_hw=image_hw,
+        image_hw=file.image_hw,
         targets=labels.targets,
         image_id=image.image_id,
         areas=labels.areas,
         crowd=labels.crowd,
         outlines=labels.outlines,
     )
-    return record, labels.has_file, labels.problems
+    return record, file, labels.has_file, labels.problems
 
 
 def _as_one_class(record: ImageRecord) -> ImageRecord:
@@ -288,9 +211,41 @@ def _as_one_class(record: ImageRecord) -> ImageRecord:
     return replace(record, targets=as_class_0(record.targets), crowd=as_class_0(record.crowd))
 
 
-def _hint(spec: DatasetSpec) -> str:
-    """The yaml's download key in brackets, empty if it has none."""
-    if spec.download is None:
-        return ""
-    first, *more = spec.download.strip().splitlines() or [""]
-    return f" (the yaml's download key, not executed here: {first}{' ...' if more else ''})"
+def _repeated(records: Sequence[ImageRecord], files: Sequence[ImageFacts]) -> Iterator[Problem]:
+    """Notes on images that are listed twice, and on copies under other names."""
+    paths = Counter(record.path for record in records)
+    again = [path for path, count in paths.items() if count > 1]
+    if again:
+        yield _note(
+            f"{len(again)} images are listed more than once and count as often: "
+            f"{_some([str(path) for path in again])}"
+        )
+    first: dict[bytes, Path] = {}
+    copies = []
+    for record, file in zip(records, files, strict=True):
+        original = first.setdefault(file.digest, record.path)
+        if original != record.path:
+            copies.append(f"{record.path} = {original}")
+    if copies:
+        yield _note(f"{len(copies)} images are copies of others: {_some(copies)}")
+
+
+def _rescaled(records: Sequence[ImageRecord], files: Sequence[ImageFacts]) -> Iterator[Problem]:
+    """Notes on images of 16 bits that use fewer."""
+    paths: dict[int, list[str]] = {}
+    for record, file in zip(records, files, strict=True):
+        if file.bits is not None:
+            paths.setdefault(file.bits, []).append(str(record.path))
+    for bits, found in sorted(paths.items()):
+        yield _note(
+            f"{len(found)} images hold {bits}-bit data in 16-bit files and are scaled by that "
+            f"range: {_some(found)}"
+        )
+
+
+def _note(text: str) -> Problem:
+    return Problem("noted", text)
+
+
+def _some(entries: Sequence[str]) -> str:
+    return ", ".join([*entries[:3], *(["..."] if len(entries) > 3 else [])])

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from data.image_file import IMAGE_SUFFIXES
+from data.image_file import LISTED_SUFFIXES
 from data.label_rules import LabelledImage, Listing, Problem
+from data.listing import read_lines
 from data.orphan_labels import orphan_problem
 from data.path_kind import path_kind
 from data.voc_xml import read_voc_file
@@ -47,7 +48,7 @@ def list_voc_images(
     if split is None:
         listed = list(known.files)
     else:
-        named = [known.find(line, split) for line in _read_lines(split)]
+        named = [known.find(line, split) for line in read_lines(split)]
         listed = list(dict.fromkeys(named))
         if len(listed) < len(named):
             ((first, _),) = Counter(named).most_common(1)
@@ -78,16 +79,6 @@ def _search(folder: Path, suffixes: frozenset[str]) -> Iterator[PurePosixPath]:
             yield relative
 
 
-def _read_lines(split: Path) -> list[str]:
-    try:
-        lines = split.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DatasetError(f"{split}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{split}: cannot be read as text: {error}") from None
-    return [line.strip() for line in lines if line.strip()]
-
-
 @dataclass(frozen=True, slots=True)
 class _KnownImages:
     """The image files of a folder.
@@ -105,7 +96,7 @@ class _KnownImages:
     @classmethod
     def search(cls, folder: Path) -> _KnownImages:
         """Those in a folder and its sub-folders."""
-        files = tuple(_search(folder, IMAGE_SUFFIXES))
+        files = tuple(_search(folder, LISTED_SUFFIXES))
         index: dict[PurePosixPath, list[PurePosixPath]] = {}
         for file in files:
             index.setdefault(file.with_suffix(""), []).append(file)
@@ -129,7 +120,7 @@ class _KnownImages:
                 return found[0]
         entry = self._readings(names[-1])[-1]
         # A missing image gets VOC's usual suffix, and is then reported as missing.
-        has_suffix = entry.suffix.lower() in IMAGE_SUFFIXES
+        has_suffix = entry.suffix.lower() in LISTED_SUFFIXES
         return entry if has_suffix else PurePosixPath(f"{entry}.jpg")
 
     def _readings(self, name: str) -> list[PurePosixPath]:

@@ -91,6 +91,19 @@ def read_voc_file(
     )
 
 
+def read_object_names(path: Path) -> set[str]:
+    """The class names in one xml file.
+
+    Raises:
+        UnreadableLabelsError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableLabelsError(f"{path}: cannot be read: {error}") from None
+    return {item.texts["name"] for item in _parse(path, content).objects if "name" in item.texts}
+
+
 def _parse(path: Path, content: bytes) -> _VocFile:
     parsed = _VocFile()
     parser = expat.ParserCreate()

@@ -99,9 +99,14 @@ def find_shipped(name: str | Path, folder: Path) -> Path:
 def suggest(name: str, known: Iterable[str], adjective: str = "known") -> str:
     """`; did you mean 'x'? (known: ...)`, to end an error about an unknown name."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    close = close_to(name, known)
+    hint = f"; did you mean {close!r}?" if close else ""
     return f"{hint} ({adjective}: {', '.join(known)})"
+
+
+def close_to(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is likely a slip in; None where it is like none of them."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def check_keys(

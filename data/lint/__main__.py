@@ -13,7 +13,8 @@ import numpy as np
 
 from data.dataset_spec import DatasetSpec, load_dataset_spec
 from data.lint.duplicates import duplicate_images
-from data.records import ScanResult, check_usable, scan_split
+from data.records import scan_split
+from data.scan_result import ScanResult, check_usable
 from data.training_images import box_sizes, log_sizes, objects_per_class
 from models.network.anchors import fit_anchors
 from models.network.model_spec import ModelSpec
@@ -44,7 +45,9 @@ def lint(config: LintConfig) -> dict[str, Any]:
         UserError: files are missing or have two meanings, or `cfg` is no model yaml.
     """
     spec = load_dataset_spec(config.data)
-    scans = {name: scan_split(spec, name, single_class=config.single_cls) for name in spec.splits}
+    scans = {
+        name: scan_split(spec, name, single_class=config.single_cls) for name in spec.splits_to_scan
+    }
     problems = [problem for scan in scans.values() for problem in scan.problems]
     notes = [problem.text for problem in problems if problem.kind == "noted"]
     findings = [problem.text for problem in problems if problem.kind != "noted"]

@@ -163,7 +163,7 @@ def test_labels_of_another_format_are_pointed_out(tmp_path, name):
 def test_label_files_without_an_image_are_counted(tmp_path):
     spec = load_dataset_spec(write_yolo_set(tmp_path, {"a": GOOD, "b": None}))
     images, labels = tmp_path / "images", tmp_path / "labels"
-    (images / "c.heic").touch()  # an image, though not one that is read
+    (images / "c.mp4").touch()  # an image, though not one that is read
     for name, text in {"c.txt": GOOD, "d.txt": GOOD, "e.TXT": GOOD, "classes.txt": "cat\n"}.items():
         (labels / name).write_text(text)
 
@@ -340,6 +340,6 @@ def test_merged_data_sets_of_three_kinds_are_one(tmp_path):
     assert [record.image_id for record in whole.records] == [0, 1, 2, 3]
     assert [record.targets.class_ids.tolist() for record in whole.records] == [[0], [2], [0], [1]]
     assert [len(record.outlines[0]) for record in whole.records] == [1, 0, 0, 0]
-    assert "annotation 6: image_id is 78" in whole.problems[0].text
+    assert "annotation 6: image_id is 78" in whole.problems[-1].text
     assert [record.targets.class_ids.tolist() for record in val.records] == [[0]]
     assert all(record.outlines == () for record in scan_split(spec, "train").records)
