@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.label_rules import Problem
+from data.path_kind import path_kind
 from utils.errors import DatasetError
 
 Entry = dict[str, Any]
@@ -172,7 +173,7 @@ def _make_image(folder: Path, entry: Entry, repairs: Repairs) -> CocoImage:
         )
     _count_text(repairs, "image ids", entry["id"])
     path = folder / name
-    if "\\" in name and not path.exists():
+    if "\\" in name and path_kind(path) is None:
         repairs.add("file names have backslashes; read as folders", repr(name))
         path = folder / name.replace("\\", "/")
     sides = tuple(entry.get(key) for key in ("height", "width"))

@@ -103,7 +103,7 @@ def read_label_file(
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         return no_labels()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UnreadableLabelsError(
             f"{path}: cannot be read as UTF-8 text ({error}); image skipped"
         ) from None

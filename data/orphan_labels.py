@@ -52,7 +52,7 @@ def _files(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.is_file()]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with a NUL
         return []
     return sorted(name for name in names if not name.startswith("."))
 

@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +28,10 @@ from data.label_rules import (
     LabelledImage,
     Listing,
     Problem,
-    ProblemKind,
     UnreadableLabelsError,
 )
 from data.labels import list_yolo_images
+from data.scan_result import ScanResult, check_usable, download_hint
 from data.voc_split import list_voc_images
 from utils.errors import DatasetError
 from utils.logs import Progress
@@ -42,57 +42,6 @@ MAX_PROBLEMS_SHOWN = 20
 MAX_THREADS = 16
 MANY_WITHOUT_FILE = 0.1  # of the images: more suggest that the labels are in another folder
 _CHUNK = 2048  # images handed to the threads at once, so that a large set needs no large queue
-
-
-@dataclass(frozen=True, slots=True)
-class ScanResult:
-    """The images of a split and the problems found in it.
-
-    Attributes:
-        records: the usable images, in the order of their listing.
-        problems: what was skipped, dropped or clipped, in the same order.
-        num_without_file: how many of the records have no label file.
-        missing_labels: where the label file of the first of them was looked for.
-    """
-
-    records: tuple[ImageRecord, ...]
-    problems: tuple[Problem, ...]
-    num_without_file: int
-    missing_labels: Path | None = None
-
-    def count(self, kind: ProblemKind) -> int:
-        """How many rows or files have problems of one kind."""
-        return sum(problem.count for problem in self.problems if problem.kind == kind)
-
-    def summary(self) -> str:
-        """Numbers of images, objects, backgrounds and problems in one line."""
-        num_objects = sum(len(record.targets) for record in self.records)
-        num_backgrounds = sum(
-            len(record.targets) + len(record.crowd) == 0 for record in self.records
-        )
-        num_crowds = sum(len(record.crowd) for record in self.records)
-        crowds = f"{num_crowds} crowd regions, " if num_crowds else ""
-        more = ", ".join(
-            f"{count} {what}"
-            for count, what in (
-                (self.count("repaired"), "repaired"),
-                (self.count("unknown_class"), "of unknown classes"),
-                (self.count("orphan"), "label files without an image"),
-            )
-            if count
-        )
-        return (
-            f"{len(self.records)} images, {num_objects} objects, {crowds}{num_backgrounds} "
-            f"backgrounds ({self.num_without_file} without a label file), "
-            f"{self.count('unreadable')} images "
-            f"skipped, label rows: {self.count('dropped')} dropped, "
-            f"{self.count('clipped')} clipped, {self.count('duplicate')} duplicates removed"
-            f"{', ' if more else ''}{more}"
-        )
-
-    def wrong(self) -> tuple[Problem, ...]:
-        """The problems with what the split uses: without notes and label files without image."""
-        return tuple(each for each in self.problems if each.kind not in ("noted", "orphan"))
 
 
 def read_records(
@@ -146,36 +95,6 @@ def read_records(
     return result.records
 
 
-def check_usable(spec: DatasetSpec, split: str, result: ScanResult) -> None:
-    """Refuse a split that nothing can be learned from, or in which AP would mean nothing.
-
-    Raises:
-        DatasetError: no image is usable, or no label file is found (unless the yaml says
-            `background_only: true`).
-    """
-    if not result.records:
-        reason = f": {result.problems[0].text}" if result.problems else " (none is listed)"
-        raise DatasetError(f"{spec.name}: no usable image in {split}{reason}{_hint(spec)}")
-    if result.num_without_file == len(result.records) and not spec.background_only:
-        raise DatasetError(
-            f"{spec.name}: none of the {len(result.records)} images of {split} has a label file; "
-            f"{result.missing_labels} was looked for first{_other_labels(result)}. If these images "
-            "show background only, write background_only: true in the data yaml"
-        )
-
-
-def _other_labels(result: ScanResult) -> str:
-    """A hint at labels of another format beside those looked for, empty if there are none."""
-    folders = {result.records[0].path.parent}
-    folders |= set() if result.missing_labels is None else {result.missing_labels.parent}
-    forms = {".xml": "annotations: ...} (Pascal VOC)", ".json": "annotations: FILE} (COCO)"}
-    for suffix, form in forms.items():
-        found = next((path for folder in folders for path in folder.glob(f"*{suffix}")), None)
-        if found is not None and (result.missing_labels or found).suffix != suffix:
-            return f"; {found} is there: did you mean {{images: ..., {form}?"
-    return ""
-
-
 def scan_split(
     spec: DatasetSpec, split: str, *, single_class: bool = False, outlines: bool = False
 ) -> ScanResult:
@@ -222,7 +141,7 @@ def list_split(spec: DatasetSpec, split: str, *, single_class: bool = False) -> 
             return _list_source(spec, source, single_class)
         listing = _list_source(spec, source.source, single_class)
     except DatasetError as error:
-        raise DatasetError(f"{error}{_hint(spec)}") from None
+        raise DatasetError(f"{error}{download_hint(spec)}") from None
     chosen = zip(listing.images, held_out_split(listing.images, source.shares), strict=True)
     images = tuple(image for image, part in chosen if part == split)
     return Listing(images, listing.problems if split == "train" else ())
@@ -330,11 +249,3 @@ def _note(text: str) -> Problem:
 
 def _some(entries: Sequence[str]) -> str:
     return ", ".join([*entries[:3], *(["..."] if len(entries) > 3 else [])])
-
-
-def _hint(spec: DatasetSpec) -> str:
-    """The yaml's download key in brackets, empty if it has none."""
-    if spec.download is None:
-        return ""
-    first, *more = spec.download.strip().splitlines() or [""]
-    return f" (the yaml's download key, not executed here: {first}{' ...' if more else ''})"

@@ -13,7 +13,8 @@ import numpy as np
 
 from data.dataset_spec import DatasetSpec, load_dataset_spec
 from data.lint.duplicates import duplicate_images
-from data.records import ScanResult, check_usable, scan_split
+from data.records import scan_split
+from data.scan_result import ScanResult, check_usable
 from data.training_images import box_sizes, log_sizes, objects_per_class
 from models.network.anchors import fit_anchors
 from models.network.model_spec import ModelSpec

@@ -20,7 +20,8 @@ from PIL import Image
 
 from data.dataset_spec import load_dataset_spec
 from data.image_file import read_image
-from data.records import ScanResult, read_records, scan_split
+from data.records import read_records, scan_split
+from data.scan_result import ScanResult
 from tests.error_messages import assert_message
 from tests.unit.data.builders import noise, write_yolo_set
 from utils.errors import DatasetError

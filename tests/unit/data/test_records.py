@@ -136,6 +136,20 @@ def test_no_label_file_at_all_is_an_error_unless_it_is_meant(tmp_path, caplog):
     )
 
 
+def test_nothing_but_crowd_regions_is_an_error(tmp_path):
+    write_image(tmp_path / "a.png")
+    image = {"id": 1, "file_name": "a.png"}
+    row = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [1, 2, 9, 9], "iscrowd": 1}
+    write_coco(tmp_path / "i.json", [image], [row])
+    split = "{images: ., annotations: i.json}"
+    spec = load_dataset_spec(write_yaml(tmp_path, f"train: {split}\nval: {split}\n"))
+
+    assert ", 1 crowd regions, 0 backgrounds" in scan_split(spec, "val").summary()
+    with pytest.raises(DatasetError) as caught:
+        read_records(spec, "val")
+    assert_message(str(caught.value), "animals: ", "1 labels of val ... iscrowd")
+
+
 @pytest.mark.parametrize("name", ["a.xml", "_annotations.coco.json"])
 def test_labels_of_another_format_are_pointed_out(tmp_path, name):
     file = write_yolo_set(tmp_path, {"a": None})
