@@ -138,9 +138,10 @@ def data_and_model(
     anchors = start.model.spec.anchors
     if teacher is not None:
         anchors = teacher.spec.anchors
-    elif resumed is None and not config.noautoanchor:
+    elif resumed is None and (start.model.spec.anchors_from_data or not config.noautoanchor):
         anchors = check_anchors(anchors, images.box_sizes(), hyp.loss.anchor_t, seed=config.seed,
-                                keep=start.head_is_trained)  # fmt: skip
+                                keep=start.head_is_trained,
+                                from_data=start.model.spec.anchors_from_data)  # fmt: skip
     return images, start.model.with_anchors(anchors).to(device), teacher
 
 

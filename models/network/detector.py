@@ -49,7 +49,11 @@ class Detector(nn.Module):
         before = [len(level) for level in self.spec.anchors]
         if [len(level) for level in anchors] != before:
             raise ValueError(f"{anchors} are not as many anchors per level as {self.spec.anchors}")
-        other = Detector(self.spec.replaced(anchors=anchors), list(self.layers), self.strides)
+        other = Detector(
+            self.spec.replaced(anchors=anchors, anchors_from_data=False),
+            list(self.layers),
+            self.strides,
+        )
         other.training = self.training
         return other
 

@@ -7,6 +7,7 @@ an error that names the file, the row and the closest known name.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from utils.strict_yaml import check_keys, find_shipped, read_yaml, suggest
 SPECS_FOLDER = Path(__file__).parent / "specs"
 REP_POLICIES = ("all", "downsample", "no-identity-in-residual")
 DEFAULT_ACTIVATION = "SiLU"
+MAX_ANCHORS = 32  # of a level
+STAND_IN_SIDES = (8.0, 400.0)  # pixels
 
 NORM_KEYS = ("norm_eps", "norm_momentum")
 _REQUIRED = ("nc", "depth_multiple", "width_multiple", "anchors", "backbone", "head")
@@ -57,6 +60,7 @@ class ModelSpec:
         depth_multiple: factor on the number of repeated blocks.
         width_multiple: factor on channels, rounded up to `channel_multiple`.
         anchors: per level, flat (w1, h1, w2, h2, ...) in pixels of the network input.
+        anchors_from_data: they stand in for those that training will find (`anchors: 3`).
         backbone: rows `[from, number, module, args]` as in the yaml.
         head: likewise; the last row is Detect.
         activation: name and numbers, as `LeakyReLU(0.1)`.
@@ -81,6 +85,7 @@ class ModelSpec:
     norm_eps: float | None = None
     norm_momentum: float | None = None
     name: str = "model"
+    anchors_from_data: bool = False
 
     @classmethod
     def from_file(cls, name: str | Path) -> ModelSpec:
@@ -106,13 +111,16 @@ class ModelSpec:
         if rep_policy not in REP_POLICIES:
             hint = suggest(str(rep_policy), REP_POLICIES)
             raise ConfigError(f"{where}: unknown rep_policy {rep_policy!r}{hint}")
+        head = _rows(content["head"], f"{where}: head")
+        from_data = type(content["anchors"]) is int
+        anchors = _stand_ins(content, where, head) if from_data else content["anchors"]
         return cls(
             num_classes=_number(content, "nc", where, int),
             depth_multiple=_number(content, "depth_multiple", where, float),
             width_multiple=_number(content, "width_multiple", where, float),
-            anchors=_anchors(content["anchors"], where),
+            anchors=_anchors(anchors, where),
             backbone=_rows(content["backbone"], f"{where}: backbone"),
-            head=_rows(content["head"], f"{where}: head"),
+            head=head,
             activation=str(content.get("activation") or DEFAULT_ACTIVATION),
             rep_block=_optional_text(content.get("rep_block")),
             rep_policy=rep_policy,
@@ -121,6 +129,7 @@ class ModelSpec:
             ),
             **{key: _number(content, key, where, float) for key in NORM_KEYS if key in content},
             name=where,
+            anchors_from_data=from_data,
         )
 
     def to_yaml(self) -> dict[str, Any]:
@@ -138,7 +147,9 @@ class ModelSpec:
             "rep_block": self.rep_block,
             "rep_policy": self.rep_policy,
             **norms,
-            "anchors": [list(level) for level in self.anchors],
+            "anchors": len(self.anchors[0]) // 2
+            if self.anchors_from_data
+            else [list(level) for level in self.anchors],
             "backbone": [_plain(row) for row in self.backbone],
             "head": [_plain(row) for row in self.head],
         }
@@ -206,10 +217,30 @@ def _optional_text(value: object) -> str | None:
     return None if value in (None, "None", "none", "") else str(value)
 
 
-def _anchors(value: object, where: str) -> tuple[tuple[float, ...], ...]:
-    refusal = ConfigError(
-        f"{where}: anchors is {value!r}, expected per level a list `[w1,h1, w2,h2, ...]` in pixels"
+def _stand_ins(
+    content: Mapping[str, Any], where: str, head: tuple[tuple[Any, ...], ...]
+) -> list[list[float]]:
+    """Squares of even spread for each level that the last row reads, smallest first."""
+    count: int = content["anchors"]
+    if not 0 < count <= MAX_ANCHORS:
+        raise _wrong_anchors(count, where)
+    levels = len(head[-1][0]) if isinstance(head[-1][0], tuple) else 1
+    last = max(count * levels - 1, 1)
+    low, high = STAND_IN_SIDES
+    sides = [low * (high / low) ** (index / last) for index in range(count * levels)]
+    flat = [side for each in sides for side in (each, each)]
+    return [flat[2 * count * level : 2 * count * (level + 1)] for level in range(levels)]
+
+
+def _wrong_anchors(value: object, where: str) -> ConfigError:
+    return ConfigError(
+        f"{where}: anchors is {value!r}, expected per level a list `[w1,h1, w2,h2, ...]` in "
+        f"pixels, or how many (up to {MAX_ANCHORS}) each level gets of those found in the data"
     )
+
+
+def _anchors(value: object, where: str) -> tuple[tuple[float, ...], ...]:
+    refusal = _wrong_anchors(value, where)
     if not isinstance(value, list) or not value:
         raise refusal
     levels = []

@@ -155,7 +155,7 @@ def test_row_8_a_image_that_vanishes_later(run: Run, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(val, "read_records", read_and_lose)
     said = run(VAL, gone=["set/images/b.png"])
-    assert said.error == "set/images/b.png: cannot be read: No such file or directory"
+    assert said.error == "set/images/b.png: no such file"
 
 
 @by_train_and_val

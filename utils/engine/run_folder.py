@@ -160,7 +160,11 @@ class TrainingRun:
         """Add the images of a skipped batch or step to `skipped_batches.txt`."""
         if self._events is None:
             return
-        with reported_writing(path := self.folder / "skipped_batches.txt"), path.open("a") as file:
+        path = self.folder / "skipped_batches.txt"
+        with (
+            reported_writing(path),
+            path.open("a", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             file.write(f"epoch {epoch}: {reason}: {', '.join(str(each) for each in paths)}\n")
 
     def __enter__(self) -> Self:
