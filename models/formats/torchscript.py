@@ -62,6 +62,7 @@ class TorchScriptRunner:
         metadata = NetworkMetadata.from_texts(self.path, texts)
         self.class_names = metadata.class_names
         self.stride = max(metadata.strides)
+        self.known_hw = metadata.known_hw
         height, width = json.loads(texts["imgsz"]) if "imgsz" in texts else (None, None)
         self.input_hw: tuple[int | None, int | None] = (height, width)
         self.batch_size: int | None = json.loads(texts.get("batch", "null"))
