@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ _OTHER_TOOLS = frozenset(
     | {"kpt_names", "kpt_shape", "license", "links", "masks", "minival", "task", "type", "types"}
     | {"source", "url", "version", "year", "yaml_file"}
 )
+SINGLE_CLASS_NAMES = ("object", "item")  # what --single-cls calls the one class: here, in YOLOv5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +127,28 @@ class DatasetSpec:
 
     def classes(self, *, single: bool = False) -> tuple[str, ...]:
         """The class names, or one word for all of them."""
-        return ("object",) if single else self.class_names
+        return SINGLE_CLASS_NAMES[:1] if single else self.class_names
 
-    def check_knowledge(self, weights: str, num_classes: int) -> None:
-        """Refuse to evaluate weights that know another number of classes.
+    def as_one_class(self, weights: str, known: Sequence[str], *, asked: bool) -> bool:
+        """Whether a network is evaluated with all classes as one: asked for, or trained so.
+
+        Args:
+            weights: its file, for messages.
+            known: names of the classes it knows; empty where the file does not say.
+            asked: `--single-cls` is given.
 
         Raises:
-            ConfigError: they do.
+            ConfigError: it knows another number of classes.
         """
-        if num_classes != len(self.class_names):
-            raise ConfigError(
-                f"{weights} knows {num_classes} classes, {self.path} names "
-                f"{len(self.class_names)}; give the data set it was trained for"
-            )
+        if asked or not known or len(known) == len(self.class_names):
+            return asked
+        if len(known) == 1 and known[0] in SINGLE_CLASS_NAMES:
+            logger.info("%s was trained with --single-cls: all classes count as one", weights)
+            return True
+        raise ConfigError(
+            f"{weights} knows {len(known)} classes, {self.path} names "
+            f"{len(self.class_names)}; give the data set it was trained for"
+        )
 
     def category_ids_of(self, split_name: str) -> tuple[int, ...]:
         """The COCO category of each class id in one split's own json.

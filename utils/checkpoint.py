@@ -34,7 +34,8 @@ class Checkpoint:
         spec: the architecture as a yaml mapping (ModelSpec.to_yaml).
         class_names: in class-id order.
         weights: state dict of the network, float32.
-        image_size: side of the square images it was trained on, in pixels.
+        image_size: side of the square images it was trained on, in pixels; None where that is not
+            known.
         ema_weights: state dict of the averaged network, where training saved it separately.
         training: optimizer state and progress, for `--resume`; None in finished files.
         config: the settings of the run that made it.
@@ -46,7 +47,7 @@ class Checkpoint:
     spec: dict[str, Any]
     class_names: tuple[str, ...]
     weights: dict[str, Tensor]
-    image_size: int = 640
+    image_size: int | None = None
     ema_weights: dict[str, Tensor] | None = None
     training: dict[str, Any] | None = None
     config: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +58,11 @@ class Checkpoint:
     def best_weights(self) -> dict[str, Tensor]:
         """The weights to use for inference: the averaged ones where there are any."""
         return self.weights if self.ema_weights is None else self.ema_weights
+
+    @property
+    def image_hw(self) -> tuple[int, int] | None:
+        """Height and width of the images it was trained on; None where not known."""
+        return None if self.image_size is None else (self.image_size, self.image_size)
 
     def for_inference(self) -> Checkpoint:
         """A copy with the best weights only, without what `--resume` needs."""
