@@ -150,7 +150,7 @@ def recursion(content, random_):
 
 
 def deep_nesting(content, random_):
-    depth = random_.choice((100, 10_000, 200_000))
+    depth = random_.choice((100, 1000, 50_000))
     kind = random_.choice((pickle.TUPLE1, None))
     point = random_.choice(positions(content)[:-1])
     nested = pickle.EMPTY_TUPLE + pickle.TUPLE1 * depth

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -43,3 +45,14 @@ def test_the_wrong_form(model):
     with pytest.raises(CheckpointError) as caught:
         build_from_checkpoint(checkpoint_of(to_deploy(model), form="train"))
     assert str(caught.value).startswith("checkpoint: weights do not fit the architecture: ")
+
+
+def test_a_size_that_the_weights_do_not_have(model):
+    """A network of terabytes is refused before it is built."""
+    checkpoint = checkpoint_of(model)
+    huge = {**checkpoint.spec, "width_multiple": 50_000.0}
+    state = torch.get_rng_state()
+    with pytest.raises(CheckpointError) as caught:
+        build_from_checkpoint(dataclasses.replace(checkpoint, spec=huge))
+    assert str(caught.value).startswith("checkpoint: weights do not fit the architecture: layers.0")
+    assert torch.equal(torch.get_rng_state(), state)

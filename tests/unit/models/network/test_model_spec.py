@@ -6,11 +6,12 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
 from models.network.detector import build_model
 from models.network.model_spec import SPECS_FOLDER, ModelSpec
 from tests.error_messages import assert_message
-from tests.model_builders import tiny_spec, tiny_yaml
+from tests.model_builders import meta_model, tiny_spec, tiny_yaml
 from utils.errors import ConfigError
 from utils.strict_yaml import write_yaml
 
@@ -301,3 +302,28 @@ def test_a_number_of_anchors_stands_for_those_of_the_data():
     settled = model.with_anchors(((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12))).spec
     assert not settled.anchors_from_data
     assert settled.to_yaml()["anchors"][0] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"depth_multiple": 1e6}, "tiny.yaml: backbone row 3 (layer 3, C3): repeats its block "),
+        ({"depth_multiple": 10**400}, "tiny.yaml: depth_multiple is 1000"),
+        ({"width_multiple": 1e300}, "tiny.yaml: width_multiple is 1e+300"),
+        ({"nc": 10**10}, "tiny.yaml: nc is 10000000000"),
+        ({"anchors": [[10**400, 1]]}, "tiny.yaml: anchors is [[1000"),
+        ({"norm_eps": 0}, "tiny.yaml: norm_eps is 0, expected a number above 0"),
+    ],
+)
+def test_sizes_without_bounds(changes, expected):
+    with pytest.raises(ConfigError) as caught:
+        meta_model(tiny_spec(**changes))
+    assert str(caught.value).startswith(expected)
+
+
+def test_numbers_of_norms_are_written_where_they_are_set():
+    assert not {"norm_eps", "norm_momentum"} & tiny_spec().to_yaml().keys()
+    spec = tiny_spec(norm_eps=1e-5, norm_momentum=0.1)
+    assert ModelSpec.from_yaml(spec.to_yaml(), spec.name) == spec
+    norms = [m for m in meta_model(spec).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-5, 0.1)}
