@@ -18,7 +18,6 @@ OWN_MODULES = {
     r"openvino|nncf": {"openvino", "openvino_worker"},
     r"rknn|rockchip": {"rknn", "rknn_layers", "rknn_process", "rknn_worker", "sigmoid_maps"},
     r"deepstream": {"deepstream"},
-    r"ultralytics(?!/yolov5)": {"ultralytics"},
     r"hailo": {"hailo"},
     r"horizon(?!tal)|hb_mapper": {"horizon"},
     r"(?<!d)(?<!_)ascend(?!ing)|\batc\b": {"ascend"},
