@@ -34,11 +34,13 @@ from models.network.detector import Detector, count_parameters
 from models.network.model_spec import REP_POLICIES
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.checkpoint import Checkpoint, is_native, load_checkpoint, save_checkpoint
-from utils.cli import option, run_script
+from utils.cli import check_ranges, option, run_script
 from utils.device import choose_device
 from utils.engine.evaluate import evaluate
+from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import ConfigError, ConversionError
-from utils.letterbox import input_size
+from utils.letterbox import choose_input_hw
+from utils.metrics.coco import MIN_MEANINGFUL_AP
 from utils.output_files import atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.strict_yaml import write_yaml
@@ -50,7 +52,6 @@ FileFormat = tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoi
 # Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not.
 CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 AP_DECIMALS = 4
-MIN_MEANINGFUL_AP = 0.10  # below it, two broken networks would agree too
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,19 @@ class ConvertConfig:
     rep_block: str = option("", "with --to train: block family of the 3x3 convolutions")
     rep_policy: str = option("all", "with --to train: which of them", choices=REP_POLICIES)
     data: str = option("", "data yaml: also compare AP before and after")
-    imgsz: int = option(0, "network input for AP (default: as trained)", "--img", "--img-size")
-    batch_size: int = option(16, "images per batch for AP", "--batch")
+    single_cls: bool = option(
+        False, "AP: treat all classes as one; networks trained so are known without the flag"
+    )
+    imgsz: int | None = option(
+        None, "network input for AP (default: as trained, else 640)", "--img", "--img-size",
+        minimum=1,
+    )  # fmt: skip
+    batch_size: int = option(16, "images per batch for AP", "--batch", minimum=1)
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is (AP only)")
-    workers: int = option(8, "processes that load images")
-    tolerance: float | None = option(None, "limit of the relative error of the saved file")
+    workers: int = option(8, "processes that load images", minimum=0)
+    tolerance: float | None = option(
+        None, "limit of the relative error of the saved file", minimum=0
+    )
     report: str = option("", "write the result to this JSON file")
 
 
@@ -139,6 +148,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
         UserError: a file or a flag is wrong.
         ConversionError: the converted network does not compute the same; nothing is written.
     """
+    check_ranges(config)
     source = Path(config.weights)
     checkpoint = read_weights(source)
     output = _output_path(config, source)
@@ -152,8 +162,9 @@ def convert(config: ConvertConfig) -> ConvertResult:
         return _result(checkpoint, checkpoint, model, model, source)
     change_form = _form_change(config, model)
     stride = max(model.strides)
-    records, loader = _validation_images(config, checkpoint, stride)
+    validation = _validation(config, checkpoint, stride)
     sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
+    batches = check_inputs(sizes, () if validation is None else validation.records)
     converted = _converted(checkpoint, change_stem(change_form(model)), config)
     with atomic_path(output) as temporary:
         save, load = _file_format(config.to)
@@ -162,13 +173,13 @@ def convert(config: ConvertConfig) -> ConvertResult:
         equivalence = measure_equivalence(
             model,
             saved,
-            [torch.from_numpy(batch) for batch in check_inputs(sizes, records)],
+            [torch.from_numpy(batch) for batch in batches],
             change_form=None if is_folded else change_form,
             change_stem=change_stem,
             tolerance=config.tolerance,
         )
         check_equivalence(equivalence)
-        AP = None if loader is None else _compare_AP(model, saved, loader, checkpoint, config)
+        AP = None if validation is None else _compare_AP(model, saved, validation, config)
     result = _result(checkpoint, converted, model, saved, output)
     if config.to == "yolov5":
         write_yaml(output.with_suffix(".yaml"), yolov5_yaml(saved.spec))
@@ -235,33 +246,48 @@ def _converted(checkpoint: Checkpoint, model: Detector, config: ConvertConfig) -
     )
 
 
-def _validation_images(
-    config: ConvertConfig, checkpoint: Checkpoint, stride: int
-) -> tuple[tuple[ImageRecord, ...], EvalLoader | None]:
-    """Those of --data, if it is given."""
+@dataclass(frozen=True, slots=True)
+class _Validation:
+    """What AP is measured on.
+
+    Attributes:
+        records: the images of --data.
+        loader: their batches.
+        class_names: those evaluated.
+        single: all classes count as one.
+    """
+
+    records: tuple[ImageRecord, ...]
+    loader: EvalLoader
+    class_names: tuple[str, ...]
+    single: bool
+
+
+def _validation(config: ConvertConfig, checkpoint: Checkpoint, stride: int) -> _Validation | None:
+    """That of --data, if it is given."""
     if not config.data:
-        return (), None
+        return None
     data_spec = load_dataset_spec(config.data)
-    data_spec.check_knowledge(config.weights, len(checkpoint.class_names))
-    records = read_records(data_spec, "val")
-    image_size = input_size(config.imgsz or checkpoint.image_size, stride)
-    dataset = EvalDataset(records, image_size, config.batch_size, stride=stride, rect=True)
-    return records, eval_loader(dataset, workers=config.workers, device_is_cuda=False)
+    single = data_spec.as_one_class(config.weights, checkpoint.class_names, asked=config.single_cls)
+    records = read_records(data_spec, "val", single_class=single)
+    input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
+    dataset = EvalDataset(records, max(input_hw), config.batch_size, stride=stride, rect=True)
+    loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
+    return _Validation(records, loader, data_spec.classes(single=single), single)
 
 
 def _compare_AP(
-    before: Detector,
-    after: Detector,
-    loader: EvalLoader,
-    checkpoint: Checkpoint,
-    config: ConvertConfig,
+    before: Detector, after: Detector, validation: _Validation, config: ConvertConfig
 ) -> BeforeAfter[float]:
     """AP of both networks, which must agree to four decimals."""
 
     def measure(model: Detector) -> float:
         on_device = copy.deepcopy(model).to(choose_device(config.device))
-        predict, records = TorchPredictor(on_device, VAL_POSTPROCESS), loader.dataset.records
-        return evaluate(predict, loader, len(loader), records, checkpoint.class_names).metrics.AP
+        rules = replace(VAL_POSTPROCESS, class_agnostic=validation.single)
+        predict: Predictor = TorchPredictor(on_device, rules)
+        predict = as_one_class(predict) if validation.single else predict
+        loader, names = validation.loader, validation.class_names
+        return evaluate(predict, loader, len(loader), loader.dataset.records, names).metrics.AP
 
     AP = BeforeAfter(measure(before), measure(after))
     logger.info("mAP50-95: %.4f before, %.4f after", AP.before, AP.after)

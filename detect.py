@@ -16,12 +16,12 @@ from data.dataset_spec import load_dataset_spec
 from data.sources import FittedFrame, batches, open_source
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
-from utils.cli import option, run_script
+from utils.cli import check_ranges, option, run_script
 from utils.detect.output import DetectionOutput, OutputOptions
 from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import DetectionLog, DetectResult
 from utils.errors import CheckpointError, ConfigError
-from utils.letterbox import InputSize, network_input
+from utils.letterbox import InputSize, choose_input_hw, network_input
 from utils.output_files import make_run_folder, write_json
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import Detections, Frame, Skipped
@@ -47,32 +47,39 @@ class DetectConfig:
         "data/images", "image, video, folder, pattern, list.txt, camera number or stream address"
     )
     data: str | None = option(None, "data yaml with class names, for a file that has none inside")
-    imgsz: tuple[int, ...] | int = option(
-        (640,), "input size: one number, or height and width", "--img", "--img-size"
+    imgsz: tuple[int, ...] | int | None = option(
+        None, "input size: one number, or height and width (default: as the file was made, else "
+        "640)", "--img", "--img-size", minimum=1, max_values=2,
+    )  # fmt: skip
+    conf_thres: float = option(0.25, "detections must score above this", minimum=0, maximum=1)
+    iou_thres: float = option(
+        0.45, "boxes of a class that overlap more than this are one object", minimum=0, maximum=1
     )
-    conf_thres: float = option(0.25, "detections must score above this")
-    iou_thres: float = option(0.45, "boxes of a class that overlap more than this are one object")
-    max_det: int = option(1000, "at most this many detections per image")
+    max_det: int = option(1000, "at most this many detections per image", minimum=1)
     device: str = option("", "cpu, a GPU number, mps; empty for the best there is")
     half: bool = option(False, "compute in float16 (GPU)")
     view_img: bool = option(False, "show the results in a window")
     save_txt: bool = option(False, "write labels/*.txt in YOLO format")
     save_conf: bool = option(False, "with --save-txt: the score as last column")
-    save_format: int = option(0, "with --save-txt: 0 centre and size, 1 left top right bottom")
+    save_format: int = option(
+        0, "with --save-txt: 0 centre and size, 1 left top right bottom", minimum=0, maximum=1
+    )
     save_csv: bool = option(False, "write predictions.csv")
     save_json: bool = option(False, "write predictions.json")
     save_crop: bool = option(False, "write each detection as an image to crops/<class>/")
     nosave: bool = option(False, "do not write images and videos with boxes drawn on them")
-    classes: tuple[int, ...] | None = option(None, "only these class ids")
+    classes: tuple[int, ...] | None = option(None, "only these class ids", minimum=0)
     agnostic_nms: bool = option(False, "boxes suppress each other across classes")
     project: str = option("runs/detect", "where the run's folder goes")
     name: str = option("exp", "name of the run's folder; a number is added if it exists")
     exist_ok: bool = option(False, "use the folder even if it exists")
-    line_thickness: int | None = option(None, "of boxes, in pixels; default: suits the image")
+    line_thickness: int | None = option(
+        None, "of boxes, in pixels; default: suits the image", minimum=1
+    )
     hide_labels: bool = option(False, "draw boxes without names")
     hide_conf: bool = option(False, "draw names without scores")
-    vid_stride: int = option(1, "process every N-th frame of a video")
-    batch_size: int = option(1, "images per run of the network", "--batch")
+    vid_stride: int = option(1, "process every N-th frame of a video", minimum=1)
+    batch_size: int = option(1, "images per run of the network", "--batch", minimum=1)
     strict: bool = option(False, "an image that cannot be read is an error")
     report: str | None = option(None, "write counts and times to this .json")
 
@@ -83,11 +90,15 @@ def detect(config: DetectConfig) -> DetectResult:
     Raises:
         UserError: a flag, the weights or the source is wrong; with `strict`, a file is unreadable.
     """
-    _check_flags(config)
+    check_ranges(config)
     source = open_source(config.source, config.vid_stride)
     runner = open_runner(_weights(config), device=config.device, half=config.half)
     class_names = _class_names(config, runner)
-    size = InputSize.choose(_wanted_hw(config), runner.input_hw, runner.stride)
+    input_hw = choose_input_hw(
+        config.imgsz, _weights(config), runner.stride, known_hw=runner.known_hw,
+        fixed_hw=runner.input_hw,
+    )  # fmt: skip
+    size = InputSize(input_hw, runner.stride if runner.input_hw == (None, None) else None)
     # A frame of a live stream does not wait for others.
     batch_size = 1 if source.is_stream else runner.batch_size or config.batch_size
     preview = PreviewWindow() if config.view_img else None
@@ -190,32 +201,6 @@ def _check_num_classes(num_classes: int, class_names: Sequence[str]) -> None:
             f"the network has {num_classes} classes but there are names for {len(class_names)}; "
             "give the --data that it was trained with"
         )
-
-
-def _wanted_hw(config: DetectConfig) -> tuple[int, int]:
-    sizes = (config.imgsz,) if isinstance(config.imgsz, int) else config.imgsz
-    if len(sizes) not in (1, 2) or min(sizes) < 1:
-        given = " ".join(map(str, sizes))
-        raise ConfigError(f"--imgsz {given}: expected one size, or height and width, above 0")
-    return sizes[0], sizes[-1]
-
-
-def _check_flags(config: DetectConfig) -> None:
-    for flag, share in (("--conf-thres", config.conf_thres), ("--iou-thres", config.iou_thres)):
-        if not 0 <= share <= 1:
-            raise ConfigError(f"{flag} {share}: must be from 0 to 1")
-    at_least_one = {
-        "--max-det": config.max_det,
-        "--vid-stride": config.vid_stride,
-        "--batch-size": config.batch_size,
-        "--line-thickness": 1 if config.line_thickness is None else config.line_thickness,
-    }
-    for flag, number in at_least_one.items():
-        if number < 1:
-            raise ConfigError(f"{flag} {number}: must be at least 1")
-    if config.save_format not in (0, 1):
-        raise ConfigError(f"--save-format {config.save_format}: must be 0 or 1")
-    _wanted_hw(config)
 
 
 def _postprocess_config(config: DetectConfig) -> PostprocessConfig:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,7 +30,7 @@ from models.export.parity import (
     second_errors,
     sizes_to_compare,
 )
-from models.export.request import REFUSED, ExportConfig, PlannedFile, input_hw, planned_files
+from models.export.request import REFUSED, ExportConfig, PlannedFile, planned_files
 from models.formats.format import Preset
 from models.formats.table import FORMATS, PRESETS
 from models.quantization.calibration import Calibration, Evaluated
@@ -43,10 +42,13 @@ from models.runtimes.runner_predictor import RunnerPredictor
 from utils.checkpoint import Checkpoint
 from utils.cli import run_script
 from utils.engine.evaluate import evaluate
+from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import ConfigError
+from utils.letterbox import choose_input_hw
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray
+from utils.suggested_command import SAMPLE_IMAGE, command_text, from_working_directory
 
 logger = logging.getLogger(__name__)
 MAX_TRAINED_ON = 2000  # images of an epoch of the technique train
@@ -66,7 +68,8 @@ def export(config: ExportConfig) -> ExportResult:
     if "equalize" in config.technique:
         equalization_pairs(detector)  # refuses a network that it is not for
     images = _read_images(config, checkpoint, [file.request.preset for file in planned])
-    return ExportResult(tuple(_export_file(file, images, config) for file in planned))
+    files = tuple(_export_file(file, images, config) for file in planned)
+    return ExportResult(files, images.val[0].path if images.val else None)
 
 
 def _read_images(
@@ -87,8 +90,9 @@ def _read_images(
             logger.warning("Without --data no images to calibrate on go beside the network")
         return ExportImages()
     spec = load_dataset_spec(config.data)
-    spec.check_knowledge(config.weights, len(checkpoint.class_names))
-    return ExportImages.read(spec, config.calibration_images if calibrates else 0)
+    single = spec.as_one_class(config.weights, checkpoint.class_names, asked=config.single_cls)
+    num_calibration = config.calibration_images if calibrates else 0
+    return ExportImages.read(spec, num_calibration, single_class=single)
 
 
 def _export_file(planned: PlannedFile, images: ExportImages, config: ExportConfig) -> ExportedFile:
@@ -205,8 +209,10 @@ def _evaluate(
     stride = runner.stride
     dataset = EvalDataset(images.val, max(hw), 32, stride=stride, rect=rect, input_hw=hw)
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
-    predict, names = RunnerPredictor(runner, VAL_POSTPROCESS), runner.class_names
-    evaluation = evaluate(predict, loader, len(loader), dataset.records, names)
+    rules = replace(VAL_POSTPROCESS, class_agnostic=images.single_class)
+    predict: Predictor = RunnerPredictor(runner, rules)
+    predict = as_one_class(predict) if images.single_class else predict
+    evaluation = evaluate(predict, loader, len(loader), dataset.records, images.class_names)
     return Evaluated(evaluation.metrics.AP, evaluation.matches)
 
 
@@ -233,11 +239,11 @@ def _run(config: ExportConfig) -> int:
     if config.report:
         write_json(Path(config.report), result.as_report())
     for file in result.files:
-        _log(file)
+        _log(file, result.example or SAMPLE_IMAGE)
     return 0
 
 
-def _log(file: ExportedFile) -> None:
+def _log(file: ExportedFile, example: Path) -> None:
     """What was found of a file, and what to do with it."""
     errors = ", ".join(f"{name} {value:.1e}" for name, value in file.errors.by_name().items())
     parts = [f"{file.num_bytes / 1e6:.1f} MB"]
@@ -253,7 +259,8 @@ def _log(file: ExportedFile) -> None:
     logger.info("%s: %s", file.path, ", ".join(parts))
     if command := PRESETS[file.preset].command:
         logger.info("Then: %s", command(file.path, file.sizes))
-    logger.info("Next: python detect.py --weights %s --source FOLDER", shlex.quote(str(file.path)))
+    arguments = ("--weights", file.path, "--source", from_working_directory(example))
+    logger.info("Next: %s", command_text("detect.py", *arguments))
 
 
 def _summarize(config: ExportConfig) -> int:
@@ -262,9 +269,12 @@ def _summarize(config: ExportConfig) -> int:
     if path.suffix == ".onnx":
         summaries = {path.name: GraphSummary.of(path)}
     else:
-        detector = build_from_checkpoint(read_weights(path))
-        height, width = input_hw(config.imgsz, max(detector.strides))
-        summaries = form_summaries(detector, (height, width))
+        checkpoint = read_weights(path)
+        detector = build_from_checkpoint(checkpoint)
+        input_hw = choose_input_hw(
+            config.imgsz, str(path), max(detector.strides), known_hw=checkpoint.image_hw
+        )
+        summaries = form_summaries(detector, input_hw)
     log_layers(list(summaries.values())[-1])
     log_operators(summaries)
     if config.report:

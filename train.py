@@ -27,7 +27,7 @@ from models.network.complexity import describe_network
 from models.network.detector import Detector
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.checkpoint import Checkpoint, load_checkpoint
-from utils.cli import run_script
+from utils.cli import check_ranges, run_script
 from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.engine import resume
 from utils.engine.criterion import Criterion
@@ -42,7 +42,7 @@ from utils.engine.run_folder import TrainingRun
 from utils.engine.training_report import EpochRow, TrainResult, log_result, training_header
 from utils.engine.training_state import StateConfig, TrainingState, start_training
 from utils.evaluation_report import EvaluationImages, log_table
-from utils.letterbox import input_size
+from utils.letterbox import choose_input_hw
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import make_run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
@@ -90,6 +90,7 @@ def train(config: TrainConfig) -> TrainResult:
 
 def train_as_given(config: TrainConfig) -> TrainResult:
     """`train`, but a default is meant as it is, with `resume` too."""
+    check_ranges(config)
     started, ranks = time.monotonic(), Ranks.of_environment()
     device = choose_device(config.device, ranks)
     with process_group(ranks, device):
@@ -104,7 +105,7 @@ def train_as_given(config: TrainConfig) -> TrainResult:
         epochs=state.next_epoch, best_epoch=state.best.epoch, metrics=metrics, weights=run.weights,
         seconds=seconds, images_per_second=trained * len(images.train) / seconds,
         peak_memory_mb=peak_memory_mb(device), skipped_steps=state.skipped_steps,
-        folder=run.folder,
+        folder=run.folder, example=images.val[0].path,
     )  # fmt: skip
     if config.report and ranks.is_first:
         write_json(Path(config.report), result.as_report())
@@ -123,24 +124,28 @@ def data_and_model(
     if resumed is None:
         overrides = spec_overrides(rep_block=config.rep_block, rep_policy=config.rep_policy,
                                    activation=config.activation)  # fmt: skip
-        start = initial_model(config.cfg, config.weights, len(class_names), overrides)
+        start = initial_model(config.cfg, config.weights, len(class_names), overrides,
+                              partial=config.partial_weights)  # fmt: skip
     else:
         resume.check_resumable(resumed, config, class_names)
-        start = Start(build_from_checkpoint(resumed.checkpoint, averaged=False), True)
+        start = Start(build_from_checkpoint(resumed.checkpoint, averaged=False), True,
+                      resumed.checkpoint.image_hw)  # fmt: skip
     teacher = None
     if config.teacher:
         teacher = load_teacher(config.teacher, start.model, class_names, device)
         logger.info("Learning from %s beside the labels, with its anchors", config.teacher)
-    image_size = input_size(config.imgsz, max(start.model.strides))
+    image_size = max(choose_input_hw(config.imgsz, config.weights, max(start.model.strides),
+                                     known_hw=start.image_hw))  # fmt: skip
     images = TrainingImages.read(data, image_size, strict=config.strict,
                                  single_class=config.single_cls,
                                  outlines=hyp.augment.copy_paste > 0)  # fmt: skip
     anchors = start.model.spec.anchors
     if teacher is not None:
         anchors = teacher.spec.anchors
-    elif resumed is None and not config.noautoanchor:
+    elif resumed is None and (start.model.spec.anchors_from_data or not config.noautoanchor):
         anchors = check_anchors(anchors, images.box_sizes(), hyp.loss.anchor_t, seed=config.seed,
-                                keep=start.head_is_trained)  # fmt: skip
+                                keep=start.head_is_trained,
+                                from_data=start.model.spec.anchors_from_data)  # fmt: skip
     return images, start.model.with_anchors(anchors).to(device), teacher
 
 
@@ -207,9 +212,9 @@ def open_run(
     """A new folder, or the one of the run that goes on; the first of all processes writes there."""
     new = partial(make_run_folder, config.project, config.name, exist_ok=config.exist_ok)
     folder = state.ranks.broadcast(new if resumed is None else lambda: resumed.folder)
-    # A path that a resumed run finds from any folder, and the batch size that was measured.
+    # A path that a resumed run finds from any folder, and the sizes that were chosen.
     teacher = str(Path(config.teacher).absolute()) if config.teacher else ""
-    opt = {**to_flat(config), "teacher": teacher, "batch_size": batch_size}
+    opt = {**to_flat(config), "teacher": teacher, "batch_size": batch_size, "imgsz": images.size}
     described = Checkpoint("train", model.spec.to_yaml(), images.class_names, {}, images.size,
                            training={"teacher": resume.teacher_digest(teacher)},
                            config={"hyp": to_flat(hyp), "opt": opt})  # fmt: skip
@@ -284,8 +289,7 @@ def _run(config: TrainConfig) -> int:
     if not ranks.is_first:
         logging.getLogger().setLevel(logging.ERROR)  # one process speaks for all
     if config.evolve is None:
-        # A network of one class can only be evaluated on data of one class.
-        log_result(train_as_given(config), "" if config.single_cls else config.data)
+        log_result(train_as_given(config), config)
         return 0
     base = to_flat(Hyperparameters.read(config.hyp))
     search(config, base, lambda one_run: train(one_run).metrics)

@@ -13,12 +13,12 @@ from data.dataset_spec import load_dataset_spec
 from data.loader import eval_loader
 from data.records import read_records
 from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_runner
-from utils.cli import option, run_script
+from utils.cli import check_ranges, option, run_script
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import CheckFailedError, ConfigError
 from utils.evaluation_report import EvaluationImages, log_table, save_label_files
-from utils.letterbox import input_size
+from utils.letterbox import choose_input_hw
 from utils.metrics.coco_format import coco_results
 from utils.output_files import make_run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
@@ -43,17 +43,25 @@ class ValConfig:
 
     weights: str = option("yolov5s.pt", "checkpoint or exported file")
     data: str = option("coco128.yaml", "data yaml")
-    batch_size: int = option(32, "images per batch", "--batch")
-    imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
+    batch_size: int = option(32, "images per batch", "--batch", minimum=1)
+    imgsz: int | None = option(
+        None, "side of the network input in pixels (default: as the file was made, else 640)",
+        "--img", "--img-size", minimum=1,
+    )  # fmt: skip
     conf_thres: float = option(
-        VAL_POSTPROCESS.score_threshold, "score threshold; above 0.001 AP is too low"
+        VAL_POSTPROCESS.score_threshold, "score threshold; above 0.001 AP is too low",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    iou_thres: float = option(
+        VAL_POSTPROCESS.iou_threshold, "IoU above which NMS drops a box", minimum=0, maximum=1
     )
-    iou_thres: float = option(VAL_POSTPROCESS.iou_threshold, "IoU above which NMS drops a box")
-    max_det: int = option(VAL_POSTPROCESS.max_detections, "maximum detections per image")
+    max_det: int = option(VAL_POSTPROCESS.max_detections, "maximum detections per image", minimum=1)
     task: str = option("val", "which split", choices=("train", "val", "test"))
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
-    workers: int = option(8, "processes that load images")
-    single_cls: bool = option(False, "treat all classes as one")
+    workers: int = option(8, "processes that load images", minimum=0)
+    single_cls: bool = option(
+        False, "treat all classes as one; networks trained so are known without the flag"
+    )
     half: bool = option(False, "compute in float16 (GPU)")
     rect: bool | None = option(
         None, "pad each batch as little as possible (default: where the file accepts it)"
@@ -67,7 +75,9 @@ class ValConfig:
     exist_ok: bool = option(False, "use an existing folder again")
     noplots: bool = option(False, "save no curves and images")
     strict: bool = option(False, "any bad image or label row is an error")
-    fail_under: float | None = option(None, "exit with 1 when AP is below this")
+    fail_under: float | None = option(
+        None, "exit with 1 when AP is below this", minimum=0, maximum=1
+    )
     report: str = option("", "write the result to this JSON file")
 
 
@@ -101,12 +111,14 @@ class LoadedPredictor:
         class_names: empty where the file does not say.
         stride: height and width of the input are multiples of it.
         input_hw: what the file takes; None where that is free.
+        known_hw: what it was trained or exported with; None where it does not say.
     """
 
     predict: Predictor
     class_names: tuple[str, ...]
     stride: int
     input_hw: tuple[int | None, int | None]
+    known_hw: tuple[int, int] | None
 
 
 def validate(config: ValConfig) -> EvalResult:
@@ -115,18 +127,18 @@ def validate(config: ValConfig) -> EvalResult:
     Raises:
         UserError: a file or a flag is wrong.
     """
+    check_ranges(config)
     spec = load_dataset_spec(config.data)
     loaded = load_predictor(config)
-    class_names = spec.classes(single=config.single_cls)
-    if loaded.class_names and not config.single_cls:
-        spec.check_knowledge(config.weights, len(loaded.class_names))
-    records = read_records(spec, config.task, strict=config.strict, single_class=config.single_cls)
+    single = spec.as_one_class(config.weights, loaded.class_names, asked=config.single_cls)
+    class_names = spec.classes(single=single)
+    records = read_records(spec, config.task, strict=config.strict, single_class=single)
     dataset = _dataset(records, loaded, config)
     folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
 
     images = None if config.noplots else EvaluationImages(folder, class_names)
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
-    predict = as_one_class(loaded.predict) if config.single_cls else loaded.predict
+    predict = as_one_class(loaded.predict) if single else loaded.predict
     evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=images)
 
     log_table(evaluation.metrics, every_class=config.verbose or len(class_names) < 50)
@@ -158,7 +170,11 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
 
         runner = open_runner(config.weights, device=config.device, half=config.half)
         return LoadedPredictor(
-            RunnerPredictor(runner, thresholds), runner.class_names, runner.stride, runner.input_hw
+            RunnerPredictor(runner, thresholds),
+            runner.class_names,
+            runner.stride,
+            runner.input_hw,
+            runner.known_hw,
         )
     from models.checkpoints.loading import build_from_checkpoint, read_weights
     from models.runtimes.torch_predictor import TorchPredictor
@@ -176,6 +192,7 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
         checkpoint.class_names,
         max(model.strides),
         (None, None),
+        checkpoint.image_hw,
     )
 
 
@@ -183,19 +200,17 @@ def _dataset(
     records: tuple[ImageRecord, ...], loaded: LoadedPredictor, config: ValConfig
 ) -> EvalDataset:
     """The images, letterboxed to what the file takes."""
-    height, width = loaded.input_hw
-    if height is None or width is None:
-        size, rect = input_size(config.imgsz, loaded.stride), config.rect is not False
-        return EvalDataset(records, size, config.batch_size, stride=loaded.stride, rect=rect)
-    if config.rect:
+    fixed = loaded.input_hw != (None, None)
+    input_hw = choose_input_hw(
+        config.imgsz, config.weights, loaded.stride, known_hw=loaded.known_hw,
+        fixed_hw=loaded.input_hw,
+    )  # fmt: skip
+    if fixed and config.rect:
+        height, width = input_hw
         raise ConfigError(f"{config.weights} takes {height}x{width} px only; leave out --rect")
-    if (height, width) != (config.imgsz, config.imgsz):
-        logger.warning(
-            "--imgsz %d: the file takes %dx%d px, which is used", config.imgsz, height, width
-        )
     return EvalDataset(
-        records, max(height, width), config.batch_size, stride=loaded.stride, rect=False,
-        input_hw=(height, width),
+        records, max(input_hw), config.batch_size, stride=loaded.stride,
+        rect=not fixed and config.rect is not False, input_hw=input_hw,
     )  # fmt: skip
 
 

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.coco_file import (
+    Categories,
+    CocoImage,
+    Entry,
+    Repairs,
+    group_by_image,
+    join_same_files,
+    make_categories,
+    make_images,
+    read_coco_json,
+    to_flag,
+    to_integer,
+    to_positive,
+)
 from data.label_rules import (
     Box,
     LabelledImage,
     LabelSet,
+    Listing,
     Problem,
     ProblemKind,
     UnreadableLabelsError,
@@ -25,80 +38,151 @@ from utils.errors import DatasetError
 from utils.structures import Outline
 
 ROUNDING_PIXELS = 0.02  # boxes are written with two decimals, corner and size
+MANY_CROWDS = 0.5  # of the annotations: more suggest a tool that writes masks as crowd regions
+MAX_AREA = 1e10  # square pixels: COCO's largest
+MAX_CORNER = 1e9  # pixels; what is further away, infinite or NaN is no corner
 
 
-def read_categories(file: Path) -> dict[int, str]:
+def read_categories(file: Path, class_names: Sequence[str] = ()) -> dict[int, str]:
     """Category id -> name, in ascending order of id.
 
+    Args:
+        file: the json.
+        class_names: the yaml's; a category that only groups the others is one where they have it.
+
     Raises:
-        DatasetError: the file is missing, or not a COCO json.
+        DatasetError: the file is missing or not a COCO json, or (unless `class_names` name them)
+            two categories have one name.
     """
-    return _categories(file, _read_json(file))
+    categories = make_categories(read_coco_json(file), Repairs(file)).without_root(class_names)
+    first: dict[str, int] = {}
+    for category_id, name in categories.items():
+        if not class_names and first.setdefault(name, category_id) != category_id:
+            raise DatasetError(
+                f"{file}: categories {first[name]} and {category_id} are both {name!r}; rename "
+                "one, or give names in the data yaml"
+            )
+    return categories
 
 
 def list_coco_images(
     folder: Path, file: Path, classes: Mapping[int, str] | Sequence[str]
-) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
-    """The images a COCO json lists, sorted by their COCO id, and annotations without an image.
+) -> Listing:
+    """The images a COCO json lists, sorted by their COCO id, and what is wrong with the json.
 
     Args:
         folder: the folder that `file_name` is relative to.
         file: the json.
-        classes: category id -> name, in the order of the class ids; or the names alone, by which
-            the json's categories are then recognised, whatever their ids.
+        classes: category id -> name in the data set's first json, in the order of the class ids; or
+            the names alone, by which the json's categories are then recognised, whatever their ids.
 
     Raises:
         DatasetError: the json is missing or malformed, its categories contradict `classes`, or
-            an annotation's category is not among them.
+            it has two meanings.
     """
-    content = _read_json(file)
+    content, repairs = read_coco_json(file), Repairs(file)
+    categories = make_categories(content, repairs)
     if isinstance(classes, Mapping):
-        _check_categories(file, content, classes)
+        _check_categories(file, categories, classes)
         class_of = {category_id: class_id for class_id, category_id in enumerate(classes)}
     else:
-        class_of = _classes_by_name(file, content, classes)
-    of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in content["annotations"]:
-        category_id = annotation.get("category_id")
-        if category_id not in class_of:
+        names = categories.names.items()
+        class_of = {id_: classes.index(name) for id_, name in names if name in classes}
+    entries = make_images(folder, content["images"], repairs)
+    of_image, strays = group_by_image(entries, content["annotations"], repairs)
+    images = tuple(
+        LabelledImage(
+            image.path,
+            image.image_id,
+            functools.partial(_read_annotations, file, image, of_image[image.image_id], class_of),
+        )
+        for image in join_same_files(entries, of_image, repairs)
+    )
+    unknown = _unknown_categories(file, content, categories, class_of)
+    notes = _notes(file, content, categories, class_of)
+    return Listing(images, (*repairs.problems(), *notes, *unknown, *strays))
+
+
+def _check_categories(file: Path, categories: Categories, known: Mapping[int, str]) -> None:
+    """Refuse a json in which an id stands for another class than in the data set's first json."""
+    for category_id, name in categories.names.items():
+        other = known.get(category_id, name)
+        if name.strip().casefold() != other.strip().casefold():
             raise DatasetError(
-                f"{file}: annotation {annotation.get('id')}: category_id is {category_id!r}, but "
-                f"the data set's categories are {_shorten(class_of)}; fix the label or "
-                "list the category in every json"
+                f"{file}: category {category_id} is {name!r}, but it is {other!r} in the data "
+                "set's other files; ids must agree"
             )
-        of_image[annotation.get("image_id")].append(annotation)
-    images = []
-    for image in sorted(content["images"], key=functools.partial(_image_id, file)):
-        reader = functools.partial(
-            _read_annotations, file, image, of_image.pop(image["id"], []), class_of
-        )
-        images.append(LabelledImage(folder / image["file_name"], image["id"], reader))
-    strays = [
+
+
+def _unknown_categories(
+    file: Path,
+    content: Mapping[str, Sequence[Entry]],
+    categories: Categories,
+    class_of: Mapping[int, int],
+) -> list[Problem]:
+    """One problem for each category that annotations have and the data set has not."""
+    found: dict[str, tuple[int, str]] = {}
+    for annotation in content["annotations"]:
+        category_id = to_integer(annotation.get("category_id"))
+        if category_id is not None and category_id in class_of:
+            continue
+        name = None if category_id is None else categories.names.get(category_id)
+        shown = repr(annotation.get("category_id")) + ("" if name is None else f" ({name!r})")
+        count, first = found.get(shown, (0, str(annotation.get("id"))))
+        found[shown] = count + 1, first
+    known = [categories.names.get(category_id, category_id) for category_id in class_of]
+    return [
         Problem(
-            "dropped",
-            f"{file}: annotation {annotation.get('id')}: image_id is {image_id!r}, must be one of "
-            "'images'; row dropped",
+            "unknown_class",
+            f"{file}: annotation {first}{f' and {count - 1} more' if count > 1 else ''}: "
+            f"category_id is {shown}, but the data set's categories are {_shorten(class_of)} "
+            f"({_shorten(known)}); fix the label, or list the category in every json and in names",
+            count,
         )
-        for image_id, annotations in of_image.items()
-        for annotation in annotations
+        for shown, (count, first) in found.items()
     ]
-    return tuple(images), tuple(strays)
+
+
+def _notes(
+    file: Path,
+    content: Mapping[str, Sequence[Entry]],
+    categories: Categories,
+    class_of: Mapping[int, int],
+) -> list[Problem]:
+    """What is not wrong, but may surprise."""
+    notes = []
+    if categories.root is not None and categories.root not in class_of:
+        message = (
+            f"category {categories.root} ({categories.names[categories.root]!r}) only groups the "
+            "others and has no annotations; it is no class"
+        )
+        notes.append(Problem("noted", f"{file}: {message}"))
+    total = len(content["annotations"])
+    crowds = sum(to_flag(each.get("iscrowd")) is True for each in content["annotations"])
+    if crowds > MANY_CROWDS * total:
+        message = (
+            f"{crowds} of {total} annotations are crowd regions (iscrowd: 1), which are not "
+            "learned and in which detections do not count; CVAT writes masks so: set iscrowd to 0 "
+            "where an annotation is one object"
+        )
+        notes.append(Problem("noted", f"{file}: {message}", crowds))
+    return notes
 
 
 def _read_annotations(
     file: Path,
-    image: dict[str, Any],
-    annotations: Sequence[dict[str, Any]],
-    class_of: dict[int, int],
+    image: CocoImage,
+    annotations: Sequence[Entry],
+    class_of: Mapping[int, int],
     image_hw: tuple[int, int],
 ) -> LabelSet:
-    """The labels of one image, whose size must be the json's."""
-    stated_hw = (image.get("height", image_hw[0]), image.get("width", image_hw[1]))
-    if stated_hw != image_hw:
+    """The labels of one image, whose size must be the json's as far as that is known."""
+    height, width = image.stated_hw
+    if height not in (None, image_hw[0]) or width not in (None, image_hw[1]):
+        stated = "x".join("?" if side is None else f"{side:g}" for side in (width, height))
         raise UnreadableLabelsError(
-            f"{file}: image {image['id']} ({image['file_name']}): size is "
-            f"{stated_hw[1]}x{stated_hw[0]}, but the image's is {image_hw[1]}x{image_hw[0]}; "
-            "image skipped"
+            f"{file}: image {image.image_id} ({image.path.name}): size is {stated}, but the "
+            f"image's is {image_hw[1]}x{image_hw[0]}; image skipped"
         )
     boxes: list[Box] = []
     areas: list[float] = []
@@ -108,14 +192,17 @@ def _read_annotations(
     outlines: list[Outline] = []
     problems: list[Problem] = []
     for annotation in annotations:
+        category_id = to_integer(annotation.get("category_id"))
+        if category_id is None or category_id not in class_of:
+            continue  # reported once for each category
+        class_id = class_of[category_id]
         box, kind, message = _read_box(annotation, image_hw)
         if kind is not None:
-            name = f"annotation {annotation.get('id')} ({image['file_name']})"
+            name = f"annotation {annotation.get('id')} ({image.path.name})"
             problems.append(Problem(kind, f"{file}: {name}: {message}"))
         if box is None:
             continue
-        class_id = class_of[annotation["category_id"]]
-        if annotation.get("iscrowd"):
+        if to_flag(annotation.get("iscrowd")):
             crowd_boxes.append(box)
             crowd_ids.append(class_id)
         else:
@@ -128,101 +215,41 @@ def _read_annotations(
 
 
 def _read_box(
-    annotation: dict[str, Any], image_hw: tuple[int, int]
+    annotation: Entry, image_hw: tuple[int, int]
 ) -> tuple[Box | None, ProblemKind | None, str]:
     """`check_box` on an annotation's corner and size, in pixels."""
+    found = annotation.get("bbox")
     try:
-        x, y, box_width, box_height = (float(number) for number in annotation["bbox"])
-        _area(annotation)
-    except (KeyError, TypeError, ValueError):
-        found = annotation.get("bbox")
+        if not isinstance(found, list):
+            raise TypeError
+        x, y, box_width, box_height = (float(number) for number in found)
+    except (TypeError, ValueError, OverflowError):
         return None, "dropped", f"bbox is {found!r}, must be [x, y, width, height]; row dropped"
+    if to_flag(annotation.get("iscrowd")) is None:
+        message = f"iscrowd is {annotation.get('iscrowd')!r}, must be 0 or 1; row dropped"
+        return None, "dropped", message
     height, width = image_hw
     corners = (x, y, x + box_width, y + box_height)
-    return check_box(corners, (width, height), ROUNDING_PIXELS / min(image_hw))
+    return check_box(corners, (width, height), ROUNDING_PIXELS / min(image_hw), one_pixel=True)
 
 
-def _area(annotation: dict[str, Any]) -> float:
-    """The stated area in pixels, or that of the box."""
+def _area(annotation: Entry) -> float:
+    """The stated area in square pixels, or that of the box."""
     _, _, width, height = annotation["bbox"]
-    return float(annotation.get("area", float(width) * float(height)))
+    stated = to_positive(annotation.get("area"))
+    return float(width) * float(height) if stated is None or stated > MAX_AREA else stated
 
 
 def _outline(segmentation: object) -> Outline:
     """The polygons of an object; none for a run-length mask or a malformed entry."""
     polygons = segmentation if isinstance(segmentation, list) else []
-    return make_outline(
-        polygon
-        for polygon in polygons
-        if isinstance(polygon, list) and all(isinstance(number, int | float) for number in polygon)
+    return make_outline(polygon for polygon in polygons if _is_polygon(polygon))
+
+
+def _is_polygon(polygon: Any) -> bool:
+    return isinstance(polygon, list) and all(
+        isinstance(number, int | float) and abs(number) < MAX_CORNER for number in polygon
     )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise DatasetError(f"{file}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{file}: cannot be read as json: {error}") from None
-    for key in ("images", "annotations", "categories"):
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise DatasetError(
-                f"{file}: must have a list of objects under {key!r} (COCO instances)"
-            )
-    return dict(content)
-
-
-def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
-    categories: dict[int, str] = {}
-    for category in content["categories"]:
-        category_id, name = category.get("id"), category.get("name")
-        if not isinstance(category_id, int) or not isinstance(name, str):
-            raise DatasetError(
-                f"{file}: category {category!r} must have an integer 'id' and a text 'name'"
-            )
-        if category_id in categories:
-            raise DatasetError(f"{file}: category id {category_id} is given twice")
-        categories[category_id] = name
-    if not categories:
-        raise DatasetError(f"{file}: 'categories' is empty, must name the classes")
-    return dict(sorted(categories.items()))
-
-
-def _check_categories(file: Path, content: dict[str, Any], categories: Mapping[int, str]) -> None:
-    """Refuse a json in which an id stands for another known class (a renamed class is fine)."""
-    known = set(categories.values())
-    for category_id, name in _categories(file, content).items():
-        if name in known and name != categories.get(category_id, name):
-            raise DatasetError(
-                f"{file}: category {category_id} is {name!r}, but it is "
-                f"{categories[category_id]!r} in the data set's other files; ids must agree"
-            )
-
-
-def _classes_by_name(
-    file: Path, content: dict[str, Any], class_names: Sequence[str]
-) -> dict[int, int]:
-    """Category id -> class id."""
-    class_of = {}
-    for category_id, name in _categories(file, content).items():
-        if name not in class_names:
-            raise DatasetError(
-                f"{file}: category {category_id} is {name!r}, which is not among the data set's "
-                f"names ({_shorten(class_names)}); add it to names"
-            )
-        class_of[category_id] = class_names.index(name)
-    return class_of
-
-
-def _image_id(file: Path, image: dict[str, Any]) -> int:
-    image_id = image.get("id")
-    if not isinstance(image_id, int) or not isinstance(image.get("file_name"), str):
-        raise DatasetError(
-            f"{file}: image {image!r} must have an integer 'id' and a text 'file_name'"
-        )
-    return image_id
 
 
 def _shorten(entries: Iterable[int | str]) -> str:

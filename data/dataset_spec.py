@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.class_names import check_count, data_set_classes, listed_names
 from data.coco_json import read_categories
+from data.path_kind import path_kind
 from utils.errors import ConfigError
-from utils.strict_yaml import check_keys, find_shipped, read_yaml
+from utils.strict_yaml import check_keys, close_to, find_shipped, read_yaml
 
+logger = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "datasets"
 SPLIT_NAMES = ("train", "val", "test")
+HELD_OUT = ("val", "test")  # may be shares of train
+_OPTIONAL = ("path", "test", "names", "nc", "download", "roboflow", "background_only")
+# Keys that other tools write. Others are noted too, unless they look like a slip in a known one.
+_OTHER_TOOLS = frozenset(
+    {"author", "channels", "colors", "contributor", "date", "description", "flip_idx", "info"}
+    | {"kpt_names", "kpt_shape", "license", "links", "masks", "minival", "task", "type", "types"}
+    | {"source", "url", "version", "year", "yaml_file"}
+)
+SINGLE_CLASS_NAMES = ("object", "item")  # what --single-cls calls the one class: here, in YOLOv5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +60,12 @@ class VocSplit:
     Attributes:
         images: the folder of the images.
         annotations: the folder of the xml files.
-        split: the .txt file with one image's name (no suffix) per line.
+        split: the .txt file with one image's name per line; None for all images.
     """
 
     images: Path
     annotations: Path
-    split: Path
+    split: Path | None = None
 
 
 PlainSplit = YoloSplit | CocoSplit | VocSplit
@@ -68,7 +82,22 @@ class MergedSplit:
     parts: tuple[PlainSplit, ...]
 
 
-SplitSpec = PlainSplit | MergedSplit
+@dataclass(frozen=True, slots=True)
+class SharedSplit:
+    """A part of the images of one source, by a hash of their names (`data.held_out`).
+
+    Attributes:
+        source: all the images.
+        shares: split name -> share of them, for the splits besides train.
+        part: which split this is.
+    """
+
+    source: PlainSplit | MergedSplit
+    shares: tuple[tuple[str, float], ...]
+    part: str
+
+
+SplitSpec = PlainSplit | MergedSplit | SharedSplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +112,8 @@ class DatasetSpec:
             where data sets are merged, which may number their categories differently).
         splits: "train", "val" and perhaps "test".
         download: the yaml's hint where to get the data; shown to the user, never executed.
+        category_names: what the first COCO json calls the classes, which `names` may rename.
+        background_only: a split without any label file is no mistake.
     """
 
     name: str
@@ -91,22 +122,33 @@ class DatasetSpec:
     category_ids: tuple[int, ...]
     splits: Mapping[str, SplitSpec]
     download: str | None
+    category_names: tuple[str, ...] = ()
+    background_only: bool = False
 
     def classes(self, *, single: bool = False) -> tuple[str, ...]:
         """The class names, or one word for all of them."""
-        return ("object",) if single else self.class_names
+        return SINGLE_CLASS_NAMES[:1] if single else self.class_names
 
-    def check_knowledge(self, weights: str, num_classes: int) -> None:
-        """Refuse to evaluate weights that know another number of classes.
+    def as_one_class(self, weights: str, known: Sequence[str], *, asked: bool) -> bool:
+        """Whether a network is evaluated with all classes as one: asked for, or trained so.
+
+        Args:
+            weights: its file, for messages.
+            known: names of the classes it knows; empty where the file does not say.
+            asked: `--single-cls` is given.
 
         Raises:
-            ConfigError: they do.
+            ConfigError: it knows another number of classes.
         """
-        if num_classes != len(self.class_names):
-            raise ConfigError(
-                f"{weights} knows {num_classes} classes, {self.path} names "
-                f"{len(self.class_names)}; give the data set it was trained for"
-            )
+        if asked or not known or len(known) == len(self.class_names):
+            return asked
+        if len(known) == 1 and known[0] in SINGLE_CLASS_NAMES:
+            logger.info("%s was trained with --single-cls: all classes count as one", weights)
+            return True
+        raise ConfigError(
+            f"{weights} knows {len(known)} classes, {self.path} names "
+            f"{len(self.class_names)}; give the data set it was trained for"
+        )
 
     def category_ids_of(self, split_name: str) -> tuple[int, ...]:
         """The COCO category of each class id in one split's own json.
@@ -114,7 +156,7 @@ class DatasetSpec:
         Raises:
             ConfigError: a class that the json does not have.
         """
-        split = self.splits[split_name]
+        split = _source(self.splits[split_name])
         if not self.is_merged or not isinstance(split, CocoSplit):
             return self.category_ids
         of_name = {name: number for number, name in read_categories(split.annotations).items()}
@@ -129,54 +171,82 @@ class DatasetSpec:
     @property
     def is_merged(self) -> bool:
         """Whether a split merges several, whose COCO categories are matched by name."""
-        return any(isinstance(split, MergedSplit) for split in self.splits.values())
+        return any(isinstance(_source(split), MergedSplit) for split in self.splits.values())
+
+    @property
+    def splits_to_scan(self) -> tuple[str, ...]:
+        """All splits but a test split whose files are missing: it matters when it is asked for."""
+        return tuple(name for name in self.splits if name != "test" or _exists(self.splits[name]))
 
 
-def load_dataset_spec(name_or_path: str | Path) -> DatasetSpec:
+def load_dataset_spec(
+    name_or_path: str | Path, shares: Mapping[str, float] | None = None
+) -> DatasetSpec:
     """Read a data yaml, given by path or by the name of a shipped one.
 
     Images need not be there yet; the COCO json of a data set that has one must be.
+
+    Args:
+        name_or_path: the yaml.
+        shares: stand for its `val` and `test`: the share of `train` that each holds.
 
     Raises:
         ConfigError: the yaml is wrong; the message names the file and the key.
         DatasetError: a COCO json is missing or wrong.
     """
     file = find_shipped(name_or_path, SHIPPED)
-    content = read_yaml(file)
-    optional = ["path", "test", "names", "nc", "download", "roboflow"]
-    check_keys(str(file), content, ["train", "val"], optional)
+    content = {**read_yaml(file), **(shares or {})}
+    _check_top_keys(file, content)
     root, bases = _folders(file, content.get("path"))
-    splits = {
-        name: _read_split(f"{file}: {name}", content[name], bases)
-        for name in SPLIT_NAMES
-        if name != "test" or content.get("test") is not None
-    }
-    download = content.get("download")
-    class_names = _read_names(file, content.get("names"))
+    splits = _read_splits(file, content, bases)
     # val's json comes first because it is smaller than train's and has the same categories
     ordered = [splits[name] for name in ("val", "train", "test") if name in splits]
-    jsons = [part.annotations for part in _parts_of(ordered) if isinstance(part, CocoSplit)]
-    merged = any(isinstance(split, MergedSplit) for split in ordered)
-    if jsons and merged:
-        class_names = class_names or _common_classes(file, jsons)
-        category_ids = tuple(range(len(class_names)))
-    elif jsons:
-        class_names, category_ids = _coco_classes(file, class_names, jsons[0])
-    elif class_names is None:
-        raise ConfigError(
-            f"{file}: key 'names' is missing; list the class names (only COCO json may go without)"
-        )
-    else:
-        category_ids = tuple(range(len(class_names)))
-    _check_count(file, content.get("nc"), class_names)
+    if "test" in splits and not _exists(splits["test"]):
+        ordered.pop()
+    parts = _parts_of(ordered)
+    only_xml = all(isinstance(part, VocSplit) for part in parts)
+    classes = data_set_classes(
+        file,
+        listed_names(file, content.get("names")),
+        jsons=[part.annotations for part in parts if isinstance(part, CocoSplit)],
+        xml_folders=[part.annotations for part in parts if isinstance(part, VocSplit)]
+        if only_xml
+        else [],
+        merged=any(isinstance(_source(split), MergedSplit) for split in ordered),
+    )
+    check_count(file, content.get("nc"), classes.names)
+    download = content.get("download")
     return DatasetSpec(
         name=file.stem,
         path=root,
-        class_names=class_names,
-        category_ids=category_ids,
+        class_names=classes.names,
+        category_ids=classes.category_ids,
         splits=splits,
         download=None if download is None else str(download),
+        category_names=classes.category_names,
+        background_only=_is_background_only(file, content.get("background_only", False)),
     )
+
+
+def _is_background_only(file: Path, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{file}: background_only is {value!r}, must be true or false")
+    return value
+
+
+def _check_top_keys(file: Path, content: Mapping[str, Any]) -> None:
+    """Refuse missing keys and slips in known ones, and note what other tools wrote."""
+    known = ("train", "val", *_OPTIONAL)
+    others = [key for key in content if key not in known]
+    noted = [key for key in others if key in _OTHER_TOOLS or not close_to(str(key), known)]
+    checked = {key: value for key, value in content.items() if key not in noted}
+    if "train" in content and "val" not in content and len(noted) == len(others):
+        raise ConfigError(
+            f"{file}: key 'val' is missing; `val: 0.2` takes a fifth of the images of train"
+        )
+    check_keys(str(file), checked, ["train", "val"], _OPTIONAL)
+    if noted:
+        logger.info("%s: keys that are not used: %s", file, ", ".join(map(str, noted)))
 
 
 def _folders(file: Path, path: object) -> tuple[Path, tuple[Path, ...]]:
@@ -185,12 +255,37 @@ def _folders(file: Path, path: object) -> tuple[Path, tuple[Path, ...]]:
         return file.parent, (file.parent, Path.cwd())
     if not isinstance(path, str):
         raise ConfigError(f"{file}: path is {path!r}, must be a folder")
+    path = _expanded(path)
     candidates = (file.parent / path, Path.cwd() / path)
-    root = next((folder for folder in candidates if folder.is_dir()), candidates[-1])
+    root = next((folder for folder in candidates if path_kind(folder) == "folder"), candidates[-1])
     return root, (root,)
 
 
-def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> SplitSpec:
+def _read_splits(
+    file: Path, content: Mapping[str, Any], bases: tuple[Path, ...]
+) -> dict[str, SplitSpec]:
+    given = {name: content[name] for name in SPLIT_NAMES if content.get(name) is not None}
+    given.update({name: content[name] for name in ("train", "val") if name in content})
+    shares = [
+        (name, float(given.pop(name))) for name in HELD_OUT if type(given.get(name)) in (int, float)
+    ]
+    splits: dict[str, SplitSpec] = {
+        name: _read_split(f"{file}: {name}", given[name], bases) for name in given
+    }
+    for name, share in shares:
+        if not 0 < share < 1 or sum(each for _, each in shares) >= 1:
+            raise ConfigError(
+                f"{file}: {name} is {share:g}; a share of train must be above 0, all of them "
+                "together below 1"
+            )
+    if shares:
+        source = splits["train"]
+        for name in ("train", *(name for name, _ in shares)):
+            splits[name] = SharedSplit(source, tuple(shares), name)  # type: ignore[arg-type]
+    return {name: splits[name] for name in SPLIT_NAMES if name in splits}
+
+
+def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> PlainSplit | MergedSplit:
     """Parse a folder, a list of folders, a mapping, or a list with mappings."""
     if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
         parts = [_read_split(f"{where}[{index}]", part, bases) for index, part in enumerate(value)]
@@ -201,7 +296,8 @@ def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> SplitSpec
             if not isinstance(path, str):
                 raise ConfigError(f"{where}: {key} is {path!r}, must be a path")
         located = {key: _locate(str(path), bases) for key, path in value.items()}
-        return VocSplit(**located) if "split" in located else CocoSplit(**located)
+        is_voc = "split" in located or located["annotations"].suffix.lower() != ".json"
+        return VocSplit(**located) if is_voc else CocoSplit(**located)
     paths = value if isinstance(value, list) else [value]
     if not paths or not all(isinstance(path, str) and path for path in paths):
         raise ConfigError(
@@ -212,13 +308,30 @@ def _read_split(where: str, value: object, bases: tuple[Path, ...]) -> SplitSpec
     return YoloSplit(tuple(_locate(str(path), bases) for path in paths))
 
 
+def _source(split: SplitSpec) -> PlainSplit | MergedSplit:
+    return split.source if isinstance(split, SharedSplit) else split
+
+
 def _parts_of(splits: Iterable[SplitSpec]) -> list[PlainSplit]:
     """The plain splits that these are made of."""
-    return [
-        part
-        for split in splits
-        for part in (split.parts if isinstance(split, MergedSplit) else (split,))
-    ]
+    parts: list[PlainSplit] = []
+    for split in splits:
+        source = _source(split)
+        parts += source.parts if isinstance(source, MergedSplit) else (source,)
+    return parts
+
+
+def _exists(split: SplitSpec) -> bool:
+    """Whether all files and folders that it names are there."""
+    for part in _parts_of([split]):
+        if isinstance(part, YoloSplit):
+            paths = [*part.images]
+        else:
+            paths = [part.images, part.annotations]
+            paths += [part.split] if isinstance(part, VocSplit) and part.split else []
+        if not all(path_kind(path) for path in paths):
+            return False
+    return True
 
 
 def _locate(path: str, bases: tuple[Path, ...]) -> Path:
@@ -226,77 +339,13 @@ def _locate(path: str, bases: tuple[Path, ...]) -> Path:
 
     Roboflow writes `../train/images` for a folder beside the yaml, and YOLOv5 forgives that.
     """
+    path = _expanded(path)
     relative = [path, path.removeprefix("../")] if path.startswith("../") else [path]
     candidates = [base / each for base in bases for each in relative]
-    return next((each for each in candidates if each.exists()), candidates[0])
+    return next((each for each in candidates if path_kind(each)), candidates[0])
 
 
-def _read_names(file: Path, names: object) -> tuple[str, ...] | None:
-    """Class names from a list or from a mapping 0..n-1; None where the yaml has none."""
-    if names is None:
-        return None
-    if isinstance(names, Mapping):
-        for class_id in range(len(names)):
-            if class_id not in names:
-                raise ConfigError(
-                    f"{file}: names has {len(names)} entries but none for class {class_id}; "
-                    f"its keys must be the integers 0 to {len(names) - 1}"
-                )
-        names = [names[class_id] for class_id in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise ConfigError(f"{file}: names is {names!r}, must be a list or a mapping 0: name, ...")
-    for class_id, name in enumerate(names):
-        # Yaml reads an unquoted `no` or `on` as a truth value.
-        if not isinstance(name, str | int) or isinstance(name, bool):
-            raise ConfigError(
-                f"{file}: names[{class_id}] is {name!r}, must be text; put it in quotes"
-            )
-    return tuple(str(name) for name in names)
-
-
-def _common_classes(file: Path, jsons: Sequence[Path]) -> tuple[str, ...]:
-    """The classes of merged COCO jsons, which must all have the same."""
-    first = tuple(read_categories(jsons[0]).values())
-    for other in jsons[1:]:
-        found = tuple(read_categories(other).values())
-        if found != first:
-            raise ConfigError(
-                f"{file}: key 'names' is missing; {jsons[0]} has {_first_of(first)}, {other} has "
-                f"{_first_of(found)}: list the class names, by which they are then recognised"
-            )
-    return first
-
-
-def _first_of(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _coco_classes(
-    file: Path, class_names: tuple[str, ...] | None, annotations: Path
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and category ids of a COCO json, under the yaml's own names if it gives some."""
-    categories = read_categories(annotations)
-    found, category_ids = tuple(categories.values()), tuple(categories)
-    if class_names is None or class_names == found:
-        return found, category_ids
-    if len(class_names) != len(found):
-        raise ConfigError(
-            f"{file}: names has {len(class_names)} entries, {annotations} has {len(found)} "
-            "categories; omit names to use those of the json"
-        )
-    for class_id, name in enumerate(class_names):
-        if name != found[class_id] and name in found:
-            raise ConfigError(
-                f"{file}: names[{class_id}] is {name!r}, but category {category_ids[class_id]} of "
-                f"{annotations} is {found[class_id]!r}; names must be in ascending order of "
-                "category id, or omitted"
-            )
-    return class_names, category_ids
-
-
-def _check_count(file: Path, num_classes: Any, class_names: tuple[str, ...]) -> None:
-    if num_classes is not None and num_classes != len(class_names):
-        raise ConfigError(
-            f"{file}: nc is {num_classes!r}, but names has {len(class_names)} entries; "
-            "nc may be omitted"
-        )
+def _expanded(path: str) -> str:
+    """`~` and environment variables (`$DATA`, `${DATA}`) replaced by what they stand for."""
+    path = os.path.expandvars(path)
+    return str(Path(path).expanduser()) if path == "~" or path.startswith("~/") else path

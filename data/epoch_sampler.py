@@ -17,7 +17,7 @@ class EpochSampler:
     """Batches of sample keys; with `keep_batches`, whole batches are shuffled, not images.
 
     All ranks draw the same batches, and each takes its part of every batch: together they see every
-    image once. A last batch with fewer images than ranks joins the one before.
+    image once. A last batch with fewer images than `min_batch` for each joins the one before.
 
     Attributes:
         epoch: the one to draw next.
@@ -25,16 +25,24 @@ class EpochSampler:
     """
 
     def __init__(
-        self, num_samples: int, batch_size: int, seed: int, ranks: Ranks, *, keep_batches: bool
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int,
+        ranks: Ranks,
+        *,
+        keep_batches: bool,
+        min_batch: int = 1,
     ) -> None:
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.ranks, self.keep_batches = ranks, keep_batches
         self.epoch = 0
         self.probabilities: FloatArray | None = None
-        if min(num_samples, batch_size) < ranks.count:
+        self.min_last = ranks.count * min_batch
+        if min(num_samples, batch_size) < self.min_last:
             raise DatasetError(
-                f"{ranks.count} processes need at least as many images in a batch, there are "
-                f"{min(num_samples, batch_size)}"
+                f"{ranks.count} processes need at least {self.min_last} images in a batch, there "
+                f"are {min(num_samples, batch_size)}"
             )
 
     def __len__(self) -> int:
@@ -43,7 +51,7 @@ class EpochSampler:
     def _bounds(self) -> list[tuple[int, int]]:
         """Start and end of each batch in the order of images."""
         starts = list(range(0, self.num_samples, self.batch_size))
-        if len(starts) > 1 and self.num_samples - starts[-1] < self.ranks.count:
+        if len(starts) > 1 and self.num_samples - starts[-1] < self.min_last:
             starts.pop()
         return list(zip(starts, [*starts[1:], self.num_samples], strict=True))
 

@@ -26,24 +26,32 @@ class ExportImages:
         val: to evaluate on; empty without a data set.
         calibration: some of train; empty where nothing is calibrated.
         train: all of it, under the same condition.
+        class_names: of the data set, or the one of all classes.
+        single_class: all classes count as one.
     """
 
     val: tuple[ImageRecord, ...] = ()
     calibration: tuple[ImageRecord, ...] = ()
     train: tuple[ImageRecord, ...] = ()
+    class_names: tuple[str, ...] = ()
+    single_class: bool = False
 
     @classmethod
-    def read(cls, spec: DatasetSpec, num_calibration: int) -> ExportImages:
+    def read(
+        cls, spec: DatasetSpec, num_calibration: int, *, single_class: bool = False
+    ) -> ExportImages:
         """Read the labels of the splits.
 
         Args:
             spec: the data set.
             num_calibration: images to calibrate on, always the same ones; 0 for none.
+            single_class: take all classes as one.
         """
-        val = read_records(spec, "val")
+        val = read_records(spec, "val", single_class=single_class)
+        names = spec.classes(single=single_class)
         if not num_calibration:
-            return cls(val)
-        train = read_records(spec, "train")
+            return cls(val, class_names=names, single_class=single_class)
+        train = read_records(spec, "train", single_class=single_class)
         order = np.random.default_rng(0).permutation(len(train))[:num_calibration]
         chosen = tuple(train[index] for index in sorted(order.tolist()))
         shared = {record.path for record in chosen} & {record.path for record in val}
@@ -52,7 +60,7 @@ class ExportImages:
                 "%d of %d images to calibrate on are evaluated too: the loss looks smaller than "
                 "it is", len(shared), len(chosen),
             )  # fmt: skip
-        return cls(val, chosen, train)
+        return cls(val, chosen, train, names, single_class)
 
     def calibration_sha256(self) -> str:
         """Of the files calibrated on, in order."""

@@ -120,7 +120,7 @@ def _check_room(kind: str, need: int, free: int | None, instead: str) -> None:
 def _file_name(record: ImageRecord, image_size: int) -> str:
     state = record.path.stat()
     identity = f"{record.path.resolve()} {state.st_size} {state.st_mtime_ns} {image_size}"
-    return hashlib.sha256(identity.encode()).hexdigest()[:32] + ".npy"
+    return hashlib.sha256(identity.encode("utf-8", "backslashreplace")).hexdigest()[:32] + ".npy"
 
 
 def _in_parallel(

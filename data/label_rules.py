@@ -14,7 +14,9 @@ from utils.boxes import box_area
 from utils.structures import FloatArray, Outline, Targets
 
 Box = tuple[float, float, float, float]
-ProblemKind = Literal["unreadable", "dropped", "clipped", "duplicate"]
+ProblemKind = Literal[
+    "unreadable", "unknown_class", "dropped", "clipped", "duplicate", "repaired", "orphan", "noted"
+]
 MIN_CORNERS = 3
 MAX_OVERSHOOT = 0.01  # of the image's side; what reaches further out is a wrong label
 
@@ -28,13 +30,17 @@ class Problem:
     """One thing wrong with the data that does not stop the run.
 
     Attributes:
-        kind: "unreadable" (the image is skipped), "dropped" or "duplicate" (the row is dropped),
-            "clipped" (the box was cut at the edge of the image).
+        kind: "unreadable" (the image is skipped), "unknown_class" (an error wherever the labels are
+            used), "dropped" or "duplicate" (the row is dropped), "clipped" (the box was cut at the
+            edge of the image), "repaired" (it had one meaning), "orphan" (a label file without an
+            image), "noted" (not wrong, but worth knowing).
         text: `file:line: what was found, the rule, what was done`.
+        count: how many rows or files the text stands for.
     """
 
     kind: ProblemKind
     text: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +71,28 @@ class LabelledImage:
     Attributes:
         path: where the image is.
         image_id: see ImageRecord.
-        read_labels: image's (height, width) -> its labels. Raises DatasetError for a class
-            beyond the names and UnreadableLabelsError for a file that cannot be used.
+        read_labels: image's (height, width) -> its labels. Raises UnreadableLabelsError for a file
+            that cannot be used.
+        label_file: where its labels are looked for; None where one file holds all.
     """
 
     path: Path
     image_id: int
     read_labels: Callable[[tuple[int, int]], LabelSet]
+    label_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a split lists, before any image is opened.
+
+    Attributes:
+        images: in the order of their ids.
+        problems: of the list and of files that describe all images.
+    """
+
+    images: tuple[LabelledImage, ...]
+    problems: tuple[Problem, ...] = ()
 
 
 def no_labels() -> LabelSet:
@@ -80,7 +101,7 @@ def no_labels() -> LabelSet:
 
 
 def check_box(
-    box: Box, limit_wh: tuple[float, float], rounding: float
+    box: Box, limit_wh: tuple[float, float], rounding: float, *, one_pixel: bool = False
 ) -> tuple[Box | None, ProblemKind | None, str]:
     """Apply the rules every box must pass.
 
@@ -88,6 +109,8 @@ def check_box(
         box: x1, y1, x2, y2 in any unit.
         limit_wh: width and height of the image in that unit.
         rounding: share of a side that a file's decimals may be off; clipped silently.
+        one_pixel: the unit is a pixel, by which a box may overshoot a small image: files that count
+            from 0 and from 1 are mixed up often.
 
     Returns:
         The box inside the image (None: it must be dropped), the kind of problem (None: there is
@@ -111,7 +134,8 @@ def check_box(
     percent = 100 * overshoot
     shown = f"{percent:.2f}" if percent >= 0.01 else f"{percent:.1g}"
     outside = f"box reaches {shown}% of a side outside the image"
-    if overshoot > MAX_OVERSHOOT:
+    pixels = max(-box[0], -box[1], box[2] - width, box[3] - height)
+    if overshoot > MAX_OVERSHOOT and not (one_pixel and pixels <= 1):
         return None, "dropped", f"{outside}, must be at most {MAX_OVERSHOOT:.0%}; row dropped"
     if inside[2] <= inside[0] or inside[3] <= inside[1]:
         return None, "dropped", f"{outside}, no part of it is inside; row dropped"

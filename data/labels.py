@@ -1,7 +1,7 @@
 """YOLO text labels: one `.txt` per image, one row per object, numbers as shares of the image.
 
 A row is `class cx cy w h` or a polygon `class x1 y1 x2 y2 x3 y3 ...`; each row is read on its own,
-so a file may hold both kinds.
+so a file may hold both kinds. Boxes with landmarks are recognised, see `landmark_rows`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.image_file import LISTED_SUFFIXES
 from data.label_rules import (
     Box,
     LabelledImage,
     LabelSet,
+    Listing,
     Problem,
     UnreadableLabelsError,
     check_box,
@@ -25,9 +24,12 @@ from data.label_rules import (
     make_outline,
     no_labels,
 )
-from utils.errors import DatasetError
+from data.landmark_rows import landmark_columns
+from data.listing import list_images
+from data.orphan_labels import find_orphans
 
 BOX_COLUMNS = 5
+MAX_CLASS_ID = 1_000_000
 MIN_POLYGON_COLUMNS = 7  # class and three corners
 ROUNDING = 1e-5  # half a unit of the fifth decimal, in the centre and in the size
 
@@ -36,9 +38,7 @@ class _RowError(ValueError):
     """A row that must be dropped; the text says what was found and the rule."""
 
 
-def list_yolo_images(
-    images: Sequence[Path], class_names: tuple[str, ...] | None
-) -> tuple[LabelledImage, ...]:
+def list_yolo_images(images: Sequence[Path], class_names: tuple[str, ...] | None) -> Listing:
     """The images of folders and .txt lists, sorted by path, numbered from 0.
 
     Args:
@@ -48,14 +48,23 @@ def list_yolo_images(
     Raises:
         DatasetError: a folder or list is missing or unreadable.
     """
-    paths = sorted(path for source in images for path in _images_of(source))
-    return tuple(
-        LabelledImage(
-            path,
-            image_id,
-            functools.partial(read_label_file, label_path(path), class_names=class_names),
+    paths = sorted(path for source in images for path in list_images(source))
+    files = [label_path(path) for path in paths]
+    columns = landmark_columns(files)
+    problems = find_orphans(zip(paths, files, strict=True))
+    if columns is not None:
+        message = (
+            f"{paths[0].parent}: label rows of {columns} columns are boxes with landmarks; "
+            "the landmarks are ignored"
         )
-        for image_id, path in enumerate(paths)
+        problems.append(Problem("noted", message))
+    read = functools.partial(read_label_file, class_names=class_names, landmark_columns=columns)
+    return Listing(
+        tuple(
+            LabelledImage(path, image_id, functools.partial(read, file), file)
+            for image_id, (path, file) in enumerate(zip(paths, files, strict=True))
+        ),
+        tuple(problems),
     )
 
 
@@ -73,7 +82,11 @@ def label_path(image: Path) -> Path:
 
 
 def read_label_file(
-    path: Path, image_hw: tuple[int, int], *, class_names: tuple[str, ...] | None
+    path: Path,
+    image_hw: tuple[int, int],
+    *,
+    class_names: tuple[str, ...] | None,
+    landmark_columns: int | None = None,
 ) -> LabelSet:
     """The labels of one image. A missing file means that it shows background only.
 
@@ -81,20 +94,20 @@ def read_label_file(
         path: the label file.
         image_hw: height and width of the image in pixels.
         class_names: what class ids may refer to; None allows every class id.
+        landmark_columns: rows of so many columns are boxes with landmarks.
 
     Raises:
-        DatasetError: a row's class is beyond `class_names`.
         UnreadableLabelsError: the file is not text.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         return no_labels()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UnreadableLabelsError(
             f"{path}: cannot be read as UTF-8 text ({error}); image skipped"
         ) from None
-    rows, problems = _parse_rows(path, text, class_names)
+    rows, problems = _parse_rows(path, text, class_names, landmark_columns)
     height, width = image_hw
     return make_label_set(
         [(x1 * width, y1 * height, x2 * width, y2 * height) for _, (x1, y1, x2, y2), _ in rows],
@@ -109,7 +122,7 @@ def read_label_file(
 
 
 def _parse_rows(
-    path: Path, text: str, class_names: tuple[str, ...] | None
+    path: Path, text: str, class_names: tuple[str, ...] | None, landmark_columns: int | None
 ) -> tuple[dict[tuple[int, Box, float], Sequence[float]], list[Problem]]:
     """The distinct good rows as (class, box, area) -> corners, and the problems of the others."""
     problems: list[Problem] = []
@@ -120,15 +133,17 @@ def _parse_rows(
             continue
         location = f"{path}:{number}"
         try:
-            class_id, box, area, corners = _parse_row(line.split())
+            class_id, box, area, corners = _parse_row(line.split(), landmark_columns)
         except _RowError as error:
             problems.append(Problem("dropped", f"{location}: {error}; row dropped"))
             continue
         if class_names is not None and class_id >= len(class_names):
-            raise DatasetError(
-                f"{location}: class is {class_id}, but names has {len(class_names)} entries "
+            message = (
+                f"class is {class_id}, but names has {len(class_names)} entries "
                 f"(0 to {len(class_names) - 1}); add the name or fix the label"
             )
+            problems.append(Problem("unknown_class", f"{location}: {message}"))
+            continue
         inside, kind, message = check_box(box, (1.0, 1.0), ROUNDING)
         if kind is not None:
             problems.append(Problem(kind, f"{location}: {message}"))
@@ -142,9 +157,13 @@ def _parse_rows(
     return rows, problems
 
 
-def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float, Sequence[float]]:
+def _parse_row(
+    columns: Sequence[str], landmark_columns: int | None
+) -> tuple[int, Box, float, Sequence[float]]:
     """Class id, box, area and corners (x1 y1 x2 ..., none of a box) with the image as unit."""
     numbers = [_parse_number(column) for column in columns]
+    if len(numbers) == landmark_columns:
+        numbers = numbers[:BOX_COLUMNS]
     polygon = len(numbers) >= MIN_POLYGON_COLUMNS and len(numbers) % 2 == 1
     if len(numbers) != BOX_COLUMNS and not polygon:
         raise _RowError(
@@ -153,6 +172,8 @@ def _parse_row(columns: Sequence[str]) -> tuple[int, Box, float, Sequence[float]
         )
     if numbers[0] < 0 or not numbers[0].is_integer():
         raise _RowError(f"class is {columns[0]}, must be an integer from 0")
+    if numbers[0] > MAX_CLASS_ID:
+        raise _RowError(f"class is {columns[0]}, must be at most {MAX_CLASS_ID}")
     class_id = int(numbers[0])
     if polygon:
         xs, ys = numbers[1::2], numbers[2::2]
@@ -177,42 +198,3 @@ def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
     """The shoelace formula."""
     pairs = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True)
     return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in pairs)) / 2
-
-
-def _images_of(source: Path) -> list[Path]:
-    if source.is_dir():
-        return _search_folder(source)
-    if source.suffix == ".txt" and source.is_file():
-        return _read_list(source)
-    if source.exists():
-        raise DatasetError(f"{source}: must be a folder of images or a .txt file that lists them")
-    raise DatasetError(f"{source}: no such folder or file")
-
-
-def _search_folder(folder: Path) -> list[Path]:
-    """Images in a folder and its subfolders, hidden files and folders skipped."""
-    found = []
-    for parent, subfolders, names in os.walk(folder, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in LISTED_SUFFIXES:
-                found.append(Path(parent, name))
-    return found
-
-
-def _read_list(file: Path) -> list[Path]:
-    """Images named by a .txt file; `./` and relative paths start at the file's folder.
-
-    Relative paths that do not exist there start at the working directory, as in YOLOv5.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file}: cannot be read as text: {error}") from None
-    paths = [Path(line.strip()) for line in lines if line.strip()]
-    relative = next((path for path in paths if not path.is_absolute()), None)
-    # The first relative path decides for all: checking each of 100,000 entries would take long.
-    base = file.parent
-    if relative is not None and not (base / relative).exists() and relative.exists():
-        base = Path()
-    return [base / path for path in paths]

@@ -56,11 +56,17 @@ class TrainLoader:
         pin_memory: bool,
         ranks: Ranks,
         weights: ImageWeights | None = None,
+        min_batch: int = 1,
     ) -> None:
         self.dataset = dataset
         self._weights = weights
         self._sampler = EpochSampler(
-            len(dataset), batch_size, seed, ranks, keep_batches=dataset.rect_shapes is not None
+            len(dataset),
+            batch_size,
+            seed,
+            ranks,
+            keep_batches=dataset.rect_shapes is not None,
+            min_batch=min_batch,
         )
         self._loader = _make_loader(dataset, self._sampler, workers, pin_memory)
 
@@ -130,6 +136,7 @@ def train_loader(
     device_is_cuda: bool,
     ranks: Ranks | None = None,
     weights: ImageWeights | None = None,
+    min_batch: int = 1,
 ) -> TrainLoader:
     """Batches of a training set.
 
@@ -141,17 +148,18 @@ def train_loader(
         device_is_cuda: put batches in page-locked memory, from which a GPU copies faster.
         ranks: the processes that train together; None is this one alone.
         weights: draws some images more often than others.
+        min_batch: images that each process gets at least; a smaller last batch joins another.
 
     Raises:
         ConfigError: `weights` for rectangular batches.
-        DatasetError: fewer images than processes.
+        DatasetError: too few images for the processes.
     """
     if weights is not None and dataset.rect_shapes is not None:
         raise ConfigError(
             "--image-weights: rectangular batches hold the same images always; leave --rect out"
         )
     return TrainLoader(
-        dataset, batch_size, workers, seed, device_is_cuda, ranks or Ranks(), weights
+        dataset, batch_size, workers, seed, device_is_cuda, ranks or Ranks(), weights, min_batch
     )
 
 

@@ -5,18 +5,34 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from data.coco_json import list_coco_images
-from data.dataset_spec import CocoSplit, DatasetSpec, MergedSplit, PlainSplit, YoloSplit
-from data.image_file import verify_image
-from data.label_rules import LabelledImage, Problem, ProblemKind, UnreadableLabelsError
+from data.dataset_spec import (
+    CocoSplit,
+    DatasetSpec,
+    MergedSplit,
+    PlainSplit,
+    SharedSplit,
+    YoloSplit,
+)
+from data.held_out import held_out_split
+from data.image_file import ImageFacts, examine_image
+from data.label_rules import (
+    LabelledImage,
+    Listing,
+    Problem,
+    UnreadableLabelsError,
+)
 from data.labels import list_yolo_images
-from data.voc_xml import list_voc_images
+from data.scan_result import ScanResult, check_usable, download_hint
+from data.voc_split import list_voc_images
 from utils.errors import DatasetError
 from utils.logs import Progress
 from utils.structures import ImageRecord, Targets
@@ -26,38 +42,6 @@ MAX_PROBLEMS_SHOWN = 20
 MAX_THREADS = 16
 MANY_WITHOUT_FILE = 0.1  # of the images: more suggest that the labels are in another folder
 _CHUNK = 2048  # images handed to the threads at once, so that a large set needs no large queue
-
-
-@dataclass(frozen=True, slots=True)
-class ScanResult:
-    """The images of a split and the problems found in it.
-
-    Attributes:
-        records: the usable images, in the order of their listing.
-        problems: what was skipped, dropped or clipped, in the same order.
-        num_without_file: how many of the records have no label file.
-    """
-
-    records: tuple[ImageRecord, ...]
-    problems: tuple[Problem, ...]
-    num_without_file: int
-
-    def count(self, kind: ProblemKind) -> int:
-        """The number of problems of one kind."""
-        return sum(problem.kind == kind for problem in self.problems)
-
-    def summary(self) -> str:
-        """Numbers of images, objects, backgrounds and problems in one line."""
-        num_objects = sum(len(record.targets) for record in self.records)
-        num_backgrounds = sum(
-            len(record.targets) + len(record.crowd) == 0 for record in self.records
-        )
-        return (
-            f"{len(self.records)} images, {num_objects} objects, {num_backgrounds} backgrounds "
-            f"({self.num_without_file} without a label file), {self.count('unreadable')} images "
-            f"skipped, label rows: {self.count('dropped')} dropped, "
-            f"{self.count('clipped')} clipped, {self.count('duplicate')} duplicates removed"
-        )
 
 
 def read_records(
@@ -87,13 +71,14 @@ def read_records(
         logger.warning("  %s", problem.text)
     if len(result.problems) > MAX_PROBLEMS_SHOWN:
         logger.warning("  ... and %d more", len(result.problems) - MAX_PROBLEMS_SHOWN)
-    if strict and result.problems:
-        raise DatasetError(
-            f"{result.problems[0].text} (strict; {len(result.problems)} such in {split})"
-        )
-    if not result.records:
-        reason = f": {result.problems[0].text}" if result.problems else " (none is listed)"
-        raise DatasetError(f"{spec.name}: no usable image in {split}{reason}{_hint(spec)}")
+    wrong = result.wrong()
+    if strict and wrong:
+        raise DatasetError(f"{wrong[0].text} (strict; {len(wrong)} such in {split})")
+    unknown = [problem for problem in wrong if problem.kind == "unknown_class"]
+    if unknown:
+        more = f" (and {len(unknown) - 1} more like it in {split})" if len(unknown) > 1 else ""
+        raise DatasetError(f"{unknown[0].text}{more}")
+    check_usable(spec, split, result)
     without, total = result.num_without_file, len(result.records)
     if not any(len(record.targets) for record in result.records):
         logger.warning(
@@ -116,60 +101,79 @@ def scan_split(
     """Read and check every image and label of a split; polygons only with `outlines`.
 
     Raises:
-        DatasetError: files are missing, or a class is beyond the names.
+        DatasetError: files are missing, or have two meanings.
     """
-    images, problems = _list_images(spec, split, single_class)
+    listing = list_split(spec, split, single_class=single_class)
+    images = listing.images
     records: list[ImageRecord] = []
-    found = list(problems)
+    found = list(listing.problems)
+    missing_labels: Path | None = None
     num_without_file = 0
+    files: list[ImageFacts] = []
     checked = Progress(_check_all(images), len(images), f"reading {split}", "image")
     with warnings.catch_warnings():
         # Pillow also warns about odd metadata; what makes an image unusable is an error.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        for record, has_file, its_problems in checked:
+        for image, (record, file, has_labels, its_problems) in zip(images, checked, strict=True):
             found.extend(its_problems)
-            if record is not None:
+            if record is not None and file is not None:
+                files.append(file)
                 record = _as_one_class(record) if single_class else record
                 records.append(record if outlines else replace(record, outlines=()))
-                num_without_file += not has_file
-    return ScanResult(tuple(records), tuple(found), num_without_file)
+                num_without_file += not has_labels
+                missing_labels = missing_labels or (None if has_labels else image.label_file)
+    notes = [*_repeated(records, files), *_rescaled(records, files)]
+    return ScanResult(tuple(records), (*notes, *found), num_without_file, missing_labels)
 
 
-def _list_images(
-    spec: DatasetSpec, split: str, single_class: bool
-) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
-    """The images that a split lists, before any is opened, and problems of the list."""
+def list_split(spec: DatasetSpec, split: str, *, single_class: bool = False) -> Listing:
+    """The images of a split, before any is decoded, and problems of the list.
+
+    Raises:
+        DatasetError: there is no such split, or files are missing.
+    """
     if split not in spec.splits:
         known = ", ".join(spec.splits)
         raise DatasetError(f"{spec.name}: has no split {split!r} (it has {known})")
     source = spec.splits[split]
     try:
-        if not isinstance(source, MergedSplit):
-            return _list_part(spec, source, single_class)
-        parts = [_list_part(spec, part, single_class) for part in source.parts]
+        if not isinstance(source, SharedSplit):
+            return _list_source(spec, source, single_class)
+        listing = _list_source(spec, source.source, single_class)
     except DatasetError as error:
-        raise DatasetError(f"{error}{_hint(spec)}") from None
-    listed = [image for images, _ in parts for image in images]
+        raise DatasetError(f"{error}{download_hint(spec)}") from None
+    chosen = zip(listing.images, held_out_split(listing.images, source.shares), strict=True)
+    images = tuple(image for image, part in chosen if part == split)
+    return Listing(images, listing.problems if split == "train" else ())
+
+
+def _list_source(
+    spec: DatasetSpec, source: PlainSplit | MergedSplit, single_class: bool
+) -> Listing:
+    """All images of a source, numbered from 0 where it merges several."""
+    if not isinstance(source, MergedSplit):
+        return _list_part(spec, source, single_class)
+    parts = [_list_part(spec, part, single_class) for part in source.parts]
+    listed = [image for part in parts for image in part.images]
     numbered = (replace(image, image_id=number) for number, image in enumerate(listed))
-    return tuple(numbered), tuple(problem for _, problems in parts for problem in problems)
+    return Listing(tuple(numbered), tuple(problem for part in parts for problem in part.problems))
 
 
-def _list_part(
-    spec: DatasetSpec, part: PlainSplit, single_class: bool
-) -> tuple[tuple[LabelledImage, ...], tuple[Problem, ...]]:
+def _list_part(spec: DatasetSpec, part: PlainSplit, single_class: bool) -> Listing:
     class_names = None if single_class else spec.class_names
     if isinstance(part, YoloSplit):
-        return list_yolo_images(part.images, class_names), ()
+        return list_yolo_images(part.images, class_names)
     if isinstance(part, CocoSplit):
-        categories = dict(zip(spec.category_ids, spec.class_names, strict=True))
+        names = spec.category_names or spec.class_names
+        categories = dict(zip(spec.category_ids, names, strict=True))
         classes = spec.class_names if spec.is_merged else categories
         return list_coco_images(part.images, part.annotations, classes)
-    return list_voc_images(part.images, part.annotations, part.split, class_names), ()
+    return list_voc_images(part.images, part.annotations, part.split, class_names)
 
 
 def _check_all(
     images: Sequence[LabelledImage],
-) -> Iterator[tuple[ImageRecord | None, bool, tuple[Problem, ...]]]:
+) -> Iterator[tuple[ImageRecord | None, ImageFacts | None, bool, tuple[Problem, ...]]]:
     """Check images on several threads (decoding releases Python's lock), results in order."""
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), _CHUNK):
@@ -178,26 +182,26 @@ def _check_all(
 
 def _check_image(
     image: LabelledImage,
-) -> tuple[ImageRecord | None, bool, tuple[Problem, ...]]:
-    """The record of one image (None: skipped), whether it has labels, and its problems."""
+) -> tuple[ImageRecord | None, ImageFacts | None, bool, tuple[Problem, ...]]:
+    """Record and file of one image (None: skipped), whether it has labels, and its problems."""
     try:
-        image_hw = verify_image(image.path)
+        file = examine_image(image.path)
     except DatasetError as error:
-        return None, False, (Problem("unreadable", f"{error}; image skipped"),)
+        return None, None, False, (Problem("unreadable", f"{error}; image skipped"),)
     try:
-        labels = image.read_labels(image_hw)
+        labels = image.read_labels(file.image_hw)
     except UnreadableLabelsError as error:
-        return None, False, (Problem("unreadable", str(error)),)
+        return None, None, False, (Problem("unreadable", str(error)),)
     record = ImageRecord(
         path=image.path,
-        image_hw=image_hw,
+        image_hw=file.image_hw,
         targets=labels.targets,
         image_id=image.image_id,
         areas=labels.areas,
         crowd=labels.crowd,
         outlines=labels.outlines,
     )
-    return record, labels.has_file, labels.problems
+    return record, file, labels.has_file, labels.problems
 
 
 def _as_one_class(record: ImageRecord) -> ImageRecord:
@@ -207,9 +211,41 @@ def _as_one_class(record: ImageRecord) -> ImageRecord:
     return replace(record, targets=as_class_0(record.targets), crowd=as_class_0(record.crowd))
 
 
-def _hint(spec: DatasetSpec) -> str:
-    """The yaml's download key in brackets, empty if it has none."""
-    if spec.download is None:
-        return ""
-    first, *more = spec.download.strip().splitlines() or [""]
-    return f" (the yaml's download key, not executed here: {first}{' ...' if more else ''})"
+def _repeated(records: Sequence[ImageRecord], files: Sequence[ImageFacts]) -> Iterator[Problem]:
+    """Notes on images that are listed twice, and on copies under other names."""
+    paths = Counter(record.path for record in records)
+    again = [path for path, count in paths.items() if count > 1]
+    if again:
+        yield _note(
+            f"{len(again)} images are listed more than once and count as often: "
+            f"{_some([str(path) for path in again])}"
+        )
+    first: dict[bytes, Path] = {}
+    copies = []
+    for record, file in zip(records, files, strict=True):
+        original = first.setdefault(file.digest, record.path)
+        if original != record.path:
+            copies.append(f"{record.path} = {original}")
+    if copies:
+        yield _note(f"{len(copies)} images are copies of others: {_some(copies)}")
+
+
+def _rescaled(records: Sequence[ImageRecord], files: Sequence[ImageFacts]) -> Iterator[Problem]:
+    """Notes on images of 16 bits that use fewer."""
+    paths: dict[int, list[str]] = {}
+    for record, file in zip(records, files, strict=True):
+        if file.bits is not None:
+            paths.setdefault(file.bits, []).append(str(record.path))
+    for bits, found in sorted(paths.items()):
+        yield _note(
+            f"{len(found)} images hold {bits}-bit data in 16-bit files and are scaled by that "
+            f"range: {_some(found)}"
+        )
+
+
+def _note(text: str) -> Problem:
+    return Problem("noted", text)
+
+
+def _some(entries: Sequence[str]) -> str:
+    return ", ".join([*entries[:3], *(["..."] if len(entries) > 3 else [])])

@@ -5,18 +5,27 @@ The network is accessed only for the address of a stream that the user gave.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from data.image_file import IMAGE_SUFFIXES, read_image
+from data.image_file import (
+    IMAGE_SUFFIXES,
+    LISTED_SUFFIXES,
+    decode_image,
+    is_animation,
+    read_content,
+)
+from data.listing import read_lines
 from data.video import read_stream, read_video_file, without_password
 from utils.errors import DatasetError
 from utils.letterbox import InputSize, Letterbox
-from utils.structures import Frame, Skipped
+from utils.structures import Frame, ImageArray, Skipped
 
+logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
     | {".ogv", ".ts", ".webm", ".wmv"}
@@ -115,16 +124,12 @@ def _some(files: list[Path], message: str) -> list[Path]:
 
 
 def _is_media(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and path.is_file()
+    return path.suffix.lower() in LISTED_SUFFIXES | VIDEO_SUFFIXES and path.is_file()
 
 
 def _listed(list_file: Path) -> list[Path]:
     """Paths of a .txt list: relative ones from the list's folder or the working directory."""
-    try:
-        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{list_file}: cannot be read as text: {error}") from None
-    paths = [Path(line.strip()) for line in lines if line.strip()]
+    paths = [Path(line) for line in read_lines(list_file)]
     beside = [list_file.parent / path for path in paths]
     return [near if near.exists() else path for near, path in zip(beside, paths, strict=True)]
 
@@ -147,19 +152,26 @@ class FileSource:
         Raises:
             DatasetError: the only file is a video that cannot be read.
         """
+        scaled = False
         for position, path in enumerate(self.files, 1):
-            if path.suffix.lower() in VIDEO_SUFFIXES:
+            suffix = path.suffix.lower()
+            if suffix in VIDEO_SUFFIXES or (suffix == ".gif" and is_animation(path)):
                 yield from self._video_frames(path, position)
-            else:
-                yield self._image(path, position)
+                continue
+            try:
+                decoded = decode_image(path, read_content(path))
+            except DatasetError as error:
+                yield Skipped(path, _reason(error, path))
+                continue
+            if decoded.is_rescaled and not scaled:
+                scaled = True  # said once, for the first of perhaps many
+                logger.info("%s: %d-bit data in a 16-bit file, scaled by that range",
+                            path, decoded.bits)  # fmt: skip
+            yield self._image(path, position, decoded.pixels)
 
-    def _image(self, path: Path, position: int) -> Frame | Skipped:
-        try:
-            image = read_image(path)
-        except DatasetError as error:
-            return Skipped(path, _reason(error, path))
+    def _image(self, path: Path, position: int, pixels: ImageArray) -> Frame:
         return Frame(
-            image=image,
+            image=pixels,
             source=str(path),
             path=path,
             position=position,

@@ -17,6 +17,7 @@ from data.image_weights import ImageWeights
 from data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from data.records import read_records
 from utils.engine.distributed import Ranks
+from utils.errors import ConfigError
 from utils.structures import ImageRecord, SizeArray
 from utils.train_config import TrainConfig
 
@@ -38,6 +39,7 @@ class ImageConfig:
         mosaic_until_epoch: first epoch without mosaic; None makes mosaics to the end.
         image_weights: draw images of rare and badly found classes more often.
         pin_memory: for training on a GPU.
+        multi_scale: batches are resized to half their size at least.
     """
 
     stride: int
@@ -49,6 +51,7 @@ class ImageConfig:
     mosaic_until_epoch: int | None = None
     image_weights: bool = False
     pin_memory: bool = False
+    multi_scale: bool = False
 
     @classmethod
     def of(
@@ -67,7 +70,29 @@ class ImageConfig:
             mosaic_until_epoch=config.epochs - config.close_mosaic if config.close_mosaic else None,
             image_weights=config.image_weights,
             pin_memory=pin_memory,
+            multi_scale=config.multi_scale,
         )
+
+    def min_batch(self, image_size: int, num_ranks: int) -> int:
+        """Images that each process needs in a batch; the norms need more than one value a channel.
+
+        Args:
+            image_size: side of the network input in pixels.
+            num_ranks: processes that share a batch.
+
+        Raises:
+            ConfigError: a batch has fewer, for inputs of which the coarsest map has one cell.
+        """
+        smallest = image_size // 2 if self.multi_scale else image_size
+        if smallest // self.stride > 1:
+            return 1
+        if self.batch_size < 2 * num_ranks:
+            raise ConfigError(
+                f"--imgsz {image_size} --batch-size {self.batch_size}: leaves one value per "
+                f"channel to the last norms; use --imgsz {image_size * 2} or more, or --batch-size "
+                f"{2 * num_ranks} or more"
+            )
+        return 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +151,9 @@ class TrainingImages:
             DatasetError: fewer images than processes.
         """
         records, shapes = self.train, None
+        min_batch = config.min_batch(self.size, ranks.count)
         if config.rect:
-            records, shapes = _rectangular(records, self.size, config, ranks.count)
+            records, shapes = _rectangular(records, self.size, config, min_batch * ranks.count)
         dataset = TrainDataset(
             records,
             self.size,
@@ -148,6 +174,7 @@ class TrainingImages:
             device_is_cuda=config.pin_memory,
             ranks=ranks,
             weights=ImageWeights(records, classes) if config.image_weights else None,
+            min_batch=min_batch,
         )
         val_dataset = EvalDataset(
             self.val, self.size, VAL_BATCH_SIZE, stride=config.stride, rect=True
@@ -158,7 +185,7 @@ class TrainingImages:
 
 
 def _rectangular(
-    records: Sequence[ImageRecord], size: int, config: ImageConfig, num_ranks: int
+    records: Sequence[ImageRecord], size: int, config: ImageConfig, min_last: int
 ) -> tuple[Sequence[ImageRecord], Sequence[tuple[int, int]]]:
     """The images by aspect ratio, and the (height, width) of each one's input."""
     order = sort_by_aspect([record.image_hw for record in records])
@@ -166,7 +193,7 @@ def _rectangular(
     hws = [record.image_hw for record in records]
     shapes = rect_input_hws(hws, size, config.batch_size, stride=config.stride, pad=0.0)
     last = len(shapes) % config.batch_size
-    if 0 < last < num_ranks and len(shapes) > last:  # joins the batch before: see the loader
+    if 0 < last < min_last and len(shapes) > last:  # joins the batch before: see the loader
         joined = shapes[-last - config.batch_size :]
         largest = (max(h for h, _ in joined), max(w for _, w in joined))
         shapes = (*shapes[: -len(joined)], *(largest for _ in joined))

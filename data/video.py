@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +75,8 @@ def read_video_file(path: Path, stride: int) -> Iterator[tuple[VideoReader, int,
     """
     if not path.is_file():
         raise DatasetError(f"{path}: no such file")
-    capture = cv2.VideoCapture(str(path))
+    with _openable(path) as name:
+        capture = cv2.VideoCapture(name)
     try:
         reader = VideoReader(capture, stride)
         for index, image in reader:
@@ -89,6 +92,21 @@ def read_video_file(path: Path, stride: int) -> Iterator[tuple[VideoReader, int,
             reader.frames_read,
             reader.frame_count,
         )
+
+
+@contextlib.contextmanager
+def _openable(path: Path) -> Iterator[str]:
+    """A name for the file that OpenCV can open; a path that is no UTF-8 would end the process."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        suffix = path.suffix if path.suffix.isascii() else ""
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder) / f"video{suffix}"
+            link.symlink_to(path.absolute())
+            yield str(link)
+    else:
+        yield str(path)
 
 
 def read_stream(address: str, stride: int) -> Iterator[tuple[VideoReader, int, ImageArray]]:

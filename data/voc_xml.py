@@ -6,19 +6,14 @@ the left edge, so x1 = xmin - 1 and x2 = xmax.
 
 from __future__ import annotations
 
-import functools
 import math
-import re
-from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 from xml.parsers import expat
 
-from data.image_file import IMAGE_SUFFIXES
 from data.label_rules import (
     Box,
-    LabelledImage,
     LabelSet,
     Problem,
     ProblemKind,
@@ -28,12 +23,10 @@ from data.label_rules import (
     make_targets,
     no_labels,
 )
-from utils.errors import DatasetError
 from utils.strict_yaml import suggest
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 _OBJECT = ("annotation", "object")
-_CLASS_FILE_LINE = re.compile(r"(.+?)\s+(-1|0|1)")  # `000005 -1`, as in VOC's per-class lists
 
 
 @dataclass(slots=True)
@@ -50,45 +43,6 @@ class _VocFile:
     size: dict[str, str] = field(default_factory=dict)
 
 
-def list_voc_images(
-    images: Path, annotations: Path, split: Path, class_names: tuple[str, ...] | None
-) -> tuple[LabelledImage, ...]:
-    """The images a VOC split file names, sorted by path, numbered from 0.
-
-    Args:
-        images: the folder of the images.
-        annotations: the folder of the xml files.
-        split: one name per line, without suffix.
-        class_names: the names objects may have; None takes every name as class 0.
-
-    Raises:
-        DatasetError: the split file or a folder is missing.
-    """
-    for folder in (images, annotations):
-        if not folder.is_dir():
-            raise DatasetError(f"{folder}: no such folder")
-    try:
-        lines = split.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DatasetError(f"{split}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{split}: cannot be read as text: {error}") from None
-    files = {path.stem: path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
-    stems = [_stem(line.strip(), files.keys()) for line in lines if line.strip()]
-    # A missing image gets VOC's usual suffix, and is then reported as missing.
-    paths = sorted(files.get(stem, images / f"{stem}.jpg") for stem in stems)
-    return tuple(
-        LabelledImage(
-            path,
-            image_id,
-            functools.partial(
-                read_voc_file, annotations / f"{path.stem}.xml", class_names=class_names
-            ),
-        )
-        for image_id, path in enumerate(paths)
-    )
-
-
 def read_voc_file(
     path: Path, image_hw: tuple[int, int], *, class_names: tuple[str, ...] | None
 ) -> LabelSet:
@@ -97,7 +51,6 @@ def read_voc_file(
     A missing file means that the image shows background only.
 
     Raises:
-        DatasetError: an object's name is not among `class_names`.
         UnreadableLabelsError: the file is no xml, declares a document type (which could make
             entities explode), or belongs to an image of another size.
     """
@@ -113,7 +66,12 @@ def read_voc_file(
     problems: list[Problem] = []
     for item in parsed.objects:
         location = f"{path}:{item.line}"
-        class_id = _class_id(location, item.texts.get("name", ""), class_names)
+        name = item.texts.get("name", "")
+        if class_names is not None and name not in class_names:
+            message = f"name is {name!r}, must be one of names{suggest(name, class_names)}"
+            problems.append(Problem("unknown_class", f"{location}: {message}"))
+            continue
+        class_id = 0 if class_names is None else class_names.index(name)
         box, kind, message = _read_box(item.texts, image_hw)
         if kind is not None:
             problems.append(Problem(kind, f"{location}: {message}"))
@@ -131,6 +89,19 @@ def read_voc_file(
         problems,
         crowd=make_targets([box for box, _ in crowd], [class_id for _, class_id in crowd]),
     )
+
+
+def read_object_names(path: Path) -> set[str]:
+    """The class names in one xml file.
+
+    Raises:
+        UnreadableLabelsError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableLabelsError(f"{path}: cannot be read: {error}") from None
+    return {item.texts["name"] for item in _parse(path, content).objects if "name" in item.texts}
 
 
 def _parse(path: Path, content: bytes) -> _VocFile:
@@ -169,7 +140,7 @@ def _parse(path: Path, content: bytes) -> _VocFile:
     parser.CharacterDataHandler = text
     try:
         parser.Parse(content, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, ValueError, LookupError) as error:  # the others: unknown encodings
         raise UnreadableLabelsError(f"{path}: not valid xml: {error}; image skipped") from None
     return parsed
 
@@ -188,20 +159,10 @@ def _check_size(path: Path, size: dict[str, str], image_hw: tuple[int, int]) -> 
         )
 
 
-def _class_id(location: str, name: str, class_names: tuple[str, ...] | None) -> int:
-    if class_names is None:
-        return 0
-    if name not in class_names:
-        raise DatasetError(
-            f"{location}: name is {name!r}, must be one of names{suggest(name, class_names)}"
-        )
-    return class_names.index(name)
-
-
 def _read_box(
     texts: dict[str, str], image_hw: tuple[int, int]
 ) -> tuple[Box | None, ProblemKind | None, str]:
-    """check_box on the object's edges; a VOC file that counts from 0 is one pixel off, no more."""
+    """`check_box` on the object's edges; a file that counts from 0 is one pixel off, no more."""
     found = " ".join(texts.get(edge, "?") for edge in EDGES)
     try:
         x1, y1, x2, y2 = (float(texts[edge]) for edge in EDGES)
@@ -212,10 +173,4 @@ def _read_box(
         rule = "must have xmax > xmin and ymax > ymin"
         return None, "dropped", f"{' '.join(EDGES)} is {found}, {rule}; row dropped"
     height, width = image_hw
-    return check_box((x1 - 1, y1 - 1, x2, y2), (width, height), 0.0)
-
-
-def _stem(line: str, known: Container[str]) -> str:
-    """The image's name in a line of a split file; `photo 1` may be a name or a class list's."""
-    match = _CLASS_FILE_LINE.fullmatch(line)
-    return line if match is None or line in known else match[1]
+    return check_box((x1 - 1, y1 - 1, x2, y2), (width, height), 0.0, one_pixel=True)

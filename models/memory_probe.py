@@ -67,15 +67,10 @@ class MemoryProbe:
             reserved: bytes of this machine's memory that each process's image cache will take.
 
         Raises:
-            ConfigError: no image fits, memory cannot be measured, or a number that is no batch
-                size.
+            ConfigError: no image fits, or memory cannot be measured.
         """
-        if wanted > 0:
-            return wanted
         if wanted != MEASURED:
-            raise ConfigError(
-                f"--batch-size {wanted}: must be above 0, or -1 to measure how many fit"
-            )
+            return wanted
         found = self.of_all_ranks(largest_useful_batch(num_images), reserved)
         if found < 1:
             raise ConfigError(
@@ -136,7 +131,9 @@ class MemoryProbe:
         state = start_training(
             trained, trained.layers, ModelEMA(trained), self.hyp, config, batch_size=batch_size
         )
-        batch = made_up_batch(batch_size, self.image_size)
+        # Norms need two values per channel, of which the coarsest map of one image may have one.
+        size = max(self.image_size, 2 * max(self.model.strides))
+        batch = made_up_batch(batch_size, size)
         train_batch(state, self.criterion, batch, device)
 
 

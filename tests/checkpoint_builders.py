@@ -6,18 +6,24 @@ import copy
 import os
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from models.checkpoints.loading import read_weights
 from models.network.detector import Detector
-from models.network.layers import DetectHead
+from models.network.layers import Concat, ConvBNAct, DetectHead
 from utils.checkpoint import Checkpoint, save_checkpoint
+from utils.errors import CheckpointError
 
+_COMMON = ("Conv", "Bottleneck", "C3", "SPP", "SPPF", "Focus", "Concat", "Other")
+# YOLOv5 wrote these itself, before torch had them or to save memory.
+_OWN_ACTIVATIONS = ("SiLU", "Hardswish", "MemoryEfficientMish", "FReLU", "AconC")
 CLASS_NAMES = ("cat", "dog", "owl")
 
 
@@ -31,6 +37,15 @@ def save_model(path: Path, model: Detector, form: Any = "train", **fields: Any) 
     """A checkpoint file of ours."""
     save_checkpoint(path, checkpoint_of(model, form, **fields))
     return path
+
+
+def refusal(path: Path) -> str:
+    """Why a file is refused, without its name; one line."""
+    with pytest.raises(CheckpointError) as caught:
+        read_weights(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ") and "\n" not in text
+    return text.removeprefix(f"{path}: ")
 
 
 class TouchesAFile:
@@ -49,6 +64,7 @@ def save_yolov5(
     *,
     key: str = "ema",
     dtype: torch.dtype = torch.float16,
+    edit: Callable[[nn.Module, Any], None] | None = None,
     beside: Mapping[str, Any] | None = None,
     **attributes: Any,
 ) -> Path:
@@ -59,6 +75,8 @@ def save_yolov5(
         model: what it holds.
         key: `ema` or `model`.
         dtype: of its weights.
+        edit: changes the pickled network before it is written; its second argument is the classes
+            that a pickle of YOLOv5 may name, by module and name.
         beside: further entries of the file.
         **attributes: put on the pickled network (`names`, `yaml`).
     """
@@ -73,29 +91,51 @@ def save_yolov5(
         root.names = dict(enumerate(CLASS_NAMES[: model.spec.num_classes]))
         for name, value in attributes.items():
             setattr(root, name, value)
+        for index, (layer, row) in enumerate(zip(root.model, model.spec.layers, strict=True)):
+            sources = [-1 if source == index - 1 else source for source in row.sources]
+            layer.i, layer.f = index, sources if len(sources) > 1 else sources[0]
+            layer.type, layer.np = "models.common." + type(layer).__name__, 0
+        root.stride = torch.tensor(model.strides, dtype=torch.float32)
+        if edit is not None:
+            edit(root, classes)
         content = {"epoch": -1, "model": None, "ema": None, "date": "2022-01-01", "git": None}
         torch.save({**content, **(beside or {}), key: root.to(dtype)}, path)
     return path
 
 
 def _as_yolov5(module: nn.Module, model: Detector, classes: Any) -> nn.Module:
-    """The same tensors under classes named as in YOLOv5."""
+    """The same tensors and attributes under classes named as in YOLOv5."""
     if isinstance(module, DetectHead):
-        head: nn.Module = classes["models.yolo", "Detect"]()
-        head.m = module.m
-        strides = torch.tensor(model.strides, dtype=torch.float32)
-        pixels = torch.tensor(model.spec.anchors).view(len(strides), -1, 2)
-        head.stride = strides
-        head.register_buffer("anchors", pixels / strides.view(-1, 1, 1))
-        return head
+        return _head_as_yolov5(module, model, classes)
     if type(module).__module__.startswith("torch.nn"):
         for name, child in module.named_children():
             setattr(module, name, _as_yolov5(child, model, classes))
         return module
-    twin: nn.Module = classes["models.common", "Conv"]()
+    name = "Conv" if isinstance(module, ConvBNAct) else type(module).__name__
+    twin: nn.Module = classes["models.common", name if name in _COMMON else "Other"]()
+    for attribute, value in vars(module).items():
+        if not attribute.startswith("_") and attribute != "training":
+            setattr(twin, attribute, value)
+    if isinstance(module, Concat):
+        twin.d = 1  # type: ignore[assignment]
     for name, child in module.named_children():
-        twin.add_module(name, _as_yolov5(child, model, classes))
+        if name != "space_to_depth":  # a slice in YOLOv5's Focus
+            twin.add_module(name, _as_yolov5(child, model, classes))
     return twin
+
+
+def _head_as_yolov5(module: DetectHead, model: Detector, classes: Any) -> nn.Module:
+    head: nn.Module = classes["models.yolo", "Detect"]()
+    head.m = module.m
+    counts = {"nc": module.num_classes, "no": module.num_classes + 5, "na": module.num_anchors}
+    strides = torch.tensor(model.strides, dtype=torch.float32)
+    pixels = torch.tensor(model.spec.anchors).view(len(strides), -1, 2)
+    grids = [level.view(1, -1, 1, 1, 2).expand(-1, -1, 2, 3, -1).clone() for level in pixels]
+    attributes = {**counts, "nl": len(strides), "inplace": True, "anchor_grid": grids}
+    for name, value in {**attributes, "stride": strides}.items():
+        setattr(head, name, value)
+    head.register_buffer("anchors", pixels / strides.view(-1, 1, 1))
+    return head
 
 
 @contextmanager
@@ -104,7 +144,8 @@ def _yolov5_classes() -> Iterator[dict[tuple[str, str], type[nn.Module]]]:
     names = [
         ("models.yolo", "DetectionModel"),
         ("models.yolo", "Detect"),
-        ("models.common", "Conv"),
+        *(("models.common", name) for name in _COMMON),
+        *(("utils.activations", name) for name in _OWN_ACTIVATIONS),
     ]
     classes: dict[tuple[str, str], type[nn.Module]] = {}
     modules: dict[str, types.ModuleType] = {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from utils.checkpoint_archive import check_archive, entry_names, is_archive
 from utils.errors import CheckpointError, first_line
 from utils.output_files import atomic_path
 
@@ -34,7 +34,8 @@ class Checkpoint:
         spec: the architecture as a yaml mapping (ModelSpec.to_yaml).
         class_names: in class-id order.
         weights: state dict of the network, float32.
-        image_size: side of the square images it was trained on, in pixels.
+        image_size: side of the square images it was trained on, in pixels; None where that is not
+            known.
         ema_weights: state dict of the averaged network, where training saved it separately.
         training: optimizer state and progress, for `--resume`; None in finished files.
         config: the settings of the run that made it.
@@ -46,7 +47,7 @@ class Checkpoint:
     spec: dict[str, Any]
     class_names: tuple[str, ...]
     weights: dict[str, Tensor]
-    image_size: int = 640
+    image_size: int | None = None
     ema_weights: dict[str, Tensor] | None = None
     training: dict[str, Any] | None = None
     config: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +58,11 @@ class Checkpoint:
     def best_weights(self) -> dict[str, Tensor]:
         """The weights to use for inference: the averaged ones where there are any."""
         return self.weights if self.ema_weights is None else self.ema_weights
+
+    @property
+    def image_hw(self) -> tuple[int, int] | None:
+        """Height and width of the images it was trained on; None where not known."""
+        return None if self.image_size is None else (self.image_size, self.image_size)
 
     def for_inference(self) -> Checkpoint:
         """A copy with the best weights only, without what `--resume` needs."""
@@ -114,14 +120,14 @@ def is_native(path: Path) -> bool:
         raise CheckpointError(
             f"{path}: an exported file, not a checkpoint; give the .pt it was made from"
         )
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         raise CheckpointError(f"{path}: not a PyTorch checkpoint ({_describe(path)})")
-    with zipfile.ZipFile(path) as archive:
-        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            raise CheckpointError(
-                f"{path}: a TorchScript file, which can be run, not trained or converted; give the "
-                ".pt checkpoint it was made from"
-            )
+    if any(name.endswith("/constants.pkl") for name in entry_names(path)):
+        raise CheckpointError(
+            f"{path}: a TorchScript file, which can be run, not trained or converted; give the "
+            ".pt checkpoint it was made from"
+        )
+    check_archive(path)
     try:
         return not torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
@@ -147,7 +153,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     try:
         return _from_content(path, content)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged checkpoint ({error!r})") from None
 
 
@@ -160,8 +166,13 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
     metadata = json.loads(content["metadata"])
     if metadata["form"] not in ("train", "deploy"):
         raise ValueError(f"form is {metadata['form']!r}")
-    if not isinstance(content["weights"], dict) or not isinstance(metadata["spec"], dict):
-        raise TypeError("weights or spec is no mapping")
+    for key in ("spec", "config", "metrics", "made_with"):
+        _expect(metadata, key, dict)
+    _expect(metadata, "class_names", list)
+    _expect(metadata, "image_size", int)
+    _expect(content, "training", dict | None)
+    _check_weights(content, "weights", dict)
+    _check_weights(content, "ema_weights", dict | None)
     return Checkpoint(
         form=metadata["form"],
         spec=metadata["spec"],
@@ -174,6 +185,33 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
         metrics=metadata["metrics"],
         made_with=metadata["made_with"],
     )
+
+
+def _expect(content: dict[str, Any], key: str, kind: Any) -> None:
+    if not isinstance(content[key], kind):
+        raise TypeError(f"{key} is {type(content[key]).__name__}")
+
+
+def _check_weights(content: dict[str, Any], key: str, kind: Any) -> None:
+    """Refuse a state dict that is none, or whose tensors claim more than the file has.
+
+    Raises:
+        TypeError: something else is in it.
+        ValueError: a tensor has more elements than its storage.
+    """
+    _expect(content, key, kind)
+    for name, tensor in (content[key] or {}).items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise TypeError(f"{key} holds {type(name).__name__} -> {type(tensor).__name__}")
+        if not is_plain(tensor):
+            raise ValueError(f"{name[:100]} is not a plain tensor")
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is an array in memory whose storage holds every element of it."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:

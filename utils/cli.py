@@ -16,11 +16,44 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from utils.errors import CheckFailedError, UserError
+from utils.errors import CheckFailedError, ConfigError, UserError
 from utils.logs import configure_logging
 
 ConfigT = TypeVar("ConfigT")
 logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """Which numbers a flag takes; NaN is never one where there is a minimum or a maximum.
+
+    Attributes:
+        minimum: the lowest one; None for any.
+        maximum: the highest one; None for any.
+        besides: others, with a meaning of their own (-1 for "measure").
+        max_values: how many may be given at most; None for any number of them.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    besides: tuple[float, ...] = ()
+    max_values: int | None = None
+
+    def allow(self, value: float) -> bool:
+        """Whether one number is among them."""
+        not_below = self.minimum is None or value >= self.minimum
+        not_above = self.maximum is None or value <= self.maximum
+        return value in self.besides or (not_below and not_above)
+
+    def as_text(self) -> str:
+        """`at least 1, or -1`."""
+        if self.maximum is None:
+            text = f"at least {self.minimum:g}"
+        elif self.minimum is None:
+            text = f"at most {self.maximum:g}"
+        else:
+            text = f"from {self.minimum:g} to {self.maximum:g}"
+        return ", or ".join([text, *(f"{value:g}" for value in self.besides)])
 
 
 def option(
@@ -29,6 +62,10 @@ def option(
     *aliases: str,
     choices: Sequence[str] | None = None,
     const: Any = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    besides: tuple[float, ...] = (),
+    max_values: int | None = None,
 ) -> Any:
     """A dataclass field that is also a flag.
 
@@ -38,9 +75,42 @@ def option(
         *aliases: other spellings, with their dashes (`"--img"`).
         choices: the values allowed, if only some are.
         const: what the bare flag means, for flags whose value may be omitted (`--resume`).
+        minimum: the lowest number allowed; every flag with numbers has one.
+        maximum: the highest number allowed.
+        besides: numbers outside of these that are allowed too.
+        max_values: how many numbers may be given.
     """
-    metadata = {"help": help_text, "aliases": aliases, "choices": choices, "const": const}
+    metadata = {
+        "help": help_text,
+        "aliases": aliases,
+        "choices": choices,
+        "const": const,
+        "limits": Limits(minimum, maximum, besides, max_values),
+    }
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def check_ranges(config: Any) -> None:
+    """Refuse numbers outside the limits that `option` declares; for configs made in Python too.
+
+    Raises:
+        ConfigError: naming the flag and what it takes.
+    """
+    for field in dataclasses.fields(config):
+        limits: Limits = field.metadata["limits"]
+        value = getattr(config, field.name)
+        values = value if isinstance(value, tuple | list) else () if value is None else (value,)
+        given = f"{flag_of(field.name)} {' '.join(map(str, values))}"
+        if limits.max_values is not None and len(values) > limits.max_values:
+            raise ConfigError(f"{given}: expected {limits.max_values} numbers at most")
+        for each in values:
+            if isinstance(each, int | float) and not limits.allow(each):
+                raise ConfigError(f"{given}: must be {limits.as_text()}")
+
+
+def flag_of(name: str) -> str:
+    """The flag of a field, with dashes."""
+    return "--" + name.replace("_", "-")
 
 
 def parse(
@@ -67,7 +137,7 @@ def parse(
     )
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
-        flags = ["--" + field.name.replace("_", "-"), *field.metadata["aliases"]]
+        flags = [flag_of(field.name), *field.metadata["aliases"]]
         parser.add_argument(
             *flags,
             dest=field.name,
@@ -84,9 +154,14 @@ def parse(
             default=argparse.SUPPRESS,
         )
     values = vars(parser.parse_args([_with_dashes(argument) for argument in argv]))
-    return config_class(
+    config = config_class(
         **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     )
+    try:
+        check_ranges(config)
+    except ConfigError as error:
+        parser.exit(2, f"error: {error}\n")
+    return config
 
 
 def run_script(

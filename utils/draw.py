@@ -156,6 +156,7 @@ def _fill_cell(cell: ImageArray, tile: ImageArray, title: str, title_h: int) -> 
     left = (cell.shape[1] - width) // 2
     cell[top + title_h : top + title_h + height, left : left + width] = tile
     if title:
+        title = _encodable(title)
         strip = np.full((title_h, cell.shape[1] - left, 3), TILE_GAP_COLOR, np.uint8)
         cv2.putText(strip, title, (1, TITLE_TEXT), DARK_TEXT, _font(), TITLE_TEXT, FONT_WEIGHT)
         cell[top : top + title_h, left:] = strip
@@ -194,6 +195,7 @@ def _draw_label(
     pen: _Pen,
 ) -> None:
     """Text on a filled box above `corner`, or below it where there is no room; never outside."""
+    text = _encodable(text)
     height, width = canvas.shape[:2]
     text_w = _text_width(text, pen.text)
     label_w, label_h = text_w + 2 * pen.margin, pen.text + 2 * pen.margin
@@ -211,6 +213,11 @@ def _draw_label(
 def _text_width(text: str, size: int) -> int:
     left, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), _font(), size, FONT_WEIGHT)
     return int(left + width)
+
+
+def _encodable(text: str) -> str:
+    """A file name's bytes that are no UTF-8 as escapes: OpenCV would end the process."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @functools.cache

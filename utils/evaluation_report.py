@@ -12,7 +12,7 @@ from utils.boxes import xyxy_to_cxcywh
 from utils.engine.evaluate import Evaluation
 from utils.engine.predictor import BatchPrediction
 from utils.metrics.coco import ClassResult, CocoMetrics
-from utils.output_files import atomic_path
+from utils.output_files import atomic_path, short_stem
 from utils.plots.batch_images import save_labelled_batch, save_predicted_batch
 from utils.plots.confusion import plot_confusion_matrix
 from utils.plots.score_curves import plot_pr_curve, plot_score_curves
@@ -101,10 +101,11 @@ def save_label_files(
     """
     taken: set[str] = set()
     for record in records:
-        stem, number = record.path.stem, 1
+        short = stem = short_stem(record.path.stem)
+        number = 1
         while stem.casefold() in taken:
             number += 1
-            stem = f"{record.path.stem}_{number}"
+            stem = f"{short}_{number}"
         taken.add(stem.casefold())
         found = evaluation.detections[record.image_id]
         height, width = record.image_hw

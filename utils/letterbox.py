@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 PAD_VALUE = 114  # the grey YOLOv5's networks were trained with
 MAX_PIXEL = 255
+DEFAULT_HW = (640, 640)  # YOLOv5's
+MAX_SIZE_RATIO = 1.5  # to the size a network was trained with, above which it finds much less
 
 
 def scale_pixels(
@@ -183,38 +185,6 @@ class InputSize:
     limit_hw: tuple[int, int]
     stride: int | None
 
-    @classmethod
-    def choose(
-        cls,
-        wanted_hw: tuple[int, int],
-        fixed_hw: tuple[int | None, int | None],
-        stride: int,
-    ) -> InputSize:
-        """The size nearest to the wanted one that a network accepts; logs any difference.
-
-        Args:
-            wanted_hw: height and width of `--imgsz`; rounded up to the stride.
-            fixed_hw: height and width the network requires; None where it accepts any.
-            stride: of the network.
-        """
-        height, width = (round_up_to_stride(size, stride) for size in wanted_hw)
-        if (height, width) != wanted_hw and None in fixed_hw:
-            logger.warning(
-                "--imgsz %dx%d: sizes must be multiples of %d; using %dx%d",
-                *wanted_hw,
-                stride,
-                height,
-                width,
-            )
-        limit_hw = (fixed_hw[0] or height, fixed_hw[1] or width)
-        if fixed_hw == (None, None):
-            return cls(limit_hw, stride)
-        if limit_hw != (height, width):
-            logger.info(
-                "--imgsz %dx%d: this file takes %dx%d only; using that", *wanted_hw, *limit_hw
-            )
-        return cls(limit_hw, None)
-
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
         """The letterbox for an image of this height and width."""
         return Letterbox.fit(image_hw, self.limit_hw, stride=self.stride)
@@ -233,15 +203,67 @@ def round_up_to_stride(size: int, stride: int) -> int:
     return max(math.ceil(size / stride), 1) * stride
 
 
-def input_size(imgsz: int, stride: int) -> int:
-    """What `--imgsz` means to a network of this stride; warns where it is rounded up.
+def choose_input_hw(
+    imgsz: int | Sequence[int] | None,
+    weights: str,
+    stride: int,
+    *,
+    known_hw: tuple[int, int] | None,
+    fixed_hw: tuple[int | None, int | None] = (None, None),
+) -> tuple[int, int]:
+    """Height and width of the network input; logs them, and what the user may not expect.
+
+    Args:
+        imgsz: `--imgsz`, one side or height and width; None where it is not given.
+        weights: the checkpoint or exported file, for messages; empty without one.
+        stride: of the network; both sides are multiples of it.
+        known_hw: what the network was trained or exported with; None where that is not known.
+        fixed_hw: what an exported file requires; None where it accepts any multiple of the stride.
 
     Raises:
-        ConfigError: below 1.
+        ConfigError: more than two numbers, or one below 1.
     """
-    if imgsz < 1:
-        raise ConfigError(f"--imgsz {imgsz}: must be above 0")
-    size = round_up_to_stride(imgsz, stride)
-    if size != imgsz:
-        logger.warning("--imgsz %d rounded up to %d, a multiple of %d", imgsz, size, stride)
-    return size
+    if imgsz is None:
+        wanted, reason = known_hw or DEFAULT_HW, f"as {weights} was made" if known_hw else "default"
+    else:
+        wanted, reason = _sides(imgsz), "--imgsz"
+    rounded = tuple(round_up_to_stride(side, stride) for side in wanted)
+    height, width = fixed_hw[0] or rounded[0], fixed_hw[1] or rounded[1]
+    if fixed_hw != (None, None):
+        reason = f"{weights} takes no other"
+    if imgsz is not None:
+        _note_difference(wanted, (height, width), weights, stride, known_hw, fixed_hw)
+    logger.info("Image size %dx%d px (%s)", height, width, reason)
+    return height, width
+
+
+def _note_difference(
+    wanted: tuple[int, int],
+    used: tuple[int, int],
+    weights: str,
+    stride: int,
+    known_hw: tuple[int, int] | None,
+    fixed_hw: tuple[int | None, int | None],
+) -> None:
+    """Warn where another size than `--imgsz` is used, or one far from the network's own."""
+    given = "x".join(str(side) for side in wanted)
+    if fixed_hw != (None, None):
+        if used != wanted:
+            logger.warning("--imgsz %s: %s takes %dx%d only, which is used", given, weights, *used)
+        return
+    if used != wanted:
+        logger.warning("--imgsz %s rounded up to %dx%d, multiples of %d", given, *used, stride)
+    if known_hw is None:
+        return
+    ratio = max(used) / max(known_hw)
+    if max(ratio, 1 / ratio) > MAX_SIZE_RATIO:
+        logger.warning("--imgsz %s: %s was made for %dx%d; at other sizes it finds less; leave "
+                       "--imgsz out to use that", given, weights, *known_hw)  # fmt: skip
+
+
+def _sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
+    sides = (imgsz,) if isinstance(imgsz, int) else tuple(imgsz)
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        given = " ".join(map(str, sides))
+        raise ConfigError(f"--imgsz {given}: expected one or two numbers of at least 1")
+    return sides[0], sides[-1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -13,7 +15,15 @@ PLAIN_INTERVAL_SECONDS, BAR_INTERVAL_SECONDS = 15.0, 1.0
 
 
 def configure_logging() -> None:
-    """Plain messages: information on standard output, warnings and errors on standard error."""
+    """Plain messages: information on standard output, warnings and errors on standard error.
+
+    What a console cannot show is escaped: a character of a file name must not cost the line.
+    """
+    # Pillow warns about odd metadata, which users cannot change, and about large images.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     to_stdout = logging.StreamHandler(sys.stdout)
     to_stdout.addFilter(lambda record: record.levelno < logging.WARNING)
     to_stderr = logging.StreamHandler(sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -19,6 +20,12 @@ from utils.errors import ConfigError, OutputError, UserError
 from utils.structures import ImageArray
 
 FALLBACK_SUFFIX = ".jpg"
+# File systems allow 255 bytes. What is added to a stem: `_2`, a frame's number, `.jpeg`.
+MAX_STEM_BYTES, MAX_SUFFIX_BYTES = 225, 16
+_DIGEST_CHARS = 8
+_TEMPORARY = ".writing-"  # how names of unfinished files begin: hidden ones
+# Formats of which every OpenCV that writes them writes color.
+_WRITABLE = frozenset({".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # The disk or the quota is full, the file system is read-only, or permission is denied.
 CANNOT_WRITE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -63,7 +70,7 @@ def atomic_folder(folder: Path, *, stale: Sequence[str] = ()) -> Iterator[Path]:
     """
     with reported_writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_TEMPORARY))
     try:
         yield temporary
         with reported_writing(folder):
@@ -89,9 +96,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     with reported_writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
-        )
+        # Not `path.name` and more, which may be too long; cv2.VideoWriter needs the suffix.
+        suffix = path.suffix if path.suffix.isascii() else ""
+        suffix = suffix if len(suffix) <= MAX_SUFFIX_BYTES else ""
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY, suffix=suffix)
         os.close(descriptor)
         temporary = Path(name)
         try:
@@ -125,9 +133,19 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
+def short_stem(stem: str) -> str:
+    """The stem itself, or where it is long its beginning and a digest of it, 225 bytes at most."""
+    content = os.fsencode(stem)
+    if len(content) <= MAX_STEM_BYTES:
+        return stem
+    digest = hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS]
+    beginning = content[: MAX_STEM_BYTES - _DIGEST_CHARS - 1].decode("utf-8", "ignore")
+    return f"{beginning}-{digest}"
+
+
 def writable_suffix(suffix: str) -> str:
-    """The suffix itself where OpenCV can write such images, else `.jpg`."""
-    known = suffix and cv2.haveImageWriter(f"image{suffix.lower()}")
+    """The suffix itself where color images can be written so, else `.jpg`."""
+    known = suffix.lower() in _WRITABLE and cv2.haveImageWriter(f"image{suffix.lower()}")
     return suffix if known else FALLBACK_SUFFIX
 
 
@@ -138,7 +156,7 @@ def write_image(path: Path, image: ImageArray) -> None:
         UserError: OpenCV cannot write images of this suffix.
     """
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    if not cv2.haveImageWriter(f"image{path.suffix.lower()}"):
+    if writable_suffix(path.suffix) != path.suffix:
         raise UserError(f"{path}: images cannot be written as {path.suffix!r}; use .jpg or .png")
     _, content = cv2.imencode(path.suffix.lower(), bgr)
     with atomic_path(path) as temporary:

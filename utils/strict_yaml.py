@@ -22,10 +22,20 @@ from utils.errors import ConfigError
 from utils.output_files import atomic_path
 
 ConfigT = TypeVar("ConfigT")
+MAX_ALIASES = 32  # in a file: a few more, each of several others, and it stands for gigabytes
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a duplicate key (plain yaml silently uses the last)."""
+    """SafeLoader that refuses many aliases, and a duplicate key (yaml silently uses the last)."""
+
+    num_aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self.num_aliases += 1
+            if self.num_aliases > MAX_ALIASES:
+                raise yaml.YAMLError(f"more than {MAX_ALIASES} aliases (*name)")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -53,7 +63,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from None
     try:
         content = yaml.load(text, Loader=_UniqueKeyLoader)  # a SafeLoader
-    except yaml.YAMLError as error:
+    # What a wrong tag or an impossible date raises is no error of yaml's.
+    except (
+        *(yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError),
+        OverflowError,
+    ) as error:
         raise ConfigError(f"{path}: not valid yaml: {_one_line(error)}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
@@ -85,9 +99,14 @@ def find_shipped(name: str | Path, folder: Path) -> Path:
 def suggest(name: str, known: Iterable[str], adjective: str = "known") -> str:
     """`; did you mean 'x'? (known: ...)`, to end an error about an unknown name."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    close = close_to(name, known)
+    hint = f"; did you mean {close!r}?" if close else ""
     return f"{hint} ({adjective}: {', '.join(known)})"
+
+
+def close_to(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is likely a slip in; None where it is like none of them."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def check_keys(
@@ -185,7 +204,7 @@ def _checked(where: str, value: object, hint: Any) -> object:
     raise ConfigError(f"{where} is {value!r} ({type(value).__name__}), expected {expected}")
 
 
-def _one_line(error: yaml.YAMLError) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).replace(' in "<unicode string>",', " in").split())
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from utils.cli import option
 
 NEWEST = "newest"  # what a bare --resume means
+MAX_SEED = 2**32 - 1  # that numpy takes
 REFUSED = {
     "--resume-evolve": "name the search again: --evolve N --project P --name exp --exist-ok",
     "--evolve-population": "the search starts from --hyp",
@@ -25,18 +26,27 @@ class TrainConfig:
     """Train a detector."""
 
     weights: str = option("", "checkpoint to start from; empty starts from random weights")
+    partial_weights: bool = option(
+        False, "start from --weights even where less than half of them fit the network"
+    )
     cfg: str = option("", "model yaml; empty takes the architecture of --weights")
     data: str = option("coco128.yaml", "data yaml")
     hyp: str = option("hyp.scratch-low.yaml", "hyper-parameter yaml")
-    epochs: int = option(100, "epochs to train")
-    batch_size: int = option(16, "images per batch; -1 measures how many fit", "--batch")
-    imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
+    epochs: int = option(100, "epochs to train", minimum=1)
+    batch_size: int = option(
+        16, "images per batch; -1 measures how many fit", "--batch", minimum=1, besides=(-1,)
+    )
+    imgsz: int | None = option(
+        None, "side of the network input in pixels (default: that of --weights, else 640)",
+        "--img", "--img-size", minimum=1,
+    )  # fmt: skip
     resume: str | None = option(
         None, "continue a run from its last.pt; bare, the newest under --project", const=NEWEST
     )
     evolve: int | None = option(
-        None, "search for hyper-parameters by training this often (needs Optuna)", const=300
-    )
+        None, "search for hyper-parameters by training this often (needs Optuna)", const=300,
+        minimum=1,
+    )  # fmt: skip
     rect: bool = option(False, "rectangular batches, no mosaic")
     nosave: bool = option(False, "keep only the last checkpoint")
     noval: bool = option(False, "validate only after the last epoch", "--notest")
@@ -54,16 +64,22 @@ class TrainConfig:
     single_cls: bool = option(False, "treat all classes as one")
     optimizer: str = option("SGD", "which optimizer", choices=("SGD", "Adam", "AdamW"))
     sync_bn: bool = option(False, "norms over the images of all GPUs")
-    workers: int = option(8, "processes that load images, for each GPU")
+    workers: int = option(8, "processes that load images, for each GPU", minimum=0)
     project: str = option("runs/train", "folder of runs")
     name: str = option("exp", "name of this run's folder")
     exist_ok: bool = option(False, "use an existing folder again")
     cos_lr: bool = option(False, "cosine instead of linear learning rate")
-    label_smoothing: float = option(0.0, "epsilon of smoothed class targets")
-    patience: int = option(100, "stop after this many epochs without a better one; 0 never")
-    freeze: tuple[int, ...] = option((0,), "freeze the first N layers, or the layers listed")
-    save_period: int = option(-1, "also keep the checkpoint of every N-th epoch")
-    seed: int = option(0, "of everything random")
+    label_smoothing: float = option(0.0, "epsilon of smoothed class targets", minimum=0, maximum=1)
+    patience: int = option(
+        100, "stop after this many epochs without a better one; 0 never", minimum=0
+    )
+    freeze: tuple[int, ...] = option(
+        (0,), "freeze the first N layers, or the layers listed", minimum=0
+    )
+    save_period: int = option(
+        -1, "also keep the checkpoint of every N-th epoch; -1 or 0 of none", minimum=-1
+    )
+    seed: int = option(0, "of everything random", minimum=0, maximum=MAX_SEED)
     rep_block: str | None = option(None, "block family of the 3x3 convolutions, or none")
     rep_policy: str | None = option(None, "all, downsample or no-identity-in-residual")
     activation: str | None = option(None, "activation after convolutions, as LeakyReLU(0.1)")
@@ -74,7 +90,7 @@ class TrainConfig:
     channels_last: bool = option(False, "keep channels beside each other in memory")
     teacher: str = option("", "checkpoint of a larger network to learn from, beside the labels")
     deterministic: bool = option(False, "refuse operations that vary from run to run")
-    close_mosaic: int = option(0, "last N epochs without mosaic")
-    eval_interval: int = option(1, "validate every N epochs")
+    close_mosaic: int = option(0, "last N epochs without mosaic", minimum=0)
+    eval_interval: int = option(1, "validate every N epochs", minimum=1)
     strict: bool = option(False, "any bad image or label row is an error")
     report: str = option("", "write the result to this JSON file")

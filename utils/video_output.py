@@ -41,6 +41,13 @@ class VideoFile(AbstractContextManager["VideoFile"]):
         Raises:
             UserError: this OpenCV cannot write videos.
         """
+        try:
+            str(path.parent).encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{path.parent}: OpenCV cannot write videos to a folder whose name is no UTF-8; "
+                "choose another --project"
+            ) from None
         self.path = path
         self._even_hw = (image_hw[0] + image_hw[0] % 2, image_hw[1] + image_hw[1] % 2)
         self._cleanup = contextlib.ExitStack()

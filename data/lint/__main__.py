@@ -13,11 +13,12 @@ import numpy as np
 
 from data.dataset_spec import DatasetSpec, load_dataset_spec
 from data.lint.duplicates import duplicate_images
-from data.records import ScanResult, scan_split
+from data.records import scan_split
+from data.scan_result import ScanResult, check_usable
 from data.training_images import box_sizes, log_sizes, objects_per_class
 from models.network.anchors import fit_anchors
 from models.network.model_spec import ModelSpec
-from utils.cli import option, run_script
+from utils.cli import check_ranges, option, run_script
 from utils.errors import DatasetError
 from utils.output_files import write_json
 from utils.structures import ImageRecord
@@ -30,7 +31,9 @@ class LintConfig:
     """Check the images and labels of a data set; nothing in it is changed."""
 
     data: str = option("coco128.yaml", "data yaml")
-    imgsz: int = option(640, "side of the network input in pixels", "--img", "--img-size")
+    imgsz: int = option(
+        640, "side of the network input in pixels", "--img", "--img-size", minimum=1
+    )
     cfg: str = option("yolov5n.yaml", "model yaml whose anchors boxes are compared with")
     single_cls: bool = option(False, "treat all classes as one")
     strict: bool = option(False, "any finding is an error")
@@ -41,33 +44,52 @@ def lint(config: LintConfig) -> dict[str, Any]:
     """Scan every split; log and return the report that `--report` writes.
 
     Raises:
-        UserError: files are missing, a class is beyond the names, or `cfg` is no model yaml.
+        UserError: files are missing or have two meanings, or `cfg` is no model yaml.
     """
+    check_ranges(config)
     spec = load_dataset_spec(config.data)
-    scans = {name: scan_split(spec, name, single_class=config.single_cls) for name in spec.splits}
-    findings = [problem.text for scan in scans.values() for problem in scan.problems]
+    scans = {
+        name: scan_split(spec, name, single_class=config.single_cls) for name in spec.splits_to_scan
+    }
+    problems = [problem for scan in scans.values() for problem in scan.problems]
+    notes = [problem.text for problem in problems if problem.kind == "noted"]
+    findings = [problem.text for problem in problems if problem.kind != "noted"]
     for name, scan in scans.items():
         logger.info("%s %s: %s", spec.name, name, scan.summary())
     copies = duplicate_images({name: scan.records for name, scan in scans.items()})
     findings += copies
-    for text in findings:
+    for text in notes + findings:
         logger.warning("  %s", text)
     report = {
         "splits": {name: _split_report(scan) for name, scan in scans.items()},
         "classes": _class_counts(spec, scans, single_class=config.single_cls),
         "box_sizes": _size_report(scans["train"].records, config),
         "findings": findings,
+        "notes": notes,
+        "errors": _errors(spec, scans),
     }
     if config.report:
         write_json(Path(config.report), report)
     return report
 
 
+def _errors(spec: DatasetSpec, scans: Mapping[str, ScanResult]) -> list[str]:
+    """What makes a split useless, for each split that is."""
+    errors = []
+    for name, scan in scans.items():
+        try:
+            check_usable(spec, name, scan)
+        except DatasetError as error:
+            errors.append(str(error))
+    return errors
+
+
 def _split_report(scan: ScanResult) -> dict[str, Any]:
-    kinds = ("unreadable", "dropped", "clipped", "duplicate")
+    kinds = ("unreadable", "unknown_class", "dropped", "clipped", "duplicate", "repaired", "orphan")
     return {
         "pictures": len(scan.records),
         "objects": sum(len(record.targets) for record in scan.records),
+        "crowd_regions": sum(len(record.crowd) for record in scan.records),
         "backgrounds": sum(len(record.targets) + len(record.crowd) == 0 for record in scan.records),
         "without_label_file": scan.num_without_file,
         **{kind: scan.count(kind) for kind in kinds},  # type: ignore[arg-type]
@@ -114,7 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: LintConfig) -> int:
-    findings = lint(config)["findings"]
+    report = lint(config)
+    findings = report["findings"]
+    if report["errors"]:
+        raise DatasetError(report["errors"][0])
     if not findings:
         logger.info("No problem found.")
         return 0

@@ -9,13 +9,15 @@ taken by name.
 from __future__ import annotations
 
 import re
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from utils.checkpoint import is_plain
+from utils.checkpoint_archive import check_archive, is_archive
 from utils.errors import CheckpointError, first_line
 
 # Names a detector checkpoint may mention. Stand-ins replace them, so none of them is ever run;
@@ -31,6 +33,15 @@ _ALLOWED = re.compile(
     |argparse\.Namespace""",
     re.VERBOSE,
 )
+
+
+# yolov5x6 has 700 modules in 7 levels. A pickle that refers to itself has no end.
+MAX_MODULES = 20_000
+MAX_DEPTH = 32
+# Of plain data: a model yaml has 200 values in 4 levels, the classes of Objects365 are 365 names.
+MAX_VALUES = 50_000
+MAX_LEVELS = 8
+MAX_TEXT = 10_000
 
 
 class InertObject:
@@ -50,9 +61,21 @@ class InertObject:
         if isinstance(state, dict):
             self.__dict__.update(state)
 
-    def child(self, name: str) -> Any:
+    def attribute(self, name: str) -> Any:
+        """The value the pickle gives an attribute, or None."""
+        return self.__dict__.get(name)
+
+    @property
+    def children(self) -> dict[str, InertObject]:
+        """The submodules by name, in the order in which they run; empty for other objects."""
+        modules = self.__dict__.get("_modules")
+        if not isinstance(modules, dict):
+            return {}
+        return {str(name): each for name, each in modules.items() if isinstance(each, InertObject)}
+
+    def child(self, name: str) -> InertObject | None:
         """A submodule by name, or None."""
-        return self.__dict__.get("_modules", {}).get(name)
+        return self.children.get(name)
 
     @property
     def class_name(self) -> str:
@@ -66,10 +89,11 @@ def read_inert(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: not a checkpoint, or it names something that is not allowed.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         raise CheckpointError(
             f"{path}: not a PyTorch checkpoint (expected a .pt written by torch.save)"
         )
+    check_archive(path)
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
@@ -96,24 +120,73 @@ def read_inert(path: Path) -> dict[str, Any]:
     return content
 
 
-def collect_tensors(module: InertObject, prefix: str = "") -> dict[str, Tensor]:
-    """All parameters and buffers below a stand-in for a torch module, by dotted name."""
-    state = module.__dict__
+def walk(module: InertObject, where: str) -> Iterator[tuple[str, InertObject]]:
+    """A stand-in and all modules below it, each with its dotted name; `where` names the file.
+
+    Raises:
+        CheckpointError: too many or too deep, as where a module is its own descendant.
+    """
+    pending = [("", module)]
+    count = 0
+    while pending:
+        name, each = pending.pop()
+        count += 1
+        if count > MAX_MODULES or name.count(".") > MAX_DEPTH:
+            raise CheckpointError(
+                f"{where}: its network has more than {MAX_MODULES} modules, or more than "
+                f"{MAX_DEPTH} levels of them"
+            )
+        yield name, each
+        below = [(f"{name}.{child}" if name else child, m) for child, m in each.children.items()]
+        pending.extend(reversed(below))
+
+
+def collect_tensors(module: InertObject, where: str) -> dict[str, Tensor]:
+    """All parameters and buffers below a stand-in for a torch module, by dotted name.
+
+    Raises:
+        CheckpointError: one of them is not a plain tensor, or its elements are not all in the file.
+    """
     tensors: dict[str, Tensor] = {}
-    for kind in ("_parameters", "_buffers"):
-        for name, value in state.get(kind, {}).items():
-            if isinstance(value, Tensor):
-                tensors[prefix + name] = value.detach()
-    for name, child in state.get("_modules", {}).items():
-        if isinstance(child, InertObject):
-            tensors.update(collect_tensors(child, f"{prefix}{name}."))
+    for prefix, each in walk(module, where):
+        for kind in ("_parameters", "_buffers"):
+            state = each.attribute(kind)
+            for name, value in state.items() if isinstance(state, dict) else ():
+                if isinstance(value, Tensor):
+                    full_name = f"{prefix}.{name}" if prefix else str(name)
+                    tensors[full_name] = _plain_tensor(f"{where}: {full_name}", value)
     return tensors
 
 
-def collect_attribute(module: InertObject, attribute: str) -> set[Any]:
-    """The values an attribute takes among all modules below a stand-in."""
-    values = {module.__dict__[attribute]} if attribute in module.__dict__ else set()
-    for child in module.__dict__.get("_modules", {}).values():
-        if isinstance(child, InertObject):
-            values |= collect_attribute(child, attribute)
-    return values
+def plain_value(value: object, where: str) -> Any:
+    """A copy of numbers, text, lists and mappings, as yaml has them; `where` names the value.
+
+    Raises:
+        CheckpointError: something else is in it, or more than a model yaml has.
+    """
+    return _plain_copy(value, where, [MAX_VALUES], 0)
+
+
+def _plain_copy(value: object, where: str, left: list[int], depth: int) -> Any:
+    left[0] -= 1
+    if left[0] < 0 or depth > MAX_LEVELS or (isinstance(value, str) and len(value) > MAX_TEXT):
+        raise CheckpointError(
+            f"{where} has more than {MAX_VALUES} values, {MAX_LEVELS} levels, or {MAX_TEXT} letters"
+        )
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain_copy(each, where, left, depth + 1) for each in value]
+    if isinstance(value, dict):
+        return {
+            _plain_copy(key, where, left, MAX_LEVELS): _plain_copy(each, where, left, depth + 1)
+            for key, each in value.items()
+        }
+    raise CheckpointError(f"{where} holds {type(value).__name__}, expected numbers and text")
+
+
+def _plain_tensor(name: str, tensor: Tensor) -> Tensor:
+    """A tensor as it is, without gradient, if its storage holds every element of it."""
+    if not is_plain(tensor):
+        raise CheckpointError(f"{name} is not a plain tensor with all its elements in the file")
+    return tensor.detach()

@@ -13,6 +13,7 @@ from utils.checkpoint import Checkpoint
 from utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+MIN_SHARE = 0.5  # of the weights before the head, without which a start is as good as random
 
 
 class Start(NamedTuple):
@@ -21,10 +22,12 @@ class Start(NamedTuple):
     Attributes:
         model: in train form.
         head_is_trained: its head has learnt boxes in units of its anchors.
+        image_hw: height and width of the images its weights were trained on; None where not known.
     """
 
     model: Detector
     head_is_trained: bool
+    image_hw: tuple[int, int] | None = None
 
 
 def spec_overrides(**flags: str | None) -> dict[str, str | None]:
@@ -41,9 +44,16 @@ def spec_overrides(**flags: str | None) -> dict[str, str | None]:
 
 
 def initial_model(
-    cfg: str, weights: str, num_classes: int, overrides: dict[str, str | None]
+    cfg: str,
+    weights: str,
+    num_classes: int,
+    overrides: dict[str, str | None],
+    *,
+    partial: bool = False,
 ) -> Start:
     """Architecture from a yaml or a checkpoint, weights from the checkpoint where shapes agree.
+
+    At least half of the weights before the head must fit; the classes may be others.
 
     A plain checkpoint in a network of blocks is taken over as plain, then expanded: it starts from
     what the checkpoint computes. The yaml's anchors are kept; a head that learnt with others has to
@@ -54,6 +64,7 @@ def initial_model(
         weights: checkpoint; empty starts from random weights.
         num_classes: classes of the data set.
         overrides: fields of ModelSpec to change (`rep_block`, `rep_policy`, `activation`).
+        partial: take over what fits, however little that is.
 
     Raises:
         UserError: neither is given, or one of them is wrong.
@@ -76,10 +87,11 @@ def initial_model(
         return Start(build_model(spec), head_is_trained=False)
     is_plain = ModelSpec.from_yaml(checkpoint.spec, weights).rep_block is None
     if spec.rep_block is None or not is_plain:
-        return _transferred(build_model(spec), checkpoint, weights)
-    plain, trained = _transferred(build_model(spec.replaced(rep_block=None)), checkpoint, weights)
+        return _transferred(build_model(spec), checkpoint, weights, partial=partial)
+    plain = build_model(spec.replaced(rep_block=None))
+    start = _transferred(plain, checkpoint, weights, partial=partial)
     logger.info("%s: expanded into %s blocks", weights, spec.rep_block)
-    return Start(expand(plain, spec.rep_block, spec.rep_policy), trained)
+    return start._replace(model=expand(start.model, spec.rep_block, spec.rep_policy))
 
 
 def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
@@ -90,29 +102,47 @@ def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
         )
 
 
-def _transferred(model: Detector, checkpoint: Checkpoint, name: str) -> Start:
-    """The network with the tensors whose name and shape agree; logs how many do."""
-    state = model.state_dict()
+def _transferred(model: Detector, checkpoint: Checkpoint, name: str, *, partial: bool) -> Start:
+    """The network with the tensors whose name and shape agree; logs how many do.
+
+    Raises:
+        ConfigError: less than half of its kernels start with weights, and not `partial`.
+    """
+    state, head = model.state_dict(), f"layers.{len(model.layers) - 1}."
     fitting = {
         key: tensor
         for key, tensor in checkpoint.best_weights.items()
         if key in state and tensor.shape == state[key].shape
     }
-    if not fitting:
+    # Norms and counters have the same shapes in many networks, and the head fits one data set.
+    kernels = {key: tensor.numel() for key, tensor in state.items()
+               if tensor.dim() > 1 and not key.startswith(head)}  # fmt: skip
+    share = sum(kernels.get(key, 0) for key in fitting) / sum(kernels.values())
+    if share < MIN_SHARE and not partial:
         raise ConfigError(
-            f"{name}: none of its weights fits this architecture; leave --weights out"
+            f"{name}: {_percent(share)} of the network's weights fit, which is no start; leave "
+            "--cfg out to take its architecture, or --weights to start from random ones "
+            "(--partial-weights starts from what fits)"
         )
     model.load_state_dict({**state, **fitting})
     fresh = "" if len(fitting) == len(state) else ", the others start fresh"
     logger.info("%s: %d of %d tensors taken over%s", name, len(fitting), len(state), fresh)
+    if share < 1:
+        logger.info("%s: %s of the kernels before the head are taken over", name, _percent(share))
     known = len(checkpoint.class_names)
     if known != model.spec.num_classes:
         logger.info("%s: knows %d classes, the data set has %d: its head starts fresh",
                     name, known, model.spec.num_classes)  # fmt: skip
-    head = f"layers.{len(model.layers) - 1}."
     trained = all(key in fitting for key in state if key.startswith(head))
     if trained and ModelSpec.from_yaml(checkpoint.spec, name).anchors != model.spec.anchors:
         logger.warning("%s: was trained with other anchors than those of --cfg, so its boxes are "
                        "learnt anew; leave --cfg out to keep its anchors", name)  # fmt: skip
         trained = False
-    return Start(model, trained)
+    return Start(model, trained, checkpoint.image_hw)
+
+
+def _percent(share: float) -> str:
+    """`none`, `under 1 %`, `57 %`."""
+    if share == 0:
+        return "none"
+    return "under 1 %" if share < 0.01 else f"{100 * share:.0f} %"

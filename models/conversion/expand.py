@@ -32,27 +32,30 @@ def expand(model: Detector, rep_block: str, rep_policy: str = "all") -> Detector
     spec = model.spec.replaced(rep_block=rep_block, rep_policy=rep_policy)
     expanded = build_model(type(spec).from_yaml(spec.to_yaml(), spec.name))
     expanded.to(next(model.parameters()).dtype)
-    _fill(expanded, model)
+    _fill(expanded, model, spec.norm_eps)
     return expanded.eval()
 
 
-def _fill(target: nn.Module, source: nn.Module) -> None:
+def _fill(target: nn.Module, source: nn.Module, norm_eps: float | None) -> None:
     """Give every module of `target` the numbers of its namesake in `source`."""
     for name, child in target.named_children():
         other = source.get_submodule(name)
         if isinstance(child, RepBlock) and isinstance(other, ConvBNAct | ConvAct):
-            child.load_conv_bn(*_conv_and_norm(other))
+            child.load_conv_bn(*_conv_and_norm(other, norm_eps))
         elif isinstance(child, RepBlock) or is_deployed(child):
             child.load_state_dict(other.state_dict())  # a block that a row names, or none at all
         else:
-            _fill(child, other)
+            _fill(child, other, norm_eps)
 
 
 @torch.no_grad()
-def _conv_and_norm(block: ConvBNAct | ConvAct) -> tuple[nn.Conv2d, algebra.BatchNorm]:
+def _conv_and_norm(
+    block: ConvBNAct | ConvAct, norm_eps: float | None
+) -> tuple[nn.Conv2d, algebra.BatchNorm]:
     """A plain block's convolution and norm; the bias of a deploy form as a norm of its own."""
     if isinstance(block, ConvBNAct):
         return block.conv, block.bn
     norm = batch_norm(block.conv.out_channels).to(block.conv.weight)
+    norm.eps = norm_eps or norm.eps
     algebra.make_transparent(norm, block.conv.bias)
     return block.conv, norm

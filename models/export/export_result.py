@@ -12,6 +12,7 @@ from models.export.column_errors import ColumnErrors
 from models.formats.npu_layers import NpuLayers
 from models.quantization.quantized_onnx import Layer
 from models.runtimes.input_sizes import InputSizes
+from utils.metrics.coco import MIN_MEANINGFUL_AP
 from utils.metrics.paired_bootstrap import Interval
 
 
@@ -58,10 +59,18 @@ class QuantizationResult:
         """One line for people."""
         between = self.AP_difference
         ratio = self.latency_ratio
-        parts = [
+        difference = (
             f"{100 * between.difference:+.1f} points from float32's {self.AP_float:.4f} "
             f"(95 % between {100 * between.low:+.1f} and {100 * between.high:+.1f}; "
-            f"{self.calibration.method})",
+            f"{self.calibration.method})"
+        )
+        if self.AP_float < MIN_MEANINGFUL_AP:
+            difference = (
+                f"too little AP to tell what 8 bits lose: float32 has {self.AP_float:.4f} "
+                f"({self.calibration.method})"
+            )
+        parts = [
+            difference,
             *([] if ratio is None else [f"{ratio:.2f} of the float32 file's time"]),
         ]
         if self.npu_layers is not None:
@@ -140,9 +149,15 @@ class ExportedFile:
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """The files of one run, in the order of the presets."""
+    """The files of one run, in the order of the presets.
+
+    Attributes:
+        files: that were written.
+        example: an image to try them on; None without `--data`.
+    """
 
     files: tuple[ExportedFile, ...]
+    example: Path | None = None
 
     def as_report(self) -> dict[str, Any]:
         """JSON values."""

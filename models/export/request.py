@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,9 @@ from models.quantization.quantized_onnx import METHODS
 from models.quantization.techniques import TECHNIQUES
 from models.runtimes.input_sizes import InputSizes
 from utils.checkpoint import Checkpoint
-from utils.cli import option
+from utils.cli import check_ranges, option
 from utils.errors import ConfigError, MissingPackageError
-from utils.letterbox import round_up_to_stride
+from utils.letterbox import choose_input_hw
 from utils.postprocess import PostprocessConfig
 
 logger = logging.getLogger(__name__)
@@ -44,22 +45,27 @@ class ExportConfig:
     )
     int8: bool = option(False, "8 bits, calibrated on --data: the preset's 8-bit kind, else qdq-u8")
     nms: bool = option(False, "the preset e2e: suppression in the file")
-    imgsz: tuple[int, ...] = option(
-        (640,), "network input: one side, or height and width", "--img", "--img-size"
-    )
-    batch_size: int = option(1, "images per run", "--batch")
+    imgsz: tuple[int, ...] | None = option(
+        None, "network input: one side, or height and width (default: as trained, else 640)",
+        "--img", "--img-size", minimum=1, max_values=2,
+    )  # fmt: skip
+    batch_size: int = option(1, "images per run", "--batch", minimum=1)
     half: bool = option(
         False, "float16: computation and images (for GPUs), or the weights alone, by preset"
     )
     dynamic: tuple[str, ...] | None = option(
         None, "which sizes may change: batch, hw; bare means both", const=DYNAMIC_SIZES
     )
-    opset: int | None = option(None, "ONNX operator set version; default the preset's")
-    conf_thres: float = option(0.25, "e2e: lowest score of a detection")
-    iou_thres: float = option(0.45, "e2e: overlap at which a box suppresses another")
-    topk_all: int = option(100, "e2e: most detections of an image")
+    opset: int | None = option(None, "ONNX operator set version; default the preset's", minimum=1)
+    conf_thres: float = option(0.25, "e2e: lowest score of a detection", minimum=0, maximum=1)
+    iou_thres: float = option(
+        0.45, "e2e: overlap at which a box suppresses another", minimum=0, maximum=1
+    )
+    topk_all: int = option(100, "e2e: most detections of an image", minimum=1)
     per_tensor: bool = option(False, "INT8 ONNX files: one scale for all weights of a layer")
-    calibration_images: int = option(100, "INT8: images of --data's train split to calibrate on")
+    calibration_images: int = option(
+        100, "INT8: images of --data's train split to calibrate on", minimum=1
+    )
     calibration: tuple[str, ...] = option(
         ("minmax", "percentile"), "INT8: calibrations to try; the best one stays", choices=METHODS
     )
@@ -67,13 +73,18 @@ class ExportConfig:
         (), "INT8 ONNX files: quantization techniques to try on the best one", "--remedy",
         choices=tuple(TECHNIQUES),
     )  # fmt: skip
-    qat_epochs: int = option(3, "INT8: epochs of the technique train")
-    qat_batch_size: int = option(16, "INT8: images per step of the technique train")
-    max_drop: float = option(2.0, "INT8: AP points that may be lost at most")
+    qat_epochs: int = option(3, "INT8: epochs of the technique train", minimum=1)
+    qat_batch_size: int = option(16, "INT8: images per step of the technique train", minimum=1)
+    max_drop: float = option(
+        2.0, "INT8: AP points that may be lost at most", minimum=-math.inf, maximum=math.inf
+    )
     device: str = option("cpu", "files are written on the CPU", choices=("cpu",))
     license: str = option("", "licence to name in the files (default: the checkpoint's, if known)")
     data: str = option("", "data yaml: compare on its images and measure AP")
-    workers: int = option(8, "processes that load images")
+    single_cls: bool = option(
+        False, "--data: treat all classes as one; networks trained so are known without the flag"
+    )
+    workers: int = option(8, "processes that load images", minimum=0)
     summary: str = option(
         "",
         "write nothing: list the operators and layers of an ONNX file, or of a checkpoint's forms",
@@ -82,24 +93,12 @@ class ExportConfig:
     report: str = option("", "write the result to this JSON file")
 
     def check(self) -> None:
-        """Refuse numbers that make no sense, and techniques without a file they are for.
+        """Refuse numbers out of range, and techniques without a file they are for.
 
         Raises:
             ConfigError: naming the flag.
         """
-        for flag, value in (("--conf-thres", self.conf_thres), ("--iou-thres", self.iou_thres)):
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{flag} {value}: must be from 0 to 1")
-        counts = {
-            "--batch-size": self.batch_size,
-            "--topk-all": self.topk_all,
-            "--calibration-images": self.calibration_images,
-            "--qat-epochs": self.qat_epochs,
-            "--qat-batch-size": self.qat_batch_size,
-        }
-        for flag, count in counts.items():
-            if count < 1:
-                raise ConfigError(f"{flag} {count}: must be at least 1")
+        check_ranges(self)
         others = [name for name in self.presets() if not _has_scheme(PRESETS[name])]
         for flag, given in (("--technique", self.technique), ("--per-tensor", self.per_tensor)):
             if given and len(others) == len(self.presets()):
@@ -146,9 +145,10 @@ def planned_files(
     """
     presets = [_changed(PRESETS[name], config) for name in config.presets()]
     outputs = [output_path(config, preset, len(presets)) for preset in presets]
-    planned = []
+    stride, planned = max(detector.strides), []
+    input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
     for preset, output in zip(presets, outputs, strict=True):
-        sizes = _sizes(preset, config, max(detector.strides))
+        sizes = _sizes(preset, config, input_hw)
         opset = _opset(preset, config)
         request = FileRequest(
             preset=preset,
@@ -206,7 +206,7 @@ def _changed(preset: Preset, config: ExportConfig) -> Preset:
     return preset
 
 
-def _sizes(preset: Preset, config: ExportConfig, stride: int) -> InputSizes:
+def _sizes(preset: Preset, config: ExportConfig, input_hw: tuple[int, int]) -> InputSizes:
     """Sizes of a file.
 
     Raises:
@@ -221,7 +221,7 @@ def _sizes(preset: Preset, config: ExportConfig, stride: int) -> InputSizes:
         raise ConfigError(
             f"--batch-size {config.batch_size}: {preset.name} files take one image at a time"
         )
-    return InputSizes(input_hw(config.imgsz, stride), config.batch_size, dynamic)
+    return InputSizes(input_hw, config.batch_size, dynamic)
 
 
 def _dynamic_sizes(given: Sequence[str] | None) -> tuple[str, ...]:
@@ -241,25 +241,6 @@ def _opset(preset: Preset, config: ExportConfig) -> int:
         allowed = f"{preset.opsets.start}" + (f" to {last}" if last > preset.opsets.start else "")
         raise ConfigError(f"--opset {opset}: preset {preset.name} is written with {allowed}")
     return opset
-
-
-def input_hw(imgsz: tuple[int, ...], stride: int) -> tuple[int, int]:
-    """Height and width that `--imgsz` means, multiples of the stride.
-
-    Raises:
-        ConfigError: not one or two numbers above 0.
-    """
-    given = "x".join(str(side) for side in imgsz)
-    if len(imgsz) > 2:
-        raise ConfigError(f"--imgsz {' '.join(map(str, imgsz))}: expected one or two numbers")
-    if min(imgsz) < 1:
-        raise ConfigError(f"--imgsz {given}: must be above 0")
-    height, width = round_up_to_stride(imgsz[0], stride), round_up_to_stride(imgsz[-1], stride)
-    if (height, width) != (imgsz[0], imgsz[-1]):
-        logger.warning(
-            "--imgsz %s rounded up to %dx%d, multiples of %d", given, height, width, stride
-        )
-    return height, width
 
 
 def output_path(config: ExportConfig, preset: Preset, num_files: int) -> Path:

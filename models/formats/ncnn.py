@@ -72,6 +72,7 @@ class NcnnRunner:
         sidecar = Sidecar.read(self.path)
         self.class_names, self.stride = sidecar.class_names, sidecar.stride
         self.input_hw: tuple[int | None, int | None] = sidecar.input_hw
+        self.known_hw = sidecar.known_hw
         self.batch_size: int | None = 1
         self._heads = sidecar.heads
         self._ncnn, self._network = ncnn, ncnn.Net()

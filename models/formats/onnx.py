@@ -48,6 +48,7 @@ class OnnxRunner:
         metadata = NetworkMetadata.from_texts(self.path, texts)
         self.class_names = metadata.class_names
         self.stride = max(metadata.strides)
+        self.known_hw = metadata.known_hw
         self._input = _single_input(self.path, self._session)
         # onnxruntime gives the name, not a number, of a size that may change.
         sizes = [size if isinstance(size, int) else None for size in self._input.shape]

@@ -52,6 +52,7 @@ class QnnRunner:
         texts = self._session.get_modelmeta().custom_metadata_map
         metadata = NetworkMetadata.from_texts(path, texts)
         self.class_names, self.stride = metadata.class_names, max(metadata.strides)
+        self.known_hw = metadata.known_hw
         given = self._session.get_inputs()[0]  # not kept: it would keep the session alive
         self._input_name = given.name
         batch, _, height, width = given.shape

@@ -105,6 +105,7 @@ class RknnRunner:
         sidecar = Sidecar.read(self.path)
         self.class_names, self.stride = sidecar.class_names, sidecar.stride
         self.input_hw: tuple[int | None, int | None] = sidecar.input_hw
+        self.known_hw = sidecar.known_hw
         self.batch_size: int | None = 1
         self._heads = sidecar.heads
         if process is None:

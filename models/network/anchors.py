@@ -75,7 +75,13 @@ def fit_anchors(
 
 
 def check_anchors(
-    levels: Levels, sizes: SizeArray, threshold: float, *, seed: int, keep: bool = False
+    levels: Levels,
+    sizes: SizeArray,
+    threshold: float,
+    *,
+    seed: int,
+    keep: bool = False,
+    from_data: bool = False,
 ) -> Levels:
     """The anchors themselves where they fit the boxes, or better ones; logs which, and how well.
 
@@ -85,11 +91,13 @@ def check_anchors(
         threshold: `anchor_t` of the hyper-parameters.
         seed: of the search.
         keep: change nothing: the network's head has learnt boxes in units of these.
+        from_data: these only stand in for better ones, which are searched for in any case.
     """
     anchors = np.array(levels, np.float64).reshape(-1, 2)
     found = fit_anchors(sizes, anchors, threshold)
     logger.info("anchors: %s", _describe(found))
-    if found.best_possible_recall >= ENOUGH_RECALL or len(sizes) == 0:
+    fits = found.best_possible_recall >= ENOUGH_RECALL and not from_data
+    if fits or len(sizes) == 0:
         return levels
     if keep:
         logger.info("anchors: kept, as the weights were trained with them")
@@ -99,7 +107,7 @@ def check_anchors(
         return levels
     better = search_anchors(sizes, len(anchors), threshold, seed=seed)
     fit = fit_anchors(sizes, better, threshold)
-    if fit.best_possible_recall <= found.best_possible_recall:
+    if fit.best_possible_recall <= found.best_possible_recall and not from_data:
         logger.info("anchors: kept, k-means found none that fit better")
         return levels
     per_level = better.reshape(len(levels), -1)

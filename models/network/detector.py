@@ -49,7 +49,11 @@ class Detector(nn.Module):
         before = [len(level) for level in self.spec.anchors]
         if [len(level) for level in anchors] != before:
             raise ValueError(f"{anchors} are not as many anchors per level as {self.spec.anchors}")
-        other = Detector(self.spec.replaced(anchors=anchors), list(self.layers), self.strides)
+        other = Detector(
+            self.spec.replaced(anchors=anchors, anchors_from_data=False),
+            list(self.layers),
+            self.strides,
+        )
         other.training = self.training
         return other
 
@@ -94,15 +98,12 @@ def build_model(spec: ModelSpec, form: Form = "train") -> Detector:
     channels, strides = {-1: 3}, {-1: Fraction(1)}
     modules: list[nn.Module] = []
     for layer in spec.layers:
-        repeats = layer.repeats
-        if repeats > 1:
-            repeats = max(round(repeats * spec.depth_multiple), 1)
         row = RowContext(
             layer=layer,
             spec=spec,
             in_channels=tuple(channels[source] for source in layer.sources),
             in_strides=tuple(strides[source] for source in layer.sources),
-            repeats=repeats,
+            repeats=spec.repeats_of(layer),
             conv=conv,
         )
         built = build_layer(row)
@@ -113,7 +114,17 @@ def build_model(spec: ModelSpec, form: Form = "train") -> Detector:
         raise ConfigError(f"{last.where}: the last row must be Detect")
     head_strides = tuple(int(strides[source]) for source in last.sources)
     modules[-1].set_prior_bias(head_strides)
-    return Detector(spec, modules, head_strides)
+    model = Detector(spec, modules, head_strides)
+    _set_norms(model)
+    return model
+
+
+def _set_norms(model: Detector) -> None:
+    """Give every batch-norm what the spec says of them."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = model.spec.norm_eps or module.eps
+            module.momentum = model.spec.norm_momentum or module.momentum
 
 
 @torch.no_grad()

@@ -16,9 +16,9 @@ from torch import nn
 
 from models.network.conv_geometry import ConvGeometry
 from models.network.layers import C3, SPPF, Bottleneck, Concat, ConvFactory, DetectHead, Focus
-from models.network.model_spec import LayerSpec, ModelSpec
+from models.network.model_spec import MAX_NUMBER, LayerSpec, ModelSpec
 from models.reparam.families import FAMILIES
-from utils.errors import ConfigError
+from utils.errors import ConfigError, first_line
 from utils.strict_yaml import suggest
 
 
@@ -61,7 +61,7 @@ RowBuilder = Callable[..., BuiltLayer]
 
 def _integers(row: RowContext, minimum: int = 1, **values: object) -> None:
     for name, value in values.items():
-        if type(value) is not int or value < minimum:
+        if type(value) is not int or not minimum <= value < MAX_NUMBER:
             raise ConfigError(
                 f"{row.layer.where}: {name} is {value!r}, expected an integer of at least {minimum}"
             )
@@ -244,16 +244,25 @@ _REPEATS_INSIDE = {"C3"}  # the block takes the repeats itself; others are chain
 _READ_SEVERAL = {"Concat", "Detect"}
 
 
+def module_name(layer: LayerSpec) -> str:
+    """A row's module as LAYERS has it.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    name = layer.module.removeprefix("nn.")
+    if name not in LAYERS:
+        raise ConfigError(f"{layer.where}: unknown module {layer.module!r}{suggest(name, LAYERS)}")
+    return name
+
+
 def build_layer(row: RowContext) -> BuiltLayer:
     """Build the module of a row, repeated as it says.
 
     Raises:
         ConfigError: unknown module, or arguments its builder does not take.
     """
-    name = row.layer.module.removeprefix("nn.")
-    if name not in LAYERS:
-        raise ConfigError(f"{row.layer.where}: unknown module {row.layer.module!r}"
-                          f"{suggest(name, LAYERS)}")  # fmt: skip
+    name = module_name(row.layer)
     if len(row.in_channels) > 1 and name not in _READ_SEVERAL:
         raise ConfigError(
             f"{row.layer.where}: reads {len(row.in_channels)} layers, but {name} takes one; "
@@ -281,5 +290,7 @@ def _call(name: str, row: RowContext) -> BuiltLayer:
         ) from None
     try:
         return builder(row, *row.layer.args)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{row.layer.where}: args {list(row.layer.args)!r}: {error}") from None
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise ConfigError(
+            f"{row.layer.where}: args {list(row.layer.args)!r}: {first_line(error)}"
+        ) from None

@@ -35,6 +35,7 @@ from models.quantization.techniques import apply_technique
 from models.runtimes.input_sizes import InputSizes
 from models.runtimes.runner import Runner
 from utils.errors import CheckFailedError, DivergedError
+from utils.metrics.coco import MIN_MEANINGFUL_AP
 from utils.metrics.paired_bootstrap import ap_difference_interval
 from utils.timing import seconds_in_turn
 
@@ -156,6 +157,11 @@ def _result(
     layers = worst_layers(best.source, best.file, samples) if is_onnx else []
     values = objectness_values(best.network.runner.run(image) for image in samples())
     _check(before.AP - best.evaluated.AP, calibration.max_drop, values, layers)
+    if before.AP < MIN_MEANINGFUL_AP:
+        logger.warning(
+            "AP of the float32 file is %.1f points, below %g: it cannot be told what 8 bits lose; "
+            "check --data and --imgsz", 100 * before.AP, 100 * MIN_MEANINGFUL_AP,
+        )  # fmt: skip
     AP_of = {candidate.name: candidate.evaluated.AP for candidate in tried}
     return QuantizationResult(
         calibration=CalibrationResult(best.name, AP_of, calibration.num_images, calibration.sha256),

@@ -116,6 +116,7 @@ class NetworkMetadata:
             sigmoid), `scores` (boxes as columns, class scores without objectness), `best` (rows of
             corners, best score and its class), `e2e` (the same after suppression).
         rows_last: raw maps are (B, H, W, channels).
+        known_hw: height and width it was exported with; None where the file does not say.
     """
 
     class_names: tuple[str, ...]
@@ -123,6 +124,7 @@ class NetworkMetadata:
     anchors: tuple[tuple[tuple[float, float], ...], ...] | None
     head: str
     rows_last: bool = False
+    known_hw: tuple[int, int] | None = None
 
     @classmethod
     def from_texts(cls, path: Path, texts: Mapping[str, str]) -> NetworkMetadata:
@@ -143,6 +145,7 @@ class NetworkMetadata:
             anchors=_value(path, texts, "anchors", _as_anchors),
             head=_head(path, texts),
             rows_last=_value(path, texts, "maps", str) == "NHWC",
+            known_hw=_value(path, texts, "imgsz", _as_hw),
         )
 
 
@@ -175,6 +178,15 @@ def _as_names(value: Any) -> dict[int, str]:
 
 def _as_strides(value: Any) -> tuple[int, ...]:
     return tuple(int(stride) for stride in (value if isinstance(value, list) else [value]))
+
+
+def _as_hw(value: Any) -> tuple[int, int]:
+    """One side, or height and width (ultralytics' files have either)."""
+    sides = value if isinstance(value, list | tuple) else [value]
+    height, width = (int(sides[0]), int(sides[-1])) if sides else (0, 0)
+    if min(height, width) < 1:
+        raise ValueError("expected numbers of at least 1")
+    return height, width
 
 
 def _as_anchors(value: Any) -> tuple[tuple[tuple[float, float], ...], ...]:

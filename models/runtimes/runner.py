@@ -26,6 +26,10 @@ class Runner(Protocol):
         """Height and width the network takes; None where any multiple of the stride will do."""
 
     @property
+    def known_hw(self) -> tuple[int, int] | None:
+        """Height and width it was trained or exported with; None where the file does not say."""
+
+    @property
     def batch_size(self) -> int | None:
         """Images the file computes at a time; None where any number will do."""
 

@@ -32,6 +32,12 @@ class Sidecar:
     input_hw: tuple[int | None, int | None]
     heads: Heads
 
+    @property
+    def known_hw(self) -> tuple[int, int] | None:
+        """Height and width of the input; None where not said."""
+        height, width = self.input_hw
+        return None if height is None or width is None else (height, width)
+
     @classmethod
     def read(cls, folder: Path) -> Sidecar:
         """Read it from a folder.

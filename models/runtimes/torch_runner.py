@@ -34,6 +34,7 @@ class TorchRunner:
         self.class_names = checkpoint.class_names
         self.stride = max(model.strides)
         self.input_hw: tuple[int | None, int | None] = (None, None)
+        self.known_hw = checkpoint.image_hw
         self.batch_size: int | None = None
         self.model = to_deploy(model).to(self.device, self.dtype)
 

@@ -283,10 +283,6 @@ def test_a_file_that_differs_from_pytorch_is_not_kept(name, weights, tmp_path, m
             "--preset openvino --output a.xml",
             "--output a.xml: what this preset writes must end in _",
         ),
-        ("--int8 --calibration-images 0", "--calibration-images 0: must be at least 1"),
-        ("--nms --topk-all 0", "--topk-all 0: must be at least 1"),
-        ("--nms --conf-thres 2", "--conf-thres 2.0: must be from 0 to 1"),
-        ("--batch-size 0", "--batch-size 0: must be at least 1"),
         ("--preset onnx npu --output a.onnx", "--output a.onnx: give a folder for several presets"),
     ],
 )

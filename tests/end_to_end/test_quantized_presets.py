@@ -281,7 +281,6 @@ def test_equalization_is_not_for_silu(three_classes, tmp_path, capsys):
         ("--technique bias", "--technique: is for 8-bit ONNX files"),
         ("--per-tensor", "--per-tensor: is for 8-bit ONNX files"),
         ("--preset rknn --remedy bias", "--technique: is for 8-bit ONNX files"),
-        ("--int8 --technique bias --qat-epochs 0", "--qat-epochs 0: must be at least 1"),
         ("--int8 --half", "--half: preset qdq-u8 is not written in float16"),
         ("--preset rknn --batch-size 2", "--batch-size 2: rknn files take one image at a time"),
     ],

@@ -69,7 +69,7 @@ def test_a_full_disk_loses_nothing_that_was_written(arguments, tmp_path):
 
 @pytest.mark.parametrize(
     ("after_epoch", "message"),
-    [(0, "Nothing was saved yet: start again."), (1, "To go on: python train.py --resume {last}")],
+    [(0, "Nothing was saved yet: start again."), (1, "train.py --resume {last}")],
 )
 def test_an_interruption_says_how_to_go_on(
     arguments, tmp_path, capsys, monkeypatch, after_epoch, message
@@ -161,10 +161,12 @@ def test_the_batch_size_can_be_measured(arguments, tmp_path, capsys):
 
 
 def test_a_batch_size_that_is_none(arguments, tmp_path, capsys):
-    assert train.main([*arguments, "--batch-size", "0", "--project", str(tmp_path)]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        train.main([*arguments, "--batch-size", "0", "--project", str(tmp_path)])
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: --batch-size 0: must be above 0, or -1 to measure how many fit"
+        "error: --batch-size 0: must be at least 1, or -1"
     )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_images_are_drawn_by_what_the_last_epoch_found(arguments, tmp_path, monkeypatch):

@@ -201,7 +201,7 @@ OTHER_FLAGS = [
         "--opset 9: preset onnx is written with 11 to 20",
     ),
     ("export", "--weights good.pt --imgsz 64 --dynamic x", "--dynamic x: expected batch, hw, or"),
-    ("export", "--weights good.pt --imgsz 1 2 3", "--imgsz 1 2 3: expected one or two numbers"),
+    ("export", "--weights good.pt --imgsz 1 2 3", "--imgsz 1 2 3: expected 2 numbers at most"),
     ("export", "--weights good.pt --include engine", "argument --preset/--include: invalid choice"),
     ("export", "--weights good.pt --output a.pt", "--output a.pt: an ONNX file ends in .onnx"),
     ("detect", "--weights good.pt --source gone", "--source gone: no such file or folder"),

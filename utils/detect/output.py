@@ -17,7 +17,7 @@ import numpy as np
 from utils.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
 from utils.detect.tables import CsvTable, JsonTable, LabelFiles
 from utils.draw import draw_detections
-from utils.output_files import atomic_path, writable_suffix, write_image
+from utils.output_files import atomic_path, short_stem, writable_suffix, write_image
 from utils.structures import Detections, FloatArray, Frame, ImageArray
 from utils.video_output import VideoFile
 
@@ -123,7 +123,10 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
 
     def _open_table(self, path: Path) -> IO[str]:
         temporary = self._cleanup.enter_context(atomic_path(path))
-        return self._cleanup.enter_context(temporary.open("w", newline="", encoding="utf-8"))
+        # File names may have bytes that are no UTF-8: `\\udce9`, as JSON writes such, too.
+        return self._cleanup.enter_context(
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace")
+        )
 
 
 class OutputNames:
@@ -145,7 +148,7 @@ class OutputNames:
         return self._names[frame.position]
 
     def _claim(self, frame: Frame) -> str:
-        stem = name = frame.path.stem
+        stem = name = short_stem(frame.path.stem)
         number = 1
         while self._clashes(name.casefold(), frame.is_video):
             number += 1
@@ -153,6 +156,8 @@ class OutputNames:
         (self._videos if frame.is_video else self._taken).add(name.casefold())
         if name != stem:
             logger.info("%s: its files are called %s, %s was taken", frame.source, name, stem)
+        elif stem != frame.path.stem:
+            logger.info("%s: its files are called %s, its name is too long", frame.source, name)
         return name
 
     def _clashes(self, name: str, is_video: bool) -> bool:
@@ -195,7 +200,7 @@ class Crops:
 def _folder_name(class_name: str) -> str:
     """The class name without what no folder name may have; never `.`, `..` or empty."""
     name = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", class_name).strip(". ")
-    return name or "_"
+    return short_stem(name) or "_"
 
 
 def _with_margin(boxes: FloatArray, image_hw: tuple[int, int]) -> list[list[int]]:

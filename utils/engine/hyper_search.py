@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import logging
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.cli import check_ranges
 from utils.engine.distributed import Ranks
 from utils.engine.training_state import fitness
 from utils.errors import ConfigError, DivergedError, MissingPackageError
@@ -17,6 +19,7 @@ from utils.metrics.coco import CocoMetrics
 from utils.output_files import atomic_path, make_run_folder, write_json
 from utils.plots.search_points import plot_search
 from utils.strict_yaml import write_yaml
+from utils.suggested_command import arguments_of, command_text
 from utils.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -109,9 +112,8 @@ def search(config: TrainConfig, base: Mapping[str, float], train: Train) -> Sear
     """
     if config.resume is not None or Ranks.of_environment().count > 1:
         raise ConfigError("--evolve: runs one after the other, without --resume and torchrun")
+    check_ranges(config)
     count = config.evolve or 0
-    if count < 1:
-        raise ConfigError(f"--evolve {count}: must be at least 1 training run")
     project = PROJECT if config.project == TrainConfig().project else config.project
     folder = make_run_folder(project, config.name, exist_ok=config.exist_ok)
     study = _open_study(folder, base, config.seed)
@@ -122,7 +124,7 @@ def search(config: TrainConfig, base: Mapping[str, float], train: Train) -> Sear
             value, metrics = _train_once(trial, base, config, folder, train)
         except KeyboardInterrupt:
             logger.warning("To go on with the search: the same command and --name %s --exist-ok",
-                           folder.name)  # fmt: skip
+                           shlex.quote(folder.name))  # fmt: skip
             raise
         study.tell(trial, value)
         _write_results(study, base, folder)
@@ -132,7 +134,9 @@ def search(config: TrainConfig, base: Mapping[str, float], train: Train) -> Sear
     if config.report:
         write_json(Path(config.report), asdict(result))
     logger.info("Best hyper-parameters: %s", result.hyp)
-    logger.info("Next: python train.py --hyp %s --data %s", result.hyp, config.data)
+    omit = ("evolve", "hyp", "project", "name", "exist_ok", "report")
+    arguments = ("--hyp", result.hyp, *arguments_of(config, omit))
+    logger.info("Next: %s", command_text("train.py", *arguments))
     return result
 
 

@@ -32,7 +32,7 @@ class MultiScale:
         """(B, 3, H, W) floats -> the same images, longer side at the size drawn."""
         rng = np.random.default_rng([self.seed, batch_number])
         low, high = self.image_size // 2, self.image_size * 3 // 2 + self.stride
-        side = int(rng.integers(low, high)) // self.stride * self.stride
+        side = max(int(rng.integers(low, high)) // self.stride, 1) * self.stride
         factor = side / max(images.shape[2:])
         if factor == 1:
             return images

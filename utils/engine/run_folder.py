@@ -28,6 +28,7 @@ from utils.plots.label_statistics import plot_labels
 from utils.plots.training_curves import plot_results
 from utils.strict_yaml import write_yaml
 from utils.structures import Batch, ImageRecord
+from utils.suggested_command import command_text
 
 logger = logging.getLogger(__name__)
 BATCHES_DRAWN = 3
@@ -160,7 +161,11 @@ class TrainingRun:
         """Add the images of a skipped batch or step to `skipped_batches.txt`."""
         if self._events is None:
             return
-        with reported_writing(path := self.folder / "skipped_batches.txt"), path.open("a") as file:
+        path = self.folder / "skipped_batches.txt"
+        with (
+            reported_writing(path),
+            path.open("a", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             file.write(f"epoch {epoch}: {reason}: {', '.join(str(each) for each in paths)}\n")
 
     def __enter__(self) -> Self:
@@ -180,6 +185,7 @@ class TrainingRun:
         elif issubclass(kind, DivergedError):
             logger.warning("Skipped images: %s", self.folder / "skipped_batches.txt")
         elif self.weights.last.exists():
-            logger.warning("To go on: python train.py --resume %s", self.weights.last)
+            command = command_text("train.py", "--resume", self.weights.last)
+            logger.warning("To go on: %s", command)
         else:
             logger.warning("Nothing was saved yet: start again.")

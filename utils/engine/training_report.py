@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from utils.engine.evaluate import Evaluation
 from utils.logs import format_duration
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import atomic_path
+from utils.suggested_command import command_text, from_working_directory
+from utils.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
 WHAT_FILES_SHOW = (  # patterns in the run's folder, and what they show
@@ -162,6 +165,7 @@ class TrainResult:
         peak_memory_mb: at the most, of the GPU, or of the process without one.
         skipped_steps: batches and steps skipped because loss or gradients were not finite.
         folder: of the run.
+        example: an image to try the network on.
     """
 
     epochs: int
@@ -173,6 +177,7 @@ class TrainResult:
     peak_memory_mb: float
     skipped_steps: int
     folder: Path
+    example: Path
 
     @property
     def AP(self) -> float:
@@ -211,26 +216,36 @@ class TrainResult:
         }
 
 
-def log_result(result: TrainResult, data: str) -> None:
+def log_result(result: TrainResult, config: TrainConfig) -> None:
     """Which files a run wrote, and which commands use them.
 
     Args:
         result: of the run.
-        data: the data yaml; empty where the network cannot be evaluated on it.
+        config: its settings.
     """
-    best, last = result.weights.best, result.weights.last
+    best = result.weights.best
     logger.info("Results saved to %s", result.folder)
     logger.info("  best.pt: epoch %d, mAP50 %.4f, mAP50-95 %.4f", result.best_epoch + 1,
                 result.AP50, result.AP)  # fmt: skip
-    logger.info("  last.pt: to train longer: --resume %s --epochs %d", last, 2 * result.epochs)
     for patterns, meaning in WHAT_FILES_SHOW:
         names = [pattern for pattern in patterns if any(result.folder.glob(pattern))]
         if names:
             logger.info("  %s: %s", ", ".join(names), meaning)
-    logger.info("  all figures while it trains: tensorboard --logdir %s", result.folder.parent)
     if result.skipped_steps:
         logger.warning("  %d steps were skipped", result.skipped_steps)
+    example = from_working_directory(result.example)
     logger.info("Next:")
-    logger.info("  python convert.py --weights %s%s", best, f" --data {data}" if data else "")
-    logger.info("  python detect.py --weights %s --source IMAGES", best)
-    logger.info("  python export.py --weights %s", best)
+    logger.info("  %s", command_text("convert.py", "--weights", best, "--data", config.data))
+    logger.info("  %s", command_text("detect.py", "--weights", best, "--source", example))
+    logger.info("  %s", command_text("export.py", "--weights", best))
+    logger.info("To train longer: %s", _longer(result, config))
+    logger.info("All figures while it trains: %s",
+                shlex.join(["tensorboard", "--logdir", str(result.folder.parent)]))  # fmt: skip
+
+
+def _longer(result: TrainResult, config: TrainConfig) -> str:
+    """The command that goes on, with more patience where the run has used it up."""
+    arguments = ["--resume", str(result.weights.last), "--epochs", str(2 * result.epochs)]
+    if 0 < config.patience <= result.epochs - 1 - result.best_epoch:
+        arguments += ["--patience", str(2 * config.patience)]
+    return command_text("train.py", *arguments)

@@ -13,6 +13,7 @@ from utils.structures import IntArray
 
 RECALL_POINTS = np.linspace(0, 1, 101)  # COCO's
 CONFIDENCES = np.linspace(0, 1, 1000)  # at which precision and recall are reported
+MIN_MEANINGFUL_AP = 0.10  # below it, that two networks are alike says nothing
 _SMALL, _MEDIUM, _LARGE = 1, 2, 3  # indices into AREA_RANGES
 _IOU_75 = 5  # index into IOU_THRESHOLDS
 

@@ -137,7 +137,7 @@ def test_images_that_vanish_or_change_are_named(records):
         dataset = train if isinstance(gone, SampleKey) else evaluation
         with pytest.raises(DatasetError) as caught:
             dataset[gone]
-        assert_message(str(caught.value), f"{records[0].path}: ", "No such file")
+        assert_message(str(caught.value), f"{records[0].path}: ", "no such file")
         with pytest.raises(DatasetError) as caught:
             dataset[changed]
         assert_message(str(caught.value), f"{records[1].path}: ", "16x32 ... 48x64 ... start again")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from data.augment import AugmentConfig
@@ -7,12 +9,14 @@ from data.dataset_spec import (
     SHIPPED,
     CocoSplit,
     MergedSplit,
+    SharedSplit,
     VocSplit,
     YoloSplit,
     load_dataset_spec,
 )
+from data.records import scan_split
 from tests.error_messages import assert_message
-from tests.unit.data.builders import write_coco, write_yaml
+from tests.unit.data.builders import write_coco, write_image, write_yaml
 from utils.errors import ConfigError, DatasetError
 from utils.strict_yaml import read_yaml
 
@@ -134,15 +138,13 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
     ("text", "message"),
     [
         # keys
-        ("train: a\nnames: [x]", "key 'val' is missing"),
+        ("train: a\nnames: [x]", "key 'val' is missing ... `val: 0.2`"),
         (
             f"{SPLITS}name: [x]",
             "'name' ... did you mean 'names'?",
         ),
-        (
-            f"{SPLITS}names: [x]\nkpt_shape: [17, 3]",
-            "'kpt_shape' ... known: train, val",
-        ),
+        (f"{SPLITS}names: [x]\nlicense: x\ndownloads: y", "'downloads' ... 'download'"),
+        (f"{SPLITS}names: [x]\npaths: x", "'paths' ... did you mean 'path'?"),
         # splits
         (
             "train:\nval: b\nnames: [x]",
@@ -169,6 +171,12 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
             "names has 2 ... class 1 ... 0 to 1",
         ),
         (f"{SPLITS}names: [yes, no]", "names[0] is True ... quotes"),
+        (f"{SPLITS}names: [x, y, x]", "names[0] and names[2] are both 'x'"),
+        (f"{SPLITS}names: {{0: 1, 1: '1'}}", "names[0] and names[1] are both '1'"),
+        # shares
+        ("train: a\nval: 0\nnames: [x]", "val is 0 ... above 0"),
+        ("train: a\nval: 0.6\ntest: 0.4\nnames: [x]", "val is 0.6 ... below 1"),
+        ("train: 0.8\nval: 0.2\nnames: [x]", "train is 0.8 ... folder"),
         # nc
         (
             f"{SPLITS}names: [x, y]\nnc: 3",
@@ -284,3 +292,94 @@ def test_a_json_keeps_its_own_ids_beside_merged_training_data(tmp_path):
     more = load_dataset_spec(write_yaml(tmp_path, f"{text}names: [cat, owl, emu]\n"))
     with pytest.raises(ConfigError, match=r"has no category 'emu', so .* omit --save-json$"):
         more.category_ids_of("val")
+
+
+def test_keys_of_other_tools_are_noted(tmp_path, caplog):
+    text = "license: MIT\nkpt_shape: [17, 3]\nchannels: 3\nauthor: x\nmy_remark: y\n"
+
+    with caplog.at_level(logging.INFO):
+        spec = load_dataset_spec(write_yaml(tmp_path, f"{SPLITS}names: [x]\n{text}"))
+
+    assert spec.class_names == ("x",)
+    assert caplog.messages == [
+        f"{tmp_path / 'animals.yaml'}: keys that are not used: license, kpt_shape, channels, "
+        "author, my_remark"
+    ]
+
+
+def test_home_and_variables_are_expanded(tmp_path, monkeypatch):
+    for name in ("home/set/a", "data/b"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DATA", str(tmp_path / "data"))
+    file = tmp_path / "a.yaml"
+    file.write_text("path: ~/set\ntrain: [a, '$DATA/b']\nval: ${DATA}/b\nnames: [x]\n")
+
+    spec = load_dataset_spec(file)
+
+    assert spec.path == tmp_path / "home" / "set"
+    assert spec.splits["train"] == YoloSplit(
+        (tmp_path / "home" / "set" / "a", tmp_path / "data" / "b")
+    )
+    assert spec.splits["val"] == YoloSplit((tmp_path / "data" / "b",))
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_missing_test_split_matters_only_when_it_is_asked_for(tmp_path, merged):
+    write_coco(tmp_path / "i.json", [], [])
+    write_image(tmp_path / "images" / "a.png")
+    coco = "{images: images, annotations: i.json}"
+    train = f"[{coco}, {coco}]" if merged else coco
+    text = f"train: {train}\nval: {coco}\ntest: {{images: gone, annotations: gone.json}}\n"
+
+    spec = load_dataset_spec(write_yaml(tmp_path, text))
+
+    assert spec.class_names == ("owl", "cat")
+    assert spec.splits_to_scan == ("train", "val")
+    with pytest.raises(DatasetError, match=r"gone\.json: no such file"):
+        scan_split(spec, "test")
+
+
+def write_xml(path, *names):
+    objects = "".join(f"<object><name>{name}</name></object>" for name in names)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"<annotation>{objects}</annotation>", encoding="utf-8")
+
+
+def test_names_of_voc_xml_are_gathered_and_shown(tmp_path, caplog):
+    write_xml(tmp_path / "xml" / "a.xml", "Zebra", "cat")
+    write_xml(tmp_path / "xml" / "deep" / "b.xml", "图", "cat")
+    (tmp_path / "xml" / "c.xml").write_text("no xml")
+    (tmp_path / "images").mkdir()
+    text = "train: {images: images, annotations: xml}\nval: 0.2\n"
+
+    with caplog.at_level(logging.INFO):
+        spec = load_dataset_spec(write_yaml(tmp_path, text))
+
+    assert spec.class_names == ("Zebra", "cat", "图")
+    assert caplog.messages == [
+        f"{tmp_path / 'animals.yaml'}: 3 classes gathered from 3 xml files: Zebra, cat, 图"
+    ]
+
+
+def test_xml_files_without_objects_name_no_class(tmp_path):
+    (tmp_path / "xml").mkdir()
+    file = write_yaml(tmp_path, "train: {images: images, annotations: xml}\nval: 0.2\n")
+
+    with pytest.raises(ConfigError) as caught:
+        load_dataset_spec(file)
+
+    assert_message(str(caught.value), f"{file}: ", f"'names' is missing ... {tmp_path / 'xml'}")
+
+
+@pytest.mark.parametrize("source", ["a", "[a, b]", "{images: a, annotations: i.json}"])
+def test_shares_of_every_kind_of_source(tmp_path, source):
+    write_coco(tmp_path / "i.json", [], [])
+
+    spec = load_dataset_spec(write_yaml(tmp_path, f"train: {source}\nval: 0.25\nnames: [x, y]\n"))
+
+    train, val = spec.splits["train"], spec.splits["val"]
+    assert isinstance(train, SharedSplit) and isinstance(val, SharedSplit)
+    assert train.source == val.source and (train.part, val.part) == ("train", "val")
+    assert train.shares == val.shares == (("val", 0.25),)
+    assert not spec.is_merged and spec.category_ids_of("val") == spec.category_ids

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from data.image_file import read_image, verify_image
+from data.image_file import IMAGE_SUFFIXES, examine_image, read_image, verify_image
 from tests.error_messages import assert_message
 from tests.unit.data.builders import noise, write_image
 from utils.errors import DatasetError
@@ -113,7 +118,7 @@ def test_images_too_small(tmp_path):
 @pytest.mark.parametrize(
     ("content", "verified", "read"),
     [
-        (None, "no such file", "No such file"),
+        (None, "no such file", "no such file"),
         (b"", "the file is empty", "the file is empty"),
         (b"words, not pixels", "not an image", "not an image"),
     ],
@@ -127,3 +132,104 @@ def test_files_that_are_no_images(tmp_path, content, verified, read):
         with pytest.raises(DatasetError) as caught:
             action(path)
         assert_message(str(caught.value), f"{path}: ", message)
+
+
+EVERY_FORMAT = {
+    "avif": "AVIF", "bmp": "BMP", "gif": "GIF", "j2k": "JPEG2000", "jfif": "JPEG",
+    "jp2": "JPEG2000", "jpe": "JPEG", "mpo": "MPO", "png": "PNG", "ppm": "PPM", "tif": "TIFF",
+    "webp": "WEBP",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", EVERY_FORMAT)
+def test_every_format_listed_is_read(tmp_path, suffix):
+    path, pixels = tmp_path / f"a.{suffix}", noise((48, 64))
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    Image.fromarray(pixels).save(path, EVERY_FORMAT[suffix])
+
+    image = read_image(path)
+
+    assert f".{suffix}" in IMAGE_SUFFIXES
+    assert verify_image(path) == image.shape[:2] == (48, 64)
+    assert np.abs(image.astype(int) - pixels).mean() < 6
+
+
+def test_the_orientation_of_an_avif(tmp_path):
+    if not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = tmp_path / "a.avif"
+    Image.fromarray(noise((48, 64))).save(path, exif=exif)
+
+    assert verify_image(path) == read_image(path).shape[:2] == (64, 48)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm"])
+@pytest.mark.parametrize(("largest", "bits"), [(200, 8), (4095, 12), (4096, 16), (65535, 16)])
+def test_few_bits_in_a_file_of_16_are_scaled_by_what_they_use(tmp_path, suffix, largest, bits):
+    pixels = np.random.default_rng(0).integers(0, largest + 1, (20, 30, 3), np.uint16)
+    pixels[0, 0, 0] = largest
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), pixels)
+
+    image = read_image(path)
+
+    expected = (pixels >> (bits - 8))[..., ::-1]
+    assert np.abs(image.astype(int) - expected).max() == 0
+    assert examine_image(path).bits == (None if bits == 16 else bits)
+
+
+def test_a_black_image_of_16_bits_is_no_news(tmp_path):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), np.zeros((20, 30), np.uint16))
+
+    assert read_image(path).max() == 0 and examine_image(path).bits is None
+
+
+def write_claim(path: Path, width: int, height: int) -> Path:
+    """A small file whose header claims that size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    crc = struct.pack(">I", zlib.crc32(chunk))
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(header)) + chunk + crc
+    path.write_bytes(start + struct.pack(">I", 9) + b"IDAT" + bytes(13))
+    return path
+
+
+def write_jpeg_claim(path: Path, width: int, height: int) -> Path:
+    content = bytearray(write_image(path, (48, 64)).read_bytes())
+    start = content.index(b"\xff\xc0") + 5
+    content[start : start + 4] = struct.pack(">HH", height, width)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("action", [verify_image, read_image])
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.png", write_claim), ("a.jpg", write_jpeg_claim)], ids=["png", "jpeg"]
+)
+def test_one_limit_for_training_and_detection(tmp_path, action, name, write):
+    path = write(tmp_path / name, 20_000, 9_000)
+
+    with pytest.raises(DatasetError) as caught:
+        action(path)
+
+    assert str(caught.value) == (
+        f"{path}: more than 179 million pixels; shrink it or cut it into tiles"
+    )
+
+
+def test_a_large_image_within_the_limit_is_read(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("L", (9_500, 9_500)).save(path)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        assert verify_image(path) == (9_500, 9_500)
+
+
+def test_a_path_with_a_null_character():
+    with pytest.raises(DatasetError, match="cannot be read"):
+        read_image(Path("a\0.jpg"))

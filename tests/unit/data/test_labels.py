@@ -83,6 +83,7 @@ def test_a_file_may_mix_boxes_and_polygons(tmp_path):
         # classes that are none
         ("1.7 .5 .5 .2 .2", "dropped", "class is 1.7 ... integer from 0 ... row dropped"),
         ("-1 .5 .5 .2 .2", "dropped", "class is -1 ... integer from 0 ... row dropped"),
+        ("1e30 .5 .5 .2 .2", "dropped", "class is 1e30 ... at most ... row dropped"),
         # no area
         ("0 0.5 0.5 0 0.2", "dropped", "width is 0 ... > 0 ... row dropped"),
         ("0 0.5 0.5 0.2 -0.1", "dropped", "height is -0.1 ... > 0 ... row dropped"),
@@ -127,12 +128,13 @@ def test_decimals_cut_by_the_writer_are_no_problem(tmp_path):
     assert labels.targets.boxes.max() <= 200
 
 
-def test_a_class_beyond_the_names_stops(tmp_path):
-    with pytest.raises(DatasetError) as caught:
-        read(tmp_path, "0 0.5 0.5 0.1 0.1\n3 0.5 0.5 0.1 0.1\n")
+def test_a_class_beyond_the_names_is_a_problem_of_its_own(tmp_path):
+    labels = read(tmp_path, "0 0.5 0.5 0.1 0.1\n3 0.5 0.5 0.1 0.1\n1 0.2 0.2 0.1 0.1\n")
 
+    (problem,) = labels.problems
+    assert (problem.kind, labels.targets.class_ids.tolist()) == ("unknown_class", [0, 1])
     assert_message(
-        str(caught.value),
+        problem.text,
         f"{tmp_path / 'a.txt'}:2: ",
         "class is 3 ... names has 3 ... fix the label",
     )
@@ -170,7 +172,7 @@ def test_folders_are_searched_deeply_and_sorted(tmp_path):
         write_image(tmp_path / name)
     (tmp_path / "notes.md").write_text("no image")
 
-    images = list_yolo_images([tmp_path], NAMES)
+    images = list_yolo_images([tmp_path], NAMES).images
 
     assert [str(p.path.relative_to(tmp_path)) for p in images] == [
         "a.JPG",
@@ -185,7 +187,7 @@ def test_lists_start_at_their_own_folder(tmp_path):
     file = tmp_path / "train.txt"
     file.write_bytes(f"\ufeff./images/a.png\r\n{image}\r\n\r\nimages/gone.png\r\n".encode())
 
-    images = list_yolo_images([file], NAMES)
+    images = list_yolo_images([file], NAMES).images
 
     assert [p.path for p in images] == [image, image, tmp_path / "images" / "gone.png"]
 
@@ -197,7 +199,7 @@ def test_lists_may_start_at_the_working_directory(tmp_path, monkeypatch):
     file.write_text("images/a.png\n")
     monkeypatch.chdir(tmp_path)
 
-    (image,) = list_yolo_images([file], NAMES)
+    (image,) = list_yolo_images([file], NAMES).images
 
     assert image.path == Path("images/a.png")
 
@@ -219,7 +221,7 @@ def test_sources_without_images(tmp_path, name, message):
 
 
 def test_an_empty_folder_lists_nothing(tmp_path):
-    assert list_yolo_images([tmp_path], NAMES) == ()
+    assert list_yolo_images([tmp_path], NAMES).images == ()
 
 
 def test_polygons_are_kept_as_outlines_in_pixels(tmp_path):

@@ -45,8 +45,9 @@ def test_nothing_wrong(data, capsys):
     assert (code, report["findings"]) == (0, [])
     assert report["classes"] == {"cat": {"train": 2, "val": 1}, "dog": {"train": 2, "val": 1}}
     assert report["splits"]["train"] == {
-        "pictures": 2, "objects": 4, "backgrounds": 0, "without_label_file": 0,
-        "unreadable": 0, "dropped": 0, "clipped": 0, "duplicate": 0,
+        "pictures": 2, "objects": 4, "crowd_regions": 0, "backgrounds": 0, "without_label_file": 0,
+        "unreadable": 0, "unknown_class": 0, "dropped": 0, "clipped": 0, "duplicate": 0,
+        "repaired": 0, "orphan": 0,
     }  # fmt: skip
     # at 160 px the boxes are 40 x 64 and 16 x 12.8
     assert report["box_sizes"]["longer_side"] == {
@@ -61,6 +62,7 @@ SPOILT = [
     ("labels/train/0.txt", "0 0.5 0.5 0 0.5\n", ":1: "),
     ("labels/val/2.txt", "0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n", ":2: "),
     ("labels/train/1.txt", "x\n", ":1: "),
+    ("labels/train/0.txt", "7 0.5 0.5 0.2 0.2\n", ":1: "),  # a class beyond the names
     ("images/train/1.png", "no image", ": "),
 ]
 
@@ -81,6 +83,30 @@ def test_the_same_image_in_both_splits(data):
     shutil.copy(first, copy)
     _, report = check(data)
     assert report["findings"] == [f"{copy} (val): the same image as {first} (train)"]
+
+
+def test_a_split_without_labels_is_an_error(data, capsys):
+    (data.parent / "labels/val/2.txt").unlink()
+    code, report = check(data)
+    assert code == 2
+    (error,) = report["errors"]
+    assert str(data.parent / "labels/val/2.txt") in error
+    assert f"error: {error}" in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_an_error(data, capsys):
+    (data.parent / "images/train/0.png").unlink()
+    (data.parent / "images/train/1.png").unlink()
+    assert check(data)[0] == 2
+    assert "error: data: no usable image in train" in capsys.readouterr().err
+
+
+def test_notes_are_no_findings(data):
+    faces = "0 .5 .5 .2 .2 .45 .45 .55 .45 .5 .5 .46 .55 .54 .55\n"
+    (data.parent / "labels/train/0.txt").write_text(faces)
+    code, report = check(data, "--strict")
+    assert (code, report["findings"], len(report["notes"])) == (0, [], 1)
+    assert "15 columns" in report["notes"][0]
 
 
 def test_splits_that_share_their_images(data):

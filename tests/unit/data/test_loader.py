@@ -161,7 +161,7 @@ def test_errors_arrive_as_one_line(records, workers):
     for batches in (training.epoch(0), evaluation):
         with pytest.raises(DatasetError) as caught:
             list(batches)
-        assert_message(str(caught.value), f"{records[2].path}: ", "No such file")
+        assert_message(str(caught.value), f"{records[2].path}: ", "no such file")
 
 
 def test_sample_keys_are_plain_tuples():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import re
 
@@ -100,10 +101,12 @@ def test_strict_is_content_with_good_data(tmp_path):
 
 
 def test_a_class_beyond_the_names_stops_in_every_split(tmp_path):
-    spec = load_dataset_spec(write_yolo_set(tmp_path, {"a": GOOD, "b": "3 0.5 0.5 0.5 0.5"}))
+    spec = load_dataset_spec(
+        write_yolo_set(tmp_path, {"a": GOOD, "b": "3 .5 .5 .5 .5\n9 .5 .5 .5 .5"})
+    )
 
     for split in ("train", "val"):
-        with pytest.raises(DatasetError, match=r"b\.txt:1: class is 3"):
+        with pytest.raises(DatasetError, match=r"b\.txt:1: class is 3.* 1 more like it"):
             read_records(spec, split)
 
 
@@ -115,14 +118,83 @@ def test_single_class_takes_every_class_as_0(tmp_path):
     assert record.targets.class_ids.tolist() == [0, 0]
 
 
-def test_no_label_file_at_all_is_said_aloud(tmp_path, caplog):
+def test_no_label_file_at_all_is_an_error_unless_it_is_meant(tmp_path, caplog):
     file = write_yolo_set(tmp_path, {"a": None, "b": None})
 
-    read_records(load_dataset_spec(file), "train")
+    with pytest.raises(DatasetError) as caught:
+        read_records(load_dataset_spec(file), "train")
+    assert_message(
+        str(caught.value),
+        "animals: ",
+        f"2 images of train ... {tmp_path / 'labels' / 'a.txt'} ... background_only: true",
+    )
 
+    file.write_text(file.read_text() + "background_only: true\n")
+    assert len(read_records(load_dataset_spec(file), "train")) == 2
     assert caplog.messages[-1] == (
         "  no object is labelled in train: nothing can be learned from it, and AP on it is 0"
     )
+
+
+def test_nothing_but_crowd_regions_is_an_error(tmp_path):
+    write_image(tmp_path / "a.png")
+    image = {"id": 1, "file_name": "a.png"}
+    row = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [1, 2, 9, 9], "iscrowd": 1}
+    write_coco(tmp_path / "i.json", [image], [row])
+    split = "{images: ., annotations: i.json}"
+    spec = load_dataset_spec(write_yaml(tmp_path, f"train: {split}\nval: {split}\n"))
+
+    assert ", 1 crowd regions, 0 backgrounds" in scan_split(spec, "val").summary()
+    with pytest.raises(DatasetError) as caught:
+        read_records(spec, "val")
+    assert_message(str(caught.value), "animals: ", "1 labels of val ... iscrowd")
+
+
+@pytest.mark.parametrize("name", ["a.xml", "_annotations.coco.json"])
+def test_labels_of_another_format_are_pointed_out(tmp_path, name):
+    file = write_yolo_set(tmp_path, {"a": None})
+    (tmp_path / "images" / name).touch()
+
+    with pytest.raises(DatasetError) as caught:
+        read_records(load_dataset_spec(file), "train")
+    assert_message(str(caught.value), "animals: ", f"{tmp_path / 'images' / name} ... annotations")
+
+
+def test_label_files_without_an_image_are_counted(tmp_path):
+    spec = load_dataset_spec(write_yolo_set(tmp_path, {"a": GOOD, "b": None}))
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    (images / "c.mp4").touch()  # an image, though not one that is read
+    for name, text in {"c.txt": GOOD, "d.txt": GOOD, "e.TXT": GOOD, "classes.txt": "cat\n"}.items():
+        (labels / name).write_text(text)
+
+    result = scan_split(spec, "train")
+
+    (problem,) = (each for each in result.problems if each.kind == "orphan")
+    assert_message(problem.text, f"{labels}: ", "2 label files ... d.txt")
+    assert result.summary().endswith(", 2 label files without an image")
+    assert len(read_records(spec, "train", strict=True)) == 2  # nothing that is used is wrong
+
+
+def test_a_list_of_some_images_makes_no_orphans_of_the_others(tmp_path):
+    write_yolo_set(tmp_path, {"a": GOOD, "b": GOOD})
+    (tmp_path / "train.txt").write_text("images/a.png\n")
+    file = write_yaml(tmp_path, "train: train.txt\nval: images\nnames: [x]\n")
+
+    assert scan_split(load_dataset_spec(file), "train").problems == ()
+
+
+def test_categories_keep_their_names_from_split_to_split(tmp_path):
+    write_image(tmp_path / "a.png")
+    image = [{"id": 1, "file_name": "a.png"}]
+    content = json.loads(write_coco(tmp_path / "val.json", image, []).read_text())
+    content["categories"][0]["name"] = "dog"  # id 7
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    text = "train: {images: ., annotations: train.json}\nval: {images: ., annotations: val.json}\n"
+    spec = load_dataset_spec(write_yaml(tmp_path, text + "names: [Eule, Katze]\n"))
+
+    assert len(scan_split(spec, "val").records) == 1  # the yaml may rename them
+    with pytest.raises(DatasetError, match=r"train\.json: category 7 is 'dog', but it is 'cat'"):
+        scan_split(spec, "train")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +307,7 @@ def test_coco128(shared, tmp_path):
 
     assert result.summary() == (
         "128 images, 929 objects, 2 backgrounds (2 without a label file), 0 images skipped, "
-        "label rows: 0 dropped, 0 clipped, 0 duplicates removed"
+        "label rows: 0 dropped, 0 clipped, 0 duplicates removed, 2 label files without an image"
     )
 
 
@@ -268,6 +340,6 @@ def test_merged_data_sets_of_three_kinds_are_one(tmp_path):
     assert [record.image_id for record in whole.records] == [0, 1, 2, 3]
     assert [record.targets.class_ids.tolist() for record in whole.records] == [[0], [2], [0], [1]]
     assert [len(record.outlines[0]) for record in whole.records] == [1, 0, 0, 0]
-    assert "annotation 6: image_id is 78" in whole.problems[0].text
+    assert "annotation 6: image_id is 78" in whole.problems[-1].text
     assert [record.targets.class_ids.tolist() for record in val.records] == [[0]]
     assert all(record.outlines == () for record in scan_split(spec, "train").records)

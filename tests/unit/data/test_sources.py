@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from data.sources import FileSource, StreamSource, batches, open_source
 from tests.error_messages import BETWEEN, assert_message
@@ -139,3 +141,38 @@ def test_batches_hold_frames_of_one_input_size():
 
 def test_no_frames_no_batches():
     assert list(batches([], InputSize((64, 64), 32), 2)) == []
+
+
+def test_a_gif_of_several_images_is_a_video_and_one_of_one_an_image(tmp_path):
+    frames = [Image.new("RGB", (32, 32), (80 * number, 0, 0)) for number in range(3)]
+    frames[0].save(tmp_path / "one.gif")
+    frames[0].save(tmp_path / "several.gif", save_all=True, append_images=frames[1:])
+
+    found = [(item.path.name, item.is_video) for item in open_source(str(tmp_path))]
+
+    assert found == [("one.gif", False), *[("several.gif", True)] * 3]
+
+
+def test_images_that_cannot_be_read_are_named_by_their_suffix(tmp_path):
+    save_image(tmp_path / "a.jpg")
+    (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+
+    image, skipped = open_source(str(tmp_path))
+
+    assert isinstance(image, Frame)
+    assert skipped == Skipped(
+        tmp_path / "b.heic", ".heic files cannot be read; save it as JPEG or PNG"
+    )
+
+
+def test_few_bits_in_files_of_16_are_said_once(tmp_path, caplog):
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.full((20, 30), 2048, np.uint16))
+
+    with caplog.at_level(logging.INFO):
+        images = [item.image for item in open_source(str(tmp_path))]
+
+    assert [int(image.max()) for image in images] == [128, 128]
+    assert caplog.messages == [
+        f"{tmp_path / 'a.png'}: 12-bit data in a 16-bit file, scaled by that range"
+    ]

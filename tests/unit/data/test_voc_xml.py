@@ -3,10 +3,9 @@ from __future__ import annotations
 import pytest
 
 from data.label_rules import UnreadableLabelsError
-from data.voc_xml import list_voc_images, read_voc_file
+from data.voc_xml import read_voc_file
 from tests.error_messages import BETWEEN, assert_message
-from tests.unit.data.builders import NAMES, write_image
-from utils.errors import DatasetError
+from tests.unit.data.builders import NAMES
 
 HW = (100, 200)
 
@@ -123,13 +122,32 @@ def test_duplicates_are_removed(tmp_path):
     assert labels.targets.class_ids.tolist() == [0, 1]
 
 
-def test_an_unknown_name_stops(tmp_path):
-    with pytest.raises(DatasetError) as caught:
-        read(tmp_path, voc_file(voc_object("dogg")))
+def test_an_unknown_name_is_a_problem_of_its_own(tmp_path):
+    labels = read(tmp_path, voc_file(voc_object("dogg"), voc_object("cat")))
 
+    (problem,) = labels.problems
+    assert (problem.kind, len(labels.targets)) == ("unknown_class", 1)
     assert_message(
-        str(caught.value), f"{tmp_path / 'a.xml'}:2: ", "'dogg' ... did you mean 'dog'? ... owl"
+        problem.text, f"{tmp_path / 'a.xml'}:2: ", "'dogg' ... did you mean 'dog'? ... owl"
     )
+
+
+@pytest.mark.parametrize(
+    ("edges", "box"),
+    [
+        ((0, 0, 30, 20), [0, 0, 30, 20]),  # counted from 0
+        ((1, 1, 65, 20), [0, 0, 64, 20]),  # one beyond the right edge
+        ((1, 1, 66, 20), None),  # two beyond it, 3 % of the side
+    ],
+)
+def test_one_pixel_is_tolerated_on_small_images_too(tmp_path, edges, box):
+    file = tmp_path / "a.xml"
+    file.write_text(voc_file(voc_object("cat", edges), size=""))
+
+    labels = read_voc_file(file, (48, 64), class_names=NAMES)
+
+    assert labels.targets.boxes.tolist() == ([] if box is None else [box])
+    assert [each.kind for each in labels.problems] == ["clipped" if box else "dropped"]
 
 
 def test_every_name_is_class_0_without_names(tmp_path):
@@ -150,6 +168,8 @@ def test_every_name_is_class_0_without_names(tmp_path):
             voc_file(head='<!DOCTYPE a SYSTEM "file:///etc/passwd">'),
             ":1: ... entities ... not allowed ... image skipped",
         ),
+        ("<?xml version='1.0' encoding='utf-7'?><a/>", ": ... not valid xml ... image skipped"),
+        ("<?xml version='1.0' encoding='none'?><a/>", ": ... not valid xml ... image skipped"),
         ("", ": ... not valid xml ... line 1, column 0 ... image skipped"),
         (
             "<annotation>\n<object>",
@@ -171,39 +191,3 @@ def test_files_that_leave_their_image_out(tmp_path, content, message):
 
     start, *parts = message.split(BETWEEN)
     assert_message(str(caught.value), f"{tmp_path / 'a.xml'}{start}", *parts)
-
-
-def test_split_files(tmp_path):
-    for name in ("b.jpg", "a.PNG", "photo 1.jpg"):
-        write_image(tmp_path / "images" / name)
-    (tmp_path / "xml").mkdir()
-    split = tmp_path / "train.txt"
-    # a per-class list, a name with a blank, an image that is not there
-    split.write_bytes("\ufeffb  -1\r\na\r\nphoto 1\r\n\r\ngone\r\n".encode())
-
-    images = list_voc_images(tmp_path / "images", tmp_path / "xml", split, NAMES)
-
-    assert [(p.image_id, p.path.name) for p in images] == [
-        (0, "a.PNG"),
-        (1, "b.jpg"),
-        (2, "gone.jpg"),
-        (3, "photo 1.jpg"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [
-        ("images", "no such folder"),
-        ("xml", "no such folder"),
-        ("train.txt", "no such file"),
-    ],
-)
-def test_missing_paths(tmp_path, missing, message):
-    for folder in {"images", "xml"} - {missing}:
-        (tmp_path / folder).mkdir()
-
-    with pytest.raises(DatasetError) as caught:
-        list_voc_images(tmp_path / "images", tmp_path / "xml", tmp_path / "train.txt", NAMES)
-
-    assert_message(str(caught.value), f"{tmp_path / missing}: ", message)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from utils.cli import option, parse, run_script
+from utils.cli import check_ranges, option, parse, run_script
 from utils.errors import CheckFailedError, ConfigError
 
 REFUSED = {"--bucket": "copy the files yourself", "--quad": "use --batch-size"}
@@ -30,6 +31,10 @@ class Config:
     rect: bool | None = option(None, "rectangular; the script decides when not given")
     resume: str | None = option(None, "checkpoint; bare means the newest", const="newest")
     amp: str = option("auto", "precision", choices=("auto", "off"))
+    epochs: int = option(3, "at least one, or -1", minimum=1, besides=(-1,))
+    score: float | None = option(None, "a share", minimum=0, maximum=1)
+    sides: tuple[int, ...] = option((64,), "one or two", minimum=1, max_values=2)
+    limit: float = option(2.0, "at most", maximum=9.5)
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +93,44 @@ def test_mistakes_exit_with_2(argv: list[str], part: str, capsys) -> None:
         parse(Config, argv, REFUSED)
     assert caught.value.code == 2
     assert part in capsys.readouterr().err
+
+
+OUT_OF_RANGE = [
+    ({"epochs": 0}, "--epochs 0: must be at least 1, or -1"),
+    ({"epochs": -2}, "--epochs -2: must be at least 1, or -1"),
+    ({"score": -0.1}, "--score -0.1: must be from 0 to 1"),
+    ({"score": 1.1}, "--score 1.1: must be from 0 to 1"),
+    ({"score": math.nan}, "--score nan: must be from 0 to 1"),
+    ({"sides": (64, 0)}, "--sides 64 0: must be at least 1"),
+    ({"sides": (1, 2, 3)}, "--sides 1 2 3: expected 2 numbers at most"),
+    ({"limit": 10}, "--limit 10: must be at most 9.5"),
+    ({"limit": math.nan}, "--limit nan: must be at most 9.5"),
+]
+IN_RANGE = [
+    *({"epochs": number} for number in (-1, 1, 2)),
+    *({"score": number} for number in (None, 0, 1, 0.5)),
+    *({"sides": numbers} for numbers in ((1,), (1, 2))),
+    *({"limit": number} for number in (-math.inf, 9.5)),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), OUT_OF_RANGE, ids=str)
+def test_numbers_out_of_range(given, message, capsys):
+    """From the command line and from Python."""
+    with pytest.raises(ConfigError) as caught:
+        check_ranges(Config(**given))
+    assert str(caught.value) == message
+    ((name, value),) = given.items()
+    argv = [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    with pytest.raises(SystemExit) as ended:
+        parse(Config, argv, REFUSED)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", IN_RANGE, ids=str)
+def test_numbers_in_range(given):
+    check_ranges(Config(**given))
 
 
 def test_help_shows_lines_and_defaults_but_no_refused_flags(capsys) -> None:

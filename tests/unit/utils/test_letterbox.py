@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from tests.goldens.stored_figures import figures
+from utils.errors import ConfigError
 from utils.letterbox import (
     PAD_VALUE,
     InputSize,
     Letterbox,
+    choose_input_hw,
     long_side_hw,
     network_input,
     round_up_to_stride,
@@ -125,36 +127,42 @@ def test_round_up_to_stride(size, expected) -> None:
     assert round_up_to_stride(size, 32) == expected
 
 
+FREE = (None, None)
 SIZE_CASES = [
-    # wanted, fixed by the file, stride -> limit, stride, message
-    ((640, 640), (None, None), 32, (640, 640), 32, None),  # any multiple will do
-    (
-        (600, 641),
-        (None, None),
-        32,
-        (608, 672),
-        32,
-        "--imgsz 600x641: sizes must be multiples of 32; using 608x672",
-    ),
-    ((320, 320), (320, 320), 32, (320, 320), None, None),  # what the file takes
-    (
-        (640, 640),
-        (320, 416),
-        32,
-        (320, 416),
-        None,
-        "--imgsz 640x640: this file takes 320x416 only; using that",
-    ),
-    ((640, 640), (640, None), 32, (640, 640), None, None),  # one side fixed: no rectangles
+    # --imgsz, known, required by the file -> used, how it is explained, warning
+    (None, (320, 320), FREE, (320, 320), "as w.pt was made", ""),
+    (None, (384, 640), FREE, (384, 640), "as w.pt was made", ""),
+    (None, None, FREE, (640, 640), "default", ""),
+    (None, (100, 100), FREE, (128, 128), "as w.pt was made", ""),  # made with another stride
+    (None, (320, 320), (320, 320), (320, 320), "w.pt takes no other", ""),
+    (None, None, (320, 416), (320, 416), "w.pt takes no other", ""),
+    (None, None, (320, None), (320, 640), "w.pt takes no other", ""),
+    (320, (320, 320), FREE, (320, 320), "--imgsz", ""),
+    ((320,), None, FREE, (320, 320), "--imgsz", ""),
+    ((320, 640), None, FREE, (320, 640), "--imgsz", ""),
+    (480, (320, 320), FREE, (480, 480), "--imgsz", ""),  # 1.5 times as large is near enough
+    (640, (320, 320), FREE, (640, 640), "--imgsz", "was made for 320x320"),
+    (320, (640, 640), FREE, (320, 320), "--imgsz", "was made for 640x640"),
+    ((600, 641), None, FREE, (608, 672), "--imgsz", "600x641 rounded up to 608x672"),
+    (640, (320, 416), (320, 416), (320, 416), "w.pt takes no other", "takes 320x416 only"),
 ]
 
 
-@pytest.mark.parametrize(("wanted", "fixed", "stride", "limit", "pad", "warning"), SIZE_CASES)
-def test_choose(caplog, wanted, fixed, stride, limit, pad, warning):
+@pytest.mark.parametrize(("imgsz", "known", "fixed", "used", "reason", "warning"), SIZE_CASES)
+def test_the_size_of_the_input(caplog, imgsz, known, fixed, used, reason, warning):
     with caplog.at_level(logging.INFO):
-        size = InputSize.choose(wanted, fixed, stride)
-    assert size == InputSize(limit, pad)
-    assert caplog.messages == ([] if warning is None else [warning])
+        found = choose_input_hw(imgsz, "w.pt", 32, known_hw=known, fixed_hw=fixed)
+    *warnings, said = caplog.messages
+    assert found == used
+    assert said == f"Image size {used[0]}x{used[1]} px ({reason})"
+    assert len(warnings) == bool(warning)
+    assert all(warning in text for text in warnings)
+
+
+@pytest.mark.parametrize("imgsz", [0, -32, (0, 64), (1, 2, 3), ()])
+def test_sizes_that_are_none(imgsz):
+    with pytest.raises(ConfigError, match="--imgsz"):
+        choose_input_hw(imgsz, "w.pt", 32, known_hw=None)
 
 
 def test_images_are_padded_to_the_stride_or_in_full():

@@ -12,10 +12,13 @@ import torch
 from torch import nn
 
 from models.checkpoints.inert_pickle import (
+    MAX_DEPTH,
+    MAX_VALUES,
     InertObject,
-    collect_attribute,
     collect_tensors,
+    plain_value,
     read_inert,
+    walk,
 )
 from tests.checkpoint_builders import TouchesAFile
 from utils.errors import CheckpointError
@@ -95,12 +98,12 @@ def test_tensors_and_attributes_by_name(tmp_path):
     )
     torch.save({"model": network}, path)
     stand_in = read_inert(path)["model"]
-    found, expected = collect_tensors(stand_in), network.state_dict()
+    found, expected = collect_tensors(stand_in, "a.pt"), network.state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert not any(tensor.requires_grad for tensor in found.values())
-    assert collect_attribute(stand_in, "eps") == {0.5, 0.25}
-    assert collect_attribute(stand_in, "nothing") == set()
+    eps = {name: each.attribute("eps") for name, each in walk(stand_in, "a.pt")}
+    assert eps == {"": None, "0": None, "1": None, "1.0": 0.5, "1.1": 0.25}
 
 
 def test_something_else_than_a_dictionary(tmp_path):
@@ -124,6 +127,60 @@ def test_a_damaged_file(tmp_path):
     content[60:200] = b"\xff" * 140
     path.write_bytes(content)
     assert message(path).startswith("damaged checkpoint (")
+
+
+def stand_in(**children):
+    module = InertObject()
+    module.__dict__["_modules"] = children
+    return module
+
+
+def test_a_network_that_contains_itself():
+    module = stand_in()
+    module.__dict__["_modules"]["x"] = module
+    with pytest.raises(CheckpointError, match=rf"^a\.pt: .* {MAX_DEPTH} levels"):
+        list(walk(module, "a.pt"))
+
+
+def test_a_network_that_doubles_at_each_level():
+    module = stand_in()
+    for _ in range(30):
+        module = stand_in(x=module, y=module)
+    with pytest.raises(CheckpointError, match=r"^a\.pt: its network has more than "):
+        list(walk(module, "a.pt"))
+
+
+def test_data_that_doubles_at_each_level():
+    value = [1] * 20
+    for _ in range(7):
+        value = [value] * 20
+    with pytest.raises(CheckpointError, match=rf"^a\.pt: its yaml has more than {MAX_VALUES} "):
+        plain_value(value, "a.pt: its yaml")
+
+
+def test_data_that_is_not_plain():
+    itself = []
+    itself.append(itself)
+    for value in (itself, "x" * 20_000, {"a": torch.ones(1)}, {((((1,),),),): 1}):
+        with pytest.raises(CheckpointError, match=r"^a\.pt: its yaml h"):
+            plain_value(value, "a.pt: its yaml")
+    assert plain_value({"a": (1, [None, "b"])}, "") == {"a": [1, [None, "b"]]}
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(1).expand(10**6, 10**6),
+        torch.ones(2, 2).to_sparse(),
+        torch.ones(2, device="meta"),
+    ],
+    ids=["expanded", "sparse", "meta"],
+)
+def test_tensors_that_are_not_in_the_file(tensor):
+    module = stand_in()
+    module.__dict__["_parameters"] = {"weight": tensor}
+    with pytest.raises(CheckpointError, match=r"^a\.pt: weight "):
+        collect_tensors(module, "a.pt")
 
 
 def test_the_names_of_yolov5s_package_are_allowed_too(tmp_path, monkeypatch):

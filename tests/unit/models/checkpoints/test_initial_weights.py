@@ -126,7 +126,44 @@ def test_weights_of_another_network(tmp_path, cfg):
     path = save_model(tmp_path / "o.pt", other, ema_weights=state)
     with pytest.raises(ConfigError) as caught:
         started_model(cfg, str(path), 3, {})
-    assert_message(str(caught.value), f"{path}: ", "none of its weights ... --weights")
+    assert_message(str(caught.value), f"{path}: none of ", "--cfg ... --weights")
+
+
+def test_norms_and_counters_are_no_start(tmp_path, cfg):
+    """`--weights yolov5n.pt --cfg yolov5s.yaml`: the names agree, the widths do not."""
+    path = str(save_model(tmp_path / "wide.pt", trained_model(tiny_spec(width_multiple=0.5))))
+    with pytest.raises(ConfigError) as caught:
+        initial_model(cfg, path, 3, {})
+    assert_message(str(caught.value), f"{path}: ", "--partial-weights")
+    start = initial_model(cfg, path, 3, {}, partial=True)
+    assert start.model.spec.width_multiple == tiny_spec().width_multiple
+    assert not start.head_is_trained
+
+
+def test_half_of_the_kernels_is_a_start(tmp_path, cfg, model, caplog):
+    """A head may be another one altogether, and so may be less than half of the rest."""
+    kernels = {name: tensor.numel() for name, tensor in model.state_dict().items()
+               if tensor.dim() > 1 and not name.startswith("layers.10.")}  # fmt: skip
+    share, missing, said = 1.0, set[str](), []
+    for name in sorted(kernels, key=lambda name: kernels[name]):
+        missing.add(name)
+        share -= kernels[name] / sum(kernels.values())
+        kept = {key: tensor for key, tensor in model.state_dict().items() if key not in missing}
+        path = str(save_model(tmp_path / "part.pt", model, ema_weights=kept))
+        if share < 0.5:
+            break
+        said.append(f"{path}: {100 * share:.0f} % of the kernels before the head are taken over")
+        with caplog.at_level(logging.INFO):
+            initial_model(cfg, path, 3, {})
+    assert len(said) > 5 and set(said) <= set(caplog.messages)
+    with pytest.raises(ConfigError, match=" % of the network's weights fit"):
+        initial_model(cfg, path, 3, {})
+
+
+@pytest.mark.parametrize("size", [320, None])
+def test_the_size_that_weights_were_trained_with(tmp_path, model, size):
+    path = str(save_model(tmp_path / "w.pt", model, image_size=size))
+    assert initial_model("", path, 5, {}).image_hw == (None if size is None else (size, size))
 
 
 @pytest.mark.parametrize("rep_block", ["RepVGG", "OREPA"])

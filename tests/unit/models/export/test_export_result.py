@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from models.export.column_errors import ColumnErrors
 from models.export.export_result import (
@@ -47,6 +50,14 @@ def quantization_with(npu_layers: NpuLayers | None = None) -> QuantizationResult
         worst_layers=(Layer("conv", 8.5),),
         npu_layers=npu_layers,
     )
+
+
+@pytest.mark.parametrize(("AP", "tells"), [(0.6, True), (0.1, True), (0.022, False)])
+def test_a_loss_is_not_claimed_where_the_float_file_finds_nothing(AP, tells):
+    """-0.1 points of 2.2 say nothing of 8 bits."""
+    text = replace(quantization_with(), AP_float=AP).as_text()
+    assert ("points from float32" in text) == tells
+    assert ("too little AP to tell" in text) != tells
 
 
 def test_report_of_a_float_file():

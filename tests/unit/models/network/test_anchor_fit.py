@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.network.anchors import fit_anchors
+from models.network.anchors import check_anchors, fit_anchors
 
 ANCHORS = np.array([[10.0, 10.0], [40.0, 80.0]])
 
@@ -47,3 +47,13 @@ def test_the_larger_the_threshold_the_more_can_be_learned():
     sizes = np.random.default_rng(0).uniform(2, 300, (500, 2))
     recalls = [fit_anchors(sizes, ANCHORS, t).best_possible_recall for t in (1.5, 2, 4, 8)]
     assert recalls == sorted(recalls) and recalls[0] < recalls[-1]
+
+
+def test_anchors_that_stand_in_are_replaced_however_well_they_fit():
+    sizes = np.random.default_rng(0).uniform(20, 40, (200, 2))
+    fitting = ((25.0, 25.0, 35.0, 35.0),)
+
+    assert check_anchors(fitting, sizes, 4.0, seed=0) == fitting
+    found = check_anchors(fitting, sizes, 4.0, seed=0, from_data=True)
+    assert found != fitting and len(found[0]) == 4
+    assert check_anchors(fitting, sizes[:0], 4.0, seed=0, from_data=True) == fitting

@@ -42,7 +42,9 @@ KEY_ERRORS = [
     ({"channel_multiple": 0}, "channel_multiple is 0 ... integer above 0"),
     ({"ch": 1}, "ch is 1 ... 3 channels"),
     # the same network for every number of anchors is not built
-    ({"anchors": 3}, ANCHORS.format("3")),
+    ({"anchors": 0}, ANCHORS.format("0")),
+    ({"anchors": 33}, ANCHORS.format("33")),
+    ({"anchors": 3.0}, ANCHORS.format("3.0")),
     ({"anchors": []}, ANCHORS.format("[]")),
     ({"anchors": [[1, 2, 3]]}, ANCHORS.format("[[1, 2, 3]]")),  # a height is missing
     ({"anchors": [[1, 2], [1, 2, 3, 4]]}, ANCHORS.format("[[1, 2], [1, 2, 3, 4]]")),
@@ -287,3 +289,15 @@ def test_yolov5_spellings():
     other = tiny_spec(**row_3(-1, 1, "RepVGG", [32]))
     names = [list(build_model(s).state_dict()) for s in (spec, other)]
     assert names[0] == names[1]
+
+
+def test_a_number_of_anchors_stands_for_those_of_the_data():
+    spec = tiny_spec(anchors=2)
+    model = build_model(spec)
+
+    assert spec.anchors_from_data and [len(level) for level in spec.anchors] == [4, 4, 4]
+    assert spec.anchors[0] < spec.anchors[1] < spec.anchors[2]
+    assert ModelSpec.from_yaml(spec.to_yaml(), spec.name) == spec
+    settled = model.with_anchors(((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12))).spec
+    assert not settled.anchors_from_data
+    assert settled.to_yaml()["anchors"][0] == [1, 2, 3, 4]

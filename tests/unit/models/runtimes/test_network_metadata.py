@@ -38,8 +38,27 @@ def test_reading_is_the_inverse_of_writing(metadata):
     found = NetworkMetadata.from_texts(Path("x"), metadata.as_texts())
     pairs = (((10, 13), (16, 30)), ((30, 61), (62, 45.5)))
     assert found == NetworkMetadata(
-        metadata.class_names, metadata.strides, pairs, metadata.head, metadata.rows_last
+        metadata.class_names, metadata.strides, pairs, metadata.head, metadata.rows_last, (64, 96)
     )
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ({}, None),  # YOLOv5's ONNX files
+        ({"imgsz": "[384, 640]"}, (384, 640)),
+        ({"imgsz": "320"}, (320, 320)),
+        ({"imgsz": "(320, 640)"}, (320, 640)),  # a Python literal
+    ],
+)
+def test_the_size_it_was_exported_with(texts, expected):
+    assert NetworkMetadata.from_texts(Path("x"), texts).known_hw == expected
+
+
+@pytest.mark.parametrize("text", ["wide", "[0, 640]", "[]"])
+def test_a_size_that_is_none(text):
+    with pytest.raises(CheckpointError, match="'imgsz'"):
+        NetworkMetadata.from_texts(Path("x"), {"imgsz": text})
 
 
 def test_keys_and_numbers_stay_as_they_are():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 import train as train_script
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from tests.model_builders import write_small_yolov5
+from utils.cli import parse
 from utils.engine import hyper_search
 from utils.engine.hyper_search import SPACE, search
 from utils.errors import ConfigError, DivergedError
@@ -130,7 +132,7 @@ def test_only_the_best_run_keeps_its_weights(config, quick):
 
 
 def test_messages(config, tmp_path, capsys, monkeypatch):
-    with pytest.raises(ConfigError, match=r"^--evolve 0: must be at least 1 training run$"):
+    with pytest.raises(ConfigError, match=r"^--evolve 0: must be at least 1$"):
         search(replace(config, evolve=0), BASE, Trainer())
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "0")
@@ -160,7 +162,12 @@ def test_two_real_runs(tmp_path, capsys):
 
     out = capsys.readouterr().out
     folder = tmp_path / "evolve" / "exp"
-    assert f"Next: python train.py --hyp {folder / 'hyp_evolve.yaml'}" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("Next: ")]
+    arguments = shlex.split(line.partition("train.py ")[2])
+    suggested = parse(TrainConfig, arguments, {})
+    assert suggested.hyp == str(folder / "hyp_evolve.yaml")
+    assert (suggested.data, suggested.cfg, suggested.imgsz) == (str(data), str(cfg), 64)
+    assert suggested.evolve is None and suggested.project == TrainConfig().project
     assert len(table(folder)) == 2
     assert (folder / "run1" / "results.csv").exists()
     report = json.loads((tmp_path / "r.json").read_text())

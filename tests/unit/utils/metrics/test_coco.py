@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -133,6 +134,19 @@ def test_the_point_of_best_f1(seed):
     assert (metrics.precision, metrics.recall) == pytest.approx((precision.mean(), recall.mean()))
     of_class = [(result.precision, result.recall) for result in metrics.per_class]
     assert of_class == [*zip(precision, recall, strict=True), (0.0, 0.0)]
+
+
+@pytest.mark.parametrize("first", [2**53, 2**63, 10**30])
+def test_image_ids_beyond_float64_and_int64_stay_apart(first):
+    """Neighbouring ids of 2^53 and above are the same float64."""
+    boxes = [[[10 * n, 5, 10 * n + 40, 60]] for n in range(8)]
+    records = [record(first + n, box, [0]) for n, box in enumerate(boxes)]
+    found = {first + n: detections(box, [0.9], [0]) for n, box in enumerate(boxes)}
+
+    assert evaluate(records, found).AP == 1
+    results = json.loads(json.dumps(coco_results(records, found, category_ids=[first])))
+    assert [result["image_id"] for result in results] == [first + n for n in range(8)]
+    assert {result["category_id"] for result in results} == {first}
 
 
 def test_results_for_the_coco_server():

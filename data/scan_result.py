@@ -1,0 +1,125 @@
+"""What reading a split has found, and whether it can be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.dataset_spec import DatasetSpec, MergedSplit, PlainSplit, SharedSplit, YoloSplit
+from data.label_rules import Problem, ProblemKind
+from utils.errors import DatasetError
+from utils.structures import ImageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """The images of a split and the problems found in it.
+
+    Attributes:
+        records: the usable images, in the order of their listing.
+        problems: what was skipped, dropped or clipped, in the same order.
+        num_without_file: how many of the records have no label file.
+        missing_labels: where the label file of the first of them was looked for.
+    """
+
+    records: tuple[ImageRecord, ...]
+    problems: tuple[Problem, ...]
+    num_without_file: int
+    missing_labels: Path | None = None
+
+    def count(self, kind: ProblemKind) -> int:
+        """How many rows or files have problems of one kind."""
+        return sum(problem.count for problem in self.problems if problem.kind == kind)
+
+    def summary(self) -> str:
+        """Numbers of images, objects, backgrounds and problems in one line."""
+        num_objects = sum(len(record.targets) for record in self.records)
+        num_backgrounds = sum(
+            len(record.targets) + len(record.crowd) == 0 for record in self.records
+        )
+        num_crowds = sum(len(record.crowd) for record in self.records)
+        crowds = f"{num_crowds} crowd regions, " if num_crowds else ""
+        more = ", ".join(
+            f"{count} {what}"
+            for count, what in (
+                (self.count("repaired"), "repaired"),
+                (self.count("unknown_class"), "of unknown classes"),
+                (self.count("orphan"), "label files without an image"),
+            )
+            if count
+        )
+        return (
+            f"{len(self.records)} images, {num_objects} objects, {crowds}{num_backgrounds} "
+            f"backgrounds ({self.num_without_file} without a label file), "
+            f"{self.count('unreadable')} images "
+            f"skipped, label rows: {self.count('dropped')} dropped, "
+            f"{self.count('clipped')} clipped, {self.count('duplicate')} duplicates removed"
+            f"{', ' if more else ''}{more}"
+        )
+
+    def wrong(self) -> tuple[Problem, ...]:
+        """The problems with what the split uses: without notes and label files without image."""
+        return tuple(each for each in self.problems if each.kind not in ("noted", "orphan"))
+
+
+def check_usable(spec: DatasetSpec, split: str, result: ScanResult) -> None:
+    """Refuse a split that nothing can be learned from, or in which AP would mean nothing.
+
+    Raises:
+        DatasetError: no image is usable; or no label file is found, or nothing but crowd regions
+            (unless the yaml says `background_only: true`).
+    """
+    if not result.records:
+        reason = (
+            f": {result.problems[0].text}" if result.problems else f" ({_location(spec, split)})"
+        )
+        raise DatasetError(f"{spec.name}: no usable image in {split}{reason}{download_hint(spec)}")
+    if spec.background_only:
+        return
+    num_crowds = sum(len(record.crowd) for record in result.records)
+    if num_crowds and not any(len(record.targets) for record in result.records):
+        raise DatasetError(
+            f"{spec.name}: all {num_crowds} labels of {split} are crowd regions, which are not "
+            "learned and in which detections do not count; set iscrowd (COCO) or difficult (VOC) "
+            "to 0 where a label is one object"
+        )
+    if result.num_without_file == len(result.records):
+        raise DatasetError(
+            f"{spec.name}: none of the {len(result.records)} images of {split} has a label file; "
+            f"{result.missing_labels} was looked for first. {_other_labels(result)}If these images "
+            "show background only, write background_only: true in the data yaml"
+        )
+
+
+def _location(spec: DatasetSpec, split: str) -> str:
+    """Where a split's images were looked for."""
+    source = spec.splits[split]
+    source = source.source if isinstance(source, SharedSplit) else source
+    parts = source.parts if isinstance(source, MergedSplit) else (source,)
+    found = [path for part in parts for path in _image_paths(part)]
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"none is listed in {found[0]}{more}"
+
+
+def _image_paths(part: PlainSplit) -> tuple[Path, ...]:
+    return part.images if isinstance(part, YoloSplit) else (part.images,)
+
+
+def _other_labels(result: ScanResult) -> str:
+    """A hint at labels of another format beside those looked for, empty if there are none."""
+    folders = {result.records[0].path.parent}
+    folders |= set() if result.missing_labels is None else {result.missing_labels.parent}
+    forms = {".xml": "annotations: ...} (Pascal VOC)", ".json": "annotations: FILE} (COCO)"}
+    for suffix, form in forms.items():
+        found = next((path for folder in folders for path in folder.glob(f"*{suffix}")), None)
+        if found is not None and (result.missing_labels or found).suffix != suffix:
+            return f"{found} is there: did you mean {{images: ..., {form}? "
+    return ""
+
+
+def download_hint(spec: DatasetSpec) -> str:
+    """The yaml's download key in brackets, empty if it has none."""
+    if spec.download is None:
+        return ""
+    first, *more = spec.download.strip().splitlines() or [""]
+    return f" (the yaml's download key, not executed here: {first}{' ...' if more else ''})"

@@ -1,0 +1,1 @@
+"""Writes a split of a data set that has none: `python -m data.split my.yaml`."""
