@@ -191,7 +191,10 @@ def test_row_12_no_image_or_nothing_but_bad_ones(run: Run, arguments: str) -> No
     assert run(arguments).error == f"animals: no usable image in {split}: {reason}"
     for name in ("a", "b"):
         Path(f"set/images/{name}.png").unlink()
-    assert run(arguments).error == f"animals: no usable image in {split} (none is listed)"
+    assert (
+        run(arguments).error
+        == f"animals: no usable image in {split} (none is listed in set/images)"
+    )
     Path("set/images").rmdir()
     assert run(arguments).error == "set/images: no such folder or file"
     assert not Path("runs").exists()
