@@ -185,12 +185,11 @@ def test_row_10_bytes_after_the_end_of_a_jpeg(run: Run, arguments: str) -> None:
 def test_row_12_no_image_or_nothing_but_bad_ones(run: Run, arguments: str) -> None:
     """Also: test_records.py::test_nothing_to_read."""
     unusable = f"animals: no usable image in {arguments.split()[0]}"
-    images = [Path("set/images/a.png"), Path("set/images/b.png")]
-    for path in images:
-        path.write_bytes(b"")
-    assert run(arguments).error == f"{unusable}: {images[0]}: the file is empty; image skipped"
-    for path in images:
-        path.unlink()
+    for name in "ab":
+        Path(f"set/images/{name}.png").write_bytes(b"")
+    assert run(arguments).error == f"{unusable}: set/images/a.png: the file is empty; image skipped"
+    for name in "ab":
+        Path(f"set/images/{name}.png").unlink()
     assert run(arguments).error == f"{unusable} (none is listed in set/images)"
     Path("set/images").rmdir()
     assert run(arguments).error == "set/images: no such folder or file"
