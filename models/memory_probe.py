@@ -136,7 +136,9 @@ class MemoryProbe:
         state = start_training(
             trained, trained.layers, ModelEMA(trained), self.hyp, config, batch_size=batch_size
         )
-        batch = made_up_batch(batch_size, self.image_size)
+        # Norms need two values per channel, of which the coarsest map of one image may have one.
+        size = max(self.image_size, 2 * max(self.model.strides))
+        batch = made_up_batch(batch_size, size)
         train_batch(state, self.criterion, batch, device)
 
 

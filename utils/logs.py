@@ -6,6 +6,7 @@ import io
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -18,6 +19,8 @@ def configure_logging() -> None:
 
     What a console cannot show is escaped: a character of a file name must not cost the line.
     """
+    # Pillow warns about odd metadata, which users cannot change, and about large images.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

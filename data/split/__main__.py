@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ def _run(config: SplitConfig) -> int:
     folder = Path(config.output or f"{spec.name}-split")
     counts = write_split(spec, folder)
     logger.info("%s", ", ".join(f"{count} images in {name}" for name, count in counts.items()))
-    logger.info("Next: python train.py --data %s", folder / f"{spec.name}.yaml")
+    yaml = shlex.quote(str(folder / f"{spec.name}.yaml"))
+    logger.info("Next: python train.py --data %s", yaml)
     return 0
 
 

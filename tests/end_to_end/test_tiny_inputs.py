@@ -41,6 +41,10 @@ def test_batches_of_one_image_train_where_every_map_has_several_cells() -> None:
     assert train.main(f"{FLAGS} --imgsz 64 --batch-size 1".split()) == 0
 
 
+def test_a_batch_size_can_be_measured() -> None:
+    assert train.main(f"{FLAGS} --imgsz 32 --batch-size -1".split()) == 0
+
+
 def test_anchors_by_number_are_found_in_the_data(capsys: pytest.CaptureFixture[str]) -> None:
     boxes = "".join(f"0 0.5 0.5 0.{n}5 0.{9 - n}5\n" for n in range(1, 9))
     for name in "abc":

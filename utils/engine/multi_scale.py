@@ -24,11 +24,6 @@ class MultiScale:
         self.image_size, self.stride, self.seed = image_size, stride, seed
 
     @property
-    def smallest(self) -> int:
-        """The shortest side that can be drawn."""
-        return max(self.image_size // 2 // self.stride, 1) * self.stride
-
-    @property
     def largest(self) -> int:
         """The longest side that can be drawn."""
         return (self.image_size * 3 // 2 + self.stride - 1) // self.stride * self.stride

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -145,3 +147,17 @@ def test_large_grids_are_shrunk_and_titled():
 
 def test_grid_of_nothing():
     assert tile_images([]).ndim == 3
+
+
+def test_names_that_are_no_utf_8_are_drawn_escaped():
+    image = np.zeros((64, 200, 3), np.uint8)
+    name = os.fsdecode(b"caf\xe9")
+    found = Detections(np.array([[10, 30, 90, 60]], np.float32), np.ones(1, np.float32),
+                       np.zeros(1, np.int64))  # fmt: skip
+
+    drawn = draw_detections(image, found, (name,))
+
+    np.testing.assert_array_equal(drawn, draw_detections(image, found, ("caf\\udce9",)))
+    np.testing.assert_array_equal(
+        tile_images([image], [name]), tile_images([image], ["caf\\udce9"])
+    )

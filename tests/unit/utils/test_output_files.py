@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -11,8 +12,10 @@ import pytest
 
 from utils.errors import UserError
 from utils.output_files import (
+    atomic_folder,
     atomic_path,
     make_run_folder,
+    short_stem,
     writable_suffix,
     write_image,
     write_json,
@@ -69,6 +72,27 @@ def test_json_is_read_back_and_paths_become_text(tmp_path: Path) -> None:
     assert text.endswith("}\n")
 
 
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9.txt", b"n" * 255, b"n" * 240 + b".txt", b"a." + b"s" * 250]
+)
+def test_every_name_that_a_folder_takes_is_written(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+    with atomic_folder(path.with_name("folder" + path.name[6:])) as temporary:
+        (temporary / "a").touch()
+    assert path.read_text() == "new" and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("stem", ["a", "n" * 225, "n" * 226, "图" * 85, os.fsdecode(b"\xe9" * 250)])
+def test_stems_leave_room_and_stay_apart(stem: str) -> None:
+    short = short_stem(stem)
+    assert len(os.fsencode(short)) <= 225
+    assert (short == stem) == (len(os.fsencode(stem)) <= 225)
+    assert short_stem(f"{stem}x") != short
+    assert os.fsdecode(os.fsencode(short)) == short
+
+
 IMAGE = np.zeros((6, 8, 3), np.uint8)
 IMAGE[..., 0] = 200  # RGB: red
 
@@ -84,7 +108,16 @@ def test_an_image_is_read_back(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("suffix", "written"),
-    [(".jpg", ".jpg"), (".PNG", ".PNG"), (".mpo", ".jpg"), ("", ".jpg"), (".xyz", ".jpg")],
+    [
+        (".jpg", ".jpg"),
+        (".PNG", ".PNG"),
+        (".mpo", ".jpg"),
+        ("", ".jpg"),
+        (".xyz", ".jpg"),
+        (".pbm", ".jpg"),
+        (".avif", ".jpg"),
+        (".jp\udce9", ".jpg"),
+    ],
 )
 def test_writable_suffix(suffix, written):
     assert writable_suffix(suffix) == written

@@ -36,3 +36,8 @@ def test_the_nominal_size_is_left_alone():
     resize = MultiScale(96, 32, seed=0)
     same = [n for n in range(60) if resize(IMAGES, n).shape == IMAGES.shape]
     assert same and all(resize(IMAGES, n) is IMAGES for n in same)
+
+
+def test_no_size_is_below_the_stride():
+    sizes = {max(MultiScale(32, 32, seed=0)(IMAGES, number).shape[2:]) for number in range(60)}
+    assert sizes == {32, 64}
