@@ -363,11 +363,11 @@ def test_row_23_no_objects_and_none_found(run: Run, label: str | None, plots: st
     """Also: unit/utils/metrics/test_coco.py::test_nothing_labelled."""
     for path in Path("set/labels").iterdir():
         path.unlink()
-    write_yolo_set(Path("set"), {"a": label, "b": label})
+    file = write_yolo_set(Path("set"), {"a": label, "b": label})
+    file.write_text(file.read_text() + "background_only: true\n")
     said = run(f"{VAL} {plots} --conf-thres 1 --save-json --save-txt --report r.json")
     report = json.loads(Path("r.json").read_text())
-    assert said.code == 0
-    assert (report["images"], report["instances"]) == (2, 0)
+    assert (said.code, report["images"], report["instances"]) == (0, 2, 0)
     assert {report[key] for key in ("AP", "AP50", "AP75", "AR100", "precision", "recall")} == {0}
     assert json.loads(Path("runs/val/exp/good_predictions.json").read_text()) == []
     assert any(re.search(r"\bno\b.*\b(object|label)", line) for line in said.lines), said.lines
