@@ -260,13 +260,13 @@ def _rows(annotations: Sequence[Entry]) -> list[str]:
 
 def to_integer(value: object) -> int | None:
     """An id: an integer of any size, also as text or as an exact float; None otherwise."""
-    if isinstance(value, bool):
-        return None
+    if type(value) is int:  # nearly always
+        return value
     if isinstance(value, str) and _INTEGER_TEXT.fullmatch(value):
         return int(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT_FLOAT:
         return int(value)
-    return value if isinstance(value, int) else None
+    return None
 
 
 def to_positive(value: object) -> float | None:

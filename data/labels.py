@@ -186,7 +186,8 @@ def _parse_row(
 
 def _parse_number(column: str) -> float:
     try:
-        number = float(column)
+        # Python also reads `1_0` and digits of other scripts.
+        number = float(column if column.isascii() and "_" not in column else "none")
     except ValueError:
         raise _RowError(f"{column!r} is not a number") from None
     if not math.isfinite(number):

@@ -20,6 +20,7 @@ from data.image_file import (
     read_content,
 )
 from data.listing import read_lines
+from data.path_kind import path_kind
 from data.video import read_stream, read_video_file, without_password
 from utils.errors import DatasetError
 from utils.letterbox import InputSize, Letterbox
@@ -97,12 +98,13 @@ def batches(
 
 def _find_files(text: str) -> list[Path]:
     path = Path(text)
-    if path.is_dir():
+    kind = path_kind(path)
+    if kind == "folder":
         files = sorted(file for file in path.iterdir() if _is_media(file))
         return _some(files, f"--source {text}: no images or videos in this folder")
-    if path.suffix.lower() == ".txt" and path.is_file():
+    if path.suffix.lower() == ".txt" and kind == "file":
         return _some(_listed(path), f"--source {text}: this list is empty")
-    if path.is_file():
+    if kind == "file":
         if _is_media(path):
             return [path]
         raise DatasetError(
@@ -124,14 +126,14 @@ def _some(files: list[Path], message: str) -> list[Path]:
 
 
 def _is_media(path: Path) -> bool:
-    return path.suffix.lower() in LISTED_SUFFIXES | VIDEO_SUFFIXES and path.is_file()
+    return path.suffix.lower() in LISTED_SUFFIXES | VIDEO_SUFFIXES and path_kind(path) == "file"
 
 
 def _listed(list_file: Path) -> list[Path]:
     """Paths of a .txt list: relative ones from the list's folder or the working directory."""
     paths = [Path(line) for line in read_lines(list_file)]
     beside = [list_file.parent / path for path in paths]
-    return [near if near.exists() else path for near, path in zip(beside, paths, strict=True)]
+    return [near if path_kind(near) else path for near, path in zip(beside, paths, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,14 +184,13 @@ def test_row_10_bytes_after_the_end_of_a_jpeg(run: Run, arguments: str) -> None:
 @by_train_and_val
 def test_row_12_no_image_or_nothing_but_bad_ones(run: Run, arguments: str) -> None:
     """Also: test_records.py::test_nothing_to_read."""
-    split = arguments.split()[0]
-    for name in ("a", "b"):
+    unusable = f"animals: no usable image in {arguments.split()[0]}"
+    for name in "ab":
         Path(f"set/images/{name}.png").write_bytes(b"")
-    reason = "set/images/a.png: the file is empty; image skipped"
-    assert run(arguments).error == f"animals: no usable image in {split}: {reason}"
-    for name in ("a", "b"):
+    assert run(arguments).error == f"{unusable}: set/images/a.png: the file is empty; image skipped"
+    for name in "ab":
         Path(f"set/images/{name}.png").unlink()
-    assert run(arguments).error == f"animals: no usable image in {split} (none is listed)"
+    assert run(arguments).error == f"{unusable} (none is listed in set/images)"
     Path("set/images").rmdir()
     assert run(arguments).error == "set/images: no such folder or file"
     assert not Path("runs").exists()
@@ -364,11 +363,11 @@ def test_row_23_no_objects_and_none_found(run: Run, label: str | None, plots: st
     """Also: unit/utils/metrics/test_coco.py::test_nothing_labelled."""
     for path in Path("set/labels").iterdir():
         path.unlink()
-    write_yolo_set(Path("set"), {"a": label, "b": label})
+    file = write_yolo_set(Path("set"), {"a": label, "b": label})
+    file.write_text(file.read_text() + "background_only: true\n")
     said = run(f"{VAL} {plots} --conf-thres 1 --save-json --save-txt --report r.json")
     report = json.loads(Path("r.json").read_text())
-    assert said.code == 0
-    assert (report["images"], report["instances"]) == (2, 0)
+    assert (said.code, report["images"], report["instances"]) == (0, 2, 0)
     assert {report[key] for key in ("AP", "AP50", "AP75", "AR100", "precision", "recall")} == {0}
     assert json.loads(Path("runs/val/exp/good_predictions.json").read_text()) == []
     assert any(re.search(r"\bno\b.*\b(object|label)", line) for line in said.lines), said.lines

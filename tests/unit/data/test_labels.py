@@ -74,6 +74,8 @@ def test_a_file_may_mix_boxes_and_polygons(tmp_path):
         ("0 nan 0.5 0.2 0.2", "dropped", "'nan' ... finite ... row dropped"),
         ("0 inf 0.5 0.2 0.2", "dropped", "'inf' ... finite ... row dropped"),
         ("cat 0.5 0.5 0.2 0.2", "dropped", "'cat' ... not a number ... row dropped"),
+        ("1_0 0.5 0.5 0.2 0.2", "dropped", "'1_0' ... not a number ... row dropped"),
+        ("0 0.5 0.5 0.2 .\u0662", "dropped", "not a number ... row dropped"),
         # commas make one word
         ("0,0.5,0.5,0.2,0.2", "dropped", "'0,0.5,0.5,0.2,0.2' ... not a number ... row dropped"),
         # too few, a score at the end, a polygon with half a point, a line

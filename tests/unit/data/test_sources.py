@@ -83,6 +83,7 @@ def test_unreadable_images_are_skipped(tmp_path):
 ERRORS = [
     # nothing there
     ("gone", "--source {folder}/gone: ... no such file"),
+    ("n" * 5000, "--source {folder}/nnn ... no such file"),  # longer than a name can be
     # a folder without media
     ("", "--source {folder}/: ... folder"),
     # a pattern nobody matches

@@ -92,6 +92,11 @@ def test_binary_file(tmp_path: Path) -> None:
         ("a: 1\nb: 2\na: 3\n", "key 'a' is written twice"),  # plain yaml keeps the last
         ("a: {b: 1, b: 2}\n", "key 'b' is written twice"),  # inner mapping
         ("a: !!python/object/apply:os.system ['true']\n", "not valid yaml"),  # code
+        ("a: 2001-99-99\n", "not valid yaml"),  # no such day: the library's ValueError
+        ("a: !!bool x\n", "not valid yaml"),  # its KeyError
+        ("a: !!int x\n", "not valid yaml"),
+        ("a: " + "[" * 3000, "not valid yaml"),  # its RecursionError
+        ("a: &a [x]\nb: [" + "*a, " * 33 + "]\n", "aliases"),
     ],
 )
 def test_bad_yaml_is_one_line_naming_the_file(tmp_path: Path, text: str, part: str) -> None:
