@@ -189,7 +189,8 @@ def test_folders_are_numbered(tmp_path, weights, images):
 def test_console(tmp_path, weights, images, caplog):
     with caplog.at_level(logging.INFO):
         detect(config(weights, images, tmp_path))
-    lines = [message.rpartition(", ")[0] for message in caplog.messages[:4]]
+    assert caplog.messages[0] == "Image size 64x64 px (--imgsz)"
+    lines = [message.rpartition(", ")[0] for message in caplog.messages[1:5]]
     assert lines == [
         f"image 1/4 {images}/a.png: 64x64 1 cat, 1 dog",
         f"image 2/4 {images}/b.png: 64x64 (no detections)",

@@ -27,15 +27,14 @@ SCRIPTS = {
     "export.py": (export, ExportConfig),
     "train.py": (train, TrainConfig),
 }
-PYTHON = shlex.split(command_text("x.py"))[0]
 
 
 def suggested(printed: str) -> dict[str, list[str]]:
     """Script -> arguments, of each line with a command; paths in them exist."""
-    commands = {}
+    commands, python = {}, shlex.split(command_text("x.py"))[0]
     for line in printed.splitlines():
         command = line.strip().partition(": ")[2] or line.strip()
-        if not command.startswith((PYTHON, shlex.quote(PYTHON))):
+        if not command.startswith(shlex.quote(python)):
             continue
         _, script, *arguments = shlex.split(command)
         assert Path(script).is_file()
