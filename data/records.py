@@ -14,14 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from data.coco_json import list_coco_images
-from data.dataset_spec import (
-    CocoSplit,
-    DatasetSpec,
-    MergedSplit,
-    PlainSplit,
-    SharedSplit,
-    YoloSplit,
-)
+from data.dataset_spec import DatasetSpec
 from data.held_out import held_out_split
 from data.image_file import ImageFacts, examine_image
 from data.label_rules import (
@@ -32,6 +25,7 @@ from data.label_rules import (
 )
 from data.labels import list_yolo_images
 from data.scan_result import ScanResult, check_usable, download_hint
+from data.split_spec import CocoSplit, MergedSplit, PlainSplit, SharedSplit, YoloSplit
 from data.voc_split import list_voc_images
 from utils.errors import DatasetError
 from utils.logs import Progress

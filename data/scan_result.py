@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.dataset_spec import DatasetSpec, MergedSplit, PlainSplit, SharedSplit, YoloSplit
+from data.dataset_spec import DatasetSpec
 from data.label_rules import Problem, ProblemKind
+from data.split_spec import MergedSplit, PlainSplit, SharedSplit, YoloSplit
 from utils.errors import DatasetError
 from utils.structures import ImageRecord
 

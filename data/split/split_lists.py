@@ -9,16 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.dataset_spec import (
-    CocoSplit,
-    DatasetSpec,
-    MergedSplit,
-    PlainSplit,
-    SharedSplit,
-    VocSplit,
-)
+from data.dataset_spec import DatasetSpec
 from data.label_rules import LabelledImage
 from data.records import list_split
+from data.split_spec import CocoSplit, MergedSplit, PlainSplit, SharedSplit, VocSplit
 from utils.errors import ConfigError
 from utils.output_files import atomic_path, write_json
 from utils.strict_yaml import write_yaml

@@ -5,16 +5,9 @@ import logging
 import pytest
 
 from data.augment import AugmentConfig
-from data.dataset_spec import (
-    SHIPPED,
-    CocoSplit,
-    MergedSplit,
-    SharedSplit,
-    VocSplit,
-    YoloSplit,
-    load_dataset_spec,
-)
+from data.dataset_spec import SHIPPED, load_dataset_spec
 from data.records import scan_split
+from data.split_spec import CocoSplit, MergedSplit, SharedSplit, VocSplit, YoloSplit
 from tests.error_messages import assert_message
 from tests.unit.data.builders import write_coco, write_image, write_yaml
 from utils.errors import ConfigError, DatasetError

@@ -7,9 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data.dataset_spec import SharedSplit, load_dataset_spec
+from data.dataset_spec import load_dataset_spec
 from data.held_out import Candidate, choose_splits
 from data.records import read_records, scan_split
+from data.split_spec import SharedSplit
 from tests.unit.data.builders import write_coco, write_image, write_yaml, write_yolo_set
 
 FIFTH = (("val", 0.2),)

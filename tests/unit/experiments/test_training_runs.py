@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data.dataset_spec import VocSplit, load_dataset_spec
+from data.dataset_spec import load_dataset_spec
+from data.split_spec import VocSplit
 from experiments import training_runs
 from experiments.training_runs import (
     ROOT,
