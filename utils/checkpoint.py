@@ -169,7 +169,7 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
     for key in ("spec", "config", "metrics", "made_with"):
         _expect(metadata, key, dict)
     _expect(metadata, "class_names", list)
-    _expect(metadata, "image_size", int)
+    _expect(metadata, "image_size", int | None)
     _expect(content, "training", dict | None)
     _check_weights(content, "weights", dict)
     _check_weights(content, "ema_weights", dict | None)
