@@ -249,7 +249,7 @@ def test_every_image_is_seen_once_by_one_rank(images, batch, count, keep_batches
 
 
 def test_more_ranks_than_images_in_a_batch():
-    with pytest.raises(DatasetError, match="3 processes need at least as many images in a batch"):
+    with pytest.raises(DatasetError, match="3 processes need at least 3 images in a batch"):
         EpochSampler(10, 2, 0, Ranks(0, 0, 3), keep_batches=False)
 
 
