@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -361,13 +362,12 @@ def test_row_22_a_data_yaml_without_a_key(run: Run, arguments: str, key: str) ->
 @pytest.mark.parametrize("plots", ["--noplots", "--no-noplots"])
 def test_row_23_no_objects_and_none_found(run: Run, label: str | None, plots: str) -> None:
     """Also: unit/utils/metrics/test_coco.py::test_nothing_labelled."""
-    for path in Path("set/labels").iterdir():
-        path.unlink()
-    write_yolo_set(Path("set"), {"a": label, "b": label})
+    shutil.rmtree("set/labels")
+    yaml = write_yolo_set(Path("set"), {"a": label, "b": label})
+    yaml.write_text(f"{yaml.read_text()}background_only: true\n")
     said = run(f"{VAL} {plots} --conf-thres 1 --save-json --save-txt --report r.json")
     report = json.loads(Path("r.json").read_text())
-    assert said.code == 0
-    assert (report["images"], report["instances"]) == (2, 0)
+    assert (said.code, report["images"], report["instances"]) == (0, 2, 0)
     assert {report[key] for key in ("AP", "AP50", "AP75", "AR100", "precision", "recall")} == {0}
     assert json.loads(Path("runs/val/exp/good_predictions.json").read_text()) == []
     assert any(re.search(r"\bno\b.*\b(object|label)", line) for line in said.lines), said.lines
