@@ -204,8 +204,10 @@ def _read_splits(
 ) -> dict[str, SplitSpec]:
     given = {name: content[name] for name in SPLIT_NAMES if content.get(name) is not None}
     given.update({name: content[name] for name in ("train", "val") if name in content})
-    shares = [
-        (name, float(given.pop(name))) for name in HELD_OUT if type(given.get(name)) in (int, float)
+    shares = [  # by way of text, since an integer can be too large for a float
+        (name, float(str(given.pop(name))))
+        for name in HELD_OUT
+        if type(given.get(name)) in (int, float)
     ]
     splits: dict[str, SplitSpec] = {
         name: _read_split(f"{file}: {name}", given[name], bases) for name in given

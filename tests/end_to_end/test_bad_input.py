@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -361,10 +362,9 @@ def test_row_22_a_data_yaml_without_a_key(run: Run, arguments: str, key: str) ->
 @pytest.mark.parametrize("plots", ["--noplots", "--no-noplots"])
 def test_row_23_no_objects_and_none_found(run: Run, label: str | None, plots: str) -> None:
     """Also: unit/utils/metrics/test_coco.py::test_nothing_labelled."""
-    for path in Path("set/labels").iterdir():
-        path.unlink()
-    file = write_yolo_set(Path("set"), {"a": label, "b": label})
-    file.write_text(file.read_text() + "background_only: true\n")
+    shutil.rmtree("set/labels")
+    yaml = write_yolo_set(Path("set"), {"a": label, "b": label})
+    yaml.write_text(f"{yaml.read_text()}background_only: true\n")
     said = run(f"{VAL} {plots} --conf-thres 1 --save-json --save-txt --report r.json")
     report = json.loads(Path("r.json").read_text())
     assert (said.code, report["images"], report["instances"]) == (0, 2, 0)

@@ -168,6 +168,7 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
         (f"{SPLITS}names: {{0: 1, 1: '1'}}", "names[0] and names[1] are both '1'"),
         # shares
         ("train: a\nval: 0\nnames: [x]", "val is 0 ... above 0"),
+        (f"train: a\nval: 1{'0' * 400}\nnames: [x]", "val is inf ... below 1"),
         ("train: a\nval: 0.6\ntest: 0.4\nnames: [x]", "val is 0.6 ... below 1"),
         ("train: 0.8\nval: 0.2\nnames: [x]", "train is 0.8 ... folder"),
         # nc
