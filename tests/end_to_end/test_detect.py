@@ -197,7 +197,7 @@ def test_console(tmp_path, weights, images, caplog):
         f"image 3/4 {images}/c.png: 32x64 1 cat, 1 dog",
         f"image 4/4 {images}/d.png: 64x64 1 cat, 1 dog",
     ]
-    assert caplog.messages[4].startswith("4 frames, 6 detections\nms per frame: ")
+    assert caplog.messages[5].startswith("4 frames, 6 detections\nms per frame: ")
 
 
 def test_names_from_the_data_yaml(tmp_path, images):

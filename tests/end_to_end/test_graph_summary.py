@@ -33,7 +33,7 @@ def test_both_forms_of_a_checkpoint(tmp_path, capsys):
     assert train["nodes"] == sum(train["operators"].values()) > deploy["nodes"]
     assert deploy["layers"][0]["output"] == [1, 8, 32, 32]
     out = capsys.readouterr().out
-    assert out.splitlines()[0].split() == ["layer", "operator", "output", "parameters"]
+    assert out.splitlines()[1].split() == ["layer", "operator", "output", "parameters"]
     assert f"{'operator':<20} {'train form':>14}{'deploy form':>14}" in out
     assert f"{'BatchNormalization':<20} {blocks:>14}{0:>14}" in out
 

@@ -342,7 +342,16 @@ def test_rectangular_batches_of_two_ranks_have_one_shape_each(tmp_path):
     for number, hw in enumerate([(64, 30), (64, 32), (60, 32), (32, 64), (30, 64)]):
         write_image(tmp_path / "images" / f"{number}.png", hw, seed=number)
     yaml = tmp_path / "data.yaml"
-    write_yaml(yaml, {"path": str(tmp_path), "train": "images", "val": "images", "names": ["a"]})
+    write_yaml(
+        yaml,
+        {
+            "path": str(tmp_path),
+            "train": "images",
+            "val": "images",
+            "names": ["a"],
+            "background_only": True,
+        },
+    )
     config = ImageConfig(stride=32, batch_size=4, workers=0, seed=0, rect=True)
     records, seen = read_records(load_dataset_spec(yaml), "train"), []
     images = TrainingImages(records, records, ("a",), 64)
