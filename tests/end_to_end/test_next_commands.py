@@ -57,7 +57,13 @@ def stand(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("flags", [[], ["--single-cls"]], ids=["classes", "single"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param([], id="classes"),
+        pytest.param(["--single-cls"], id="single", marks=pytest.mark.slow),
+    ],
+)
 def test_after_training(stand, capsys, flags):
     given = ["--data", "my data/data.yaml", "--cfg", "small net.yaml", "--imgsz", str(SIZE),
              "--epochs", "1", "--batch-size", "4", "--workers", "0", "--device", "cpu",

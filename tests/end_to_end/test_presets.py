@@ -168,7 +168,10 @@ def test_opencv_runs_the_file_for_it(written):
     np.testing.assert_allclose(network.forward(), expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["torchscript", "openvino", "ncnn"])
+@pytest.mark.parametrize(
+    "name",
+    ["torchscript", *(pytest.param(n, marks=pytest.mark.slow) for n in ("openvino", "ncnn"))],
+)
 def test_two_exports_are_the_same_bytes_and_name_no_folder(name, weights, tmp_path):
     installed(name)
     for number in range(2):

@@ -204,7 +204,9 @@ def test_techniques_come_in_the_order_in_which_none_undoes_another():
     assert given.techniques() == ("mixed", "bias", "train")
 
 
-@pytest.mark.parametrize("name", ["openvino-int8", "rknn", "qdq-u8"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("openvino-int8", marks=pytest.mark.slow), "rknn", "qdq-u8"]
+)
 def test_relative_paths_with_spaces(name, weights, three_classes, tmp_path, monkeypatch):
     installed(name)
     (tmp_path / "a b").mkdir()

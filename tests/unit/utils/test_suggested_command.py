@@ -49,7 +49,7 @@ def test_omitted_fields_have_their_defaults():
     assert found == replace(config, evolve=None, name="exp")
 
 
-@pytest.mark.parametrize("folder", [".", "a b", "it's"])
+@pytest.mark.parametrize("folder", [".", pytest.param("a b", marks=pytest.mark.slow), "it's"])
 def test_a_command_runs_where_the_user_stands(tmp_path, monkeypatch, folder):
     (tmp_path / folder).mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / folder)

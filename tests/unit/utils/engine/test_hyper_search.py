@@ -53,6 +53,7 @@ def table(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_given_values_come_first_and_all_stay_within_bounds(config):
     trainer = Trainer()
 
@@ -151,6 +152,7 @@ def test_values_out_of_bounds_are_said(config, quick, caplog):
     assert "evolve: lrf 0.001 is searched from 0.01 to 1: the first run has 0.01" in caplog.messages
 
 
+@pytest.mark.slow
 def test_two_real_runs(tmp_path, capsys):
     data = write_dataset(tmp_path / "data", SyntheticConfig(images=12, size=64, seed=0))
     cfg = write_small_yolov5(tmp_path / "small.yaml")
