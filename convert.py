@@ -29,8 +29,7 @@ from models.conversion.equivalence import Equivalence, check_equivalence, measur
 from models.conversion.expand import expand
 from models.conversion.stem import stem_name, with_stem
 from models.conversion.yolov5_form import as_yolov5
-from models.network.complexity import block_counts, network_gflops
-from models.network.detector import Detector, count_parameters
+from models.network.detector import Detector, block_counts, count_parameters, network_gflops
 from models.network.model_spec import REP_POLICIES
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.checkpoint import Checkpoint, is_native, load_checkpoint, save_checkpoint

@@ -40,7 +40,7 @@ from models.runtimes.input_sizes import InputSizes
 from models.runtimes.runner import Runner
 from models.runtimes.runner_predictor import RunnerPredictor
 from utils.checkpoint import Checkpoint
-from utils.cli import run_script
+from utils.cli import SAMPLE_IMAGE, command_text, from_working_directory, run_script
 from utils.engine.evaluate import evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import ConfigError
@@ -48,7 +48,6 @@ from utils.letterbox import choose_input_hw
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray
-from utils.suggested_command import SAMPLE_IMAGE, command_text, from_working_directory
 
 logger = logging.getLogger(__name__)
 MAX_TRAINED_ON = 2000  # images of an epoch of the technique train

@@ -16,19 +16,17 @@ from data.dataset_spec import load_dataset_spec
 from data.hyps import HYPS_FOLDER
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
 from data.training_images import ImageConfig, TrainingImages
-from models.checkpoints.initial_weights import Start, initial_model, spec_overrides
-from models.checkpoints.loading import build_from_checkpoint
+from models.checkpoints.loading import Start, build_from_checkpoint, initial_model, spec_overrides
 from models.losses.distillation import DistillationLoss, load_teacher
 from models.losses.loss import DetectionLoss, LossConfig
 from models.memory_probe import MemoryProbe, out_of_memory_explained
 from models.network.anchors import check_anchors
 from models.network.box_coder import BoxCoder
-from models.network.complexity import describe_network
-from models.network.detector import Detector
+from models.network.detector import Detector, describe_network
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.checkpoint import Checkpoint, load_checkpoint
 from utils.cli import check_ranges, run_script
-from utils.device import choose_device, describe_device, peak_memory_mb
+from utils.device import choose_device, describe_device, peak_memory_mb, seed_everything
 from utils.engine import resume
 from utils.engine.criterion import Criterion
 from utils.engine.distributed import Ranks, process_group
@@ -46,7 +44,6 @@ from utils.letterbox import choose_input_hw
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import make_run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
-from utils.seed import seed_everything
 from utils.strict_yaml import find_shipped, from_flat, read_yaml, to_flat
 from utils.train_config import REFUSED, TrainConfig
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.label_rules import Problem
-from data.path_kind import path_kind
+from data.listing import path_kind
 from utils.errors import DatasetError
 
 Entry = dict[str, Any]

@@ -19,8 +19,7 @@ from data.image_file import (
     is_animation,
     read_content,
 )
-from data.listing import read_lines
-from data.path_kind import path_kind
+from data.listing import path_kind, read_lines
 from data.video import read_stream, read_video_file, without_password
 from utils.errors import DatasetError
 from utils.letterbox import InputSize, Letterbox

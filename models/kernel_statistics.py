@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.network.complexity import block_kind
+from models.network.detector import block_kind
 from models.reparam.branched_conv import BranchedConv
 from models.reparam.rep_block import ConvAct, RepBlock
 

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from models.conversion.deploy import relative_error
-from models.network.conv_geometry import ConvGeometry
 from models.network.layers import ConvBNAct
 from models.reparam.algebra import BatchNorm
 from models.reparam.families import block_family
-from models.reparam.rep_block import RepBlock
+from models.reparam.rep_block import ConvGeometry, RepBlock
 
 FLOAT64_BOUND = 1e-12  # of one block
 FLOAT32_BOUND = 1e-5

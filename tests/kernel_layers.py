@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.network.conv_geometry import ConvGeometry
 from models.reparam.kernel_terms import (
     DepthwiseSeparable,
     FreeKernel,
@@ -21,6 +20,7 @@ from models.reparam.kernel_terms import (
     SpreadPointwise,
     StackedKernels,
 )
+from models.reparam.rep_block import ConvGeometry
 
 Layers = Callable[[Any, ConvGeometry, Tensor], Tensor]  # of a term, in a geometry, on an input
 Filters = Callable[[ConvGeometry], Tensor]  # (1 or out, k, k) in float64

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from models.conversion.deploy import relative_error
-from models.network.conv_geometry import ConvGeometry
 from models.reparam.composed_branch import ComposedBranch
 from models.reparam.composed_kernel import ComposedKernel
 from models.reparam.families import block_family
@@ -22,6 +21,7 @@ from models.reparam.kernel_terms import (
     SpreadPointwise,
     StackedKernels,
 )
+from models.reparam.rep_block import ConvGeometry
 from tests.block_equivalence import randomise_norms
 from tests.kernel_layers import (
     Filters,

@@ -1,7 +1,9 @@
-"""Which device to compute on, how much memory it has, and how much of it something takes."""
+"""Which device to compute on, its memory and how much something takes, and reproducible runs."""
 
 from __future__ import annotations
 
+import os
+import random
 import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from utils.errors import ConfigError
@@ -210,3 +213,14 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="ascii").splitlines()
     except OSError:
         return []
+
+
+def seed_everything(seed: int, *, deterministic: bool) -> None:
+    """Seed Python, numpy and torch; with `deterministic`, refuse operations that vary by run."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries may draw from the old global state
+    torch.manual_seed(seed)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True, warn_only=False)
+        torch.backends.cudnn.benchmark = False

@@ -9,7 +9,7 @@
    IoU threshold are dropped; then the best of the rest, and so on up to `max_detections`.
 
 All of it in float32, thresholds included: every comparison is between float32 numbers.
-models/runtimes/torch_postprocess.py does the same in torch; tests/equivalence/test_postprocess.py
+models/runtimes/torch_predictor.py does the same in torch; tests/equivalence/test_postprocess.py
 holds both to one reference.
 
 Shapes: N boxes, C classes, P pairs of box and class, K kept ones.

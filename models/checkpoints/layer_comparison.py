@@ -21,8 +21,16 @@ from models.checkpoints.pickled_graph import (
     layer_name,
     shown,
 )
-from models.network.activation import ACTIVATIONS
-from models.network.layers import C3, SPPF, Bottleneck, Concat, ConvBNAct, DetectHead, Focus
+from models.network.layers import (
+    ACTIVATIONS,
+    C3,
+    SPPF,
+    Bottleneck,
+    Concat,
+    ConvBNAct,
+    DetectHead,
+    Focus,
+)
 from utils.errors import CheckpointError
 
 _MISSING = "missing"  # equals no attribute's value

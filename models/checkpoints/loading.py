@@ -1,17 +1,20 @@
-"""Reads weights files and builds their networks."""
+"""Reads weights files and builds their networks, to run and to start training from."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from models.checkpoints.yolov5_weights import read_yolov5
+from models.conversion.expand import expand
 from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
 from utils.checkpoint import Checkpoint, is_native, load_checkpoint
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, ConfigError
 
 
 def read_weights(path: str | Path) -> Checkpoint:
@@ -57,3 +60,139 @@ def _check_sizes(model: Detector, weights: dict[str, Tensor]) -> None:
                 f"checkpoint: weights do not fit the architecture: {name} has shape {shapes[0]}, "
                 f"expected {shapes[1]}"
             )
+
+
+logger = logging.getLogger(__name__)
+MIN_SHARE = 0.5  # of the weights before the head, without which a start is as good as random
+
+
+class Start(NamedTuple):
+    """The network of a run before its first batch.
+
+    Attributes:
+        model: in train form.
+        head_is_trained: its head has learnt boxes in units of its anchors.
+        image_hw: height and width of the images its weights were trained on; None where not known.
+    """
+
+    model: Detector
+    head_is_trained: bool
+    image_hw: tuple[int, int] | None = None
+
+
+def spec_overrides(**flags: str | None) -> dict[str, str | None]:
+    """The fields of ModelSpec that flags change.
+
+    Args:
+        **flags: field -> as given: None leaves what the yaml has, "none" means without.
+    """
+    return {
+        field: None if value == "none" else value
+        for field, value in flags.items()
+        if value is not None
+    }
+
+
+def initial_model(
+    cfg: str,
+    weights: str,
+    num_classes: int,
+    overrides: dict[str, str | None],
+    *,
+    partial: bool = False,
+) -> Start:
+    """Architecture from a yaml or a checkpoint, weights from the checkpoint where shapes agree.
+
+    At least half of the weights before the head must fit; the classes may be others.
+
+    A plain checkpoint in a network of blocks is taken over as plain, then expanded: it starts from
+    what the checkpoint computes. The yaml's anchors are kept; a head that learnt with others has to
+    learn its boxes anew, with a warning.
+
+    Args:
+        cfg: model yaml; empty takes the checkpoint's architecture and anchors.
+        weights: checkpoint; empty starts from random weights.
+        num_classes: classes of the data set.
+        overrides: fields of ModelSpec to change (`rep_block`, `rep_policy`, `activation`).
+        partial: take over what fits, however little that is.
+
+    Raises:
+        UserError: neither is given, or one of them is wrong.
+    """
+    if not weights and not cfg:
+        raise ConfigError("give an architecture (--cfg repyolov5n.yaml) or --weights to start from")
+    checkpoint = read_weights(weights) if weights else None
+    if checkpoint is not None:
+        _refuse_deploy_form(checkpoint, weights)
+    changes: dict[str, Any] = {**overrides, "num_classes": num_classes}
+    if cfg or checkpoint is None:
+        spec = ModelSpec.from_file(cfg)
+    else:
+        spec = ModelSpec.from_yaml(checkpoint.spec, weights)
+    # Through the yaml form, so that overrides are checked like the yaml's own words.
+    spec = ModelSpec.from_yaml(spec.replaced(**changes).to_yaml(), spec.name)
+    if spec.rep_block is None and overrides.get("rep_policy") is not None:
+        raise ConfigError("--rep-policy: the network has no blocks; give --rep-block too")
+    if checkpoint is None:
+        return Start(build_model(spec), head_is_trained=False)
+    is_plain = ModelSpec.from_yaml(checkpoint.spec, weights).rep_block is None
+    if spec.rep_block is None or not is_plain:
+        return _transferred(build_model(spec), checkpoint, weights, partial=partial)
+    plain = build_model(spec.replaced(rep_block=None))
+    start = _transferred(plain, checkpoint, weights, partial=partial)
+    logger.info("%s: expanded into %s blocks", weights, spec.rep_block)
+    return start._replace(model=expand(start.model, spec.rep_block, spec.rep_policy))
+
+
+def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
+    if checkpoint.form == "deploy":
+        raise ConfigError(
+            f"{weights}: a deploy-form checkpoint has no norms left to train with; "
+            "start from the train-form checkpoint it was converted from"
+        )
+
+
+def _transferred(model: Detector, checkpoint: Checkpoint, name: str, *, partial: bool) -> Start:
+    """The network with the tensors whose name and shape agree; logs how many do.
+
+    Raises:
+        ConfigError: less than half of its kernels start with weights, and not `partial`.
+    """
+    state, head = model.state_dict(), f"layers.{len(model.layers) - 1}."
+    fitting = {
+        key: tensor
+        for key, tensor in checkpoint.best_weights.items()
+        if key in state and tensor.shape == state[key].shape
+    }
+    # Norms and counters have the same shapes in many networks, and the head fits one data set.
+    kernels = {key: tensor.numel() for key, tensor in state.items()
+               if tensor.dim() > 1 and not key.startswith(head)}  # fmt: skip
+    share = sum(kernels.get(key, 0) for key in fitting) / sum(kernels.values())
+    if share < MIN_SHARE and not partial:
+        raise ConfigError(
+            f"{name}: {_percent(share)} of the network's weights fit, which is no start; leave "
+            "--cfg out to take its architecture, or --weights to start from random ones "
+            "(--partial-weights starts from what fits)"
+        )
+    model.load_state_dict({**state, **fitting})
+    fresh = "" if len(fitting) == len(state) else ", the others start fresh"
+    logger.info("%s: %d of %d tensors taken over%s", name, len(fitting), len(state), fresh)
+    if share < 1:
+        logger.info("%s: %s of the kernels before the head are taken over", name, _percent(share))
+    known = len(checkpoint.class_names)
+    if known != model.spec.num_classes:
+        logger.info("%s: knows %d classes, the data set has %d: its head starts fresh",
+                    name, known, model.spec.num_classes)  # fmt: skip
+    trained = all(key in fitting for key in state if key.startswith(head))
+    if trained and ModelSpec.from_yaml(checkpoint.spec, name).anchors != model.spec.anchors:
+        logger.warning("%s: was trained with other anchors than those of --cfg, so its boxes are "
+                       "learnt anew; leave --cfg out to keep its anchors", name)  # fmt: skip
+        trained = False
+    return Start(model, trained, checkpoint.image_hw)
+
+
+def _percent(share: float) -> str:
+    """`none`, `under 1 %`, `57 %`."""
+    if share == 0:
+        return "none"
+    return "under 1 %" if share < 0.01 else f"{100 * share:.0f} %"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.conversion.deploy import relative_error
-from models.network.complexity import block_kind
+from models.network.detector import block_kind
 from models.reparam.rep_block import ConvAct, RepBlock
 
 INPUT_HW = (9, 10)  # odd and even: every border a stride of 2 can meet

@@ -16,7 +16,7 @@ from models.formats.format import Preset
 from models.network.box_coder import BoxCoder, centre_offset, size_ratio, split_anchors
 from models.network.detector import Detector
 from models.runtimes.input_sizes import InputSizes
-from models.runtimes.torch_postprocess import suppressed
+from models.runtimes.torch_predictor import suppressed
 from utils.postprocess import PostprocessConfig
 
 OUTPUTS = {

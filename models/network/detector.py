@@ -1,17 +1,20 @@
-"""The network: runs the layers of a ModelSpec and returns raw predictions."""
+"""The network: runs the layers of a ModelSpec and returns raw predictions; its size in numbers."""
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
 from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from models.network.activation import activation_maker
 from models.network.layer_registry import RowContext, build_layer
-from models.network.layers import Concat, ConvFactory, DetectHead, Form
+from models.network.layers import Concat, ConvFactory, DetectHead, Form, activation_maker
 from models.network.model_spec import ModelSpec
 from models.reparam.families import block_family
+from models.reparam.rep_block import ConvAct, RepBlock
 from utils.errors import ConfigError
 
 
@@ -131,3 +134,34 @@ def _set_norms(model: Detector) -> None:
 def count_parameters(model: nn.Module) -> int:
     """The number of elements of all parameters; buffers such as running means do not count."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> float:
+    """2 x multiply-adds of all convolutions and matrix products for one image, in units of 1e9.
+
+    Runs a copy on torch's meta device: no memory is allocated and `model` is not changed.
+    """
+    shadow = copy.deepcopy(model).to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shadow(torch.empty(1, 3, *input_hw, device="meta"))
+    return float(counter.get_total_flops()) / 1e9
+
+
+def block_counts(model: nn.Module) -> dict[str, int]:
+    """Kind of convolution block -> how many a network has, in alphabetical order."""
+    blocks = [module for module in model.modules() if isinstance(module, RepBlock | ConvAct)]
+    return dict(sorted(Counter(block_kind(block) for block in blocks).items()))
+
+
+def block_kind(block: nn.Module) -> str:
+    """What reports call a convolution block of either form."""
+    return block.kind if isinstance(block, RepBlock) else type(block).__name__
+
+
+def describe_network(model: Detector) -> str:
+    """Name, parameters, GFLOPs, blocks and activation in one line for the console."""
+    blocks = ", ".join(f"{count} {name}" for name, count in block_counts(model).items())
+    return (
+        f"{model.spec.name}: {count_parameters(model):,} parameters, "
+        f"{network_gflops(model):.2f} GFLOPs at 640, {blocks}, {model.spec.activation}"
+    )

@@ -14,10 +14,10 @@ from fractions import Fraction
 
 from torch import nn
 
-from models.network.conv_geometry import ConvGeometry
 from models.network.layers import C3, SPPF, Bottleneck, Concat, ConvFactory, DetectHead, Focus
 from models.network.model_spec import MAX_NUMBER, LayerSpec, ModelSpec
 from models.reparam.families import FAMILIES
+from models.reparam.rep_block import ConvGeometry
 from utils.errors import ConfigError, first_line
 from utils.strict_yaml import suggest
 

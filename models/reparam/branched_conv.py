@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 from models.reparam.branches import Branch, MainBranch
-from models.reparam.rep_block import ConvParams, RepBlock, batch_norm
+from models.reparam.rep_block import ConvGeometry, ConvParams, RepBlock, batch_norm
 
 
 class BranchedConv(RepBlock):

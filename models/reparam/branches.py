@@ -12,9 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
-from models.reparam.rep_block import batch_norm
+from models.reparam.rep_block import ConvGeometry, batch_norm
 
 
 class Branch(nn.Module, ABC):

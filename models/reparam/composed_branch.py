@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 from models.reparam.branches import MainBranch
 from models.reparam.composed_kernel import ComposedKernel
-from models.reparam.rep_block import batch_norm
+from models.reparam.rep_block import ConvGeometry, batch_norm
 
 
 class ComposedBranch(MainBranch):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.network.conv_geometry import ConvGeometry
 from models.reparam.branched_conv import BranchedConv
 from models.reparam.branches import (
     Branch,
@@ -23,7 +22,7 @@ from models.reparam.branches import (
     PointwiseThenConv,
 )
 from models.reparam.orepa import orepa, orepa_vgg
-from models.reparam.rep_block import RepBlock
+from models.reparam.rep_block import ConvGeometry, RepBlock
 from utils.errors import ConfigError
 from utils.strict_yaml import parse_call, suggest
 

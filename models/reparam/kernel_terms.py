@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
+from models.reparam.rep_block import ConvGeometry
 
 
 class KernelTerm(nn.Module, ABC):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 from models.reparam.branched_conv import BranchedConv
 from models.reparam.branches import Branch, ConvBranch, IdentityBranch
@@ -22,6 +21,7 @@ from models.reparam.kernel_terms import (
     SpreadPointwise,
     StackedKernels,
 )
+from models.reparam.rep_block import ConvGeometry
 
 FEW_GROUPS = 4  # above this, the layer between 1x1 and k x k is twice as wide
 

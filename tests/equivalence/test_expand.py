@@ -8,8 +8,7 @@ import torch
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import equivalence_error, relative_error, to_deploy
 from models.conversion.expand import expand
-from models.network.complexity import block_counts
-from models.network.detector import build_model
+from models.network.detector import block_counts, build_model
 from models.reparam.families import FAMILIES
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.network.box_coder import BoxCoder
-from models.runtimes.torch_postprocess import postprocess_batch
+from models.runtimes.torch_predictor import postprocess_batch
 from tests.equivalence.same_detections import DETECT, VAL, assert_same_detections
 from tests.goldens.stored_figures import ANCHORS, STRIDES, candidates, figures
 from utils.postprocess import postprocess

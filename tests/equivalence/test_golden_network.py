@@ -9,7 +9,7 @@ import torch
 from models.checkpoints.loading import build_from_checkpoint
 from models.conversion.deploy import to_deploy
 from models.network.box_coder import BoxCoder, split_anchors
-from models.runtimes.torch_postprocess import postprocess_batch
+from models.runtimes.torch_predictor import postprocess_batch
 from tests.equivalence.same_detections import DETECT, VAL, assert_same_detections
 from utils.postprocess import postprocess
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.network.conv_geometry import ConvGeometry
 from models.reparam import algebra
 from models.reparam.composed_kernel import ComposedKernel
 from models.reparam.families import block_family
 from models.reparam.kernel_terms import DepthwiseSeparable, PointwiseThenKernel, SpreadPointwise
+from models.reparam.rep_block import ConvGeometry
 from tests.kernel_references import (
     BOUND,
     BRANCH_TEXTS,

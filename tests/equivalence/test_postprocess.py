@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.runtimes.torch_postprocess import postprocess_batch
+from models.runtimes.torch_predictor import postprocess_batch
 from utils.postprocess import (
     CLASS_OFFSET,
     MAX_CANDIDATES,

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.cli import check_ranges
+from utils.cli import arguments_of, check_ranges, command_text
 from utils.engine.distributed import Ranks
 from utils.engine.training_state import fitness
 from utils.errors import ConfigError, DivergedError, MissingPackageError
@@ -19,7 +19,6 @@ from utils.metrics.coco import CocoMetrics
 from utils.output_files import atomic_path, make_run_folder, write_json
 from utils.plots.search_points import plot_search
 from utils.strict_yaml import write_yaml
-from utils.suggested_command import arguments_of, command_text
 from utils.train_config import TrainConfig
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
+from utils.cli import command_text
 from utils.engine.training_report import (
     COLUMNS,
     EpochRow,
@@ -28,7 +29,6 @@ from utils.plots.label_statistics import plot_labels
 from utils.plots.training_curves import plot_results
 from utils.strict_yaml import write_yaml
 from utils.structures import Batch, ImageRecord
-from utils.suggested_command import command_text
 
 logger = logging.getLogger(__name__)
 BATCHES_DRAWN = 3

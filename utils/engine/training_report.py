@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from utils.cli import command_text, from_working_directory
 from utils.device import peak_memory_mb
 from utils.engine.evaluate import Evaluation
 from utils.logs import format_duration
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import atomic_path
-from utils.suggested_command import command_text, from_working_directory
 from utils.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)

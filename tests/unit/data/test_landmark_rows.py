@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data.labels import list_yolo_images
-from data.landmark_rows import landmark_columns
+from data.labels import landmark_columns, list_yolo_images
 from tests.unit.data.builders import NAMES, write_image
 
 FACE = "0 .5 .5 .2 .3 .45 .4 .55 .4 .5 .5 .46 .6 .54 .6"

@@ -16,8 +16,7 @@ from experiments.block_costs import (
     onnx_nodes,
 )
 from models.conversion.deploy import to_deploy
-from models.network.complexity import block_counts
-from models.network.detector import Detector
+from models.network.detector import Detector, block_counts
 from models.reparam import families
 
 CPU = torch.device("cpu")

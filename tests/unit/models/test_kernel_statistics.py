@@ -18,12 +18,11 @@ from models.kernel_statistics import (
     mean_similarity,
     skeleton,
 )
-from models.network.conv_geometry import ConvGeometry
 from models.network.detector import build_model
 from models.reparam.algebra import batch_norm_scale_shift
 from models.reparam.branched_conv import BranchedConv
 from models.reparam.families import FAMILIES, block_family
-from models.reparam.rep_block import ConvAct
+from models.reparam.rep_block import ConvAct, ConvGeometry
 from tests.block_equivalence import BlockCase, norms
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
 

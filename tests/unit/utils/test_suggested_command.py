@@ -13,13 +13,13 @@ import pytest
 from convert import ConvertConfig
 from detect import DetectConfig
 from models.export.request import ExportConfig
-from utils.cli import parse
-from utils.suggested_command import (
+from utils.cli import (
     SAMPLE_IMAGE,
     SCRIPTS_FOLDER,
     arguments_of,
     command_text,
     from_working_directory,
+    parse,
 )
 from utils.train_config import TrainConfig
 from val import ValConfig

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.checkpoints.initial_weights import initial_model
+from models.checkpoints.loading import initial_model
 from models.conversion.deploy import equivalence_error, to_deploy
-from models.network.complexity import block_counts
+from models.network.detector import block_counts
 from tests.checkpoint_builders import save_model, save_yolov5, tensors_equal
 from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.network.activation import ACTIVATIONS, activation_maker
+from models.network.layers import ACTIVATIONS, activation_maker
 from utils.errors import ConfigError
 
 # (text, class, an input, its output)

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.network.conv_geometry import ConvGeometry
 from models.reparam.algebra import pad_kernel
+from models.reparam.rep_block import ConvGeometry
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 3])

@@ -8,8 +8,7 @@ from torch import nn
 
 from models.conversion.deploy import to_deploy
 from models.network.box_coder import BoxCoder
-from models.network.complexity import block_counts, network_gflops
-from models.network.detector import build_model, count_parameters
+from models.network.detector import block_counts, build_model, count_parameters, network_gflops
 from models.network.layers import Bottleneck
 from models.network.model_spec import ModelSpec
 from models.reparam.algebra import BatchNorm

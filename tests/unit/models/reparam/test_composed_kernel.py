@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from models.conversion.deploy import relative_error
-from models.network.conv_geometry import ConvGeometry
 from models.reparam import composed_kernel as module
 from models.reparam.composed_kernel import ComposedKernel
 from models.reparam.families import block_family
+from models.reparam.rep_block import ConvGeometry
 from tests.block_equivalence import randomise_norms
 from tests.kernel_references import composed_kernel, randomise
 

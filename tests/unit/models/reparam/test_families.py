@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.network.conv_geometry import ConvGeometry
 from models.reparam.branches import (
     Branch,
     ConvBranch,
@@ -16,6 +15,7 @@ from models.reparam.branches import (
     PointwiseThenConv,
 )
 from models.reparam.families import FAMILIES, block_family
+from models.reparam.rep_block import ConvGeometry
 from tests.block_equivalence import norms, randomise_norms
 from utils.errors import ConfigError
 

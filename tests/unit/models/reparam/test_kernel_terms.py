@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from models.conversion.deploy import relative_error
-from models.network.conv_geometry import ConvGeometry
 from models.reparam.algebra import cosine_filters
 from models.reparam.families import block_family
 from models.reparam.kernel_terms import (
@@ -17,6 +16,7 @@ from models.reparam.kernel_terms import (
     SpreadPointwise,
     StackedKernels,
 )
+from models.reparam.rep_block import ConvGeometry
 from tests.kernel_layers import cosine, lopsided
 from tests.kernel_references import (
     BOUND,

@@ -26,8 +26,7 @@ import torch
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from models.conversion.deploy import equivalence_error, is_deployed, to_deploy
 from models.conversion.expand import expand
-from models.network.complexity import block_counts
-from models.network.detector import build_model
+from models.network.detector import block_counts, build_model
 from models.reparam.families import FAMILIES
 from tests.block_equivalence import randomise_norms
 from tests.house.source_tree import ROOMS, ROOT

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.runtimes.torch_postprocess import postprocess_batch
+from models.runtimes.torch_predictor import postprocess_batch
 from utils.postprocess import PostprocessConfig, postprocess
 
 # cx, cy, w, h, objectness, three classes

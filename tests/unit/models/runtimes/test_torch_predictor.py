@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from models.network.box_coder import BoxCoder
-from models.runtimes.torch_postprocess import postprocess_batch
-from models.runtimes.torch_predictor import TorchPredictor
+from models.runtimes.torch_predictor import TorchPredictor, postprocess_batch
 from tests.model_builders import finding_model, tiny_spec
 from utils.postprocess import PostprocessConfig
 from utils.structures import Batch

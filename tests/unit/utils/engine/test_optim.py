@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
 
-from models.network.complexity import block_counts
+from models.network.detector import block_counts
 from models.reparam.families import FAMILIES
 from tests.model_builders import meta_model, tiny_spec
 from utils.engine.optim import (
