@@ -11,7 +11,7 @@ from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
 from tests.goldens.stored_figures import figures
 from train import Hyperparameters
-from utils.engine.optim import Schedule, build_optimizer, ema_decay, scaled_weight_decay
+from utils.engine.optim import Schedule, build_optimizer, ema_decay
 
 EPOCHS, BATCHES, BATCH_SIZE = 20, 13, 16
 
@@ -38,7 +38,7 @@ def test_parameter_groups(recipe, hyp, model):
         "SGD",
         lr=hyp.optimizer.lr0,
         momentum=hyp.optimizer.momentum,
-        weight_decay=scaled_weight_decay(hyp.optimizer.weight_decay, BATCH_SIZE),
+        weight_decay=hyp.optimizer.scaled_weight_decay(BATCH_SIZE),
     )
     found = [
         [len(group["params"]), group["weight_decay"], sum(p.numel() for p in group["params"])]

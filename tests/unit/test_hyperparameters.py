@@ -67,12 +67,12 @@ def test_wrong_files(tmp_path, content, start):
 
 
 def test_the_file_is_flat_and_in_yolov5s_order():
-    """Each key once, whatever part of training it belongs to; ours comes last."""
+    """Each key once, whatever part of training it belongs to; ours are nbs and distill."""
     order = [
         "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs", "warmup_momentum",
-        "warmup_bias_lr", "box", "cls", "cls_pw", "obj", "obj_pw", "iou_t", "anchor_t", "fl_gamma",
-        "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective",
-        "flipud", "fliplr", "mosaic", "mixup", "copy_paste", "distill",
+        "warmup_bias_lr", "nbs", "box", "cls", "cls_pw", "obj", "obj_pw", "iou_t", "anchor_t",
+        "fl_gamma", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear",
+        "perspective", "flipud", "fliplr", "mosaic", "mixup", "copy_paste", "distill",
     ]  # fmt: skip
     assert list(to_flat(Hyperparameters())) == order
 

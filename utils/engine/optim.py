@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-NOMINAL_BATCH_SIZE = 64  # gradients are accumulated until about this many images
+from utils.errors import ConfigError
+
+NOMINAL_BATCH_SIZE = 64  # YOLOv5's
 MAX_GRADIENT_NORM = 10.0
 MIN_WARMUP_BATCHES = 100
 
@@ -29,6 +31,8 @@ class OptimizerConfig:
         warmup_epochs: length of the warm-up (at least 100 batches).
         warmup_momentum: momentum at its start.
         warmup_bias_lr: learning rate of biases at its start.
+        nbs: nominal batch size: gradients are accumulated until about this many images. Fewer give
+            a small data set more steps per epoch.
     """
 
     lr0: float = 0.01
@@ -38,6 +42,25 @@ class OptimizerConfig:
     warmup_epochs: float = 3.0
     warmup_momentum: float = 0.8
     warmup_bias_lr: float = 0.1
+    nbs: float = NOMINAL_BATCH_SIZE
+
+    def __post_init__(self) -> None:
+        """Refuse a nominal batch without images.
+
+        Raises:
+            ConfigError: it is below 1.
+        """
+        if self.nbs < 1:
+            raise ConfigError(f"nbs: {self.nbs:g}: must be at least 1 image (64 is YOLOv5's)")
+
+    def accumulate(self, batch_size: int) -> int:
+        """Batches per optimizer step after the warm-up."""
+        return max(round(self.nbs / batch_size), 1)
+
+    def scaled_weight_decay(self, batch_size: int) -> float:
+        """Weight decay for the images really accumulated per step (YOLOv5's scaling)."""
+        images = batch_size * self.accumulate(batch_size)
+        return self.weight_decay * images / NOMINAL_BATCH_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +89,6 @@ class ParameterGroups:
             else:
                 groups.weights.append(parameter)
         return groups
-
-
-def scaled_weight_decay(weight_decay: float, batch_size: int) -> float:
-    """Weight decay for the images really accumulated per step (YOLOv5's scaling)."""
-    accumulate = max(round(NOMINAL_BATCH_SIZE / batch_size), 1)
-    return weight_decay * batch_size * accumulate / NOMINAL_BATCH_SIZE
 
 
 def build_optimizer(
@@ -157,27 +174,24 @@ class Schedule:
         """How many batches the warm-up lasts."""
         return max(round(self.config.warmup_epochs * self.batches_per_epoch), MIN_WARMUP_BATCHES)
 
-    @property
-    def full_accumulate(self) -> int:
-        """Batches per optimizer step after the warm-up."""
-        return max(round(NOMINAL_BATCH_SIZE / self.batch_size), 1)
-
     def at(self, epoch: int, batch: int) -> StepSettings:
         """The settings of batch `batch` of epoch `epoch`, both counted from 0."""
         config = self.config
         rate = config.lr0 * self.decay(epoch)
         done = epoch * self.batches_per_epoch + batch
         if done > self.warmup_batches:
-            return StepSettings(rate, rate, rate, config.momentum, self.full_accumulate)
+            return StepSettings(
+                rate, rate, rate, config.momentum, config.accumulate(self.batch_size)
+            )
         span = (0, self.warmup_batches)
-        accumulate = np.interp(done, span, (1, NOMINAL_BATCH_SIZE / self.batch_size)).round()
+        per_step = np.interp(done, span, (1, config.nbs / self.batch_size)).round()
         warm = float(np.interp(done, span, (0.0, rate)))
         return StepSettings(
             lr_bias=float(np.interp(done, span, (config.warmup_bias_lr, rate))),
             lr_weight=warm,
             lr_norm=warm,
             momentum=float(np.interp(done, span, (config.warmup_momentum, config.momentum))),
-            accumulate=max(int(accumulate), 1),
+            accumulate=max(int(per_step), 1),
         )
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from utils.engine.distributed import Ranks
-from utils.engine.optim import ModelEMA, OptimizerConfig, build_optimizer, scaled_weight_decay
+from utils.engine.optim import ModelEMA, OptimizerConfig, build_optimizer
 from utils.errors import ConfigError
 from utils.train_config import TrainConfig
 
@@ -207,7 +207,7 @@ def start_training(
     frozen = freeze_layers(layers, config.freeze)
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     model.to(memory_format=memory_format)
-    weight_decay = scaled_weight_decay(hyp.weight_decay, batch_size)
+    weight_decay = hyp.scaled_weight_decay(batch_size)
     optimizer = build_optimizer(
         model, config.optimizer, lr=hyp.lr0, momentum=hyp.momentum, weight_decay=weight_decay
     )

@@ -10,10 +10,10 @@ from models.reparam.families import FAMILIES
 from tests.model_builders import meta_model, tiny_spec
 from utils.engine.optim import (
     MAX_GRADIENT_NORM,
+    OptimizerConfig,
     ParameterGroups,
     build_optimizer,
     clip_gradients,
-    scaled_weight_decay,
 )
 
 WORDS = {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005}
@@ -126,7 +126,9 @@ def test_an_unknown_kind():
     ],
 )
 def test_weight_decay_follows_the_images_per_step(batch_size, expected):
-    assert scaled_weight_decay(0.0005, batch_size) == pytest.approx(expected)
+    assert OptimizerConfig(weight_decay=0.0005).scaled_weight_decay(batch_size) == pytest.approx(
+        expected
+    )
 
 
 @pytest.mark.parametrize("norm", [3.0, 10.0, 50.0])

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from utils.engine.optim import OptimizerConfig, Schedule, StepSettings, build_optimizer
+from utils.errors import ConfigError
 
 LINEAR = Schedule(OptimizerConfig(lrf=0.1), epochs=100, batches_per_epoch=50, batch_size=16)
 COSINE = dataclasses.replace(LINEAR, cosine=True)
@@ -59,7 +60,7 @@ def test_a_short_run_warms_up_for_100_batches():
 @pytest.mark.parametrize(("batch_size", "expected"), [(16, 4), (64, 1), (300, 1), (24, 3), (1, 64)])
 def test_accumulation_reaches_about_64_images(batch_size, expected):
     schedule = dataclasses.replace(LINEAR, batch_size=batch_size)
-    assert schedule.full_accumulate == expected
+    assert schedule.config.accumulate(schedule.batch_size) == expected
     steps = [schedule.at(0, batch).accumulate for batch in range(50)]
     assert min(steps) == 1 and steps == sorted(steps)
     assert schedule.at(99, 0).accumulate == expected
@@ -78,3 +79,17 @@ def test_settings_reach_the_optimizer(name):
             assert group["betas"] == (0.8, 0.999)
     model(torch.ones(2, 1, 2, 2)).sum().backward()
     optimizer.step()
+
+
+@pytest.mark.parametrize(("nbs", "expected"), [(16, 1), (32, 2), (8, 1)])
+def test_a_smaller_nominal_batch_gives_more_steps(nbs, expected):
+    config = OptimizerConfig(lrf=0.1, nbs=nbs)
+    schedule = dataclasses.replace(LINEAR, config=config)
+    assert {schedule.at(epoch, 1).accumulate for epoch in range(4, 100)} == {expected}
+    images = 16 * expected
+    assert config.scaled_weight_decay(16) == pytest.approx(0.0005 * images / 64)
+
+
+def test_a_nominal_batch_without_images():
+    with pytest.raises(ConfigError, match="nbs: 0: must be at least 1 image"):
+        OptimizerConfig(nbs=0)
