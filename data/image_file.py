@@ -125,19 +125,17 @@ def decode_image(path: Path, content: bytes) -> DecodedImage:
     """
     if content.startswith(_JPEG_START):
         _check_jpeg_size(path, content)  # Pillow's header takes ten times as long
-        return DecodedImage(np.asarray(_by_opencv(path, content, cv2.IMREAD_COLOR_RGB), np.uint8))
+        return DecodedImage(_as_rgb(_by_opencv(path, content, cv2.IMREAD_COLOR)))
     kind = read_header(path, content).kind
     if kind in _PILLOW_FORMATS:
         return DecodedImage(_by_pillow(path, content))
     if kind in DEEP_FORMATS:
-        # As BGR: of a TIFF of 16 bits OpenCV gives BGR even where RGB is asked for.
         pixels = _by_opencv(path, content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if pixels.dtype == np.uint16:
             return _with_8_bits(np.asarray(pixels[..., ::-1], np.uint16))
         if pixels.dtype == np.uint8:
-            return DecodedImage(np.ascontiguousarray(pixels[..., ::-1], np.uint8))
-    pixels = _by_opencv(path, content, cv2.IMREAD_COLOR_RGB)
-    return DecodedImage(np.asarray(pixels, np.uint8))
+            return DecodedImage(_as_rgb(pixels))
+    return DecodedImage(_as_rgb(_by_opencv(path, content, cv2.IMREAD_COLOR)))
 
 
 def read_header(path: Path, content: bytes) -> ImageHeader:
@@ -227,7 +225,7 @@ def _too_large(path: Path) -> DatasetError:
 
 
 def _by_opencv(path: Path, content: bytes, flags: int) -> np.typing.NDArray[np.generic]:
-    """(H, W, 3) pixels of the order and depth that the flags ask for."""
+    """(H, W, 3) BGR pixels of the depth that the flags ask for."""
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
@@ -237,6 +235,12 @@ def _by_opencv(path: Path, content: bytes, flags: int) -> np.typing.NDArray[np.g
     if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:  # its header was none that Pillow knows
         raise _too_large(path)
     return np.asarray(pixels)
+
+
+def _as_rgb(pixels: np.typing.NDArray[np.generic]) -> ImageArray:
+    """8-bit BGR, which is overwritten. OpenCV decodes to RGB itself only since version 4.11."""
+    bgr = np.asarray(pixels, np.uint8)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), np.uint8)
 
 
 def _by_pillow(path: Path, content: bytes) -> ImageArray:
