@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
-import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -71,13 +71,29 @@ def describe_device(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
-def peak_memory_mb(device: torch.device) -> float:
-    """The most memory used so far in MB: on a GPU by tensors there, else by this process."""
+def cpu_name() -> str:
+    """The processor's model, as Linux knows it; elsewhere what Python knows, which may be ""."""
+    for line in _lines(Path("/proc/cpuinfo")):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def peak_memory_mb(device: torch.device) -> float | None:
+    """The most memory used so far in MB: on a GPU by tensors there, else by this process.
+
+    Returns:
+        None where the system does not tell (Windows).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     # Not ru_maxrss where it can be avoided: a process inherits it from the one that started it.
     if (most := _status_bytes("VmHWM")) is not None:
         return most / 1e6
+    if sys.platform == "win32":
+        return None
+    import resource  # here: Windows has none
+
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6
 
@@ -210,7 +226,7 @@ def _status_bytes(name: str) -> int | None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="ascii").splitlines()
+        return path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return []
 
