@@ -30,7 +30,8 @@ LISTED_SUFFIXES = IMAGE_SUFFIXES | UNREADABLE_SUFFIXES
 MIN_SIDE = 10  # pixels; smaller images show nothing that can be detected
 MAX_PIXELS = 178_956_970  # where Pillow stops; decoded they take half a gigabyte
 DEEP_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})  # may have 16 bits
-_PILLOW_FORMATS = frozenset({"AVIF", "GIF"})  # OpenCV's builds differ in these
+_PILLOW_FORMATS = frozenset({"AVIF", "GIF", "WEBP"})  # OpenCV's builds differ in these
+_AVIF_STARTS = (b"ftypavif", b"ftypavis")  # from the fifth byte on
 _ORDINARY_FORMATS = frozenset({"BMP", "JPEG", "MPO", "PNG", "WEBP"})
 _EXIF_ORIENTATION = 0x0112
 _ROTATED_90 = frozenset({5, 6, 7, 8})  # orientations that swap height and width
@@ -159,6 +160,10 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
         raise _too_large(path) from None
     except (OSError, SyntaxError, ValueError) as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
+    if content[4:12] in _AVIF_STARTS and ".avif" not in Image.registered_extensions():
+        raise DatasetError(
+            f"{path}: AVIF files need Pillow 11.3 or newer; or save it as JPEG or PNG"
+        )
     if suffix in UNREADABLE_SUFFIXES and kind not in _ORDINARY_FORMATS:
         raise DatasetError(f"{path}: {suffix} files cannot be read; save it as JPEG or PNG")
     if height * width > MAX_PIXELS:
