@@ -120,6 +120,7 @@ def takes(runtime: SecondRuntime, file: NetworkFile) -> bool:
         and file.opset <= runtime.newest_opset
         and (runtime.dynamic or not file.sizes.dynamic)
         and (runtime.rows_last or not file.preset.rows_last)
+        and (runtime.batches or file.sizes.batch_size == 1)
     )
 
 

@@ -206,6 +206,7 @@ class SecondRuntime:
         newest_opset: that it reads.
         dynamic: it takes files whose sizes may change.
         rows_last: it takes files with maps (B, H, W, channels).
+        batches: it takes files of several images per run.
     """
 
     name: str
@@ -215,6 +216,7 @@ class SecondRuntime:
     newest_opset: int = 99
     dynamic: bool = True
     rows_last: bool = True
+    batches: bool = True
 
 
 @dataclass(frozen=True, slots=True)

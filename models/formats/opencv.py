@@ -25,6 +25,7 @@ from utils.errors import CheckpointError
 from utils.structures import FloatArray
 
 NEWEST_OPSET = 12  # of OpenCV 4
+BATCHES = cv2.__version__[:4] != "4.6."  # which stops at several images per run
 
 
 class OpenCvRunner:
@@ -79,6 +80,7 @@ FORMAT = Format(
         ),
     ),
     second_runtime=SecondRuntime(
-        "OpenCV", _opened, newest_opset=NEWEST_OPSET, dynamic=False, rows_last=False
+        "OpenCV", _opened, newest_opset=NEWEST_OPSET, dynamic=False, rows_last=False,
+        batches=BATCHES,
     ),
 )  # fmt: skip

@@ -91,9 +91,15 @@ class Precision:
 def _automatic_dtype(device: torch.device) -> torch.dtype | None:
     if device.type == "cuda":
         return torch.float16
-    if device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False):
+    if device.type == "cpu" and _cpu_features().get("avx512_bf16", False):
         return torch.bfloat16
     return None
+
+
+def _cpu_features() -> dict[str, Any]:
+    """What torch knows of this processor: nothing up to 2.9, which computes in float32 then."""
+    found: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    return found()
 
 
 def fitness(AP: FigureT, AP50: FigureT) -> FigureT:

@@ -39,6 +39,7 @@ def process_state() -> dict[str, object]:
     """What is the whole process's, as far as a library's workaround may touch it."""
     import onnxruntime
 
+    devices = getattr(onnxruntime, "get_ep_devices", list)  # since 1.22
     telemetry = [name for name in sys.modules if name.startswith("openvino_telemetry")]
     return {
         "modules": telemetry,
@@ -50,7 +51,7 @@ def process_state() -> dict[str, object]:
         "standard output": os.fstat(1).st_ino,
         "environment": dict(os.environ),
         "signal stack": signal_stack(),
-        "runtime's devices": [each.ep_name for each in onnxruntime.get_ep_devices()],
+        "runtime's devices": [each.ep_name for each in devices()],
     }
 
 
