@@ -50,9 +50,10 @@ def first_line(error: Exception) -> str:
 
 def missing_weights(path: Path) -> CheckpointError:
     """That a weights file does not exist; names a file beside it that is called nearly so."""
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    close = close_to(path.name, sorted(file.name for file in beside))
-    hint = f"; did you mean {path.with_name(close)}?" if close else ""
+    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    names = {file.stem: file.name for file in sorted(beside, key=lambda each: each.suffix == ".pt")}
+    close = close_to(path.stem, names)
+    hint = f"; did you mean {path.with_name(names[close])}?" if close else ""
     return CheckpointError(f"{path}: no such weights file (nothing is ever downloaded){hint}")
 
 

@@ -203,7 +203,7 @@ def test_wrong_flags_of_train(folder, capsys, arguments, expected):
 
 
 OTHER_FLAGS = [
-    ("val", "--task all", "--task all: no such choice (choices: train, val, test)"),
+    ("val", "--task all", "--task all: no such choice; did you mean 'val'?"),
     ("val", "--weights good.pt --data set/animals.yaml --half --device cpu", "--half needs a GPU"),
     ("convert", "", "give a checkpoint: --weights runs/train/exp/weights/best.pt"),
     ("convert", "--weights good.pt --output good.pt", "--output good.pt: is the input, which is"),
