@@ -13,7 +13,7 @@ import logging
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -71,7 +71,7 @@ class Choices:
         instead: other names that users try -> the sentence that says what to do instead.
     """
 
-    names: tuple[str, ...]
+    names: Collection[str]
     may_call: bool = False
     instead: Mapping[str, str] | None = None
 

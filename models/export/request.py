@@ -47,7 +47,7 @@ class ExportConfig:
     )
     preset: tuple[str, ...] = option(
         ("onnx",), "kinds of file to write (docs/deploy.md)", "--include",
-        rule=Choices(tuple(PRESETS), instead=INSTEAD),
+        rule=Choices(PRESETS, instead=INSTEAD),
     )  # fmt: skip
     int8: bool = option(False, "8 bits, calibrated on --data: the preset's 8-bit kind, else qdq-u8")
     nms: bool = option(False, "the preset e2e: suppression in the file")
