@@ -194,6 +194,8 @@ class Frame:
         frame_count: frames the video says it has; 1 for an image, None where it is unknown.
         fps: yielded frames per second of the video or stream; None for an image.
         is_video: from a video or stream.
+        seconds: when it is shown, from the start of the video or stream; None for an image.
+        captured: when a live frame was received, seconds since 1970; None for a file's.
     """
 
     image: ImageArray
@@ -205,6 +207,13 @@ class Frame:
     frame_count: int | None
     fps: float | None
     is_video: bool
+    seconds: float | None = None
+    captured: float | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it comes from a camera or stream."""
+        return self.captured is not None
 
     @property
     def image_hw(self) -> tuple[int, int]:
