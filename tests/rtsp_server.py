@@ -56,7 +56,8 @@ def main(port: str) -> None:
     factory.connect("media-configure", start)
     server.get_mount_points().add_factory("/numbered", factory)
     server.attach(None)
-    print(began, flush=True)  # CLOCK_MONOTONIC is the same for all processes
+    sys.stdout.write(f"{began}\n")  # CLOCK_MONOTONIC is the same for all processes
+    sys.stdout.flush()
     GLib.MainLoop().run()
 
 
