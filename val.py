@@ -136,7 +136,11 @@ def validate(config: ValConfig) -> EvalResult:
     dataset = _dataset(records, loaded, config)
     folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
 
-    images = None if config.noplots else EvaluationImages(folder, class_names)
+    images = (
+        None
+        if config.noplots
+        else EvaluationImages(folder, class_names, score_threshold=config.conf_thres)
+    )
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
     predict = as_one_class(loaded.predict) if single else loaded.predict
     evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=images)

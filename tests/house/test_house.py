@@ -59,6 +59,7 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "frozenset",
     "tuple",
     "range",
+    "functools.lru_cache",
     "functools.partial",
     "partial",
     "logging.getLogger",
