@@ -41,6 +41,16 @@ class TextInk:
 
 
 @dataclass(frozen=True, slots=True)
+class _RunInk:
+    """The ink of a run, where it begins (seen from the pen), and where the next run does."""
+
+    ink: ImageArray
+    baseline: int
+    left: int
+    advance: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Pen:
     """Sizes that suit one image, in pixels."""
 
@@ -82,7 +92,6 @@ def shown_name(class_id: int, name: str) -> str:
     return isolated if can_be_drawn(name) else f"{class_id}: {isolated}"
 
 
-@functools.lru_cache(maxsize=1024)
 def text_ink(text: str, size: int) -> TextInk:
     """One line of text in any script.
 
@@ -91,21 +100,32 @@ def text_ink(text: str, size: int) -> TextInk:
             UTF-8 as escapes.
         size: pixels per em.
     """
-    placed, end = [], 0.0
-    left, right = 0.0, 1.0
-    above, below = round(ASCENT * size), round(DESCENT * size)
+    placed, end = [], 0
     for run in _runs(text):
-        font = open_font(run.font, size)
-        box = font.getbbox(run.text, anchor="ls")
-        placed.append((end, run.text, font))
-        left, right = min(left, end + box[0]), max(right, end + box[2])
-        above, below = max(above, math.ceil(-box[1])), max(below, math.ceil(box[3]))
-        end += font.getlength(run.text)
-    canvas = Image.new("L", (math.ceil(max(right, end) - left), above + below))
-    pen = ImageDraw.Draw(canvas)
-    for start, letters, font in placed:
-        pen.text((start - left, above), letters, 255, font, anchor="ls")
-    return TextInk(np.array(canvas), above)
+        drawn = _run_ink(run, size)
+        placed.append((end + drawn.left, drawn))
+        end += drawn.advance
+    left = min([0, *(start for start, _ in placed)])
+    right = max([1, end, *(start + drawn.ink.shape[1] for start, drawn in placed)])
+    above = max([round(ASCENT * size), *(drawn.baseline for _, drawn in placed)])
+    below = max([round(DESCENT * size), *(len(each.ink) - each.baseline for _, each in placed)])
+    ink = np.zeros((above + below, right - left), np.uint8)
+    for start, drawn in placed:
+        top, (height, width) = above - drawn.baseline, drawn.ink.shape
+        area = ink[top : top + height, start - left : start - left + width]
+        np.maximum(area, drawn.ink, out=area)
+    return TextInk(ink, above)
+
+
+@functools.lru_cache(maxsize=4096)
+def _run_ink(run: FontRun, size: int) -> _RunInk:
+    """A run by itself, kept: names and scores come again and again."""
+    font = open_font(run.font, size)
+    left, top, right, bottom = font.getbbox(run.text, anchor="ls")
+    left, above = math.floor(left), max(math.ceil(-top), 0)
+    canvas = Image.new("L", (math.ceil(right) - left, above + max(math.ceil(bottom), 0)))
+    ImageDraw.Draw(canvas).text((-left, above), run.text, 255, font, anchor="ls")
+    return _RunInk(np.array(canvas), above, left, round(font.getlength(run.text)))
 
 
 def draw_detections(
@@ -266,11 +286,16 @@ def _write(image: ImageArray, text: TextInk, corner: tuple[int, int], color: Col
 
 
 def _runs(text: str) -> list[FontRun]:
-    """The text's parts, leftmost first: an isolated one, such as a name, is ordered by itself."""
+    """The text's parts, leftmost first: an isolated one, such as a name, is ordered by itself.
+
+    Of ASCII each word is a part, so that a name with another score is not drawn anew.
+    """
     runs: list[FontRun] = []
     for part in re.split(f"[{ISOLATE}{END_ISOLATE}]", _encodable(text)):
-        if part:
-            runs += [FontRun(part, None)] if part.isascii() else font_runs(part)
+        if part.isascii():
+            runs += [FontRun(word, None) for word in re.findall(" *[^ ]+| +$", part)]
+        else:
+            runs += font_runs(part)
     return runs
 
 

@@ -77,7 +77,7 @@ def open_font(path: Path | None, size: int) -> ImageFont.FreeTypeFont:
     """The font at `size` pixels per em; None is Pillow's own, which has ASCII letters."""
     if path is None:
         return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size))  # it is, with a size
-    font = ImageFont.truetype(path, size)
+    font = ImageFont.truetype(str(path), size)  # Pillow 10 takes no Path
     # A variable font may begin at its thinnest; OSError: it is not one, ValueError: not so named.
     with contextlib.suppress(OSError, ValueError):
         font.set_variation_by_name("Regular")
@@ -122,6 +122,7 @@ def _needs_layout(text: str) -> bool:
     )
 
 
+@functools.lru_cache(maxsize=4096)
 def _font_of(letters: str) -> Path | None:
     """The first font that has them all; None if there is none."""
     return next((path for path in _font_files() if _has(path, letters)), None)
@@ -152,9 +153,9 @@ def _rank(path: Path) -> tuple[bool, bool, str]:
     return _named_as(path, LAST_CHOICES), not plain_sans, str(path)
 
 
-def _named_as(path: Path, words: tuple[str, ...]) -> bool:
+def _named_as(path: Path, parts: tuple[str, ...]) -> bool:
     stem = path.stem.lower().replace("-", "").replace(" ", "")
-    return any(word in stem for word in words)
+    return any(part in stem for part in parts)
 
 
 @functools.cache

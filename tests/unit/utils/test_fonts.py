@@ -15,7 +15,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from PIL import features
 
-from utils import fonts
+from utils import draw, fonts
 from utils.draw import draw_detections, shown_name, text_ink
 from utils.fonts import FontRun, can_be_drawn, font_runs
 from utils.structures import Detections, ImageArray
@@ -65,7 +65,7 @@ def install(monkeypatch) -> Iterator[Install]:
     """Say which fonts the system has; until then none."""
 
     def forget() -> None:
-        for cached in (fonts._font_files, fonts._warn_once, text_ink):
+        for cached in (fonts._font_files, fonts._font_of, fonts._warn_once, draw._run_ink):
             cached.cache_clear()
 
     def installed(*paths: Path) -> None:
