@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -108,7 +110,7 @@ def test_a_network_read_back_trains_on_to_the_same_bits(tmp_path, cfg, scales, n
     train_on(model, optimizer, range(2))
     read = build_from_checkpoint(read_weights(save_model(tmp_path / "w.pt", model)))
     other = build_optimizer(read, name, **settings)
-    other.load_state_dict(optimizer.state_dict())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     train_on(model, optimizer, range(2, 4))
     train_on(read, other, range(2, 4))
     assert same(model.state_dict(), read.state_dict())
