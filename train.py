@@ -122,7 +122,8 @@ def data_and_model(
         overrides = spec_overrides(rep_block=config.rep_block, rep_policy=config.rep_policy,
                                    activation=config.activation)  # fmt: skip
         start = initial_model(config.cfg, config.weights, len(class_names), overrides,
-                              partial=config.partial_weights)  # fmt: skip
+                              partial=config.partial_weights,
+                              scales=config.scales)  # fmt: skip
     else:
         resume.check_resumable(resumed, config, class_names)
         start = Start(build_from_checkpoint(resumed.checkpoint, averaged=False), True,

@@ -58,6 +58,16 @@ def bccd_yaml(shared: Path, folder: Path) -> Path:
     return path
 
 
+def voc_yaml(shared: Path, folder: Path) -> Path:
+    """Write a data yaml into `folder` that reads the VOC 2007 images in place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, root = folder / "voc07.yaml", shared / "data" / "voc07"
+    names = (root / "classes.txt").read_text(encoding="utf-8").split()
+    splits = {"train": "train.txt", "val": "val.txt"}
+    write_yaml(path, {"path": str(root), **splits, "names": names})
+    return path
+
+
 def commits_of(folders: Sequence[Path]) -> str:
     """The distinct commits that trained these runs, joined by commas."""
     return ", ".join(sorted({(folder / _COMMIT_FILE).read_text().strip() for folder in folders}))

@@ -82,6 +82,9 @@ class TrainConfig:
     seed: int = option(0, "of everything random", minimum=0, maximum=MAX_SEED)
     rep_block: str | None = option(None, "block family of the 3x3 convolutions, or none")
     rep_policy: str | None = option(None, "all, downsample or no-identity-in-residual")
+    scales: str = option(
+        "", "with --rep-block RepOpt: checkpoint of a short training with --rep-block LinearAdd"
+    )
     activation: str | None = option(None, "activation after convolutions, as LeakyReLU(0.1)")
     amp: str = option("auto", "mixed precision", choices=("auto", "off", "bf16", "fp16"))
     compile: bool = option(

@@ -13,6 +13,7 @@ from models.checkpoints.yolov5_weights import read_yolov5
 from models.conversion.expand import expand
 from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
+from models.reparam.rep_opt import learnt_scales, take_scales
 from utils.checkpoint import Checkpoint, is_native, load_checkpoint
 from utils.errors import CheckpointError, ConfigError
 
@@ -100,6 +101,7 @@ def initial_model(
     overrides: dict[str, str | None],
     *,
     partial: bool = False,
+    scales: str = "",
 ) -> Start:
     """Architecture from a yaml or a checkpoint, weights from the checkpoint where shapes agree.
 
@@ -115,10 +117,20 @@ def initial_model(
         num_classes: classes of the data set.
         overrides: fields of ModelSpec to change (`rep_block`, `rep_policy`, `activation`).
         partial: take over what fits, however little that is.
+        scales: checkpoint of LinearAdd blocks, whose scales RepOpt blocks take over.
 
     Raises:
         UserError: neither is given, or one of them is wrong.
     """
+    start = _initial_model(cfg, weights, num_classes, overrides, partial=partial)
+    if scales:
+        _with_scales(start.model, scales, draw=not weights)
+    return start
+
+
+def _initial_model(
+    cfg: str, weights: str, num_classes: int, overrides: dict[str, str | None], *, partial: bool
+) -> Start:
     if not weights and not cfg:
         raise ConfigError("give an architecture (--cfg repyolov5n.yaml) or --weights to start from")
     checkpoint = read_weights(weights) if weights else None
@@ -142,6 +154,35 @@ def initial_model(
     start = _transferred(plain, checkpoint, weights, partial=partial)
     logger.info("%s: expanded into %s blocks", weights, spec.rep_block)
     return start._replace(model=expand(start.model, spec.rep_block, spec.rep_policy))
+
+
+def _with_scales(model: Detector, scales: str, *, draw: bool) -> None:
+    """Give RepOpt blocks the scales in a checkpoint; without other weights their kernels too.
+
+    Raises:
+        ConfigError: there are no such blocks, here or there, or they are not the same.
+    """
+    learnt = learnt_scales(build_from_checkpoint(read_weights(scales)))
+    if not learnt:
+        raise ConfigError(
+            f"--scales {scales}: has no LinearAdd blocks in train form; train one for a few epochs "
+            "with --rep-block LinearAdd and this --cfg"
+        )
+    try:
+        count = take_scales(model, learnt, draw=draw)
+    except ValueError as error:
+        raise ConfigError(
+            f"--scales {scales}: is of another network: {error}; train LinearAdd blocks with the "
+            "same --cfg and --rep-policy"
+        ) from None
+    if not count:
+        raise ConfigError("--scales: the network has no RepOpt blocks; give --rep-block RepOpt too")
+    for branch in ("kxk", "1x1", "identity"):
+        values = [scales_of[branch] for scales_of in learnt.values() if branch in scales_of]
+        if values:
+            median = torch.cat(values).median()
+            logger.info("%s: scales of %s: median %.2f", scales, branch, median)
+    logger.info("%s: scales of %d blocks taken over", scales, count)
 
 
 def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
