@@ -10,11 +10,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from data.dataset_spec import SHIPPED, load_dataset_spec
+from utils.cli import check_command_line, check_options, run_script
+from utils.convert_config import ConvertConfig
+
+if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
+    check_command_line(ConvertConfig, {}, data=SHIPPED)
+
 import torch
 
 from data.check_images import check_inputs
 from data.dataset import EvalDataset
-from data.dataset_spec import load_dataset_spec
 from data.loader import EvalLoader, eval_loader
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
@@ -30,10 +36,8 @@ from models.conversion.expand import expand
 from models.conversion.stem import stem_name, with_stem
 from models.conversion.yolov5_form import as_yolov5
 from models.network.detector import Detector, block_counts, count_parameters, network_gflops
-from models.network.model_spec import REP_POLICIES
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.checkpoint import Checkpoint, is_native, load_checkpoint, save_checkpoint
-from utils.cli import check_ranges, option, run_script
 from utils.device import choose_device
 from utils.engine.evaluate import evaluate
 from utils.engine.predictor import Predictor, as_one_class
@@ -51,43 +55,6 @@ FileFormat = tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoi
 # Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not.
 CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 AP_DECIMALS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertConfig:
-    """Fold a network into its deploy form, or expand a plain one, and check that both agree."""
-
-    weights: str = option("", "checkpoint to convert: ours, or a YOLOv5 .pt")
-    output: str = option(
-        "", "file to write (default: -deploy, -train, -native, -yolov5 or the stem in the name)"
-    )
-    to: str = option(
-        "deploy",
-        "deploy form; train form with --rep-block; native file format; back to YOLOv5's names",
-        choices=("deploy", "train", "native", "yolov5"),
-    )
-    stem: str = option(
-        "keep",
-        "write a Focus or 6x6 stem as the other: one convolution, or Focus for accelerators",
-        choices=("keep", "conv", "focus"),
-    )
-    rep_block: str = option("", "with --to train: block family of the 3x3 convolutions")
-    rep_policy: str = option("all", "with --to train: which of them", choices=REP_POLICIES)
-    data: str = option("", "data yaml: also compare AP before and after")
-    single_cls: bool = option(
-        False, "AP: treat all classes as one; networks trained so are known without the flag"
-    )
-    imgsz: int | None = option(
-        None, "network input for AP (default: as trained, else 640)", "--img", "--img-size",
-        minimum=1,
-    )  # fmt: skip
-    batch_size: int = option(16, "images per batch for AP", "--batch", minimum=1)
-    device: str = option("", "cpu, mps, a GPU number; empty for the best there is (AP only)")
-    workers: int = option(8, "processes that load images", minimum=0)
-    tolerance: float | None = option(
-        None, "limit of the relative error of the saved file", minimum=0
-    )
-    report: str = option("", "write the result to this JSON file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +114,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
         UserError: a file or a flag is wrong.
         ConversionError: the converted network does not compute the same; nothing is written.
     """
-    check_ranges(config)
+    check_options(config)
     source = Path(config.weights)
     checkpoint = read_weights(source)
     output = _output_path(config, source)
@@ -218,8 +185,6 @@ def _output_path(config: ConvertConfig, source: Path) -> Path:
     output = Path(config.output or source.with_name(f"{source.stem}-{suffix}.pt"))
     if output.resolve() == source.resolve():
         raise ConfigError(f"--output {output}: is the input, which is never overwritten")
-    if output.is_dir():
-        raise ConfigError(f"--output {output}: is a folder, expected a file name")
     return output
 
 
@@ -321,8 +286,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: ConvertConfig) -> int:
-    if not config.weights:
-        raise ConfigError("give a checkpoint: --weights runs/train/exp/weights/best.pt")
     result = convert(config)
     if config.report:
         write_json(Path(config.report), result.as_report())

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from data.dataset_spec import SHIPPED, load_dataset_spec
+from data.hyps import HYPS_FOLDER
+from models.network.model_spec import SPECS_FOLDER
+from utils.cli import check_command_line, check_options, run_script
+from utils.train_config import REFUSED, TrainConfig
+
+if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
+    check_command_line(TrainConfig, REFUSED, data=SHIPPED, cfg=SPECS_FOLDER, hyp=HYPS_FOLDER)
+
 import torch
 
 from data.augment import AugmentConfig
-from data.dataset_spec import load_dataset_spec
-from data.hyps import HYPS_FOLDER
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
 from data.training_images import ImageConfig, TrainingImages
 from models.checkpoints.loading import Start, build_from_checkpoint, initial_model, spec_overrides
@@ -25,7 +33,6 @@ from models.network.box_coder import BoxCoder
 from models.network.detector import Detector, describe_network
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.checkpoint import Checkpoint, load_checkpoint
-from utils.cli import check_ranges, run_script
 from utils.device import choose_device, describe_device, peak_memory_mb, seed_everything
 from utils.engine import resume
 from utils.engine.criterion import Criterion
@@ -42,10 +49,9 @@ from utils.engine.training_state import StateConfig, TrainingState, start_traini
 from utils.evaluation_report import EvaluationImages, log_table
 from utils.letterbox import choose_input_hw
 from utils.metrics.coco import CocoMetrics
-from utils.output_files import make_run_folder, write_json
+from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.strict_yaml import find_shipped, from_flat, read_yaml, to_flat
-from utils.train_config import REFUSED, TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +93,7 @@ def train(config: TrainConfig) -> TrainResult:
 
 def train_as_given(config: TrainConfig) -> TrainResult:
     """`train`, but a default is meant as it is, with `resume` too."""
-    check_ranges(config)
+    check_options(config)
     started, ranks = time.monotonic(), Ranks.of_environment()
     device = choose_device(config.device, ranks)
     with process_group(ranks, device):
@@ -184,20 +190,21 @@ def fit(
         resume.continue_from(resumed.checkpoint, state, len(batches))
 
     # Epochs, then the evaluation of the best checkpoint.
-    run = open_run(config, hyp, resumed, state, model, images, batch_size)
-    train_epoch = partial(train_one_epoch, state, criterion(ranks), schedule=schedule,
-                          device=device, resize=resize, on_skip=run.note_skipped)  # fmt: skip
     predict = TorchPredictor(ema.model, VAL_POSTPROCESS, criterion=labels())
     fitting, unsharded = partial(probe.smaller_batch, batch_size), val_batches.unsharded()
     with (
+        open_run(config, hyp, resumed, state, model, images, batch_size) as run,
         out_of_memory_explained(fitting, batch_size=batch_size, image_size=images.size),
         worker_deaths_named(batches, val_batches, unsharded),
     ):
+        train_epoch = partial(train_one_epoch, state, criterion(ranks), schedule=schedule,
+                              device=device, resize=resize, on_skip=run.note_skipped)  # fmt: skip
         with run:
             train_epochs(config, state, batches, val_batches, train_epoch, predict, run)
         return run, state, ranks.broadcast(lambda: evaluate_best(run, unsharded, device))
 
 
+@contextmanager
 def open_run(
     config: TrainConfig,
     hyp: Hyperparameters,
@@ -206,22 +213,26 @@ def open_run(
     model: Detector,
     images: TrainingImages,
     batch_size: int,
-) -> TrainingRun:
+) -> Iterator[TrainingRun]:
     """A new folder, or the one of the run that goes on; the first of all processes writes there."""
-    new = partial(make_run_folder, config.project, config.name, exist_ok=config.exist_ok)
-    folder = state.ranks.broadcast(new if resumed is None else lambda: resumed.folder)
     # A path that a resumed run finds from any folder, and the sizes that were chosen.
     teacher = str(Path(config.teacher).absolute()) if config.teacher else ""
     opt = {**to_flat(config), "teacher": teacher, "batch_size": batch_size, "imgsz": images.size}
     described = Checkpoint("train", model.spec.to_yaml(), images.class_names, {}, images.size,
                            training={"teacher": resume.teacher_digest(teacher)},
                            config={"hyp": to_flat(hyp), "opt": opt})  # fmt: skip
-    run = TrainingRun(folder, described, images=not config.noplots,
-                      first_epoch=state.next_epoch, writes=state.ranks.is_first)  # fmt: skip
-    logger.info("%s", describe_network(model))
-    device = next(model.parameters()).device
-    logger.info("Training on %s, %s", describe_device(device), run.folder)
-    return run
+    new = run_folder(config.project, config.name, exist_ok=config.exist_ok)
+    with ExitStack() as opened:
+        folder = state.ranks.broadcast(
+            lambda: opened.enter_context(new) if resumed is None else resumed.folder
+        )
+        run = TrainingRun(folder, described, images=not config.noplots,
+                          is_new=resumed is None and not config.exist_ok,
+                          first_epoch=state.next_epoch, writes=state.ranks.is_first)  # fmt: skip
+        logger.info("%s", describe_network(model))
+        device = next(model.parameters()).device
+        logger.info("Training on %s, %s", describe_device(device), run.folder)
+        yield run
 
 
 def train_epochs(

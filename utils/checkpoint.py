@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from utils.checkpoint_archive import check_archive, entry_names, is_archive
-from utils.errors import CheckpointError, first_line
+from utils.errors import CheckpointError, first_line, missing_weights
 from utils.output_files import atomic_path
 
 FORMAT = "reparam-yolov5"
@@ -113,7 +113,7 @@ def is_native(path: Path) -> bool:
         CheckpointError: no such file, or it is not a PyTorch checkpoint.
     """
     if not path.exists():
-        raise CheckpointError(f"{path}: no such weights file (nothing is ever downloaded)")
+        raise missing_weights(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: is a folder, expected a weights file")
     if path.suffix.lower() in EXPORTED_SUFFIXES:

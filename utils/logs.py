@@ -1,16 +1,22 @@
-"""What the console shows: log lines, and progress of long work."""
+"""What the console shows: log lines, progress of long work, and commands to run next."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
+import shlex
+import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 ItemT = TypeVar("ItemT")
+SCRIPTS_FOLDER = Path(__file__).resolve().parents[1]
+SAMPLE_IMAGES = SCRIPTS_FOLDER / "data" / "images"  # where no others are known
 PLAIN_INTERVAL_SECONDS, BAR_INTERVAL_SECONDS = 15.0, 1.0
 
 
@@ -105,3 +111,55 @@ class Progress(Iterable[ItemT]):
             left = format_duration((self.total - done) / rate)
             logger.info("%s: %d/%d %s, %.2f/s, %s left",
                         self._title(), done, self.total, self.unit, rate, left)  # fmt: skip
+
+
+def command_text(script: str, *arguments: str | Path) -> str:
+    """A command that runs a script of this project, for a shell in the working directory.
+
+    Args:
+        script: its file name.
+        *arguments: not quoted yet.
+    """
+    file = from_working_directory(SCRIPTS_FOLDER / script)
+    return shlex.join(str(each) for each in (_python(), file, *arguments))
+
+
+def from_working_directory(path: Path) -> Path:
+    """Relative if it is below the working directory, else absolute."""
+    folder, absolute = Path.cwd(), path.absolute()
+    return absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute
+
+
+def _python() -> Path:
+    """What starts the running Python: a name that the shell finds, else its path."""
+    executable = Path(sys.executable)
+    for name in ("python", executable.name):
+        if (found := shutil.which(name)) is not None and Path(found) == executable:
+            return Path(name)
+    return from_working_directory(executable)
+
+
+def arguments_of(config: Any, omit: Sequence[str] = ()) -> list[str]:
+    """The shortest arguments that `utils.cli.parse` reads as the config.
+
+    Args:
+        config: a dataclass instance whose fields were made by `option`.
+        omit: fields that are left at their defaults.
+    """
+    arguments: list[str] = []
+    for field in dataclasses.fields(config):
+        value, flag = getattr(config, field.name), flag_of(field.name)
+        if field.name in omit or value == field.default:
+            continue
+        if isinstance(value, bool):
+            arguments.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, tuple | list):
+            arguments += [flag, *map(str, value)]
+        else:
+            arguments += [flag, str(value)]
+    return arguments
+
+
+def flag_of(name: str) -> str:
+    """The flag of a field, with dashes."""
+    return "--" + name.replace("_", "-")

@@ -18,7 +18,7 @@ from data.scan_result import ScanResult, check_usable
 from data.training_images import box_sizes, log_sizes, objects_per_class
 from models.network.anchors import fit_anchors
 from models.network.model_spec import ModelSpec
-from utils.cli import check_ranges, option, run_script
+from utils.cli import PathRule, check_options, option, run_script
 from utils.errors import DatasetError
 from utils.output_files import write_json
 from utils.structures import ImageRecord
@@ -37,7 +37,7 @@ class LintConfig:
     cfg: str = option("yolov5n.yaml", "model yaml whose anchors boxes are compared with")
     single_cls: bool = option(False, "treat all classes as one")
     strict: bool = option(False, "any finding is an error")
-    report: str = option("", "write the findings to this JSON file")
+    report: str = option("", "write the findings to this JSON file", rule=PathRule("file"))
 
 
 def lint(config: LintConfig) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def lint(config: LintConfig) -> dict[str, Any]:
     Raises:
         UserError: files are missing or have two meanings, or `cfg` is no model yaml.
     """
-    check_ranges(config)
+    check_options(config)
     spec = load_dataset_spec(config.data)
     scans = {
         name: scan_split(spec, name, single_class=config.single_cls) for name in spec.splits_to_scan

@@ -18,8 +18,7 @@ from models.network.layers import C3, SPPF, Bottleneck, Concat, ConvFactory, Det
 from models.network.model_spec import MAX_NUMBER, LayerSpec, ModelSpec
 from models.reparam.families import FAMILIES
 from models.reparam.rep_block import ConvGeometry
-from utils.errors import ConfigError, first_line
-from utils.strict_yaml import suggest
+from utils.errors import ConfigError, first_line, suggest
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from models.reparam.branches import (
 from models.reparam.orepa import orepa, orepa_vgg
 from models.reparam.rep_block import ConvGeometry, RepBlock
 from models.reparam.rep_opt import linear_add, rep_opt
-from utils.errors import ConfigError
-from utils.strict_yaml import parse_call, suggest
+from utils.errors import ConfigError, suggest
+from utils.strict_yaml import parse_call
 
 BlockMaker = Callable[..., RepBlock]
 _GIVEN = ("geometry", "activation", "identity")  # by the network; the rest are options

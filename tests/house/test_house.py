@@ -56,6 +56,8 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "dataclasses.field",
     "field",
     "option",
+    "Choices",
+    "PathRule",
     "frozenset",
     "tuple",
     "range",

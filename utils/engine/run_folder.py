@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,6 @@ import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
-from utils.cli import command_text
 from utils.engine.training_report import (
     COLUMNS,
     EpochRow,
@@ -23,6 +23,7 @@ from utils.engine.training_report import (
 )
 from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
+from utils.logs import command_text
 from utils.output_files import reported_writing
 from utils.plots.batch_images import save_labelled_batch
 from utils.plots.label_statistics import plot_labels
@@ -49,6 +50,7 @@ class TrainingRun:
         described: Checkpoint,
         *,
         images: bool,
+        is_new: bool = False,
         first_epoch: int = 0,
         writes: bool = True,
     ) -> None:
@@ -58,6 +60,8 @@ class TrainingRun:
             folder: an existing folder.
             described: with the run's settings as `config`: file stem (`hyp`, `opt`) -> content.
             images: whether to draw.
+            is_new: nothing but this run writes there, so that what an error leaves before the first
+                checkpoint is removed.
             first_epoch: rows and events of this epoch and later ones are dropped.
             writes: False in a process beside the one that writes the files: nothing is written.
         """
@@ -66,6 +70,7 @@ class TrainingRun:
         self.folder = folder
         self.described = described
         self.images = images and writes
+        self._is_new = is_new
         self._events: SummaryWriter | None = None
         if not writes:
             return
@@ -187,5 +192,7 @@ class TrainingRun:
         elif self.weights.last.exists():
             command = command_text("train.py", "--resume", self.weights.last)
             logger.warning("To go on: %s", command)
-        else:
+        elif issubclass(kind, KeyboardInterrupt) or not self._is_new:
             logger.warning("Nothing was saved yet: start again.")
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from utils.cli import command_text, from_working_directory
 from utils.device import peak_memory_mb
 from utils.engine.evaluate import Evaluation
-from utils.logs import format_duration
+from utils.logs import command_text, format_duration, from_working_directory
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import atomic_path
 from utils.train_config import TrainConfig

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from utils.cli import SCRIPTS_FOLDER, command_text
 from utils.engine.training_report import TrainedWeights, TrainResult, log_result
+from utils.logs import SCRIPTS_FOLDER, command_text
 from utils.train_config import TrainConfig
 
 WEIGHTS = TrainedWeights(Path("r/weights/best.pt"), Path("r/weights/last.pt"))
