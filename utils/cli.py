@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from utils.errors import CheckFailedError, ConfigError, UserError
-from utils.logs import configure_logging
+from utils.logs import configure_logging, exit_code_after_report, reports_errors
 
 ConfigT = TypeVar("ConfigT")
 logger = logging.getLogger(__name__)
@@ -188,18 +188,18 @@ def run_script(
         What `action` returns; 1 after a failed check; 2 after the user's mistake.
     """
     argv = sys.argv[1:] if argv is None else argv
-    config = parse(config_class, argv, refused)
     configure_logging()
+    config = parse(config_class, argv, refused)
     try:
         if (base := defaults(config)) is not None:
             config = parse(config_class, argv, refused, base)
         return action(config)
     except UserError as error:
         logger.error("error: %s", error)
-        return 2
+        return exit_code_after_report(2)
     except CheckFailedError as error:
         logger.error("failed: %s", error)
-        return 1
+        return exit_code_after_report(1)
     except KeyboardInterrupt:
         logger.error("interrupted")
         return 130
@@ -215,6 +215,11 @@ class _OneLineParser(argparse.ArgumentParser):
             close = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
             message = f"{unknown}: no such flag" + (f"; did you mean {close[0]}?" if close else "")
         self.exit(2, f"error: {message} (--help lists the flags)\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End; of several processes under torchrun, one says why."""
+        code = exit_code_after_report(status)
+        super().exit(code, message if reports_errors() else None)
 
 
 def _argument_kind(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
