@@ -69,6 +69,11 @@ class Checkpoint:
         return replace(self, weights=self.best_weights, ema_weights=None, training=None)
 
 
+def license_of(checkpoint: Checkpoint) -> str:
+    """The licence of its weights; empty where it is not known."""
+    return str(checkpoint.config.get("license") or "")
+
+
 def save_checkpoint(
     path: Path, checkpoint: Checkpoint, beside: Mapping[str, Any] | None = None
 ) -> None:

@@ -14,7 +14,7 @@ from models.conversion.expand import expand
 from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
 from models.reparam.rep_opt import learnt_scales, take_scales
-from utils.checkpoint import Checkpoint, is_native, load_checkpoint
+from utils.checkpoint import Checkpoint, is_native, license_of, load_checkpoint
 from utils.errors import CheckpointError, ConfigError
 
 
@@ -74,11 +74,13 @@ class Start(NamedTuple):
         model: in train form.
         head_is_trained: its head has learnt boxes in units of its anchors.
         image_hw: height and width of the images its weights were trained on; None where not known.
+        license: that of its weights, which goes on with them; empty where not known.
     """
 
     model: Detector
     head_is_trained: bool
     image_hw: tuple[int, int] | None = None
+    license: str = ""
 
 
 def spec_overrides(**flags: str | None) -> dict[str, str | None]:
@@ -216,20 +218,23 @@ def _transferred(model: Detector, checkpoint: Checkpoint, name: str, *, partial:
             "(--partial-weights starts from what fits)"
         )
     model.load_state_dict({**state, **fitting})
-    fresh = "" if len(fitting) == len(state) else ", the others start fresh"
-    logger.info("%s: %d of %d tensors taken over%s", name, len(fitting), len(state), fresh)
+    known, wanted = len(checkpoint.class_names), model.spec.num_classes
+    notes = [f"{len(fitting)} of {len(state)} tensors taken over"]
     if share < 1:
-        logger.info("%s: %s of the kernels before the head are taken over", name, _percent(share))
-    known = len(checkpoint.class_names)
-    if known != model.spec.num_classes:
-        logger.info("%s: knows %d classes, the data set has %d: its head starts fresh",
-                    name, known, model.spec.num_classes)  # fmt: skip
+        notes.append(f"{_percent(share)} of the kernels before the head")
+    if known != wanted:
+        notes.append(f"its head starts fresh (it knows {known} classes, the data set has {wanted})")
+    elif len(fitting) < len(state):
+        notes.append("the others start fresh")
+    if license_ := license_of(checkpoint):
+        notes.append(f"its licence, {license_}, goes on to the new checkpoints")
+    logger.info("%s: %s", name, ", ".join(notes))
     trained = all(key in fitting for key in state if key.startswith(head))
     if trained and ModelSpec.from_yaml(checkpoint.spec, name).anchors != model.spec.anchors:
         logger.warning("%s: was trained with other anchors than those of --cfg, so its boxes are "
                        "learnt anew; leave --cfg out to keep its anchors", name)  # fmt: skip
         trained = False
-    return Start(model, trained, checkpoint.image_hw)
+    return Start(model, trained, checkpoint.image_hw, license_)
 
 
 def _percent(share: float) -> str:

@@ -158,10 +158,10 @@ def block_kind(block: nn.Module) -> str:
     return block.kind if isinstance(block, RepBlock) else type(block).__name__
 
 
-def describe_network(model: Detector) -> str:
-    """Name, parameters, GFLOPs, blocks and activation in one line for the console."""
+def describe_network(model: Detector, input_hw: tuple[int, int]) -> str:
+    """Parameters, GFLOPs at an input size, blocks and activation in one line for the console."""
     blocks = ", ".join(f"{count} {name}" for name, count in block_counts(model).items())
     return (
-        f"{model.spec.name}: {count_parameters(model):,} parameters, "
-        f"{network_gflops(model):.2f} GFLOPs at 640, {blocks}, {model.spec.activation}"
+        f"Network: {count_parameters(model):,} parameters, {network_gflops(model, input_hw):.2f} "
+        f"GFLOPs at {input_hw[0]}x{input_hw[1]} px, {blocks}, {model.spec.activation}"
     )

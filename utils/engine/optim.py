@@ -172,6 +172,21 @@ def build_optimizer(
     return optimizer
 
 
+def describe_optimizer(optimizer: Optimizer, config: OptimizerConfig, batch_size: int) -> str:
+    """Learning rates, groups and images per step in one line; frozen parameters do not count."""
+    names = ("biases", "weights", "norms")
+    groups = {
+        name: f"{sum(parameter.requires_grad for parameter in group['params'])} {name} "
+        f"(decay {group['weight_decay']:g})"
+        for name, group in zip(names, optimizer.param_groups, strict=True)
+    }
+    return (
+        f"Optimizer: {type(optimizer).__name__}, lr {config.lr0:g} to {config.lr0 * config.lrf:g}, "
+        f"{groups['weights']}, {groups['norms']}, {groups['biases']}, "
+        f"{batch_size * config.accumulate(batch_size)} images per step"
+    )
+
+
 def clip_gradients(model: nn.Module) -> Tensor:
     """Scale all gradients down to norm 10 where they exceed it.
 

@@ -54,11 +54,12 @@ class TrainingRun:
         first_epoch: int = 0,
         writes: bool = True,
     ) -> None:
-        """Write the settings, `described.config`, as `<name>.yaml` each, and open the event file.
+        """Write the settings of `described.config` as `<name>.yaml` each, and open the event file.
 
         Args:
             folder: an existing folder.
-            described: with the run's settings as `config`: file stem (`hyp`, `opt`) -> content.
+            described: with the run's settings as `config`: file stem (`hyp`, `opt`) -> content;
+                other values, such as the licence of the weights it starts from, are no settings.
             images: whether to draw.
             is_new: nothing but this run writes there, so that what an error leaves before the first
                 checkpoint is removed.
@@ -75,7 +76,8 @@ class TrainingRun:
         if not writes:
             return
         for stem, content in described.config.items():
-            write_yaml(folder / f"{stem}.yaml", content)
+            if isinstance(content, Mapping):
+                write_yaml(folder / f"{stem}.yaml", content)
         drop_rows_from(folder / "results.csv", first_epoch)
         self._events = SummaryWriter(str(folder), purge_step=first_epoch)
 
