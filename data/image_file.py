@@ -30,7 +30,8 @@ LISTED_SUFFIXES = IMAGE_SUFFIXES | UNREADABLE_SUFFIXES
 MIN_SIDE = 10  # pixels; smaller images show nothing that can be detected
 MAX_PIXELS = 178_956_970  # where Pillow stops; decoded they take half a gigabyte
 DEEP_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})  # may have 16 bits
-_PILLOW_FORMATS = frozenset({"AVIF", "GIF"})  # OpenCV's builds differ in these
+_PILLOW_FORMATS = frozenset({"AVIF", "GIF", "WEBP"})  # OpenCV's builds differ in these
+_AVIF_STARTS = (b"ftypavif", b"ftypavis")  # from the fifth byte on
 _ORDINARY_FORMATS = frozenset({"BMP", "JPEG", "MPO", "PNG", "WEBP"})
 _EXIF_ORIENTATION = 0x0112
 _ROTATED_90 = frozenset({5, 6, 7, 8})  # orientations that swap height and width
@@ -125,19 +126,17 @@ def decode_image(path: Path, content: bytes) -> DecodedImage:
     """
     if content.startswith(_JPEG_START):
         _check_jpeg_size(path, content)  # Pillow's header takes ten times as long
-        return DecodedImage(np.asarray(_by_opencv(path, content, cv2.IMREAD_COLOR_RGB), np.uint8))
+        return DecodedImage(_as_rgb(_by_opencv(path, content, cv2.IMREAD_COLOR)))
     kind = read_header(path, content).kind
     if kind in _PILLOW_FORMATS:
         return DecodedImage(_by_pillow(path, content))
     if kind in DEEP_FORMATS:
-        # As BGR: of a TIFF of 16 bits OpenCV gives BGR even where RGB is asked for.
         pixels = _by_opencv(path, content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if pixels.dtype == np.uint16:
             return _with_8_bits(np.asarray(pixels[..., ::-1], np.uint16))
         if pixels.dtype == np.uint8:
-            return DecodedImage(np.ascontiguousarray(pixels[..., ::-1], np.uint8))
-    pixels = _by_opencv(path, content, cv2.IMREAD_COLOR_RGB)
-    return DecodedImage(np.asarray(pixels, np.uint8))
+            return DecodedImage(_as_rgb(pixels))
+    return DecodedImage(_as_rgb(_by_opencv(path, content, cv2.IMREAD_COLOR)))
 
 
 def read_header(path: Path, content: bytes) -> ImageHeader:
@@ -161,6 +160,10 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
         raise _too_large(path) from None
     except (OSError, SyntaxError, ValueError) as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
+    if content[4:12] in _AVIF_STARTS and ".avif" not in Image.registered_extensions():
+        raise DatasetError(
+            f"{path}: AVIF files need Pillow 11.3 or newer; or save it as JPEG or PNG"
+        )
     if suffix in UNREADABLE_SUFFIXES and kind not in _ORDINARY_FORMATS:
         raise DatasetError(f"{path}: {suffix} files cannot be read; save it as JPEG or PNG")
     if height * width > MAX_PIXELS:
@@ -227,7 +230,7 @@ def _too_large(path: Path) -> DatasetError:
 
 
 def _by_opencv(path: Path, content: bytes, flags: int) -> np.typing.NDArray[np.generic]:
-    """(H, W, 3) pixels of the order and depth that the flags ask for."""
+    """(H, W, 3) BGR pixels of the depth that the flags ask for."""
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
@@ -237,6 +240,12 @@ def _by_opencv(path: Path, content: bytes, flags: int) -> np.typing.NDArray[np.g
     if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:  # its header was none that Pillow knows
         raise _too_large(path)
     return np.asarray(pixels)
+
+
+def _as_rgb(pixels: np.typing.NDArray[np.generic]) -> ImageArray:
+    """8-bit BGR, which is overwritten. OpenCV decodes to RGB itself only since version 4.11."""
+    bgr = np.asarray(pixels, np.uint8)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), np.uint8)
 
 
 def _by_pillow(path: Path, content: bytes) -> ImageArray:

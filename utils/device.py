@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import random
-import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -83,13 +82,21 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def peak_memory_mb(device: torch.device) -> float:
-    """The most memory used so far in MB: on a GPU by tensors there, else by this process."""
+def peak_memory_mb(device: torch.device) -> float | None:
+    """The most memory used so far in MB: on a GPU by tensors there, else by this process.
+
+    Returns:
+        None where the system does not tell (Windows).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     # Not ru_maxrss where it can be avoided: a process inherits it from the one that started it.
     if (most := _status_bytes("VmHWM")) is not None:
         return most / 1e6
+    if sys.platform == "win32":
+        return None
+    import resource  # here: Windows has none
+
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6
 
@@ -222,7 +229,7 @@ def _status_bytes(name: str) -> int | None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="ascii").splitlines()
+        return path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return []
 

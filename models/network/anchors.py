@@ -143,7 +143,10 @@ def search_anchors(sizes: SizeArray, count: int, threshold: float, *, seed: int)
     large = sizes[(sizes >= MIN_SIDE).any(1)]
     points = large if len(np.unique(large, axis=0)) >= count else sizes
     deviation = points.std(0).clip(min=1e-9)
-    centres, _ = kmeans(points / deviation, count, iter=CLUSTERINGS, rng=rng)
+    scaled = points / deviation
+    # Its own choice of starts is seeded by `seed=` in older versions of scipy, `rng=` in newer.
+    starts = (rng.choice(scaled, count, replace=False) for _ in range(CLUSTERINGS))
+    centres, _ = min((kmeans(scaled, start) for start in starts), key=lambda found: found[1])
     missing = count - len(centres)  # k-means drops centres that no point is next to
     anchors = np.concatenate([centres * deviation, rng.choice(points, missing, replace=False)])
     quality = _quality(points, anchors, threshold)

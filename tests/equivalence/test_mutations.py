@@ -41,7 +41,7 @@ def identity_ignores_groups(channels, groups, kernel_size, device):
     kernel = torch.zeros(channels, per_group, *kernel_size, dtype=torch.float64)
     filters = torch.arange(channels)
     centre = (kernel_size[0] // 2, kernel_size[1] // 2)
-    kernel[filters, filters.clamp(max=per_group - 1), *centre] = 1  # instead of modulo
+    kernel[(filters, filters.clamp(max=per_group - 1), *centre)] = 1  # instead of modulo
     return kernel
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -175,7 +175,7 @@ class TrainingRun:
         ):
             file.write(f"epoch {epoch}: {reason}: {', '.join(str(each) for each in paths)}\n")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> TrainingRun:
         return self
 
     def __exit__(

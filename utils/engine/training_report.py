@@ -174,7 +174,8 @@ def training_row(
         instances: objects in the last batch.
         size: the longer side of its images in pixels.
     """
-    memory = f"{peak_memory_mb(device) / 1000:.3g}G"
+    peak = peak_memory_mb(device)
+    memory = "-" if peak is None else f"{peak / 1000:.3g}G"
     cells = (title, memory, *(f"{loss:.4g}" for loss in losses), str(instances), str(size))
     return "".join(cell.rjust(_CONSOLE_WIDTH) for cell in cells)
 
@@ -212,7 +213,7 @@ class TrainResult:
         weights: the best and the last checkpoint.
         seconds: that this process took.
         images_per_second: training images over these seconds.
-        peak_memory_mb: at the most, of the GPU, or of the process without one.
+        peak_memory_mb: at the most, of the GPU, or of the process without one; None if unknown.
         skipped_steps: batches and steps skipped because loss or gradients were not finite.
         folder: of the run.
         example: an image to try the network on.
@@ -224,7 +225,7 @@ class TrainResult:
     weights: TrainedWeights
     seconds: float
     images_per_second: float
-    peak_memory_mb: float
+    peak_memory_mb: float | None
     skipped_steps: int
     folder: Path
     example: Path
