@@ -78,7 +78,9 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "Quantization",
     "Runtime",
     "SecondRuntime",
-    "_rep_row",  # models.network.layer_registry: returns a row builder for a family
+    # models/network: frozen dataclasses, of which the table of layers is made
+    "LayerRow",
+    "_rep_row",  # layer_rows: the row of a block family
 }
 
 
