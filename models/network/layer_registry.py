@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from models.network import early_layers, layer_rows
+from models.network import (
+    attention_layers,
+    conv_layers,
+    early_layers,
+    ghost_layers,
+    layer_rows,
+    torch_layers,
+    yolo_layers,
+)
 
-LAYERS: dict[str, layer_rows.LayerRow] = {**layer_rows.ROWS, **early_layers.ROWS}
+LAYERS: dict[str, layer_rows.LayerRow] = {
+    **layer_rows.ROWS,
+    **early_layers.ROWS,
+    **torch_layers.ROWS,
+    **conv_layers.ROWS,
+    **ghost_layers.ROWS,
+    **attention_layers.ROWS,
+    **yolo_layers.ROWS,
+}

@@ -96,6 +96,26 @@ class RowContext:
             expected = f"a factor that leaves at least one of {channels} channels"
             raise self.refusal("e", e, expected)
 
+    def check_sizes(self, **values: object) -> None:
+        """Refuse what is no list of odd integers above 0."""
+        for name, value in values.items():
+            if not isinstance(value, tuple) or not value:
+                raise self.refusal(name, value, "a list of odd numbers")
+            for size in value:
+                self.check_odd(**{name: size})
+
+    def chained_pool_size(self, sizes: object) -> int:
+        """The pool that, chained, equals pools of these sizes side by side.
+
+        Raises:
+            ConfigError: they are not [k, 2k - 1, 3k - 2].
+        """
+        first = sizes[0] if isinstance(sizes, tuple) and sizes else None
+        if type(first) is not int or sizes != (first, 2 * first - 1, 3 * first - 2):
+            raise self.refusal("k", sizes, "[k, 2k - 1, 3k - 2], as 5 9 13")
+        self.check_odd(k=first)
+        return first
+
     def check_csp(self, out: int, shortcut: bool, g: int, e: float) -> int:
         """Check the arguments that Bottleneck, C3 and their kin share.
 
@@ -168,18 +188,25 @@ def _rep_row(family: str) -> LayerRow:
     return LayerRow(build)
 
 
-def _c3(row: RowContext, out: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> BuiltLayer:
-    channels = row.check_csp(out, shortcut, g, e)
-    module = C3(
-        row.in_channels[0],
-        channels,
-        repeats=row.repeats,
-        shortcut=shortcut,
-        groups=g,
-        expansion=e,
-        conv=row.conv,
-    )
-    return row.built(module, channels)
+def csp_row(block: Callable[..., nn.Module]) -> LayerRow:
+    """The row of C3 or a relative: a block of its parameters."""
+
+    def build(
+        row: RowContext, out: int, shortcut: bool = True, g: int = 1, e: float = 0.5
+    ) -> BuiltLayer:
+        channels = row.check_csp(out, shortcut, g, e)
+        module = block(
+            row.in_channels[0],
+            channels,
+            repeats=row.repeats,
+            shortcut=shortcut,
+            groups=g,
+            expansion=e,
+            conv=row.conv,
+        )
+        return row.built(module, channels)
+
+    return LayerRow(build, repeats_inside=True)
 
 
 def _bottleneck(
@@ -232,6 +259,10 @@ def _detect(row: RowContext, nc: object = "nc", anchors: object = "anchors") -> 
             f"{row.layer.where}: reads {len(row.in_channels)} maps, "
             f"but anchors has {len(row.spec.anchors)} levels"
         )
+    for stride in row.in_strides:
+        if stride.denominator != 1:
+            raise ConfigError(f"{row.layer.where}: reads a map of {1 / stride} cells per pixel, "
+                              "expected one cell for one or more pixels")  # fmt: skip
     num_anchors = len(row.spec.anchors[0]) // 2
     module = DetectHead(row.in_channels, num_anchors, row.spec.num_classes)
     return BuiltLayer(module, 0, row.in_strides[0])
@@ -240,7 +271,7 @@ def _detect(row: RowContext, nc: object = "nc", anchors: object = "anchors") -> 
 ROWS: dict[str, LayerRow] = {
     "Conv": LayerRow(_conv),
     "Bottleneck": LayerRow(_bottleneck),
-    "C3": LayerRow(_c3, repeats_inside=True),
+    "C3": csp_row(C3),
     "SPPF": LayerRow(_sppf),
     "Concat": LayerRow(_concat, reads_several=True),
     "Upsample": LayerRow(_upsample),
