@@ -21,6 +21,7 @@ from models.checkpoints.pickled_graph import (
     layer_name,
     shown,
 )
+from models.network.early_layers import Focus
 from models.network.layers import (
     ACTIVATIONS,
     C3,
@@ -29,7 +30,6 @@ from models.network.layers import (
     Concat,
     ConvBNAct,
     DetectHead,
-    Focus,
 )
 from utils.errors import CheckpointError
 

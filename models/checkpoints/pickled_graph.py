@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.checkpoints.inert_pickle import InertObject, walk
-from models.network.layer_registry import LAYERS, module_name
+from models.network.detector import module_name
+from models.network.layer_registry import LAYERS
 from models.network.model_spec import LayerSpec, ModelSpec
 from utils.errors import CheckpointError
 
@@ -170,7 +171,7 @@ def _check_repeats(
 
 def _with_values(name: str, args: tuple[Any, ...], values: dict[str, Any]) -> tuple[Any, ...]:
     """A row's arguments, changed only where the values of its parameters differ from them."""
-    signature = inspect.signature(LAYERS[name])
+    signature = inspect.signature(LAYERS[name].build)
     try:
         bound = signature.bind(None, *args)
     except TypeError:

@@ -14,7 +14,7 @@ import detect
 import export
 from models.checkpoints.loading import build_from_checkpoint
 from models.formats.format import NPU_OPERATORS
-from models.network.layers import Focus
+from models.network.early_layers import Focus
 from tests.checkpoint_builders import save_model, tensors_equal
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
 from tests.unit.data.builders import write_yolo_set
