@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from models.network import early_layers, layer_rows
+from models.network import early_layers, layer_rows, lite_layers
 
-LAYERS: dict[str, layer_rows.LayerRow] = {**layer_rows.ROWS, **early_layers.ROWS}
+LAYERS: dict[str, layer_rows.LayerRow] = {
+    **layer_rows.ROWS,
+    **early_layers.ROWS,
+    **lite_layers.ROWS,
+}

@@ -245,6 +245,5 @@ ROWS: dict[str, LayerRow] = {
     "Concat": LayerRow(_concat, reads_several=True),
     "Upsample": LayerRow(_upsample),
     "Detect": LayerRow(_detect, reads_several=True),
-    "RepVGGBlock": _rep_row("RepVGG"),
     **{family: _rep_row(family) for family in FAMILIES},
 }
