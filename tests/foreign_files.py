@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,30 @@ import torch
 from torch import nn
 
 from tests import foreign_modules
-from tests.foreign_modules import ADD, C3, MP, SP, BottleneckCSP, Concat, Detect, IDetect, Model
+from tests.foreign_modules import (
+    ADD,
+    C3,
+    MP,
+    SP,
+    BottleneckCSP,
+    Concat,
+    Conv,
+    Detect,
+    IDetect,
+    Model,
+)
 
 _YOLO = (Detect, IDetect, Model)
 _REPEATS_INSIDE = (C3, BottleneckCSP)
 _KEEP_CHANNELS = (nn.Upsample, nn.MaxPool2d, nn.ZeroPad2d, MP, SP)
 
 
-def foreign_network(yaml: Mapping[str, Any], strides: tuple[int, ...], seed: int = 0) -> Model:
+def foreign_network(
+    yaml: Mapping[str, Any],
+    strides: tuple[int, ...],
+    seed: int = 0,
+    activation: Callable[[], nn.Module] = nn.SiLU,
+) -> Model:
     """A yaml's network of these classes, in eval mode, with random weights and statistics."""
     torch.manual_seed(seed)
     channels, layers = [3], []
@@ -33,6 +49,9 @@ def foreign_network(yaml: Mapping[str, Any], strides: tuple[int, ...], seed: int
         layers.append(module)
         channels.append(out)
     model = Model(nn.Sequential(*layers), dict(yaml))
+    for module in model.modules():
+        if isinstance(module, Conv) and isinstance(module.act, nn.SiLU):
+            module.act = activation()
     head = layers[-1]
     head.stride = torch.tensor(strides).float()
     head.anchors /= head.stride.view(-1, 1, 1)

@@ -23,14 +23,12 @@ def conv2d(c1: int, c2: int, k: int = 1, s: int = 1, g: int = 1, bias: bool = Fa
 
 
 class Conv(nn.Module):
-    activation: Any = nn.SiLU
-
     def __init__(self, c1, c2, k=1, s=1, p=None, g=1, act=True):
         super().__init__()
         k = k[0] if isinstance(k, list) else k
         self.conv = nn.Conv2d(c1, c2, k, s, k // 2 if p is None else p, groups=g, bias=False)
         self.bn = norm(c2)
-        self.act = (Conv.activation() if act else nn.Identity()) if type(act) is bool else act
+        self.act = (nn.SiLU() if act else nn.Identity()) if type(act) is bool else act
 
     def forward(self, x):
         return self.act(self.bn(self.conv(x)))

@@ -3,7 +3,7 @@
 YOLOv5-Lite and YOLOv7 name their submodules otherwise, and keep convolution, norm and activation
 side by side or apply an activation without a module. Here the stand-ins of such a layer are put
 under the names of our layer, as if YOLOv5 had written it, so that the rest of the reader knows one
-kind of network. Tensors are not changed.
+kind of network. Tensors are not changed, but for those of YOLOv7's head.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from models.checkpoints.inert_pickle import InertObject, UnreadableError, integer
+from utils.checkpoint import is_plain
 
 
 def _stand_in(name: str, children: Mapping[str, InertObject] | None = None) -> InertObject:
@@ -96,29 +99,25 @@ def _hardswish_conv(module: InertObject) -> dict[str, InertObject]:
 
 
 def _squeeze_excite(module: InertObject) -> dict[str, InertObject]:
+    """Its pool and ReLU, which ours has as functions, are checked here."""
     gates = [name for name in ("SiLU", "hardsigmoid") if name in module.children]
     pool, reduce, relu, expand, gate = _parts(
         module, "avg_pool", "conv1", "relu", "conv2", *gates[:1] or ["SiLU"]
     )
-    return {"pool": pool, "reduce": reduce, "relu": relu, "expand": expand, "gate": gate}
+    for part, class_name in ((pool, "AdaptiveAvgPool2d"), (relu, "ReLU")):
+        _refuse_hooks(part)
+        if part.class_name != class_name:
+            raise UnreadableError(f"class is {part.class_name}, supported: {class_name}")
+    if integer(pool, "output_size") != 1:
+        raise UnreadableError(f"output_size is {pool.attribute('output_size')}, supported: 1")
+    return {"reduce": reduce, "expand": expand, "gate": gate}
 
 
 def _repvgg_gate(module: InertObject) -> InertObject:
-    """RepVGG's own: pool, ReLU and sigmoid are functions, so no module shows them."""
+    """RepVGG's own; its sigmoid is a function, so no module shows it."""
     down, up = _parts(module, "down", "up")
-    functions = {
-        "pool": ("pooling.AdaptiveAvgPool2d", {"output_size": 1}),
-        "relu": ("activation.ReLU", {}),
-        "gate": ("activation.Sigmoid", {}),
-    }
-    made = {name: _stand_in(f"torch.nn.modules.{kind}") for name, (kind, _) in functions.items()}
-    for name, (_, attributes) in functions.items():
-        made[name].__dict__.update(attributes)
-    return _stand_in(
-        "models.common.SEBlock",
-        {"pool": made["pool"], "reduce": down, "relu": made["relu"], "expand": up,
-         "gate": made["gate"]},
-    )  # fmt: skip
+    gate = _stand_in("torch.nn.modules.activation.Sigmoid")
+    return _stand_in("models.common.SEBlock", {"reduce": down, "expand": up, "gate": gate})
 
 
 def _dense(module: InertObject) -> dict[str, InertObject]:
@@ -156,6 +155,50 @@ def _repvgg(module: InertObject) -> dict[str, InertObject]:
     return {"conv": linear, "se": _repvgg_gate(gate), "act": children[act]}
 
 
+def _pool(module: InertObject) -> dict[str, InertObject]:
+    """YOLOv7's max-pools hold torch's: become it."""
+    (pool,) = _parts(module, "m")
+    _refuse_hooks(pool)
+    if pool.class_name != "MaxPool2d":
+        raise UnreadableError(f"m is {pool.class_name}, supported: MaxPool2d")
+    names = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
+    module.__dict__.update({name: pool.attribute(name) for name in names})
+    return {}
+
+
+def _implicit_head(module: InertObject) -> dict[str, InertObject]:
+    """YOLOv7's IDetect, im (W (x + ia) + b), as a Detect of weight im W and bias im (W ia + b).
+
+    The file's own tensors do not change; the folded ones are float32.
+    """
+    chain, added, scaled = _parts(module, "m", "ia", "im")
+    folded: dict[str, InertObject] = {}
+    for (name, conv), ia, im in zip(
+        chain.children.items(), added.children.values(), scaled.children.values(), strict=True
+    ):
+        parameters = conv.attribute("_parameters")
+        tensors = [(parameters or {}).get(key) for key in ("weight", "bias")]
+        tensors += [(each.attribute("_parameters") or {}).get("implicit") for each in (ia, im)]
+        plain = [each for each in tensors if isinstance(each, Tensor) and is_plain(each)]
+        if len(plain) < len(tensors):
+            raise UnreadableError(f"m.{name} has no plain weight, bias, ia and im")
+        weight, bias, offset, scale = (each.detach().double() for each in plain)
+        if offset.shape != (1, weight.shape[1], 1, 1) or scale.shape != (1, weight.shape[0], 1, 1):
+            shapes = f"{tuple(offset.shape)} and {tuple(scale.shape)}"
+            raise UnreadableError(
+                f"ia.{name}, im.{name} is {shapes}, supported: (1, channels, 1, 1)"
+            )
+        factor = scale.view(-1)
+        bias = factor * (weight[:, :, 0, 0] @ offset.view(-1) + bias)
+        weight = factor.view(-1, 1, 1, 1) * weight
+        made = _stand_in(conv.pickled_name)
+        made.__dict__.update(conv.__dict__)
+        made.__dict__["_parameters"] = {"weight": weight.float(), "bias": bias.float()}
+        folded[name] = made
+    module.__dict__["pickled_name"] = "models.yolo.Detect"
+    return {"m": _stand_in("torch.nn.modules.container.ModuleList", folded)}
+
+
 # Class in the file -> its submodules under our names.
 REGROUPED: dict[str, Callable[[InertObject], dict[str, InertObject]]] = {
     "conv_bn_relu_maxpool": _conv_pool,
@@ -166,6 +209,9 @@ REGROUPED: dict[str, Callable[[InertObject], dict[str, InertObject]]] = {
     "Dense": _dense,
     "RepVGGBlock": _repvgg,
     "RepConv": _repvgg,
+    "MP": _pool,
+    "SP": _pool,
+    "IDetect": _implicit_head,
 }
 
 
@@ -204,6 +250,7 @@ def _below(module: InertObject | None, *names: str) -> InertObject | None:
     return module
 
 
+_POOL = {"k": "kernel_size", "s": "stride", "p": "padding"}
 # Row -> the arguments that its module's attributes say, by the parameters of its builder.
 READERS: dict[str, Callable[[InertObject], dict[str, Any]]] = {
     "Shuffle_Block": lambda module: {"s": integer(module, "stride")},
@@ -214,4 +261,8 @@ READERS: dict[str, Callable[[InertObject], dict[str, Any]]] = {
     "ADD": lambda module: {"weight": module.attribute("a")},
     "RepVGGBlock": _branches,
     "RepConv": _branches,
+    "MP": lambda module: {"k": integer(module, "kernel_size")},
+    "SP": lambda module: {"k": integer(module, "kernel_size"), "s": integer(module, "stride")},
+    "MaxPool2d": lambda module: {key: integer(module, name) for key, name in _POOL.items()},
+    "ZeroPad2d": lambda module: {"padding": module.attribute("padding")},
 }

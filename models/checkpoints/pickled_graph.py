@@ -76,10 +76,13 @@ def network_keys(model: InertObject, where: str) -> dict[str, Any]:
     found: dict[str, tuple[str, Any]] = {}
     chain = model.child("model")
     layers = chain.children if chain else {}
-    own = {key for key, each in layers.items() if first_block(each).class_name in OWN_ACTIVATION}
+    kinds = {key: first_block(each).class_name for key, each in layers.items()}
+    own = {key for key, kind in kinds.items() if kind in OWN_ACTIVATION}
+    csp = {key for key, kind in kinds.items() if kind == "BottleneckCSP"}
     for name, module in walk(model, where):
         values = _values_for_all(module, name, where)
-        if name.removeprefix("model.").partition(".")[0] in own:
+        index, _, inner = name.removeprefix("model.").partition(".")
+        if index in own or (inner == "act" and index in csp):
             values.pop("activation", None)  # compared with that of the row
         for key, value in values.items():
             first_name, first = found.setdefault(key, (name, value))
@@ -182,7 +185,8 @@ def _check_repeats(
     spec: ModelSpec, layer: LayerSpec, found: InertObject, first: InertObject
 ) -> None:
     """Refuse a row that says another number of blocks than there are."""
-    chain = first.child("m") if first.class_name == "C3" else found
+    inside = LAYERS[first.class_name].repeats_inside
+    chain = first.child("m") if inside else found
     is_chain = chain is not None and chain.class_name == "Sequential"
     count = len(chain.children) if chain is not None and is_chain else 1
     if count != spec.repeats_of(layer):
@@ -247,14 +251,20 @@ def _c3(module: InertObject) -> dict[str, Any]:
     return _bottleneck(first) if first and first.class_name == "Bottleneck" else {}
 
 
-def _chained_pools(module: InertObject) -> dict[str, Any]:
-    return {"k": integer(module.child("m"), "kernel_size")}
+def _bottleneck_csp(module: InertObject) -> dict[str, Any]:
+    act = module.child("act")
+    text = "Identity" if act is None else activation_text(act.class_name, act.__dict__)
+    return {**_c3(module), "act": text}
 
 
 def _parallel_pools(module: InertObject) -> dict[str, Any]:
     pools = module.child("m")
     sizes = [integer(pool, "kernel_size") for pool in pools.children.values()] if pools else []
     return {"k": tuple(sizes)}
+
+
+def _chained_pools(module: InertObject) -> dict[str, Any]:
+    return {"k": integer(module.child("m"), "kernel_size")}
 
 
 def _upsample(module: InertObject) -> dict[str, Any]:
@@ -267,6 +277,8 @@ _READERS: dict[str, Callable[[InertObject], dict[str, Any]]] = {
     "Focus": _stem,
     "Bottleneck": _bottleneck,
     "C3": _c3,
+    "BottleneckCSP": _bottleneck_csp,
+    "SPPCSPC": _parallel_pools,
     "SPP": _parallel_pools,
     "SPPF": _chained_pools,
     "Upsample": _upsample,

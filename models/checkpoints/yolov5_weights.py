@@ -68,7 +68,11 @@ def _spec(model: InertObject, layers: list[InertObject], num_classes: int, path:
         "anchors": _anchors(layers[-1], path),
         "nc": num_classes,
     }
-    spec = with_pickled_rows(ModelSpec.from_yaml(content, where), layers)
+    spec = ModelSpec.from_yaml(content, where)
+    if spec.head[-1][2] == "IDetect":  # of YOLOv7; `regroup` has made a Detect of it
+        *rows, (source, number, _, args) = spec.head
+        spec = spec.replaced(head=(*rows, (source, number, "Detect", args)))
+    spec = with_pickled_rows(spec, layers)
     return spec.replaced(**network_keys(model, where))
 
 

@@ -8,13 +8,22 @@ ROWS; `layer_registry` joins them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 from torch import nn
 
-from models.network.layers import C3, SPPF, Bottleneck, Concat, ConvFactory, DetectHead
+from models.network.layers import (
+    C3,
+    SPPF,
+    Bottleneck,
+    Concat,
+    ConvFactory,
+    DetectHead,
+    activation_maker,
+)
 from models.network.model_spec import MAX_NUMBER, LayerSpec, ModelSpec
 from models.reparam.families import FAMILIES
 from models.reparam.rep_block import ConvGeometry
@@ -55,17 +64,33 @@ class RowContext:
         return self.spec.scaled_channels(channels)
 
     def geometry(
-        self, out: int, k: int, s: int, p: int | None = None, g: int = 1, d: int = 1
+        self,
+        out: int,
+        k: int | Sequence[int],
+        s: int,
+        p: int | None = None,
+        g: int = 1,
+        d: int = 1,
     ) -> ConvGeometry:
         """Of a convolution on the first source, `out` channels before width scaling.
 
         Raises:
             ConfigError: one of the numbers is no integer in its range.
         """
-        self.check_integers(out=out, k=k, s=s, g=g, d=d)
+        # ultralytics/yolov3 writes [1, 1].
+        side: Any = k[0] if isinstance(k, Sequence) and len(k) == 2 and k[0] == k[1] else k
+        self.check_integers(out=out, k=side, s=s, g=g, d=d)
         if p is not None:
             self.check_integers(minimum=0, p=p)
-        return ConvGeometry(self.in_channels[0], self.scaled_channels(out), k, s, p, g, d)
+        return ConvGeometry(self.in_channels[0], self.scaled_channels(out), side, s, p, g, d)
+
+    def activated(self, act: str) -> ConvFactory:
+        """The factory with an activation of the row's own, e.g. `LeakyReLU(0.1)`.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        return replace(self.conv, activation=activation_maker(act, self.layer.where))
 
     def check_integers(self, minimum: int = 1, **values: object) -> None:
         """Refuse what is no integer of at least `minimum`; keys are the arguments' names."""
@@ -95,6 +120,26 @@ class RowContext:
         if not isinstance(e, int | float) or not 1 <= channels * e < math.inf:
             expected = f"a factor that leaves at least one of {channels} channels"
             raise self.refusal("e", e, expected)
+
+    def check_sizes(self, **values: object) -> None:
+        """Refuse what is no list of odd integers above 0."""
+        for name, value in values.items():
+            if not isinstance(value, tuple) or not value:
+                raise self.refusal(name, value, "a list of odd numbers")
+            for size in value:
+                self.check_odd(**{name: size})
+
+    def chained_pool_size(self, sizes: object) -> int:
+        """The pool that, chained, equals pools of these sizes side by side.
+
+        Raises:
+            ConfigError: they are not [k, 2k - 1, 3k - 2].
+        """
+        first = sizes[0] if isinstance(sizes, tuple) and sizes else None
+        if type(first) is not int or sizes != (first, 2 * first - 1, 3 * first - 2):
+            raise self.refusal("k", sizes, "[k, 2k - 1, 3k - 2], as 5 9 13")
+        self.check_odd(k=first)
+        return first
 
     def check_csp(self, out: int, shortcut: bool, g: int, e: float) -> int:
         """Check the arguments that Bottleneck, C3 and their kin share.
@@ -146,15 +191,20 @@ class LayerRow:
 def _conv(
     row: RowContext,
     out: int,
-    k: int = 1,
+    k: int | Sequence[int] = 1,
     s: int = 1,
     p: int | None = None,
     g: int = 1,
-    d: int = 1,
-    act: bool = True,
+    d: int | bool | str = 1,
+    act: bool | str = True,
 ) -> BuiltLayer:
-    geometry = row.geometry(out, k, s, p, g, d)
-    row.check_flag("act", act)
+    """`act` may name an activation; YOLOv5 before v6.2 and YOLOv7 have it in the place of `d`."""
+    dilation, act = (1, d) if isinstance(d, bool | str) else (d, act)
+    geometry = row.geometry(out, k, s, p, g, dilation)
+    if isinstance(act, str):
+        return row.built(row.activated(act)(geometry), geometry.out_channels, s)
+    if type(act) is not bool:
+        raise row.refusal("act", act, "True, False, or an activation, as `ReLU`")
     return row.built(row.conv(geometry, act=act), geometry.out_channels, s)
 
 
@@ -168,18 +218,25 @@ def _rep_row(family: str) -> LayerRow:
     return LayerRow(build)
 
 
-def _c3(row: RowContext, out: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> BuiltLayer:
-    channels = row.check_csp(out, shortcut, g, e)
-    module = C3(
-        row.in_channels[0],
-        channels,
-        repeats=row.repeats,
-        shortcut=shortcut,
-        groups=g,
-        expansion=e,
-        conv=row.conv,
-    )
-    return row.built(module, channels)
+def csp_row(block: Callable[..., nn.Module]) -> LayerRow:
+    """The row of C3 or a relative: a block of its parameters."""
+
+    def build(
+        row: RowContext, out: int, shortcut: bool = True, g: int = 1, e: float = 0.5
+    ) -> BuiltLayer:
+        channels = row.check_csp(out, shortcut, g, e)
+        module = block(
+            row.in_channels[0],
+            channels,
+            repeats=row.repeats,
+            shortcut=shortcut,
+            groups=g,
+            expansion=e,
+            conv=row.conv,
+        )
+        return row.built(module, channels)
+
+    return LayerRow(build, repeats_inside=True)
 
 
 def _bottleneck(
@@ -232,6 +289,10 @@ def _detect(row: RowContext, nc: object = "nc", anchors: object = "anchors") -> 
             f"{row.layer.where}: reads {len(row.in_channels)} maps, "
             f"but anchors has {len(row.spec.anchors)} levels"
         )
+    for stride in row.in_strides:
+        if stride.denominator != 1:
+            raise ConfigError(f"{row.layer.where}: reads a map of {1 / stride} cells per pixel, "
+                              "expected one cell for one or more pixels")  # fmt: skip
     num_anchors = len(row.spec.anchors[0]) // 2
     module = DetectHead(row.in_channels, num_anchors, row.spec.num_classes)
     return BuiltLayer(module, 0, row.in_strides[0])
@@ -240,7 +301,7 @@ def _detect(row: RowContext, nc: object = "nc", anchors: object = "anchors") -> 
 ROWS: dict[str, LayerRow] = {
     "Conv": LayerRow(_conv),
     "Bottleneck": LayerRow(_bottleneck),
-    "C3": LayerRow(_c3, repeats_inside=True),
+    "C3": csp_row(C3),
     "SPPF": LayerRow(_sppf),
     "Concat": LayerRow(_concat, reads_several=True),
     "Upsample": LayerRow(_upsample),

@@ -103,6 +103,13 @@ class ConvFactory:
             return ConvAct(geometry.conv(bias=True), activation)
         return make(geometry, activation, identity=identity)
 
+    def plain(self, make: Callable[..., nn.Conv2d], *, act: bool = True) -> nn.Module:
+        """The convolution that `make(bias=...)` returns, and an activation; never a block."""
+        activation = self.activation() if act else nn.Identity()
+        if self.form == "deploy":
+            return ConvAct(make(bias=True), activation)
+        return ConvBNAct(make(bias=False), activation)
+
     def _wanted(self, geometry: ConvGeometry) -> bool:
         return self.rep_policy != "downsample" or geometry.stride == 2
 
@@ -133,7 +140,10 @@ class Bottleneck(nn.Module):
 
 
 class C3(nn.Module):
-    """Cross-stage-partial block: bottlenecks on one half, the other passes by, 1x1 over both."""
+    """Cross-stage-partial block: a chain on one half, the other passes by, 1x1 over both.
+
+    The chain is of bottlenecks; relatives of this block have another.
+    """
 
     def __init__(
         self,
@@ -151,14 +161,20 @@ class C3(nn.Module):
         self.cv1 = conv(ConvGeometry(in_channels, hidden))
         self.cv2 = conv(ConvGeometry(in_channels, hidden))
         self.cv3 = conv(ConvGeometry(2 * hidden, out_channels))
-        self.m = nn.Sequential(
-            *(
-                Bottleneck(
-                    hidden, hidden, shortcut=shortcut, groups=groups, expansion=1.0, conv=conv
-                )
-                for _ in range(repeats)
+        self.m = self.chain(hidden, repeats, shortcut=shortcut, groups=groups, conv=conv)
+
+    @staticmethod
+    def chain(
+        channels: int, repeats: int, *, shortcut: bool, groups: int, conv: ConvFactory
+    ) -> nn.Module:
+        """What one half runs through, (B, channels, H, W) to the same."""
+        blocks = (
+            Bottleneck(
+                channels, channels, shortcut=shortcut, groups=groups, expansion=1.0, conv=conv
             )
+            for _ in range(repeats)
         )
+        return nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H, W)."""

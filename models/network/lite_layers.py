@@ -11,8 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from models.network.attention_layers import SE
 from models.network.layer_rows import BuiltLayer, LayerRow, RowContext
-from models.network.layers import ConvFactory, Join, activation_maker
+from models.network.layers import ConvFactory, Join
 from models.reparam.families import repvgg
 from models.reparam.rep_block import ConvGeometry
 
@@ -84,29 +85,6 @@ class ConvPool(nn.Module):
         return y
 
 
-class SqueezeExcite(nn.Module):
-    """Scales each channel by a gate that reads the mean of all (Hu et al., CVPR 2018, sec. 3).
-
-    Args:
-        channels: of input and output.
-        hidden: channels between the two fully connected layers.
-        gate: the last activation: the paper has a sigmoid, YOLOv5-Lite's PP-LCNet block SiLU.
-    """
-
-    def __init__(self, channels: int, hidden: int, gate: nn.Module) -> None:
-        super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.reduce = nn.Conv2d(channels, hidden, 1)
-        self.relu = nn.ReLU()
-        self.expand = nn.Conv2d(hidden, channels, 1)
-        self.gate = gate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, c, H, W) -> (B, c, H, W)."""
-        y: Tensor = x * self.gate(self.expand(self.relu(self.reduce(self.pool(x)))))
-        return y
-
-
 class DepthwiseSeparable(nn.Module):
     """Depthwise k x k then pointwise convolution, an optional squeeze-and-excitation between.
 
@@ -117,7 +95,7 @@ class DepthwiseSeparable(nn.Module):
     def __init__(
         self,
         geometry: ConvGeometry,
-        gate: SqueezeExcite | None = None,
+        gate: SE | None = None,
         *,
         conv: ConvFactory,
     ) -> None:
@@ -172,7 +150,7 @@ class GatedBlock(nn.Module):
     are merged.
     """
 
-    def __init__(self, block: nn.Module, gate: SqueezeExcite, activation: nn.Module) -> None:
+    def __init__(self, block: nn.Module, gate: SE, activation: nn.Module) -> None:
         super().__init__()
         self.conv = block
         self.se = gate
@@ -184,31 +162,29 @@ class GatedBlock(nn.Module):
         return y
 
 
-def _with(row: RowContext, activation: str) -> ConvFactory:
-    return replace(row.conv, activation=activation_maker(activation, row.layer.where))
-
-
 def _shuffle_unit(row: RowContext, out: int, s: int = 1) -> BuiltLayer:
     row.check_one_of("s", s, (1, 2))
     channels = row.scaled_channels(out)
-    module = ShuffleUnit(row.in_channels[0], channels, s, conv=_with(row, "ReLU"))
+    module = ShuffleUnit(row.in_channels[0], channels, s, conv=row.activated("ReLU"))
     return row.built(module, channels, s)
 
 
 def _conv_pool(row: RowContext, out: int) -> BuiltLayer:
     channels = row.scaled_channels(out)
-    return row.built(ConvPool(row.in_channels[0], channels, conv=_with(row, "ReLU")), channels, 4)
+    return row.built(
+        ConvPool(row.in_channels[0], channels, conv=row.activated("ReLU")), channels, 4
+    )
 
 
 def _separable(row: RowContext, out: int, k: int = 3, s: int = 1) -> BuiltLayer:
     geometry = row.geometry(out, k, s)
-    module = DepthwiseSeparable(geometry, conv=_with(row, "ReLU"))
+    module = DepthwiseSeparable(geometry, conv=row.activated("ReLU"))
     return row.built(module, geometry.out_channels, s)
 
 
 def _hardswish_conv(row: RowContext, out: int, k: int = 1, s: int = 1, g: int = 1) -> BuiltLayer:
     geometry = row.geometry(out, k, s, g=g)
-    return row.built(_with(row, "Hardswish")(geometry), geometry.out_channels, s)
+    return row.built(row.activated("Hardswish")(geometry), geometry.out_channels, s)
 
 
 def _lcnet_block(
@@ -218,8 +194,8 @@ def _lcnet_block(
     row.check_flag("se", se)
     row.check_one_of("gate", gate, tuple(GATES))
     channels = geometry.in_channels
-    squeeze = SqueezeExcite(channels, max(channels // 4, 1), GATES[gate]()) if se else None
-    module = DepthwiseSeparable(geometry, squeeze, conv=_with(row, "Hardswish"))
+    squeeze = SE(channels, max(channels // 4, 1), GATES[gate]()) if se else None
+    module = DepthwiseSeparable(geometry, squeeze, conv=row.activated("Hardswish"))
     return row.built(module, geometry.out_channels, s)
 
 
@@ -259,7 +235,7 @@ def _repvgg_block(
     module = row.conv.block(repvgg, geometry, act=not se)
     if se:
         channels = geometry.out_channels
-        gate = SqueezeExcite(channels, max(channels // 16, 1), nn.Sigmoid())
+        gate = SE(channels, max(channels // 16, 1))
         module = GatedBlock(module, gate, row.conv.activation())
     return row.built(module, geometry.out_channels, s)
 
@@ -282,4 +258,5 @@ ROWS: dict[str, LayerRow] = {
     "Dense": LayerRow(_dense),
     "ADD": LayerRow(_sum, reads_several=True),
     "RepVGGBlock": LayerRow(_repvgg_block),
+    "RepConv": LayerRow(_repvgg_block),  # YOLOv7's name
 }

@@ -80,7 +80,8 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "SecondRuntime",
     # models/network: frozen dataclasses, of which the table of layers is made
     "LayerRow",
-    "_rep_row",  # layer_rows: the row of a block family
+    "csp_row",
+    "_rep_row",
 }
 
 
