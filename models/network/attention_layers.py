@@ -14,17 +14,24 @@ from models.reparam.rep_block import ConvGeometry
 
 
 class SE(nn.Module):
-    """Squeeze and excitation (Hu et al., CVPR 2018, sec. 3): a factor in 0-1 for each channel."""
+    """Squeeze and excitation (Hu et al., CVPR 2018, sec. 3): a factor for each channel.
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    Args:
+        channels: of input and output.
+        hidden: channels between the two fully connected layers.
+        gate: the last activation; None is the paper's sigmoid, which keeps factors in 0-1.
+    """
+
+    def __init__(self, channels: int, hidden: int, gate: nn.Module | None = None) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(channels, hidden, 1)
         self.expand = nn.Conv2d(hidden, channels, 1)
+        self.gate = nn.Sigmoid() if gate is None else gate
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> the same."""
         mean = x.mean((2, 3), keepdim=True)
-        factor: Tensor = self.expand(self.reduce(mean).relu()).sigmoid()
+        factor: Tensor = self.gate(self.expand(self.reduce(mean).relu()))
         return x * factor
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.network.concat_norm import ConcatNorm
-from models.network.layer_rows import BuiltLayer, LayerRow, RowContext, csp_row
+from models.network.layer_rows import BuiltLayer, LayerRow, RowContext
 from models.network.layers import C3, SPPF, ConvFactory
 from models.reparam.rep_block import ConvGeometry, batch_norm
 
@@ -70,8 +70,10 @@ class BottleneckCSP(ConcatNorm):
         shortcut: bool,
         groups: int,
         expansion: float,
+        activation: nn.Module | None = None,
         conv: ConvFactory,
     ) -> None:
+        """`activation` follows the shared norm; None is that of the convolutions."""
         super().__init__()
         hidden = int(out_channels * expansion)
         deployed = conv.form == "deploy"
@@ -80,7 +82,7 @@ class BottleneckCSP(ConcatNorm):
         self.cv3 = ConvGeometry(hidden, hidden).conv(bias=deployed)
         self.cv4 = conv(ConvGeometry(2 * hidden, out_channels))
         self.bn = nn.Identity() if deployed else batch_norm(2 * hidden)
-        self.act = conv.activation()
+        self.act = conv.activation() if activation is None else activation
         self.m = C3.chain(hidden, repeats, shortcut=shortcut, groups=groups, conv=conv)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -147,6 +149,29 @@ def _spp(row: RowContext, out: int, k: Sequence[int] = (5, 9, 13)) -> BuiltLayer
     return row.built(SPPF(row.in_channels[0], channels, first, conv=row.conv), channels)
 
 
+def _bottleneck_csp(
+    row: RowContext,
+    out: int,
+    shortcut: bool = True,
+    g: int = 1,
+    e: float = 0.5,
+    act: str | None = None,
+) -> BuiltLayer:
+    """`act` names the activation after the shared norm: before v6, YOLOv5 has LeakyReLU(0.1)."""
+    channels = row.check_csp(out, shortcut, g, e)
+    module = BottleneckCSP(
+        row.in_channels[0],
+        channels,
+        repeats=row.repeats,
+        shortcut=shortcut,
+        groups=g,
+        expansion=e,
+        activation=None if act is None else row.activated(act).activation(),
+        conv=row.conv,
+    )
+    return row.built(module, channels)
+
+
 def _contract(row: RowContext, gain: int = 2) -> BuiltLayer:
     row.check_integers(gain=gain)
     return row.built(Contract(gain), row.in_channels[0] * gain**2, gain)
@@ -164,7 +189,7 @@ def _expand(row: RowContext, gain: int = 2) -> BuiltLayer:
 ROWS: dict[str, LayerRow] = {
     "Focus": LayerRow(_focus),
     "SPP": LayerRow(_spp),
-    "BottleneckCSP": csp_row(BottleneckCSP),
+    "BottleneckCSP": LayerRow(_bottleneck_csp, repeats_inside=True),
     "Contract": LayerRow(_contract),
     "Expand": LayerRow(_expand),
 }

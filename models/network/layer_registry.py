@@ -5,9 +5,11 @@ from __future__ import annotations
 from models.network import (
     attention_layers,
     conv_layers,
+    darknet_layers,
     early_layers,
     ghost_layers,
     layer_rows,
+    lite_layers,
     torch_layers,
     yolo_layers,
 )
@@ -19,5 +21,7 @@ LAYERS: dict[str, layer_rows.LayerRow] = {
     **conv_layers.ROWS,
     **ghost_layers.ROWS,
     **attention_layers.ROWS,
+    **darknet_layers.ROWS,
+    **lite_layers.ROWS,
     **yolo_layers.ROWS,
 }

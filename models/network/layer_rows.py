@@ -8,13 +8,22 @@ ROWS; `layer_registry` joins them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 from torch import nn
 
-from models.network.layers import C3, SPPF, Bottleneck, Concat, ConvFactory, DetectHead
+from models.network.layers import (
+    C3,
+    SPPF,
+    Bottleneck,
+    Concat,
+    ConvFactory,
+    DetectHead,
+    activation_maker,
+)
 from models.network.model_spec import MAX_NUMBER, LayerSpec, ModelSpec
 from models.reparam.families import FAMILIES
 from models.reparam.rep_block import ConvGeometry
@@ -55,17 +64,33 @@ class RowContext:
         return self.spec.scaled_channels(channels)
 
     def geometry(
-        self, out: int, k: int, s: int, p: int | None = None, g: int = 1, d: int = 1
+        self,
+        out: int,
+        k: int | Sequence[int],
+        s: int,
+        p: int | None = None,
+        g: int = 1,
+        d: int = 1,
     ) -> ConvGeometry:
         """Of a convolution on the first source, `out` channels before width scaling.
 
         Raises:
             ConfigError: one of the numbers is no integer in its range.
         """
-        self.check_integers(out=out, k=k, s=s, g=g, d=d)
+        # ultralytics/yolov3 writes [1, 1].
+        side: Any = k[0] if isinstance(k, Sequence) and len(k) == 2 and k[0] == k[1] else k
+        self.check_integers(out=out, k=side, s=s, g=g, d=d)
         if p is not None:
             self.check_integers(minimum=0, p=p)
-        return ConvGeometry(self.in_channels[0], self.scaled_channels(out), k, s, p, g, d)
+        return ConvGeometry(self.in_channels[0], self.scaled_channels(out), side, s, p, g, d)
+
+    def activated(self, act: str) -> ConvFactory:
+        """The factory with an activation of the row's own, e.g. `LeakyReLU(0.1)`.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        return replace(self.conv, activation=activation_maker(act, self.layer.where))
 
     def check_integers(self, minimum: int = 1, **values: object) -> None:
         """Refuse what is no integer of at least `minimum`; keys are the arguments' names."""
@@ -166,15 +191,20 @@ class LayerRow:
 def _conv(
     row: RowContext,
     out: int,
-    k: int = 1,
+    k: int | Sequence[int] = 1,
     s: int = 1,
     p: int | None = None,
     g: int = 1,
-    d: int = 1,
-    act: bool = True,
+    d: int | bool | str = 1,
+    act: bool | str = True,
 ) -> BuiltLayer:
-    geometry = row.geometry(out, k, s, p, g, d)
-    row.check_flag("act", act)
+    """`act` may name an activation; YOLOv5 before v6.2 and YOLOv7 have it in the place of `d`."""
+    dilation, act = (1, d) if isinstance(d, bool | str) else (d, act)
+    geometry = row.geometry(out, k, s, p, g, dilation)
+    if isinstance(act, str):
+        return row.built(row.activated(act)(geometry), geometry.out_channels, s)
+    if type(act) is not bool:
+        raise row.refusal("act", act, "True, False, or an activation, as `ReLU`")
     return row.built(row.conv(geometry, act=act), geometry.out_channels, s)
 
 
@@ -276,6 +306,5 @@ ROWS: dict[str, LayerRow] = {
     "Concat": LayerRow(_concat, reads_several=True),
     "Upsample": LayerRow(_upsample),
     "Detect": LayerRow(_detect, reads_several=True),
-    "RepVGGBlock": _rep_row("RepVGG"),
     **{family: _rep_row(family) for family in FAMILIES},
 }

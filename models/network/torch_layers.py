@@ -1,7 +1,7 @@
 """Layers of torch itself as rows: pools, padding, transposed convolutions.
 
 The prefix `nn.` is optional. Arguments are torch's, by position; numbers of output
-channels come first and are width-scaled.
+channels come first and are width-scaled. MP and SP are max-pools as YOLOv7 names them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,15 @@ from models.network.layer_rows import BuiltLayer, LayerRow, RowContext
 def _max_pool(row: RowContext, k: int, s: int | None = None, p: int = 0) -> BuiltLayer:
     s = _pool_geometry(row, k, s, p)
     return row.built(nn.MaxPool2d(k, s, p), row.in_channels[0], s)
+
+
+def _halving_pool(row: RowContext, k: int = 2) -> BuiltLayer:
+    return _max_pool(row, k)
+
+
+def _same_pool(row: RowContext, k: int = 3, s: int = 1) -> BuiltLayer:
+    row.check_odd(k=k)
+    return _max_pool(row, k, s, k // 2)
 
 
 def _avg_pool(row: RowContext, k: int, s: int | None = None, p: int = 0) -> BuiltLayer:
@@ -77,6 +86,8 @@ def _transposed(
 
 ROWS: dict[str, LayerRow] = {
     "MaxPool2d": LayerRow(_max_pool),
+    "MP": LayerRow(_halving_pool),
+    "SP": LayerRow(_same_pool),
     "AvgPool2d": LayerRow(_avg_pool),
     "ZeroPad2d": LayerRow(_zero_pad),
     "Identity": LayerRow(_identity),

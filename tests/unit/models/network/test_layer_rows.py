@@ -51,6 +51,25 @@ ROWS = {
     "MaxPool2d": ([-1, 1, "nn.MaxPool2d", [2]], 16, 2, 0),
     "AvgPool2d": ([-1, 1, "nn.AvgPool2d", [3, 2, 1]], 16, 2, 0),
     "Identity": ([-1, 1, "nn.Identity", []], 16, 1, 0),
+    "Shuffle_Block/1": ([-1, 2, "Shuffle_Block", [16, 1]], 16, 1, 2),
+    "Shuffle_Block/2": ([-1, 1, "Shuffle_Block", [32, 2]], 32, 2, 2),
+    "conv_bn_relu_maxpool": ([-1, 1, "conv_bn_relu_maxpool", [24]], 24, 4, 1),
+    "DWConvblock": ([-1, 1, "DWConvblock", [24, 3, 2]], 24, 2, 1),
+    "DWConvblock, even": ([-1, 1, "DWConvblock", [24, 4, 2]], 24, 2, 0),
+    "CBH": ([-1, 1, "CBH", [24, 3, 2]], 24, 2, 1),
+    "CBH, even": ([-1, 1, "CBH", [24, 2, 2]], 24, 2, 0),
+    "LC_Block": ([-1, 1, "LC_Block", [24, 2, 5, True]], 24, 2, 0),
+    "LC_Block, 3x3": ([-1, 1, "LC_Block", [24, 1, 3, True, "Hardsigmoid"]], 24, 1, 1),
+    "Dense": ([-1, 1, "Dense", [24, 1, 0.0]], 24, 1, 0),
+    "RepVGGBlock, gated": ([-1, 1, "RepVGGBlock", [32, 3, 1, "None", 1, True]], 32, 1, 1),
+    "RepConv": ([-1, 1, "RepConv", [16]], 16, 1, 1),
+    "CSPStage": ([-1, 2, "CSPStage", [0.5, 0.5, "Mish"]], 16, 1, 2),
+    "TinyCSP": ([-1, 1, "TinyCSP", []], 16, 1, 2),
+    "Conv, its own activation": ([-1, 1, "Conv", [24, 3, 2, "None", 1, 1, "Mish"]], 24, 2, 1),
+    "Conv, activation before d": ([-1, 1, "Conv", [24, 3, 1, "None", 1, "nn.ReLU()"]], 24, 1, 1),
+    "Conv, a pair": ([-1, 1, "Conv", [24, [3, 3]]], 24, 1, 1),
+    "MP": ([-1, 1, "MP", []], 16, 2, 0),
+    "SP": ([-1, 1, "SP", [5]], 16, 1, 0),
     "ZeroPad2d": ([-1, 1, "nn.ZeroPad2d", [[0, 1, 0, 1]]], 16, 1, 0),
 }
 each_row = pytest.mark.parametrize("name", ROWS)
@@ -78,7 +97,7 @@ def test_every_row_that_is_no_block_is_here_or_in_yolov5n():
     shipped = {row[2].removeprefix("nn.") for name in ("yolov5n.yaml", "repyolov5n.yaml")
                for part in ("backbone", "head")
                for row in getattr(ModelSpec.from_file(name), part)}  # fmt: skip
-    elsewhere = {"Focus", "SPP", "Bottleneck", *FAMILIES, "RepVGGBlock"}  # test_rep_blocks, stem
+    elsewhere = {"Focus", "SPP", "Bottleneck", *FAMILIES, "ADD"}  # test_rep_blocks, stem, below
     assert set(LAYERS) - used - shipped - elsewhere == set()
 
 
@@ -292,3 +311,29 @@ def test_wrong_arguments(row, expected):
     with pytest.raises(ConfigError) as caught:
         build_model(spec_with(row, channel_multiple=1))
     assert_message(str(caught.value), "row.yaml: backbone row 1 ", expected)
+
+
+def test_weighted_sum():
+    """ADD: the first map plus a weight, 0.5 by default, times the second."""
+    rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [16]], [[-1, 0], 1, "ADD", []]]
+    model = random_model([], backbone=rows)
+    first, second = torch.rand(2, 1, 16, 4, 4)
+    assert torch.equal(model.layers[2]([first, second]), first + 0.5 * second)
+    for row, expected in [
+        ([[-1, 0, 0], 1, "ADD", []], "two maps of the same channels and stride"),
+        ([[-1, 0], 1, "ADD", ["x"]], "weight is 'x' ... a number"),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            build_model(spec_with([], backbone=[*rows[:2], row]))
+        assert_message(str(caught.value), "row.yaml: backbone row 2 (layer 2, ADD): ", expected)
+    with pytest.raises(ConfigError, match="16 channels at stride 4, 16 channels at stride 2"):
+        build_model(spec_with([], backbone=[rows[0], [-1, 1, "Conv", [16, 3, 2]], rows[2]]))
+
+
+def test_channel_shuffle():
+    """The channels of both halves alternate; one half of the input passes by."""
+    model = random_model([-1, 1, "Shuffle_Block", [16, 1]])
+    unit, x = model.layers[1], torch.rand(2, 16, 3, 5)
+    y = unit(x)
+    assert torch.equal(y[:, ::2], x[:, :8])
+    assert torch.equal(y[:, 1::2], unit.branch2(x[:, 8:]))
