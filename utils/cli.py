@@ -241,6 +241,7 @@ def check_command_line(
     Raises:
         SystemExit: with code 2 for a wrong flag or file, 0 for `--help`.
     """
+    configure_logging()
     config = parse(config_class, sys.argv[1:], refused)
     try:
         check_options(config)
