@@ -9,79 +9,29 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from data.dataset_spec import load_dataset_spec
+from data.dataset_spec import SHIPPED, load_dataset_spec
+from utils.cli import check_command_line, check_options, run_script
+from utils.detect_config import REFUSED, DetectConfig
+
+if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
+    check_command_line(DetectConfig, REFUSED, data=SHIPPED)
+
 from data.sources import FittedFrame, batches, open_source
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
-from utils.cli import check_ranges, option, run_script
 from utils.detect.output import DetectionOutput, OutputOptions
 from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import DetectionLog, DetectResult
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw, network_input
-from utils.output_files import make_run_folder, write_json
+from utils.logs import SAMPLE_IMAGES
+from utils.output_files import run_folder, write_json
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import Detections, Frame, Skipped
 
 logger = logging.getLogger(__name__)
-
-REFUSED = {
-    "--update": "weights files are never changed in place; write a smaller one with convert.py",
-    "--visualize": "feature maps are not drawn; export.py and a graph viewer show the network",
-    "--dnn": "OpenCV's network module is not used; .onnx files run in onnxruntime without the flag",
-    "--augment": "there is no test-time augmentation; a larger --imgsz finds smaller objects",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class DetectConfig:
-    """Find objects in images, videos and streams."""
-
-    weights: tuple[str, ...] | str = option(
-        "yolov5s.pt", "checkpoint (.pt) or exported file (.onnx)"
-    )
-    source: str = option(
-        "data/images", "image, video, folder, pattern, list.txt, camera number or stream address"
-    )
-    data: str | None = option(None, "data yaml with class names, for a file that has none inside")
-    imgsz: tuple[int, ...] | int | None = option(
-        None, "input size: one number, or height and width (default: as the file was made, else "
-        "640)", "--img", "--img-size", minimum=1, max_values=2,
-    )  # fmt: skip
-    conf_thres: float = option(0.25, "detections must score above this", minimum=0, maximum=1)
-    iou_thres: float = option(
-        0.45, "boxes of a class that overlap more than this are one object", minimum=0, maximum=1
-    )
-    max_det: int = option(1000, "at most this many detections per image", minimum=1)
-    device: str = option("", "cpu, a GPU number, mps; empty for the best there is")
-    half: bool = option(False, "compute in float16 (GPU)")
-    view_img: bool = option(False, "show the results in a window")
-    save_txt: bool = option(False, "write labels/*.txt in YOLO format")
-    save_conf: bool = option(False, "with --save-txt: the score as last column")
-    save_format: int = option(
-        0, "with --save-txt: 0 centre and size, 1 left top right bottom", minimum=0, maximum=1
-    )
-    save_csv: bool = option(False, "write predictions.csv")
-    save_json: bool = option(False, "write predictions.json")
-    save_crop: bool = option(False, "write each detection as an image to crops/<class>/")
-    nosave: bool = option(False, "do not write images and videos with boxes drawn on them")
-    classes: tuple[int, ...] | None = option(None, "only these class ids", minimum=0)
-    agnostic_nms: bool = option(False, "boxes suppress each other across classes")
-    project: str = option("runs/detect", "where the run's folder goes")
-    name: str = option("exp", "name of the run's folder; a number is added if it exists")
-    exist_ok: bool = option(False, "use the folder even if it exists")
-    line_thickness: int | None = option(
-        None, "of boxes, in pixels; default: suits the image", minimum=1
-    )
-    hide_labels: bool = option(False, "draw boxes without names")
-    hide_conf: bool = option(False, "draw names without scores")
-    vid_stride: int = option(1, "process every N-th frame of a video", minimum=1)
-    batch_size: int = option(1, "images per run of the network", "--batch", minimum=1)
-    strict: bool = option(False, "an image that cannot be read is an error")
-    report: str | None = option(None, "write counts and times to this .json")
 
 
 def detect(config: DetectConfig) -> DetectResult:
@@ -90,8 +40,8 @@ def detect(config: DetectConfig) -> DetectResult:
     Raises:
         UserError: a flag, the weights or the source is wrong; with `strict`, a file is unreadable.
     """
-    check_ranges(config)
-    source = open_source(config.source, config.vid_stride)
+    check_options(config)
+    source = open_source(config.source or str(SAMPLE_IMAGES), config.vid_stride)
     runner = open_runner(_weights(config), device=config.device, half=config.half)
     class_names = _class_names(config, runner)
     input_hw = choose_input_hw(
@@ -102,9 +52,11 @@ def detect(config: DetectConfig) -> DetectResult:
     # A frame of a live stream does not wait for others.
     batch_size = 1 if source.is_stream else runner.batch_size or config.batch_size
     preview = PreviewWindow() if config.view_img else None
-    folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
     log = DetectionLog(class_names, config.vid_stride, strict=config.strict)
-    with DetectionOutput(folder, class_names, _output_options(config)) as output:
+    with (
+        run_folder(config.project, config.name, exist_ok=config.exist_ok) as folder,
+        DetectionOutput(folder, class_names, _output_options(config)) as output,
+    ):
         try:
             frames = batches(log.clock.each("decode", source), size, batch_size)
             for frame, found in find(runner, frames, _postprocess_config(config), log):

@@ -21,8 +21,8 @@ from data.split_spec import (
     VocSplit,
     YoloSplit,
 )
-from utils.errors import ConfigError
-from utils.strict_yaml import check_keys, close_to, find_shipped, read_yaml
+from utils.errors import ConfigError, close_to
+from utils.strict_yaml import check_keys, find_shipped, read_yaml
 
 logger = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "datasets"
