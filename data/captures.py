@@ -178,13 +178,6 @@ def fetch(address: str) -> bytes:
     return content
 
 
-def is_address(text: str) -> bool:
-    """Whether it names a camera, a screen or something in a network, not a file."""
-    return bool(
-        text.isdigit() or SCREEN.fullmatch(text) or ADDRESS.match(text) or DEVICE.match(text)
-    )
-
-
 def is_image_address(address: str) -> bool:
     """Whether an http(s) address is that of one image: by its suffix, else by asking the server."""
     parts = urlsplit(address)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import stat
 import struct
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -177,7 +179,7 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
     if suffix in UNREADABLE_SUFFIXES and kind not in _ORDINARY_FORMATS:
         raise DatasetError(f"{path}: {suffix} files cannot be read; save it as JPEG or PNG")
     if kind not in _FORMATS:
-        raise DatasetError(f"{path}: not an image")
+        raise DatasetError(f"{path}: not an image that can be decoded")
     if height * width > MAX_PIXELS:
         raise _too_large(path)
     return ImageHeader(kind, (width, height) if rotated else (height, width))
@@ -314,3 +316,15 @@ def _is_damage(warning: str) -> bool:
     if extraneous is not None:
         return int(extraneous[1]) > MAX_EXTRANEOUS
     return not warning.startswith(_ODD_HEADERS)
+
+
+def path_kind(path: Path) -> Literal["folder", "file"] | None:
+    """What is there; None also where a name is too long or impossible, or access is denied.
+
+    `Path.exists` and its kin raise OSError or ValueError for such paths.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    return "folder" if stat.S_ISDIR(mode) else "file"

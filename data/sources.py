@@ -13,20 +13,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from data.captures import fetch, file_name, is_address, is_image_address, without_password
+from data import captures
+from data.captures import file_name, is_image_address, without_password
 from data.image_file import (
     IMAGE_SUFFIXES,
     LISTED_SUFFIXES,
     decode_image,
     is_animation,
+    path_kind,
     read_content,
 )
-from data.listing import path_kind, read_lines
+from data.listing import read_lines
 from data.streams import LiveSource, StreamOptions
 from data.video import read_video_file
 from utils.errors import DatasetError
 from utils.letterbox import InputSize, Letterbox
-from utils.structures import Frame, ImageArray, Skipped
+from utils.structures import Frame, ImageArray, Skipped, StreamState
 
 logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
@@ -69,6 +71,10 @@ class Source(Protocol):
 
     def batches(self, size: InputSize, batch_size: int) -> Iterator[list[FittedFrame] | Skipped]:
         """Frames in batches of one input size, and files that cannot be read as they come."""
+
+    @property
+    def streams(self) -> Sequence[StreamState]:
+        """What happened to each live stream so far."""
 
     def stop(self) -> None:
         """Let `batches` end soon; may be called from any thread."""
@@ -129,6 +135,12 @@ def grouped(
             if number - group[0].number >= WINDOW_BATCHES * batch_size:
                 yield waiting.pop(oldest)
     yield from waiting.values()
+
+
+def is_address(text: str) -> bool:
+    """Whether it names a camera, a screen or something in a network, not a file."""
+    whole = text.isdigit() or captures.SCREEN.fullmatch(text) or captures.DEVICE.fullmatch(text)
+    return bool(whole or captures.ADDRESS.match(text))
 
 
 def _is_image(address: str, options: SourceOptions) -> bool:
@@ -214,7 +226,7 @@ class LiveFrames:
 
     def batches(self, size: InputSize, batch_size: int) -> Iterator[list[FittedFrame] | Skipped]:
         """Batches of the newest frames; all have one size, where there are several streams."""
-        several = len(self.live.states) > 1
+        several = len(self.streams) > 1
         one_size = replace(size, stride=None) if several else size
         number = 0
         for frames in self.live.groups():
@@ -225,6 +237,11 @@ class LiveFrames:
             number += len(fitted)
             for start in range(0, len(fitted), batch_size):
                 yield fitted[start : start + batch_size]
+
+    @property
+    def streams(self) -> Sequence[StreamState]:
+        """One per stream, in their order."""
+        return self.live.states
 
     def stop(self) -> None:
         """End the streams."""
@@ -247,6 +264,11 @@ class FileSource:
     def batches(self, size: InputSize, batch_size: int) -> Iterator[list[FittedFrame] | Skipped]:
         """See `grouped`."""
         return grouped(self, size, batch_size)
+
+    @property
+    def streams(self) -> Sequence[StreamState]:
+        """None of them is live."""
+        return ()
 
     def stop(self) -> None:
         """Read no further frame."""
@@ -279,17 +301,8 @@ class FileSource:
             yield self._image(path, source, position, decoded.pixels)
 
     def _image(self, path: Path, source: str, position: int, pixels: ImageArray) -> Frame:
-        return Frame(
-            image=pixels,
-            source=source,
-            path=path,
-            position=position,
-            num_positions=len(self.files),
-            frame_index=1,
-            frame_count=1,
-            fps=None,
-            is_video=False,
-        )
+        total = len(self.files)
+        return Frame(pixels, source, path, position, total, 1, 1, fps=None, is_video=False)
 
     def _video_frames(self, path: Path, position: int) -> Iterator[Frame | Skipped]:
         any_read = False
@@ -322,7 +335,7 @@ def _is_video(path: Path) -> bool:
 
 
 def _content(item: Path | str) -> bytes:
-    return fetch(item) if isinstance(item, str) else read_content(item)
+    return captures.fetch(item) if isinstance(item, str) else read_content(item)
 
 
 def _reason(error: DatasetError, path: Path) -> str:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from data.captures import Capture, CaptureOptions, file_name, open_capture, without_password
-from utils.structures import Frame
+from utils.structures import Frame, StreamState
 
 logger = logging.getLogger(__name__)
 
@@ -40,27 +40,6 @@ class StreamOptions:
     capture: CaptureOptions = field(default_factory=CaptureOptions)
     every_frame: bool = False
     reconnect_seconds: float | None = None
-
-
-@dataclass(slots=True)
-class StreamState:
-    """What happened to a stream so far.
-
-    Attributes:
-        source: its address, without password.
-        frames: how many the network got.
-        dropped: how many were replaced by a newer one before the network was ready.
-        outages: how often it stopped sending, the wait for its first frame not counted.
-        seconds_away: how long it sent nothing, that wait included.
-        gave_up: whether it is no longer tried.
-    """
-
-    source: str
-    frames: int = 0
-    dropped: int = 0
-    outages: int = 0
-    seconds_away: float = 0.0
-    gave_up: bool = False
 
 
 class LiveSource:

@@ -24,8 +24,12 @@ SECONDS_TO_REPORT = 30.0
 SILENT = logging.CRITICAL + 1
 
 
-def configure_logging(environment: Mapping[str, str] = os.environ) -> None:
+def configure_logging(
+    environment: Mapping[str, str] = os.environ, *, keep_stdout_clear: bool = False
+) -> None:
     """Plain messages: information on standard output, warnings and errors on standard error.
+
+    With `keep_stdout_clear` all of them go to standard error, for results on standard output.
 
     Of the processes that torchrun starts, the first one speaks. Errors that all of them meet are
     reported by the first one of each machine, which may have a console of its own.
@@ -40,7 +44,7 @@ def configure_logging(environment: Mapping[str, str] = os.environ) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    to_stdout = logging.StreamHandler(sys.stdout)
+    to_stdout = logging.StreamHandler(sys.stderr if keep_stdout_clear else sys.stdout)
     to_stdout.addFilter(lambda record: record.levelno < logging.WARNING)
     to_stderr = logging.StreamHandler(sys.stderr)
     to_stderr.setLevel(logging.WARNING)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
+import numpy as np
 
 from utils.errors import OutputError, UserError
 from utils.growing_file import GrowingFile
@@ -22,7 +23,6 @@ from utils.structures import ImageArray
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
-    from av.packet import Packet
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +88,10 @@ class VideoFile(AbstractContextManager["VideoFile"]):
         height, width = self._even_hw
         missing_h, missing_w = height - image.shape[0], width - image.shape[1]
         if missing_h not in (0, 1) or missing_w not in (0, 1):
-            image = cv2.resize(image, (width, height))
+            image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
         elif missing_h or missing_w:
-            image = cv2.copyMakeBorder(image, 0, missing_h, 0, missing_w, cv2.BORDER_REPLICATE)
+            edges = (0, missing_h, 0, missing_w)
+            image = np.asarray(cv2.copyMakeBorder(image, *edges, cv2.BORDER_REPLICATE), np.uint8)
         if seconds is None:
             seconds = 0.0 if self._last < 0 else float(self._last * TIME_BASE) + 1 / self._fps
         self._last = max(round(seconds / TIME_BASE), self._last + 1)
@@ -128,8 +129,8 @@ def _encoder(
     except ImportError:
         logger.warning("%s: written by OpenCV without sound, and browsers may not play it; "
                        "`pip install av` writes H.264", path)  # fmt: skip
-        with _OpenCvEncoder.open(path, fps, image_hw) as encoder:
-            yield encoder
+        with _OpenCvEncoder.open(path, fps, image_hw) as plain:
+            yield plain
         return
     with GrowingFile(path) as file:
         target = _Target(file)
@@ -214,7 +215,7 @@ class _AvEncoder:
 
         if self._sound is not None:
             self._mux(self._sound.packets_until(float(pts * TIME_BASE)))
-        planes = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
+        planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts, frame.time_base = pts, TIME_BASE
         self._mux(self._stream.encode(frame))
@@ -226,7 +227,7 @@ class _AvEncoder:
             self._mux(self._sound.rest())
         self._cleanup.close()
 
-    def _mux(self, packets: list[Packet]) -> None:
+    def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
             self._container.mux(packet)
 
@@ -261,9 +262,9 @@ class _Sound:
         cleanup.callback(opened.close)
         return cls(opened, container) if opened.streams.audio and opened.streams.video else None
 
-    def packets_until(self, seconds: float) -> list[Packet]:
+    def packets_until(self, seconds: float) -> list[Any]:
         """The packets of everything heard before this time of the video."""
-        packets: list[Packet] = []
+        packets: list[Any] = []
         while not self._finished:
             frame = self._next()
             if frame is None:
@@ -277,9 +278,9 @@ class _Sound:
                 packets += self._encoder.encode(frame)
         return packets
 
-    def rest(self) -> list[Packet]:
+    def rest(self) -> list[Any]:
         """What the encoder holds back; sound after the last image is left out."""
-        packets: list[Packet] = self._encoder.encode(None)
+        packets: list[Any] = self._encoder.encode(None)
         return packets
 
     def _next(self) -> Any:

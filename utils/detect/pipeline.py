@@ -9,8 +9,11 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
+
+from utils.structures import Detections, Frame, Skipped
 
 ItemT = TypeVar("ItemT")
 logger = logging.getLogger(__name__)
@@ -75,12 +78,34 @@ class _Maker(threading.Thread):
             self._items.close()
 
 
-def in_order(results: Iterable[tuple[int, ItemT]]) -> Iterator[ItemT]:
-    """Results by their numbers 0, 1, 2, ..., however they come."""
-    early: dict[int, ItemT] = {}
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the network found in a frame.
+
+    Attributes:
+        number: of the frame in the run, from 0.
+        frame: the image and where it comes from.
+        input_hw: height and width of the network input.
+        detections: boxes in pixels of the frame.
+        milliseconds: of inference, the frame's share.
+    """
+
+    number: int
+    frame: Frame
+    input_hw: tuple[int, int]
+    detections: Detections
+    milliseconds: float
+
+
+def in_order(results: Iterable[Found | Skipped]) -> Iterator[Found | Skipped]:
+    """Results by the numbers 0, 1, 2, ... of their frames, however they come."""
+    early: dict[int, Found] = {}
     due = 0
-    for number, result in results:
-        early[number] = result
+    for result in results:
+        if isinstance(result, Skipped):
+            yield result
+            continue
+        early[result.number] = result
         while due in early:
             yield early.pop(due)
             due += 1

@@ -49,7 +49,7 @@ def test_a_image_is_rgb(tmp_path):
 def test_folder_is_sorted_and_not_searched_further_down(tmp_path):
     for name in ("b.jpg", "a.PNG", "c.bmp", "deeper/d.jpg"):
         save_image(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "notes.txt").write_text("not an image that can be decoded")
     source = opened(str(tmp_path))
     assert names(source) == ["a.PNG", "b.jpg", "c.bmp"]
     assert [(item.position, item.num_positions) for item in source] == [(1, 3), (2, 3), (3, 3)]

@@ -5,12 +5,15 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.detect.pipeline import SIGNALS, StopSignals, ahead, in_order
+from utils.detect.pipeline import SIGNALS, Found, StopSignals, ahead, in_order
+from utils.structures import Detections, Frame, Skipped
 
 
 @given(st.lists(st.integers()), st.integers(1, 5))
@@ -64,9 +67,15 @@ def test_who_stops_early_ends_the_thread_and_its_generator():
     assert threading.active_count() == before
 
 
+def found(number):
+    frame = Frame(np.zeros((8, 8, 3), np.uint8), "x", Path("x"), 1, 1, 1, 1, None, False)
+    return Found(number, frame, (8, 8), Detections.empty(), 1.0)
+
+
 @given(st.permutations(range(8)))
 def test_in_order(numbers):
-    assert list(in_order((number, str(number)) for number in numbers)) == [*"01234567"]
+    ordered = in_order(found(number) for number in numbers)
+    assert [result.number for result in ordered] == list(range(8))
 
 
 def test_in_order_waits_for_no_more_than_it_must():
@@ -75,11 +84,13 @@ def test_in_order_waits_for_no_more_than_it_must():
     def results():
         for number in (1, 0, 2):
             arrivals.append(number)
-            yield number, number
+            yield found(number)
+        yield Skipped(Path("y"), "broken")
 
     ordered = in_order(results())
-    assert next(ordered) == 0 and arrivals == [1, 0]
-    assert next(ordered) == 1 and arrivals == [1, 0]
+    assert next(ordered).number == 0 and arrivals == [1, 0]
+    assert next(ordered).number == 1 and arrivals == [1, 0]
+    assert [type(result) for result in ordered] == [Found, Skipped]
 
 
 @pytest.mark.parametrize("name", SIGNALS)
