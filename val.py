@@ -112,7 +112,11 @@ def _evaluate(
     single: bool,
 ) -> Evaluation:
     """Evaluate, print the table, and write images, curves and labels to the folder."""
-    images = None if config.noplots else EvaluationImages(folder, class_names)
+    images = (
+        None
+        if config.noplots
+        else EvaluationImages(folder, class_names, score_threshold=config.conf_thres)
+    )
     loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
     predict = as_one_class(loaded.predict) if single else loaded.predict
     evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=images)

@@ -11,7 +11,7 @@ from typing import Any
 
 from data.class_names import check_count, data_set_classes, listed_names
 from data.coco_json import read_categories
-from data.listing import path_kind
+from data.image_file import path_kind
 from data.split_spec import (
     CocoSplit,
     MergedSplit,

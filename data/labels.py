@@ -171,7 +171,7 @@ def _parse_row(
             f"{len(numbers)} columns, must be {BOX_COLUMNS} (class cx cy w h) or a polygon "
             f"(class x1 y1 x2 y2 x3 y3 ..., an odd number from {MIN_POLYGON_COLUMNS})"
         )
-    if numbers[0] < 0 or not numbers[0].is_integer():
+    if numbers[0] < 0 or numbers[0] % 1:
         raise _RowError(f"class is {columns[0]}, must be an integer from 0")
     if numbers[0] > MAX_CLASS_ID:
         raise _RowError(f"class is {columns[0]}, must be at most {MAX_CLASS_ID}")

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from utils.command_parser import CommandParser, HelpFormatter, Several
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights, suggest
-from utils.logs import configure_logging, flag_of
+from utils.logs import configure_logging, exit_code_after_report, flag_of
 from utils.output_files import check_writable
 from utils.strict_yaml import find_shipped, read_yaml
 
@@ -241,6 +241,7 @@ def check_command_line(
     Raises:
         SystemExit: with code 2 for a wrong flag or file, 0 for `--help`.
     """
+    configure_logging()
     config = parse(config_class, sys.argv[1:], refused)
     try:
         check_options(config)
@@ -277,18 +278,18 @@ def run_script(
         What `action` returns; 1 after a failed check; 2 after the user's mistake.
     """
     argv = sys.argv[1:] if argv is None else argv
-    config = parse(config_class, argv, refused)
     configure_logging()
+    config = parse(config_class, argv, refused)
     try:
         if (base := defaults(config)) is not None:
             config = parse(config_class, argv, refused, base)
         return action(config)
     except UserError as error:
         logger.error("error: %s", error)
-        return 2
+        return exit_code_after_report(2)
     except CheckFailedError as error:
         logger.error("failed: %s", error)
-        return 1
+        return exit_code_after_report(1)
     except KeyboardInterrupt:
         logger.error("interrupted")
         return 130

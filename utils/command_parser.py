@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import textwrap
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 from utils.errors import close_to
+from utils.logs import exit_code_after_report, reports_errors
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -51,9 +51,9 @@ class CommandParser(argparse.ArgumentParser):
         return found[:1] if len({id(match[0]) for match in found}) == 1 else found
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """End the process; torchrun sets RANK in each of several."""
-        is_first = os.environ.get("RANK", "0") == "0"
-        super().exit(status, message if is_first else None)
+        """End the process; of several under torchrun, one says why."""
+        code = exit_code_after_report(status)
+        super().exit(code, message if reports_errors() else None)
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2 after one line; an unknown flag brings the closest known one."""

@@ -47,8 +47,8 @@ class ConvertConfig:
         False, "AP: treat all classes as one; networks trained so are known without the flag"
     )
     imgsz: int | None = option(
-        None, "network input for AP (default: as trained, else 640)", "--img", "--img-size",
-        minimum=1,
+        None, "network input of AP and GFLOPs (default: as trained, else 640)", "--img",
+        "--img-size", minimum=1,
     )  # fmt: skip
     batch_size: int = option(16, "images per batch for AP", "--batch", minimum=1)
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is (AP only)")
@@ -56,4 +56,5 @@ class ConvertConfig:
     tolerance: float | None = option(
         None, "limit of the relative error of the saved file", minimum=0
     )
+    verbose: bool = option(False, "print the error of every layer")
     report: str = option("", "write the result to this JSON file", rule=PathRule("file"))

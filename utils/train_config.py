@@ -101,6 +101,9 @@ class TrainConfig:
     rep_policy: str | None = option(
         None, "which of them are blocks (default: the model's)", rule=Choices(REP_POLICIES)
     )
+    scales: str = option(
+        "", "with --rep-block RepOpt: checkpoint of a short training with --rep-block LinearAdd"
+    )
     activation: str | None = option(
         None, "activation after convolutions, as LeakyReLU(0.1) (default: the model's)",
         rule=Choices(ACTIVATIONS, may_call=True),

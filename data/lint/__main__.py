@@ -118,10 +118,7 @@ def _size_report(records: Sequence[ImageRecord], config: LintConfig) -> dict[str
     anchors = np.array(ModelSpec.from_file(config.cfg).anchors, np.float64).reshape(-1, 2)
     counts = log_sizes(sizes, config.imgsz)
     fit = fit_anchors(sizes, anchors)
-    logger.info(
-        "anchors of %s: %.4f of all boxes can be learned (%d cannot), %.2f anchors per box",
-        config.cfg, fit.best_possible_recall, fit.unreachable, fit.anchors_per_box,
-    )  # fmt: skip
+    logger.info("Anchors of %s: %s", config.cfg, fit.as_text())
     for (width, height), count in zip(anchors, fit.boxes_per_anchor, strict=True):
         logger.info("  anchor %4.0f x %-4.0f is the closest to %d boxes", width, height, count)
     return {"longer_side": counts, "anchors": anchors.tolist(), "fit": asdict(fit)}

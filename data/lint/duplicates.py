@@ -39,8 +39,7 @@ def duplicate_images(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]:
 
 def _digests(records: Sequence[ImageRecord], split: str) -> Iterator[str]:
     def digest(record: ImageRecord) -> str:
-        with record.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(record.path.read_bytes()).hexdigest()
 
     with ThreadPoolExecutor() as pool:
         title = f"comparing images of {split}"

@@ -33,7 +33,7 @@ from models.quantization.calibration_images import Images
 from models.runtimes.input_sizes import InputSizes
 from models.runtimes.network_metadata import FileMetadata
 from models.runtimes.runner import Runner
-from utils.checkpoint import Checkpoint
+from utils.checkpoint import Checkpoint, license_of
 from utils.letterbox import choose_input_hw
 from utils.postprocess import PostprocessConfig
 
@@ -224,7 +224,7 @@ def file_metadata(
         precision=_precision(preset),
         opset=opset,
         torch_version=str(torch.__version__),  # a class of its own, which yaml does not take
-        license=license or str(checkpoint.config.get("license") or ""),
+        license=license or license_of(checkpoint),
     )
 
 

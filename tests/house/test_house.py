@@ -61,6 +61,7 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "frozenset",
     "tuple",
     "range",
+    "functools.lru_cache",
     "functools.partial",
     "partial",
     "logging.getLogger",
@@ -80,7 +81,10 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "Quantization",
     "Runtime",
     "SecondRuntime",
-    "_rep_row",  # models.network.layer_registry: returns a row builder for a family
+    # models/network: frozen dataclasses, of which the table of layers is made
+    "LayerRow",
+    "csp_row",
+    "_rep_row",
 }
 
 

@@ -236,8 +236,7 @@ def teacher_digest(path: str) -> str:
     if not path:
         return ""
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise ConfigError(f"--teacher {path}: cannot be read ({error.strerror})") from None
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -54,11 +54,12 @@ class TrainingRun:
         first_epoch: int = 0,
         writes: bool = True,
     ) -> None:
-        """Write the settings, `described.config`, as `<name>.yaml` each, and open the event file.
+        """Write the settings of `described.config` as `<name>.yaml` each, and open the event file.
 
         Args:
             folder: an existing folder.
-            described: with the run's settings as `config`: file stem (`hyp`, `opt`) -> content.
+            described: with the run's settings as `config`: file stem (`hyp`, `opt`) -> content;
+                other values, such as the licence of the weights it starts from, are no settings.
             images: whether to draw.
             is_new: nothing but this run writes there, so that what an error leaves before the first
                 checkpoint is removed.
@@ -75,7 +76,8 @@ class TrainingRun:
         if not writes:
             return
         for stem, content in described.config.items():
-            write_yaml(folder / f"{stem}.yaml", content)
+            if isinstance(content, Mapping):
+                write_yaml(folder / f"{stem}.yaml", content)
         drop_rows_from(folder / "results.csv", first_epoch)
         self._events = SummaryWriter(str(folder), purge_step=first_epoch)
 
@@ -173,7 +175,7 @@ class TrainingRun:
         ):
             file.write(f"epoch {epoch}: {reason}: {', '.join(str(each) for each in paths)}\n")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> TrainingRun:
         return self
 
     def __exit__(

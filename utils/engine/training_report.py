@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import platform
 import shlex
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,16 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from utils.device import peak_memory_mb
+from utils.device import describe_device, peak_memory_mb
+from utils.engine.distributed import Ranks
 from utils.engine.evaluate import Evaluation
-from utils.logs import command_text, format_duration, from_working_directory
+from utils.logs import (
+    SCRIPTS_FOLDER,
+    arguments_of,
+    command_text,
+    format_duration,
+    from_working_directory,
+)
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import atomic_path
 from utils.train_config import TrainConfig
@@ -90,6 +99,48 @@ class EpochRow:
         return (self.epoch, *self.train_loss, *quality, *val_loss, *self.learning_rates)
 
 
+def log_banner(
+    config: TrainConfig,
+    hyp: Mapping[str, Any],
+    default_hyp: Mapping[str, Any],
+    device: torch.device,
+    ranks: Ranks,
+) -> None:
+    """Log versions, the device, and which settings are not the defaults.
+
+    Args:
+        config: the flags.
+        hyp: the hyper-parameters.
+        default_hyp: those that a run has which is given none.
+        device: of this process.
+        ranks: how many processes train together.
+    """
+    commit = project_commit()
+    versions = [f"Commit {commit}"] if commit else []
+    versions += [f"torch {torch.__version__}", f"Python {platform.python_version()}"]
+    where = f"{ranks.count} processes, the first on " if ranks.count > 1 else ""
+    logger.info("%s, %s%s", ", ".join(versions), where, describe_device(device))
+    flags = shlex.join(arguments_of(config))
+    logger.info("Flags: %s", f"{flags} (all others are defaults)" if flags else "all defaults")
+    changed = [f"{name} {value} (default {default_hyp.get(name)})"
+               for name, value in hyp.items() if value != default_hyp.get(name)]  # fmt: skip
+    if changed:
+        logger.info("Hyper-parameters: %s", ", ".join(changed))
+
+
+def project_commit() -> str:
+    """The commit of this project's own git folder, short; empty where that is not known."""
+    if not (SCRIPTS_FOLDER / ".git").exists():  # installed elsewhere, another project's perhaps
+        return ""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        found = subprocess.run(command, cwd=SCRIPTS_FOLDER, capture_output=True, text=True,
+                               check=False, timeout=5)  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):  # no git
+        return ""
+    return found.stdout.strip()
+
+
 def append_row(path: Path, row: EpochRow) -> None:
     """Add a row; the first one brings the header. The file is never left with half a row."""
     before = path.read_text(encoding="utf-8") if path.exists() else _line(COLUMNS)
@@ -123,7 +174,8 @@ def training_row(
         instances: objects in the last batch.
         size: the longer side of its images in pixels.
     """
-    memory = f"{peak_memory_mb(device) / 1000:.3g}G"
+    peak = peak_memory_mb(device)
+    memory = "-" if peak is None else f"{peak / 1000:.3g}G"
     cells = (title, memory, *(f"{loss:.4g}" for loss in losses), str(instances), str(size))
     return "".join(cell.rjust(_CONSOLE_WIDTH) for cell in cells)
 
@@ -161,7 +213,7 @@ class TrainResult:
         weights: the best and the last checkpoint.
         seconds: that this process took.
         images_per_second: training images over these seconds.
-        peak_memory_mb: at the most, of the GPU, or of the process without one.
+        peak_memory_mb: at the most, of the GPU, or of the process without one; None if unknown.
         skipped_steps: batches and steps skipped because loss or gradients were not finite.
         folder: of the run.
         example: an image to try the network on.
@@ -173,7 +225,7 @@ class TrainResult:
     weights: TrainedWeights
     seconds: float
     images_per_second: float
-    peak_memory_mb: float
+    peak_memory_mb: float | None
     skipped_steps: int
     folder: Path
     example: Path

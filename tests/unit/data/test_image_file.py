@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image
 
 from data.image_file import IMAGE_SUFFIXES, examine_image, read_image, verify_image
 from tests.error_messages import assert_message
@@ -144,7 +144,7 @@ EVERY_FORMAT = {
 @pytest.mark.parametrize("suffix", EVERY_FORMAT)
 def test_every_format_listed_is_read(tmp_path, suffix):
     path, pixels = tmp_path / f"a.{suffix}", noise((48, 64))
-    if suffix == "avif" and not features.check("avif"):
+    if suffix == "avif" and ".avif" not in Image.registered_extensions():
         pytest.skip("this Pillow reads no AVIF")
     Image.fromarray(pixels).save(path, EVERY_FORMAT[suffix])
 
@@ -156,7 +156,7 @@ def test_every_format_listed_is_read(tmp_path, suffix):
 
 
 def test_the_orientation_of_an_avif(tmp_path):
-    if not features.check("avif"):
+    if ".avif" not in Image.registered_extensions():
         pytest.skip("this Pillow reads no AVIF")
     exif = Image.Exif()
     exif[ORIENTATION] = 6
@@ -164,6 +164,18 @@ def test_the_orientation_of_an_avif(tmp_path):
     Image.fromarray(noise((48, 64))).save(path, exif=exif)
 
     assert verify_image(path) == read_image(path).shape[:2] == (64, 48)
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.jpg"])
+def test_an_avif_where_pillow_is_older(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(Image, "registered_extensions", lambda: {".gif": "GIF"})
+    path = tmp_path / name
+    path.write_bytes(b"\x00\x00\x00\x1cftypavif\x00\x00\x00\x00")
+
+    for action in (verify_image, read_image):
+        with pytest.raises(DatasetError) as caught:
+            action(path)
+        assert str(caught.value).startswith(f"{path}: AVIF needs Pillow 11.3 or newer")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm"])

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from utils import logs
 from utils.cli import Choices, check_values, option, parse, run_script
 from utils.errors import CheckFailedError, ConfigError
+from utils.logs import report_errors
 
 REFUSED = {"--bucket": "copy the files yourself", "--quad": "use --batch-size"}
 
@@ -167,13 +169,18 @@ def test_help_shows_lines_choices_and_examples_but_no_refused_flags(capsys) -> N
     assert "--rect, --no-rect" in shown and "--no-half" not in shown
 
 
-def test_one_rank_of_several_speaks(monkeypatch, capsys) -> None:
-    for rank, lines in (("0", 1), ("1", 0)):
-        monkeypatch.setenv("RANK", rank)
+@pytest.mark.parametrize(("speaks", "lines"), [(True, 1), (False, 0)])
+def test_one_process_of_several_speaks(monkeypatch, capsys, speaks, lines) -> None:
+    monkeypatch.setattr(logs, "SECONDS_TO_REPORT", 0.0)
+    level = logging.getLogger().level
+    try:
+        report_errors(allowed=speaks)
         with pytest.raises(SystemExit) as caught:
             parse(Config, ["--amp", "fp8"], REFUSED)
-        assert caught.value.code == 2
-        assert capsys.readouterr().err.count("\n") == lines
+    finally:
+        logging.getLogger().setLevel(level)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == lines
 
 
 def run(action) -> int:

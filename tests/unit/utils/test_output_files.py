@@ -199,7 +199,7 @@ IMAGE[..., 0] = 200  # RGB: red
 def test_an_image_is_read_back(tmp_path, name):
     path = tmp_path / name
     write_image(path, IMAGE)
-    read = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    read = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     np.testing.assert_array_equal(read, IMAGE)
     assert list(tmp_path.iterdir()) == [path]
 
