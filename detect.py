@@ -9,79 +9,33 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from data.dataset_spec import load_dataset_spec
-from data.sources import FittedFrame, batches, open_source
+from data.dataset_spec import SHIPPED, load_dataset_spec
+from utils.cli import check_command_line, check_options, run_script
+from utils.detect_config import REFUSED, DetectConfig
+
+if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
+    check_command_line(DetectConfig, REFUSED, data=SHIPPED)
+
+from data.captures import CaptureOptions
+from data.sources import FittedFrame, SourceOptions, open_source
+from data.streams import StreamOptions
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
-from utils.cli import check_ranges, option, run_script
 from utils.detect.output import DetectionOutput, OutputOptions
+from utils.detect.pipeline import Found, StopSignals, ahead, in_order
 from utils.detect.preview import PreviewWindow
-from utils.detect.run_log import DetectionLog, DetectResult
+from utils.detect.run_log import DetectionLog, DetectResult, StageClock
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw, network_input
-from utils.output_files import make_run_folder, write_json
+from utils.logs import SAMPLE_IMAGES, configure_logging
+from utils.output_files import run_folder, write_json
 from utils.postprocess import PostprocessConfig, postprocess
-from utils.structures import Detections, Frame, Skipped
+from utils.structures import FloatArray, Skipped
 
 logger = logging.getLogger(__name__)
-
-REFUSED = {
-    "--update": "weights files are never changed in place; write a smaller one with convert.py",
-    "--visualize": "feature maps are not drawn; export.py and a graph viewer show the network",
-    "--dnn": "OpenCV's network module is not used; .onnx files run in onnxruntime without the flag",
-    "--augment": "there is no test-time augmentation; a larger --imgsz finds smaller objects",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class DetectConfig:
-    """Find objects in images, videos and streams."""
-
-    weights: tuple[str, ...] | str = option(
-        "yolov5s.pt", "checkpoint (.pt) or exported file (.onnx)"
-    )
-    source: str = option(
-        "data/images", "image, video, folder, pattern, list.txt, camera number or stream address"
-    )
-    data: str | None = option(None, "data yaml with class names, for a file that has none inside")
-    imgsz: tuple[int, ...] | int | None = option(
-        None, "input size: one number, or height and width (default: as the file was made, else "
-        "640)", "--img", "--img-size", minimum=1, max_values=2,
-    )  # fmt: skip
-    conf_thres: float = option(0.25, "detections must score above this", minimum=0, maximum=1)
-    iou_thres: float = option(
-        0.45, "boxes of a class that overlap more than this are one object", minimum=0, maximum=1
-    )
-    max_det: int = option(1000, "at most this many detections per image", minimum=1)
-    device: str = option("", "cpu, a GPU number, mps; empty for the best there is")
-    half: bool = option(False, "compute in float16 (GPU)")
-    view_img: bool = option(False, "show the results in a window")
-    save_txt: bool = option(False, "write labels/*.txt in YOLO format")
-    save_conf: bool = option(False, "with --save-txt: the score as last column")
-    save_format: int = option(
-        0, "with --save-txt: 0 centre and size, 1 left top right bottom", minimum=0, maximum=1
-    )
-    save_csv: bool = option(False, "write predictions.csv")
-    save_json: bool = option(False, "write predictions.json")
-    save_crop: bool = option(False, "write each detection as an image to crops/<class>/")
-    nosave: bool = option(False, "do not write images and videos with boxes drawn on them")
-    classes: tuple[int, ...] | None = option(None, "only these class ids", minimum=0)
-    agnostic_nms: bool = option(False, "boxes suppress each other across classes")
-    project: str = option("runs/detect", "where the run's folder goes")
-    name: str = option("exp", "name of the run's folder; a number is added if it exists")
-    exist_ok: bool = option(False, "use the folder even if it exists")
-    line_thickness: int | None = option(
-        None, "of boxes, in pixels; default: suits the image", minimum=1
-    )
-    hide_labels: bool = option(False, "draw boxes without names")
-    hide_conf: bool = option(False, "draw names without scores")
-    vid_stride: int = option(1, "process every N-th frame of a video", minimum=1)
-    batch_size: int = option(1, "images per run of the network", "--batch", minimum=1)
-    strict: bool = option(False, "an image that cannot be read is an error")
-    report: str | None = option(None, "write counts and times to this .json")
+AHEAD_BATCHES = 2  # read while the network works
 
 
 def detect(config: DetectConfig) -> DetectResult:
@@ -90,73 +44,105 @@ def detect(config: DetectConfig) -> DetectResult:
     Raises:
         UserError: a flag, the weights or the source is wrong; with `strict`, a file is unreadable.
     """
-    check_ranges(config)
-    source = open_source(config.source, config.vid_stride)
+    check_options(config)
+    source = open_source(_sources(config), _source_options(config))
     runner = open_runner(_weights(config), device=config.device, half=config.half)
     class_names = _class_names(config, runner)
     input_hw = choose_input_hw(
         config.imgsz, _weights(config), runner.stride, known_hw=runner.known_hw,
         fixed_hw=runner.input_hw,
     )  # fmt: skip
-    size = InputSize(input_hw, runner.stride if runner.input_hw == (None, None) else None)
-    # A frame of a live stream does not wait for others.
-    batch_size = 1 if source.is_stream else runner.batch_size or config.batch_size
+    free = config.rect and runner.input_hw == (None, None)
+    size = InputSize(input_hw, runner.stride if free else None)
+    batch_size = runner.batch_size or max(config.batch_size, len(source.streams))
     preview = PreviewWindow() if config.view_img else None
-    folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
     log = DetectionLog(class_names, config.vid_stride, strict=config.strict)
-    with DetectionOutput(folder, class_names, _output_options(config)) as output:
-        try:
-            frames = batches(log.clock.each("decode", source), size, batch_size)
-            for frame, found in find(runner, frames, _postprocess_config(config), log):
-                with log.clock.stage("write"):
-                    output.write(frame, found)
-                if preview is not None:
-                    drawn = output.draw(frame, found)
-                    if not preview.show(drawn, is_video=frame.is_video):
-                        break
-        except KeyboardInterrupt:
-            if not source.is_stream:
-                raise
-            logger.info("stopped; the frames so far are saved")
-        result = log.result(folder)
-    logger.info(result.as_text())
+    with (
+        run_folder(config.project, config.name, exist_ok=config.exist_ok) as folder,
+        DetectionOutput(folder, class_names, _output_options(config)) as output,
+        StopSignals(source.stop) as signals,
+    ):
+        # Three threads: reading, the network, and here what is done with its results. A live
+        # source reads by itself, and nothing of it may wait.
+        batches = prepared(source.batches(size, batch_size), log.clock)
+        if not source.is_live:
+            batches = ahead(batches, AHEAD_BATCHES)
+        results = find(runner, batches, _postprocess_config(config), log)
+        for result in in_order(ahead(results, 1)):
+            if isinstance(result, Skipped):
+                log.skip(result)
+                continue
+            log.add(result.frame, result.input_hw, result.detections, result.milliseconds)
+            with log.clock.stage("write"):
+                output.write(result.frame, result.detections)
+            if preview is not None:
+                drawn = output.draw(result.frame, result.detections)
+                if not preview.show(drawn, is_video=result.frame.is_video):
+                    break
+    summary = log.result(folder, source.streams, signals.received)
+    logger.info(summary.as_text())
     if config.report is not None:
-        write_json(Path(config.report), result.as_report())
-    return result
+        write_json(Path(config.report), summary.as_report())
+    return summary
+
+
+def prepared(
+    batches: Iterable[list[FittedFrame] | Skipped], clock: StageClock
+) -> Iterator[tuple[list[FittedFrame], FloatArray] | Skipped]:
+    """Batches with the network inputs made of them, (B, 3, H, W), and files to skip."""
+    for batch in clock.each("decode", batches):
+        if isinstance(batch, Skipped):
+            yield batch
+            continue
+        with clock.stage("preprocess"):
+            images = network_input([item.letterbox.apply_image(item.frame.image) for item in batch])
+        yield batch, images
 
 
 def find(
     runner: Runner,
-    frames: Iterable[list[FittedFrame] | Skipped],
+    batches: Iterable[tuple[list[FittedFrame], FloatArray] | Skipped],
     rules: PostprocessConfig,
     log: DetectionLog,
-) -> Iterator[tuple[Frame, Detections]]:
-    """Preprocess, run and postprocess batch after batch.
+) -> Iterator[Found | Skipped]:
+    """Run and postprocess batch after batch.
 
     Args:
         runner: the network.
-        frames: batches of one input size, and files to skip.
+        batches: of one input size, and files to skip.
         rules: which boxes become detections.
-        log: counts frames, skipped files and times.
+        log: counts times; has the names of the classes.
 
     Yields:
-        Each frame with its detections, boxes in pixels of the frame.
+        What is found in each frame, in the order of the batches, and the files to skip.
     """
-    for batch in frames:
+    for batch in batches:
         if isinstance(batch, Skipped):
-            log.skip(batch)
+            yield batch
             continue
-        with log.clock.stage("preprocess"):
-            images = network_input([box.apply_image(frame.image) for frame, box in batch])
+        items, images = batch
         with log.clock.stage("inference"):
             decoded = runner.run(images)
-        milliseconds = 1000 * log.clock.last["inference"] / len(batch)
+        milliseconds = 1000 * log.clock.last["inference"] / len(items)
         _check_num_classes(decoded.shape[2] - 5, log.class_names)
-        for (frame, box), rows in zip(batch, decoded, strict=True):
+        for item, rows in zip(items, decoded, strict=True):
+            box = item.letterbox
             with log.clock.stage("postprocess"):
-                found = postprocess(rows, rules).in_original(box)
-            log.add(frame, box.input_hw, found, milliseconds)
-            yield frame, found
+                detections = postprocess(rows, rules).in_original(box)
+            yield Found(item.number, item.frame, box.input_hw, detections, milliseconds)
+
+
+def _sources(config: DetectConfig) -> tuple[str, ...]:
+    """What `--source` names; the shipped images where it is not given."""
+    if not config.source:
+        return (str(SAMPLE_IMAGES),)
+    return (config.source,) if isinstance(config.source, str) else config.source
+
+
+def _source_options(config: DetectConfig) -> SourceOptions:
+    capture = CaptureOptions(config.vid_stride, config.poll)
+    streams = StreamOptions(capture, config.every_frame, config.reconnect)
+    return SourceOptions(config.recursive, streams)
 
 
 def _weights(config: DetectConfig) -> str:
@@ -221,6 +207,8 @@ def _output_options(config: DetectConfig) -> OutputOptions:
         label_corners=config.save_format == 1,
         csv=config.save_csv,
         json=config.save_json,
+        json_lines=config.save_jsonl,
+        segment_seconds=config.segment,
         crops=config.save_crop,
         line_thickness=config.line_thickness,
         hide_labels=config.hide_labels,
@@ -234,11 +222,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _detect_for_exit_code(config: DetectConfig) -> int:
+    if config.save_jsonl == "-":
+        configure_logging(keep_stdout_clear=True)
     result = detect(config)
     if result.skipped and not result.frames:
         logger.error("failed: none of %d files could be read", len(result.skipped))
         return 1
-    return 0
+    if any(stream.gave_up for stream in result.streams):
+        return 1
+    # A live run is ended by a signal; anything else is cut short by it, as the shell expects.
+    return 128 + result.stopped_by if result.stopped_by and not result.streams else 0
 
 
 if __name__ == "__main__":

@@ -9,9 +9,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from data.dataset_spec import SHIPPED, load_dataset_spec
+from models.export.request import REFUSED, ExportConfig
+from utils.cli import check_command_line, run_script
+
+if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
+    check_command_line(ExportConfig, REFUSED, data=SHIPPED)
+
 from data.check_images import check_inputs
 from data.dataset import EvalDataset
-from data.dataset_spec import load_dataset_spec
 from data.export_images import ExportImages, network_inputs
 from data.letterboxed_batches import LetterboxedBatches
 from data.loader import eval_loader
@@ -19,7 +25,7 @@ from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import to_deploy
 from models.export.column_errors import ColumnErrors
 from models.export.export_result import ExportedFile, ExportResult, QuantizationResult
-from models.export.exported_file import WrittenFile, write_file
+from models.export.exported_file import PlannedFile, WrittenFile, planned_files, write_file
 from models.export.form_summaries import form_summaries
 from models.export.graph_summary import GraphSummary, log_layers, log_operators
 from models.export.parity import (
@@ -30,7 +36,6 @@ from models.export.parity import (
     second_errors,
     sizes_to_compare,
 )
-from models.export.request import REFUSED, ExportConfig, PlannedFile, planned_files
 from models.formats.format import Preset
 from models.formats.table import FORMATS, PRESETS
 from models.quantization.calibration import Calibration, Evaluated
@@ -40,11 +45,11 @@ from models.runtimes.input_sizes import InputSizes
 from models.runtimes.runner import Runner
 from models.runtimes.runner_predictor import RunnerPredictor
 from utils.checkpoint import Checkpoint
-from utils.cli import SAMPLE_IMAGE, command_text, from_working_directory, run_script
 from utils.engine.evaluate import evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import ConfigError
 from utils.letterbox import choose_input_hw
+from utils.logs import SAMPLE_IMAGES, command_text, from_working_directory
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray
@@ -238,7 +243,7 @@ def _run(config: ExportConfig) -> int:
     if config.report:
         write_json(Path(config.report), result.as_report())
     for file in result.files:
-        _log(file, result.example or SAMPLE_IMAGE)
+        _log(file, result.example or SAMPLE_IMAGES)
     return 0
 
 

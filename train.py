@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from data.dataset_spec import SHIPPED, load_dataset_spec
+from data.hyps import HYPS_FOLDER
+from models.network.model_spec import SPECS_FOLDER
+from utils.cli import check_command_line, check_options, run_script
+from utils.train_config import REFUSED, TrainConfig
+
+if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
+    check_command_line(TrainConfig, REFUSED, data=SHIPPED, cfg=SPECS_FOLDER, hyp=HYPS_FOLDER)
+
 import torch
 
 from data.augment import AugmentConfig
-from data.dataset_spec import load_dataset_spec
-from data.hyps import HYPS_FOLDER
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
 from data.training_images import ImageConfig, TrainingImages
 from models.checkpoints.loading import Start, build_from_checkpoint, initial_model, spec_overrides
@@ -24,9 +32,8 @@ from models.network.anchors import check_anchors
 from models.network.box_coder import BoxCoder
 from models.network.detector import Detector, describe_network
 from models.runtimes.torch_predictor import TorchPredictor
-from utils.checkpoint import Checkpoint, load_checkpoint
-from utils.cli import check_ranges, run_script
-from utils.device import choose_device, describe_device, peak_memory_mb, seed_everything
+from utils.checkpoint import Checkpoint, license_of, load_checkpoint
+from utils.device import choose_device, peak_memory_mb, seed_everything
 from utils.engine import resume
 from utils.engine.criterion import Criterion
 from utils.engine.distributed import Ranks, process_group
@@ -34,18 +41,23 @@ from utils.engine.epoch import train_one_epoch
 from utils.engine.evaluate import evaluate
 from utils.engine.hyper_search import search
 from utils.engine.multi_scale import MultiScale
-from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule
+from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, describe_optimizer
 from utils.engine.resume import ResumedRun
 from utils.engine.run_folder import TrainingRun
-from utils.engine.training_report import EpochRow, TrainResult, log_result, training_header
+from utils.engine.training_report import (
+    EpochRow,
+    TrainResult,
+    log_banner,
+    log_result,
+    training_header,
+)
 from utils.engine.training_state import StateConfig, TrainingState, start_training
 from utils.evaluation_report import EvaluationImages, log_table
 from utils.letterbox import choose_input_hw
 from utils.metrics.coco import CocoMetrics
-from utils.output_files import make_run_folder, write_json
+from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.strict_yaml import find_shipped, from_flat, read_yaml, to_flat
-from utils.train_config import REFUSED, TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -87,15 +99,16 @@ def train(config: TrainConfig) -> TrainResult:
 
 def train_as_given(config: TrainConfig) -> TrainResult:
     """`train`, but a default is meant as it is, with `resume` too."""
-    check_ranges(config)
+    check_options(config)
     started, ranks = time.monotonic(), Ranks.of_environment()
     device = choose_device(config.device, ranks)
     with process_group(ranks, device):
         resumed = resume.read_resumed_run(config)
         hyp = Hyperparameters.read(config.hyp, resumed)
         seed_everything(config.seed, deterministic=config.deterministic)
-        images, model, teacher = data_and_model(config, hyp, resumed, device)
-        run, state, metrics = fit(config, hyp, resumed, images, model, teacher, ranks)
+        log_banner(config, to_flat(hyp), to_flat(Hyperparameters()), device, ranks)
+        images, start, teacher = data_and_model(config, hyp, resumed, device)
+        run, state, metrics = fit(config, hyp, resumed, images, start, teacher, ranks)
     seconds = time.monotonic() - started
     trained = state.next_epoch - (0 if resumed is None else resumed.next_epoch)
     result = TrainResult(
@@ -111,8 +124,8 @@ def train_as_given(config: TrainConfig) -> TrainResult:
 
 def data_and_model(
     config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None, device: torch.device
-) -> tuple[TrainingImages, Detector, Detector | None]:
-    """Images, the network on its device, and the teacher if there is one.
+) -> tuple[TrainingImages, Start, Detector | None]:
+    """Images, the network to start with on its device, and the teacher if there is one.
 
     The network's anchors are settled here and never change: what is made of it later has them.
     """
@@ -122,11 +135,12 @@ def data_and_model(
         overrides = spec_overrides(rep_block=config.rep_block, rep_policy=config.rep_policy,
                                    activation=config.activation)  # fmt: skip
         start = initial_model(config.cfg, config.weights, len(class_names), overrides,
-                              partial=config.partial_weights)  # fmt: skip
+                              partial=config.partial_weights,
+                              scales=config.scales)  # fmt: skip
     else:
         resume.check_resumable(resumed, config, class_names)
         start = Start(build_from_checkpoint(resumed.checkpoint, averaged=False), True,
-                      resumed.checkpoint.image_hw)  # fmt: skip
+                      resumed.checkpoint.image_hw, license_of(resumed.checkpoint))  # fmt: skip
     teacher = None
     if config.teacher:
         teacher = load_teacher(config.teacher, start.model, class_names, device)
@@ -143,7 +157,7 @@ def data_and_model(
         anchors = check_anchors(anchors, images.box_sizes(), hyp.loss.anchor_t, seed=config.seed,
                                 keep=start.head_is_trained,
                                 from_data=start.model.spec.anchors_from_data)  # fmt: skip
-    return images, start.model.with_anchors(anchors).to(device), teacher
+    return images, start._replace(model=start.model.with_anchors(anchors).to(device)), teacher
 
 
 def fit(
@@ -151,12 +165,13 @@ def fit(
     hyp: Hyperparameters,
     resumed: ResumedRun | None,
     images: TrainingImages,
-    model: Detector,
+    start: Start,
     teacher: Detector | None,
     ranks: Ranks,
 ) -> tuple[TrainingRun, TrainingState, CocoMetrics]:
     """Train a network on images and evaluate the best checkpoint."""
     # Loss, of this process's images alone or over all ranks.
+    model = start.model
     labels = partial(DetectionLoss, BoxCoder.of(model), model.spec.num_classes, images.size,
                      hyp.loss, label_smoothing=config.label_smoothing)  # fmt: skip
 
@@ -183,44 +198,50 @@ def fit(
         resume.continue_from(resumed.checkpoint, state, len(batches))
 
     # Epochs, then the evaluation of the best checkpoint.
-    run = open_run(config, hyp, resumed, state, model, images, batch_size)
-    train_epoch = partial(train_one_epoch, state, criterion(ranks), schedule=schedule,
-                          device=device, resize=resize, on_skip=run.note_skipped)  # fmt: skip
     predict = TorchPredictor(ema.model, VAL_POSTPROCESS, criterion=labels())
     fitting, unsharded = partial(probe.smaller_batch, batch_size), val_batches.unsharded()
     with (
+        open_run(config, hyp, resumed, state, start, images, batch_size) as run,
         out_of_memory_explained(fitting, batch_size=batch_size, image_size=images.size),
         worker_deaths_named(batches, val_batches, unsharded),
     ):
+        train_epoch = partial(train_one_epoch, state, criterion(ranks), schedule=schedule,
+                              device=device, resize=resize, on_skip=run.note_skipped)  # fmt: skip
         with run:
             train_epochs(config, state, batches, val_batches, train_epoch, predict, run)
         return run, state, ranks.broadcast(lambda: evaluate_best(run, unsharded, device))
 
 
+@contextmanager
 def open_run(
     config: TrainConfig,
     hyp: Hyperparameters,
     resumed: ResumedRun | None,
     state: TrainingState,
-    model: Detector,
+    start: Start,
     images: TrainingImages,
     batch_size: int,
-) -> TrainingRun:
+) -> Iterator[TrainingRun]:
     """A new folder, or the one of the run that goes on; the first of all processes writes there."""
-    new = partial(make_run_folder, config.project, config.name, exist_ok=config.exist_ok)
-    folder = state.ranks.broadcast(new if resumed is None else lambda: resumed.folder)
     # A path that a resumed run finds from any folder, and the sizes that were chosen.
     teacher = str(Path(config.teacher).absolute()) if config.teacher else ""
     opt = {**to_flat(config), "teacher": teacher, "batch_size": batch_size, "imgsz": images.size}
-    described = Checkpoint("train", model.spec.to_yaml(), images.class_names, {}, images.size,
+    known = {"license": start.license} if start.license else {}
+    described = Checkpoint("train", start.model.spec.to_yaml(), images.class_names, {}, images.size,
                            training={"teacher": resume.teacher_digest(teacher)},
-                           config={"hyp": to_flat(hyp), "opt": opt})  # fmt: skip
-    run = TrainingRun(folder, described, images=not config.noplots,
-                      first_epoch=state.next_epoch, writes=state.ranks.is_first)  # fmt: skip
-    logger.info("%s", describe_network(model))
-    device = next(model.parameters()).device
-    logger.info("Training on %s, %s", describe_device(device), run.folder)
-    return run
+                           config={"hyp": to_flat(hyp), "opt": opt, **known})  # fmt: skip
+    new = run_folder(config.project, config.name, exist_ok=config.exist_ok)
+    with ExitStack() as opened:
+        folder = state.ranks.broadcast(
+            lambda: opened.enter_context(new) if resumed is None else resumed.folder
+        )
+        run = TrainingRun(folder, described, images=not config.noplots,
+                          is_new=resumed is None and not config.exist_ok,
+                          first_epoch=state.next_epoch, writes=state.ranks.is_first)  # fmt: skip
+        logger.info("%s", describe_network(start.model, (images.size, images.size)))
+        logger.info("%s", describe_optimizer(state.optimizer, hyp.optimizer, batch_size))
+        logger.info("Saving to %s", run.folder)
+        yield run
 
 
 def train_epochs(
@@ -282,9 +303,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: TrainConfig) -> int:
-    ranks = Ranks.of_environment()
-    if not ranks.is_first:
-        logging.getLogger().setLevel(logging.ERROR)  # one process speaks for all
     if config.evolve is None:
         log_result(train_as_given(config), config)
         return 0

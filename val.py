@@ -8,77 +8,33 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data.dataset_spec import SHIPPED, load_dataset_spec
+from utils.cli import check_command_line, check_options, run_script
+from utils.val_config import REFUSED, ValConfig
+
+if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
+    check_command_line(ValConfig, REFUSED, data=SHIPPED)
+
 from data.dataset import EvalDataset
-from data.dataset_spec import load_dataset_spec
 from data.loader import eval_loader
 from data.records import read_records
 from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_runner
-from utils.cli import check_ranges, option, run_script
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import CheckFailedError, ConfigError
 from utils.evaluation_report import EvaluationImages, log_table, save_label_files
 from utils.letterbox import choose_input_hw
 from utils.metrics.coco_format import coco_results
-from utils.output_files import make_run_folder, write_json
+from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 
-REFUSED = {
-    "--save-hybrid": "it mixes labels into detections and so inflates AP; use --save-txt",
-    "--augment": "test-time augmentation is not offered; use a larger --imgsz",
-    "--dnn": "ONNX files are run by onnxruntime; give the .onnx file to --weights",
-}
 FIGURES = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100"),
     *("precision", "recall", "images", "instances"),
 )  # of the report
-
-
-@dataclass(frozen=True, slots=True)
-class ValConfig:
-    """Measure a network's AP on labelled images."""
-
-    weights: str = option("yolov5s.pt", "checkpoint or exported file")
-    data: str = option("coco128.yaml", "data yaml")
-    batch_size: int = option(32, "images per batch", "--batch", minimum=1)
-    imgsz: int | None = option(
-        None, "side of the network input in pixels (default: as the file was made, else 640)",
-        "--img", "--img-size", minimum=1,
-    )  # fmt: skip
-    conf_thres: float = option(
-        VAL_POSTPROCESS.score_threshold, "score threshold; above 0.001 AP is too low",
-        minimum=0, maximum=1,
-    )  # fmt: skip
-    iou_thres: float = option(
-        VAL_POSTPROCESS.iou_threshold, "IoU above which NMS drops a box", minimum=0, maximum=1
-    )
-    max_det: int = option(VAL_POSTPROCESS.max_detections, "maximum detections per image", minimum=1)
-    task: str = option("val", "which split", choices=("train", "val", "test"))
-    device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
-    workers: int = option(8, "processes that load images", minimum=0)
-    single_cls: bool = option(
-        False, "treat all classes as one; networks trained so are known without the flag"
-    )
-    half: bool = option(False, "compute in float16 (GPU)")
-    rect: bool | None = option(
-        None, "pad each batch as little as possible (default: where the file accepts it)"
-    )
-    verbose: bool = option(False, "print every class, however many there are")
-    save_txt: bool = option(False, "write detections as YOLO label files")
-    save_conf: bool = option(False, "with scores in them")
-    save_json: bool = option(False, "write detections as COCO results")
-    project: str = option("runs/val", "folder of runs")
-    name: str = option("exp", "name of this run's folder")
-    exist_ok: bool = option(False, "use an existing folder again")
-    noplots: bool = option(False, "save no curves and images")
-    strict: bool = option(False, "any bad image or label row is an error")
-    fail_under: float | None = option(
-        None, "exit with 1 when AP is below this", minimum=0, maximum=1
-    )
-    report: str = option("", "write the result to this JSON file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,33 +83,49 @@ def validate(config: ValConfig) -> EvalResult:
     Raises:
         UserError: a file or a flag is wrong.
     """
-    check_ranges(config)
+    check_options(config)
     spec = load_dataset_spec(config.data)
     loaded = load_predictor(config)
     single = spec.as_one_class(config.weights, loaded.class_names, asked=config.single_cls)
     class_names = spec.classes(single=single)
     records = read_records(spec, config.task, strict=config.strict, single_class=single)
     dataset = _dataset(records, loaded, config)
-    folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
-
-    images = None if config.noplots else EvaluationImages(folder, class_names)
-    loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
-    predict = as_one_class(loaded.predict) if single else loaded.predict
-    evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=images)
-
-    log_table(evaluation.metrics, every_class=config.verbose or len(class_names) < 50)
-    if images is not None:
-        images.finish(evaluation.metrics)
-    if config.save_json:
-        category_ids = spec.category_ids_of(config.task)
-        found = coco_results(dataset.records, evaluation.detections, category_ids)
-        write_json(folder / f"{Path(config.weights).stem}_predictions.json", found)
-    if config.save_txt:
-        save_label_files(folder / "labels", dataset.records, evaluation, scores=config.save_conf)
+    with run_folder(config.project, config.name, exist_ok=config.exist_ok) as folder:
+        evaluation = _evaluate(loaded, dataset, class_names, folder, config, single=single)
+        if config.save_json:
+            category_ids = spec.category_ids_of(config.task)
+            found = coco_results(dataset.records, evaluation.detections, category_ids)
+            write_json(folder / f"{Path(config.weights).stem}_predictions.json", found)
     result = EvalResult(evaluation, folder)
     if config.report:
         write_json(Path(config.report), result.as_report())
     return result
+
+
+def _evaluate(
+    loaded: LoadedPredictor,
+    dataset: EvalDataset,
+    class_names: tuple[str, ...],
+    folder: Path,
+    config: ValConfig,
+    *,
+    single: bool,
+) -> Evaluation:
+    """Evaluate, print the table, and write images, curves and labels to the folder."""
+    images = (
+        None
+        if config.noplots
+        else EvaluationImages(folder, class_names, score_threshold=config.conf_thres)
+    )
+    loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
+    predict = as_one_class(loaded.predict) if single else loaded.predict
+    evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=images)
+    log_table(evaluation.metrics, every_class=config.verbose or len(class_names) < 50)
+    if images is not None:
+        images.finish(evaluation.metrics)
+    if config.save_txt:
+        save_label_files(folder / "labels", dataset.records, evaluation, scores=config.save_conf)
+    return evaluation
 
 
 def load_predictor(config: ValConfig) -> LoadedPredictor:

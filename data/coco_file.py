@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.image_file import path_kind
 from data.label_rules import Problem
-from data.listing import path_kind
 from utils.errors import DatasetError
 
 Entry = dict[str, Any]

@@ -11,7 +11,7 @@ from typing import Any
 
 from data.class_names import check_count, data_set_classes, listed_names
 from data.coco_json import read_categories
-from data.listing import path_kind
+from data.image_file import path_kind
 from data.split_spec import (
     CocoSplit,
     MergedSplit,
@@ -21,8 +21,8 @@ from data.split_spec import (
     VocSplit,
     YoloSplit,
 )
-from utils.errors import ConfigError
-from utils.strict_yaml import check_keys, close_to, find_shipped, read_yaml
+from utils.errors import ConfigError, close_to
+from utils.strict_yaml import check_keys, find_shipped, read_yaml
 
 logger = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "datasets"

@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import stat
+import struct
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -33,11 +37,19 @@ DEEP_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})  # may have 16 bits
 _PILLOW_FORMATS = frozenset({"AVIF", "GIF", "WEBP"})  # OpenCV's builds differ in these
 _AVIF_STARTS = (b"ftypavif", b"ftypavis")  # from the fifth byte on
 _ORDINARY_FORMATS = frozenset({"BMP", "JPEG", "MPO", "PNG", "WEBP"})
+# Nothing else is opened: to load an EPS Pillow starts Ghostscript, and of kinds that only OpenCV
+# knows nobody asks the size before gigabytes are reserved.
+_FORMATS = DEEP_FORMATS | _PILLOW_FORMATS | _ORDINARY_FORMATS | {"DIB"}
 _EXIF_ORIENTATION = 0x0112
 _ROTATED_90 = frozenset({5, 6, 7, 8})  # orientations that swap height and width
 _JPEG_START = b"\xff\xd8\xff"
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
 _ODD_HEADERS = ("Invalid SOS parameters", "Unknown Adobe color transform", "Warning: unknown JFIF")
+# What Pillow's readers of damaged files raise, before what is wrong has a better name.
+_PILLOW_ERRORS = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, RuntimeError, MemoryError),
+    *(LookupError, ArithmeticError, AttributeError, struct.error, zlib.error),
+)
 MAX_EXTRANEOUS = 1000  # bytes between parts of a JPEG that still are no loss
 
 
@@ -81,7 +93,7 @@ class ImageHeader:
     """What the first bytes of an image file say.
 
     Attributes:
-        kind: Pillow's name of the format; empty where it knows none.
+        kind: Pillow's name of the format.
         image_hw: height and width after EXIF orientation.
     """
 
@@ -158,7 +170,7 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
         kind, width, height, rotated = "", 0, 0, False
     except Image.DecompressionBombError:
         raise _too_large(path) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except _PILLOW_ERRORS as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
     if content[4:12] in _AVIF_STARTS and ".avif" not in Image.registered_extensions():
         raise DatasetError(
@@ -166,6 +178,8 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
         )
     if suffix in UNREADABLE_SUFFIXES and kind not in _ORDINARY_FORMATS:
         raise DatasetError(f"{path}: {suffix} files cannot be read; save it as JPEG or PNG")
+    if kind not in _FORMATS:
+        raise DatasetError(f"{path}: not an image that can be decoded")
     if height * width > MAX_PIXELS:
         raise _too_large(path)
     return ImageHeader(kind, (width, height) if rotated else (height, width))
@@ -176,7 +190,7 @@ def is_animation(path: Path) -> bool:
     try:
         with Image.open(path, formats=("GIF",)) as image:
             return bool(getattr(image, "is_animated", False))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (*_PILLOW_ERRORS, Image.DecompressionBombError):
         return False
 
 
@@ -198,8 +212,6 @@ def examine_image(path: Path) -> ImageFacts:
     content = read_content(path)
     header = read_header(path, content)
     image_hw, bits = header.image_hw, None
-    if not header.kind:
-        raise DatasetError(f"{path}: not an image")
     if content.startswith(_JPEG_START):
         _verify_jpeg(path, content)
     else:
@@ -237,7 +249,7 @@ def _by_opencv(path: Path, content: bytes, flags: int) -> np.typing.NDArray[np.g
         raise DatasetError(f"{path}: cannot be decoded: {error.err}") from None
     if pixels is None:
         raise DatasetError(f"{path}: not an image that can be decoded")
-    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:  # its header was none that Pillow knows
+    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:  # Pillow found another size
         raise _too_large(path)
     return np.asarray(pixels)
 
@@ -253,7 +265,7 @@ def _by_pillow(path: Path, content: bytes) -> ImageArray:
     try:
         with Image.open(BytesIO(content)) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except _PILLOW_ERRORS as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
 
 
@@ -261,7 +273,7 @@ def _load_by_pillow(path: Path, content: bytes) -> None:
     try:
         with Image.open(BytesIO(content)) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except _PILLOW_ERRORS as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
 
 
@@ -304,3 +316,15 @@ def _is_damage(warning: str) -> bool:
     if extraneous is not None:
         return int(extraneous[1]) > MAX_EXTRANEOUS
     return not warning.startswith(_ODD_HEADERS)
+
+
+def path_kind(path: Path) -> Literal["folder", "file"] | None:
+    """What is there; None also where a name is too long or impossible, or access is denied.
+
+    `Path.exists` and its kin raise OSError or ValueError for such paths.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    return "folder" if stat.S_ISDIR(mode) else "file"

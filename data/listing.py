@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import codecs
 import os
-import stat
 from pathlib import Path
-from typing import Literal
 
-from data.image_file import LISTED_SUFFIXES
+from data.image_file import LISTED_SUFFIXES, path_kind
 from utils.errors import DatasetError
 
 
@@ -82,15 +80,3 @@ def _read_list(file: Path) -> list[Path]:
     if relative is not None and not path_kind(base / relative) and path_kind(relative):
         base = Path()
     return [base / path for path in paths]
-
-
-def path_kind(path: Path) -> Literal["folder", "file"] | None:
-    """What is there; None also where a name is too long or impossible, or access is denied.
-
-    `Path.exists` and its kin raise OSError or ValueError for such paths.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return None
-    return "folder" if stat.S_ISDIR(mode) else "file"

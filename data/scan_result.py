@@ -35,30 +35,25 @@ class ScanResult:
         return sum(problem.count for problem in self.problems if problem.kind == kind)
 
     def summary(self) -> str:
-        """Numbers of images, objects, backgrounds and problems in one line."""
+        """Numbers of images and objects, and of what else there is, in one line."""
         num_objects = sum(len(record.targets) for record in self.records)
         num_backgrounds = sum(
             len(record.targets) + len(record.crowd) == 0 for record in self.records
         )
-        num_crowds = sum(len(record.crowd) for record in self.records)
-        crowds = f"{num_crowds} crowd regions, " if num_crowds else ""
-        more = ", ".join(
-            f"{count} {what}"
-            for count, what in (
-                (self.count("repaired"), "repaired"),
-                (self.count("unknown_class"), "of unknown classes"),
-                (self.count("orphan"), "label files without an image"),
-            )
-            if count
+        without = f" ({self.num_without_file} without a label file)" * bool(self.num_without_file)
+        found = (
+            (sum(len(record.crowd) for record in self.records), "crowd regions"),
+            (num_backgrounds, f"backgrounds{without}"),
+            (self.count("unreadable"), "images skipped"),
+            (self.count("dropped"), "label rows dropped"),
+            (self.count("clipped"), "label rows clipped"),
+            (self.count("duplicate"), "duplicate label rows removed"),
+            (self.count("repaired"), "values repaired"),
+            (self.count("unknown_class"), "label rows of unknown classes"),
+            (self.count("orphan"), "label files without an image"),
         )
-        return (
-            f"{len(self.records)} images, {num_objects} objects, {crowds}{num_backgrounds} "
-            f"backgrounds ({self.num_without_file} without a label file), "
-            f"{self.count('unreadable')} images "
-            f"skipped, label rows: {self.count('dropped')} dropped, "
-            f"{self.count('clipped')} clipped, {self.count('duplicate')} duplicates removed"
-            f"{', ' if more else ''}{more}"
-        )
+        entries = [f"{len(self.records)} images", f"{num_objects} objects"]
+        return ", ".join(entries + [f"{count} {what}" for count, what in found if count])
 
     def wrong(self) -> tuple[Problem, ...]:
         """The problems with what the split uses: without notes and label files without image."""

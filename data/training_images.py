@@ -239,7 +239,7 @@ def objects_per_size(sizes: SizeArray) -> dict[str, int]:
 def log_label_summary(
     records: Sequence[ImageRecord], sizes: SizeArray, class_names: Sequence[str], image_size: int
 ) -> None:
-    """Classes and box sizes of the training images, a line each.
+    """Classes and box sizes of the training images, a line each; zeros are not listed.
 
     Args:
         records: the images.
@@ -249,14 +249,15 @@ def log_label_summary(
     """
     counts = objects_per_class(records, len(class_names))
     order = sorted(range(len(counts)), key=lambda number: -counts[number])
-    shown = order
-    if len(order) > MAX_CLASSES_LISTED:
+    found = [number for number in order if counts[number]]
+    shown = found
+    if len(found) > MAX_CLASSES_LISTED:
         half = MAX_CLASSES_LISTED // 2
-        shown = [*order[:half], *order[-half:]]
+        shown = [*found[:half], *found[-half:]]
     entries = [f"{class_names[number]} {counts[number]}" for number in shown]
-    if len(shown) < len(order):
+    if len(shown) < len(found):
         entries.insert(len(shown) // 2, "...")
-    logger.info("objects to learn: %s", ", ".join(entries))
+    logger.info("Objects to learn: %s", ", ".join(entries) or "none")
     if missing := [class_names[number] for number in order if counts[number] == 0]:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         logger.warning("  no object of %s%s", ", ".join(missing[:5]), more)
@@ -264,8 +265,9 @@ def log_label_summary(
 
 
 def log_sizes(sizes: SizeArray, image_size: int) -> dict[str, int]:
-    """Log and return `objects_per_size`; `image_size` is named in the line."""
+    """Log and return `objects_per_size`; `image_size` is named in the line, zeros are not."""
     counts = objects_per_size(sizes)
-    logger.info("longer side of a box at %d px: %s", image_size,
-                ", ".join(f"{name} {count}" for name, count in counts.items()))  # fmt: skip
+    if len(sizes):
+        logger.info("Longer sides of boxes at %d px: %s", image_size, ", ".join(
+            f"{name} {count}" for name, count in counts.items() if count))  # fmt: skip
     return counts

@@ -1,12 +1,9 @@
-"""Reading the frames of video files, cameras and network streams with OpenCV."""
+"""Reading the frames of videos with OpenCV."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import re
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +12,8 @@ import cv2
 from utils.errors import DatasetError
 from utils.structures import ImageArray
 
-logger = logging.getLogger(__name__)
-
 ASSUMED_FPS = 30.0  # where the file or camera reports none
 MAX_FPS = 1000.0  # some cameras report 90000, the rate of their clock
-RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try to open a lost stream
 # A container's frame count is often an estimate: so few missing frames are not reported.
 COUNT_SLACK_FRAMES, COUNT_SLACK_SHARE = 2, 0.01
 
@@ -29,11 +23,12 @@ class VideoReader:
 
     Attributes:
         frames_read: frames read so far, including those that `stride` skips.
+        seconds: when the latest frame is shown, from the start of the video.
     """
 
     def __init__(self, capture: cv2.VideoCapture, stride: int) -> None:
         self._capture, self._stride = capture, stride
-        self.frames_read = 0
+        self.frames_read, self.seconds = 0, 0.0
         fps = capture.get(cv2.CAP_PROP_FPS)
         self._fps = fps if 0 < fps < MAX_FPS else ASSUMED_FPS
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -54,7 +49,15 @@ class VideoReader:
             if not readable or image is None:
                 self.frames_read -= 1
                 return
+            self._read_time()
             yield self.frames_read, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
+
+    def _read_time(self) -> None:
+        """The container's time stamp, or one frame later than the last where it has none."""
+        seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self.frames_read > 1 and not seconds > self.seconds:
+            seconds = self.seconds + self._stride / self._fps
+        self.seconds = seconds
 
     @property
     def broke_off(self) -> bool:
@@ -68,10 +71,9 @@ class VideoReader:
 def read_video_file(path: Path, stride: int) -> Iterator[tuple[VideoReader, int, ImageArray]]:
     """The frames of a file: the reader (for fps and count), the frame's number, the image.
 
-    A truncated file ends with a warning that names its last frame.
-
     Raises:
-        DatasetError: not one frame can be read.
+        DatasetError: not one frame can be read, or, after the last one that can, the file is cut
+            off.
     """
     if not path.is_file():
         raise DatasetError(f"{path}: no such file")
@@ -86,11 +88,9 @@ def read_video_file(path: Path, stride: int) -> Iterator[tuple[VideoReader, int,
     if reader.frames_read == 0:
         raise DatasetError(f"{path}: not a video that OpenCV can read, or one without frames")
     if reader.broke_off:
-        logger.warning(
-            "%s: broken after frame %d of %d; the rest is skipped",
-            path,
-            reader.frames_read,
-            reader.frame_count,
+        raise DatasetError(
+            f"{path}: broken after frame {reader.frames_read} of {reader.frame_count}; "
+            "the rest is left out"
         )
 
 
@@ -107,42 +107,3 @@ def _openable(path: Path) -> Iterator[str]:
             yield str(link)
     else:
         yield str(path)
-
-
-def read_stream(address: str, stride: int) -> Iterator[tuple[VideoReader, int, ImageArray]]:
-    """The frames of a camera or network stream; a lost connection is opened again, for a while.
-
-    Args:
-        address: a camera number or an address (`rtsp://...`, `http://...`).
-        stride: yield every so many-th frame.
-
-    Raises:
-        DatasetError: it cannot be opened at all.
-    """
-    public_address = without_password(address)
-    num_read = failures = 0
-    while True:
-        capture = cv2.VideoCapture(int(address) if address.isdigit() else address)
-        try:
-            reader = VideoReader(capture, stride)
-            for _, image in reader:
-                num_read, failures = num_read + 1, 0
-                yield reader, num_read, image
-        finally:
-            capture.release()
-        if not num_read:
-            raise DatasetError(f"--source {public_address}: this camera or stream cannot be opened")
-        if reader.frame_count is not None and reader.frames_read:
-            return  # a file behind an address, read to its end
-        if failures == len(RECONNECT_DELAYS):
-            logger.warning("%s: gave up after %d frames", public_address, num_read)
-            return
-        delay = RECONNECT_DELAYS[failures]
-        failures += 1
-        logger.warning("%s: no more frames; opening it again in %g s", public_address, delay)
-        time.sleep(delay)
-
-
-def without_password(address: str) -> str:
-    """`rtsp://user:secret@host/1` -> `rtsp://host/1`, for messages and results."""
-    return re.sub(r"//[^/@]*@", "//", address)

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from data.image_file import LISTED_SUFFIXES
+from data.image_file import LISTED_SUFFIXES, path_kind
 from data.label_rules import LabelledImage, Listing, Problem
-from data.listing import path_kind, read_lines
+from data.listing import read_lines
 from data.scan_result import orphan_problem
 from data.voc_xml import read_voc_file
 from utils.errors import DatasetError

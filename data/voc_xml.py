@@ -23,7 +23,7 @@ from data.label_rules import (
     make_targets,
     no_labels,
 )
-from utils.strict_yaml import suggest
+from utils.errors import suggest
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 _OBJECT = ("annotation", "object")

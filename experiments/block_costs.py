@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 PLAIN = "plain"
 FAMILIES = (
     PLAIN, "RepVGG", "RepConvN", "ACB", "DBB", "MobileOne", "QARepVGG", "OREPA", "OREPAVGG",
-    "OREPA(pointwise=true, stem=true)",
+    "OREPA(pointwise=true, stem=true)", "RepOpt", "LinearAdd",
 )  # fmt: skip
 BOXES_PER_IMAGE = 8
 NOT_COMPUTING = {"Identity", "Constant"}  # ONNX operators without computation

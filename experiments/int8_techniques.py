@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.exported_files import halves
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
-from models.quantization.techniques import TECHNIQUES
+from models.quantization.quantized_onnx import TECHNIQUES
 from utils.logs import configure_logging
 
 GRANULARITIES = {"per channel": (), "per tensor": ("--per-tensor",)}

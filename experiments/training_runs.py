@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torchvision
 
-from utils.device import cpu_name
+from utils.device import processor_name
 from utils.strict_yaml import write_yaml
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,16 @@ def bccd_yaml(shared: Path, folder: Path) -> Path:
     return path
 
 
+def voc_yaml(shared: Path, folder: Path) -> Path:
+    """Write a data yaml into `folder` that reads the VOC 2007 images in place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, root = folder / "voc07.yaml", shared / "data" / "voc07"
+    names = (root / "classes.txt").read_text(encoding="utf-8").split()
+    splits = {"train": "train.txt", "val": "val.txt"}
+    write_yaml(path, {"path": str(root), **splits, "names": names})
+    return path
+
+
 def commits_of(folders: Sequence[Path]) -> str:
     """The distinct commits that trained these runs, joined by commas."""
     return ", ".join(sorted({(folder / _COMMIT_FILE).read_text().strip() for folder in folders}))
@@ -81,7 +91,7 @@ def machine_line() -> str:
     """Processor, GPU and versions in one line, for the head of a report."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
-        f"Machine: {cpu_name()}, {torch.get_num_threads()} torch threads, {gpu}. "
+        f"Machine: {processor_name()}, {torch.get_num_threads()} torch threads, {gpu}. "
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"torchvision {torchvision.__version__}."
     )

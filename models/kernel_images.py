@@ -11,9 +11,9 @@ from typing import Any
 
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.kernel_statistics import FloatGrid, layer_kernels, mean_parts, mean_similarity, skeleton
-from utils.cli import option, run_script
+from utils.cli import PathRule, check_options, option, run_script
 from utils.errors import ConfigError
-from utils.output_files import make_run_folder, write_json
+from utils.output_files import run_folder, write_json
 from utils.plots.kernel_plots import plot_contributions, plot_similarity, plot_skeletons
 
 logger = logging.getLogger(__name__)
@@ -24,10 +24,10 @@ class KernelImagesConfig:
     """Draw the 3x3 kernels of a checkpoint, before and after conversion."""
 
     weights: str = option("", "checkpoint of any form: ours, or a YOLOv5 .pt")
-    project: str = option("runs/kernels", "folder of runs")
+    project: str = option("runs/kernels", "folder of runs", rule=PathRule("folder"))
     name: str = option("exp", "name of this run's folder")
     exist_ok: bool = option(False, "use an existing folder again")
-    report: str = option("", "write the figures to this JSON file")
+    report: str = option("", "write the figures to this JSON file", rule=PathRule("file"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +68,26 @@ def draw_kernels(config: KernelImagesConfig) -> KernelImagesResult:
     Raises:
         UserError: the checkpoint cannot be read, or has no 3x3 convolution.
     """
+    check_options(config)
     layers = layer_kernels(build_from_checkpoint(read_weights(config.weights)))
     if not layers:
         raise ConfigError(f"{config.weights}: has no 3x3 convolution to draw")
-    folder = make_run_folder(config.project, config.name, exist_ok=config.exist_ok)
     branched = [layer for layer in layers if layer.parts]
     main = skeleton([layer.main for layer in layers])
     merged = skeleton([layer.merged for layer in layers])
     names, cosines = mean_similarity(branched)
     grids = {"when it runs: the merged kernel": merged}
-    if branched:
-        grids = {"while it trains: the main branch": main, **grids}
-        plot_contributions(
-            [layer.name.removeprefix("layers.") for layer in branched],
-            [layer.parts for layer in branched],
-            [layer.merged_rms for layer in branched],
-            folder / "branch_contributions.png",
-        )
-        plot_similarity(names, cosines, folder / "branch_similarity.png")
-    plot_skeletons(grids, folder / "kernel_skeleton.png")
+    with run_folder(config.project, config.name, exist_ok=config.exist_ok) as folder:
+        if branched:
+            grids = {"while it trains: the main branch": main, **grids}
+            plot_contributions(
+                [layer.name.removeprefix("layers.") for layer in branched],
+                [layer.parts for layer in branched],
+                [layer.merged_rms for layer in branched],
+                folder / "branch_contributions.png",
+            )
+            plot_similarity(names, cosines, folder / "branch_similarity.png")
+        plot_skeletons(grids, folder / "kernel_skeleton.png")
     return KernelImagesResult(main, merged, mean_parts(branched), names, cosines, folder)
 
 

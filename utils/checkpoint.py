@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from utils.checkpoint_archive import check_archive, entry_names, is_archive
-from utils.errors import CheckpointError, first_line
+from utils.errors import CheckpointError, first_line, missing_weights
 from utils.output_files import atomic_path
 
 FORMAT = "reparam-yolov5"
@@ -69,6 +69,11 @@ class Checkpoint:
         return replace(self, weights=self.best_weights, ema_weights=None, training=None)
 
 
+def license_of(checkpoint: Checkpoint) -> str:
+    """The licence of its weights; empty where it is not known."""
+    return str(checkpoint.config.get("license") or "")
+
+
 def save_checkpoint(
     path: Path, checkpoint: Checkpoint, beside: Mapping[str, Any] | None = None
 ) -> None:
@@ -113,7 +118,7 @@ def is_native(path: Path) -> bool:
         CheckpointError: no such file, or it is not a PyTorch checkpoint.
     """
     if not path.exists():
-        raise CheckpointError(f"{path}: no such weights file (nothing is ever downloaded)")
+        raise missing_weights(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: is a folder, expected a weights file")
     if path.suffix.lower() in EXPORTED_SUFFIXES:
@@ -134,11 +139,16 @@ def is_native(path: Path) -> bool:
         raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
 
 
+class OnlyWeightsError(CheckpointError):
+    """A PyTorch file that is no checkpoint of ours, such as the state dict of a classifier."""
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one of our own files.
 
     Raises:
-        CheckpointError: missing, damaged, of another format, or of a newer schema version.
+        OnlyWeightsError: of another format.
+        CheckpointError: missing, damaged, or of a newer schema version.
     """
     if not is_native(path):
         raise CheckpointError(f"{path}: holds pickled classes, not our format")
@@ -147,7 +157,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
         raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(
+        raise OnlyWeightsError(
             f"{path}: holds weights without their architecture, so no network can be built; "
             "give a checkpoint written by train.py or convert.py"
         )

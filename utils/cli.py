@@ -1,28 +1,30 @@
-"""Command lines: read into frozen dataclasses, which declare them, and written for the user to run.
+"""Command lines, read into frozen dataclasses that declare them.
 
-`parse(TrainConfig, [])` equals `TrainConfig()`. Flags keep YOLOv5's spelling; `-` and `_` are the
-same, and every alias of a flag works.
+`parse(TrainConfig, [])` equals `TrainConfig()`. Flags keep YOLOv5's spelling: every alias works,
+`-` and `_` are the same, and a flag may be cut off where that leaves one. The first line of the
+dataclass's docstring is shown by `--help`, and so is what follows `Examples:`.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import logging
-import shlex
-import shutil
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, TypeVar
 
-from utils.errors import CheckFailedError, ConfigError, UserError
-from utils.logs import configure_logging
+from utils.command_parser import CommandParser, HelpFormatter, Several
+from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights, suggest
+from utils.logs import configure_logging, exit_code_after_report, flag_of
+from utils.output_files import check_writable
+from utils.strict_yaml import find_shipped, read_yaml
 
 ConfigT = TypeVar("ConfigT")
+PathUse = Literal["weights", "file", "folder", "file or folder"]
 logger = logging.getLogger(__name__)
 
 
@@ -59,16 +61,63 @@ class Limits:
         return ", or ".join([text, *(f"{value:g}" for value in self.besides)])
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choices:
+    """Which names a flag takes.
+
+    Attributes:
+        names: those.
+        may_call: a name may be followed by arguments, as in `LeakyReLU(0.1)`.
+        instead: other names that users try -> the sentence that says what to do instead.
+    """
+
+    names: Collection[str]
+    may_call: bool = False
+    instead: Mapping[str, str] | None = None
+
+    def check(self, flag: str, text: str) -> None:
+        """Refuse a name that is not among them.
+
+        Raises:
+            ConfigError: naming the closest one.
+        """
+        name = text
+        if self.may_call:
+            name = text.partition("(")[0].strip().removeprefix("torch.").removeprefix("nn.")
+        if self.instead and name in self.instead:
+            raise ConfigError(f"{flag} {text}: {self.instead[name]}")
+        if name not in self.names:
+            hint = suggest(name, self.names, "choices")
+            raise ConfigError(f"{flag} {text}: no such choice{hint}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PathRule:
+    """What a flag's path is for.
+
+    Attributes:
+        use: "weights" are read, the others are written.
+        beside: the field beside whose file an empty path is written.
+        required: the error where the flag is not given.
+        unless: fields; where one of them is given, this one is neither needed nor written.
+    """
+
+    use: PathUse
+    beside: str = ""
+    required: str = ""
+    unless: tuple[str, ...] = ()
+
+
 def option(
     default: Any,
     help_text: str,
     *aliases: str,
-    choices: Sequence[str] | None = None,
     const: Any = None,
     minimum: float | None = None,
     maximum: float | None = None,
     besides: tuple[float, ...] = (),
     max_values: int | None = None,
+    rule: Choices | PathRule | None = None,
 ) -> Any:
     """A dataclass field that is also a flag.
 
@@ -76,44 +125,71 @@ def option(
         default: what the flag is when it is not given.
         help_text: one line for `--help`.
         *aliases: other spellings, with their dashes (`"--img"`).
-        choices: the values allowed, if only some are.
         const: what the bare flag means, for flags whose value may be omitted (`--resume`).
         minimum: the lowest number allowed; every flag with numbers has one.
         maximum: the highest number allowed.
         besides: numbers outside of these that are allowed too.
         max_values: how many numbers may be given.
+        rule: of text: the names allowed, or what a path is for.
     """
-    metadata = {
-        "help": help_text,
-        "aliases": aliases,
-        "choices": choices,
-        "const": const,
-        "limits": Limits(minimum, maximum, besides, max_values),
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+    if isinstance(rule, Choices):
+        help_text = f"{help_text}: {', '.join(rule.names)}"
+    limits = Limits(minimum, maximum, besides, max_values)
+    metadata = {"help": help_text, "aliases": aliases, "const": const, "limits": limits}
+    return dataclasses.field(default=default, metadata={**metadata, "rule": rule})
 
 
-def check_ranges(config: Any) -> None:
-    """Refuse numbers outside the limits that `option` declares; for configs made in Python too.
+def check_options(config: Any) -> None:
+    """Refuse what is wrong in a config, one made in Python too, before any work is done.
+
+    Raises:
+        ConfigError: naming the flag: a number out of range, an unknown name, nothing where
+            something is needed, or a path that cannot be written.
+    """
+    check_values(config)
+    for field, values in _options(config):
+        rule = field.metadata["rule"]
+        if not isinstance(rule, PathRule) or values == (field.metadata["const"],):
+            continue
+        if any(getattr(config, name) for name in rule.unless):
+            continue
+        if rule.required and not any(values):
+            raise ConfigError(rule.required)
+        flag = flag_of(field.name)
+        if rule.beside and not any(values):
+            folder = Path(getattr(config, rule.beside)).absolute().parent
+            check_writable(folder, flag, "folder")
+        for path in filter(None, values):
+            if rule.use != "weights":
+                check_writable(Path(path), flag, rule.use)
+
+
+def check_values(config: Any) -> None:
+    """Refuse numbers outside their limits, and names that are no choice.
 
     Raises:
         ConfigError: naming the flag and what it takes.
     """
-    for field in dataclasses.fields(config):
+    for field, values in _options(config):
         limits: Limits = field.metadata["limits"]
-        value = getattr(config, field.name)
-        values = value if isinstance(value, tuple | list) else () if value is None else (value,)
-        given = f"{flag_of(field.name)} {' '.join(map(str, values))}"
+        flag = flag_of(field.name)
+        given = f"{flag} {' '.join(map(str, values))}"
         if limits.max_values is not None and len(values) > limits.max_values:
             raise ConfigError(f"{given}: expected {limits.max_values} numbers at most")
         for each in values:
-            if isinstance(each, int | float) and not limits.allow(each):
+            if isinstance(field.metadata["rule"], Choices) and each:
+                field.metadata["rule"].check(flag, each)
+            elif isinstance(each, int | float) and not limits.allow(each):
                 raise ConfigError(f"{given}: must be {limits.as_text()}")
 
 
-def flag_of(name: str) -> str:
-    """The flag of a field, with dashes."""
-    return "--" + name.replace("_", "-")
+def _options(config: Any) -> list[tuple[Any, tuple[Any, ...]]]:
+    """The fields of a config, each with its values: none, one or several."""
+    pairs = [(field, getattr(config, field.name)) for field in dataclasses.fields(config)]
+    return [
+        (field, tuple(value) if isinstance(value, tuple | list) else (value,) * (value is not None))
+        for field, value in pairs
+    ]
 
 
 def parse(
@@ -125,7 +201,7 @@ def parse(
     """The command line as a config.
 
     Args:
-        config_class: dataclass whose fields were made by `option`.
+        config_class: dataclass whose fields were made by `option` and its kin.
         argv: the arguments after the script's name.
         refused: flag (with dashes) -> the sentence that says what to use instead.
         defaults: what flags that are not given mean; None takes the fields' own defaults.
@@ -133,38 +209,52 @@ def parse(
     Raises:
         SystemExit: with code 2 for a wrong flag, 0 for `--help`.
     """
-    parser = _OneLineParser(
-        description=(config_class.__doc__ or "").split("\n")[0],
-        allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = CommandParser(
+        usage="%(prog)s [flags]", description=config_class.__doc__, formatter_class=HelpFormatter
     )
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
-        flags = [flag_of(field.name), *field.metadata["aliases"]]
-        parser.add_argument(
-            *flags,
-            dest=field.name,
-            default=field.default if defaults is None else getattr(defaults, field.name),
-            help=field.metadata["help"].replace("%", "%%"),
-            **_argument_kind(hints[field.name], field.metadata),
-        )
-    for flag, sentence in refused.items():
-        parser.add_argument(
-            flag,
-            action=_refusal(sentence),
-            nargs="*",
-            help=argparse.SUPPRESS,
-            default=argparse.SUPPRESS,
-        )
+        default = field.default if defaults is None else getattr(defaults, field.name)
+        _add_flag(parser, field, hints[field.name], default)
+    parser.refused = refused
     values = vars(parser.parse_args([_with_dashes(argument) for argument in argv]))
     config = config_class(
         **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     )
     try:
-        check_ranges(config)
+        check_values(config)
     except ConfigError as error:
         parser.exit(2, f"error: {error}\n")
     return config
+
+
+def check_command_line(
+    config_class: type[ConfigT], refused: Mapping[str, str], **yamls: Path
+) -> None:
+    """Answer `--help` and what is wrong with the process's arguments; before slow imports.
+
+    Args:
+        config_class: as in `parse`.
+        refused: as in `parse`.
+        **yamls: field that names a yaml -> the folder of those that are shipped.
+
+    Raises:
+        SystemExit: with code 2 for a wrong flag or file, 0 for `--help`.
+    """
+    configure_logging()
+    config = parse(config_class, sys.argv[1:], refused)
+    try:
+        check_options(config)
+        for field, values in _options(config):
+            rule = field.metadata["rule"]
+            is_weights = isinstance(rule, PathRule) and rule.use == "weights"
+            for value in filter(None, values):
+                if is_weights and value != field.metadata["const"] and not Path(value).exists():
+                    raise missing_weights(Path(value))
+                if field.name in yamls:
+                    read_yaml(find_shipped(value, yamls[field.name]))
+    except UserError as error:
+        CommandParser().exit(2, f"error: {error}\n")
 
 
 def run_script(
@@ -188,67 +278,57 @@ def run_script(
         What `action` returns; 1 after a failed check; 2 after the user's mistake.
     """
     argv = sys.argv[1:] if argv is None else argv
-    config = parse(config_class, argv, refused)
     configure_logging()
+    config = parse(config_class, argv, refused)
     try:
         if (base := defaults(config)) is not None:
             config = parse(config_class, argv, refused, base)
         return action(config)
     except UserError as error:
         logger.error("error: %s", error)
-        return 2
+        return exit_code_after_report(2)
     except CheckFailedError as error:
         logger.error("failed: %s", error)
-        return 1
+        return exit_code_after_report(1)
     except KeyboardInterrupt:
         logger.error("interrupted")
         return 130
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    """Reports an error in one line instead of printing the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with code 2 after one line; an unknown flag brings the closest known one."""
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
-        if message.startswith("unrecognized") and unknown.startswith("--"):
-            close = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
-            message = f"{unknown}: no such flag" + (f"; did you mean {close[0]}?" if close else "")
-        self.exit(2, f"error: {message} (--help lists the flags)\n")
-
-
-def _argument_kind(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of `add_argument` for a field's type."""
+def _add_flag(
+    parser: argparse.ArgumentParser, field: dataclasses.Field[Any], hint: Any, default: Any
+) -> None:
+    """Add the flag of a field, whose type is `hint`."""
+    flags = [flag_of(field.name), *field.metadata["aliases"]]
+    shared = {
+        "dest": field.name,
+        "default": default,
+        "help": field.metadata["help"].replace("%", "%%"),
+    }
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if bool in members and metadata["const"] is None:  # bool | None: else the script decides
-        return {"action": argparse.BooleanOptionalAction}
+    const, has_choices = field.metadata["const"], isinstance(field.metadata["rule"], Choices)
+    if bool in members and const is None:
+        if field.default is not False:  # `--no-rect` means something, as the script decides else
+            parser.add_argument(*flags, action=argparse.BooleanOptionalAction, **shared)
+            return
+        parser.add_argument(*flags, action="store_true", **shared)
+        no = [flag.replace("--", "--no-", 1) for flag in flags]  # back to the default
+        hidden = {**shared, "help": argparse.SUPPRESS}
+        parser.add_argument(*no, action="store_false", **hidden)
+        return
     kind = next(member for member in members if member is not types.NoneType)
     several = typing.get_origin(kind) is tuple
     kwargs: dict[str, Any] = {"type": typing.get_args(kind)[0] if several else kind}
+    kwargs["metavar"] = {int: "N", float: "X"}.get(
+        kwargs["type"], "NAME" if has_choices else "TEXT"
+    )
     if several:
-        kwargs["nargs"] = "*" if metadata["const"] is not None else "+"
-        if metadata["choices"] is not None:  # repeatable: `--preset onnx --preset npu`
-            kwargs["action"] = _Several
-    elif metadata["const"] is not None:
-        kwargs.update(nargs="?", const=metadata["const"])
-    if metadata["choices"] is not None:
-        kwargs["choices"] = metadata["choices"]
-    return kwargs
-
-
-class _Several(argparse.Action):
-    """Collects the values of a repeatable flag; the first ones replace the default."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        flag: str | None = None,
-    ) -> None:
-        before = getattr(namespace, self.dest)
-        given = [] if before is self.default else list(before)
-        setattr(namespace, self.dest, [*given, *values])
+        kwargs["nargs"] = "*" if const is not None else "+"
+        if has_choices:  # repeatable: `--preset onnx --preset npu`
+            kwargs["action"] = Several
+    elif const is not None:
+        kwargs.update(nargs="?", const=const)
+    parser.add_argument(*flags, **shared, **kwargs)
 
 
 def _with_dashes(argument: str) -> str:
@@ -257,68 +337,3 @@ def _with_dashes(argument: str) -> str:
         return argument
     flag, equals, value = argument.partition("=")
     return flag.replace("_", "-") + equals + value
-
-
-def _refusal(sentence: str) -> type[argparse.Action]:
-    class Refuse(argparse.Action):
-        def __call__(
-            self,
-            parser: argparse.ArgumentParser,
-            namespace: Any,
-            values: Any,
-            flag: str | None = None,
-        ) -> NoReturn:
-            parser.exit(2, f"error: {flag}: {sentence}\n")
-
-    return Refuse
-
-
-SCRIPTS_FOLDER = Path(__file__).resolve().parents[1]
-SAMPLE_IMAGE = SCRIPTS_FOLDER / "docs" / "images" / "demo_detection.jpg"  # where no other is known
-
-
-def command_text(script: str, *arguments: str | Path) -> str:
-    """A command that runs a script of this project, for a shell in the working directory.
-
-    Args:
-        script: its file name.
-        *arguments: not quoted yet.
-    """
-    file = from_working_directory(SCRIPTS_FOLDER / script)
-    return shlex.join(str(each) for each in (_python(), file, *arguments))
-
-
-def arguments_of(config: Any, omit: Sequence[str] = ()) -> list[str]:
-    """The shortest arguments that `utils.cli.parse` reads as the config.
-
-    Args:
-        config: a dataclass instance whose fields were made by `option`.
-        omit: fields that are left at their defaults.
-    """
-    arguments: list[str] = []
-    for field in dataclasses.fields(config):
-        value, flag = getattr(config, field.name), flag_of(field.name)
-        if field.name in omit or value == field.default:
-            continue
-        if isinstance(value, bool):
-            arguments.append(flag if value else flag.replace("--", "--no-", 1))
-        elif isinstance(value, tuple | list):
-            arguments += [flag, *map(str, value)]
-        else:
-            arguments += [flag, str(value)]
-    return arguments
-
-
-def from_working_directory(path: Path) -> Path:
-    """Relative if it is below the working directory, else absolute."""
-    folder, absolute = Path.cwd(), path.absolute()
-    return absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute
-
-
-def _python() -> Path:
-    """What starts the running Python: a name that the shell finds, else its path."""
-    executable = Path(sys.executable)
-    for name in ("python", executable.name):
-        if (found := shutil.which(name)) is not None and Path(found) == executable:
-            return Path(name)
-    return from_working_directory(executable)

@@ -35,10 +35,10 @@ def choose_device(text: str, ranks: Ranks | None = None) -> torch.device:
     word = text.strip().lower().removeprefix("cuda:")
     if ranks is not None and ranks.count > 1 and word not in ("cpu", "mps"):
         numbers = word.split(",") if word else [str(n) for n in range(torch.cuda.device_count())]
-        if numbers and ranks.local_rank >= len(numbers):
+        if numbers and ranks.local_count > len(numbers):
             raise ConfigError(
-                f"--device {text}: {len(numbers)} GPUs for process {ranks.local_rank} of this "
-                "machine; start fewer with torchrun --nproc-per-node"
+                f"--device {text}: {len(numbers)} GPUs for {ranks.local_count} processes of this "
+                f"machine; start fewer: torchrun --nproc-per-node {len(numbers)}"
             )
         word = numbers[ranks.local_rank] if numbers else ""
     if word == "cpu":
@@ -65,18 +65,21 @@ def choose_device(text: str, ranks: Ranks | None = None) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """Name and number of a GPU, or the number of CPU threads, for the console."""
+    """Name, number and memory of a GPU, or of the processor, for the console."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)} ({device})"
-    return f"{device.type}, {torch.get_num_threads()} threads"
+        total = torch.cuda.get_device_properties(device).total_memory
+        return f"{torch.cuda.get_device_name(device)} ({device}, {total / 1e9:.1f} GB)"
+    free = free_memory()
+    memory = "" if free is None else f", {free / 1e9:.1f} GB free"
+    return f"{processor_name()} ({device.type}, {torch.get_num_threads()} threads{memory})"
 
 
-def cpu_name() -> str:
-    """The processor's model, as Linux knows it; elsewhere what Python knows, which may be ""."""
+def processor_name() -> str:
+    """What the processor calls itself, or its architecture where that is not known."""
     for line in _lines(Path("/proc/cpuinfo")):
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
-    return platform.processor()
+    return platform.processor() or platform.machine()
 
 
 def peak_memory_mb(device: torch.device) -> float | None:

@@ -1,27 +1,53 @@
-"""Boxes and names drawn on images, and several images put side by side."""
+"""Boxes and names drawn on images, and several images put side by side.
+
+Texts are drawn by Pillow, whose layout engine (Raqm) joins and orders the letters of any script.
+"""
 
 from __future__ import annotations
 
 import colorsys
 import functools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw
 
+from utils.fonts import FontRun, can_be_drawn, font_runs, open_font
 from utils.structures import Detections, FloatArray, ImageArray, IntArray, Targets
 
 Color = tuple[int, int, int]  # RGB, 0-255
 
 GOLDEN_RATIO = 0.618033988749895  # steps of this size around the color wheel never come close
 DARK_TEXT, LIGHT_TEXT = (20, 20, 20), (255, 255, 255)
-FONT, FONT_WEIGHT = "sans", 600
+ASCENT, DESCENT = 0.82, 0.22  # of ordinary letters above and below their baseline, per size
+# Around a name, so that what follows it stays on its right even if the name reads leftwards.
+ISOLATE, END_ISOLATE = "\u2068", "\u2069"
 MIN_TEXT = 11  # pixels high; smaller letters cannot be read
 TILE_GAP_COLOR = 255
 TITLE_TEXT = 18  # pixels high, above each image of a grid
 MAX_TILES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TextInk:
+    """A text as (H, W) uint8 ink, 255 in the middle of a stroke, and the row of its baseline."""
+
+    ink: ImageArray
+    baseline: int
+
+
+@dataclass(frozen=True, slots=True)
+class _RunInk:
+    """The ink of a run, where it begins (seen from the pen), and where the next run does."""
+
+    ink: ImageArray
+    baseline: int
+    left: int
+    advance: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +83,51 @@ def text_color(background: Color) -> Color:
     return DARK_TEXT if luminance > 140 else LIGHT_TEXT
 
 
+def shown_name(class_id: int, name: str) -> str:
+    """A class name as it can be drawn: after its class number where a letter has no font."""
+    name = _encodable(name)
+    if name.isascii():
+        return name
+    isolated = f"{ISOLATE}{name}{END_ISOLATE}"
+    return isolated if can_be_drawn(name) else f"{class_id}: {isolated}"
+
+
+def text_ink(text: str, size: int) -> TextInk:
+    """One line of text in any script.
+
+    Args:
+        text: letters that no font has are drawn as question marks, a file name's bytes that are no
+            UTF-8 as escapes.
+        size: pixels per em.
+    """
+    placed, end = [], 0
+    for run in _runs(text):
+        drawn = _run_ink(run, size)
+        placed.append((end + drawn.left, drawn))
+        end += drawn.advance
+    left = min([0, *(start for start, _ in placed)])
+    right = max([1, end, *(start + drawn.ink.shape[1] for start, drawn in placed)])
+    above = max([round(ASCENT * size), *(drawn.baseline for _, drawn in placed)])
+    below = max([round(DESCENT * size), *(len(each.ink) - each.baseline for _, each in placed)])
+    ink = np.zeros((above + below, right - left), np.uint8)
+    for start, drawn in placed:
+        top, (height, width) = above - drawn.baseline, drawn.ink.shape
+        area = ink[top : top + height, start - left : start - left + width]
+        np.maximum(area, drawn.ink, out=area)
+    return TextInk(ink, above)
+
+
+@functools.lru_cache(maxsize=4096)
+def _run_ink(run: FontRun, size: int) -> _RunInk:
+    """A run by itself, kept: names and scores come again and again."""
+    font = open_font(run.font, size)
+    left, top, right, bottom = font.getbbox(run.text, anchor="ls")
+    left, above = math.floor(left), max(math.ceil(-top), 0)
+    canvas = Image.new("L", (math.ceil(right) - left, above + max(math.ceil(bottom), 0)))
+    ImageDraw.Draw(canvas).text((-left, above), run.text, 255, font, anchor="ls")
+    return _RunInk(np.array(canvas), above, left, round(font.getlength(run.text)))
+
+
 def draw_detections(
     image: ImageArray,
     detections: Detections,
@@ -78,7 +149,7 @@ def draw_detections(
     """
     labels = []
     for class_id, score in zip(detections.class_ids, detections.scores, strict=True):
-        name = class_names[class_id]
+        name = shown_name(int(class_id), class_names[class_id])
         labels.append("" if hide_labels else name if hide_scores else f"{name} {score:.2f}")
     return _draw(image, detections.boxes, detections.class_ids, labels, line_thickness)
 
@@ -98,7 +169,7 @@ def draw_targets(
         class_names: name of each class id.
         line_thickness: pixels; None to suit the image.
     """
-    labels = [class_names[class_id] for class_id in targets.class_ids]
+    labels = [shown_name(int(each), class_names[each]) for each in targets.class_ids]
     return _draw(image, targets.boxes, targets.class_ids, labels, line_thickness)
 
 
@@ -156,10 +227,8 @@ def _fill_cell(cell: ImageArray, tile: ImageArray, title: str, title_h: int) -> 
     left = (cell.shape[1] - width) // 2
     cell[top + title_h : top + title_h + height, left : left + width] = tile
     if title:
-        title = _encodable(title)
-        strip = np.full((title_h, cell.shape[1] - left, 3), TILE_GAP_COLOR, np.uint8)
-        cv2.putText(strip, title, (1, TITLE_TEXT), DARK_TEXT, _font(), TITLE_TEXT, FONT_WEIGHT)
-        cell[top : top + title_h, left:] = strip
+        ink = text_ink(title, TITLE_TEXT)
+        _write(cell[:title_h, left:], ink, (1, max(TITLE_TEXT - ink.baseline, 0)), DARK_TEXT)
 
 
 def _draw(
@@ -195,32 +264,41 @@ def _draw_label(
     pen: _Pen,
 ) -> None:
     """Text on a filled box above `corner`, or below it where there is no room; never outside."""
-    text = _encodable(text)
+    ink = text_ink(text, pen.text)
     height, width = canvas.shape[:2]
-    text_w = _text_width(text, pen.text)
-    label_w, label_h = text_w + 2 * pen.margin, pen.text + 2 * pen.margin
+    label_h, label_w = (side + 2 * pen.margin for side in ink.ink.shape)
     left = max(min(corner[0] - pen.line // 2, width - label_w), 0)
     above = corner[1] - label_h
     top = corner[1] if above < 0 else above
     top = max(min(top, height - label_h), 0)
-    cv2.rectangle(canvas, (left, top), (left + label_w - 1, top + label_h - 1), background, -1)
-    # Letters stand on their baseline; parts like that of g hang below it by a fifth.
-    origin = (left + pen.margin, top + pen.margin + round(pen.text * 0.82))
-    color = text_color(background)
-    cv2.putText(canvas, text, origin, color, _font(), pen.text, FONT_WEIGHT)
+    label = canvas[top : top + label_h, left : left + label_w]  # cut off by a tiny image
+    label[:] = background
+    _write(label, ink, (pen.margin, pen.margin), text_color(background))
 
 
-def _text_width(text: str, size: int) -> int:
-    left, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), _font(), size, FONT_WEIGHT)
-    return int(left + width)
+def _write(image: ImageArray, text: TextInk, corner: tuple[int, int], color: Color) -> None:
+    """Put a text at `corner` (x, y), its left top, into an image, which may cut it off."""
+    left, top = corner
+    height, width = text.ink.shape
+    area = image[top : top + height, left : left + width]
+    share = text.ink[: area.shape[0], : area.shape[1], None] / 255
+    area[:] = np.rint(area + (np.array(color) - area) * share)
+
+
+def _runs(text: str) -> list[FontRun]:
+    """The text's parts, leftmost first: an isolated one, such as a name, is ordered by itself.
+
+    Of ASCII each word is a part, so that a name with another score is not drawn anew.
+    """
+    runs: list[FontRun] = []
+    for part in re.split(f"[{ISOLATE}{END_ISOLATE}]", _encodable(text)):
+        if part.isascii():
+            runs += [FontRun(word, None) for word in re.findall(" *[^ ]+| +$", part)]
+        else:
+            runs += font_runs(part)
+    return runs
 
 
 def _encodable(text: str) -> str:
-    """A file name's bytes that are no UTF-8 as escapes: OpenCV would end the process."""
+    """A file name's bytes that are no UTF-8 as escapes: no font has letters for them."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-@functools.cache
-def _font() -> cv2.FontFace:
-    """OpenCV's own outline font, which has the letters of most scripts."""
-    return cv2.FontFace(FONT)

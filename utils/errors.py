@@ -1,6 +1,10 @@
-"""The errors that the scripts turn into one line and an exit code."""
+"""The errors that the scripts turn into one line and an exit code, and the hints that end them."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -42,3 +46,27 @@ class ConversionError(CheckFailedError):
 def first_line(error: Exception) -> str:
     """The first line of a library's error message, at most 200 characters of it."""
     return str(error).strip().split("\n")[0][:200]
+
+
+def missing_weights(path: Path) -> CheckpointError:
+    """That a weights file does not exist; names a file beside it that is called nearly so."""
+    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    names = {file.stem: file.name for file in sorted(beside, key=lambda each: each.suffix == ".pt")}
+    close = close_to(path.stem, names)
+    hint = f"; did you mean {path.with_name(names[close])}?" if close else ""
+    return CheckpointError(f"{path}: no such weights file (nothing is ever downloaded){hint}")
+
+
+def suggest(name: str, known: Iterable[str], adjective: str = "known") -> str:
+    """`; did you mean 'x'? (known: ...)`, to end an error about an unknown name."""
+    known = list(known)
+    close = close_to(name, known)
+    hint = f"; did you mean {close!r}?" if close else ""
+    return f"{hint} ({adjective}: {', '.join(known)})"
+
+
+def close_to(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is likely a slip in, case aside; None where it is like none."""
+    by_folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1)
+    return by_folded[close[0]] if close else None

@@ -12,6 +12,7 @@ from utils.boxes import xyxy_to_cxcywh
 from utils.engine.evaluate import Evaluation
 from utils.engine.predictor import BatchPrediction
 from utils.metrics.coco import ClassResult, CocoMetrics
+from utils.metrics.matches import SCORE_THRESHOLD
 from utils.output_files import atomic_path, short_stem
 from utils.plots.batch_images import save_labelled_batch, save_predicted_batch
 from utils.plots.confusion import plot_confusion_matrix
@@ -52,9 +53,13 @@ class EvaluationImages:
     Pass it to `evaluate` as `watch`, then call `finish`.
     """
 
-    def __init__(self, folder: Path, class_names: tuple[str, ...]) -> None:
+    def __init__(
+        self, folder: Path, class_names: tuple[str, ...], *, score_threshold: float = 0.0
+    ) -> None:
+        """Choose where to draw; no detection scores below `score_threshold`."""
         self.folder = folder
         self.class_names = class_names
+        self.score_threshold = score_threshold
         self.batches = 0
 
     def __call__(self, batch: Batch, prediction: BatchPrediction) -> None:
@@ -72,7 +77,7 @@ class EvaluationImages:
         curves = metrics.curves
         present = np.flatnonzero(curves.present)
         if len(present):
-            names = [self.class_names[class_id] for class_id in present]
+            names = {int(class_id): self.class_names[class_id] for class_id in present}
             plot_score_curves(
                 curves.confidence,
                 curves.precision[present],
@@ -88,7 +93,10 @@ class EvaluationImages:
                 self.folder / "PR_curve.png",
             )
         plot_confusion_matrix(
-            metrics.confusion, self.class_names, self.folder / "confusion_matrix.png"
+            metrics.confusion,
+            self.class_names,
+            self.folder / "confusion_matrix.png",
+            score_threshold=max(SCORE_THRESHOLD, self.score_threshold),
         )
 
 

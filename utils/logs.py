@@ -1,36 +1,85 @@
-"""What the console shows: log lines, and progress of long work."""
+"""What the console shows: log lines, progress of long work, and commands to run next."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
+import os
+import shlex
+import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 ItemT = TypeVar("ItemT")
+SCRIPTS_FOLDER = Path(__file__).resolve().parents[1]
+SAMPLE_IMAGES = SCRIPTS_FOLDER / "data" / "images"  # where no others are known
 PLAIN_INTERVAL_SECONDS, BAR_INTERVAL_SECONDS = 15.0, 1.0
+RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # that torchrun sets
+SECONDS_TO_REPORT = 30.0
+SILENT = logging.CRITICAL + 1
 
 
-def configure_logging() -> None:
+def configure_logging(
+    environment: Mapping[str, str] = os.environ, *, keep_stdout_clear: bool = False
+) -> None:
     """Plain messages: information on standard output, warnings and errors on standard error.
+
+    With `keep_stdout_clear` all of them go to standard error, for results on standard output.
+
+    Of the processes that torchrun starts, the first one speaks. Errors that all of them meet are
+    reported by the first one of each machine, which may have a console of its own.
 
     What a console cannot show is escaped: a character of a file name must not cost the line.
     """
+    level = _level_of(environment)
     # Pillow warns about odd metadata, which users cannot change, and about large images.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    if level > logging.INFO:  # the first process has the same warnings
+        warnings.filterwarnings("ignore")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    to_stdout = logging.StreamHandler(sys.stdout)
+    to_stdout = logging.StreamHandler(sys.stderr if keep_stdout_clear else sys.stdout)
     to_stdout.addFilter(lambda record: record.levelno < logging.WARNING)
     to_stderr = logging.StreamHandler(sys.stderr)
     to_stderr.setLevel(logging.WARNING)
     logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[to_stdout, to_stderr], force=True
+        level=level, format="%(message)s", handlers=[to_stdout, to_stderr], force=True
     )
+
+
+def _level_of(environment: Mapping[str, str]) -> int:
+    """From which level on a process logs."""
+    if not environment.keys() >= set(RANK_VARIABLES) or int(environment["RANK"]) == 0:
+        return logging.INFO
+    return logging.ERROR if int(environment["LOCAL_RANK"]) == 0 else SILENT
+
+
+def reports_errors() -> bool:
+    """Whether this process may say why it ends; False where another one does."""
+    return logging.getLogger().isEnabledFor(logging.CRITICAL)
+
+
+def report_errors(*, allowed: bool) -> None:
+    """Let this process say why it ends, or leave that to another one."""
+    root = logging.getLogger()
+    root.setLevel(min(root.level, logging.ERROR) if allowed else SILENT)
+
+
+def exit_code_after_report(code: int) -> int:
+    """The exit code of a process that fails, once the one that reports the failure has ended.
+
+    torchrun stops all processes as soon as one has failed, so a silent one that fails sooner would
+    stop the other before its message. Usually torchrun ends the wait.
+    """
+    if code != 0 and not reports_errors():
+        time.sleep(SECONDS_TO_REPORT)
+    return code
 
 
 def format_duration(seconds: float) -> str:
@@ -105,3 +154,55 @@ class Progress(Iterable[ItemT]):
             left = format_duration((self.total - done) / rate)
             logger.info("%s: %d/%d %s, %.2f/s, %s left",
                         self._title(), done, self.total, self.unit, rate, left)  # fmt: skip
+
+
+def command_text(script: str, *arguments: str | Path) -> str:
+    """A command that runs a script of this project, for a shell in the working directory.
+
+    Args:
+        script: its file name.
+        *arguments: not quoted yet.
+    """
+    file = from_working_directory(SCRIPTS_FOLDER / script)
+    return shlex.join(str(each) for each in (_python(), file, *arguments))
+
+
+def from_working_directory(path: Path) -> Path:
+    """Relative if it is below the working directory, else absolute."""
+    folder, absolute = Path.cwd(), path.absolute()
+    return absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute
+
+
+def _python() -> Path:
+    """What starts the running Python: a name that the shell finds, else its path."""
+    executable = Path(sys.executable)
+    for name in ("python", executable.name):
+        if (found := shutil.which(name)) is not None and Path(found) == executable:
+            return Path(name)
+    return from_working_directory(executable)
+
+
+def arguments_of(config: Any, omit: Sequence[str] = ()) -> list[str]:
+    """The shortest arguments that `utils.cli.parse` reads as the config.
+
+    Args:
+        config: a dataclass instance whose fields were made by `option`.
+        omit: fields that are left at their defaults.
+    """
+    arguments: list[str] = []
+    for field in dataclasses.fields(config):
+        value, flag = getattr(config, field.name), flag_of(field.name)
+        if field.name in omit or value == field.default:
+            continue
+        if isinstance(value, bool):
+            arguments.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, tuple | list):
+            arguments += [flag, *map(str, value)]
+        else:
+            arguments += [flag, str(value)]
+    return arguments
+
+
+def flag_of(name: str) -> str:
+    """The flag of a field, with dashes."""
+    return "--" + name.replace("_", "-")

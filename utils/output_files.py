@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +35,77 @@ CANNOT_WRITE = frozenset(
 def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
     """Create and return `project/name`, or `name2`, `name3`, ... where that exists.
 
-    With `exist_ok`, an existing folder is used again.
+    Processes that do so at the same time get folders of their own. With `exist_ok`, an existing
+    folder is used again.
+
+    Raises:
+        ConfigError: the folder cannot be created.
+    """
+    first = folder = Path(project) / name
+    number = 1
+    try:
+        while True:
+            first.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(exist_ok=exist_ok)
+            except FileExistsError:
+                number += 1
+                folder = first.with_name(f"{name}{number}")
+            except FileNotFoundError:  # a run that failed has just removed the empty project
+                continue
+            else:
+                return folder
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot be made a folder ({error.strerror}); "
+            "choose another --project or --name"
+        ) from None
+
+
+@contextmanager
+def run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Iterator[Path]:
+    """As `make_run_folder`; folders without any file are removed after an error if they are new.
 
     Raises:
         ConfigError: the folder cannot be created.
     """
     first = Path(project) / name
-    for number in itertools.count(1):
-        folder = first if number == 1 else first.with_name(f"{name}{number}")
-        try:
-            folder.mkdir(parents=True, exist_ok=exist_ok)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise ConfigError(
-                f"{folder}: cannot be made a folder ({error.strerror}); "
-                "choose another --project or --name"
-            ) from None
-        else:
-            break
-    return folder
+    existing = {path for path in (first, *first.parents) if path.exists()}
+    folder = make_run_folder(project, name, exist_ok=exist_ok)
+    try:
+        yield folder
+    except BaseException:
+        if folder not in existing and all(path.is_dir() for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+            for path in itertools.takewhile(lambda each: each not in existing, folder.parents):
+                with suppress(OSError):  # it holds other runs
+                    path.rmdir()
+        raise
+
+
+def check_writable(path: Path, flag: str, use: str) -> None:
+    """Find out before any work whether something can be written; writes nothing that stays.
+
+    Args:
+        path: of a "file", a "folder", or, where an existing folder shows which, "file or folder".
+        flag: that names it.
+        use: which of them it is.
+
+    Raises:
+        ConfigError: it cannot be written, or is the other.
+    """
+    try:
+        if use == "file" and path.is_dir():
+            raise ConfigError(f"{flag} {path}: is a folder, expected a file name")
+        folder = path if use == "folder" or path.is_dir() else path.absolute().parent
+        while not (folder.exists() or folder.is_symlink()):
+            folder = folder.absolute().parent
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot be written ({error.strerror}); choose another {flag}"
+        ) from None
 
 
 @contextmanager

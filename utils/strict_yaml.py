@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, suggest
 from utils.output_files import atomic_path
 
 ConfigT = TypeVar("ConfigT")
@@ -94,19 +93,6 @@ def find_shipped(name: str | Path, folder: Path) -> Path:
         return shipped
     known = sorted(file.name for file in folder.glob("*.yaml"))
     raise ConfigError(f"{path}: no such file{suggest(path.name, known, 'shipped')}")
-
-
-def suggest(name: str, known: Iterable[str], adjective: str = "known") -> str:
-    """`; did you mean 'x'? (known: ...)`, to end an error about an unknown name."""
-    known = list(known)
-    close = close_to(name, known)
-    hint = f"; did you mean {close!r}?" if close else ""
-    return f"{hint} ({adjective}: {', '.join(known)})"
-
-
-def close_to(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` is likely a slip in; None where it is like none of them."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def check_keys(

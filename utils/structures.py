@@ -194,6 +194,8 @@ class Frame:
         frame_count: frames the video says it has; 1 for an image, None where it is unknown.
         fps: yielded frames per second of the video or stream; None for an image.
         is_video: from a video or stream.
+        seconds: when it is shown, from the start of the video or stream; None for an image.
+        captured: when a live frame was received, seconds since 1970; None for a file's.
     """
 
     image: ImageArray
@@ -205,6 +207,13 @@ class Frame:
     frame_count: int | None
     fps: float | None
     is_video: bool
+    seconds: float | None = None
+    captured: float | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it comes from a camera or stream."""
+        return self.captured is not None
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -218,3 +227,30 @@ class Skipped:
 
     path: Path
     reason: str
+
+
+@dataclass(slots=True)
+class StreamState:
+    """What happened to a stream so far.
+
+    Attributes:
+        source: its address, without password.
+        frames: how many the network got.
+        dropped: how many were replaced by a newer one before the network was ready.
+        outages: how often it stopped sending, the wait for its first frame not counted.
+        seconds_away: how long it sent nothing, that wait included.
+        gave_up: whether it is no longer tried.
+    """
+
+    source: str
+    frames: int = 0
+    dropped: int = 0
+    outages: int = 0
+    seconds_away: float = 0.0
+    gave_up: bool = False
+
+    def as_text(self) -> str:
+        """The summary on the console."""
+        away = f", {self.outages} outages, {self.seconds_away:.0f} s away" if self.outages else ""
+        end = ", given up" if self.gave_up else ""
+        return f"{self.source}: {self.frames} frames, {self.dropped} dropped{away}{end}"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from utils.cli import option
+from utils.architecture_names import ACTIVATIONS, REP_BLOCKS, REP_POLICIES
+from utils.cli import Choices, PathRule, option
 
+NO_START = "give an architecture (--cfg repyolov5n.yaml) or --weights to start from"
 NEWEST = "newest"  # what a bare --resume means
 MAX_SEED = 2**32 - 1  # that numpy takes
 REFUSED = {
     "--resume-evolve": "name the search again: --evolve N --project P --name exp --exist-ok",
     "--evolve-population": "the search starts from --hyp",
     "--quad": "not offered; use --batch-size",
+    "--adam": "use --optimizer Adam",
+    "--linear-lr": "the learning rate falls linearly without it, and with --cos-lr as a cosine",
     "--bucket": "nothing is uploaded; copy the run's folder yourself",
     "--upload-dataset": "nothing is uploaded; leave it out",
     "--entity": "no account is used; TensorBoard events are in the run's folder",
@@ -23,9 +27,19 @@ REFUSED = {
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Train a detector."""
+    """Train a detector.
 
-    weights: str = option("", "checkpoint to start from; empty starts from random weights")
+    Examples:
+        python train.py --weights yolov5s.pt --data my.yaml --epochs 50
+        python train.py --cfg repyolov5s.yaml --data coco.yaml --epochs 300 --batch 64
+        python train.py --cfg yolov5n.yaml --rep-block OREPA --activation "LeakyReLU(0.1)"
+        python train.py --resume runs/train/exp/weights/last.pt
+    """
+
+    weights: str = option(
+        "", "checkpoint to start from; empty starts from random weights",
+        rule=PathRule("weights", required=NO_START, unless=("cfg", "resume")),
+    )  # fmt: skip
     partial_weights: bool = option(
         False, "start from --weights even where less than half of them fit the network"
     )
@@ -41,8 +55,9 @@ class TrainConfig:
         "--img", "--img-size", minimum=1,
     )  # fmt: skip
     resume: str | None = option(
-        None, "continue a run from its last.pt; bare, the newest under --project", const=NEWEST
-    )
+        None, "continue a run from its last.pt; bare, the newest under --project", const=NEWEST,
+        rule=PathRule("weights"),
+    )  # fmt: skip
     evolve: int | None = option(
         None, "search for hyper-parameters by training this often (needs Optuna)", const=300,
         minimum=1,
@@ -53,20 +68,19 @@ class TrainConfig:
     noautoanchor: bool = option(False, "keep the anchors of the yaml, however they fit the boxes")
     noplots: bool = option(False, "draw no images and curves")
     cache: str = option(
-        "none",
-        "keep resized images in memory or in runs/cache",
-        choices=("ram", "disk", "none"),
-        const="ram",
-    )
+        "none", "keep resized images in memory or in runs/cache; bare, in memory",
+        "--cache-images", const="ram",
+        rule=Choices(("ram", "disk", "none")),
+    )  # fmt: skip
     image_weights: bool = option(False, "draw images of rare and badly found classes more often")
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
     multi_scale: bool = option(False, "vary the input size between 0.5 and 1.5 times --imgsz")
     single_cls: bool = option(False, "treat all classes as one")
-    optimizer: str = option("SGD", "which optimizer", choices=("SGD", "Adam", "AdamW"))
+    optimizer: str = option("SGD", "which optimizer", rule=Choices(("SGD", "Adam", "AdamW")))
     sync_bn: bool = option(False, "norms over the images of all GPUs")
     workers: int = option(8, "processes that load images, for each GPU", minimum=0)
-    project: str = option("runs/train", "folder of runs")
-    name: str = option("exp", "name of this run's folder")
+    project: str = option("runs/train", "folder of runs", rule=PathRule("folder"))
+    name: str = option("exp", "name of this run's folder; a number is added if it exists")
     exist_ok: bool = option(False, "use an existing folder again")
     cos_lr: bool = option(False, "cosine instead of linear learning rate")
     label_smoothing: float = option(0.0, "epsilon of smoothed class targets", minimum=0, maximum=1)
@@ -80,17 +94,31 @@ class TrainConfig:
         -1, "also keep the checkpoint of every N-th epoch; -1 or 0 of none", minimum=-1
     )
     seed: int = option(0, "of everything random", minimum=0, maximum=MAX_SEED)
-    rep_block: str | None = option(None, "block family of the 3x3 convolutions, or none")
-    rep_policy: str | None = option(None, "all, downsample or no-identity-in-residual")
-    activation: str | None = option(None, "activation after convolutions, as LeakyReLU(0.1)")
-    amp: str = option("auto", "mixed precision", choices=("auto", "off", "bf16", "fp16"))
+    rep_block: str | None = option(
+        None, "block family of the 3x3 convolutions, as MobileOne(branches=2) (default: the "
+        "model's)", rule=Choices((*REP_BLOCKS, "none"), may_call=True),
+    )  # fmt: skip
+    rep_policy: str | None = option(
+        None, "which of them are blocks (default: the model's)", rule=Choices(REP_POLICIES)
+    )
+    scales: str = option(
+        "", "with --rep-block RepOpt: checkpoint of a short training with --rep-block LinearAdd"
+    )
+    activation: str | None = option(
+        None, "activation after convolutions, as LeakyReLU(0.1) (default: the model's)",
+        rule=Choices(ACTIVATIONS, may_call=True),
+    )  # fmt: skip
+    amp: str = option("auto", "mixed precision", rule=Choices(("auto", "off", "bf16", "fp16")))
     compile: bool = option(
         False, "compile the network (torch.compile); the first steps take minutes"
     )
     channels_last: bool = option(False, "keep channels beside each other in memory")
-    teacher: str = option("", "checkpoint of a larger network to learn from, beside the labels")
+    teacher: str = option(
+        "", "checkpoint of a larger network to learn from, beside the labels",
+        rule=PathRule("weights"),
+    )  # fmt: skip
     deterministic: bool = option(False, "refuse operations that vary from run to run")
     close_mosaic: int = option(0, "last N epochs without mosaic", minimum=0)
     eval_interval: int = option(1, "validate every N epochs", minimum=1)
     strict: bool = option(False, "any bad image or label row is an error")
-    report: str = option("", "write the result to this JSON file")
+    report: str = option("", "write the result to this JSON file", rule=PathRule("file"))

@@ -18,7 +18,7 @@ from data.scan_result import ScanResult, check_usable
 from data.training_images import box_sizes, log_sizes, objects_per_class
 from models.network.anchors import fit_anchors
 from models.network.model_spec import ModelSpec
-from utils.cli import check_ranges, option, run_script
+from utils.cli import PathRule, check_options, option, run_script
 from utils.errors import DatasetError
 from utils.output_files import write_json
 from utils.structures import ImageRecord
@@ -37,7 +37,7 @@ class LintConfig:
     cfg: str = option("yolov5n.yaml", "model yaml whose anchors boxes are compared with")
     single_cls: bool = option(False, "treat all classes as one")
     strict: bool = option(False, "any finding is an error")
-    report: str = option("", "write the findings to this JSON file")
+    report: str = option("", "write the findings to this JSON file", rule=PathRule("file"))
 
 
 def lint(config: LintConfig) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def lint(config: LintConfig) -> dict[str, Any]:
     Raises:
         UserError: files are missing or have two meanings, or `cfg` is no model yaml.
     """
-    check_ranges(config)
+    check_options(config)
     spec = load_dataset_spec(config.data)
     scans = {
         name: scan_split(spec, name, single_class=config.single_cls) for name in spec.splits_to_scan
@@ -118,10 +118,7 @@ def _size_report(records: Sequence[ImageRecord], config: LintConfig) -> dict[str
     anchors = np.array(ModelSpec.from_file(config.cfg).anchors, np.float64).reshape(-1, 2)
     counts = log_sizes(sizes, config.imgsz)
     fit = fit_anchors(sizes, anchors)
-    logger.info(
-        "anchors of %s: %.4f of all boxes can be learned (%d cannot), %.2f anchors per box",
-        config.cfg, fit.best_possible_recall, fit.unreachable, fit.anchors_per_box,
-    )  # fmt: skip
+    logger.info("Anchors of %s: %s", config.cfg, fit.as_text())
     for (width, height), count in zip(anchors, fit.boxes_per_anchor, strict=True):
         logger.info("  anchor %4.0f x %-4.0f is the closest to %d boxes", width, height, count)
     return {"longer_side": counts, "anchors": anchors.tolist(), "fit": asdict(fit)}

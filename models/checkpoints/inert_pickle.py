@@ -9,6 +9,7 @@ taken by name.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ MAX_DEPTH = 32
 MAX_VALUES = 50_000
 MAX_LEVELS = 8
 MAX_TEXT = 10_000
+
+
+shown = reprlib.repr  # of any value a pickle may hold, however long or deep
+
+
+class UnreadableError(Exception):
+    """What an attribute says cannot be written in a yaml; the message is `NAME is VALUE, ...`."""
 
 
 class InertObject:
@@ -139,6 +147,22 @@ def walk(module: InertObject, where: str) -> Iterator[tuple[str, InertObject]]:
         yield name, each
         below = [(f"{name}.{child}" if name else child, m) for child, m in each.children.items()]
         pending.extend(reversed(below))
+
+
+def integer(module: InertObject | None, attribute: str) -> int:
+    """An attribute that is an integer, or the same integer along both axes.
+
+    Raises:
+        UnreadableError: it is something else, or there is no such module.
+    """
+    value = module.attribute(attribute) if module else None
+    if isinstance(value, tuple | list) and {type(each) for each in value} <= {int, float}:
+        value = value[0] if len(value) == 2 and value[0] == value[1] else tuple(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int:
+        raise UnreadableError(f"{attribute} is {shown(value)}, supported: an integer for both axes")
+    return value
 
 
 def collect_tensors(module: InertObject, where: str) -> dict[str, Tensor]:

@@ -13,14 +13,10 @@ from typing import Any
 
 from torch import nn
 
-from models.checkpoints.inert_pickle import InertObject
-from models.checkpoints.pickled_graph import (
-    NORMS,
-    UnreadableError,
-    activation_text,
-    layer_name,
-    shown,
-)
+from models.checkpoints.inert_pickle import InertObject, UnreadableError, shown
+from models.checkpoints.pickled_graph import NORMS, activation_text, layer_name
+from models.network.attention_layers import SE
+from models.network.early_layers import BottleneckCSP, Focus
 from models.network.layers import (
     ACTIVATIONS,
     C3,
@@ -29,8 +25,18 @@ from models.network.layers import (
     Concat,
     ConvBNAct,
     DetectHead,
-    Focus,
 )
+from models.network.lite_layers import (
+    ConvPool,
+    DenseConv,
+    DepthwiseSeparable,
+    GatedBlock,
+    ShuffleUnit,
+    WeightedSum,
+)
+from models.network.yolo_layers import SPPCSPC
+from models.reparam.branched_conv import BranchedConv
+from models.reparam.branches import ConvBranch, IdentityBranch
 from utils.errors import CheckpointError
 
 _MISSING = "missing"  # equals no attribute's value
@@ -57,9 +63,12 @@ class _Kind:
 _KINDS: dict[type[nn.Module], _Kind] = {
     nn.Sequential: _Kind(("Sequential",)),
     nn.ModuleList: _Kind(("ModuleList",)),
-    ConvBNAct: _Kind(("Conv",)),
+    nn.ModuleDict: _Kind(("ModuleDict",)),
+    ConvBNAct: _Kind(("Conv", "CBH")),
     Bottleneck: _Kind(("Bottleneck",), ("add",)),
     C3: _Kind(("C3",)),
+    BottleneckCSP: _Kind(("BottleneckCSP",)),
+    SPPCSPC: _Kind(("SPPCSPC",)),
     SPPF: _Kind(("SPPF", "SPP")),
     Focus: _Kind(("Focus",)),
     Concat: _Kind(("Concat",), constants={"d": 1}),
@@ -75,10 +84,24 @@ _KINDS: dict[type[nn.Module], _Kind] = {
         {"track_running_stats": True},
     ),
     nn.MaxPool2d: _Kind(
-        ("MaxPool2d",),
+        ("MaxPool2d", "MP", "SP"),
         ("kernel_size", "stride", "padding", "dilation"),
         {"return_indices": False, "ceil_mode": False},
     ),
+    ShuffleUnit: _Kind(("Shuffle_Block",), ("stride",)),
+    ConvPool: _Kind(("conv_bn_relu_maxpool",)),
+    DepthwiseSeparable: _Kind(("DWConvblock", "LC_Block")),
+    SE: _Kind(("LC_SEModule", "SEBlock")),
+    DenseConv: _Kind(("Dense",)),
+    WeightedSum: _Kind(("ADD",)),
+    GatedBlock: _Kind(("RepVGGBlock",)),
+    BranchedConv: _Kind(("RepVGGBlock", "RepConv", "RepVGG")),
+    ConvBranch: _Kind(("ConvBranch",)),
+    IdentityBranch: _Kind(("IdentityBranch",)),
+    nn.Sigmoid: _Kind(("Sigmoid",)),
+    nn.Hardsigmoid: _Kind(("Hardsigmoid",)),
+    nn.Dropout: _Kind(("Dropout",)),
+    nn.ZeroPad2d: _Kind(("ZeroPad2d",), ("padding",)),
     nn.Upsample: _Kind(
         ("Upsample",), ("scale_factor", "mode"), {"size": None, "align_corners": None}
     ),

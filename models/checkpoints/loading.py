@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from models.checkpoints.repvgg_weights import SourceBlock, load_backbone, read_repvgg
 from models.checkpoints.yolov5_weights import read_yolov5
 from models.conversion.expand import expand
 from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
-from utils.checkpoint import Checkpoint, is_native, load_checkpoint
+from models.reparam.rep_opt import learnt_scales, take_scales
+from utils.checkpoint import Checkpoint, OnlyWeightsError, is_native, license_of, load_checkpoint
 from utils.errors import CheckpointError, ConfigError
 
 
@@ -73,11 +75,13 @@ class Start(NamedTuple):
         model: in train form.
         head_is_trained: its head has learnt boxes in units of its anchors.
         image_hw: height and width of the images its weights were trained on; None where not known.
+        license: that of its weights, which goes on with them; empty where not known.
     """
 
     model: Detector
     head_is_trained: bool
     image_hw: tuple[int, int] | None = None
+    license: str = ""
 
 
 def spec_overrides(**flags: str | None) -> dict[str, str | None]:
@@ -100,6 +104,7 @@ def initial_model(
     overrides: dict[str, str | None],
     *,
     partial: bool = False,
+    scales: str = "",
 ) -> Start:
     """Architecture from a yaml or a checkpoint, weights from the checkpoint where shapes agree.
 
@@ -111,28 +116,47 @@ def initial_model(
 
     Args:
         cfg: model yaml; empty takes the checkpoint's architecture and anchors.
-        weights: checkpoint; empty starts from random weights.
+        weights: checkpoint; empty starts from random weights. With a yaml of the same backbone
+            also a RepVGG classifier's.
         num_classes: classes of the data set.
         overrides: fields of ModelSpec to change (`rep_block`, `rep_policy`, `activation`).
         partial: take over what fits, however little that is.
+        scales: checkpoint of LinearAdd blocks, whose scales RepOpt blocks take over.
 
     Raises:
         UserError: neither is given, or one of them is wrong.
     """
+    start = _initial_model(cfg, weights, num_classes, overrides, partial=partial)
+    if scales:
+        _with_scales(start.model, scales, draw=not weights)
+    return start
+
+
+def _initial_model(
+    cfg: str, weights: str, num_classes: int, overrides: dict[str, str | None], *, partial: bool
+) -> Start:
     if not weights and not cfg:
         raise ConfigError("give an architecture (--cfg repyolov5n.yaml) or --weights to start from")
-    checkpoint = read_weights(weights) if weights else None
+    try:
+        checkpoint = read_weights(weights) if weights else None
+    except OnlyWeightsError:
+        sources = read_repvgg(Path(weights))
+        if not sources:
+            raise
+        if not cfg:
+            raise ConfigError(
+                f"{weights}: holds a RepVGG classifier; give the yaml of a detector with its "
+                "backbone, as --cfg yolov5-repvgg-a1.yaml"
+            ) from None
+        spec = _changed(ModelSpec.from_file(cfg), num_classes, overrides)
+        return _with_backbone(build_model(spec), sources, weights)
     if checkpoint is not None:
         _refuse_deploy_form(checkpoint, weights)
-    changes: dict[str, Any] = {**overrides, "num_classes": num_classes}
     if cfg or checkpoint is None:
         spec = ModelSpec.from_file(cfg)
     else:
         spec = ModelSpec.from_yaml(checkpoint.spec, weights)
-    # Through the yaml form, so that overrides are checked like the yaml's own words.
-    spec = ModelSpec.from_yaml(spec.replaced(**changes).to_yaml(), spec.name)
-    if spec.rep_block is None and overrides.get("rep_policy") is not None:
-        raise ConfigError("--rep-policy: the network has no blocks; give --rep-block too")
+    spec = _changed(spec, num_classes, overrides)
     if checkpoint is None:
         return Start(build_model(spec), head_is_trained=False)
     is_plain = ModelSpec.from_yaml(checkpoint.spec, weights).rep_block is None
@@ -142,6 +166,51 @@ def initial_model(
     start = _transferred(plain, checkpoint, weights, partial=partial)
     logger.info("%s: expanded into %s blocks", weights, spec.rep_block)
     return start._replace(model=expand(start.model, spec.rep_block, spec.rep_policy))
+
+
+def _with_scales(model: Detector, scales: str, *, draw: bool) -> None:
+    """Give RepOpt blocks the scales in a checkpoint; without other weights their kernels too.
+
+    Raises:
+        ConfigError: there are no such blocks, here or there, or they are not the same.
+    """
+    learnt = learnt_scales(build_from_checkpoint(read_weights(scales)))
+    if not learnt:
+        raise ConfigError(
+            f"--scales {scales}: has no LinearAdd blocks in train form; train one for a few epochs "
+            "with --rep-block LinearAdd and this --cfg"
+        )
+    try:
+        count = take_scales(model, learnt, draw=draw)
+    except ValueError as error:
+        raise ConfigError(
+            f"--scales {scales}: is of another network: {error}; train LinearAdd blocks with the "
+            "same --cfg and --rep-policy"
+        ) from None
+    if not count:
+        raise ConfigError("--scales: the network has no RepOpt blocks; give --rep-block RepOpt too")
+    for branch in ("kxk", "1x1", "identity"):
+        values = [scales_of[branch] for scales_of in learnt.values() if branch in scales_of]
+        if values:
+            median = torch.cat(values).median()
+            logger.info("%s: scales of %s: median %.2f", scales, branch, median)
+    logger.info("%s: scales of %d blocks taken over", scales, count)
+
+
+def _changed(spec: ModelSpec, num_classes: int, overrides: dict[str, str | None]) -> ModelSpec:
+    """Through the yaml form, so that overrides are checked like the yaml's own words."""
+    changes: dict[str, Any] = {**overrides, "num_classes": num_classes}
+    spec = ModelSpec.from_yaml(spec.replaced(**changes).to_yaml(), spec.name)
+    if spec.rep_block is None and overrides.get("rep_policy") is not None:
+        raise ConfigError("--rep-policy: the network has no blocks; give --rep-block too")
+    return spec
+
+
+def _with_backbone(model: Detector, sources: list[SourceBlock], name: str) -> Start:
+    load_backbone(model, sources, name)
+    logger.info("%s: %d blocks of the backbone taken over, neck and head start fresh",
+                name, len(sources))  # fmt: skip
+    return Start(model, head_is_trained=False)
 
 
 def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
@@ -175,20 +244,23 @@ def _transferred(model: Detector, checkpoint: Checkpoint, name: str, *, partial:
             "(--partial-weights starts from what fits)"
         )
     model.load_state_dict({**state, **fitting})
-    fresh = "" if len(fitting) == len(state) else ", the others start fresh"
-    logger.info("%s: %d of %d tensors taken over%s", name, len(fitting), len(state), fresh)
+    known, wanted = len(checkpoint.class_names), model.spec.num_classes
+    notes = [f"{len(fitting)} of {len(state)} tensors taken over"]
     if share < 1:
-        logger.info("%s: %s of the kernels before the head are taken over", name, _percent(share))
-    known = len(checkpoint.class_names)
-    if known != model.spec.num_classes:
-        logger.info("%s: knows %d classes, the data set has %d: its head starts fresh",
-                    name, known, model.spec.num_classes)  # fmt: skip
+        notes.append(f"{_percent(share)} of the kernels before the head")
+    if known != wanted:
+        notes.append(f"its head starts fresh (it knows {known} classes, the data set has {wanted})")
+    elif len(fitting) < len(state):
+        notes.append("the others start fresh")
+    if license_ := license_of(checkpoint):
+        notes.append(f"its licence, {license_}, goes on to the new checkpoints")
+    logger.info("%s: %s", name, ", ".join(notes))
     trained = all(key in fitting for key in state if key.startswith(head))
     if trained and ModelSpec.from_yaml(checkpoint.spec, name).anchors != model.spec.anchors:
         logger.warning("%s: was trained with other anchors than those of --cfg, so its boxes are "
                        "learnt anew; leave --cfg out to keep its anchors", name)  # fmt: skip
         trained = False
-    return Start(model, trained, checkpoint.image_hw)
+    return Start(model, trained, checkpoint.image_hw, license_)
 
 
 def _percent(share: float) -> str:

@@ -8,12 +8,14 @@ can say what they do; `layer_comparison` refuses the rest.
 from __future__ import annotations
 
 import inspect
-import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from models.checkpoints.inert_pickle import InertObject, walk
-from models.network.layer_registry import LAYERS, module_name
+from models.checkpoints.foreign_layers import READERS, REGROUPED
+from models.checkpoints.inert_pickle import InertObject, UnreadableError, integer, shown, walk
+from models.network.detector import module_name
+from models.network.layer_registry import LAYERS
+from models.network.lite_layers import OWN_ACTIVATION
 from models.network.model_spec import LayerSpec, ModelSpec
 from utils.errors import CheckpointError
 
@@ -22,13 +24,6 @@ _SAME_AS = {"Swish": "SiLU", "MemoryEfficientSwish": "SiLU", "MemoryEfficientMis
 _WITHOUT_NUMBERS = ("SiLU", "ReLU", "Hardswish", "Mish", "Identity")
 SUPPORTED_ACTIVATIONS = "SiLU, LeakyReLU, ReLU, ReLU6, Hardswish, Mish, GELU, Identity"
 NORMS = ("BatchNorm2d", "SyncBatchNorm")  # the second synchronizes processes in training only
-
-
-shown = reprlib.repr  # of any value a pickle may hold, however long or deep
-
-
-class UnreadableError(Exception):
-    """What an attribute says cannot be written in a yaml; the message is `NAME is VALUE, ...`."""
 
 
 def activation_text(name: str, attributes: Mapping[str, Any]) -> str:
@@ -56,6 +51,22 @@ def activation_text(name: str, attributes: Mapping[str, Any]) -> str:
     raise UnreadableError(f"activation is {name}, supported: {SUPPORTED_ACTIVATIONS}")
 
 
+def regroup(model: InertObject, where: str) -> None:
+    """Put the submodules of layers of YOLOv5's relatives under the names of ours, in place.
+
+    Raises:
+        CheckpointError: a layer has other submodules than its class had, or hooks.
+    """
+    done: set[int] = set()  # one module may be in two layers
+    for name, module in walk(model, where):
+        if module.class_name in REGROUPED and id(module) not in done:
+            try:
+                module.__dict__["_modules"] = REGROUPED[module.class_name](module)
+            except UnreadableError as error:
+                raise CheckpointError(f"{where}: {layer_name(name)}: {error}") from None
+            done.add(id(module))
+
+
 def network_keys(model: InertObject, where: str) -> dict[str, Any]:
     """The activation and the numbers of batch-norms, which a yaml says once for all layers.
 
@@ -63,8 +74,17 @@ def network_keys(model: InertObject, where: str) -> dict[str, Any]:
         CheckpointError: layers differ, or have what this project does not.
     """
     found: dict[str, tuple[str, Any]] = {}
+    chain = model.child("model")
+    layers = chain.children if chain else {}
+    kinds = {key: first_block(each).class_name for key, each in layers.items()}
+    own = {key for key, kind in kinds.items() if kind in OWN_ACTIVATION}
+    csp = {key for key, kind in kinds.items() if kind == "BottleneckCSP"}
     for name, module in walk(model, where):
-        for key, value in _values_for_all(module, name, where).items():
+        values = _values_for_all(module, name, where)
+        index, _, inner = name.removeprefix("model.").partition(".")
+        if index in own or (inner == "act" and index in csp):
+            values.pop("activation", None)  # compared with that of the row
+        for key, value in values.items():
             first_name, first = found.setdefault(key, (name, value))
             if value != first:
                 raise CheckpointError(
@@ -98,6 +118,12 @@ def _values_for_all(module: InertObject, name: str, where: str) -> dict[str, Any
     return values
 
 
+def first_block(layer: InertObject) -> InertObject:
+    """The first of the blocks that a row repeats, or the only one."""
+    first = layer.child("0") if layer.class_name == "Sequential" else None
+    return layer if first is None else first
+
+
 def layer_name(name: str) -> str:
     """`layer 3 (model.3.cv1.act)`, from the dotted name in the pickled network."""
     parts = name.split(".")
@@ -129,9 +155,9 @@ def _row(
 ) -> tuple[Any, ...]:
     source, repeats, module, args = row
     name = module_name(layer)
-    first = found.child("0") if found.class_name == "Sequential" else found
-    if first is None or first.class_name != name:
-        kind = found.class_name if first is None else first.class_name
+    first = first_block(found)
+    if first.class_name != name:
+        kind = first.class_name
         raise CheckpointError(
             f"{layer.where}: layer {layer.index} is of class {kind}, its yaml says {name}"
         )
@@ -159,7 +185,8 @@ def _check_repeats(
     spec: ModelSpec, layer: LayerSpec, found: InertObject, first: InertObject
 ) -> None:
     """Refuse a row that says another number of blocks than there are."""
-    chain = first.child("m") if first.class_name == "C3" else found
+    inside = LAYERS[first.class_name].repeats_inside
+    chain = first.child("m") if inside else found
     is_chain = chain is not None and chain.class_name == "Sequential"
     count = len(chain.children) if chain is not None and is_chain else 1
     if count != spec.repeats_of(layer):
@@ -170,7 +197,7 @@ def _check_repeats(
 
 def _with_values(name: str, args: tuple[Any, ...], values: dict[str, Any]) -> tuple[Any, ...]:
     """A row's arguments, changed only where the values of its parameters differ from them."""
-    signature = inspect.signature(LAYERS[name])
+    signature = inspect.signature(LAYERS[name].build)
     try:
         bound = signature.bind(None, *args)
     except TypeError:
@@ -190,32 +217,20 @@ def _same_padding(kernel: Any, dilation: Any) -> int | None:
     return dilation * (kernel - 1) // 2
 
 
-def _integer(module: InertObject | None, attribute: str) -> int:
-    """An attribute that is an integer, or the same integer along both axes."""
-    value = module.attribute(attribute) if module else None
-    if isinstance(value, tuple | list) and {type(each) for each in value} <= {int, float}:
-        value = value[0] if len(value) == 2 and value[0] == value[1] else tuple(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if type(value) is not int:
-        raise UnreadableError(f"{attribute} is {shown(value)}, supported: an integer for both axes")
-    return value
-
-
 def _convolution(module: InertObject) -> dict[str, Any]:
     conv, activation = module.child("conv"), module.child("act")
     values: dict[str, Any] = {
-        "k": _integer(conv, "kernel_size"),
-        "s": _integer(conv, "stride"),
-        "p": _integer(conv, "padding"),
-        "g": _integer(conv, "groups"),
+        "k": integer(conv, "kernel_size"),
+        "s": integer(conv, "stride"),
+        "p": integer(conv, "padding"),
+        "g": integer(conv, "groups"),
         "act": activation is not None and activation.class_name != "Identity",
     }
     return values
 
 
 def _dilated_convolution(module: InertObject) -> dict[str, Any]:
-    return {**_convolution(module), "d": _integer(module.child("conv"), "dilation")}
+    return {**_convolution(module), "d": integer(module.child("conv"), "dilation")}
 
 
 def _stem(module: InertObject) -> dict[str, Any]:
@@ -227,7 +242,7 @@ def _bottleneck(module: InertObject) -> dict[str, Any]:
     add, second = module.attribute("add"), module.child("cv2")
     if type(add) is not bool:
         raise UnreadableError(f"add is {shown(add)}, supported: True or False")
-    return {"shortcut": add, "g": _integer(second.child("conv") if second else None, "groups")}
+    return {"shortcut": add, "g": integer(second.child("conv") if second else None, "groups")}
 
 
 def _c3(module: InertObject) -> dict[str, Any]:
@@ -236,18 +251,24 @@ def _c3(module: InertObject) -> dict[str, Any]:
     return _bottleneck(first) if first and first.class_name == "Bottleneck" else {}
 
 
-def _chained_pools(module: InertObject) -> dict[str, Any]:
-    return {"k": _integer(module.child("m"), "kernel_size")}
+def _bottleneck_csp(module: InertObject) -> dict[str, Any]:
+    act = module.child("act")
+    text = "Identity" if act is None else activation_text(act.class_name, act.__dict__)
+    return {**_c3(module), "act": text}
 
 
 def _parallel_pools(module: InertObject) -> dict[str, Any]:
     pools = module.child("m")
-    sizes = [_integer(pool, "kernel_size") for pool in pools.children.values()] if pools else []
+    sizes = [integer(pool, "kernel_size") for pool in pools.children.values()] if pools else []
     return {"k": tuple(sizes)}
 
 
+def _chained_pools(module: InertObject) -> dict[str, Any]:
+    return {"k": integer(module.child("m"), "kernel_size")}
+
+
 def _upsample(module: InertObject) -> dict[str, Any]:
-    return {"scale": _integer(module, "scale_factor"), "mode": module.attribute("mode")}
+    return {"scale": integer(module, "scale_factor"), "mode": module.attribute("mode")}
 
 
 # Row -> the arguments that its module's attributes say, by the parameters of its builder.
@@ -256,7 +277,10 @@ _READERS: dict[str, Callable[[InertObject], dict[str, Any]]] = {
     "Focus": _stem,
     "Bottleneck": _bottleneck,
     "C3": _c3,
+    "BottleneckCSP": _bottleneck_csp,
+    "SPPCSPC": _parallel_pools,
     "SPP": _parallel_pools,
     "SPPF": _chained_pools,
     "Upsample": _upsample,
+    **READERS,
 }

@@ -8,9 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.checkpoints.inert_pickle import InertObject, collect_tensors, plain_value, read_inert
+from models.checkpoints.inert_pickle import (
+    InertObject,
+    collect_tensors,
+    plain_value,
+    read_inert,
+    shown,
+)
 from models.checkpoints.layer_comparison import compare, compare_head
-from models.checkpoints.pickled_graph import network_keys, shown, with_pickled_rows
+from models.checkpoints.pickled_graph import network_keys, regroup, with_pickled_rows
 from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
 from utils.checkpoint import Checkpoint
@@ -33,6 +39,7 @@ def read_yolov5(path: Path) -> Checkpoint:
     model = next((content[key] for key in ("ema", "model") if content.get(key) is not None), None)
     if not isinstance(model, InertObject) or not isinstance(model.attribute("yaml"), dict):
         raise CheckpointError(f"{path}: holds no YOLOv5 model with its yaml")
+    regroup(model, str(path))
     tensors = collect_tensors(model, str(path))
     layers = _layers(model, path)
     class_names = _class_names(model, path)
@@ -61,7 +68,11 @@ def _spec(model: InertObject, layers: list[InertObject], num_classes: int, path:
         "anchors": _anchors(layers[-1], path),
         "nc": num_classes,
     }
-    spec = with_pickled_rows(ModelSpec.from_yaml(content, where), layers)
+    spec = ModelSpec.from_yaml(content, where)
+    if spec.head[-1][2] == "IDetect":  # of YOLOv7; `regroup` has made a Detect of it
+        *rows, (source, number, _, args) = spec.head
+        spec = spec.replaced(head=(*rows, (source, number, "Detect", args)))
+    spec = with_pickled_rows(spec, layers)
     return spec.replaced(**network_keys(model, where))
 
 

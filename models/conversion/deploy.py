@@ -9,7 +9,9 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
+from models.network.concat_norm import ConcatNorm
 from models.network.detector import Detector
+from models.reparam.algebra import BatchNorm
 from models.reparam.rep_block import RepBlock
 
 
@@ -34,14 +36,16 @@ def _with_blocks_replaced(module: nn.Module) -> nn.Module:
     """Folds outermost blocks, in place: a block may hold others."""
     if isinstance(module, RepBlock):
         return module.to_deploy()
+    if isinstance(module, ConcatNorm):
+        module.fold_norm()
     for name, child in module.named_children():
         setattr(module, name, _with_blocks_replaced(child))
     return module
 
 
 def is_deployed(model: nn.Module) -> bool:
-    """Whether it has no block with branches or norms."""
-    return not any(isinstance(module, RepBlock) for module in model.modules())
+    """Whether it has no block with branches, and no norm."""
+    return not any(isinstance(module, RepBlock | BatchNorm) for module in model.modules())
 
 
 def relative_error(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:

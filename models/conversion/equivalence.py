@@ -70,13 +70,13 @@ def measure_equivalence(
     )
 
 
-def check_equivalence(found: Equivalence) -> None:
-    """Log every error, and refuse those above their limits.
+def check_equivalence(found: Equivalence, *, every_block: bool = False) -> None:
+    """Log the errors, those of each block if asked for, and refuse what is above its limit.
 
     Raises:
         ConversionError: one is above its limit, or not a number.
     """
-    _log(found)
+    _log(found, every_block=every_block)
     for block in found.blocks:
         if not block.rel_error_float64 <= BLOCK_TOLERANCE:
             raise ConversionError(
@@ -93,10 +93,11 @@ def check_equivalence(found: Equivalence) -> None:
         )
 
 
-def _log(found: Equivalence) -> None:
-    if found.blocks:
+def _log(found: Equivalence, *, every_block: bool) -> None:
+    listed = found.blocks if every_block else ()
+    if listed:
         logger.info("%-20s %-22s %13s  %s", "layer", "block", "float64 error", "|w|max/sigma")
-    for block in found.blocks:
+    for block in listed:
         logger.info(
             "%-20s %-22s %13.1e  %.1f -> %.1f",
             block.name,
@@ -105,6 +106,12 @@ def _log(found: Equivalence) -> None:
             block.weight_spread_before,
             block.weight_spread_after,
         )
+    if found.blocks:
+        worst = max(found.blocks, key=lambda block: block.rel_error_float64)
+        logger.info(
+            "%d blocks: relative error at most %.1e in float64 (limit %.0e), in %s",
+            len(found.blocks), worst.rel_error_float64, BLOCK_TOLERANCE, worst.name,
+        )  # fmt: skip
     logger.info(
         "Equivalence check: relative error %.1e in float64 (limit %.0e), %.1e in float32 "
         "(limit %.0e)",

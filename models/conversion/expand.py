@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from models.conversion.deploy import is_deployed
+from models.network.concat_norm import ConcatNorm
 from models.network.detector import Detector, build_model
 from models.network.layers import ConvBNAct
 from models.reparam import algebra
@@ -38,7 +39,13 @@ def expand(model: Detector, rep_block: str, rep_policy: str = "all") -> Detector
 
 def _fill(target: nn.Module, source: nn.Module, norm_eps: float | None) -> None:
     """Give every module of `target` the numbers of its namesake in `source`."""
+    filled: set[str] = set()
+    if isinstance(target, ConcatNorm) and isinstance(source, ConcatNorm):
+        target.load_convs_norm(source)
+        filled = {"bn", *(name.partition(".")[0] for name in target.normalized())}
     for name, child in target.named_children():
+        if name in filled:
+            continue
         other = source.get_submodule(name)
         if isinstance(child, RepBlock) and isinstance(other, ConvBNAct | ConvAct):
             child.load_conv_bn(*_conv_and_norm(other, norm_eps))

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from models.conversion.deploy import is_deployed
 from models.network.detector import Detector, build_model
-from models.network.layers import ConvBNAct, Focus
+from models.network.early_layers import Focus
+from models.network.layers import ConvBNAct
 from models.network.model_spec import ModelSpec
 from models.reparam.rep_block import ConvAct, ConvParams, RepBlock, params_of
 from utils.errors import ConfigError

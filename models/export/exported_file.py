@@ -16,15 +16,25 @@ from models.export.export_networks import (
     takes_half_images,
 )
 from models.export.onnx_file import Expected, OnnxOptions, write_checked
+from models.export.request import (
+    ExportConfig,
+    changed_preset,
+    check_installed,
+    input_sizes,
+    opset_of,
+    output_path,
+)
 from models.export.traced_file import write_traced
 from models.formats.format import NetworkFile, Preset
 from models.formats.onnx import ONNXRUNTIME, operator_counts
+from models.formats.table import PRESETS
 from models.network.detector import Detector
 from models.quantization.calibration_images import Images
 from models.runtimes.input_sizes import InputSizes
 from models.runtimes.network_metadata import FileMetadata
 from models.runtimes.runner import Runner
-from utils.checkpoint import Checkpoint
+from utils.checkpoint import Checkpoint, license_of
+from utils.letterbox import choose_input_hw
 from utils.postprocess import PostprocessConfig
 
 
@@ -51,6 +61,46 @@ class FileRequest:
     metadata: FileMetadata
     stem: str = "model"
     images: Images | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file to write, and where it goes."""
+
+    output: Path
+    request: FileRequest
+
+
+def planned_files(
+    config: ExportConfig, checkpoint: Checkpoint, detector: Detector
+) -> list[PlannedFile]:
+    """One file per preset; what would end a long run later is found out here.
+
+    Raises:
+        ConfigError: a preset does not allow a flag.
+        MissingPackageError: what a preset needs is not installed.
+    """
+    presets = [changed_preset(PRESETS[name], config) for name in config.presets()]
+    outputs = [output_path(config, preset, len(presets)) for preset in presets]
+    stride, planned = max(detector.strides), []
+    input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
+    for preset, output in zip(presets, outputs, strict=True):
+        sizes = input_sizes(preset, config, input_hw)
+        opset = opset_of(preset, config)
+        request = FileRequest(
+            preset=preset,
+            detector=detector,
+            sizes=sizes,
+            opset=opset,
+            suppression=config.suppression(),
+            metadata=file_metadata(
+                checkpoint, detector.strides, preset, sizes, opset, config.license
+            ),
+            stem=output.name.removesuffix(preset.suffix),
+        )
+        planned.append(PlannedFile(output, request))
+    check_installed(presets)
+    return planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +224,7 @@ def file_metadata(
         precision=_precision(preset),
         opset=opset,
         torch_version=str(torch.__version__),  # a class of its own, which yaml does not take
-        license=license or str(checkpoint.config.get("license") or ""),
+        license=license or license_of(checkpoint),
     )
 
 

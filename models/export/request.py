@@ -1,4 +1,4 @@
-"""The command line of export.py, and the files it asks for."""
+"""The command line of export.py, and what it asks of each preset."""
 
 from __future__ import annotations
 
@@ -9,40 +9,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.export.exported_file import FileRequest, file_metadata
 from models.formats.format import FLOAT16_TOLERANCE, Preset
 from models.formats.table import FORMATS, PRESETS
-from models.network.detector import Detector
-from models.quantization.quantized_onnx import METHODS
-from models.quantization.techniques import TECHNIQUES
+from models.quantization.quantized_onnx import METHODS, TECHNIQUES
 from models.runtimes.input_sizes import InputSizes
-from utils.checkpoint import Checkpoint
-from utils.cli import check_ranges, option
+from utils.cli import Choices, PathRule, check_options, option
 from utils.errors import ConfigError, MissingPackageError
-from utils.letterbox import choose_input_hw
 from utils.postprocess import PostprocessConfig
 
 logger = logging.getLogger(__name__)
 DYNAMIC_SIZES = ("batch", "hw")
 
 REFUSED = {
-    "--simplify": "files are always simplified; leave it out",
-    "--keras": "TensorFlow is not offered yet; --help lists the presets",
+    "--keras": "TensorFlow files are made from ONNX files: see docs/deploy.md",
     "--inplace": "files never compute in place; leave it out",
     "--topk-per-class": "--topk-all limits the detections of an image",
     "--agnostic-nms": "classes are suppressed each by itself; leave it out",
     **{flag: why for each in FORMATS for flag, why in each.refused_flags},
 }
+INSTEAD = {name: why for each in FORMATS for name, why in each.refused_presets}
+ON_CPU = {"0": "files are written on the CPU; leave it out"}
 
 
 @dataclass(frozen=True, slots=True)
 class ExportConfig:
-    """Write a network for a runtime, open the file there, and compare it with PyTorch."""
+    """Write a network for a runtime, open the file there, and compare it with PyTorch.
 
-    weights: str = option("yolov5s.pt", "checkpoint; a train-form one is converted first")
-    preset: tuple[str, ...] = option(
-        ("onnx",), "kinds of file to write", "--include", choices=tuple(PRESETS)
+    Examples:
+        python export.py --weights runs/train/exp/weights/best.pt
+        python export.py --weights best.pt --include onnx npu --batch 8
+        python export.py --weights best.pt --preset trt10 --half --imgsz 640
+        python export.py --weights best.pt --int8 --data my.yaml
+    """
+
+    weights: str = option(
+        "yolov5s.pt", "checkpoint; a train-form one is converted first", rule=PathRule("weights")
     )
+    preset: tuple[str, ...] = option(
+        ("onnx",), "kinds of file to write (docs/deploy.md)", "--include",
+        rule=Choices(PRESETS, instead=INSTEAD),
+    )  # fmt: skip
     int8: bool = option(False, "8 bits, calibrated on --data: the preset's 8-bit kind, else qdq-u8")
     nms: bool = option(False, "the preset e2e: suppression in the file")
     imgsz: tuple[int, ...] | None = option(
@@ -56,10 +62,13 @@ class ExportConfig:
     dynamic: tuple[str, ...] | None = option(
         None, "which sizes may change: batch, hw; bare means both", const=DYNAMIC_SIZES
     )
-    opset: int | None = option(None, "ONNX operator set version; default the preset's", minimum=1)
-    conf_thres: float = option(0.25, "e2e: lowest score of a detection", minimum=0, maximum=1)
+    simplify: bool = option(False, "YOLOv5's flag: files are simplified with and without it")
+    opset: int | None = option(None, "ONNX operator set version (default: the preset's)", minimum=1)
+    conf_thres: float = option(
+        0.25, "e2e: lowest score of a detection", "--conf", minimum=0, maximum=1
+    )
     iou_thres: float = option(
-        0.45, "e2e: overlap at which a box suppresses another", minimum=0, maximum=1
+        0.45, "e2e: overlap at which a box suppresses another", "--iou", minimum=0, maximum=1
     )
     topk_all: int = option(100, "e2e: most detections of an image", minimum=1)
     per_tensor: bool = option(False, "INT8 ONNX files: one scale for all weights of a layer")
@@ -67,18 +76,22 @@ class ExportConfig:
         100, "INT8: images of --data's train split to calibrate on", minimum=1
     )
     calibration: tuple[str, ...] = option(
-        ("minmax", "percentile"), "INT8: calibrations to try; the best one stays", choices=METHODS
+        ("minmax", "percentile"),
+        "INT8: calibrations to try; the best one stays",
+        rule=Choices(METHODS),
     )
     technique: tuple[str, ...] = option(
         (), "INT8 ONNX files: quantization techniques to try on the best one", "--remedy",
-        choices=tuple(TECHNIQUES),
+        rule=Choices(TECHNIQUES),
     )  # fmt: skip
     qat_epochs: int = option(3, "INT8: epochs of the technique train", minimum=1)
     qat_batch_size: int = option(16, "INT8: images per step of the technique train", minimum=1)
     max_drop: float = option(
         2.0, "INT8: AP points that may be lost at most", minimum=-math.inf, maximum=math.inf
     )
-    device: str = option("cpu", "files are written on the CPU", choices=("cpu",))
+    device: str = option(
+        "cpu", "files are written on the CPU", rule=Choices(("cpu",), instead=ON_CPU)
+    )
     license: str = option("", "licence to name in the files (default: the checkpoint's, if known)")
     data: str = option("", "data yaml: compare on its images and measure AP")
     single_cls: bool = option(
@@ -88,17 +101,21 @@ class ExportConfig:
     summary: str = option(
         "",
         "write nothing: list the operators and layers of an ONNX file, or of a checkpoint's forms",
+        rule=PathRule("weights"),
     )
-    output: str = option("", "file or folder to write to (default: beside the weights)")
-    report: str = option("", "write the result to this JSON file")
+    output: str = option(
+        "", "file or folder to write to (default: beside the weights)",
+        rule=PathRule("file or folder", beside="weights", unless=("summary",)),
+    )  # fmt: skip
+    report: str = option("", "write the result to this JSON file", rule=PathRule("file"))
 
     def check(self) -> None:
-        """Refuse numbers out of range, and techniques without a file they are for.
+        """Refuse what `check_options` does, and techniques without a file they are for.
 
         Raises:
             ConfigError: naming the flag.
         """
-        check_ranges(self)
+        check_options(self)
         others = [name for name in self.presets() if not _has_scheme(PRESETS[name])]
         for flag, given in (("--technique", self.technique), ("--per-tensor", self.per_tensor)):
             if given and len(others) == len(self.presets()):
@@ -126,46 +143,6 @@ class ExportConfig:
         return PostprocessConfig(self.conf_thres, self.iou_thres, self.topk_all)
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedFile:
-    """A file to write, and where it goes."""
-
-    output: Path
-    request: FileRequest
-
-
-def planned_files(
-    config: ExportConfig, checkpoint: Checkpoint, detector: Detector
-) -> list[PlannedFile]:
-    """One file per preset; what would end a long run later is found out here.
-
-    Raises:
-        ConfigError: a preset does not allow a flag.
-        MissingPackageError: what a preset needs is not installed.
-    """
-    presets = [_changed(PRESETS[name], config) for name in config.presets()]
-    outputs = [output_path(config, preset, len(presets)) for preset in presets]
-    stride, planned = max(detector.strides), []
-    input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
-    for preset, output in zip(presets, outputs, strict=True):
-        sizes = _sizes(preset, config, input_hw)
-        opset = _opset(preset, config)
-        request = FileRequest(
-            preset=preset,
-            detector=detector,
-            sizes=sizes,
-            opset=opset,
-            suppression=config.suppression(),
-            metadata=file_metadata(
-                checkpoint, detector.strides, preset, sizes, opset, config.license
-            ),
-            stem=output.name.removesuffix(preset.suffix),
-        )
-        planned.append(PlannedFile(output, request))
-    check_installed(presets)
-    return planned
-
-
 def check_installed(presets: Sequence[Preset]) -> None:
     """Find out whether what presets need is installed.
 
@@ -187,7 +164,7 @@ def _has_scheme(preset: Preset) -> bool:
     return preset.quantization is not None and preset.quantization.scheme is not None
 
 
-def _changed(preset: Preset, config: ExportConfig) -> Preset:
+def changed_preset(preset: Preset, config: ExportConfig) -> Preset:
     """A preset as the flags change it.
 
     Raises:
@@ -206,7 +183,7 @@ def _changed(preset: Preset, config: ExportConfig) -> Preset:
     return preset
 
 
-def _sizes(preset: Preset, config: ExportConfig, input_hw: tuple[int, int]) -> InputSizes:
+def input_sizes(preset: Preset, config: ExportConfig, input_hw: tuple[int, int]) -> InputSizes:
     """Sizes of a file.
 
     Raises:
@@ -234,7 +211,12 @@ def _dynamic_sizes(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(given) or DYNAMIC_SIZES
 
 
-def _opset(preset: Preset, config: ExportConfig) -> int:
+def opset_of(preset: Preset, config: ExportConfig) -> int:
+    """The operator set of a file.
+
+    Raises:
+        ConfigError: the preset is not written with it.
+    """
     opset = preset.opset if config.opset is None else config.opset
     if opset not in preset.opsets:
         last = preset.opsets.stop - 1

@@ -230,6 +230,7 @@ class Format:
         presets: the kinds of file that export.py writes of it.
         second_runtime: compares ONNX files.
         refused_flags: YOLOv5's flags of export.py that are not offered, each with the reason.
+        refused_presets: YOLOv5's words of `--include` likewise, each with what to do instead.
     """
 
     name: str
@@ -238,3 +239,4 @@ class Format:
     presets: tuple[Preset, ...] = ()
     second_runtime: SecondRuntime | None = None
     refused_flags: tuple[tuple[str, str], ...] = ()
+    refused_presets: tuple[tuple[str, str], ...] = ()

@@ -176,6 +176,7 @@ def _single_input(path: Path, session: Any) -> Any:
     )
 
 
+RECIPES = "see docs/deploy.md"
 ONNXRUNTIME = Runtime("onnxruntime", OnnxRunner, open_half=open_half)
 FORMAT = Format(
     name="ONNX",
@@ -198,5 +199,14 @@ FORMAT = Format(
             head="raw", suffix="-npu.onnx", runtime=ONNXRUNTIME, opset=12, opsets=NPU_OPSETS,
             operators=NPU_OPERATORS, dynamic=False,
         ),
+    ),
+    refused_presets=(
+        ("tflite", f"LiteRT files are made from the ONNX file of --include onnx or npu: {RECIPES}"),
+        ("saved_model", f"SavedModels are made from the ONNX file of --include onnx: {RECIPES}"),
+        ("pb", f"frozen graphs are made from a SavedModel, and that from an ONNX file: {RECIPES}"),
+        ("edgetpu", "the vendor's edgetpu_compiler reads an 8-bit .tflite, which is made from the "
+         f"ONNX file of --include npu: {RECIPES}"),
+        ("tfjs", "browsers run the ONNX file of --include onnx with onnxruntime-web"),
+        ("paddle", "Paddle's own X2Paddle reads the ONNX file of --include onnx (not tried here)"),
     ),
 )  # fmt: skip

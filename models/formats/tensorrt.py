@@ -80,5 +80,13 @@ FORMAT = Format(
             command=command_typed,
         ),
     ),
-    refused_flags=(("--workspace", "TensorRT is not offered yet; --help lists the presets"),),
+    refused_flags=(
+        ("--workspace", "give it to trtexec, which builds the engine: --memPoolSize=workspace:N"),
+        ("--cache", "give it to trtexec, which builds the engine: --timingCacheFile=FILE"),
+        ("--verbose", "give it to trtexec, which builds the engine"),
+    ),
+    refused_presets=(
+        ("engine", "an engine is built on the GPU that runs it: --include trt10 (or trt11) writes "
+         "its ONNX file and prints the command that builds it"),
+    ),
 )  # fmt: skip

@@ -124,6 +124,7 @@ def _input_sizes(path: Path, texts: Mapping[str, str]) -> tuple[int | None, int 
     return sizes
 
 
+COREML = "coremltools converts the file of --include torchscript: see docs/deploy.md"
 LIBTORCH = Runtime("libtorch", TorchScriptRunner)
 FORMAT = Format(
     name="TorchScript",
@@ -136,6 +137,10 @@ FORMAT = Format(
         ),
     ),
     refused_flags=(
-        ("--optimize", "TorchScript for phones is not offered yet; --help lists the presets"),
+        ("--optimize", "TorchScript for phones is not offered; see docs/deploy.md"),
+        ("--mlmodel", COREML),
+    ),
+    refused_presets=(
+        ("coreml", COREML),
     ),
 )  # fmt: skip

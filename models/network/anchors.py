@@ -35,6 +35,14 @@ class AnchorFit:
     boxes_per_anchor: tuple[int, ...]
     unreachable: int
 
+    def as_text(self) -> str:
+        """How many boxes can be learned, for the console."""
+        missed = f" ({self.unreachable} cannot)" if self.unreachable else ""
+        return (
+            f"{self.best_possible_recall:.2%} of the boxes can be learned{missed}, "
+            f"{self.anchors_per_box:.2f} anchors per box"
+        )
+
 
 def closeness(sizes: SizeArray, anchors: SizeArray) -> SizeArray:
     """(N, A): the smaller of the two sides' ratios, 1 where box and anchor are equal.
@@ -95,24 +103,24 @@ def check_anchors(
     """
     anchors = np.array(levels, np.float64).reshape(-1, 2)
     found = fit_anchors(sizes, anchors, threshold)
-    logger.info("anchors: %s", _describe(found))
+    logger.info("Anchors: %s", found.as_text())
     fits = found.best_possible_recall >= ENOUGH_RECALL and not from_data
     if fits or len(sizes) == 0:
         return levels
     if keep:
-        logger.info("anchors: kept, as the weights were trained with them")
+        logger.info("Anchors: kept, as the weights were trained with them")
         return levels
     if len(np.unique(sizes, axis=0)) < len(anchors):
-        logger.warning("anchors: kept, there are too few different boxes to make better ones of")
+        logger.warning("Anchors: kept, there are too few different boxes to make better ones of")
         return levels
     better = search_anchors(sizes, len(anchors), threshold, seed=seed)
     fit = fit_anchors(sizes, better, threshold)
     if fit.best_possible_recall <= found.best_possible_recall and not from_data:
-        logger.info("anchors: kept, k-means found none that fit better")
+        logger.info("Anchors: kept, k-means found none that fit better")
         return levels
     per_level = better.reshape(len(levels), -1)
     logger.info(
-        "anchors: replaced by %s: %s", per_level.round().astype(int).tolist(), _describe(fit)
+        "Anchors: replaced by %s: %s", per_level.round().astype(int).tolist(), fit.as_text()
     )
     return tuple(tuple(float(value) for value in level) for level in per_level)
 
@@ -157,10 +165,3 @@ def _quality(sizes: SizeArray, anchors: SizeArray, threshold: float) -> float:
     """Mean closeness of the boxes to their best anchor; those out of reach count nothing."""
     best = closeness(sizes, anchors).max(1)
     return float((best * (best > 1 / threshold)).mean())
-
-
-def _describe(fit: AnchorFit) -> str:
-    return (
-        f"{fit.best_possible_recall:.4f} of all training boxes can be learned "
-        f"({fit.unreachable} cannot), {fit.anchors_per_box:.2f} anchors per box"
-    )

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.network.layer_registry import RowContext, build_layer
-from models.network.layers import Concat, ConvFactory, DetectHead, Form, activation_maker
-from models.network.model_spec import ModelSpec
+from models.network.layer_registry import LAYERS
+from models.network.layer_rows import BuiltLayer, RowContext
+from models.network.layers import ConvFactory, DetectHead, Form, Join, activation_maker
+from models.network.model_spec import LayerSpec, ModelSpec
 from models.reparam.families import block_family
 from models.reparam.rep_block import ConvAct, RepBlock
-from utils.errors import ConfigError
+from utils.errors import ConfigError, first_line, suggest
 
 
 class Detector(nn.Module):
@@ -70,7 +73,7 @@ class Detector(nn.Module):
         output: Tensor | tuple[Tensor, ...] = images
         for index, (layer, sources) in enumerate(zip(self.layers, self._sources, strict=True)):
             inputs = [outputs[source] for source in sources]
-            output = layer(inputs) if isinstance(layer, DetectHead | Concat) else layer(inputs[0])
+            output = layer(inputs) if isinstance(layer, Join) else layer(inputs[0])
             if isinstance(output, Tensor):
                 outputs[index] = output
             for source in sources:
@@ -122,6 +125,58 @@ def build_model(spec: ModelSpec, form: Form = "train") -> Detector:
     return model
 
 
+def module_name(layer: LayerSpec) -> str:
+    """A row's module as LAYERS has it.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    name = layer.module.removeprefix("nn.")
+    if name not in LAYERS:
+        raise ConfigError(f"{layer.where}: unknown module {layer.module!r}{suggest(name, LAYERS)}")
+    return name
+
+
+def build_layer(row: RowContext) -> BuiltLayer:
+    """Build the module of a row, repeated as it says.
+
+    Raises:
+        ConfigError: unknown module, or arguments its builder does not take.
+    """
+    name = module_name(row.layer)
+    if len(row.in_channels) > 1 and not LAYERS[name].reads_several:
+        raise ConfigError(
+            f"{row.layer.where}: reads {len(row.in_channels)} layers, but {name} takes one; "
+            "join them with Concat first"
+        )
+    if LAYERS[name].repeats_inside or row.repeats == 1:
+        return _call(name, row)
+    built = [_call(name, row)]
+    for _ in range(row.repeats - 1):
+        last = built[-1]
+        inner = replace(row, in_channels=(last.out_channels,), in_strides=(last.stride,))
+        built.append(_call(name, inner))
+    chain = nn.Sequential(*(layer.module for layer in built))
+    return replace(built[-1], module=chain)
+
+
+def _call(name: str, row: RowContext) -> BuiltLayer:
+    build = LAYERS[name].build
+    try:
+        inspect.signature(build).bind(row, *row.layer.args)
+    except TypeError:
+        names = ", ".join(list(inspect.signature(build).parameters)[1:])
+        raise ConfigError(
+            f"{row.layer.where}: args {list(row.layer.args)!r} do not fit {name}({names})"
+        ) from None
+    try:
+        return build(row, *row.layer.args)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise ConfigError(
+            f"{row.layer.where}: args {list(row.layer.args)!r}: {first_line(error)}"
+        ) from None
+
+
 def _set_norms(model: Detector) -> None:
     """Give every batch-norm what the spec says of them."""
     for module in model.modules():
@@ -158,10 +213,10 @@ def block_kind(block: nn.Module) -> str:
     return block.kind if isinstance(block, RepBlock) else type(block).__name__
 
 
-def describe_network(model: Detector) -> str:
-    """Name, parameters, GFLOPs, blocks and activation in one line for the console."""
+def describe_network(model: Detector, input_hw: tuple[int, int]) -> str:
+    """Parameters, GFLOPs at an input size, blocks and activation in one line for the console."""
     blocks = ", ".join(f"{count} {name}" for name, count in block_counts(model).items())
     return (
-        f"{model.spec.name}: {count_parameters(model):,} parameters, "
-        f"{network_gflops(model):.2f} GFLOPs at 640, {blocks}, {model.spec.activation}"
+        f"Network: {count_parameters(model):,} parameters, {network_gflops(model, input_hw):.2f} "
+        f"GFLOPs at {input_hw[0]}x{input_hw[1]} px, {blocks}, {model.spec.activation}"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -24,8 +24,8 @@ from models.reparam.rep_block import (
     batch_norm,
     params_of,
 )
-from utils.errors import ConfigError, first_line
-from utils.strict_yaml import parse_call, suggest
+from utils.errors import ConfigError, first_line, suggest
+from utils.strict_yaml import parse_call
 
 Form = Literal["train", "deploy"]
 ActivationMaker = Callable[[], nn.Module]
@@ -103,6 +103,13 @@ class ConvFactory:
             return ConvAct(geometry.conv(bias=True), activation)
         return make(geometry, activation, identity=identity)
 
+    def plain(self, make: Callable[..., nn.Conv2d], *, act: bool = True) -> nn.Module:
+        """The convolution that `make(bias=...)` returns, and an activation; never a block."""
+        activation = self.activation() if act else nn.Identity()
+        if self.form == "deploy":
+            return ConvAct(make(bias=True), activation)
+        return ConvBNAct(make(bias=False), activation)
+
     def _wanted(self, geometry: ConvGeometry) -> bool:
         return self.rep_policy != "downsample" or geometry.stride == 2
 
@@ -133,7 +140,10 @@ class Bottleneck(nn.Module):
 
 
 class C3(nn.Module):
-    """Cross-stage-partial block: bottlenecks on one half, the other passes by, 1x1 over both."""
+    """Cross-stage-partial block: a chain on one half, the other passes by, 1x1 over both.
+
+    The chain is of bottlenecks; relatives of this block have another.
+    """
 
     def __init__(
         self,
@@ -151,14 +161,20 @@ class C3(nn.Module):
         self.cv1 = conv(ConvGeometry(in_channels, hidden))
         self.cv2 = conv(ConvGeometry(in_channels, hidden))
         self.cv3 = conv(ConvGeometry(2 * hidden, out_channels))
-        self.m = nn.Sequential(
-            *(
-                Bottleneck(
-                    hidden, hidden, shortcut=shortcut, groups=groups, expansion=1.0, conv=conv
-                )
-                for _ in range(repeats)
+        self.m = self.chain(hidden, repeats, shortcut=shortcut, groups=groups, conv=conv)
+
+    @staticmethod
+    def chain(
+        channels: int, repeats: int, *, shortcut: bool, groups: int, conv: ConvFactory
+    ) -> nn.Module:
+        """What one half runs through, (B, channels, H, W) to the same."""
+        blocks = (
+            Bottleneck(
+                channels, channels, shortcut=shortcut, groups=groups, expansion=1.0, conv=conv
             )
+            for _ in range(repeats)
         )
+        return nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H, W)."""
@@ -187,42 +203,11 @@ class SPPF(nn.Module):
         return y
 
 
-class SpaceToDepth(nn.Conv2d):
-    """Moves each 2x2 square of pixels into the channels of one cell, ordered as in YOLOv5's Focus.
-
-    Channels come out as (top left, bottom left, top right, bottom right), each with all of the
-    input's. It is written as a convolution whose weights are fixed zeros and ones, which is exact
-    and a plain Conv in exported files: compilers of accelerators take no Slice with steps.
-    """
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__(in_channels, 4 * in_channels, 2, stride=2, bias=False)
-        weight = torch.zeros_like(self.weight)
-        for column in (0, 1):
-            for row in (0, 1):
-                first = (2 * column + row) * in_channels
-                weight[first : first + in_channels, :, row, column] = torch.eye(in_channels)
-        del self.weight  # not learnt, and not in YOLOv5's state dicts
-        self.register_buffer("weight", weight, persistent=False)
+class Join(nn.Module):
+    """A layer that reads several: `forward` takes their outputs as a list."""
 
 
-class Focus(nn.Module):
-    """The stem of YOLOv5 v1 to v5: space-to-depth by 2, then a convolution."""
-
-    def __init__(self, geometry: ConvGeometry, *, act: bool = True, conv: ConvFactory) -> None:
-        """`geometry` is that of the convolution, but `in_channels` are those of the image."""
-        super().__init__()
-        self.space_to_depth = SpaceToDepth(geometry.in_channels)
-        inner = replace(geometry, in_channels=4 * geometry.in_channels)
-        self.conv = conv(inner, act=act)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W), H and W even -> (B, out, H / 2, W / 2) where the stride is 1."""
-        y: Tensor = self.conv(self.space_to_depth(x))
-        return y
-
-
-class Concat(nn.Module):
+class Concat(Join):
     """Concatenation of several maps of one size along the channels."""
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -230,7 +215,7 @@ class Concat(nn.Module):
         return torch.cat(maps, 1)
 
 
-class DetectHead(nn.Module):
+class DetectHead(Join):
     """Raw predictions from one feature map per level.
 
     Args:

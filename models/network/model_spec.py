@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.errors import ConfigError
-from utils.strict_yaml import check_keys, find_shipped, read_yaml, suggest
+from utils.architecture_names import REP_POLICIES
+from utils.errors import ConfigError, suggest
+from utils.strict_yaml import check_keys, find_shipped, read_yaml
 
 SPECS_FOLDER = Path(__file__).parent / "specs"
-REP_POLICIES = ("all", "downsample", "no-identity-in-residual")
 DEFAULT_ACTIVATION = "SiLU"
 MAX_ANCHORS = 32  # of a level
 STAND_IN_SIDES = (8.0, 400.0)  # pixels

@@ -89,10 +89,8 @@ def _inside(layer: nn.Module) -> Iterator[EqualizationPair]:
     if isinstance(layer, Bottleneck):
         yield from _between(layer.cv1, layer.cv2)
     elif isinstance(layer, C3):
-        for bottleneck in layer.m:
-            yield from _inside(bottleneck)
-        for before, after in pairwise((layer.cv1, *layer.m)):
-            yield from _between(before, after)
+        yield from _inside(layer.m)
+        yield from _between(layer.cv1, layer.m)
     elif isinstance(layer, nn.Sequential):
         for child in layer:
             yield from _inside(child)

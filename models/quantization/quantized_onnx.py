@@ -25,6 +25,8 @@ from models.runtimes.network_metadata import INPUT
 from utils.structures import FloatArray
 
 METHODS = ("minmax", "entropy", "percentile")
+# Of models.quantization.techniques, in the order in which none undoes another.
+TECHNIQUES = ("equalize", "mixed", "bias", "train")
 OPSET_OF_16_BITS, IR_OF_16_BITS = 21, 10
 PERCENTILE = 99.999  # of the observed values: outliers beyond it are clipped
 WORST_LAYERS = 10

@@ -50,7 +50,7 @@ def apply_technique(
     """
     name = f"{best.name}, {technique}"
     target = best.file.with_name(f"{name}.onnx")
-    changed = TECHNIQUES[technique](best, target, request, scheme, calibration)
+    changed = _MAKERS[technique](best, target, request, scheme, calibration)
     runner = OnnxRunner(target, device="cpu")
     return replace(
         changed, name=name, file=target, network=QuantizedNetwork(runner),
@@ -102,7 +102,7 @@ def _train(
 
 
 _Technique = Callable[[Candidate, Path, FileRequest, QdqScheme, Calibration], Candidate]
-TECHNIQUES: Mapping[str, _Technique] = {
+_MAKERS: Mapping[str, _Technique] = {
     "equalize": _equalize,
     "mixed": _mixed,
     "bias": _bias,

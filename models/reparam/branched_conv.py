@@ -11,6 +11,8 @@ from models.reparam import algebra
 from models.reparam.branches import Branch, MainBranch
 from models.reparam.rep_block import ConvGeometry, ConvParams, RepBlock, batch_norm
 
+STARTS = ("plain", "paper")  # how branches with norms of their own start
+
 
 class BranchedConv(RepBlock):
     """act(norm(sum of branches)); the norm after the sum is optional.
@@ -21,6 +23,11 @@ class BranchedConv(RepBlock):
         branches: by name; the first is a MainBranch, which can represent any kernel.
         activation: applied last.
         post_norm: whether a batch-norm follows the sum.
+        start: "plain" starts as the first branch alone, the others joining as their scales learn;
+            "paper" with all scales at 1. With a norm after the sum all branches start together.
+
+    Raises:
+        ValueError: another start.
     """
 
     def __init__(
@@ -31,17 +38,19 @@ class BranchedConv(RepBlock):
         activation: nn.Module,
         *,
         post_norm: bool = False,
+        start: str = "plain",
     ) -> None:
         super().__init__()
+        if start not in STARTS:
+            raise ValueError(f"{family}: start is {start!r}, expected {' or '.join(STARTS)}")
         self.family = family
         self.geometry = geometry
         self.branches = nn.ModuleDict(branches)
         self.post_bn = batch_norm(geometry.out_channels) if post_norm else None
         self.act = activation
-        if not post_norm:
-            # Start as the plain convolution: the first branch alone, the others joining as their
-            # scales learn. With all scales at 1 each block enlarges the gradient that passes it
-            # (twice the norm over repyolov5n), and short trainings learned less.
+        if not post_norm and start == "plain":
+            # With all scales at 1 each block enlarges the gradient that passes it (twice the norm
+            # over repyolov5n), and short trainings learned less.
             for branch in self._parts()[1:]:
                 branch.zero_init()
 

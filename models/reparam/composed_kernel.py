@@ -98,7 +98,7 @@ class ComposedKernel(nn.Module):
         missing = kernel.double() - self.compose(torch.float64)
         if name in self.scales:
             scale = self.scales[name].double().reshape(-1, 1, 1, 1)
-            if not scale.all():
+            if not scale.is_meta and not scale.all():  # meta tensors have no numbers
                 raise ValueError("a free kernel whose scale is zero cannot represent any kernel")
             missing = missing / scale
         self.weight.copy_(self.weight.double() + missing)

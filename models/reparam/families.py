@@ -23,8 +23,9 @@ from models.reparam.branches import (
 )
 from models.reparam.orepa import orepa, orepa_vgg
 from models.reparam.rep_block import ConvGeometry, RepBlock
-from utils.errors import ConfigError
-from utils.strict_yaml import parse_call, suggest
+from models.reparam.rep_opt import linear_add, rep_opt
+from utils.errors import ConfigError, suggest
+from utils.strict_yaml import parse_call
 
 BlockMaker = Callable[..., RepBlock]
 _GIVEN = ("geometry", "activation", "identity")  # by the network; the rest are options
@@ -51,18 +52,29 @@ class BlockFamily:
         return geometry.is_plain_3x3 or (self.pointwise and geometry.kernel_size == 1)
 
 
-def repvgg(geometry: ConvGeometry, activation: nn.Module, *, identity: bool) -> BranchedConv:
-    """RepVGG (Ding et al., CVPR 2021, fig. 4): k x k, 1x1 and identity, each with its norm."""
+def repvgg(
+    geometry: ConvGeometry, activation: nn.Module, *, identity: bool, start: str = "plain"
+) -> BranchedConv:
+    """RepVGG (Ding et al., CVPR 2021, fig. 4): k x k, 1x1 and identity, each with its norm.
+
+    Args:
+        geometry: of the convolution.
+        activation: applied last.
+        identity: whether an identity branch is wanted.
+        start: see `BranchedConv`; this and the next families' articles start all scales at 1.
+    """
     branches = _kxk_and_1x1(geometry)
     if identity and geometry.keeps_shape:
         branches["identity"] = IdentityBranch(geometry)
-    return BranchedConv("RepVGG", geometry, branches, activation)
+    return BranchedConv("RepVGG", geometry, branches, activation, start=start)
 
 
-def rep_conv_n(geometry: ConvGeometry, activation: nn.Module, *, identity: bool) -> BranchedConv:
+def rep_conv_n(
+    geometry: ConvGeometry, activation: nn.Module, *, identity: bool, start: str = "plain"
+) -> BranchedConv:
     """RepConvN (Wang et al., "YOLOv7", CVPR 2023, sec. 4.2): RepVGG without identity branch."""
     del identity  # the family has none
-    return BranchedConv("RepConvN", geometry, _kxk_and_1x1(geometry), activation)
+    return BranchedConv("RepConvN", geometry, _kxk_and_1x1(geometry), activation, start=start)
 
 
 def acb(
@@ -73,6 +85,7 @@ def acb(
     horizontal: bool = True,
     vertical: bool = True,
     branch_bn: bool = True,
+    start: str = "plain",
 ) -> BranchedConv:
     """ACB (Ding et al., "ACNet", ICCV 2019, fig. 2): k x k, 1 x k and k x 1, each with its norm.
 
@@ -83,6 +96,7 @@ def acb(
         horizontal: whether there is a 1 x k branch.
         vertical: whether there is a k x 1 branch.
         branch_bn: whether each branch has its norm; otherwise one follows the sum (table 5).
+        start: see `BranchedConv`; has no effect without `branch_bn`.
     """
     del identity
     for name, value in {
@@ -96,10 +110,12 @@ def acb(
         branches["1xk"] = ConvBranch(geometry, (1, side), norm=branch_bn)
     if vertical:
         branches["kx1"] = ConvBranch(geometry, (side, 1), norm=branch_bn)
-    return BranchedConv("ACB", geometry, branches, activation, post_norm=not branch_bn)
+    return BranchedConv("ACB", geometry, branches, activation, post_norm=not branch_bn, start=start)
 
 
-def dbb(geometry: ConvGeometry, activation: nn.Module, *, identity: bool) -> BranchedConv:
+def dbb(
+    geometry: ConvGeometry, activation: nn.Module, *, identity: bool, start: str = "plain"
+) -> BranchedConv:
     """Diverse branch block (Ding et al., CVPR 2021, fig. 3): four branches, each with its norm.
 
     Depthwise convolutions have no 1x1 branch of their own, and twice the hidden channels.
@@ -112,11 +128,16 @@ def dbb(geometry: ConvGeometry, activation: nn.Module, *, identity: bool) -> Bra
         branches["1x1"] = ConvBranch(geometry, (1, 1))
     branches["1x1_kxk"] = PointwiseThenConv(geometry, hidden)
     branches["1x1_avg"] = PointwiseThenAverage(geometry)
-    return BranchedConv("DBB", geometry, branches, activation)
+    return BranchedConv("DBB", geometry, branches, activation, start=start)
 
 
 def mobile_one(
-    geometry: ConvGeometry, activation: nn.Module, *, identity: bool, branches: int = 4
+    geometry: ConvGeometry,
+    activation: nn.Module,
+    *,
+    identity: bool,
+    branches: int = 4,
+    start: str = "plain",
 ) -> BranchedConv:
     """MobileOne (Vasu et al., CVPR 2023, fig. 3): several k x k, a 1x1 and identity, with norms.
 
@@ -125,6 +146,7 @@ def mobile_one(
         activation: applied last.
         identity: whether an identity branch is wanted.
         branches: how many k x k branches.
+        start: see `BranchedConv`.
     """
     if type(branches) is not int or branches < 1:
         raise ValueError(f"MobileOne: branches is {branches!r}, expected an integer of at least 1")
@@ -133,7 +155,7 @@ def mobile_one(
         parts["1x1"] = ConvBranch(geometry, (1, 1))
     if identity and geometry.keeps_shape:
         parts["identity"] = IdentityBranch(geometry)
-    return BranchedConv("MobileOne", geometry, parts, activation)
+    return BranchedConv("MobileOne", geometry, parts, activation, start=start)
 
 
 def qa_repvgg(geometry: ConvGeometry, activation: nn.Module, *, identity: bool) -> BranchedConv:
@@ -160,6 +182,8 @@ FAMILIES: dict[str, BlockMaker] = {
     "QARepVGG": qa_repvgg,
     "OREPA": orepa,
     "OREPAVGG": orepa_vgg,
+    "RepOpt": rep_opt,
+    "LinearAdd": linear_add,
 }
 # Options that say which of a network's convolutions are replaced, not what a block is.
 _REPLACES = {"OREPA": ("pointwise", "stem")}

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from models.reparam import algebra
 from models.reparam.rep_block import ConvGeometry
 
+CONV_SLOPE = 5**0.5  # with which torch starts a Conv2d: uniform within 1 / sqrt(fan in)
+
 
 class KernelTerm(nn.Module, ABC):
     """A module that computes a kernel from its parameters."""
@@ -24,15 +26,29 @@ class KernelTerm(nn.Module, ABC):
 
 
 class FreeKernel(KernelTerm):
-    """A kernel whose elements are all parameters."""
+    """A kernel whose elements are all parameters; `slope` is explained at `_parameter`."""
 
-    def __init__(self, geometry: ConvGeometry) -> None:
+    def __init__(self, geometry: ConvGeometry, slope: float = 0.0) -> None:
         super().__init__()
-        self.weight = _parameter(*geometry.kernel_shape)
+        self.weight = _parameter(*geometry.kernel_shape, slope=slope)
 
     def kernel(self, dtype: torch.dtype) -> Tensor:
         """The parameter, (out, in / groups, k, k)."""
         return self.weight.to(dtype)
+
+
+class FixedKernel(KernelTerm):
+    """A kernel without parameters, (out, in / groups, k, k)."""
+
+    fixed: Tensor
+
+    def __init__(self, kernel: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("fixed", kernel.to(torch.get_default_dtype()), persistent=False)
+
+    def kernel(self, dtype: torch.dtype) -> Tensor:
+        """The kernel as given."""
+        return self.fixed.to(dtype)
 
 
 class SpreadPointwise(KernelTerm):
@@ -44,13 +60,14 @@ class SpreadPointwise(KernelTerm):
     Args:
         geometry: of the kernel.
         filters: (1 or out, k, k), not trained.
+        slope: see `_parameter`.
     """
 
     filters: Tensor
 
-    def __init__(self, geometry: ConvGeometry, filters: Tensor) -> None:
+    def __init__(self, geometry: ConvGeometry, filters: Tensor, slope: float = 0.0) -> None:
         super().__init__()
-        self.weight = _parameter(*geometry.kernel_shape[:2], 1, 1)
+        self.weight = _parameter(*geometry.kernel_shape[:2], 1, 1, slope=slope)
         default = torch.get_default_dtype()
         self.register_buffer("filters", filters.to(default)[:, None], persistent=False)
 
@@ -141,6 +158,6 @@ class StackedKernels(KernelTerm):
         return kernel
 
 
-def _parameter(*shape: int) -> nn.Parameter:
-    """Kaiming-uniform with gain sqrt(2), as OREPA starts all of its weights."""
-    return nn.Parameter(nn.init.kaiming_uniform_(torch.empty(*shape), a=0, mode="fan_in"))
+def _parameter(*shape: int, slope: float = 0.0) -> nn.Parameter:
+    """Kaiming-uniform for a leaky ReLU of this slope; 0 is how OREPA starts all of its weights."""
+    return nn.Parameter(nn.init.kaiming_uniform_(torch.empty(*shape), a=slope, mode="fan_in"))

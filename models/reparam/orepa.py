@@ -6,6 +6,8 @@ article's authors'.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -33,6 +35,7 @@ def orepa(
     identity: bool,
     scaling: str = "vector",
     post_bn: bool = True,
+    start: str = "paper",
 ) -> BranchedConv:
     """OREPA (fig. 4): every branch scaled by channel, merged, one convolution, one norm.
 
@@ -45,6 +48,9 @@ def orepa(
         identity: has no effect: the 1x1 before the k x k starts as one.
         scaling: "vector" (per output channel), "scalar" (per term) or "none".
         post_bn: whether a batch-norm follows; otherwise the convolution has a bias.
+        start: "paper" has the authors' scales, with which the merged kernel is about three times
+            as large as a plain one and turns as much more slowly; "plain" starts with a plain
+            convolution's kernel, and a free kernel that learns as fast.
     """
     del identity
     if type(post_bn) is not bool:
@@ -54,13 +60,24 @@ def orepa(
     if size == 3:
         centre = algebra.pad_kernel(torch.ones(1, 1, 1, 1), (3, 3))[0]
         terms["1x1"] = ScaledTerm(SpreadPointwise(geometry, centre), 1.0)
+    if start == "plain":
+        terms["origin"] = replace(terms["origin"], scale=1.0)
     kernel = _composed("OREPA", terms, geometry, scaling)
+    if start == "plain":
+        kernel.set_kernel(geometry.conv(bias=False).weight)
     branch = ComposedBranch(geometry, kernel, norm=False, bias=not post_bn)
-    return BranchedConv("OREPA", geometry, {"kxk": branch}, activation, post_norm=post_bn)
+    return BranchedConv(
+        "OREPA", geometry, {"kxk": branch}, activation, post_norm=post_bn, start=start
+    )
 
 
 def orepa_vgg(
-    geometry: ConvGeometry, activation: nn.Module, *, identity: bool, scaling: str = "vector"
+    geometry: ConvGeometry,
+    activation: nn.Module,
+    *,
+    identity: bool,
+    scaling: str = "vector",
+    start: str = "plain",
 ) -> BranchedConv:
     """OREPA for RepVGG-style networks (sec. 4.4): RepVGG whose k x k kernel is composed.
 
@@ -69,6 +86,7 @@ def orepa_vgg(
         activation: applied last.
         identity: whether an identity branch is wanted.
         scaling: as in `orepa`.
+        start: of the three branches, see `BranchedConv`.
     """
     terms = (_pointwise_terms if geometry.kernel_size == 1 else _kxk_terms)(geometry)
     kernel = _composed("OREPAVGG", terms, geometry, scaling)
@@ -78,7 +96,7 @@ def orepa_vgg(
     }
     if identity and geometry.keeps_shape:
         branches["identity"] = IdentityBranch(geometry)
-    return BranchedConv("OREPAVGG", geometry, branches, activation)
+    return BranchedConv("OREPAVGG", geometry, branches, activation, start=start)
 
 
 def _composed(

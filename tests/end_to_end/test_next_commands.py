@@ -16,7 +16,8 @@ from data.synthetic.dataset import SyntheticConfig, write_dataset
 from models.export.request import ExportConfig
 from tests.model_builders import write_small_yolov5
 from utils.checkpoint import load_checkpoint
-from utils.cli import command_text, parse
+from utils.cli import parse
+from utils.logs import command_text
 from utils.train_config import TrainConfig
 
 SIZE = 64

@@ -19,6 +19,8 @@ import train
 import val
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from data.synthetic.shapes import CLASS_NAMES
+from models.checkpoints.loading import build_from_checkpoint
+from models.network.detector import network_gflops
 from models.reparam.rep_block import RepBlock
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
@@ -232,7 +234,8 @@ def test_conversion_tells_each_block(tmp_path, capsys, rep_block, flags, kinds):
     """In the report, and as a table on the console."""
     model = trained_model(tiny_spec(rep_block=rep_block))
     weights = save_model(tmp_path / "a.pt", model)
-    layers = run(convert, tmp_path / "c.json", "--weights", weights, *flags)["layers"]
+    flags = ["--weights", weights, "--verbose", *flags]
+    layers = run(convert, tmp_path / "c.json", *flags)["layers"]
     names = [name for name, block in model.named_modules() if isinstance(block, RepBlock)]
     assert [row["name"] for row in layers] == names
     assert [(row["block_before"], row["block_after"]) for row in layers].count(kinds) >= 6
@@ -240,7 +243,8 @@ def test_conversion_tells_each_block(tmp_path, capsys, rep_block, flags, kinds):
         assert list(row) == LAYER_KEYS
         assert row["rel_error_float64"] <= 1e-12
         assert min(row["weight_spread_before"], row["weight_spread_after"]) > 1
-    head, *lines = capsys.readouterr().out.splitlines()
+    size, head, *lines = capsys.readouterr().out.splitlines()
+    assert size == "Image size 640x640 px (default)"
     assert head.split() == ["layer", "block", "float64", "error", "|w|max/sigma"]
     cells = [line.split() for line in lines[: len(layers)]]
     assert cells == [
@@ -251,7 +255,37 @@ def test_conversion_tells_each_block(tmp_path, capsys, rep_block, flags, kinds):
         ]
         for row in layers
     ]  # fmt: skip
-    assert lines[len(layers)].startswith("Equivalence check: relative error ")
+    worst = max(layers, key=lambda row: row["rel_error_float64"])
+    assert lines[len(layers)] == (
+        f"{len(layers)} blocks: relative error at most {worst['rel_error_float64']:.1e} in float64 "
+        f"(limit 1e-12), in {worst['name']}"
+    )
+    assert lines[len(layers) + 1].startswith("Equivalence check: relative error ")
+
+
+def test_conversion_ends_with_AP_and_the_path(data, best, tmp_path, capsys):
+    """Layer by layer only where it is asked for; GFLOPs are those of the size trained with."""
+    output = tmp_path / "deployed.pt"
+    capsys.readouterr()
+    flags = ("--weights", best, "--data", data, "--output", output, *QUICK)
+    report = run(convert, tmp_path / "c.json", *flags)
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if "ConvAct" in line]
+    gflops, AP = report["gflops"], report["AP"]
+    assert gflops["before"] == network_gflops(
+        build_from_checkpoint(load_checkpoint(best)), (SIZE, SIZE)
+    )
+    assert lines[-3].endswith(
+        f", {gflops['before']:.2f} GFLOPs at {SIZE}x{SIZE} px -> {gflops['after']:.2f}"
+    )
+    assert lines[-2:] == [
+        f"mAP50-95: {AP['before']:.4f} before, {AP['after']:.4f} after",
+        f"Saved to {output}",
+    ]
+    run(convert, tmp_path / "c.json", "--weights", output)
+    again = capsys.readouterr().out.splitlines()
+    assert f"{output} is in deploy form already: nothing to do." in again
+    assert not [line for line in again if line.startswith("Saved")]
 
 
 def test_a_deploy_form_can_be_exported(tmp_path, deployed, onnx_file):

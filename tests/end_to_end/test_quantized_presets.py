@@ -17,7 +17,7 @@ import export
 import val
 from models.export.request import ExportConfig
 from models.formats.rknn_process import PYTHON, find_python
-from models.quantization.techniques import TECHNIQUES
+from models.quantization.quantized_onnx import TECHNIQUES
 from models.runtimes.open_runner import open_runner
 from tests.checkpoint_builders import save_model
 from tests.house.source_tree import ROOT

@@ -128,6 +128,18 @@ def test_so_is_one_whose_images_are_drawn_by_weight(arguments, tmp_path):
     assert any(load_checkpoint(folder / "weights" / "last.pt").training["AP_of_class"])
 
 
+@pytest.mark.slow
+def test_so_is_one_whose_steps_are_multiplied(arguments, tmp_path):
+    """The scales are in the checkpoint; here they were learnt, so that no default gives them."""
+    searched = [*arguments, "--rep-block", "LinearAdd", "--epochs", 1, "--project", tmp_path / "s"]
+    assert finish(*searched)[0] == 0
+    best = tmp_path / "s" / "exp" / "weights" / "best.pt"
+    multiplied = [*arguments, "--rep-block", "RepOpt", "--scales", best]
+    assert finish(*multiplied, "--project", tmp_path / "whole")[0] == 0
+    folder = kill_and_resume(multiplied, tmp_path / "killed", seed=3)
+    assert_same_run(folder, tmp_path / "whole" / "exp")
+
+
 @pytest.fixture
 def finished(whole, tmp_path) -> Path:
     """A copy of the finished run that may be continued."""

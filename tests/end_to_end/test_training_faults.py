@@ -94,8 +94,7 @@ def test_a_folder_that_cannot_be_written(arguments, tmp_path, capsys):
     (tmp_path / "runs").write_text("a file where the folder should be")
     assert train.main([*arguments, "--epochs", "1", "--project", str(tmp_path / "runs")]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: {tmp_path / 'runs' / 'exp'}: cannot be made a folder (Not a directory); "
-        "choose another --project or --name"
+        f"error: {tmp_path / 'runs'}: cannot be written (Not a directory); choose another --project"
     )
 
 

@@ -172,12 +172,26 @@ def test_a_wrong_hyper_parameter_yaml(folder, capsys):
 TRAIN_FLAGS = [
     ("", "give an architecture (--cfg repyolov5n.yaml) or --weights to start from"),
     ("--cfg repyolov5.yaml", "repyolov5.yaml: no such file; did you mean 'repyolov5"),
-    ("--cfg tiny.yaml --rep-block RepVG", "tiny.yaml: unknown rep_block 'RepVG'; did you mean"),
-    ("--cfg tiny.yaml --rep-policy most", "tiny.yaml: unknown rep_policy 'most'"),
-    ("--cfg tiny.yaml --activation Silu", "tiny.yaml: activation: unknown activation 'Silu'"),
+    (
+        "--cfg tiny.yaml --rep-block repvgg",
+        "--rep-block repvgg: no such choice; did you mean 'RepVGG'?",
+    ),
+    ("--cfg tiny.yaml --rep-block OREPA(x=1)", "tiny.yaml: rep_block OREPA takes only"),
+    ("--cfg tiny.yaml --rep-policy most", "--rep-policy most: no such choice (choices: all,"),
+    (
+        "--cfg tiny.yaml --activation silu",
+        "--activation silu: no such choice; did you mean 'SiLU'?",
+    ),
+    (
+        "--cfg tiny.yaml --activation leakyrelu(0.1)",
+        "--activation leakyrelu(0.1): no such choice; did",
+    ),
     ("--cfg tiny.yaml --device gpu", "--device gpu: expected cpu, mps, or a GPU number like 0"),
     ("--cfg tiny.yaml --freeze 99", "--freeze 11: the network has layers 0 to 10"),
-    ("--cfg tiny.yaml --optimizer Lion", "argument --optimizer: invalid choice: 'Lion'"),
+    (
+        "--cfg tiny.yaml --optimizer adamw",
+        "--optimizer adamw: no such choice; did you mean 'AdamW'?",
+    ),
     ("--cfg tiny.yaml --epochs many", "argument --epochs: invalid int value: 'many'"),
 ]
 
@@ -189,12 +203,12 @@ def test_wrong_flags_of_train(folder, capsys, arguments, expected):
 
 
 OTHER_FLAGS = [
-    ("val", "--task all", "argument --task: invalid choice: 'all'"),
+    ("val", "--task all", "--task all: no such choice; did you mean 'val'?"),
     ("val", "--weights good.pt --data set/animals.yaml --half --device cpu", "--half needs a GPU"),
     ("convert", "", "give a checkpoint: --weights runs/train/exp/weights/best.pt"),
     ("convert", "--weights good.pt --output good.pt", "--output good.pt: is the input, which is"),
     ("convert", "--weights good.pt --output set", "--output set: is a folder"),
-    ("convert", "--weights good.pt --to small", "argument --to: invalid choice: 'small'"),
+    ("convert", "--weights good.pt --to small", "--to small: no such choice"),
     (
         "export",
         "--weights good.pt --imgsz 64 --opset 9",
@@ -202,7 +216,11 @@ OTHER_FLAGS = [
     ),
     ("export", "--weights good.pt --imgsz 64 --dynamic x", "--dynamic x: expected batch, hw, or"),
     ("export", "--weights good.pt --imgsz 1 2 3", "--imgsz 1 2 3: expected 2 numbers at most"),
-    ("export", "--weights good.pt --include engine", "argument --preset/--include: invalid choice"),
+    (
+        "export",
+        "--weights good.pt --include onxx",
+        "--preset onxx: no such choice; did you mean 'onnx'",
+    ),
     ("export", "--weights good.pt --output a.pt", "--output a.pt: an ONNX file ends in .onnx"),
     ("detect", "--weights good.pt --source gone", "--source gone: no such file or folder"),
     ("detect", "--weights good.pt --conf-thres 2", "--conf-thres 2.0: must be from 0 to 1"),

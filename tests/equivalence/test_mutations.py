@@ -28,7 +28,8 @@ composed = ComposedBranch.kernel_and_bias
 
 EVERY = (*FAMILIES, "Conv")
 IDENTITY = ("RepVGG", "MobileOne", "QARepVGG")
-SMALLER_KERNEL = tuple({*FAMILIES} - {"OREPA"})  # it composes before it convolves
+# The others have one branch, or compose before they convolve.
+SMALLER_KERNEL = tuple({*FAMILIES} - {"OREPA", "LinearAdd", "RepOpt"})
 
 
 def no_identity(*args):
@@ -186,11 +187,11 @@ MUTATIONS = [
     (algebra, "chain_1x1_kxk", chain_with_groups_shuffled, ("DBB",)),
     (algebra, "average_kernel", average_without_padding, ("DBB",)),
     (algebra, "average_kernel", average_over_the_group, ("DBB",)),
-    (BranchedConv, "equivalent_conv", post_norm_forgotten, ("QARepVGG",)),
+    (BranchedConv, "equivalent_conv", post_norm_forgotten, ("QARepVGG", "LinearAdd")),
     (BranchedConv, "equivalent_conv", last_branch_forgotten, SMALLER_KERNEL),
     (BranchedConv, "equivalent_conv", dilation_forgotten, tuple({*FAMILIES} - {"DBB"})),
     (ComposedBranch, "kernel_and_bias", composed_without_bias, ("OREPA(post_bn=false)",)),
-    (ComposedBranch, "kernel_and_bias", composed_in_float32, ("OREPA", "OREPAVGG")),
+    (ComposedBranch, "kernel_and_bias", composed_in_float32, ("OREPA", "OREPAVGG", "LinearAdd")),
     (rep_block, "conv_from_params", bias_dropped, EVERY),
     (rep_block, "conv_from_params", kernel_flipped, EVERY),
 ]

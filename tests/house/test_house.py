@@ -56,9 +56,12 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "dataclasses.field",
     "field",
     "option",
+    "Choices",
+    "PathRule",
     "frozenset",
     "tuple",
     "range",
+    "functools.lru_cache",
     "functools.partial",
     "partial",
     "logging.getLogger",
@@ -78,7 +81,10 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "Quantization",
     "Runtime",
     "SecondRuntime",
-    "_rep_row",  # models.network.layer_registry: returns a row builder for a family
+    # models/network: frozen dataclasses, of which the table of layers is made
+    "LayerRow",
+    "csp_row",
+    "_rep_row",
 }
 
 

@@ -16,6 +16,7 @@ WITHOUT_TORCH = (
     "utils.letterbox",
     "utils.postprocess",
     "utils.draw",
+    "utils.fonts",
     "models.runtimes.runner",
     "models.runtimes.open_runner",
     "models.formats.table",

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from utils.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
-from utils.detect.tables import CsvTable, JsonTable, LabelFiles
+from utils.detect.tables import CsvTable, JsonLines, JsonTable, LabelFiles
 from utils.draw import draw_detections
-from utils.output_files import atomic_path, short_stem, writable_suffix, write_image
+from utils.growing_file import STANDARD_OUTPUT, GrowingFile
+from utils.output_files import short_stem, writable_suffix, write_image
 from utils.structures import Detections, FloatArray, Frame, ImageArray
 from utils.video_output import VideoFile
 
@@ -38,6 +39,8 @@ class OutputOptions:
         label_corners: labels hold left, top, right, bottom instead of centre and size.
         csv: `predictions.csv`.
         json: `predictions.json`.
+        json_lines: a file in the folder with a JSON line per frame; `-` is standard output.
+        segment_seconds: begin a new video file when one is this long; None for one per source.
         crops: each detection as an image of its own.
         line_thickness: of drawn boxes, in pixels; None to suit the image.
         hide_labels: draw boxes without names.
@@ -50,6 +53,8 @@ class OutputOptions:
     label_corners: bool = False
     csv: bool = False
     json: bool = False
+    json_lines: str | None = None
+    segment_seconds: float | None = None
     crops: bool = False
     line_thickness: int | None = None
     hide_labels: bool = False
@@ -64,7 +69,7 @@ class _Sink(Protocol):
 
 
 class DetectionOutput(AbstractContextManager["DetectionOutput"]):
-    """All the files of one run; tables and videos appear when the block ends without an error."""
+    """All the files of one run; tables and videos hold each frame as soon as it is written."""
 
     def __init__(self, folder: Path, class_names: Sequence[str], options: OutputOptions) -> None:
         """Open the tables that `options` asks for, in `folder`."""
@@ -75,16 +80,15 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         if options.labels:
             labels = LabelFiles(folder / "labels", options.label_scores, options.label_corners)
             self._sinks.append(labels)
-        if options.csv:
-            file = self._open_table(folder / "predictions.csv")
-            self._sinks.append(CsvTable(file, class_names))
-        if options.json:
-            table = JsonTable(self._open_table(folder / "predictions.json"), class_names)
-            self._sinks.append(self._cleanup.enter_context(table))
+        for path, table in _tables(folder, options):
+            file = self._cleanup.enter_context(GrowingFile(path))
+            self._sinks.append(table(file, class_names))
         if options.crops:
             self._sinks.append(Crops(folder / "crops", class_names))
         self._images = (
-            self._cleanup.enter_context(AnnotatedImages(folder)) if options.images else None
+            self._cleanup.enter_context(AnnotatedImages(folder, options.segment_seconds))
+            if options.images
+            else None
         )
 
     def write(self, frame: Frame, detections: Detections) -> None:
@@ -118,15 +122,20 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Finish the tables and the last video, or remove them after an error."""
+        """Finish the tables and videos, also after an error."""
         self._cleanup.__exit__(kind, error, traceback)
 
-    def _open_table(self, path: Path) -> IO[str]:
-        temporary = self._cleanup.enter_context(atomic_path(path))
-        # File names may have bytes that are no UTF-8: `\\udce9`, as JSON writes such, too.
-        return self._cleanup.enter_context(
-            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace")
-        )
+
+def _tables(
+    folder: Path, options: OutputOptions
+) -> Iterator[tuple[Path, Callable[[GrowingFile, Sequence[str]], _Sink]]]:
+    if options.csv:
+        yield folder / "predictions.csv", CsvTable
+    if options.json:
+        yield folder / "predictions.json", JsonTable
+    if options.json_lines is not None:
+        path = Path(options.json_lines)
+        yield (path if path == STANDARD_OUTPUT else folder / path), JsonLines
 
 
 class OutputNames:
@@ -212,13 +221,20 @@ def _with_margin(boxes: FloatArray, image_hw: tuple[int, int]) -> list[list[int]
 
 
 class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
-    """Images under their own file name, videos as mp4."""
+    """Images under their own file name, videos as mp4.
 
-    def __init__(self, folder: Path) -> None:
-        """Choose the folder."""
-        self._folder = folder
-        self._video = contextlib.ExitStack()
-        self._file: VideoFile | None = None
+    A file's video is finished when the next one begins; those of streams grow side by side.
+    """
+
+    def __init__(self, folder: Path, segment_seconds: float | None = None) -> None:
+        """Choose the folder.
+
+        Args:
+            folder: where they go.
+            segment_seconds: begin a new file when the one of a video is this long.
+        """
+        self._folder, self._segment_seconds = folder, segment_seconds
+        self._open: dict[int, _Segment] = {}
 
     def write(self, frame: Frame, name: str, drawn: ImageArray) -> None:
         """Write an image, or append to its video.
@@ -232,12 +248,32 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
             suffix = writable_suffix(frame.path.suffix)
             write_image(self._folder / f"{name}{suffix}", drawn)
             return
-        path = self._folder / f"{name}.mp4"
-        if self._file is None or self._file.path != path:
-            self._video.close()
-            self._file = VideoFile(path, frame.fps or ASSUMED_FPS, frame.image_hw)
-            self._video.enter_context(self._file)
-        self._file.write(drawn)
+        segment = self._segment(frame, name)
+        seconds = None if frame.seconds is None else max(frame.seconds - segment.start, 0.0)
+        segment.file.write(drawn, seconds)
+
+    def _segment(self, frame: Frame, name: str) -> _Segment:
+        """The file that this frame belongs to, opened where it is the first one in it."""
+        start, number = frame.seconds or 0.0, 1
+        current = self._open.get(frame.position)
+        if current is not None:
+            if self._segment_seconds is None or start - current.start < self._segment_seconds:
+                return current
+            current.file.close()
+            number = current.number + 1
+        elif not frame.is_live:
+            self._close_all()
+        part = f"_part{number}" if self._segment_seconds is not None else ""
+        # The sound of a cut file would start anew in each part.
+        sound = None if frame.is_live or self._segment_seconds is not None else frame.path
+        path = self._folder / f"{name}{part}.mp4"
+        file = VideoFile(path, frame.fps or ASSUMED_FPS, frame.image_hw, sound)
+        self._open[frame.position] = _Segment(file, start if part or frame.is_live else 0.0, number)
+        return self._open[frame.position]
+
+    def _close_all(self) -> None:
+        while self._open:
+            self._open.popitem()[1].file.close()
 
     def __exit__(
         self,
@@ -245,5 +281,14 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Finish the last video, or remove it after an error."""
-        self._video.__exit__(kind, error, traceback)
+        """Finish the videos, also after an error."""
+        self._close_all()
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A video, where in its source it starts, and which part of it it is."""
+
+    file: VideoFile
+    start: float
+    number: int

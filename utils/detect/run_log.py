@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from utils.errors import DatasetError
 from utils.logs import PLAIN_INTERVAL_SECONDS
-from utils.structures import Detections, Frame, IntArray, Skipped
+from utils.structures import Detections, Frame, IntArray, Skipped, StreamState
 
 ItemT = TypeVar("ItemT")
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ class DetectResult:
         ms_per_frame: stage -> milliseconds per frame.
         frames_per_second: over the whole run, loading the network not counted.
         folder: where the run's files are.
+        streams: what happened to each live one.
+        stopped_by: number of the signal that ended the run; None where it ended by itself.
     """
 
     frames: int
@@ -44,24 +46,31 @@ class DetectResult:
     ms_per_frame: dict[str, float]
     frames_per_second: float
     folder: Path
+    streams: tuple[StreamState, ...] = ()
+    stopped_by: int | None = None
 
     def as_report(self) -> dict[str, Any]:
         """The content of the `--report` file."""
         skipped = [{"source": str(item.path), "reason": item.reason} for item in self.skipped]
-        return {
+        report = {
             "frames": self.frames,
             "detections": self.detections,
             "skipped": skipped,
             "ms_per_frame": {name: round(ms, DECIMALS) for name, ms in self.ms_per_frame.items()},
             "frames_per_second": round(self.frames_per_second, DECIMALS),
         }
+        if self.streams:
+            report["streams"] = [asdict(stream) for stream in self.streams]
+        return report
 
     def as_text(self) -> str:
         """The summary on the console."""
         stages = ", ".join(f"{ms:.1f} {name}" for name, ms in self.ms_per_frame.items())
         skipped = f", {len(self.skipped)} files skipped" if self.skipped else ""
+        cut = "" if self.stopped_by is None else "stopped; everything so far is saved\n"
+        streams = "".join(f"{stream.as_text()}\n" for stream in self.streams)
         return (
-            f"{self.frames} frames, {self.detections} detections{skipped}\n"
+            f"{cut}{streams}{self.frames} frames, {self.detections} detections{skipped}\n"
             f"ms per frame: {stages}; {self.frames_per_second:.1f} frames/s\n"
             f"results are in {self.folder}"
         )
@@ -164,8 +173,10 @@ class DetectionLog:
             index = f"{frame.frame_index}{count}"
             logger.info("video %s (%s) %s: %s%s", position, index, frame.source, text, rate)
 
-    def result(self, folder: Path) -> DetectResult:
-        """What was done so far; `folder` holds the run's files."""
+    def result(
+        self, folder: Path, streams: Sequence[StreamState] = (), stopped_by: int | None = None
+    ) -> DetectResult:
+        """What was done so far; see DetectResult."""
         seconds = max(time.perf_counter() - self._start, 1e-9)
         return DetectResult(
             frames=self.frames,
@@ -174,6 +185,8 @@ class DetectionLog:
             ms_per_frame=self.clock.milliseconds_per(self.frames),
             frames_per_second=self.frames / seconds,
             folder=folder,
+            streams=tuple(streams),
+            stopped_by=stopped_by,
         )
 
     def _video_rate(self, frame: Frame) -> str | None:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
+from utils.growing_file import GrowingFile
 from utils.output_files import atomic_path
 from utils.structures import Detections, Frame
 
 CSV_COLUMNS = [
     *("Image Name", "Prediction", "Confidence"),  # YOLOv5's; ours follow
-    *("x1", "y1", "x2", "y2", "Class ID", "Frame", "Source"),
+    *("x1", "y1", "x2", "y2", "Class ID", "Frame", "Source", "Seconds", "Time"),
 ]
 BOX_DECIMALS, SCORE_DECIMALS = 3, 5  # as COCO results are written
+TIME_DECIMALS = 3
 
 
 class LabelFiles:
@@ -58,49 +60,85 @@ class LabelFiles:
 
 
 class CsvTable:
-    """One row per detection, boxes in pixels of the image."""
+    """One row per detection, boxes in pixels of the image; whole after every frame."""
 
-    def __init__(self, file: IO[str], class_names: Sequence[str]) -> None:
-        """Write the head line to an open file."""
-        self._rows = csv.writer(file)
-        self._class_names = class_names
-        self._rows.writerow(CSV_COLUMNS)
+    def __init__(self, file: GrowingFile, class_names: Sequence[str]) -> None:
+        """Write the head line to a new file."""
+        self._file, self._class_names = file, class_names
+        self._append([CSV_COLUMNS])
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the rows of one frame."""
+        rows = []
         for detection in _as_values(detections, self._class_names):
             score, box, class_id = detection["score"], detection["box"], detection["class_id"]
-            tail = [*box, class_id, frame.frame_index, frame.source]
-            self._rows.writerow([frame.path.name, detection["name"], score, *tail])
+            tail = [*box, class_id, frame.frame_index, frame.source, _seconds(frame), _clock(frame)]
+            rows.append([frame.path.name, detection["name"], score, *tail])
+        self._append(rows)
+
+    def _append(self, rows: Sequence[Sequence[object]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(rows)
+        self._file.write(_encoded(text.getvalue()))
 
 
-class JsonTable(AbstractContextManager["JsonTable"]):
-    """A JSON list with one entry per frame, written as the run goes, one line each."""
+class JsonTable:
+    """A JSON list with one entry per frame, one line each; closed, and so valid, at any moment."""
 
-    def __init__(self, file: IO[str], class_names: Sequence[str]) -> None:
-        """Begin the list in an open file."""
+    def __init__(self, file: GrowingFile, class_names: Sequence[str]) -> None:
+        """Begin an empty list in a new file."""
         self._file, self._class_names = file, class_names
         self._separator = "[\n"
+        self._end = 0  # where the next entry goes: over the end of the list
+        self._file.write(b"[]\n")
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the entry of one frame."""
-        entry = {
-            "source": frame.source,
-            "frame": frame.frame_index,
-            "image_hw": frame.image_hw,
-            "detections": _as_values(detections, self._class_names),
-        }
-        self._file.write(self._separator + json.dumps(entry, ensure_ascii=False))
+        entry = _encoded(self._separator + _as_json(frame, detections, self._class_names))
+        self._file.seek(self._end)
+        self._file.write(entry + b"\n]\n")
+        self._end += len(entry)
         self._separator = ",\n"
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the list."""
-        self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+
+class JsonLines:
+    """One JSON object per frame and line, for programs that read along."""
+
+    def __init__(self, file: GrowingFile, class_names: Sequence[str]) -> None:
+        """Take a new file."""
+        self._file, self._class_names = file, class_names
+
+    def write(self, frame: Frame, stem: str, detections: Detections) -> None:
+        """Add the line of one frame."""
+        self._file.write(_encoded(_as_json(frame, detections, self._class_names) + "\n"))
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8; what is none in a file name is escaped as JSON does it."""
+    return text.encode("utf-8", errors="backslashreplace")
+
+
+def _seconds(frame: Frame) -> float | None:
+    return None if frame.seconds is None else round(frame.seconds, TIME_DECIMALS)
+
+
+def _clock(frame: Frame) -> str | None:
+    """When a live frame was captured: ISO 8601, UTC, milliseconds."""
+    if frame.captured is None:
+        return None
+    return datetime.fromtimestamp(frame.captured, UTC).isoformat(timespec="milliseconds")
+
+
+def _as_json(frame: Frame, detections: Detections, class_names: Sequence[str]) -> str:
+    entry = {
+        "source": frame.source,
+        "frame": frame.frame_index,
+        "seconds": _seconds(frame),
+        "time": _clock(frame),
+        "image_hw": frame.image_hw,
+        "detections": _as_values(detections, class_names),
+    }
+    return json.dumps(entry, ensure_ascii=False)
 
 
 def _as_values(detections: Detections, class_names: Sequence[str]) -> list[dict[str, Any]]:

@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, UserError
+from utils.logs import RANK_VARIABLES, exit_code_after_report, report_errors, reports_errors
 
 ItemT = TypeVar("ItemT")
 
@@ -41,10 +43,9 @@ class Ranks:
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Ranks:
         """What torchrun sets; one process alone where not all of it is set."""
-        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-        if not environment.keys() >= set(names):
+        if not environment.keys() >= set(RANK_VARIABLES):
             return cls()
-        return cls(*(int(environment[name]) for name in names))
+        return cls(*(int(environment[name]) for name in RANK_VARIABLES))
 
     @property
     def is_first(self) -> bool:
@@ -132,7 +133,14 @@ class Ranks:
 
 @contextmanager
 def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """The region in which the processes of a run can talk: NCCL between GPUs, gloo elsewhere."""
+    """The region in which the processes of a run can talk: NCCL between GPUs, gloo elsewhere.
+
+    The first process that fails in it raises its error. The others, which then meet the same error
+    or a lost connection, end without a word, with the exit code of their own.
+
+    Raises:
+        SystemExit: another process has failed before.
+    """
     if ranks.count == 1:
         yield
         return
@@ -140,8 +148,26 @@ def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     # The first process evaluates the best checkpoint alone while the others wait.
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(hours=2))
+    timeout = timedelta(hours=2)
+    store, *_ = next(iter(rendezvous("env://", timeout=timeout)))
+    dist.init_process_group(
+        backend, store=store, rank=ranks.rank, world_size=ranks.count, timeout=timeout
+    )
     try:
         yield
+    except BaseException as error:
+        report_errors(allowed=_is_first_failure(store))
+        if reports_errors():
+            raise
+        code = exit_code_after_report(2 if isinstance(error, UserError) else 1)
+        raise SystemExit(code) from None
     finally:
         dist.destroy_process_group()
+
+
+def _is_first_failure(store: Any) -> bool:
+    """Note in what all processes share that this one has failed; whether no other has before."""
+    try:
+        return bool(store.add("failed", 1) == 1)
+    except dist.DistError:  # the process that held the store has ended: it has failed, too
+        return False

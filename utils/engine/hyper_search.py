@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.cli import arguments_of, check_ranges, command_text
+from utils.cli import check_options
 from utils.engine.distributed import Ranks
 from utils.engine.training_state import fitness
-from utils.errors import ConfigError, DivergedError, MissingPackageError
+from utils.errors import ConfigError, DivergedError, MissingPackageError, UserError
+from utils.logs import arguments_of, command_text
 from utils.metrics.coco import CocoMetrics
-from utils.output_files import atomic_path, make_run_folder, write_json
+from utils.output_files import atomic_path, run_folder, write_json
 from utils.plots.search_points import plot_search
 from utils.strict_yaml import write_yaml
 from utils.train_config import TrainConfig
@@ -111,24 +112,30 @@ def search(config: TrainConfig, base: Mapping[str, float], train: Train) -> Sear
     """
     if config.resume is not None or Ranks.of_environment().count > 1:
         raise ConfigError("--evolve: runs one after the other, without --resume and torchrun")
-    check_ranges(config)
+    check_options(config)
     count = config.evolve or 0
     project = PROJECT if config.project == TrainConfig().project else config.project
-    folder = make_run_folder(project, config.name, exist_ok=config.exist_ok)
-    study = _open_study(folder, base, config.seed)
-    while (done := len(_finished(study))) < count:
-        trial = study.ask()
-        logger.info("evolve: run %d (%d of %d are done)", trial.number + 1, done, count)
-        try:
-            value, metrics = _train_once(trial, base, config, folder, train)
-        except KeyboardInterrupt:
-            logger.warning("To go on with the search: the same command and --name %s --exist-ok",
-                           shlex.quote(folder.name))  # fmt: skip
-            raise
-        study.tell(trial, value)
-        _write_results(study, base, folder)
-        _drop_weights(study, folder)
-        _log_run(metrics, study)
+    with run_folder(project, config.name, exist_ok=config.exist_ok) as folder:
+        study = _open_study(folder, base, config.seed)
+        while (done := len(_finished(study))) < count:
+            trial = study.ask()
+            logger.info("evolve: run %d (%d of %d are done)", trial.number + 1, done, count)
+            try:
+                value, metrics = _train_once(trial, base, config, folder, train)
+            except KeyboardInterrupt:
+                logger.warning(
+                    "To go on with the search: the same command and --name %s --exist-ok",
+                    shlex.quote(folder.name),
+                )
+                raise
+            except UserError:
+                if not done and not config.exist_ok:
+                    shutil.rmtree(folder, ignore_errors=True)  # it holds no run that has ended
+                raise
+            study.tell(trial, value)
+            _write_results(study, base, folder)
+            _drop_weights(study, folder)
+            _log_run(metrics, study)
     result = _result(study, folder)
     if config.report:
         write_json(Path(config.report), asdict(result))

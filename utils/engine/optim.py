@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -91,10 +92,66 @@ class ParameterGroups:
         return groups
 
 
+@runtime_checkable
+class TapScaled(Protocol):
+    """A module with weights that learn as branches with constant scales do (RepOptimizer)."""
+
+    def gradient_multipliers(self, power: int) -> Mapping[Tensor, Tensor]:
+        """Weight -> what multiplies its gradient (power 2) or update (power 1), element-wise."""
+
+
+class TapMultipliers:
+    """What an optimizer multiplies in each step (Ding et al., RepOptimizers, ICLR 2023).
+
+    With SGD it is the gradient, before weight decay and momentum. The steps of Adam and AdamW do
+    not depend on the gradient's scale, so there it is the step, without the decay of AdamW.
+
+    It belongs to the optimizer's step: once for all batches whose gradients were gathered, after
+    they are unscaled, averaged over ranks, clipped and found finite, and never in a skipped step.
+    The clip therefore measures what it measures in a plain network.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        adaptive = not isinstance(optimizer, SGD)
+        self._of: dict[Tensor, Tensor] = {}
+        for module in model.modules():
+            if isinstance(module, TapScaled):
+                self._of.update(module.gradient_multipliers(1 if adaptive else 2))
+        self._decayed: dict[Tensor, Tensor] = {}  # before an adaptive step
+        if self._of and adaptive:
+            optimizer.register_step_pre_hook(self._remember)
+            optimizer.register_step_post_hook(self._multiply_step)
+        elif self._of:
+            optimizer.register_step_pre_hook(self._multiply_gradients)
+
+    def _multiply_gradients(self, *_: Any) -> None:
+        pairs = [(p.grad, factor) for p, factor in self._of.items() if p.grad is not None]
+        if pairs:
+            torch._foreach_mul_(*map(list, zip(*pairs, strict=True)))
+
+    @torch.no_grad()
+    def _remember(self, optimizer: Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            # Adam's decay is part of its gradient, AdamW's is apart.
+            decay = group["lr"] * group["weight_decay"] if isinstance(optimizer, AdamW) else 0.0
+            for parameter in group["params"]:
+                if parameter in self._of and parameter.grad is not None:
+                    self._decayed[parameter] = parameter * (1 - decay)
+
+    @torch.no_grad()
+    def _multiply_step(self, *_: Any) -> None:
+        for parameter, decayed in self._decayed.items():
+            step = (parameter - decayed).mul_(self._of[parameter])
+            parameter.copy_(decayed.add_(step))
+        self._decayed = {}
+
+
 def build_optimizer(
     model: nn.Module, name: str, *, lr: float, momentum: float, weight_decay: float
 ) -> Optimizer:
     """SGD (Nesterov), Adam or AdamW over biases, weights and norms, in this order of groups.
+
+    Modules that are `TapScaled` have their steps multiplied.
 
     Raises:
         ValueError: another name.
@@ -111,7 +168,23 @@ def build_optimizer(
         raise ValueError(f"unknown optimizer {name!r}")
     optimizer.add_param_group({"params": groups.weights, "weight_decay": weight_decay})
     optimizer.add_param_group({"params": groups.norms, "weight_decay": 0.0})
+    TapMultipliers(model, optimizer)
     return optimizer
+
+
+def describe_optimizer(optimizer: Optimizer, config: OptimizerConfig, batch_size: int) -> str:
+    """Learning rates, groups and images per step in one line; frozen parameters do not count."""
+    names = ("biases", "weights", "norms")
+    groups = {
+        name: f"{sum(parameter.requires_grad for parameter in group['params'])} {name} "
+        f"(decay {group['weight_decay']:g})"
+        for name, group in zip(names, optimizer.param_groups, strict=True)
+    }
+    return (
+        f"Optimizer: {type(optimizer).__name__}, lr {config.lr0:g} to {config.lr0 * config.lrf:g}, "
+        f"{groups['weights']}, {groups['norms']}, {groups['biases']}, "
+        f"{batch_size * config.accumulate(batch_size)} images per step"
+    )
 
 
 def clip_gradients(model: nn.Module) -> Tensor:

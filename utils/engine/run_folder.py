@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,6 @@ import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
-from utils.cli import command_text
 from utils.engine.training_report import (
     COLUMNS,
     EpochRow,
@@ -23,6 +23,7 @@ from utils.engine.training_report import (
 )
 from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
+from utils.logs import command_text
 from utils.output_files import reported_writing
 from utils.plots.batch_images import save_labelled_batch
 from utils.plots.label_statistics import plot_labels
@@ -49,15 +50,19 @@ class TrainingRun:
         described: Checkpoint,
         *,
         images: bool,
+        is_new: bool = False,
         first_epoch: int = 0,
         writes: bool = True,
     ) -> None:
-        """Write the settings, `described.config`, as `<name>.yaml` each, and open the event file.
+        """Write the settings of `described.config` as `<name>.yaml` each, and open the event file.
 
         Args:
             folder: an existing folder.
-            described: with the run's settings as `config`: file stem (`hyp`, `opt`) -> content.
+            described: with the run's settings as `config`: file stem (`hyp`, `opt`) -> content;
+                other values, such as the licence of the weights it starts from, are no settings.
             images: whether to draw.
+            is_new: nothing but this run writes there, so that what an error leaves before the first
+                checkpoint is removed.
             first_epoch: rows and events of this epoch and later ones are dropped.
             writes: False in a process beside the one that writes the files: nothing is written.
         """
@@ -66,11 +71,13 @@ class TrainingRun:
         self.folder = folder
         self.described = described
         self.images = images and writes
+        self._is_new = is_new
         self._events: SummaryWriter | None = None
         if not writes:
             return
         for stem, content in described.config.items():
-            write_yaml(folder / f"{stem}.yaml", content)
+            if isinstance(content, Mapping):
+                write_yaml(folder / f"{stem}.yaml", content)
         drop_rows_from(folder / "results.csv", first_epoch)
         self._events = SummaryWriter(str(folder), purge_step=first_epoch)
 
@@ -187,5 +194,7 @@ class TrainingRun:
         elif self.weights.last.exists():
             command = command_text("train.py", "--resume", self.weights.last)
             logger.warning("To go on: %s", command)
-        else:
+        elif issubclass(kind, KeyboardInterrupt) or not self._is_new:
             logger.warning("Nothing was saved yet: start again.")
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import platform
 import shlex
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,16 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from utils.cli import command_text, from_working_directory
-from utils.device import peak_memory_mb
+from utils.device import describe_device, peak_memory_mb
+from utils.engine.distributed import Ranks
 from utils.engine.evaluate import Evaluation
-from utils.logs import format_duration
+from utils.logs import (
+    SCRIPTS_FOLDER,
+    arguments_of,
+    command_text,
+    format_duration,
+    from_working_directory,
+)
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import atomic_path
 from utils.train_config import TrainConfig
@@ -89,6 +97,48 @@ class EpochRow:
         quality = (self.precision, self.recall, self.AP50, self.AP)
         val_loss = self.val_loss or (None, None, None)
         return (self.epoch, *self.train_loss, *quality, *val_loss, *self.learning_rates)
+
+
+def log_banner(
+    config: TrainConfig,
+    hyp: Mapping[str, Any],
+    default_hyp: Mapping[str, Any],
+    device: torch.device,
+    ranks: Ranks,
+) -> None:
+    """Log versions, the device, and which settings are not the defaults.
+
+    Args:
+        config: the flags.
+        hyp: the hyper-parameters.
+        default_hyp: those that a run has which is given none.
+        device: of this process.
+        ranks: how many processes train together.
+    """
+    commit = project_commit()
+    versions = [f"Commit {commit}"] if commit else []
+    versions += [f"torch {torch.__version__}", f"Python {platform.python_version()}"]
+    where = f"{ranks.count} processes, the first on " if ranks.count > 1 else ""
+    logger.info("%s, %s%s", ", ".join(versions), where, describe_device(device))
+    flags = shlex.join(arguments_of(config))
+    logger.info("Flags: %s", f"{flags} (all others are defaults)" if flags else "all defaults")
+    changed = [f"{name} {value} (default {default_hyp.get(name)})"
+               for name, value in hyp.items() if value != default_hyp.get(name)]  # fmt: skip
+    if changed:
+        logger.info("Hyper-parameters: %s", ", ".join(changed))
+
+
+def project_commit() -> str:
+    """The commit of this project's own git folder, short; empty where that is not known."""
+    if not (SCRIPTS_FOLDER / ".git").exists():  # installed elsewhere, another project's perhaps
+        return ""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        found = subprocess.run(command, cwd=SCRIPTS_FOLDER, capture_output=True, text=True,
+                               check=False, timeout=5)  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):  # no git
+        return ""
+    return found.stdout.strip()
 
 
 def append_row(path: Path, row: EpochRow) -> None:

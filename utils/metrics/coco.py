@@ -26,7 +26,7 @@ class ClassResult:
         name: of the class.
         AP: over IoU 0.50 to 0.95.
         AP50: at IoU 0.50.
-        precision: at the confidence where the mean F1 of all classes is best.
+        precision: at the confidence where the mean F1 of all classes is best; 0 without detections.
         recall: at the same confidence.
         images: those with labelled objects of the class.
         instances: its labelled objects.
@@ -162,8 +162,6 @@ def _score_curves(matches: ImageMatches, precision_at_recall: FloatArray64) -> S
     classes = matches.classes
     points = [_precision_recall_at_scores(one) for one in classes]
     precision, recall = (np.stack(values) for values in zip(*points, strict=True))
-    if not any(len(one.scores) for one in classes):
-        precision[:] = 0.0
     return ScoreCurves(
         confidence=CONFIDENCES,
         precision=precision,
@@ -175,11 +173,15 @@ def _score_curves(matches: ImageMatches, precision_at_recall: FloatArray64) -> S
 
 
 def _precision_recall_at_scores(matches: ClassMatches) -> tuple[FloatArray64, FloatArray64]:
-    """(S,) precision and (S,) recall of the detections of at least each confidence."""
+    """(S,) precision and (S,) recall of the detections of at least each confidence.
+
+    As in YOLOv5, precision is 1 above the best detection, and 0 where a class has none at all.
+    """
     counted = matches.counted[ALL_AREAS, IOU_50]
     hits = np.cumsum([0, *matches.true_positive[ALL_AREAS, IOU_50, counted]])
     taken = np.searchsorted(-matches.scores[counted], -CONFIDENCES, side="right")
-    precision = np.where(taken > 0, hits[taken] / np.maximum(taken, 1), 1.0)
+    above = 1.0 if counted.any() else 0.0
+    precision = np.where(taken > 0, hits[taken] / np.maximum(taken, 1), above)
     return precision, hits[taken] / max(int(matches.objects[ALL_AREAS].sum()), 1)
 
 

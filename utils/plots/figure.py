@@ -1,25 +1,34 @@
-"""Open, style and save figures: all plots look alike and need no display."""
+"""Open, style and save figures: all plots look alike, show any script and need no display."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.draw import class_color
+import numpy as np
+from PIL import Image, ImageColor
+
+from utils.draw import TextInk, class_color, shown_name, text_ink
 from utils.errors import MissingPackageError
 from utils.output_files import atomic_path
+from utils.structures import ImageArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import GraphicsContextBase
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
 
 INK = "#1f2933"
 ACCENT = "#0b6fb8"
 MARK = "#d1495b"
 QUIET = "#b8c4ce"
 HEAT_COLORS = "Blues"
+POINTS_PER_INCH = 72
 DARKER = 0.8  # of the colors drawn on images: yellow and cyan must be seen on white
 
 
@@ -36,6 +45,7 @@ def make_figure(size_inches: tuple[float, float], rows: int, columns: int) -> tu
             "plots need matplotlib: pip install matplotlib, or turn plots off (--noplots)"
         ) from None
     figure = Figure(figsize=size_inches, layout="constrained")
+    _canvas_type()(figure)  # becomes the figure's own
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
@@ -55,15 +65,14 @@ def style_axes(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def printable(names: Sequence[str]) -> list[str]:
-    """Class names as a figure can show them.
+def printable(class_names: Sequence[str]) -> list[str]:
+    """Names of the classes 0, 1, ... as a figure can show them: see `printable_name`."""
+    return [printable_name(class_id, name) for class_id, name in enumerate(class_names)]
 
-    A dollar sign would start a formula, and letters that the font lacks would be empty boxes.
-    """
-    return [
-        "".join(letter if _has_glyph(letter) else "?" for letter in name).replace("$", r"\$")
-        for name in names
-    ]
+
+def printable_name(class_id: int, name: str) -> str:
+    """A class name as images show it; a dollar sign in it does not start a formula."""
+    return shown_name(class_id, name).replace("$", r"\$")
 
 
 def line_color(number: int) -> str:
@@ -77,9 +86,73 @@ def tick_step(count: int, max_labels: int) -> int:
     return max(math.ceil(count / max_labels), 1)
 
 
-def _has_glyph(letter: str) -> bool:
-    """Whether DejaVu Sans, which comes with matplotlib, can draw the letter."""
-    from matplotlib import font_manager  # as in make_figure
+@functools.cache
+def _canvas_type() -> type[FigureCanvasAgg]:
+    """A canvas that draws texts beyond Latin as images show them.
 
-    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
-    return font.get_char_index(ord(letter)) != 0
+    Matplotlib's own font has no Asian letters, and before 3.11 it did not join or order any.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg  # as in make_figure
+    from matplotlib.colors import to_hex
+
+    agg: Any = RendererAgg  # its methods have no types
+
+    class Renderer(RendererAgg):
+        def get_text_width_height_descent(
+            self, s: str, prop: FontProperties, ismath: Any
+        ) -> tuple[float, float, float]:
+            if ismath or _is_latin(s):
+                size: tuple[float, float, float] = agg.get_text_width_height_descent(
+                    self, s, prop, ismath
+                )
+                return size
+            text = text_ink(s, _pixels(prop, self.dpi))
+            height, width = text.ink.shape
+            return width, height, height - text.baseline
+
+        def draw_text(
+            self, gc: GraphicsContextBase, x: float, y: float, s: str,
+            prop: FontProperties, angle: float, ismath: Any = False, mtext: Any = None,
+        ) -> None:  # fmt: skip
+            if ismath or _is_latin(s):
+                agg.draw_text(self, gc, x, y, s, prop, angle, ismath, mtext)
+                return
+            ink, (left, bottom) = _rotated(text_ink(s, _pixels(prop, self.dpi)), angle)
+            image = np.empty((*ink.shape, 4), np.uint8)
+            image[..., :3] = ImageColor.getrgb(to_hex(gc.get_rgb()))
+            image[..., 3] = ink[::-1]  # rows from the bottom upwards, as matplotlib counts them
+            self.draw_image(gc, round(x + left), round(self.height - y + bottom), image)
+
+    class Canvas(FigureCanvasAgg):
+        def get_renderer(self) -> RendererAgg:
+            renderer: Any = Renderer
+            drawn: RendererAgg = renderer(*self.get_width_height(physical=True), self.figure.dpi)
+            return drawn
+
+    return Canvas
+
+
+def _pixels(prop: FontProperties, dots_per_inch: float) -> int:
+    return max(round(prop.get_size_in_points() * dots_per_inch / POINTS_PER_INCH), 1)
+
+
+def _rotated(text: TextInk, angle: float) -> tuple[ImageArray, tuple[float, float]]:
+    """The ink turned counter-clockwise by degrees around the left end of its baseline.
+
+    Returns:
+        the ink, and where its left bottom corner is as seen from there, in pixels, y upwards.
+    """
+    height, width = text.ink.shape
+    turned = np.array(
+        Image.fromarray(text.ink).rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    )
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    # The middle of the ink stays the middle.
+    across, up = width / 2, text.baseline - height / 2
+    middle = (across * cos - up * sin, across * sin + up * cos)
+    return turned, (middle[0] - turned.shape[1] / 2, middle[1] - turned.shape[0] / 2)
+
+
+def _is_latin(text: str) -> bool:
+    """Whether matplotlib draws it well by itself: accents and its minus sign included."""
+    return all(letter < "\u0250" or letter == "\N{MINUS SIGN}" for letter in text)

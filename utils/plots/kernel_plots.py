@@ -14,7 +14,6 @@ from utils.plots.figure import (
     INK,
     line_color,
     make_figure,
-    printable,
     save_figure,
     style_axes,
 )
@@ -54,7 +53,7 @@ def plot_contributions(
         axis.bar(positions + offset, values, width, label=name, color=line_color(number))
     axis.plot(positions, merged, "_", color=INK, markersize=16, markeredgewidth=1.6, label="merged")
     style_axes(axis, "what each branch adds, after conversion one kernel", "", "root mean square")
-    axis.set_xticks(positions, printable(layers), rotation=60, ha="right")
+    axis.set_xticks(positions, layers, rotation=60, ha="right")
     axis.legend(fontsize=8, ncols=2)
     save_figure(figure, out)
 
@@ -77,5 +76,5 @@ def _draw_grid(axis: Axes, grid: Grid, names: Sequence[str], title: str, *, deci
             axis.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
     style_axes(axis, title, "", "")
     axis.grid(visible=False)
-    axis.set_xticks(range(len(names)), printable(names))
-    axis.set_yticks(range(len(names)), printable(names))
+    axis.set_xticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), names)

@@ -15,7 +15,7 @@ from utils.plots.figure import (
     HEAT_COLORS,
     line_color,
     make_figure,
-    printable,
+    printable_name,
     save_figure,
     style_axes,
     tick_step,
@@ -56,7 +56,7 @@ def _draw_class_counts(axes: Axes, class_ids: IntArray, class_names: Sequence[st
     axes.bar(np.arange(len(counts)), counts, color=ACCENT, width=0.8)
     step = tick_step(len(counts), MAX_NAMED_CLASSES)
     shown = range(0, len(class_names), step)
-    axes.set_xticks(list(shown), printable([class_names[index] for index in shown]))
+    axes.set_xticks(list(shown), [printable_name(index, class_names[index]) for index in shown])
     axes.tick_params(axis="x", labelrotation=90 if len(class_names) > 8 else 0)
     axes.grid(visible=False, axis="x")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from utils.plots.figure import (
     QUIET,
     line_color,
     make_figure,
-    printable,
+    printable_name,
     save_figure,
     style_axes,
 )
@@ -30,7 +30,7 @@ def plot_score_curves(
     confidence: Floats,
     precision: Floats,
     recall: Floats,
-    class_names: Sequence[str],
+    class_names: Mapping[int, str],
     out_folder: Path,
 ) -> None:
     """Precision, recall and F1 of each class at each score threshold.
@@ -39,7 +39,7 @@ def plot_score_curves(
         confidence: (K,) score thresholds, rising.
         precision: (C, K); a class without objects may hold nan and is skipped.
         recall: (C, K), with nan in the same rows.
-        class_names: of the C rows.
+        class_names: class id and name of each of the C rows.
         out_folder: gets P_curve.png, R_curve.png and F1_curve.png.
     """
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float32).tiny)
@@ -54,7 +54,8 @@ def plot_score_curves(
         _plot_per_class(
             confidence,
             values,
-            (printable(class_names), summary),
+            _labels(class_names),
+            summary,
             (f"{y_label} against score threshold", "score threshold", y_label),
             out_folder / name,
         )
@@ -64,7 +65,7 @@ def plot_pr_curve(
     recall_points: Floats,
     precision_at_recall: Floats,
     ap50: Floats,
-    class_names: Sequence[str],
+    class_names: Mapping[int, str],
     out_png: Path,
 ) -> None:
     """Precision against recall at IoU 0.5.
@@ -73,21 +74,27 @@ def plot_pr_curve(
         recall_points: (R,) rising from 0 to 1.
         precision_at_recall: (C, R); a class without objects may hold nan and is skipped.
         ap50: (C,) AP at IoU 0.5, for the legend.
-        class_names: of the C rows.
+        class_names: class id and name of each of the C rows.
         out_png: the image to write.
     """
     known = ap50[np.isfinite(ap50)]
     mean_ap50 = float(known.mean()) if len(known) else 0.0
-    labels = [
-        f"{name} {value:.3f}" for name, value in zip(printable(class_names), ap50, strict=True)
-    ]
+    labels = {
+        class_id: f"{label} {value:.3f}"
+        for (class_id, label), value in zip(_labels(class_names).items(), ap50, strict=True)
+    }
     _plot_per_class(
         recall_points,
         precision_at_recall,
-        (labels, f"all classes: mAP50 {mean_ap50:.3f}"),
+        labels,
+        f"all classes: mAP50 {mean_ap50:.3f}",
         ("precision against recall", "recall", "precision"),
         out_png,
     )
+
+
+def _labels(class_names: Mapping[int, str]) -> dict[int, str]:
+    return {class_id: printable_name(class_id, name) for class_id, name in class_names.items()}
 
 
 def _mean_of_classes(values: Floats) -> Floats:
@@ -98,21 +105,21 @@ def _mean_of_classes(values: Floats) -> Floats:
 def _plot_per_class(
     x: Floats,
     values: Floats,
-    labels: tuple[Sequence[str], str],
+    class_labels: Mapping[int, str],
+    mean_label: str,
     titles: tuple[str, str, str],
     out_png: Path,
 ) -> None:
     """One line per class and a bold mean; above 20 classes the lines are grey and unnamed.
 
-    `labels` are those of the classes and of the mean; `titles` those of the figure, x and y.
+    `class_labels` have the class ids of the rows; `titles` are those of the figure, x and y.
     """
     figure, grid = make_figure((9, 6), 1, 1)
     axes: Axes = grid[0, 0]
-    class_labels, mean_label = labels
     many = len(class_labels) > MAX_LEGEND_CLASSES
-    for index, (label, row) in enumerate(zip(class_labels, values, strict=True)):
+    for (class_id, label), row in zip(class_labels.items(), values, strict=True):
         if np.isfinite(row).all():
-            color, width = (QUIET, 0.6) if many else (line_color(index), 1.2)
+            color, width = (QUIET, 0.6) if many else (line_color(class_id), 1.2)
             # A leading underscore keeps a line out of the legend; a class may be named with one.
             axes.plot(x, row, color=color, linewidth=width, label="_" if many else f" {label}")
     mean_color = ACCENT if many else "black"

@@ -1,4 +1,7 @@
-"""results.png: losses and quality over the epochs, from results.csv."""
+"""results.png: losses and quality over the epochs, from results.csv.
+
+The file counts epochs from 0, as YOLOv5's does; the image from 1, as the console does.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +47,15 @@ def plot_results(csv_path: Path, out_png: Path) -> None:
         ConfigError: the file lacks a column or holds something that is no number.
     """
     columns = read_results(csv_path)
+    epochs = columns[EPOCH] + 1
     best = best_row(columns)
     figure, axes = make_figure((15, 6), 2, 5)
     for panel, (column, title) in zip(axes.flat, PANELS, strict=True):
         style_axes(panel, title, "epoch", "")
-        _draw_curve(panel, columns[EPOCH], columns[column], best)
+        _draw_curve(panel, epochs, columns[column], best)
     if best is not None:
         figure.suptitle(
-            f"best epoch {columns[EPOCH][best]:.0f}: mAP50 {columns[AP50][best]:.4f}, "
+            f"best epoch {epochs[best]:.0f}: mAP50 {columns[AP50][best]:.4f}, "
             f"mAP50-95 {columns[AP][best]:.4f}",
             fontsize=11,
             color=MARK,
@@ -102,16 +106,32 @@ def _draw_curve(
     dots = "o" if known.sum() <= 50 else None
     axes.plot(epochs[known], values[known], color=ACCENT, linewidth=1.6, marker=dots, markersize=3)
     if best is not None and known[best]:
+        early = epochs[best] < epochs[[0, -1]].mean()  # there its number has room on the right
         axes.axvline(epochs[best], color=MARK, linewidth=0.8, linestyle=":")
         axes.plot(epochs[best], values[best], color=MARK, marker="o", markersize=5)
         axes.annotate(
             f"{values[best]:.3g}",
             (epochs[best], values[best]),
             textcoords="offset points",
-            xytext=(-4, 6),
-            horizontalalignment="right",
+            xytext=(4 if early else -4, 6),
+            horizontalalignment="left" if early else "right",
             fontsize=8,
             color=MARK,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
         )
-    axes.margins(y=0.15)
+    _set_limits(axes, epochs, values[known])
+
+
+def _set_limits(
+    axes: Axes, epochs: npt.NDArray[np.float64], known: npt.NDArray[np.float64]
+) -> None:
+    """Whole epochs, the same in all panels; one value (or none) is seen against zero."""
+    from matplotlib.ticker import MaxNLocator  # see utils.plots.figure
+
+    first, last = (epochs[0], epochs[-1]) if len(epochs) else (1, 1)
+    axes.set_xlim(first - 0.5, last + max(0.04 * (last - first), 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    if len(known) and np.ptp(known) > 0:
+        axes.margins(y=0.15)
+    else:
+        axes.set_ylim(0, 1.5 * known.max(initial=0) or 1)

@@ -167,8 +167,8 @@ def test_row_5_a_class_beyond_the_names(split: str) -> None:
 @pytest.mark.parametrize(
     ("label", "backgrounds"),
     [
-        ("", "1 backgrounds (0 without a label file)"),
-        (" \r\n\t\n", "1 backgrounds (0 without a label file)"),
+        ("", "1 backgrounds"),
+        (" \r\n\t\n", "1 backgrounds"),
         (None, "1 backgrounds (1 without a label file)"),
     ],
     ids=["empty", "blank", "missing"],
@@ -180,7 +180,7 @@ def test_row_7_backgrounds_are_counted(label: str | None, backgrounds: str) -> N
     else:
         LABEL.write_text(label)
     result = scan()
-    assert f"2 images, 1 objects, {backgrounds}, 0 images skipped" in result.summary()
+    assert result.summary() == f"2 images, 1 objects, {backgrounds}"
     assert texts(result) == []
 
 

@@ -21,10 +21,9 @@ def test_counts_are_logged_and_missing_classes_warned_of(caplog):
         log_label_summary(records, sizes, ("cat", "dog", "owl"), 64)
 
     assert caplog.messages == [
-        "objects to learn: dog 2, cat 1, owl 0",
+        "Objects to learn: dog 2, cat 1",
         "  no object of owl",
-        "longer side of a box at 64 px: below 3 px 1, 3-8 px 1, 8-32 px 1, 32-96 px 0, "
-        "above 96 px 1",
+        "Longer sides of boxes at 64 px: below 3 px 1, 3-8 px 1, 8-32 px 1, above 96 px 1",
     ]
 
 
@@ -36,9 +35,15 @@ def test_of_many_classes_the_largest_and_smallest_are_listed(caplog):
         log_label_summary(records, np.zeros((0, 2)), names, 64)
 
     assert caplog.messages[0] == (
-        "objects to learn: c0 30, c1 29, c2 28, c3 27, c4 26, c5 25, ..., c24 6, c25 5, c26 4, "
+        "Objects to learn: c0 30, c1 29, c2 28, c3 27, c4 26, c5 25, ..., c24 6, c25 5, c26 4, "
         "c27 3, c28 2, c29 1"
     )
+
+
+def test_nothing_to_learn_is_said_without_zeros(caplog):
+    with caplog.at_level(logging.INFO):
+        log_label_summary([record(Path("a"), (64, 64))], np.zeros((0, 2)), ("cat",), 64)
+    assert caplog.messages == ["Objects to learn: none", "  no object of cat"]
 
 
 def test_no_boxes():

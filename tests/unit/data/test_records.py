@@ -54,7 +54,7 @@ def test_a_split_with_everything_in_it(tmp_path, caplog):
     assert records[0].targets.boxes.tolist() == [[16, 12, 48, 36]]
     assert result.summary() == (
         "4 images, 3 objects, 2 backgrounds (1 without a label file), 3 images skipped, "
-        "label rows: 1 dropped, 1 clipped, 1 duplicates removed"
+        "1 label rows dropped, 1 label rows clipped, 1 duplicate label rows removed"
     )
     assert [problem.text.split(": ")[0] for problem in result.problems] == [
         f"{labels / 'd.txt'}:2",
@@ -144,7 +144,7 @@ def test_nothing_but_crowd_regions_is_an_error(tmp_path):
     split = "{images: ., annotations: i.json}"
     spec = load_dataset_spec(write_yaml(tmp_path, f"train: {split}\nval: {split}\n"))
 
-    assert ", 1 crowd regions, 0 backgrounds" in scan_split(spec, "val").summary()
+    assert scan_split(spec, "val").summary().endswith(" objects, 1 crowd regions")
     with pytest.raises(DatasetError) as caught:
         read_records(spec, "val")
     assert_message(str(caught.value), "animals: ", "1 labels of val ... iscrowd")
@@ -306,8 +306,8 @@ def test_coco128(shared, tmp_path):
     result = scan_split(shared_spec(shared, tmp_path, "coco128", text), "train")
 
     assert result.summary() == (
-        "128 images, 929 objects, 2 backgrounds (2 without a label file), 0 images skipped, "
-        "label rows: 0 dropped, 0 clipped, 0 duplicates removed, 2 label files without an image"
+        "128 images, 929 objects, 2 backgrounds (2 without a label file), "
+        "2 label files without an image"
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.sources import FileSource, StreamSource, batches, open_source
+from data.captures import CaptureOptions
+from data.sources import FileSource, LiveFrames, SourceOptions, grouped, open_source
+from data.streams import StreamOptions
 from tests.error_messages import BETWEEN, assert_message
 from utils.errors import DatasetError
 from utils.letterbox import InputSize
@@ -23,13 +26,19 @@ def save_image(path, image_hw=(20, 30)):
     return path
 
 
+def opened(text, stride=1, **options):
+    """The source that `--source text` names."""
+    streams = StreamOptions(CaptureOptions(stride))
+    return open_source((text,), SourceOptions(streams=streams, **options))
+
+
 def names(source):
     return [item.path.name for item in source]
 
 
 def test_a_image_is_rgb(tmp_path):
     path = save_image(tmp_path / "a.png")
-    (frame,) = open_source(str(path))
+    (frame,) = opened(str(path))
     assert isinstance(frame, Frame)
     assert frame.image.shape == (20, 30, 3) and frame.image[0, 0].tolist() == [255, 0, 0]
     assert (frame.path, frame.source) == (path, str(path))
@@ -40,8 +49,8 @@ def test_a_image_is_rgb(tmp_path):
 def test_folder_is_sorted_and_not_searched_further_down(tmp_path):
     for name in ("b.jpg", "a.PNG", "c.bmp", "deeper/d.jpg"):
         save_image(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("not an image")
-    source = open_source(str(tmp_path))
+    (tmp_path / "notes.txt").write_text("not an image that can be decoded")
+    source = opened(str(tmp_path))
     assert names(source) == ["a.PNG", "b.jpg", "c.bmp"]
     assert [(item.position, item.num_positions) for item in source] == [(1, 3), (2, 3), (3, 3)]
 
@@ -49,23 +58,21 @@ def test_folder_is_sorted_and_not_searched_further_down(tmp_path):
 def test_pattern(tmp_path):
     for name in ("x/b.jpg", "y/a.jpg", "y/a.png"):
         save_image(tmp_path / name)
-    found = [
-        item.path.relative_to(tmp_path).as_posix() for item in open_source(f"{tmp_path}/*/*.jpg")
-    ]
+    found = [item.path.relative_to(tmp_path).as_posix() for item in opened(f"{tmp_path}/*/*.jpg")]
     assert found == ["x/b.jpg", "y/a.jpg"]
 
 
 def test_relative_pattern(tmp_path, monkeypatch):
     save_image(tmp_path / "x" / "b.jpg")
     monkeypatch.chdir(tmp_path)
-    assert names(open_source("x/*.jpg")) == ["b.jpg"]
+    assert names(opened("x/*.jpg")) == ["b.jpg"]
 
 
 def test_list_of_paths(tmp_path):
     absolute = save_image(tmp_path / "far" / "a.jpg")
     save_image(tmp_path / "b.jpg")
     (tmp_path / "list.txt").write_text(f"{absolute}\n\n  b.jpg \n gone.jpg\n")
-    *found, gone = open_source(str(tmp_path / "list.txt"))
+    *found, gone = opened(str(tmp_path / "list.txt"))
     assert [item.path.name for item in found] == ["a.jpg", "b.jpg"]
     assert isinstance(gone, Skipped) and gone.path.name == "gone.jpg"
 
@@ -74,7 +81,7 @@ def test_unreadable_images_are_skipped(tmp_path):
     save_image(tmp_path / "b.jpg")
     (tmp_path / "a.jpg").write_bytes(b"")
     (tmp_path / "c.jpg").write_text("this is no image")
-    empty, good, text = open_source(str(tmp_path))
+    empty, good, text = opened(str(tmp_path))
     assert empty == Skipped(tmp_path / "a.jpg", "the file is empty")
     assert isinstance(good, Frame)
     assert text == Skipped(tmp_path / "c.jpg", "not an image that can be decoded")
@@ -97,28 +104,43 @@ ERRORS = [
 def test_errors(tmp_path, name, message):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(DatasetError) as error:
-        open_source(f"{tmp_path}/{name}")
+        opened(f"{tmp_path}/{name}")
     assert_message(str(error.value), *message.format(folder=tmp_path).split(BETWEEN))
 
 
 def test_other_suffixes_are_refused(tmp_path):
     (tmp_path / "notes.md").write_text("words")
     with pytest.raises(DatasetError, match=r"'\.md'"):
-        open_source(str(tmp_path / "notes.md"))
+        opened(str(tmp_path / "notes.md"))
 
 
-@pytest.mark.parametrize("text", ["screen", "cameras.streams"])
-def test_screens_and_lists_of_streams_are_refused(text):
-    with pytest.raises(DatasetError, match="give one stream"):
-        open_source(text)
+def test_several_sources_and_folders_below(tmp_path):
+    for name in ("x/b.jpg", "x/deeper/c.jpg", "a.jpg"):
+        save_image(tmp_path / name)
+    texts = (str(tmp_path / "x"), str(tmp_path / "a.jpg"))
+    flat, deep = (open_source(texts, SourceOptions(recursive=deeper)) for deeper in (False, True))
+    assert names(flat) == ["b.jpg", "a.jpg"]
+    assert names(deep) == ["b.jpg", "c.jpg", "a.jpg"]
 
 
-def test_streams_are_told_from_files():
-    assert open_source("0") == StreamSource("0")
-    assert open_source("rtsp://host/1", 3) == StreamSource("rtsp://host/1", 3)
-    assert open_source("0").is_stream
-    assert not FileSource(()).is_stream
+def test_live_sources_are_told_from_files(tmp_path):
+    (tmp_path / "cameras.streams").write_text("rtsp://door/1\n0\n")
+    for text, expected in (
+        ("0", ["0"]),
+        (str(tmp_path / "cameras.streams"), ["rtsp://door/1", "0"]),
+    ):
+        source = opened(text)
+        assert isinstance(source, LiveFrames) and source.is_live
+        assert [state.source for state in source.live.states] == expected
+    assert not FileSource(()).is_live
     assert list(FileSource(())) == []
+
+
+def test_live_and_other_sources_do_not_mix(tmp_path):
+    path = save_image(tmp_path / "a.png")
+    with pytest.raises(DatasetError) as error:
+        open_source(("rtsp://me:secret@door/1", str(path)), SourceOptions())
+    assert_message(str(error.value), "--source rtsp://door/1 is live and ", "a.png is not")
 
 
 def blank(height, width):
@@ -126,22 +148,32 @@ def blank(height, width):
     return Frame(image, "x", Path("x"), 1, 1, 1, 1, None, False)
 
 
+def numbers(batch):
+    return batch if isinstance(batch, Skipped) else [fitted.number for fitted in batch]
+
+
 def test_batches_hold_frames_of_one_input_size():
+    """Frames of one size wait for each other, up to four batches' worth of frames."""
     skipped = Skipped(Path("y"), "broken")
-    items = [blank(64, 64), blank(64, 64), blank(32, 32), blank(20, 64), skipped, blank(64, 64)]
-    found = list(batches(items, InputSize((64, 64), 32), 2))
-    sizes = [
-        item if isinstance(item, Skipped) else [letterbox.input_hw for _, letterbox in item]
-        for item in found
-    ]
-    square = (64, 64)
-    assert sizes == [[square, square], [square], skipped, [(32, 64)], [square]]
-    frames = [frame for batch in found if not isinstance(batch, Skipped) for frame, _ in batch]
-    assert frames == [item for item in items if item is not skipped]
+    tall, wide = blank(64, 32), blank(32, 64)
+    items = [tall, wide, skipped, tall, wide, tall]
+    found = list(grouped(items, InputSize((64, 64), 32), 2))
+    assert [numbers(batch) for batch in found] == [skipped, [0, 2], [1, 3], [4]]
+    for batch in found:
+        if not isinstance(batch, Skipped):
+            assert len({fitted.letterbox.input_hw for fitted in batch}) == 1
+
+
+def test_no_frame_waits_longer_than_the_window():
+    """Four batches of frames after it, a lone frame is a batch; none is lost."""
+    items = [blank(64, 32), *[blank(32, 64)] * 40]
+    found = [numbers(batch) for batch in grouped(items, InputSize((64, 64), 32), 3)]
+    assert found.index([0]) == 3  # three full batches of the others come first
+    assert sorted(itertools.chain(*found)) == list(range(41))
 
 
 def test_no_frames_no_batches():
-    assert list(batches([], InputSize((64, 64), 32), 2)) == []
+    assert list(grouped([], InputSize((64, 64), 32), 2)) == []
 
 
 def test_a_gif_of_several_images_is_a_video_and_one_of_one_an_image(tmp_path):
@@ -149,7 +181,7 @@ def test_a_gif_of_several_images_is_a_video_and_one_of_one_an_image(tmp_path):
     frames[0].save(tmp_path / "one.gif")
     frames[0].save(tmp_path / "several.gif", save_all=True, append_images=frames[1:])
 
-    found = [(item.path.name, item.is_video) for item in open_source(str(tmp_path))]
+    found = [(item.path.name, item.is_video) for item in opened(str(tmp_path))]
 
     assert found == [("one.gif", False), *[("several.gif", True)] * 3]
 
@@ -158,7 +190,7 @@ def test_images_that_cannot_be_read_are_named_by_their_suffix(tmp_path):
     save_image(tmp_path / "a.jpg")
     (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
 
-    image, skipped = open_source(str(tmp_path))
+    image, skipped = opened(str(tmp_path))
 
     assert isinstance(image, Frame)
     assert skipped == Skipped(
@@ -171,7 +203,7 @@ def test_few_bits_in_files_of_16_are_said_once(tmp_path, caplog):
         cv2.imwrite(str(tmp_path / name), np.full((20, 30), 2048, np.uint16))
 
     with caplog.at_level(logging.INFO):
-        images = [item.image for item in open_source(str(tmp_path))]
+        images = [item.image for item in opened(str(tmp_path))]
 
     assert [int(image.max()) for image in images] == [128, 128]
     assert caplog.messages == [

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import logging
-
 import cv2
 import numpy as np
 import pytest
 
 from data import video
-from data.sources import open_source
-from data.video import read_stream, without_password
 from tests.error_messages import assert_message
+from tests.unit.data.test_sources import opened
 from tests.video_builders import save_video
 from utils.errors import DatasetError
 from utils.structures import Frame, Skipped
@@ -25,7 +22,7 @@ from utils.structures import Frame, Skipped
 )
 def test_frames_and_stride(tmp_path, stride, indices, fps):
     path = save_video(tmp_path / "v.mp4", 7)
-    frames = list(open_source(str(path), stride))
+    frames = list(opened(str(path), stride))
     assert [frame.frame_index for frame in frames] == indices
     for frame in frames:
         assert abs(float(frame.image.mean()) - 10 * frame.frame_index) < 5
@@ -37,14 +34,14 @@ def test_the_only_video_must_be_readable(tmp_path):
     path = tmp_path / "v.mp4"
     path.write_bytes(b"no video")
     with pytest.raises(DatasetError) as error:
-        list(open_source(str(path)))
+        list(opened(str(path)))
     assert_message(str(error.value), f"{path}: ", "not a video")
 
 
 def test_one_unreadable_video_of_several_is_skipped(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video")
     save_video(tmp_path / "b.mp4", 2)
-    bad, *good = open_source(str(tmp_path))
+    bad, *good = opened(str(tmp_path))
     assert isinstance(bad, Skipped) and bad.path == tmp_path / "a.mp4"
     assert "not a video" in bad.reason
     assert [frame.frame_index for frame in good] == [1, 2]
@@ -57,7 +54,8 @@ class FakeCapture:
         self.left, self.count = frames, count
 
     def get(self, key):
-        return {cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_FRAME_COUNT: float(self.count)}[key]
+        known = {cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_FRAME_COUNT: float(self.count)}
+        return known.get(key, 0.0)
 
     def grab(self):
         self.left -= 1
@@ -70,56 +68,33 @@ class FakeCapture:
         pass
 
 
-def test_a_video_that_breaks_off_warns(tmp_path, monkeypatch, caplog):
+def test_a_video_that_breaks_off_is_reported(tmp_path, monkeypatch):
     path = tmp_path / "v.mp4"
     path.touch()
     monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: FakeCapture(frames=4, count=100))
-    with caplog.at_level(logging.WARNING):
-        frames = list(open_source(str(path)))
+    *frames, cut = opened(str(path))
     assert len(frames) == 4 and all(isinstance(frame, Frame) for frame in frames)
-    assert caplog.messages == [f"{path}: broken after frame 4 of 100; the rest is skipped"]
+    assert cut == Skipped(path, "broken after frame 4 of 100; the rest is left out")
+
+
+def test_frames_have_the_times_of_the_file(tmp_path):
+    path = save_video(tmp_path / "v.mp4", 7)
+    for stride in (1, 3):
+        for frame in opened(str(path), stride):
+            assert frame.seconds == pytest.approx((frame.frame_index - 1) / 10)
+            assert not frame.is_live
+
+
+def test_frames_without_times_follow_each_other(tmp_path, monkeypatch):
+    path = tmp_path / "v.mp4"
+    path.touch()
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: FakeCapture(frames=4, count=4))
+    assert [frame.seconds for frame in opened(str(path))] == pytest.approx([0, 0.04, 0.08, 0.12])
 
 
 def test_an_estimated_frame_count_is_no_news(tmp_path, monkeypatch, caplog):
     path = tmp_path / "v.mp4"
     path.touch()
     monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: FakeCapture(frames=98, count=100))
-    assert len(list(open_source(str(path)))) == 98
+    assert len(list(opened(str(path)))) == 98
     assert caplog.messages == []
-
-
-def test_a_lost_stream_is_opened_again(monkeypatch, caplog):
-    captures = [FakeCapture(2, 0), FakeCapture(1, 0), *[FakeCapture(0, 0)] * 4]
-    waits: list[float] = []
-    monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: captures.pop(0))
-    monkeypatch.setattr(video.time, "sleep", waits.append)
-    seen = [index for _, index, _ in read_stream("rtsp://me:secret@host/1", 1)]
-    assert seen == [1, 2, 3]
-    assert waits == [1, 1, 2, 4, 8]  # the first loss is repaired at once, the second never
-    assert caplog.messages[-1] == "rtsp://host/1: gave up after 3 frames"
-    assert "secret" not in caplog.text
-
-
-def test_a_stream_that_never_opens(monkeypatch):
-    monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: FakeCapture(0, 0))
-    with pytest.raises(DatasetError) as error:
-        list(open_source("rtsp://me:secret@host/1"))
-    assert_message(str(error.value), "--source rtsp://host/1: ", "opened")
-
-
-def test_stream_frames_have_a_file_name(monkeypatch):
-    monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: FakeCapture(1, 1))
-    (frame,) = open_source("http://host/cam?x=1")
-    assert (frame.path.name, frame.source) == ("http_host_cam_x_1", "http://host/cam?x=1")
-
-
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("rtsp://user:secret@host/1", "rtsp://host/1"),
-        ("http://host/a@b", "http://host/a@b"),  # an @ in the path is no password
-        ("0", "0"),
-    ],
-)
-def test_passwords_are_not_shown(address, shown):
-    assert without_password(address) == shown

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from utils.cli import check_ranges, option, parse, run_script
+from utils import logs
+from utils.cli import Choices, check_values, option, parse, run_script
 from utils.errors import CheckFailedError, ConfigError
+from utils.logs import report_errors
 
 REFUSED = {"--bucket": "copy the files yourself", "--quad": "use --batch-size"}
 
@@ -19,7 +21,10 @@ REFUSED = {"--bucket": "copy the files yourself", "--quad": "use --batch-size"}
 class Config:
     """What an example script takes.
 
-    Only the first line is shown by --help.
+    Only the first line is shown by --help, and what follows.
+
+    Examples:
+        python script.py --imgsz 320
     """
 
     weights: str = option("yolov5s.pt", "weights to start from")
@@ -30,7 +35,11 @@ class Config:
     half: bool = option(False, "half precision")
     rect: bool | None = option(None, "rectangular; the script decides when not given")
     resume: str | None = option(None, "checkpoint; bare means the newest", const="newest")
-    amp: str = option("auto", "precision", choices=("auto", "off"))
+    amp: str = option(
+        "auto", "precision", rule=Choices(("auto", "off"), instead={"O1": "use auto"})
+    )
+    block: str | None = option(None, "family", rule=Choices(("RepVGG", "ACB"), may_call=True))
+    kinds: tuple[str, ...] = option(("a",), "some", "--include", rule=Choices(("a", "b", "c")))
     epochs: int = option(3, "at least one, or -1", minimum=1, besides=(-1,))
     score: float | None = option(None, "a share", minimum=0, maximum=1)
     sides: tuple[int, ...] = option((64,), "one or two", minimum=1, max_values=2)
@@ -69,6 +78,12 @@ def test_no_flags_means_the_defaults() -> None:
         (["--resume"], {"resume": "newest"}),  # bare
         (["--resume", "last.pt"], {"resume": "last.pt"}),  # with its value
         (["--amp", "off"], {"amp": "off"}),  # one of the choices
+        (["--block", "ACB(a=1)"], {"block": "ACB(a=1)"}),  # with arguments
+        (["--block", "nn.ACB()"], {"block": "nn.ACB()"}),  # as PyTorch spells names
+        (["--kinds", "b", "--include", "c", "a"], {"kinds": ("b", "c", "a")}),  # repeated
+        (["--epoch", "2"], {"epochs": 2}),  # cut off, as YOLOv5's parser takes it
+        (["--batch_s=2"], {"batch_size": 2}),  # cut off, with an underscore
+        (["--half", "--no-half"], {"half": False}),  # taken back, as --resume may need it
     ],
     ids=" ".join,
 )
@@ -81,10 +96,16 @@ def test_spellings(argv: list[str], expected: dict[str, object]) -> None:
     [
         (["--bucket", "x"], "--bucket: copy the files yourself"),  # refused with a value
         (["--quad"], "--quad: use --batch-size"),  # refused bare
-        (["--epoch", "3"], "error: --epoch: no such flag"),  # not ours
-        (["--weigh", "x"], "error: --weigh: no such flag"),  # no guessing of cut-off flags
+        (["--bucket=x"], "--bucket: copy the files yourself"),  # refused with an equals sign
+        (["--epocs", "3"], "error: --epocs: no such flag; did you mean --epochs?"),  # a slip
+        (["--zz", "3"], "error: --zz: no such flag (--help"),  # like none
+        (["--si", "3"], "ambiguous option: --si could match --sizes, --sides"),  # cut off too far
         (["--imgsz", "big"], "invalid int value: 'big'"),  # wrong type
-        (["--amp", "fp8"], "invalid choice: 'fp8'"),  # not among the choices
+        (["--amp", "fp8"], "--amp fp8: no such choice (choices: auto, off)"),
+        (["--amp", "AUTO"], "--amp AUTO: no such choice; did you mean 'auto'?"),
+        (["--amp", "O1"], "--amp O1: use auto"),  # what other programs call it
+        (["--block", "repvgg(1)"], "--block repvgg(1): no such choice; did you mean 'RepVGG'?"),
+        (["--include", "a", "d"], "--kinds d: no such choice"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -118,7 +139,7 @@ IN_RANGE = [
 def test_numbers_out_of_range(given, message, capsys):
     """From the command line and from Python."""
     with pytest.raises(ConfigError) as caught:
-        check_ranges(Config(**given))
+        check_values(Config(**given))
     assert str(caught.value) == message
     ((name, value),) = given.items()
     argv = [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
@@ -130,19 +151,36 @@ def test_numbers_out_of_range(given, message, capsys):
 
 @pytest.mark.parametrize("given", IN_RANGE, ids=str)
 def test_numbers_in_range(given):
-    check_ranges(Config(**given))
+    check_values(Config(**given))
 
 
-def test_help_shows_lines_and_defaults_but_no_refused_flags(capsys) -> None:
+def test_help_shows_lines_choices_and_examples_but_no_refused_flags(capsys) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(Config, ["--help"], REFUSED)
     shown = capsys.readouterr().out
     assert caught.value.code == 0
-    assert "What an example script takes." in shown
+    assert "What an example script takes.\n" in shown
     assert "Only the first line" not in shown
+    assert shown.endswith("examples:\n  python script.py --imgsz 320\n")
     assert "(100% used)" in shown
-    assert "default: 640" in shown
+    assert "(default: 640)" in shown and "(default: None)" not in shown
+    assert "precision: auto, off (default: auto)" in shown
     assert "--bucket" not in shown
+    assert "--rect, --no-rect" in shown and "--no-half" not in shown
+
+
+@pytest.mark.parametrize(("speaks", "lines"), [(True, 1), (False, 0)])
+def test_one_process_of_several_speaks(monkeypatch, capsys, speaks, lines) -> None:
+    monkeypatch.setattr(logs, "SECONDS_TO_REPORT", 0.0)
+    level = logging.getLogger().level
+    try:
+        report_errors(allowed=speaks)
+        with pytest.raises(SystemExit) as caught:
+            parse(Config, ["--amp", "fp8"], REFUSED)
+    finally:
+        logging.getLogger().setLevel(level)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == lines
 
 
 def run(action) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.house.source_tree import ROOT
-from utils.device import choose_device, describe_device, peak_memory_mb
+from utils.device import choose_device, describe_device, peak_memory_mb, processor_name
 from utils.errors import ConfigError
 
 
@@ -67,7 +67,9 @@ def test_wrong_words(gpus, text, count, message):
 
 def test_the_description_of_the_cpu():
     cpu = torch.device("cpu")
-    assert describe_device(cpu) == f"cpu, {torch.get_num_threads()} threads"
+    assert describe_device(cpu).startswith(
+        f"{processor_name()} (cpu, {torch.get_num_threads()} threads"
+    )
     assert 1 < peak_memory_mb(cpu) < 1e6
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -74,3 +75,52 @@ def logged(level: int) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+def ranks(rank: int, local: int) -> dict[str, str]:
+    """What torchrun sets, for two machines of two processes."""
+    return {"RANK": f"{rank}", "LOCAL_RANK": f"{local}", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    """The root logger and the filters of warnings, restored."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    with warnings.catch_warnings():
+        yield root
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
+
+@pytest.mark.parametrize(
+    ("environment", "levels"),
+    [
+        ({}, {logging.INFO, logging.WARNING, logging.ERROR}),
+        ({"RANK": "3"}, {logging.INFO, logging.WARNING, logging.ERROR}),  # another launcher's word
+        (ranks(0, 0), {logging.INFO, logging.WARNING, logging.ERROR}),
+        (ranks(1, 1), set()),
+        (ranks(2, 0), {logging.ERROR}),  # another machine, with a console of its own
+        (ranks(3, 1), set()),
+    ],
+)
+def test_which_process_says_what(root_logger, environment, levels):
+    logs.configure_logging(environment)
+    all_levels = (logging.INFO, logging.WARNING, logging.ERROR)
+    assert {level for level in all_levels if root_logger.isEnabledFor(level)} == levels
+    assert logs.reports_errors() == bool(levels)
+    ignored = ("ignore", None, Warning, None, 0)
+    assert (warnings.filters[0] == ignored) == (logging.WARNING not in levels)
+
+
+def test_who_fails_silently_waits_for_the_one_that_speaks(root_logger, monkeypatch):
+    waited: list[float] = []
+    monkeypatch.setattr(logs.time, "sleep", waited.append)
+    logs.configure_logging(ranks(0, 0))
+    assert (logs.exit_code_after_report(2), waited) == (2, [])
+    logs.configure_logging(ranks(1, 1))
+    assert (logs.exit_code_after_report(0), waited) == (0, [])
+    assert (logs.exit_code_after_report(2), waited) == (2, [logs.SECONDS_TO_REPORT])
+    logs.report_errors(allowed=True)  # it alone has failed
+    assert logs.exit_code_after_report(2) == 2 and len(waited) == 1
+    assert root_logger.isEnabledFor(logging.ERROR)

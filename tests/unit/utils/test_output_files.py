@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from utils.errors import UserError
+from utils.errors import ConfigError, UserError
 from utils.output_files import (
     atomic_folder,
     atomic_path,
+    check_writable,
     make_run_folder,
+    run_folder,
     short_stem,
     writable_suffix,
     write_image,
@@ -41,6 +44,101 @@ def test_exist_ok_uses_the_folder_again(tmp_path: Path) -> None:
 def test_a_file_of_that_name_is_stepped_over(tmp_path: Path) -> None:
     (tmp_path / "exp").write_text("in the way")
     assert make_run_folder(tmp_path, "exp", exist_ok=False).name == "exp2"
+
+
+def fail_in(folder: Path, *, exist_ok: bool = False, written: str = "") -> Path:
+    """The folder of a run that fails, perhaps after it has written a file."""
+    with pytest.raises(KeyboardInterrupt), run_folder(folder, "exp", exist_ok=exist_ok) as made:
+        if written:
+            (made / written).touch()
+        raise KeyboardInterrupt
+    return made
+
+
+def test_a_failed_run_leaves_no_empty_folders(tmp_path: Path) -> None:
+    fail_in(tmp_path / "runs" / "train")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_run_leaves_what_was_there_and_what_it_wrote(tmp_path: Path) -> None:
+    project = tmp_path / "runs"
+    (project / "exp").mkdir(parents=True)
+    assert fail_in(project).name == "exp2"
+    assert fail_in(project, exist_ok=True).name == "exp"
+    assert list(project.iterdir()) == [project / "exp"]
+    assert fail_in(project, written="a.txt").exists()
+    with run_folder(project, "exp", exist_ok=False) as folder:
+        pass
+    assert folder.is_dir() and folder.name == "exp3"  # a run that succeeds may write nothing
+
+
+def test_runs_at_the_same_time_get_folders_of_their_own(tmp_path: Path) -> None:
+    """Some fail, so that the project's folder comes and goes meanwhile."""
+
+    def run(number: int) -> Path | None:
+        try:
+            with run_folder(tmp_path / "a" / "b", "exp", exist_ok=False) as folder:
+                if number % 3:
+                    raise InterruptedError
+                (folder / f"{number}").touch()
+                return folder
+        except InterruptedError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        folders = [folder for folder in pool.map(run, range(120)) if folder is not None]
+    assert len(set(folders)) == len(folders) == 40
+    assert all(len(list(folder.iterdir())) == 1 for folder in folders)
+
+
+@pytest.mark.parametrize("exist_ok", [True, False])
+def test_a_project_that_is_no_folder(tmp_path: Path, exist_ok: bool) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "gone")  # leads nowhere
+    for project in (tmp_path / "file", tmp_path / "file" / "runs", tmp_path / "link"):
+        with pytest.raises(ConfigError, match=r"cannot be made a folder .*--project or --name"):
+            make_run_folder(project, "exp", exist_ok=exist_ok)
+
+
+@pytest.mark.parametrize("use", ["file", "folder", "file or folder"])
+@pytest.mark.parametrize("path", ["a", "a/b/c", "folder/a", "folder/a/b", "in use"])
+def test_what_can_be_written_is_left_alone(tmp_path: Path, use: str, path: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").touch()
+    if use == "file":
+        (tmp_path / "in use").touch()
+    before = sorted(tmp_path.rglob("*"))
+    check_writable(tmp_path / path, "--output", use)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "use", "message"),
+    [
+        ("file/a", "file", "{}/file: cannot be written (Not a directory); choose another --x"),
+        ("file/a/b", "folder", "{}/file: cannot be written (Not a directory); choose another --x"),
+        ("file", "folder", "{}/file: cannot be written (Not a directory); choose another --x"),
+        ("link/a", "file", "{}/link: cannot be written (No such file or directory); choose anoth"),
+        ("folder", "file", "--x {}/folder: is a folder, expected a file name"),
+    ],
+)
+def test_what_cannot_be_written_is_said_first(tmp_path: Path, path, use, message) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigError) as caught:
+        check_writable(tmp_path / path, "--x", use)
+    assert str(caught.value).startswith(message.format(tmp_path))
+
+
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        check_writable(tmp_path / "a", "--x", "file")  # root may write everywhere
+    else:
+        with pytest.raises(ConfigError, match=r"cannot be written \(Permission denied\)"):
+            check_writable(tmp_path / "a", "--x", "file")
+    tmp_path.chmod(0o700)
 
 
 def test_atomic_path_replaces_at_the_end_and_keeps_the_suffix(tmp_path: Path) -> None:

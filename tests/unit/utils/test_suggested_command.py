@@ -13,13 +13,13 @@ import pytest
 from convert import ConvertConfig
 from detect import DetectConfig
 from models.export.request import ExportConfig
-from utils.cli import (
-    SAMPLE_IMAGE,
+from utils.cli import parse
+from utils.logs import (
+    SAMPLE_IMAGES,
     SCRIPTS_FOLDER,
     arguments_of,
     command_text,
     from_working_directory,
-    parse,
 )
 from utils.train_config import TrainConfig
 from val import ValConfig
@@ -54,7 +54,7 @@ def test_a_command_runs_where_the_user_stands(tmp_path, monkeypatch, folder):
     (tmp_path / folder).mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / folder)
     done = subprocess.run(
-        command_text("detect.py", "--weights", "no such.pt", "--source", SAMPLE_IMAGE),
+        command_text("detect.py", "--weights", "no such.pt", "--source", SAMPLE_IMAGES),
         shell=True, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2
@@ -78,4 +78,4 @@ def test_paths_are_short_below_the_working_directory(tmp_path, monkeypatch):
     assert from_working_directory(tmp_path / "a" / "b") == Path("a/b")
     assert from_working_directory(Path("a/b")) == Path("a/b")
     assert from_working_directory(tmp_path.parent / "c") == tmp_path.parent / "c"
-    assert SAMPLE_IMAGE.is_file() and (SCRIPTS_FOLDER / "train.py").is_file()
+    assert SAMPLE_IMAGES.is_dir() and (SCRIPTS_FOLDER / "train.py").is_file()

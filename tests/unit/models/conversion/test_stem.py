@@ -14,7 +14,8 @@ from models.conversion.deploy import equivalence_error, to_deploy
 from models.conversion.expand import expand
 from models.conversion.stem import conv_kernel, focus_kernel, stem_name, with_stem
 from models.network.detector import Detector, build_model
-from models.network.layers import ConvAct, ConvBNAct, Focus, SpaceToDepth
+from models.network.early_layers import Focus, SpaceToDepth
+from models.network.layers import ConvAct, ConvBNAct
 from tests.checkpoint_builders import save_yolov5, tensors_equal
 from tests.model_builders import shapes, tiny_spec, tiny_yaml, trained_model
 from utils.errors import ConfigError

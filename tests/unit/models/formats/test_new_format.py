@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import export
-from models.export import request
 from models.export.request import ExportConfig
 from models.formats.table import FORMATS, PRESETS
 from models.runtimes.open_runner import open_runner
@@ -37,7 +36,7 @@ def weights(tmp_path):
 def test_the_row_is_all_that_export_and_detect_need(weights, tmp_path, monkeypatch):
     presets = {preset.name: preset for row in ROWS for preset in row.presets}
     assert set(presets) - set(PRESETS) == {"toy"}
-    monkeypatch.setattr(request, "PRESETS", presets)
+    monkeypatch.setitem(PRESETS, "toy", presets["toy"])
     result = export.export(ExportConfig(str(weights), preset=("toy",), imgsz=(64,)))
     (file,) = result.files
     assert file.path == tmp_path / "w.toy"

@@ -159,8 +159,12 @@ ROW_ERRORS = [
         "args [32, 3, 1, None, 3]: in_channels must be divisible by groups",
     ),
     (
-        (-1, 1, "Conv", [32, 3, 1, "None", 1, 1, "nn.ReLU()"]),
-        "act is 'nn.ReLU()' ... True or False",
+        (-1, 1, "Conv", [32, 3, 1, "None", 1, 1, 0]),
+        "act is 0 ... True, False, or an activation",
+    ),
+    (
+        (-1, 1, "Conv", [32, 3, 1, "None", 1, 1, "nn.RelU()"]),
+        "unknown activation 'nn.RelU()'; did you mean 'ReLU'?",
     ),
     ((-1, 1, "C3", [32, "Flase"]), "shortcut is 'Flase' ... True or False"),
     (

@@ -28,6 +28,9 @@ STARTS = [
     ("OREPAVGG", ConvGeometry(4, 6, 3), SIX[:5], [0.25, 0.25, 0, 0.5, 0.5]),  # 1x1 is a branch
     ("OREPAVGG", ConvGeometry(4, 6, 5), SIX[:5], [0.25, 0.25, 0, 0.5, 0.5]),  # and has no stack
     ("OREPAVGG", ConvGeometry(4, 6, 1), ["origin", "1x1_1x1"], [1, 0.5]),
+    ("OREPA(start=plain)", ConvGeometry(4, 6, 3), SIX, [1, 0.25, 0, 0.5, 0.5, 1]),
+    ("LinearAdd", ConvGeometry(4, 6, 3), ["kxk", "1x1"], [1, 1]),
+    ("LinearAdd(scale_1x1=0.5)", ConvGeometry(4, 4, 3), ["kxk", "1x1", "identity"], [1, 0.5, 1]),
 ]
 GEOMETRIES = {
     "3x3": ConvGeometry(4, 4, 3),

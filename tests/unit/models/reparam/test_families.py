@@ -50,8 +50,12 @@ BRANCHES = [
     ("OREPA(post_bn=false)", SAME, ["kxk"], 0),
     ("OREPAVGG", SAME, ["kxk", "1x1", "identity"], 3),
     ("OREPAVGG", HALVED, ["kxk", "1x1"], 2),
+    ("RepVGG(start=paper)", SAME, ["kxk", "1x1", "identity"], 3),
+    ("RepOpt", SAME, ["kxk"], 1),
+    ("RepOpt", HALVED, ["kxk"], 1),
+    ("LinearAdd", SAME, ["kxk"], 1),
 ]
-POST_NORM = {"QARepVGG", "ACB(branch_bn=false)", "OREPA"}
+POST_NORM = {"QARepVGG", "ACB(branch_bn=false)", "OREPA", "LinearAdd"}
 
 
 @pytest.mark.parametrize(("text", "geometry", "names", "num_norms"), BRANCHES)
@@ -157,6 +161,11 @@ REFUSED = [
         SAME,
         "MobileOne: branches is '2', expected an integer of at least 1",
     ),
+    ("RepVGG(start=papers)", SAME, "RepVGG: start is 'papers', expected plain or paper"),
+    ("OREPA(start=1)", SAME, "OREPA: start is 1, expected plain or paper"),
+    ("RepOpt(scale_1x1=0)", SAME, "RepOpt: scale_1x1 is 0, expected a number above 0"),
+    ("LinearAdd(scale_kxk=true)", SAME, "LinearAdd: scale_kxk is True, expected a number above 0"),
+    ("RepOpt(scale_identity=x)", SAME, "RepOpt: scale_identity is 'x', expected a number above 0"),
 ]
 
 
@@ -184,20 +193,22 @@ def test_a_depthwise_dbb_has_no_branch_that_needs_a_centre():
 # (what the yaml says, the message after `a.yaml: `)
 TEXTS = [
     ("repvgg", "unknown rep_block 'repvgg' (known: RepVGG, RepConvN, ACB, DBB, MobileOne, "
-     "QARepVGG, OREPA, OREPAVGG)"),
+     "QARepVGG, OREPA, OREPAVGG, RepOpt, LinearAdd)"),
     ("MobileTwo", "unknown rep_block 'MobileTwo'; did you mean 'MobileOne'? (known: RepVGG, "
-     "RepConvN, ACB, DBB, MobileOne, QARepVGG, OREPA, OREPAVGG)"),
-    ("RepVGG(3)", "rep_block RepVGG takes no options, got 'RepVGG(3)'"),
+     "RepConvN, ACB, DBB, MobileOne, QARepVGG, OREPA, OREPAVGG, RepOpt, LinearAdd)"),
+    ("QARepVGG(3)", "rep_block QARepVGG takes no options, got 'QARepVGG(3)'"),
+    ("RepVGG(begin=plain)", "rep_block RepVGG takes only start, got 'RepVGG(begin=plain)'"),
     ("ACB(x=1)",
-     "rep_block ACB takes only horizontal, vertical, branch_bn, got 'ACB(x=1)'"),
+     "rep_block ACB takes only horizontal, vertical, branch_bn, start, got 'ACB(x=1)'"),
     ("OREPA(pointwise=1)", "OREPA: pointwise is 1, expected true or false"),
     ("OREPA(bn=true)",
-     "rep_block OREPA takes only scaling, post_bn, pointwise, stem, got 'OREPA(bn=true)'"),
-    ("DBB(geometry=1)", "rep_block DBB takes no options, got 'DBB(geometry=1)'"),
-    ("MobileOne(1, 2)", "rep_block MobileOne takes only branches, got 'MobileOne(1, 2)'"),
-    ("MobileOne(n=1)", "rep_block MobileOne takes only branches, got 'MobileOne(n=1)'"),
+     "rep_block OREPA takes only scaling, post_bn, start, pointwise, stem, got 'OREPA(bn=true)'"),
+    ("DBB(geometry=1)", "rep_block DBB takes only start, got 'DBB(geometry=1)'"),
+    ("MobileOne(1, plain, 2)",
+     "rep_block MobileOne takes only branches, start, got 'MobileOne(1, plain, 2)'"),
+    ("MobileOne(n=1)", "rep_block MobileOne takes only branches, start, got 'MobileOne(n=1)'"),
     ("MobileOne(1, branches=2)",
-     "rep_block MobileOne takes only branches, got 'MobileOne(1, branches=2)'"),
+     "rep_block MobileOne takes only branches, start, got 'MobileOne(1, branches=2)'"),
     ("Rep VGG", "'Rep VGG' is not a name like `SiLU` or `LeakyReLU(0.1)`"),
 ]  # fmt: skip
 
@@ -209,7 +220,9 @@ def test_texts_that_name_no_family(text, message):
     assert str(caught.value) == f"a.yaml: {message}"
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("QARepVGG", "OREPA")])
+@pytest.mark.parametrize(
+    "family", [f for f in FAMILIES if f not in ("QARepVGG", "OREPA", "LinearAdd")]
+)
 def test_a_fresh_block_computes_what_its_first_branch_does(family):
     """So that a network of such blocks starts training like the plain one."""
     block = FAMILIES[family](ConvGeometry(8, 8, 3), nn.Identity(), identity=True).double()
@@ -218,6 +231,49 @@ def test_a_fresh_block_computes_what_its_first_branch_does(family):
     for training in (True, False):
         block.train(training)
         assert torch.equal(block(x), first(x))
+
+
+STARTING = ["RepVGG", "RepConvN", "ACB", "DBB", "MobileOne", "OREPAVGG"]
+
+
+@pytest.mark.parametrize("family", STARTING)
+def test_the_article_starts_with_all_branches(family):
+    """Every norm's scale is 1, and each branch has a part in the kernel."""
+    block = make(f"{family}(start=paper)", SAME)
+    kernels = [branch.kernel_and_bias()[0] for branch in block.branches.values()]
+    assert all(kernel.abs().max() > 0 for kernel in kernels)
+    assert all((norm.weight == 1).all() and (norm.bias == 0).all() for norm in norms(block))
+    plain = make(family, SAME)
+    assert plain.state_dict().keys() == block.state_dict().keys()
+    silent = [branch.kernel_and_bias()[0] for branch in list(plain.branches.values())[1:]]
+    assert silent and all(kernel.abs().max() == 0 for kernel in silent)
+
+
+OREPA_OPTIONS = ["", ", scaling=scalar", ", scaling=none", ", post_bn=false"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 6])
+@pytest.mark.parametrize("options", OREPA_OPTIONS)
+def test_orepa_can_start_with_the_kernel_of_a_plain_convolution(options, size):
+    """torch's: uniform within 1 / sqrt(fan in); the authors' start is larger, and learns slower."""
+    torch.manual_seed(0)
+    geometry = ConvGeometry(32, 64, size)
+    kernel = make(f"OREPA(start=plain{options})", geometry).main_kernel()
+    bound = (32 * size * size) ** -0.5
+    assert kernel.abs().max() == pytest.approx(bound, rel=0.01)
+    assert float(kernel.std()) == pytest.approx(bound / 3**0.5, rel=0.05)
+    paper = make(f"OREPA(start=paper{options})", geometry).main_kernel()
+    assert paper.std() > 1.5 * kernel.std()
+
+
+def test_linear_add_starts_as_its_scales_say():
+    torch.manual_seed(0)
+    block = make("LinearAdd(scale_kxk=2, scale_1x1=3, scale_identity=5)", ConvGeometry(64, 64, 3))
+    parts = block.branches["kxk"].kernel_parts()
+    bound = 1 / 64**0.5  # torch's, of the 1x1
+    assert parts["kxk"].abs().max() == pytest.approx(2 * bound / 3, rel=0.01)
+    assert parts["1x1"].abs().max() == pytest.approx(3 * bound, rel=0.01)
+    assert torch.equal(parts["identity"][:, :, 1, 1], 5 * torch.eye(64, dtype=torch.float64))
 
 
 def test_the_norm_after_the_sum_lets_all_branches_start_together():

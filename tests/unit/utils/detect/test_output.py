@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.video_builders import read_video
 from utils.detect.output import DetectionOutput, OutputNames, OutputOptions
 from utils.structures import Detections, Frame
 
@@ -32,7 +34,16 @@ def frame(path, position=1, *, index=None, image_hw=(80, 100)):
         frame_count=3 if is_video else 1,
         fps=10.0 if is_video else None,
         is_video=is_video,
+        seconds=(index - 1) / 10 if is_video else None,
     )
+
+
+def live_frame(index, position=1, path="door", *, seconds):
+    """A frame of a stream that began at a billion seconds."""
+    return dataclasses.replace(
+        frame(path, position, index=index), source=f"rtsp://{path}", seconds=seconds,
+        captured=1e9 + seconds, frame_count=None,
+    )  # fmt: skip
 
 
 def files(folder):
@@ -73,27 +84,50 @@ def test_csv(tmp_path):
     with DetectionOutput(tmp_path, NAMES, OutputOptions(images=False, csv=True)) as output:
         output.write(frame("in/a.jpg"), FOUND)
         output.write(frame("in/b.jpg", 2), Detections.empty())
-        assert not (tmp_path / "predictions.csv").exists()  # appears when complete
-    with (tmp_path / "predictions.csv").open(newline="") as file:
-        head, *rows = csv.reader(file)
-    names = "Image Name,Prediction,Confidence,x1,y1,x2,y2,Class ID,Frame,Source"
+        output.write(live_frame(7, 3, seconds=1.25), FOUND[:1])
+        # A killed run has all of it.
+        with (tmp_path / "predictions.csv").open(newline="") as file:
+            head, *rows = csv.reader(file)
+    names = "Image Name,Prediction,Confidence,x1,y1,x2,y2,Class ID,Frame,Source,Seconds,Time"
     assert head == names.split(",")
+    box = ["10.0", "20.0", "30.0", "60.0", "1"]
     assert rows == [
-        ["a.jpg", NAMES[1], "0.875", "10.0", "20.0", "30.0", "60.0", "1", "1", "in/a.jpg"],
-        ["a.jpg", "cat", "0.5", "0.0", "0.0", "100.0", "80.0", "0", "1", "in/a.jpg"],
-    ]
+        ["a.jpg", NAMES[1], "0.875", *box, "1", "in/a.jpg", "", ""],
+        ["a.jpg", "cat", "0.5", "0.0", "0.0", "100.0", "80.0", "0", "1", "in/a.jpg", "", ""],
+        ["door", NAMES[1], "0.875", *box, "7", "rtsp://door", "1.25",
+         "2001-09-09T01:46:41.250+00:00"],
+    ]  # fmt: skip
 
 
-def test_json(tmp_path):
-    with DetectionOutput(tmp_path, NAMES, OutputOptions(images=False, json=True)) as output:
-        output.write(frame("in/a.jpg"), FOUND[:1])
-        output.write(frame("in/c.mp4", 2, index=2), Detections.empty())
-    content = json.loads((tmp_path / "predictions.json").read_text())
+def json_entries(folder):
+    return json.loads((folder / "predictions.json").read_text())
+
+
+def test_json_is_whole_after_each_frame(tmp_path):
     box = {"box": [10, 20, 30, 60], "score": 0.875, "class_id": 1, "name": NAMES[1]}
-    assert content == [
-        {"source": "in/a.jpg", "frame": 1, "image_hw": [80, 100], "detections": [box]},
-        {"source": "in/c.mp4", "frame": 2, "image_hw": [80, 100], "detections": []},
-    ]
+    no_time = {"seconds": None, "time": None}
+    expected = [
+        {"source": "in/a.jpg", "frame": 1, **no_time, "image_hw": [80, 100], "detections": [box]},
+        {"source": "in/c.mp4", "frame": 2, "seconds": 0.1, "time": None, "image_hw": [80, 100],
+         "detections": []},
+    ]  # fmt: skip
+    options = OutputOptions(images=False, json=True, json_lines="lines.jsonl")
+    with DetectionOutput(tmp_path, NAMES, options) as output:
+        assert json_entries(tmp_path) == []
+        output.write(frame("in/a.jpg"), FOUND[:1])
+        assert json_entries(tmp_path) == expected[:1]
+        output.write(frame("in/c.mp4", 2, index=2), Detections.empty())
+        assert json_entries(tmp_path) == expected
+        lines = (tmp_path / "lines.jsonl").read_text().splitlines()
+        assert [json.loads(line) for line in lines] == expected
+
+
+def test_json_lines_on_standard_output(tmp_path, capfd):
+    options = OutputOptions(images=False, json_lines="-")
+    with DetectionOutput(tmp_path, NAMES, options) as output:
+        output.write(frame("in/a.jpg"), FOUND)
+        assert json.loads(capfd.readouterr().out)["source"] == "in/a.jpg"  # at once
+    assert files(tmp_path) == []
 
 
 def test_json_of_no_frames(tmp_path):
@@ -102,12 +136,31 @@ def test_json_of_no_frames(tmp_path):
     assert json.loads((tmp_path / "predictions.json").read_text()) == []
 
 
-def test_an_error_leaves_no_half_table_or_video(tmp_path):
+def test_an_error_loses_nothing_that_was_written(tmp_path):
     options = OutputOptions(csv=True, json=True)
     with pytest.raises(RuntimeError), DetectionOutput(tmp_path, NAMES, options) as output:
         output.write(frame("c.mp4", index=1), FOUND)
         raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == ["c.mp4", "predictions.csv", "predictions.json"]
+    assert len(json_entries(tmp_path)) == 1
+    assert len(read_video(tmp_path / "c.mp4")[0]) == 1
+
+
+def test_streams_are_written_side_by_side(tmp_path):
+    with DetectionOutput(tmp_path, NAMES, OutputOptions()) as output:
+        for step in range(6):
+            for position, path in enumerate(["door", "yard"], 1):
+                output.write(live_frame(step + 1, position, path, seconds=step / 10), FOUND)
+    assert files(tmp_path) == ["door.mp4", "yard.mp4"]
+    assert [len(read_video(tmp_path / name)[0]) for name in files(tmp_path)] == [6, 6]
+
+
+def test_a_long_stream_in_several_files(tmp_path):
+    with DetectionOutput(tmp_path, NAMES, OutputOptions(segment_seconds=0.5)) as output:
+        for step in range(12):
+            output.write(live_frame(step + 1, seconds=3 + step / 10), FOUND)
+    assert files(tmp_path) == [f"door_part{number}.mp4" for number in (1, 2, 3)]
+    assert [len(read_video(tmp_path / name)[0]) for name in files(tmp_path)] == [5, 5, 2]
 
 
 def test_crops(tmp_path):

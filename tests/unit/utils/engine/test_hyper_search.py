@@ -45,7 +45,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def config(tmp_path) -> TrainConfig:
-    return TrainConfig(evolve=6, project=str(tmp_path / "evolve"), epochs=7)
+    return TrainConfig(cfg="tiny.yaml", evolve=6, project=str(tmp_path / "evolve"), epochs=7)
 
 
 def table(folder):

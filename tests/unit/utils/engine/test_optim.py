@@ -14,6 +14,7 @@ from utils.engine.optim import (
     ParameterGroups,
     build_optimizer,
     clip_gradients,
+    describe_optimizer,
 )
 
 WORDS = {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005}
@@ -142,3 +143,15 @@ def test_gradients_are_clipped(norm):
     assert float(clip_gradients(model)) == pytest.approx(norm, rel=1e-5)
     after = float(torch.cat([p.grad.flatten() for p in model.parameters()]).norm())
     assert after == pytest.approx(min(norm, MAX_GRADIENT_NORM), rel=1e-4)
+
+
+def test_groups_are_described_without_what_is_frozen():
+    model = network()
+    optimizer = build_optimizer(model, "AdamW", lr=0.01, momentum=0.9, weight_decay=0.0005)
+    hyp = OptimizerConfig(lr0=0.01, lrf=0.1)
+    assert describe_optimizer(optimizer, hyp, 24) == (
+        "Optimizer: AdamW, lr 0.01 to 0.001, 2 weights (decay 0.0005), 4 norms (decay 0), "
+        "5 biases (decay 0), 72 images per step"
+    )
+    model[0].requires_grad_(False)
+    assert "1 weights (decay 0.0005)" in describe_optimizer(optimizer, hyp, 24)

@@ -1,14 +1,28 @@
 from __future__ import annotations
 
+import functools
 import logging
+import platform
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from utils.cli import SCRIPTS_FOLDER, command_text
-from utils.engine.training_report import TrainedWeights, TrainResult, log_result
+from utils.device import describe_device
+from utils.engine import training_report
+from utils.engine.distributed import Ranks
+from utils.engine.training_report import (
+    TrainedWeights,
+    TrainResult,
+    log_banner,
+    log_result,
+    project_commit,
+)
+from utils.logs import SCRIPTS_FOLDER, command_text
 from utils.train_config import TrainConfig
 
 WEIGHTS = TrainedWeights(Path("r/weights/best.pt"), Path("r/weights/last.pt"))
@@ -67,3 +81,48 @@ def test_skipped_steps_are_said(tmp_path, caplog):
         log_result(replace(RESULT, folder=tmp_path, skipped_steps=3), TrainConfig())
     warnings = [entry.message for entry in caplog.records if entry.levelno == logging.WARNING]
     assert warnings == ["  3 steps were skipped"]
+
+
+def banner(caplog, config=None, hyp=None, ranks=None) -> list[str]:
+    default = {"lr0": 0.01, "nbs": 64.0}
+    given = (config or TrainConfig(), {**default, **(hyp or {})}, default)
+    with caplog.at_level(logging.INFO):
+        log_banner(*given, torch.device("cpu"), ranks or Ranks())
+    return caplog.messages
+
+
+def test_the_banner_names_versions_and_what_is_not_the_default(caplog):
+    config = TrainConfig(data="my data.yaml", imgsz=320, freeze=(10,), noval=True)
+    versions, flags, hyp = banner(caplog, config, {"nbs": 16.0})
+    assert f"torch {torch.__version__}, Python {platform.python_version()}, " in versions
+    # Not to the end: the memory that is free changes.
+    assert describe_device(torch.device("cpu")).partition(" threads")[0] in versions
+    assert flags == (
+        "Flags: --data 'my data.yaml' --imgsz 320 --noval --freeze 10 (all others are defaults)"
+    )
+    assert hyp == "Hyper-parameters: nbs 16.0 (default 64.0)"
+
+
+def test_the_banner_of_a_run_of_defaults_has_two_lines(caplog):
+    assert banner(caplog)[1:] == ["Flags: all defaults"]
+
+
+def test_the_banner_counts_processes(caplog):
+    assert ", 4 processes, the first on " in banner(caplog, ranks=Ranks(0, 0, 4, 4))[0]
+
+
+def test_the_commit_is_that_of_this_project_only(tmp_path, monkeypatch):
+    """Not of a project that it was copied into."""
+    if shutil.which("git") is None:
+        assert project_commit() == ""
+        return
+    run = functools.partial(subprocess.run, check=True, capture_output=True, cwd=tmp_path)
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    run(["git", "init", "-q"])
+    run(["git", *author, "commit", "-q", "--allow-empty", "-m", "first"])
+    found = run(["git", "rev-parse", "--short", "HEAD"]).stdout.decode().strip()
+    monkeypatch.setattr(training_report, "SCRIPTS_FOLDER", tmp_path)
+    assert project_commit() == found != ""
+    (tmp_path / "copied").mkdir()
+    monkeypatch.setattr(training_report, "SCRIPTS_FOLDER", tmp_path / "copied")
+    assert project_commit() == ""

@@ -65,6 +65,15 @@ def test_nothing_found(found):
     assert metrics.instances == sum(r.instances for r in metrics.per_class) > 0
 
 
+def test_a_labelled_class_without_detections_has_no_precision():
+    """As in YOLOv5: 0 in its row, in its curve and in the mean, with detections of others too."""
+    records = [record(1, [[0, 0, 10, 10], [20, 20, 30, 30]], [0, 1])]
+    metrics = evaluate(records, {1: detections([[0, 0, 10, 10]], [0.9], [0])})
+    assert [result.precision for result in metrics.per_class] == [1.0, 0.0, 0.0, 0.0]
+    assert metrics.precision == 0.5
+    assert not metrics.curves.precision[1].any()
+
+
 def test_nothing_labelled():
     """All figures are 0, not -1 and not NaN."""
     found = {1: detections([[0, 0, 10, 10]], [0.9], [0])}

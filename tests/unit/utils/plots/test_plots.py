@@ -7,13 +7,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from utils.draw import text_ink
 from utils.errors import ConfigError, MissingPackageError
-from utils.plots.confusion import plot_confusion_matrix
-from utils.plots.figure import make_figure, printable, tick_step
+from utils.plots.confusion import cell_shares, plot_confusion_matrix
+from utils.plots.figure import line_color, make_figure, printable, save_figure, tick_step
 from utils.plots.label_statistics import plot_labels
 from utils.plots.score_curves import plot_pr_curve, plot_score_curves
 from utils.plots.training_curves import AP, AP50, best_row, plot_results, read_results
+from utils.structures import ImageArray
 
 HEADER = (
     "epoch,train/box_loss,train/obj_loss,train/cls_loss,metrics/precision,metrics/recall,"
@@ -108,7 +111,7 @@ def test_score_and_pr_curves(tmp_path: Path, num_classes: int, seen: str) -> Non
     ap50 = np.full(num_classes, 0.5)
     if seen == "one missing":
         precision[:1], ap50[:1] = np.nan, np.nan
-    names = NAMES[num_classes]
+    names = dict(enumerate(NAMES[num_classes]))
     plot_score_curves(confidence, precision, 1 - precision, names, tmp_path)
     plot_pr_curve(confidence, 1 - precision, ap50, names, tmp_path / "PR_curve.png")
     made = sorted(path.name for path in tmp_path.iterdir())
@@ -126,8 +129,93 @@ def test_confusion_matrix(tmp_path: Path, num_classes: int, count: int) -> None:
     assert_image(tmp_path / "confusion_matrix.png")
 
 
-def test_printable() -> None:
-    assert printable(["a $x$", "naïve", "名"]) == [r"a \$x\$", "naïve", "?"]
+def test_a_dollar_sign_starts_no_formula() -> None:
+    assert printable(["a $x$", "naïve"]) == [r"a \$x\$", "\u2068naïve\u2069"]
+
+
+@pytest.fixture
+def figures(monkeypatch) -> list[Figure]:
+    """What would be saved, in the order of the calls."""
+    kept: list[Figure] = []
+    for module in ("confusion", "training_curves", "score_curves"):
+        monkeypatch.setattr(f"utils.plots.{module}.save_figure", lambda made, _: kept.append(made))
+    return kept
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_confusion_matrix_shows_counts_their_shares_and_the_thresholds(figures) -> None:
+    plot_confusion_matrix(np.array([[20, 5], [3, 0]]), ["person"], Path("x.png"))
+    assert texts(figures[0]) == ["20\n0.87", "5\n0.20", "3\n0.13"]  # false positives: 5 of 25
+    assert "score of at least 0.25, IoU above 0.45" in figures[0].get_suptitle()
+    plot_confusion_matrix(np.eye(2, dtype=int), ["person"], Path("x.png"), score_threshold=0.4)
+    assert "score of at least 0.4," in figures[1].get_suptitle()
+
+
+def test_confusion_matrix_of_many_classes_shows_counts(figures) -> None:
+    for num_classes, shown in ((80, ["7"]), (101, [])):
+        matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
+        matrix[3, 5] = 7
+        plot_confusion_matrix(matrix, [str(n) for n in range(num_classes)], Path("x.png"))
+        assert texts(figures[-1]) == shown
+
+
+def test_shares_of_the_confusion_matrix() -> None:
+    matrix = np.random.default_rng(0).integers(1, 20, (5, 5))
+    matrix[-1, -1] = 0
+    matrix[:, 2] = 0  # a class that never occurs
+    shares = cell_shares(matrix)
+    assert np.isnan(shares[:, 2]).all() and np.isnan(shares[-1, -1])
+    np.testing.assert_allclose(shares[:, [0, 1, 3]].sum(axis=0), 1)
+    of_true_classes = matrix[:-1, :-1].sum(axis=1)  # right class or not, on some object
+    np.testing.assert_allclose(shares[:-1, -1], 1 - of_true_classes / matrix[:-1].sum(axis=1))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 120])
+def test_epochs_are_counted_from_one(tmp_path: Path, figures, count: int) -> None:
+    quality = [("0.5", f"{0.1 + 0.001 * epoch:.4f}") for epoch in range(count)]
+    plot_results(results_csv(tmp_path, *quality), tmp_path / "results.png")
+    assert figures[0].get_suptitle().startswith(f"best epoch {count}: ")
+    for panel in figures[0].axes:
+        assert panel.lines[0].get_xdata().tolist() == list(range(1, count + 1))
+        left, right = panel.get_xlim()
+        ticks = [tick for tick in panel.get_xticks() if left <= tick <= right]
+        assert left == 0.5 and count + 0.5 <= right <= 1.05 * count + 0.5
+        assert ticks and all(tick == int(tick) for tick in ticks)
+
+
+def test_one_epoch_is_seen_against_zero(tmp_path: Path, figures) -> None:
+    plot_results(results_csv(tmp_path, ("0", "0.4")), tmp_path / "results.png")
+    *_, ap50, ap = figures[0].axes
+    assert ap50.get_ylim() == (0, 1)
+    assert ap.get_ylim() == pytest.approx((0, 0.6))
+
+
+def test_lines_have_the_color_of_their_class(figures) -> None:
+    points = np.linspace(0, 1, 5)
+    plot_pr_curve(points, np.tile(points, (2, 1)), np.ones(2), {3: "a", 7: "b"}, Path("x.png"))
+    colors = [line.get_color() for line in figures[0].axes[0].lines[:2]]
+    assert colors == [line_color(3), line_color(7)]
+
+
+@pytest.mark.parametrize("angle", [0, 90])
+def test_names_in_figures_are_drawn_as_in_images(tmp_path: Path, angle: int) -> None:
+    """The very ink that boxes are labelled with, upright or turned."""
+    figure, _ = make_figure((3, 3), 1, 1)
+    figure.axes[0].remove()
+    name = "قطة собака"
+    figure.text(0.2, 0.2, name, fontsize=24, rotation=angle)  # 24 points: 50 pixels
+    save_figure(figure, tmp_path / "text.png", dots_per_inch=150)
+    shown = 255 - cv2.imread(str(tmp_path / "text.png"), cv2.IMREAD_GRAYSCALE)
+    expected = np.rot90(text_ink(name, 50).ink, angle // 90)
+    np.testing.assert_allclose(cropped(shown), cropped(expected), atol=2)
+
+
+def cropped(ink: ImageArray) -> ImageArray:
+    rows, columns = np.nonzero(ink > 2)
+    return ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].astype(int)
 
 
 @pytest.mark.parametrize(("count", "step"), [(0, 1), (30, 1), (31, 2), (80, 3)])

@@ -1,0 +1,248 @@
+"""Live sources: cameras, network streams, screens, snapshots; the newest frame of each counts.
+
+Every stream is read by a thread of its own, as fast as it sends, so that a slow network is never
+behind: it gets the newest frame, and the ones between are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from data.captures import Capture, CaptureOptions, file_name, open_capture, without_password
+from utils.structures import Frame, StreamState
+
+logger = logging.getLogger(__name__)
+
+RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds before each new try; the last one repeats
+WAITING_FRAMES = 16  # of a stream of which every frame is wanted; beyond, the sender waits
+POLL_SECONDS = 0.2  # how often a wait looks whether the run has ended
+END_SECONDS = 1.0  # how long the end of a run waits for threads inside a library
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How live sources are read.
+
+    Attributes:
+        capture: how each is opened.
+        every_frame: frames wait for the network instead of being dropped.
+        reconnect_seconds: give a stream up when it has sent nothing for so long; None never does.
+    """
+
+    capture: CaptureOptions = field(default_factory=CaptureOptions)
+    every_frame: bool = False
+    reconnect_seconds: float | None = None
+
+
+class LiveSource:
+    """Several live streams.
+
+    Attributes:
+        states: one per stream, in their order.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        options: StreamOptions,
+        opener: Callable[[str, CaptureOptions], Capture | None] = open_capture,
+    ) -> None:
+        """Choose the streams; none is opened yet.
+
+        Args:
+            addresses: camera numbers and addresses.
+            options: how they are read.
+            opener: opens one; None where it is not up.
+        """
+        self._run = _Run()
+        self.states = [StreamState(without_password(address)) for address in addresses]
+        labels = _labels(addresses)
+        self._readers = [
+            _StreamReader(
+                partial(opener, address, options.capture), label, options, state, self._run
+            )
+            for address, label, state in zip(addresses, labels, self.states, strict=True)
+        ]
+
+    @property
+    def is_live(self) -> bool:
+        """Frames come at the speed of the cameras."""
+        return True
+
+    def groups(self) -> Iterator[list[Frame]]:
+        """What has arrived since the last group: at most one frame of each stream.
+
+        Waits until there is one; ends when every stream has ended or was given up, or `stop` was
+        called.
+        """
+        for reader in self._readers:
+            reader.start()
+        try:
+            while frames := self._next_group():
+                yield frames
+        finally:
+            self.stop()
+            deadline = time.monotonic() + END_SECONDS
+            for reader in self._readers:
+                reader.join(max(deadline - time.monotonic(), 0))
+
+    def stop(self) -> None:
+        """End the streams; may be called from any thread."""
+        self._run.ended.set()
+        with self._run.news:
+            self._run.news.notify_all()
+
+    def _next_group(self) -> list[Frame]:
+        with self._run.news:
+            while not self._run.ended.is_set():
+                frames = [frame for reader in self._readers if (frame := reader.take())]
+                if frames or not any(reader.is_alive() for reader in self._readers):
+                    self._run.news.notify_all()
+                    return frames
+                self._run.news.wait(POLL_SECONDS)
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """What the frames of a stream are called."""
+
+    source: str
+    path: Path
+    position: int
+    num_positions: int
+
+
+def _labels(addresses: Sequence[str]) -> list[_Label]:
+    return [
+        _Label(without_password(address), Path(file_name(address)), position, len(addresses))
+        for position, address in enumerate(addresses, 1)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What all streams of a run share: that something arrived, and that the run has ended."""
+
+    news: threading.Condition = field(default_factory=threading.Condition)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+class _StreamReader(threading.Thread):
+    """Reads one stream, opening it again whenever it stops."""
+
+    def __init__(
+        self,
+        opener: Callable[[], Capture | None],
+        label: _Label,
+        options: StreamOptions,
+        state: StreamState,
+        run: _Run,
+    ) -> None:
+        # A daemon: a library that hangs must not keep the program from ending.
+        super().__init__(daemon=True, name=f"stream {label.position}")
+        self._opener, self._label, self._options = opener, label, options
+        self._state, self._shared = state, run
+        self._frames: deque[Frame] = deque()
+        self._num_read = 0
+        self._began: float | None = None  # when the first frame arrived
+        self._last_seen, self._tries = time.monotonic(), 0
+
+    def take(self) -> Frame | None:
+        """The next frame that waits; the lock must be held."""
+        if not self._frames:
+            return None
+        self._state.frames += 1
+        return self._frames.popleft()
+
+    def run(self) -> None:
+        """Read until the stream ends or is given up, or the run ends."""
+        self._last_seen = time.monotonic()
+        while not self._shared.ended.is_set():
+            capture = self._opener()
+            if capture is not None:
+                with contextlib.closing(capture):
+                    self._read(capture)
+                if capture.frame_count is not None and self._num_read:
+                    return  # a file behind an address, read to its end
+            if self._shared.ended.is_set() or self._is_given_up():
+                return
+            self._wait_before_next_try()
+
+    def _read(self, capture: Capture) -> None:
+        for image in capture:
+            self._num_read += 1
+            self._note_return()
+            now = time.time()
+            self._began = self._began or now
+            self._put(
+                Frame(
+                    image=image,
+                    source=self._label.source,
+                    path=self._label.path,
+                    position=self._label.position,
+                    num_positions=self._label.num_positions,
+                    frame_index=self._num_read,
+                    frame_count=capture.frame_count,
+                    fps=capture.fps,
+                    is_video=True,
+                    seconds=now - self._began,
+                    captured=now,
+                ),
+                waits=self._options.every_frame or capture.frame_count is not None,
+            )
+            if self._shared.ended.is_set():
+                return
+
+    def _put(self, frame: Frame, *, waits: bool) -> None:
+        """Offer a frame: wait for a place, or replace the one that nobody took."""
+        news = self._shared.news
+        with news:
+            while waits and len(self._frames) >= WAITING_FRAMES:
+                if self._shared.ended.is_set():
+                    return
+                news.wait(POLL_SECONDS)
+            if not waits and self._frames:
+                self._state.dropped += len(self._frames)
+                self._frames.clear()
+            self._frames.append(frame)
+            news.notify_all()
+
+    def _note_return(self) -> None:
+        """Count and log the end of an outage."""
+        now = time.monotonic()
+        if self._tries:
+            away = now - self._last_seen
+            self._state.seconds_away += away
+            logger.info("%s: frames after %.0f s", self._state.source, away)
+        self._last_seen, self._tries = now, 0
+
+    def _is_given_up(self) -> bool:
+        limit = self._options.reconnect_seconds
+        away = time.monotonic() - self._last_seen
+        if limit is None or away < limit:
+            return False
+        self._state.gave_up = True
+        self._state.seconds_away += away
+        logger.error("%s: given up after %.0f s without a frame", self._state.source, away)
+        return True
+
+    def _wait_before_next_try(self) -> None:
+        delay = RECONNECT_DELAYS[min(self._tries, len(RECONNECT_DELAYS) - 1)]
+        if self._num_read and not self._tries:
+            self._state.outages += 1
+        self._tries += 1
+        what = "no more frames" if self._num_read else "not there yet"
+        logger.warning("%s: %s; trying again in %g s", self._state.source, what, delay)
+        limit = self._options.reconnect_seconds
+        if limit is not None:
+            delay = min(delay, max(self._last_seen + limit - time.monotonic(), 0))
+        self._shared.ended.wait(delay)

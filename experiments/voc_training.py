@@ -1,0 +1,205 @@
+"""How block families start and learn on VOC: `python -m experiments.voc_training --shared DIR`.
+
+Trains yolov5n from scratch on PASCAL VOC 2007 (2500 images) with each row of ROWS and each seed,
+an optimizer step per batch, so that a few epochs are thousands of steps. A run that has a report
+already is not repeated, so the script continues where it was cut off. `--epochs`, `--imgsz` and
+`--single-cls` make it shorter; each setting has runs of its own. After each run the dated report
+is written anew, from all finished runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.hyps import HYPS_FOLDER
+from experiments.bccd_training import in_standard_errors
+from experiments.training_runs import (
+    REPORTS,
+    ROOT,
+    ap_curve,
+    commits_of,
+    machine_line,
+    mean_and_spread,
+    train_once,
+    voc_yaml,
+)
+from utils.logs import configure_logging
+from utils.plots.figure import make_figure, save_figure, style_axes
+from utils.strict_yaml import find_shipped, read_yaml, write_yaml
+
+logger = logging.getLogger(__name__)
+BATCH_SIZE, HYP = 16, "hyp.scratch-low.yaml"
+LOSSES = ("train/box_loss", "train/obj_loss", "train/cls_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A block family; `scales_of` names the row whose run of the same seed found its scales."""
+
+    name: str
+    rep_block: str
+    scales_of: str = ""
+
+
+PLAIN = Row("plain", "none")
+ROWS = (
+    PLAIN,
+    Row("OREPA, start=paper", "OREPA(start=paper)"),
+    Row("OREPA, start=plain", "OREPA(start=plain)"),
+    Row("RepVGG, start=plain", "RepVGG(start=plain)"),
+    Row("RepVGG, start=paper", "RepVGG(start=paper)"),
+    Row("RepOpt", "RepOpt"),
+    Row("LinearAdd", "LinearAdd"),
+    Row("RepOpt, searched scales", "RepOpt", "LinearAdd"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where data and runs are, and how long and large a run is."""
+
+    shared: Path
+    runs: Path
+    epochs: int
+    image_size: int
+    single_class: bool
+
+    def folder(self, row: Row, seed: int) -> Path:
+        """The folder of a run."""
+        kind = "_single" if self.single_class else ""
+        name = row.name.replace(",", "").replace(" ", "_")
+        return self.runs / f"{name}_{self.image_size}px_{self.epochs}epochs{kind}_seed{seed}"
+
+    def finished(self, row: Row, seeds: Sequence[int]) -> list[int]:
+        """The seeds with which a row has a report."""
+        return [seed for seed in seeds if (self.folder(row, seed) / "report.json").exists()]
+
+
+def train_row(row: Row, seed: int, setting: Setting) -> dict[str, Any]:
+    """train.py's report of one row with one seed, trained unless it exists."""
+    searched = next((other for other in ROWS if other.name == row.scales_of), None)
+    found = () if searched is None else (
+        "--scales", str(setting.folder(searched, seed) / "weights" / "best.pt")
+    )  # fmt: skip
+    return train_once(
+        setting.folder(row, seed),
+        *("--cfg", "yolov5n.yaml", "--rep-block", row.rep_block, *found),
+        *("--data", str(voc_yaml(setting.shared, setting.runs)), "--noautoanchor"),
+        *("--hyp", str(hyp_of_a_step_per_batch(setting.runs)), "--seed", str(seed)),
+        *("--epochs", str(setting.epochs), "--imgsz", str(setting.image_size)),
+        *("--batch-size", str(BATCH_SIZE), *(["--single-cls"] if setting.single_class else [])),
+    )
+
+
+def hyp_of_a_step_per_batch(folder: Path) -> Path:
+    """Write the shipped hyper-parameters into `folder`, with a nominal batch that is the batch."""
+    path = folder / f"nbs{BATCH_SIZE}.yaml"
+    write_yaml(path, {**read_yaml(find_shipped(HYP, HYPS_FOLDER)), "nbs": BATCH_SIZE})
+    return path
+
+
+def loss_curve(folder: Path) -> list[float]:
+    """Training loss (box, objectness and class together) of each epoch, from results.csv."""
+    with (folder / "results.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, skipinitialspace=True))
+    return [sum(float(row[name]) for name in LOSSES) for row in rows]
+
+
+def table(setting: Setting, runs: Mapping[Row, Sequence[int]]) -> list[str]:
+    """The rows of the report, as markdown.
+
+    Args:
+        setting: of the runs.
+        runs: row -> the seeds that are finished, at least one.
+    """
+    lines = [
+        "| blocks | seeds | AP per seed | AP mean (sd) | AP50 | against plain "
+        "| training loss, last epoch | minutes | commit |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    reports = {row: [_report(setting.folder(row, seed)) for seed in runs[row]] for row in runs}
+    reference = [report["AP"] for report in reports.get(PLAIN, [])]
+    for row, results in reports.items():
+        folders = [setting.folder(row, seed) for seed in runs[row]]
+        values = [result["AP"] for result in results]
+        minutes = ", ".join(f"{result['seconds'] / 60:.0f}" for result in results)
+        difference = "" if row == PLAIN or not reference else in_standard_errors(values, reference)
+        lines.append(
+            f"| {row.name} | {len(values)} | {', '.join(f'{value:.4f}' for value in values)} | "
+            f"{mean_and_spread(values)} | {statistics.mean(r['AP50'] for r in results):.3f} | "
+            f"{difference} | {mean_and_spread([loss_curve(each)[-1] for each in folders])} | "
+            f"{minutes} | {commits_of(folders)} |"
+        )
+    return lines
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return content
+
+
+def write_report(out: Path, setting: Setting, seeds: Sequence[int]) -> None:
+    """All finished runs: a table as markdown, and the curves as an image beside it."""
+    runs = {row: setting.finished(row, seeds) for row in ROWS if setting.finished(row, seeds)}
+    name = f"voc_training_cpu_{time.strftime('%Y-%m-%d')}"
+    classes = "as one class" if setting.single_class else "20 classes"
+    lines = [
+        f"# Block families from scratch on VOC 2007, {time.strftime('%Y-%m-%d')}", "",
+        f"yolov5n, {setting.image_size} px, {setting.epochs} epochs of 2500 images ({classes}), an "
+        f"optimizer step per batch of {BATCH_SIZE} (nbs: {BATCH_SIZE}), otherwise {HYP}, float32. "
+        "COCO AP on 1000 validation images, best checkpoint of each run.", "",
+        f"{machine_line()} Made by `python -m experiments.voc_training`. Other work ran on the "
+        "machine at the same time, so the minutes say little.", "",
+        *table(setting, runs), "", f"![AP and training loss]({name}.png)", "",
+    ]  # fmt: skip
+    figure, axes = make_figure((11, 4.5), 1, 2)
+    for number, (row, finished) in enumerate(runs.items()):
+        for seed in finished:
+            folder = setting.folder(row, seed)
+            label = row.name if seed == finished[0] else None
+            style = {"color": f"C{number}", "label": label, "alpha": 0.8}
+            axes[0, 0].plot(ap_curve(folder), **style)
+            axes[0, 1].plot(loss_curve(folder), **style)
+    style_axes(axes[0, 0], "COCO AP on val, one line per seed", "epoch", "AP")
+    style_axes(axes[0, 1], "training loss", "epoch", "loss")
+    axes[0, 0].legend()
+    save_figure(figure, out / f"{name}.png")
+    (out / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def main() -> None:
+    """Train what is missing; write the report after each run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--shared", type=Path, required=True, help="folder with data/voc07")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "voc", help="folder of runs")
+    parser.add_argument("--out", type=Path, default=REPORTS)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--imgsz", type=int, default=192)
+    parser.add_argument("--single-cls", action="store_true", help="all objects as one class")
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
+    parser.add_argument("--only", default="", help="train only rows with this in their name")
+    arguments = parser.parse_args()
+    configure_logging()
+    setting = Setting(
+        arguments.shared.resolve(), arguments.runs.resolve(), arguments.epochs, arguments.imgsz,
+        arguments.single_cls,
+    )  # fmt: skip
+    rows = [row for row in ROWS if arguments.only in row.name]
+    for seed in arguments.seeds:  # all rows with one seed before any with the next
+        for row in rows:
+            report = train_row(row, seed, setting)
+            logger.info("%s seed %d: AP %.4f", row.name, seed, report["AP"])
+            write_report(arguments.out, setting, arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from data import streams
+from data.captures import CaptureOptions, file_name, without_password
+from data.sources import is_address
+from data.streams import LiveSource, StreamOptions
+
+
+class FakeCapture:
+    """Sends images whose pixels are their number, at a rate; then it is lost."""
+
+    def __init__(self, num_images, fps=200.0, *, frame_count=None, image_hw=(8, 8)):
+        self.num_images, self.fps, self.frame_count = num_images, fps, frame_count
+        self.image_hw = image_hw
+        self.closed = False
+
+    def __iter__(self):
+        for number in range(self.num_images):
+            time.sleep(1 / self.fps)
+            yield np.full((*self.image_hw, 3), number % 256, np.uint8)
+
+    def close(self):
+        self.closed = True
+
+
+class Camera:
+    """An opener: for each try the next capture, None where it is not up; then never again."""
+
+    def __init__(self, *captures):
+        self.captures = list(captures)
+        self.tries = 0
+
+    def __call__(self, address, options):
+        self.tries += 1
+        return self.captures.pop(0) if self.captures else None
+
+
+@pytest.fixture(autouse=True)
+def short_delays(monkeypatch):
+    monkeypatch.setattr(streams, "RECONNECT_DELAYS", (0.02, 0.05))
+
+
+def source_of(camera, *addresses, **options):
+    return LiveSource(addresses or ("rtsp://me:secret@door/1",), StreamOptions(**options), camera)
+
+
+def test_the_newest_frame_is_given_and_the_others_are_counted():
+    source = source_of(Camera(FakeCapture(60, fps=200)), reconnect_seconds=0.1)
+    seen = []
+    for (frame,) in source.groups():
+        seen.append(frame)
+        time.sleep(0.05)  # a network of 20 frames/s
+    (state,) = source.states
+    assert state.frames == len(seen) < 30
+    assert state.frames + state.dropped == 60
+    indices = [frame.frame_index for frame in seen]
+    assert indices == sorted(set(indices)) and indices[-1] == 60
+    for frame in seen:
+        assert int(frame.image[0, 0, 0]) == frame.frame_index - 1
+        assert frame.is_live and abs(time.time() - frame.captured) < 60
+        assert frame.seconds == pytest.approx(frame.captured - seen[0].captured)
+        assert (frame.source, frame.path.name) == ("rtsp://door/1", "rtsp_door_1")
+
+
+def test_what_is_given_is_not_old():
+    source = source_of(Camera(FakeCapture(100, fps=100)), reconnect_seconds=0.1)
+    ages = []
+    for (frame,) in source.groups():
+        ages.append(time.time() - frame.captured)
+        time.sleep(0.1)
+    assert max(ages[:-1]) < 0.1
+
+
+def test_every_frame():
+    source = source_of(Camera(FakeCapture(40, fps=1000)), every_frame=True, reconnect_seconds=0.1)
+    seen = []
+    for (frame,) in source.groups():
+        seen.append(frame.frame_index)
+        time.sleep(0.005)
+    assert seen == list(range(1, 41)) and source.states[0].dropped == 0
+
+
+def test_a_file_behind_an_address_is_read_whole_and_once():
+    camera = Camera(FakeCapture(30, fps=1000, frame_count=30), FakeCapture(30))
+    source = source_of(camera)
+    seen = []
+    for (frame,) in source.groups():
+        seen.append(frame.frame_index)
+        time.sleep(0.005)
+    assert seen == list(range(1, 31)) and camera.tries == 1
+
+
+def test_a_lost_stream_is_opened_again(caplog):
+    caplog.set_level("INFO")
+    captures = [FakeCapture(3), None, None, FakeCapture(2)]
+    source = source_of(Camera(*captures), every_frame=True, reconnect_seconds=0.3)
+    seen = [frame.frame_index for (frame,) in source.groups()]
+    (state,) = source.states
+    assert seen == [1, 2, 3, 4, 5]
+    assert (state.outages, state.gave_up) == (2, True)  # the last one for ever
+    assert state.seconds_away > 0.1 and captures[0].closed and captures[3].closed
+    assert "rtsp://door/1: no more frames; trying again in 0.02 s" in caplog.messages
+    assert caplog.messages[-1].startswith("rtsp://door/1: given up after 0 s without a frame")
+    assert "secret" not in caplog.text
+
+
+def test_a_camera_that_is_not_up_yet_is_waited_for():
+    source = source_of(Camera(None, None, None, FakeCapture(2, frame_count=2)))
+    assert [frame.frame_index for (frame,) in source.groups()] == [1, 2]
+    assert (source.states[0].outages, source.states[0].gave_up) == (0, False)
+    assert source.states[0].seconds_away > 0.05
+
+
+def test_one_dead_stream_never_stops_the_others():
+    class OneDead:
+        def __call__(self, address, options):
+            return None if "dead" in address else FakeCapture(20, fps=100, frame_count=20)
+
+    source = source_of(OneDead(), "rtsp://dead", "rtsp://alive")
+    seen = []
+    for frames in source.groups():
+        seen += [(frame.position, frame.num_positions) for frame in frames]
+        if len(seen) == 20:
+            source.stop()
+    assert seen == [(2, 2)] * 20
+
+
+def test_several_streams_come_together():
+    class Two:
+        def __call__(self, address, options):
+            return FakeCapture(200, fps=100)
+
+    source = source_of(Two(), "0", "1")
+    groups = source.groups()
+    next(groups)
+    time.sleep(0.1)  # both have a new one
+    assert [frame.path.name for frame in next(groups)] == ["camera0", "camera1"]
+    groups.close()
+
+
+def test_the_end_of_a_run_does_not_wait_for_a_stalled_stream(monkeypatch):
+    monkeypatch.setattr(streams, "END_SECONDS", 0.2)
+    hangs = threading.Event()
+
+    class Hanging(FakeCapture):
+        def __iter__(self):
+            yield from super().__iter__()
+            hangs.wait(20)
+
+    source = source_of(Camera(Hanging(3)))
+    start = time.monotonic()
+    threading.Timer(0.3, source.stop).start()
+    assert [frame.frame_index for (frame,) in source.groups()][-1] == 3
+    assert time.monotonic() - start < 2
+    hangs.set()
+
+
+def test_stop_ends_a_run_that_waits():
+    source = source_of(Camera())
+    threading.Timer(0.2, source.stop).start()
+    start = time.monotonic()
+    assert list(source.groups()) == []
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("address", "shown", "name"),
+    [
+        ("rtsp://user:secret@host/1", "rtsp://host/1", "rtsp_host_1"),
+        ("http://host/a@b", "http://host/a@b", "http_host_a_b"),  # no password: in the path
+        ("http://host/cam?x=1", "http://host/cam?x=1", "http_host_cam_x_1"),
+        ("0", "0", "camera0"),
+    ],
+)
+def test_names(address, shown, name):
+    assert (without_password(address), file_name(address)) == (shown, name)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *[(f"{scheme}://host/1", True) for scheme in ("rtsp", "RTSPS", "rtmp", "srt", "udp")],
+        *[(text, True) for text in ("0", "12", "screen", "screen:2", "/dev/video0", "http://h/a")],
+        *[(text, False) for text in ("a.jpg", "rtsp", "screens", "/dev/video", "folder/0", "")],
+    ],
+)
+def test_addresses(text, expected):
+    assert is_address(text) is expected
+
+
+def test_the_options_reach_the_opener():
+    seen = []
+
+    def opener(address, options):
+        seen.append((address, options))
+        return FakeCapture(1, frame_count=1)
+
+    capture = CaptureOptions(stride=3)
+    list(source_of(opener, "0", capture=capture).groups())
+    assert seen == [("0", capture)]

@@ -1,0 +1,103 @@
+"""Runs that are finished are read, and each setting has its own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from experiments import voc_training
+from experiments.training_runs import voc_yaml
+from experiments.voc_training import (
+    PLAIN,
+    ROWS,
+    Setting,
+    hyp_of_a_step_per_batch,
+    loss_curve,
+    table,
+    train_row,
+    write_report,
+)
+from models.reparam.families import block_family
+from train import Hyperparameters
+from utils.cli import parse
+from utils.train_config import REFUSED, TrainConfig
+
+BY_NAME = {row.name: row for row in ROWS}
+HEAD = ("epoch,      train/box_loss, train/obj_loss, train/cls_loss, metrics/mAP_0.5, "
+        "metrics/mAP_0.5:0.95")  # fmt: skip
+
+
+@pytest.fixture
+def setting(tmp_path) -> Setting:
+    shared = tmp_path / "shared"
+    (shared / "data" / "voc07").mkdir(parents=True)
+    (shared / "data" / "voc07" / "classes.txt").write_text("cat\ndog\n")
+    return Setting(shared, tmp_path / "runs", 2, 96, single_class=False)
+
+
+def finish(setting: Setting, row, seed: int, AP: float) -> None:
+    folder = setting.folder(row, seed)
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps({"AP": AP, "AP50": 2 * AP, "seconds": 120}))
+    (folder / "commit.txt").write_text("abc1234")
+    (folder / "results.csv").write_text(f"{HEAD}\n0, .1, .2, .3, 0, 0\n1, .1, .1, .2, .2, {AP}\n")
+
+
+def test_rows_have_names_of_their_own_and_known_blocks():
+    assert len(BY_NAME) == len(ROWS) and ROWS[0] == PLAIN
+    for row in ROWS[1:]:
+        block_family(row.rep_block, row.name)
+        assert not row.scales_of or BY_NAME[row.scales_of].rep_block == "LinearAdd"
+
+
+def test_the_flags_are_those_of_train(setting, monkeypatch):
+    """And searched scales are those of the same seed."""
+    seen = []
+    monkeypatch.setattr(voc_training, "train_once", lambda folder, *flags: seen.append(flags) or {})
+    train_row(BY_NAME["RepOpt, searched scales"], 1, setting)
+    config = parse(TrainConfig, list(seen[0]), REFUSED)
+    best = setting.folder(BY_NAME["LinearAdd"], 1) / "weights" / "best.pt"
+    assert (config.rep_block, config.scales, config.seed) == ("RepOpt", str(best), 1)
+    assert (config.imgsz, config.epochs, config.single_cls) == (96, 2, False)
+
+
+def test_settings_do_not_share_runs(setting):
+    others = [
+        Setting(setting.shared, setting.runs, 3, 96, single_class=False),
+        Setting(setting.shared, setting.runs, 2, 64, single_class=False),
+        Setting(setting.shared, setting.runs, 2, 96, single_class=True),
+    ]
+    folders = {each.folder(row, seed) for each in (setting, *others) for row in ROWS
+               for seed in (0, 1)}  # fmt: skip
+    assert len(folders) == 4 * 2 * len(ROWS)
+
+
+def test_a_step_per_batch(tmp_path):
+    hyp = Hyperparameters.read(str(hyp_of_a_step_per_batch(tmp_path)))
+    assert hyp.optimizer.accumulate(voc_training.BATCH_SIZE) == 1
+    assert hyp == Hyperparameters.read(str(tmp_path / "nbs16.yaml"))
+
+
+def test_a_report_of_what_is_finished(setting, tmp_path):
+    for seed, AP in enumerate((0.10, 0.12)):
+        finish(setting, PLAIN, seed, AP)
+    finish(setting, BY_NAME["RepOpt"], 0, 0.2)
+    assert loss_curve(setting.folder(PLAIN, 0)) == pytest.approx([0.6, 0.4])
+    write_report(tmp_path, setting, (0, 1, 2))
+    (report,) = tmp_path.glob("voc_training_cpu_*.md")
+    assert (tmp_path / f"{report.stem}.png").exists()
+    rows = [line for line in report.read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) == 3  # a head, and two rows with runs
+    assert (
+        "| plain | 2 | 0.1000, 0.1200 | 0.110 (0.014) | 0.220 |  | 0.400 (0.000) | 2, 2 |"
+        in rows[1]
+    )
+    assert "| RepOpt | 1 | 0.2000 | 0.200 | 0.400 | +0.090 | 0.400 | 2 | abc1234 |" in rows[2]
+    assert table(setting, {BY_NAME["RepOpt"]: [0]})[2].count("|") == rows[2].count("|")
+
+
+def test_the_data_is_read_in_place(setting):
+    text = voc_yaml(setting.shared, setting.runs).read_text()
+    assert str(setting.shared / "data" / "voc07") in text and "train.txt" in text
+    assert "cat" in text and "dog" in text

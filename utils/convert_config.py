@@ -1,0 +1,60 @@
+"""The command line of convert.py, declared once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from utils.architecture_names import REP_BLOCKS, REP_POLICIES
+from utils.cli import Choices, PathRule, option
+
+NO_WEIGHTS = "give a checkpoint: --weights runs/train/exp/weights/best.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertConfig:
+    """Fold a network into its deploy form, or expand a plain one, and check that both agree.
+
+    Examples:
+        python convert.py --weights runs/train/exp/weights/best.pt
+        python convert.py --weights best.pt --data my.yaml --output best-deploy.pt
+        python convert.py --weights yolov5s.pt --to train --rep-block RepVGG
+        python convert.py --weights best.pt --to yolov5
+    """
+
+    weights: str = option(
+        "", "checkpoint to convert: ours, or a YOLOv5 .pt",
+        rule=PathRule("weights", required=NO_WEIGHTS),
+    )  # fmt: skip
+    output: str = option(
+        "", "file to write (default: -deploy, -train, -native, -yolov5 or the stem in the name)",
+        rule=PathRule("file", beside="weights"),
+    )  # fmt: skip
+    to: str = option(
+        "deploy", "deploy form; train form with --rep-block; native file format; back to YOLOv5's "
+        "names", rule=Choices(("deploy", "train", "native", "yolov5")),
+    )  # fmt: skip
+    stem: str = option(
+        "keep", "write a Focus or 6x6 stem as the other: one convolution, or Focus for "
+        "accelerators", rule=Choices(("keep", "conv", "focus")),
+    )  # fmt: skip
+    rep_block: str = option(
+        "", "with --to train: block family of the 3x3 convolutions",
+        rule=Choices(REP_BLOCKS, may_call=True),
+    )  # fmt: skip
+    rep_policy: str = option("all", "with --to train: which of them", rule=Choices(REP_POLICIES))
+    data: str = option("", "data yaml: also compare AP before and after")
+    single_cls: bool = option(
+        False, "AP: treat all classes as one; networks trained so are known without the flag"
+    )
+    imgsz: int | None = option(
+        None, "network input of AP and GFLOPs (default: as trained, else 640)", "--img",
+        "--img-size", minimum=1,
+    )  # fmt: skip
+    batch_size: int = option(16, "images per batch for AP", "--batch", minimum=1)
+    device: str = option("", "cpu, mps, a GPU number; empty for the best there is (AP only)")
+    workers: int = option(8, "processes that load images", minimum=0)
+    tolerance: float | None = option(
+        None, "limit of the relative error of the saved file", minimum=0
+    )
+    verbose: bool = option(False, "print the error of every layer")
+    report: str = option("", "write the result to this JSON file", rule=PathRule("file"))

@@ -1,0 +1,157 @@
+"""Stages of a run that work side by side, and its end by a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+from utils.structures import Detections, Frame, Skipped
+
+ItemT = TypeVar("ItemT")
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2  # how often a waiting thread looks whether the other one has ended
+END_SECONDS = 1.0  # how long the end of a run waits for a thread inside a library
+# What ends a program: Ctrl-C, `kill` and service managers, a closed terminal (not on Windows).
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def ahead(items: Iterator[ItemT], depth: int) -> Iterator[ItemT]:
+    """The items in their order, made by a thread that is at most `depth` of them ahead.
+
+    An error of `items` is raised here, after what came before it.
+    """
+    maker = _Maker(items, depth)
+    maker.start()
+    try:
+        while True:
+            is_item, value = maker.made.get()
+            if is_item:
+                yield value
+            elif value is None:
+                return
+            else:
+                raise value
+    finally:
+        maker.given_up.set()
+        maker.join(END_SECONDS)
+
+
+class _Maker(threading.Thread):
+    """Puts items into a queue; the last entry is no item: None, or the error that ended them."""
+
+    def __init__(self, items: Iterator[Any], depth: int) -> None:
+        # A daemon: a library that hangs must not keep the program from ending.
+        super().__init__(daemon=True, name="ahead")
+        self._items = items
+        self.made: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
+        self.given_up = threading.Event()
+
+    def run(self) -> None:
+        try:
+            for item in self._items:
+                self._put(True, item)
+                if self.given_up.is_set():
+                    break
+            self._close()
+            self._put(False, None)
+        except BaseException as error:  # noqa: BLE001, raised again by the other thread
+            self._put(False, error)
+
+    def _put(self, is_item: bool, value: object) -> None:
+        while not self.given_up.is_set():
+            with contextlib.suppress(queue.Full):
+                self.made.put((is_item, value), timeout=POLL_SECONDS)
+                return
+
+    def _close(self) -> None:
+        """Let a generator end in the thread that ran it."""
+        if isinstance(self._items, Generator):
+            self._items.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the network found in a frame.
+
+    Attributes:
+        number: of the frame in the run, from 0.
+        frame: the image and where it comes from.
+        input_hw: height and width of the network input.
+        detections: boxes in pixels of the frame.
+        milliseconds: of inference, the frame's share.
+    """
+
+    number: int
+    frame: Frame
+    input_hw: tuple[int, int]
+    detections: Detections
+    milliseconds: float
+
+
+def in_order(results: Iterable[Found | Skipped]) -> Iterator[Found | Skipped]:
+    """Results by the numbers 0, 1, 2, ... of their frames, however they come."""
+    early: dict[int, Found] = {}
+    due = 0
+    for result in results:
+        if isinstance(result, Skipped):
+            yield result
+            continue
+        early[result.number] = result
+        while due in early:
+            yield early.pop(due)
+            due += 1
+
+
+class StopSignals(AbstractContextManager["StopSignals"]):
+    """In the block, a signal that ends programs asks the run to end; a second one ends it.
+
+    Attributes:
+        received: the number of the signal that came; None where none did.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        """Choose what a signal does.
+
+        Args:
+            stop: called from the signal handler, so it must not wait for anything.
+        """
+        self.received: int | None = None
+        self._stop = stop
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        """Take the signals over; only a program's main thread can."""
+        if threading.current_thread() is threading.main_thread():
+            for name in SIGNALS:
+                number = getattr(signal, name, None)
+                if number is not None:
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self._restore()
+        self._stop()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the signals back."""
+        self._restore()

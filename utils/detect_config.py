@@ -1,0 +1,90 @@
+"""The command line of detect.py, declared once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from utils.cli import PathRule, option
+
+REFUSED = {
+    "--update": "weights files are never changed in place; write a smaller one with convert.py",
+    "--visualize": "feature maps are not drawn; export.py and a graph viewer show the network",
+    "--dnn": "OpenCV's network module is not used; .onnx files run in onnxruntime without the flag",
+    "--augment": "there is no test-time augmentation; a larger --imgsz finds smaller objects",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DetectConfig:
+    """Find objects in images, videos and streams.
+
+    Examples:
+        python detect.py --weights runs/train/exp/weights/best.pt
+        python detect.py --weights best.pt --source images/ --conf 0.4 --save-txt
+        python detect.py --weights best.onnx --source street.mp4 --save-json
+        python detect.py --weights best.pt --source 0 --view-img
+        python detect.py --weights best.onnx --source rtsp://door rtsp://yard --save-jsonl -
+    """
+
+    weights: tuple[str, ...] | str = option(
+        "yolov5s.pt", "checkpoint (.pt) or exported file (.onnx)", rule=PathRule("weights")
+    )
+    source: tuple[str, ...] | str = option(
+        "", "images, videos, folders, patterns, list.txt, - for standard input; or live: camera "
+        "numbers, addresses, list.streams, screen (default: the images shipped in data/images)",
+    )  # fmt: skip
+    recursive: bool = option(False, "look into folders below --source, too")
+    poll: float | None = option(
+        None, "fetch the image at an address again every so many seconds", minimum=0.01
+    )
+    every_frame: bool = option(False, "of live sources every frame, however late, not the newest")
+    reconnect: float | None = option(
+        None, "give up a live source that is away for so many seconds (default: never)", minimum=0
+    )
+    data: str | None = option(None, "data yaml with class names, for a file that has none inside")
+    imgsz: tuple[int, ...] | int | None = option(
+        None, "input size: one number, or height and width (default: as the file was made, else "
+        "640)", "--img", "--img-size", minimum=1, max_values=2,
+    )  # fmt: skip
+    conf_thres: float = option(
+        0.25, "detections must score above this", "--conf", minimum=0, maximum=1
+    )
+    iou_thres: float = option(
+        0.45, "boxes of a class that overlap more than this are one object", "--iou",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    max_det: int = option(1000, "at most this many detections per image", minimum=1)
+    device: str = option("", "cpu, a GPU number, mps; empty for the best there is")
+    half: bool = option(False, "compute in float16 (GPU)")
+    view_img: bool = option(False, "show the results in a window")
+    save_txt: bool = option(False, "write labels/*.txt in YOLO format")
+    save_conf: bool = option(False, "with --save-txt: the score as last column")
+    save_format: int = option(
+        0, "with --save-txt: 0 centre and size, 1 left top right bottom", minimum=0, maximum=1
+    )
+    save_csv: bool = option(False, "write predictions.csv")
+    save_json: bool = option(False, "write predictions.json")
+    save_jsonl: str | None = option(
+        None, "write a JSON line per frame to this file in the run's folder; - is standard output",
+        const="predictions.jsonl",
+    )  # fmt: skip
+    save_crop: bool = option(False, "write each detection as an image to crops/<class>/")
+    nosave: bool = option(False, "do not write images and videos with boxes drawn on them")
+    classes: tuple[int, ...] | None = option(None, "only these class ids", minimum=0)
+    agnostic_nms: bool = option(False, "boxes suppress each other across classes")
+    project: str = option("runs/detect", "folder of runs", rule=PathRule("folder"))
+    name: str = option("exp", "name of this run's folder; a number is added if it exists")
+    exist_ok: bool = option(False, "use an existing folder again")
+    segment: float | None = option(None, "begin a new video file after so many seconds", minimum=1)
+    line_thickness: int | None = option(
+        None, "of boxes, in pixels (default: suits the image)", minimum=1
+    )
+    hide_labels: bool = option(False, "draw boxes without names")
+    hide_conf: bool = option(False, "draw names without scores")
+    vid_stride: int = option(1, "process every N-th frame of a video", minimum=1)
+    batch_size: int = option(1, "images per run of the network", "--batch", minimum=1)
+    rect: bool = option(
+        True, "pad images no more than the network needs; --no-rect: to one size, for full batches"
+    )
+    strict: bool = option(False, "an image that cannot be read is an error")
+    report: str | None = option(None, "write counts and times to this .json", rule=PathRule("file"))

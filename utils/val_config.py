@@ -1,0 +1,70 @@
+"""The command line of val.py, declared once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from utils.cli import Choices, PathRule, option
+from utils.postprocess import VAL_POSTPROCESS
+
+REFUSED = {
+    "--save-hybrid": "it mixes labels into detections and so inflates AP; use --save-txt",
+    "--augment": "test-time augmentation is not offered; use a larger --imgsz",
+    "--dnn": "ONNX files are run by onnxruntime; give the .onnx file to --weights",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ValConfig:
+    """Measure a network's AP on labelled images.
+
+    Examples:
+        python val.py --weights runs/train/exp/weights/best.pt --data my.yaml
+        python val.py --weights best.onnx --data coco.yaml --save-json
+        python val.py --weights best.pt --data my.yaml --task test --report result.json
+    """
+
+    weights: str = option("yolov5s.pt", "checkpoint or exported file", rule=PathRule("weights"))
+    data: str = option("coco128.yaml", "data yaml")
+    batch_size: int = option(32, "images per batch", "--batch", minimum=1)
+    imgsz: int | None = option(
+        None, "side of the network input in pixels (default: as the file was made, else 640)",
+        "--img", "--img-size", minimum=1,
+    )  # fmt: skip
+    conf_thres: float = option(
+        VAL_POSTPROCESS.score_threshold, "score threshold; above 0.001 AP is too low", "--conf",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    iou_thres: float = option(
+        VAL_POSTPROCESS.iou_threshold, "IoU above which NMS drops a box", "--iou",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    max_det: int = option(VAL_POSTPROCESS.max_detections, "maximum detections per image", minimum=1)
+    task: str = option(
+        "val", "which split", rule=Choices(("train", "val", "test"), instead={
+            "speed": "the times of each stage are in --report of every run",
+            "study": "run val.py once for each --imgsz",
+        }),
+    )  # fmt: skip
+    device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
+    workers: int = option(8, "processes that load images", minimum=0)
+    single_cls: bool = option(
+        False, "treat all classes as one; networks trained so are known without the flag"
+    )
+    half: bool = option(False, "compute in float16 (GPU)")
+    rect: bool | None = option(
+        None, "pad each batch as little as possible (default: where the file accepts it)"
+    )
+    verbose: bool = option(False, "print every class, however many there are")
+    save_txt: bool = option(False, "write detections as YOLO label files")
+    save_conf: bool = option(False, "with scores in them")
+    save_json: bool = option(False, "write detections as COCO results")
+    project: str = option("runs/val", "folder of runs", rule=PathRule("folder"))
+    name: str = option("exp", "name of this run's folder; a number is added if it exists")
+    exist_ok: bool = option(False, "use an existing folder again")
+    noplots: bool = option(False, "save no curves and images")
+    strict: bool = option(False, "any bad image or label row is an error")
+    fail_under: float | None = option(
+        None, "exit with 1 when AP is below this", minimum=0, maximum=1
+    )
+    report: str = option("", "write the result to this JSON file", rule=PathRule("file"))
