@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def _clock(frame: Frame) -> str | None:
     """When a live frame was captured: ISO 8601, UTC, milliseconds."""
     if frame.captured is None:
         return None
-    return datetime.fromtimestamp(frame.captured, UTC).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(frame.captured, timezone.utc).isoformat(timespec="milliseconds")
 
 
 def _as_json(frame: Frame, detections: Detections, class_names: Sequence[str]) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +97,7 @@ def _automatic_dtype(device: torch.device) -> torch.dtype | None:
 
 
 def _cpu_features() -> dict[str, Any]:
-    """What torch knows of this processor: nothing up to 2.9, which computes in float32 then."""
+    """What torch says of this processor; older versions say nothing."""
     found: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
     return found()
 
