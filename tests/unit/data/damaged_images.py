@@ -124,9 +124,9 @@ def claim(content: bytes, height: int, width: int) -> bytes:
     for old, new in ((HW[0], height), (HW[1], width)):
         for form in (">I", "<I", ">H", "<H"):
             value = struct.pack(form, new % 256 ** struct.calcsize(form))
-            place = changed.find(struct.pack(form, old), 2)
-            if place >= 0:
-                changed[place : place + len(value)] = value
+            position = changed.find(struct.pack(form, old), 2)
+            if position >= 0:
+                changed[position : position + len(value)] = value
                 break
     if content[:1] == b"P":  # 64 48: text
         changed = bytearray(content[:700].replace(b"64 48", b"%d %d" % (width, height)))
