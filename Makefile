@@ -3,6 +3,7 @@
 # make gpu     the tests that need a GPU (under 5 minutes)
 # make check   lint, types and tests: what CI runs
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
+# make clients    other programs (ultralytics, SAHI) find the same boxes in our files; into .venv-clients
 # make clean   remove caches and runs/demo; .venv stays
 #
 # Everything is installed into .venv from requirements.txt; nothing else is downloaded.
@@ -13,9 +14,10 @@ WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+CLIENT_TESTS := tests/end_to_end/test_yolov5_clients.py tests/end_to_end/test_foreign_programs.py
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
 
-.PHONY: help demo test gpu check lint rknn clean
+.PHONY: help demo test gpu check lint rknn clients clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -46,6 +48,19 @@ rknn: .venv-rknn/.installed
 	.venv-rknn/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r requirements-rknn.txt
 	$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$(.venv-rknn/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_torch.pth"
+	@touch $@
+
+# YOLO_*: no usage data, no packages installed by themselves, settings beside the packages.
+clients: .venv-clients/.installed
+	OMP_NUM_THREADS=1 YOLO_OFFLINE=true YOLO_AUTOINSTALL=false YOLO_CONFIG_DIR=.venv-clients \
+		.venv-clients/bin/python -m pytest -q -n $(WORKERS) -m slow -k 'ultralytics or sahi-' $(CLIENT_TESTS)
+
+.venv-clients/.installed: requirements-clients.txt $(VENV)/.installed-dev
+	@echo "installing requirements-clients.txt into .venv-clients"
+	rm -rf .venv-clients && $(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r requirements-clients.txt
+	$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(.venv-clients/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_lent.pth"
 	@touch $@
 
 clean:
