@@ -68,7 +68,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
     checkpoint = read_weights(source)
     output = _output_path(config, source)
     model = build_from_checkpoint(checkpoint)
-    stride = max(model.strides)
+    stride = model.stride
     input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
     if config.to == "native":
         return _to_native(source, checkpoint, model, output, input_hw)
