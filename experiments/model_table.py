@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from models.conversion.deploy import to_deploy
-from models.export.exported_file import write_file
+from models.export.exported_file import planned_files, write_file
 from models.export.parity import check_float_errors, errors_of
-from models.export.request import ExportConfig, planned_files
+from models.export.request import ExportConfig
 from models.formats.format import Preset
 from models.formats.table import PRESETS
 from models.network.detector import (

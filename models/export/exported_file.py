@@ -93,9 +93,7 @@ def planned_files(
             sizes=sizes,
             opset=opset,
             suppression=config.suppression(),
-            metadata=file_metadata(
-                checkpoint, detector.strides, preset, sizes, opset, config.license
-            ),
+            metadata=file_metadata(checkpoint, detector, preset, sizes, opset, config.license),
             stem=output.name.removesuffix(preset.suffix),
         )
         planned.append(PlannedFile(output, request))
