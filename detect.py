@@ -29,12 +29,13 @@ from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import DetectionLog, DetectResult, StageClock
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw, network_input
-from utils.logs import SAMPLE_IMAGES, configure_logging
+from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging
 from utils.output_files import run_folder, write_json
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import FloatArray, Skipped
 
 logger = logging.getLogger(__name__)
+DEFAULT_WEIGHTS = SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
 AHEAD_BATCHES = 2  # read while the network works
 
 
@@ -133,9 +134,9 @@ def find(
 
 
 def _sources(config: DetectConfig) -> tuple[str, ...]:
-    """What `--source` names; the shipped images where it is not given."""
+    """What `--source` names; where it is not given, the shipped images that suit the weights."""
     if not config.source:
-        return (str(SAMPLE_IMAGES),)
+        return (str(SAMPLE_IMAGES if config.weights else SAMPLE_IMAGES / "deeppcb_*.jpg"),)
     return (config.source,) if isinstance(config.source, str) else config.source
 
 
@@ -146,7 +147,9 @@ def _source_options(config: DetectConfig) -> SourceOptions:
 
 
 def _weights(config: DetectConfig) -> str:
-    """The one weights file; a tuple comes from the command line."""
+    """The one weights file, or the shipped one; a tuple comes from the command line."""
+    if not config.weights:
+        return str(DEFAULT_WEIGHTS)
     names = (config.weights,) if isinstance(config.weights, str) else config.weights
     if len(names) != 1:
         raise ConfigError(

@@ -27,7 +27,10 @@ class DetectConfig:
     """
 
     weights: tuple[str, ...] | str = option(
-        "yolov5s.pt", "checkpoint (.pt) or exported file (.onnx)", rule=PathRule("weights")
+        "",
+        "checkpoint (.pt) or exported file (.onnx) (default: a shipped network that finds "
+        "defects of circuit boards)",
+        rule=PathRule("weights"),
     )
     source: tuple[str, ...] | str = option(
         "", "images, videos, folders, patterns, list.txt, - for standard input; or live: camera "
