@@ -160,7 +160,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
         logger.info("%s is in deploy form already: nothing to do.", source)
         return _result(checkpoint, checkpoint, model, model, source)
     change_form = _form_change(config, model)
-    stride = max(model.strides)
+    stride = model.stride
     validation = _validation(config, checkpoint, stride)
     sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
     batches = check_inputs(sizes, () if validation is None else validation.records)

@@ -134,11 +134,16 @@ def is_native(path: Path) -> bool:
         raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
 
 
+class OnlyWeightsError(CheckpointError):
+    """A PyTorch file that is no checkpoint of ours, such as the state dict of a classifier."""
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one of our own files.
 
     Raises:
-        CheckpointError: missing, damaged, of another format, or of a newer schema version.
+        OnlyWeightsError: of another format.
+        CheckpointError: missing, damaged, or of a newer schema version.
     """
     if not is_native(path):
         raise CheckpointError(f"{path}: holds pickled classes, not our format")
@@ -147,7 +152,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
         raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(
+        raise OnlyWeightsError(
             f"{path}: holds weights without their architecture, so no network can be built; "
             "give a checkpoint written by train.py or convert.py"
         )

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from models.checkpoints.repvgg_weights import SourceBlock, load_backbone, read_repvgg
 from models.checkpoints.yolov5_weights import read_yolov5
 from models.conversion.expand import expand
 from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
-from utils.checkpoint import Checkpoint, is_native, load_checkpoint
+from utils.checkpoint import Checkpoint, OnlyWeightsError, is_native, load_checkpoint
 from utils.errors import CheckpointError, ConfigError
 
 
@@ -111,7 +112,8 @@ def initial_model(
 
     Args:
         cfg: model yaml; empty takes the checkpoint's architecture and anchors.
-        weights: checkpoint; empty starts from random weights.
+        weights: checkpoint; empty starts from random weights. With a yaml of the same backbone
+            also a RepVGG classifier's.
         num_classes: classes of the data set.
         overrides: fields of ModelSpec to change (`rep_block`, `rep_policy`, `activation`).
         partial: take over what fits, however little that is.
@@ -121,18 +123,26 @@ def initial_model(
     """
     if not weights and not cfg:
         raise ConfigError("give an architecture (--cfg repyolov5n.yaml) or --weights to start from")
-    checkpoint = read_weights(weights) if weights else None
+    try:
+        checkpoint = read_weights(weights) if weights else None
+    except OnlyWeightsError:
+        sources = read_repvgg(Path(weights))
+        if not sources:
+            raise
+        if not cfg:
+            raise ConfigError(
+                f"{weights}: holds a RepVGG classifier; give the yaml of a detector with its "
+                "backbone, as --cfg yolov5-repvgg-a1.yaml"
+            ) from None
+        spec = _changed(ModelSpec.from_file(cfg), num_classes, overrides)
+        return _with_backbone(build_model(spec), sources, weights)
     if checkpoint is not None:
         _refuse_deploy_form(checkpoint, weights)
-    changes: dict[str, Any] = {**overrides, "num_classes": num_classes}
     if cfg or checkpoint is None:
         spec = ModelSpec.from_file(cfg)
     else:
         spec = ModelSpec.from_yaml(checkpoint.spec, weights)
-    # Through the yaml form, so that overrides are checked like the yaml's own words.
-    spec = ModelSpec.from_yaml(spec.replaced(**changes).to_yaml(), spec.name)
-    if spec.rep_block is None and overrides.get("rep_policy") is not None:
-        raise ConfigError("--rep-policy: the network has no blocks; give --rep-block too")
+    spec = _changed(spec, num_classes, overrides)
     if checkpoint is None:
         return Start(build_model(spec), head_is_trained=False)
     is_plain = ModelSpec.from_yaml(checkpoint.spec, weights).rep_block is None
@@ -142,6 +152,22 @@ def initial_model(
     start = _transferred(plain, checkpoint, weights, partial=partial)
     logger.info("%s: expanded into %s blocks", weights, spec.rep_block)
     return start._replace(model=expand(start.model, spec.rep_block, spec.rep_policy))
+
+
+def _changed(spec: ModelSpec, num_classes: int, overrides: dict[str, str | None]) -> ModelSpec:
+    """Through the yaml form, so that overrides are checked like the yaml's own words."""
+    changes: dict[str, Any] = {**overrides, "num_classes": num_classes}
+    spec = ModelSpec.from_yaml(spec.replaced(**changes).to_yaml(), spec.name)
+    if spec.rep_block is None and overrides.get("rep_policy") is not None:
+        raise ConfigError("--rep-policy: the network has no blocks; give --rep-block too")
+    return spec
+
+
+def _with_backbone(model: Detector, sources: list[SourceBlock], name: str) -> Start:
+    load_backbone(model, sources, name)
+    logger.info("%s: %d blocks of the backbone taken over, neck and head start fresh",
+                name, len(sources))  # fmt: skip
+    return Start(model, head_is_trained=False)
 
 
 def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:

@@ -156,7 +156,7 @@ def expected_of(request: FileRequest) -> Expected:
 
 def file_metadata(
     checkpoint: Checkpoint,
-    strides: tuple[int, ...],
+    detector: Detector,
     preset: Preset,
     sizes: InputSizes,
     opset: int,
@@ -165,7 +165,8 @@ def file_metadata(
     """What a program needs to run the file; `license` instead of the checkpoint's."""
     return FileMetadata(
         class_names=checkpoint.class_names,
-        strides=strides,
+        strides=detector.strides,
+        stride=detector.stride,
         anchors=tuple(tuple(level) for level in checkpoint.spec["anchors"]),
         sizes=sizes,
         head=preset.head,

@@ -145,7 +145,7 @@ def planned_files(
     """
     presets = [_changed(PRESETS[name], config) for name in config.presets()]
     outputs = [output_path(config, preset, len(presets)) for preset in presets]
-    stride, planned = max(detector.strides), []
+    stride, planned = detector.stride, []
     input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
     for preset, output in zip(presets, outputs, strict=True):
         sizes = _sizes(preset, config, input_hw)
@@ -156,9 +156,7 @@ def planned_files(
             sizes=sizes,
             opset=opset,
             suppression=config.suppression(),
-            metadata=file_metadata(
-                checkpoint, detector.strides, preset, sizes, opset, config.license
-            ),
+            metadata=file_metadata(checkpoint, detector, preset, sizes, opset, config.license),
             stem=output.name.removesuffix(preset.suffix),
         )
         planned.append(PlannedFile(output, request))
