@@ -80,7 +80,9 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         if options.labels:
             labels = LabelFiles(folder / "labels", options.label_scores, options.label_corners)
             self._sinks.append(labels)
-        for path, table in _tables(folder, options):
+        self._is_empty = True
+        self._tables = dict(_tables(folder, options))
+        for path, table in self._tables.items():
             file = self._cleanup.enter_context(GrowingFile(path))
             self._sinks.append(table(file, class_names))
         if options.crops:
@@ -98,6 +100,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             frame: the image and where it comes from.
             detections: boxes in pixels of that image.
         """
+        self._is_empty = False
         name = self._names.of(frame)
         stem = f"{name}_{frame.frame_index}" if frame.is_video else name
         for sink in self._sinks:
@@ -122,8 +125,11 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Finish the tables and videos, also after an error."""
+        """Finish the tables and videos, also after an error; empty ones are then removed."""
         self._cleanup.__exit__(kind, error, traceback)
+        if kind is not None and self._is_empty:
+            for path in self._tables:
+                path.unlink(missing_ok=True)
 
 
 def _tables(
