@@ -130,3 +130,18 @@ def test_published_sizes(name):
     parameters, gflops = PUBLISHED[name]
     assert min(abs(count / 1e6 - parameters) for count in sizes.parameters) <= 0.05
     assert abs(sizes.gflops[1] - gflops) <= 0.05 + 0.002 * gflops
+
+
+# Millions: ultralytics/yolov3 (release 9.0), YOLOv5-Lite's table (deploy form) and figures of its
+# published files, AlexeyAB's networks.
+PUBLISHED_PARAMETERS = {
+    "yolov3": 61.9, "yolov3-spp": 63.0, "yolov3-tiny": 8.85, "yolov4": 64.36, "yolov4-tiny": 6.06,
+    "v5lite-e": 0.787, "v5lite-s": 1.650, "v5lite-c": 4.57, "v5lite-g": 5.39,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED_PARAMETERS)
+def test_published_parameters(name):
+    published = PUBLISHED_PARAMETERS[name]
+    counts = Sizes.of(ModelSpec.from_file(f"{name}.yaml")).parameters
+    assert min(abs(count / 1e6 - published) for count in counts) < 0.01 * published
