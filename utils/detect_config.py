@@ -36,6 +36,11 @@ class DetectConfig:
         "", "images, videos, folders, patterns, list.txt, - for standard input; or live: camera "
         "numbers, addresses, list.streams, screen (default: the images shipped in data/images)",
     )  # fmt: skip
+    shard: str | None = option(
+        None, "3/16: the third of sixteen parts, every 16th file from the 3rd, of one video a "
+        "sixteenth of its frames",
+    )  # fmt: skip
+    resume: bool = option(False, "go on with the newest run of this --name, where it was cut")
     recursive: bool = option(False, "look into folders below --source, too")
     poll: float | None = option(
         None, "fetch the image at an address again every so many seconds", minimum=0.01

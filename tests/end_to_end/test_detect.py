@@ -71,6 +71,7 @@ def test_every_output_of_a_folder(tmp_path, weights, images):
         *("a.png", "b.png", "c.png", "crops/cat/a.jpg", "crops/cat/c.jpg", "crops/cat/d.jpg"),
         *("crops/dog/a.jpg", "crops/dog/c.jpg", "crops/dog/d.jpg", "d.png"),
         *("labels/a.txt", "labels/c.txt", "labels/d.txt", "predictions.csv", "predictions.json"),
+        "progress.jsonl",
     ]
     square = "0 0.75 0.625 0.25 0.25 0.75\n1 0.25 0.25 0.25 0.125 0.5\n"
     assert (folder / "labels/a.txt").read_text() == square

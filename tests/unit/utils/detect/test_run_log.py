@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.detect import run_log
-from utils.detect.run_log import DetectionLog, StageClock, count_by_name
+from utils.detect import pipeline
+from utils.detect.pipeline import StageClock
+from utils.detect.run_log import DetectionLog, count_by_name
 from utils.errors import DatasetError
 from utils.structures import Detections, Frame, Skipped
 
@@ -16,7 +17,7 @@ from utils.structures import Detections, Frame, Skipped
 def clock(monkeypatch):
     """A clock whose every look at the time is one second after the last."""
     ticks = iter(range(1000))
-    monkeypatch.setattr(run_log.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: float(next(ticks)))
     return StageClock(("read", "write"))
 
 
