@@ -70,9 +70,7 @@ def detect(config: DetectConfig) -> DetectResult:
     with (
         _run_folder(config, source) as folder,
         _progress(config, source, folder) as progress,
-        DetectionOutput(
-            folder, class_names, _output_options(config), source.files, progress
-        ) as output,
+        DetectionOutput(folder, class_names, _outputs(config), source.files, progress) as output,
         StopSignals(source.stop) as signals,
     ):
         # Three threads: reading, the network, and here what is done with its results. A live
@@ -255,7 +253,7 @@ def _postprocess_config(config: DetectConfig) -> PostprocessConfig:
     )
 
 
-def _output_options(config: DetectConfig) -> OutputOptions:
+def _outputs(config: DetectConfig) -> OutputOptions:
     return OutputOptions(
         images=not config.nosave,
         labels=config.save_txt,

@@ -85,7 +85,7 @@ class DetectConfig:
     exist_ok: bool = option(False, "use an existing folder again")
     segment: float | None = option(None, "begin a new video file after so many seconds", minimum=1)
     line_thickness: int | None = option(
-        None, "of boxes, in pixels (default: suits the image)", minimum=1
+        None, "of boxes, in pixels (default: suits the image)", minimum=1, maximum=100
     )
     hide_labels: bool = option(False, "draw boxes without names")
     hide_conf: bool = option(False, "draw names without scores")

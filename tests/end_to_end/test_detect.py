@@ -219,6 +219,7 @@ ERRORS = [
     ({"iou_thres": -0.1}, ConfigError, "--iou-thres -0.1: must be from 0 to 1"),
     ({"batch_size": 0}, ConfigError, "--batch-size 0: must be at least 1"),
     ({"vid_stride": 0}, ConfigError, "--vid-stride 0: must be at least 1"),
+    ({"line_thickness": 101}, ConfigError, "--line-thickness 101: must be from 1 to 100"),
     ({"save_format": 2}, ConfigError, "--save-format 2: must be from 0 to 1"),
     ({"imgsz": (1, 2, 3)}, ConfigError, "--imgsz 1 2 3: expected 2 numbers at most"),
     ({"classes": (1, 2)}, ConfigError, "--classes 1 2: the classes of .* are 0 to 1"),

@@ -183,9 +183,11 @@ def count_by_name(class_ids: IntArray, class_names: Sequence[str]) -> str:
 
 
 def _counted(count: int, name: str) -> str:
-    """`1 cross`, `2 crosses`."""
-    if count > 1:
-        name += "es" if name.endswith("s") else "s"
+    """`1 bus`, `2 buses`, `2 benches`, `2 canaries`; `2 persons`, as YOLOv5 prints it."""
+    if count > 1 and re.search("[^aeiou]y$", name):
+        name = f"{name[:-1]}ies"
+    elif count > 1:
+        name += "es" if name.endswith(("s", "x", "z", "ch", "sh")) else "s"
     return f"{count} {name}"
 
 

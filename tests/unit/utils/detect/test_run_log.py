@@ -94,3 +94,10 @@ def test_a_video_gets_its_first_and_last_line(caplog):
 )
 def test_count_by_name(class_ids, text):
     assert count_by_name(np.array(class_ids, np.int64), ("cat", "bus", "dog")) == text
+
+
+def test_plurals():
+    names = ("bus", "bench", "box", "toothbrush", "canary", "toy", "person")
+    twice = count_by_name(np.repeat(np.arange(len(names)), 2), names)
+    assert twice == ("2 buses, 2 benches, 2 boxes, 2 toothbrushes, 2 canaries, 2 toys, 2 persons")
+    assert count_by_name(np.arange(len(names)), names) == ", ".join(f"1 {name}" for name in names)
