@@ -2,9 +2,10 @@
 # make test    the tests; `make test SLOW=1` adds the slow ones
 # make gpu     the tests that need a GPU (under 5 minutes)
 # make check   lint, types and tests: what CI runs
+# make test-oldest    the tests with the lowest versions of everything, in .venv-oldest (PYTHON=python3.10)
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
 # make clients    other programs (ultralytics, SAHI) find the same boxes in our files; into .venv-clients
-# make clean   remove caches and runs/demo; .venv stays
+# make clean   remove caches and runs/demo; the environments stay
 #
 # Everything is installed into .venv from requirements.txt; nothing else is downloaded.
 
@@ -14,10 +15,12 @@ WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	|| { echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3.10"; exit 1; }
 CLIENT_TESTS := tests/end_to_end/test_yolov5_clients.py tests/end_to_end/test_foreign_programs.py
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
 
-.PHONY: help demo test gpu check lint rknn clients clean
+.PHONY: help demo test gpu check lint rknn clients test-oldest clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -38,6 +41,8 @@ lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m mypy --platform win32 --cache-dir .mypy_cache/win32
+	$(RUN) -m vermin --quiet --violations --no-tips --eval-annotations --exclude long --exclude file.errors -t=3.10- *.py models data utils experiments examples tests
 
 rknn: .venv-rknn/.installed
 
@@ -63,13 +68,24 @@ clients: .venv-clients/.installed
 		> "$$(.venv-clients/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_lent.pth"
 	@touch $@
 
+# Old packages warn of each other's newer versions.
+test-oldest: .venv-oldest/.installed
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n $(WORKERS) -W ignore::DeprecationWarning \
+		--junitxml .venv-oldest/tests.xml $(TESTS)
+
+.venv-oldest/.installed: requirements-oldest.txt
+	@$(CHECK_PYTHON)
+	@echo "installing requirements-oldest.txt into .venv-oldest (6 GB: torch comes with CUDA)"
+	rm -rf .venv-oldest && $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip --disable-pip-version-check install --quiet --no-compile -r requirements-oldest.txt
+	@touch $@
+
 clean:
 	rm -rf runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
