@@ -33,6 +33,8 @@ UNREADABLE_SUFFIXES = frozenset(
 LISTED_SUFFIXES = IMAGE_SUFFIXES | UNREADABLE_SUFFIXES
 MIN_SIDE = 10  # pixels; smaller images show nothing that can be detected
 MAX_PIXELS = 178_956_970  # where Pillow stops; decoded they take half a gigabyte
+MAX_PIXELS_PER_BYTE = 10_000  # of a file; compressed more, only an empty image can be
+SMALL = 1_000_000  # pixels that any file may claim
 DEEP_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})  # may have 16 bits
 _PILLOW_FORMATS = frozenset({"AVIF", "GIF", "WEBP"})  # OpenCV's builds differ in these
 _AVIF_STARTS = (b"ftypavif", b"ftypavis")  # from the fifth byte on
@@ -180,8 +182,7 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
         raise DatasetError(f"{path}: {suffix} files cannot be read; save it as JPEG or PNG")
     if kind not in _FORMATS:
         raise DatasetError(f"{path}: not an image that can be decoded")
-    if height * width > MAX_PIXELS:
-        raise _too_large(path)
+    _check_size(path, content, height, width)
     return ImageHeader(kind, (width, height) if rotated else (height, width))
 
 
@@ -231,8 +232,17 @@ def _check_jpeg_size(path: Path, content: bytes) -> None:
         height, width, _, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError:  # OpenCV says what is wrong
         return
+    _check_size(path, content, height, width)
+
+
+def _check_size(path: Path, content: bytes, height: int, width: int) -> None:
+    """Before decoders reserve memory and time for what a header claims."""
     if height * width > MAX_PIXELS:
         raise _too_large(path)
+    if height * width > max(SMALL, MAX_PIXELS_PER_BYTE * len(content)):
+        raise DatasetError(
+            f"{path}: {width}x{height} pixels cannot be in {len(content)} bytes; it is damaged"
+        )
 
 
 def _too_large(path: Path) -> DatasetError:

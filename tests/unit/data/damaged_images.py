@@ -121,8 +121,9 @@ def size_claimed(content: bytes, other: bytes, rng: np.random.Generator) -> byte
 def claim(content: bytes, height: int, width: int) -> bytes:
     """The file with other sizes in its header, as binary numbers or as text; checksums fit."""
     changed = bytearray(content[:700])
+    order = "<" if content[:2] in (b"BM", b"II", b"GI", b"RI") else ">"
     for old, new in ((HW[0], height), (HW[1], width)):
-        for form in (">I", "<I", ">H", "<H"):
+        for form in (order + "I", order + "H"):
             value = struct.pack(form, new % 256 ** struct.calcsize(form))
             position = changed.find(struct.pack(form, old), 2)
             if position >= 0:
