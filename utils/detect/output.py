@@ -181,6 +181,7 @@ class OutputNames:
     def __init__(self, files: Sequence[NamedFile] = ()) -> None:
         """Name the files that are known in advance; a stream gets its name with its first frame."""
         self._names: dict[int, str] = {}
+        self._last_numbers: dict[str, int] = {}
         self._owners: dict[str, NamedFile] = {}
         self._numbered: set[str] = set()  # the parts before `_1`, `_2`, ... of names
         for file in files:
@@ -198,10 +199,11 @@ class OutputNames:
 
     def _claim(self, file: NamedFile) -> None:
         stem = name = short_stem(file.path.stem)
-        number = 1
+        number = self._last_numbers.get(stem, 1)  # the ones before it are taken
         while self._clashes(name.casefold(), file):
             number += 1
             name = f"{stem}_{number}"
+        self._last_numbers[stem] = number
         self._names[file.position], self._owners[name.casefold()] = name, file
         before, _, last = name.casefold().rpartition("_")
         if last.isdigit() and not file.is_video:
