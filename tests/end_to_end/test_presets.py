@@ -20,7 +20,7 @@ import detect
 import export
 import val
 from data.synthetic.dataset import SyntheticConfig, write_dataset
-from models.export import request
+from models.export import exported_file
 from models.export.export_networks import SuppressedNetwork
 from models.export.onnx_file import Expected, check_structure
 from models.formats.format import NPU_OPERATORS
@@ -255,7 +255,7 @@ def test_operators_that_a_preset_must_not_have(written):
 def test_a_file_that_differs_from_pytorch_is_not_kept(name, weights, tmp_path, monkeypatch, capsys):
     installed(name)
     strict = {**PRESETS, name: dataclasses.replace(PRESETS[name], tolerance=0.0)}
-    monkeypatch.setattr(request, "PRESETS", strict)
+    monkeypatch.setattr(exported_file, "PRESETS", strict)
     flags = [
         "--weights",
         weights,
