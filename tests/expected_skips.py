@@ -16,11 +16,12 @@ import pytest
 EXPECTED = (
     r"real images and weights are not here \(.*\)",  # a public clone has no folder shared beside it
     r"onnxruntime-qnn is not installed",  # requirements-qnn.txt is optional: 270 MB
-    r"(yolov5|sahi|supervision|ultralytics) is not installed",  # clients, slow tests
+    r"(yolov5|supervision) is not installed",  # slow tests; `make clients` installs the others
     r"OPENCV_PYTHONS names no interpreters",  # old versions of OpenCV
     r"Debian's GStreamer RTSP packages are not installed",  # a slow test
     r"file systems cannot be mounted here",  # a slow test
     r"this Pillow reads no AVIF",  # before 11.3
+    r"(TFLITE|COREML)_PYTHON names no interpreter",  # slow tests
     r"needs (a GPU|two GPUs|CUDA in onnxruntime)",  # tests/gpu, where somebody selects it
     r"this onnxruntime has CUDA",
     r"reads /proc|memory is measured in /proc",  # Linux alone has it
