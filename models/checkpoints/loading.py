@@ -143,13 +143,7 @@ def _initial_model(
         sources = read_repvgg(Path(weights))
         if not sources:
             raise
-        if not cfg:
-            raise ConfigError(
-                f"{weights}: holds a RepVGG classifier; give the yaml of a detector with its "
-                "backbone, as --cfg yolov5-repvgg-a1.yaml"
-            ) from None
-        spec = _changed(ModelSpec.from_file(cfg), num_classes, overrides)
-        return _with_backbone(build_model(spec), sources, weights)
+        return _with_backbone(cfg, weights, sources, num_classes, overrides)
     if checkpoint is not None:
         _refuse_deploy_form(checkpoint, weights)
     if cfg or checkpoint is None:
@@ -206,10 +200,23 @@ def _changed(spec: ModelSpec, num_classes: int, overrides: dict[str, str | None]
     return spec
 
 
-def _with_backbone(model: Detector, sources: list[SourceBlock], name: str) -> Start:
-    load_backbone(model, sources, name)
+def _with_backbone(
+    cfg: str,
+    weights: str,
+    sources: list[SourceBlock],
+    num_classes: int,
+    overrides: dict[str, str | None],
+) -> Start:
+    """The network of a yaml whose backbone starts from a RepVGG classifier."""
+    if not cfg:
+        raise ConfigError(
+            f"{weights}: holds a RepVGG classifier; give the yaml of a detector with its "
+            "backbone, as --cfg yolov5-repvgg-a1.yaml"
+        )
+    model = build_model(_changed(ModelSpec.from_file(cfg), num_classes, overrides))
+    load_backbone(model, sources, weights)
     logger.info("%s: %d blocks of the backbone taken over, neck and head start fresh",
-                name, len(sources))  # fmt: skip
+                weights, len(sources))  # fmt: skip
     return Start(model, head_is_trained=False)
 
 
