@@ -272,7 +272,7 @@ def test_row_19_two_inputs_of_one_name(run: Run) -> None:
     write_image(Path("set/images/a_2.png"))
     said = run(f"{DETECT} set/images")
     names = sorted(path.name for path in Path("runs/detect/exp").iterdir())
-    assert names == ["a.jpg", "a_2.png", "a_2_2.png", "b.png"]
+    assert names == ["a.jpg", "a_2.png", "a_2_2.png", "b.png", "progress.jsonl"]
     assert "set/images/a.png: its files are called a_2, a was taken" in said.out
 
 
