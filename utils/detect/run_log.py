@@ -214,7 +214,7 @@ class Progress(AbstractContextManager["Progress"]):
         self.done, self.sizes, self.finished = (0, 0), dict[str, int](), False
         self._path = folder / PROGRESS_FILE
         self._options = json.loads(json.dumps(options))
-        self._kept = 0  # bytes of an older file
+        self._kept, self._is_empty = 0, True  # bytes of an older file; no frame is noted
         self._streams: set[int] = set()
         self._file: GrowingFile | None = None
 
@@ -258,6 +258,7 @@ class Progress(AbstractContextManager["Progress"]):
     def __enter__(self) -> Progress:
         """Open the file."""
         self._file = GrowingFile(self._path, self._kept)
+        self._is_empty = not self._kept
         if not self._kept:
             self._write({"options": self._options})
         return self
@@ -270,6 +271,7 @@ class Progress(AbstractContextManager["Progress"]):
             name: of its outputs.
             sizes: of the tables, by their file names.
         """
+        self._is_empty = False
         if frame.is_live and frame.position in self._streams:
             return
         if frame.is_live:
@@ -289,9 +291,11 @@ class Progress(AbstractContextManager["Progress"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the file."""
+        """Close the file; one that notes no frame goes after an error."""
         if self._file is not None:
             self._file.__exit__(kind, error, traceback)
+        if kind is not None and self._is_empty:
+            self._path.unlink(missing_ok=True)
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         if self._file is not None:
