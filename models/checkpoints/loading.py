@@ -116,8 +116,7 @@ def initial_model(
 
     Args:
         cfg: model yaml; empty takes the checkpoint's architecture and anchors.
-        weights: checkpoint; empty starts from random weights. With a yaml of the same backbone
-            also a RepVGG classifier's.
+        weights: checkpoint, or a RepVGG classifier's file; empty starts from random weights.
         num_classes: classes of the data set.
         overrides: fields of ModelSpec to change (`rep_block`, `rep_policy`, `activation`).
         partial: take over what fits, however little that is.
@@ -140,10 +139,9 @@ def _initial_model(
     try:
         checkpoint = read_weights(weights) if weights else None
     except OnlyWeightsError:
-        sources = read_repvgg(Path(weights))
-        if not sources:
-            raise
-        return _with_backbone(cfg, weights, sources, num_classes, overrides)
+        if sources := read_repvgg(Path(weights)):
+            return _with_backbone(cfg, weights, sources, num_classes, overrides)
+        raise
     if checkpoint is not None:
         _refuse_deploy_form(checkpoint, weights)
     if cfg or checkpoint is None:
