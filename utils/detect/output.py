@@ -96,7 +96,8 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         """
         self._class_names, self._options = class_names, options
         self._names = OutputNames(files)
-        self._progress, self._is_empty = progress, progress is None
+        self._progress = progress
+        self._is_empty = progress is None or not progress.sizes
         self._tables: list[GrowingFile] = []
         self._cleanup = contextlib.ExitStack()
         self._sinks: list[_Sink] = []
