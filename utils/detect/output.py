@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 CROP_SCALE, CROP_MARGIN = 1.02, 10  # a crop shows a little more than the box, as YOLOv5's do
 ASSUMED_FPS = 30.0
+MAX_RENAMED_SAID = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +186,11 @@ class OutputNames:
         self._last_numbers: dict[str, int] = {}
         self._owners: dict[str, NamedFile] = {}
         self._numbered: set[str] = set()  # the parts before `_1`, `_2`, ... of names
+        self._num_renamed = 0
         for file in files:
             self._claim(file)
+        if self._num_renamed > MAX_RENAMED_SAID:
+            logger.info("%d files are called so; progress.jsonl tells which", self._num_renamed)
 
     def __contains__(self, name: str) -> bool:
         """Whether a file has this name."""
@@ -209,10 +213,12 @@ class OutputNames:
         before, _, last = name.casefold().rpartition("_")
         if last.isdigit() and not file.is_video:
             self._numbered.add(before)
-        if name != stem:
-            logger.info("%s: its files are called %s, %s was taken", file.path, name, stem)
-        elif stem != file.path.stem:
-            logger.info("%s: its files are called %s, its name is too long", file.path, name)
+        if name == file.path.stem:
+            return
+        self._num_renamed += 1
+        if self._num_renamed <= MAX_RENAMED_SAID:
+            why = f"{stem} was taken" if name != stem else "its name is too long"
+            logger.info("%s: its files are called %s, %s", file.path, name, why)
 
     def _clashes(self, name: str, file: NamedFile) -> bool:
         if name in self._owners:
