@@ -4,7 +4,8 @@
 # make check   lint, types and tests: what CI runs
 # make test-oldest    the tests with the lowest versions of everything, in .venv-oldest (PYTHON=python3.10)
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
-# make clean   remove caches and runs/demo; .venv, .venv-rknn and .venv-oldest stay
+# make clients    other programs (ultralytics, SAHI) find the same boxes in our files; into .venv-clients
+# make clean   remove caches and runs/demo; .venv, .venv-rknn, .venv-clients and .venv-oldest stay
 #
 # Everything is installed into .venv from requirements.txt; nothing else is downloaded.
 
@@ -14,11 +15,12 @@ WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+CLIENT_TESTS := tests/end_to_end/test_yolov5_clients.py tests/end_to_end/test_foreign_programs.py
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	|| { echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3.10"; exit 1; }
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
 
-.PHONY: help demo test gpu check lint rknn test-oldest clean
+.PHONY: help demo test gpu check lint rknn clients test-oldest clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -63,6 +65,19 @@ test-oldest: .venv-oldest/.installed
 	@echo "installing requirements-oldest.txt into .venv-oldest (6 GB: torch comes with CUDA)"
 	rm -rf .venv-oldest && $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip --disable-pip-version-check install --quiet --no-compile -r requirements-oldest.txt
+	@touch $@
+
+# YOLO_*: no usage data, no packages installed by themselves, settings beside the packages.
+clients: .venv-clients/.installed
+	OMP_NUM_THREADS=1 YOLO_OFFLINE=true YOLO_AUTOINSTALL=false YOLO_CONFIG_DIR=.venv-clients \
+		.venv-clients/bin/python -m pytest -q -n $(WORKERS) -m slow -k 'ultralytics or sahi-' $(CLIENT_TESTS)
+
+.venv-clients/.installed: requirements-clients.txt $(VENV)/.installed-dev
+	@echo "installing requirements-clients.txt into .venv-clients"
+	rm -rf .venv-clients && $(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r requirements-clients.txt
+	$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(.venv-clients/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_lent.pth"
 	@touch $@
 
 clean:

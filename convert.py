@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from utils.cli import check_command_line, check_options, run_script
-from utils.convert_config import ConvertConfig
+from utils.convert_config import HALF_TOLERANCE, ConvertConfig
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(ConvertConfig, {}, data=SHIPPED)
@@ -68,13 +68,13 @@ def convert(config: ConvertConfig) -> ConvertResult:
     checkpoint = read_weights(source)
     output = _output_path(config, source)
     model = build_from_checkpoint(checkpoint)
-    stride = max(model.strides)
+    stride = model.stride
     input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
     if config.to == "native":
         return _to_native(source, checkpoint, model, output, input_hw)
     change_stem = _stem_change(config)
     is_folded = config.to == checkpoint.form == "deploy"
-    if is_folded and stem_name(change_stem(model)) == stem_name(model):
+    if is_folded and not config.half and stem_name(change_stem(model)) == stem_name(model):
         logger.info("%s is in deploy form already: nothing to do.", source)
         return _result(checkpoint, checkpoint, model, model, source, input_hw)
     change_form = _form_change(config, model)
@@ -92,7 +92,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
             [torch.from_numpy(batch) for batch in batches],
             change_form=None if is_folded else change_form,
             change_stem=change_stem,
-            tolerance=config.tolerance,
+            tolerance=_tolerance(config),
         )
         check_equivalence(equivalence, every_block=config.verbose)
         AP = None if validation is None else _compare_AP(model, saved, validation, config)
@@ -136,6 +136,8 @@ def _output_path(config: ConvertConfig, source: Path) -> Path:
     if config.to != "train" and (config.rep_block or config.rep_policy != "all"):
         flag = "--rep-block" if config.rep_block else "--rep-policy"
         raise ConfigError(f"{flag}: goes with --to train")
+    if config.to != "deploy" and config.half:
+        raise ConfigError("--half: goes with --to deploy")
     if config.to != "deploy" and config.stem != "keep":
         raise ConfigError("--stem: goes with --to deploy")
     suffix = config.to if config.stem == "keep" else config.stem
@@ -162,9 +164,19 @@ def _converted(checkpoint: Checkpoint, model: Detector, config: ConvertConfig) -
         checkpoint.for_inference(),
         form="deploy" if config.to == "deploy" else "train",
         spec=model.spec.to_yaml(),
-        weights=model.state_dict(),
+        weights=_in_half(model.state_dict()) if config.half else model.state_dict(),
         config={**checkpoint.config, "converted_from": Path(config.weights).name},
     )
+
+
+def _in_half(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Real numbers in 16 bits; loading them into a network makes them 32 again."""
+    return {key: value.half() if value.is_floating_point() else value
+            for key, value in weights.items()}  # fmt: skip
+
+
+def _tolerance(config: ConvertConfig) -> float | None:
+    return HALF_TOLERANCE if config.half and config.tolerance is None else config.tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +213,7 @@ def _validation(
 def _compare_AP(
     before: Detector, after: Detector, validation: _Validation, config: ConvertConfig
 ) -> BeforeAfter[float]:
-    """AP of both networks, which must agree to four decimals."""
+    """AP of both networks, which must agree to four decimals, unless weights are rounded."""
 
     def measure(model: Detector) -> float:
         on_device = copy.deepcopy(model).to(choose_device(config.device))
@@ -212,7 +224,7 @@ def _compare_AP(
         return evaluate(predict, loader, len(loader), loader.dataset.records, names).metrics.AP
 
     AP = BeforeAfter(measure(before), measure(after))
-    if round(AP.before, AP_DECIMALS) != round(AP.after, AP_DECIMALS):
+    if not config.half and round(AP.before, AP_DECIMALS) != round(AP.after, AP_DECIMALS):
         raise ConversionError(
             f"mAP50-95 changed from {AP.before:.6f} to {AP.after:.6f}; nothing written"
         )

@@ -7,8 +7,11 @@ python detect.py --weights best.onnx --source street.mp4 --save-txt --save-json
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
@@ -19,23 +22,30 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
     check_command_line(DetectConfig, REFUSED, data=SHIPPED)
 
 from data.captures import CaptureOptions
-from data.sources import FittedFrame, SourceOptions, open_source
+from data.sources import FileSource, Source, SourceOptions, open_source
 from data.streams import StreamOptions
+from data.video import Shard
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
 from utils.detect.output import DetectionOutput, OutputOptions
-from utils.detect.pipeline import Found, StopSignals, ahead, in_order
+from utils.detect.pipeline import Found, StageClock, StopSignals, ahead, in_order
 from utils.detect.preview import PreviewWindow
-from utils.detect.run_log import DetectionLog, DetectResult, StageClock
+from utils.detect.run_log import DetectionLog, DetectResult, Progress, cut_run
 from utils.errors import CheckpointError, ConfigError
-from utils.letterbox import InputSize, choose_input_hw, network_input
-from utils.logs import SAMPLE_IMAGES, configure_logging
+from utils.letterbox import FittedFrame, InputSize, choose_input_hw, network_input
+from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging
 from utils.output_files import run_folder, write_json
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import FloatArray, Skipped
 
 logger = logging.getLogger(__name__)
+DEFAULT_WEIGHTS = SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
 AHEAD_BATCHES = 2  # read while the network works
+# What may differ in a run that goes on: its outputs do not depend on it.
+CHANGEABLE = frozenset(
+    ("source", "recursive", "resume", "device", "batch_size", "view_img", "project", "name",
+     "exist_ok", "strict", "report", "poll", "every_frame", "reconnect")
+)  # fmt: skip
 
 
 def detect(config: DetectConfig) -> DetectResult:
@@ -58,8 +68,9 @@ def detect(config: DetectConfig) -> DetectResult:
     preview = PreviewWindow() if config.view_img else None
     log = DetectionLog(class_names, config.vid_stride, strict=config.strict)
     with (
-        run_folder(config.project, config.name, exist_ok=config.exist_ok) as folder,
-        DetectionOutput(folder, class_names, _output_options(config)) as output,
+        _run_folder(config, source) as folder,
+        _progress(config, source, folder) as progress,
+        DetectionOutput(folder, class_names, _outputs(config), source.files, progress) as output,
         StopSignals(source.stop) as signals,
     ):
         # Three threads: reading, the network, and here what is done with its results. A live
@@ -79,11 +90,52 @@ def detect(config: DetectConfig) -> DetectResult:
                 drawn = output.draw(result.frame, result.detections)
                 if not preview.show(drawn, is_video=result.frame.is_video):
                     break
+        else:
+            if signals.received is None:
+                progress.finish()
     summary = log.result(folder, source.streams, signals.received)
     logger.info(summary.as_text())
     if config.report is not None:
         write_json(Path(config.report), summary.as_report())
     return summary
+
+
+def _run_folder(config: DetectConfig, source: Source) -> AbstractContextManager[Path]:
+    """A new folder, or that of the run to go on with."""
+    shard = _shard(config)
+    name = config.name if shard is None else f"{config.name}-{shard.part}of{shard.parts}"
+    if config.resume and source.is_live:
+        raise ConfigError("--resume: a live source has no frames left that a cut run missed")
+    before = cut_run(config.project, name) if config.resume and not config.exist_ok else None
+    if before is not None:
+        return run_folder(before.parent, before.name, exist_ok=True)
+    return run_folder(config.project, name, exist_ok=config.exist_ok)
+
+
+def _progress(config: DetectConfig, source: Source, folder: Path) -> Progress:
+    """Of a new run, or of the one to go on with, what `source` begins behind."""
+    options = {name: value for name, value in asdict(config).items() if name not in CHANGEABLE}
+    progress = Progress(folder, options)
+    if config.resume and isinstance(source, FileSource):
+        progress.resume(source.files, whole_videos=not config.nosave)
+        source.done = progress.done
+        files = f"file {progress.done[0]} of {len(source.files)}"
+        logger.info("%s: %s", folder, "nothing is left to do" if progress.finished
+                    else f"goes on after {files}, frame {progress.done[1]}" if progress.done[0]
+                    else "nothing was written yet")  # fmt: skip
+    return progress
+
+
+def _shard(config: DetectConfig) -> Shard | None:
+    """The part that `--shard` names."""
+    if config.shard is None:
+        return None
+    numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", config.shard)
+    if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
+        raise ConfigError(
+            f"--shard {config.shard}: expected a part and the number of parts, from 1/16 to 16/16"
+        )
+    return Shard(int(numbers[1]), int(numbers[2]))
 
 
 def prepared(
@@ -133,20 +185,22 @@ def find(
 
 
 def _sources(config: DetectConfig) -> tuple[str, ...]:
-    """What `--source` names; the shipped images where it is not given."""
+    """What `--source` names; where it is not given, the shipped images that suit the weights."""
     if not config.source:
-        return (str(SAMPLE_IMAGES),)
+        return (str(SAMPLE_IMAGES if config.weights else SAMPLE_IMAGES / "deeppcb_*.jpg"),)
     return (config.source,) if isinstance(config.source, str) else config.source
 
 
 def _source_options(config: DetectConfig) -> SourceOptions:
     capture = CaptureOptions(config.vid_stride, config.poll)
     streams = StreamOptions(capture, config.every_frame, config.reconnect)
-    return SourceOptions(config.recursive, streams)
+    return SourceOptions(config.recursive, _shard(config), streams)
 
 
 def _weights(config: DetectConfig) -> str:
-    """The one weights file; a tuple comes from the command line."""
+    """The one weights file, or the shipped one; a tuple comes from the command line."""
+    if not config.weights:
+        return str(DEFAULT_WEIGHTS)
     names = (config.weights,) if isinstance(config.weights, str) else config.weights
     if len(names) != 1:
         raise ConfigError(
@@ -199,7 +253,7 @@ def _postprocess_config(config: DetectConfig) -> PostprocessConfig:
     )
 
 
-def _output_options(config: DetectConfig) -> OutputOptions:
+def _outputs(config: DetectConfig) -> OutputOptions:
     return OutputOptions(
         images=not config.nosave,
         labels=config.save_txt,

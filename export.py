@@ -276,7 +276,7 @@ def _summarize(config: ExportConfig) -> int:
         checkpoint = read_weights(path)
         detector = build_from_checkpoint(checkpoint)
         input_hw = choose_input_hw(
-            config.imgsz, str(path), max(detector.strides), known_hw=checkpoint.image_hw
+            config.imgsz, str(path), detector.stride, known_hw=checkpoint.image_hw
         )
         summaries = form_summaries(detector, input_hw)
     log_layers(list(summaries.values())[-1])

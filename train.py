@@ -145,7 +145,7 @@ def data_and_model(
     if config.teacher:
         teacher = load_teacher(config.teacher, start.model, class_names, device)
         logger.info("Learning from %s beside the labels, with its anchors", config.teacher)
-    image_size = max(choose_input_hw(config.imgsz, config.weights, max(start.model.strides),
+    image_size = max(choose_input_hw(config.imgsz, config.weights, start.model.stride,
                                      known_hw=start.image_hw))  # fmt: skip
     images = TrainingImages.read(data, image_size, strict=config.strict,
                                  single_class=config.single_cls,
@@ -180,7 +180,7 @@ def fit(
         return loss if teacher is None else DistillationLoss(loss, teacher, hyp.distill)
 
     # Batches, of a size with which a training step fits into memory.
-    device, stride = next(model.parameters()).device, max(model.strides)
+    device, stride = next(model.parameters()).device, model.stride
     resize = MultiScale(images.size, stride, config.seed) if config.multi_scale else None
     largest, how = images.size if resize is None else resize.largest, StateConfig.of(config)
     probe = MemoryProbe(model, criterion(Ranks()), hyp.optimizer, how, largest, ranks)

@@ -162,7 +162,7 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
     return LoadedPredictor(
         TorchPredictor(model, thresholds, half=config.half),
         checkpoint.class_names,
-        max(model.strides),
+        model.stride,
         (None, None),
         checkpoint.image_hw,
     )

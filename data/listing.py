@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 from data.image_file import LISTED_SUFFIXES, path_kind
@@ -44,6 +46,23 @@ def read_lines(file: Path) -> list[str]:
     if "\0" in text:
         raise DatasetError(f"{file}: cannot be read as text: it has null characters")
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_standard_input() -> Path | list[str]:
+    """An image's content, kept in a temporary file, or the lines of a list."""
+    content = sys.stdin.buffer.read()
+    with tempfile.NamedTemporaryFile(prefix="stdin-", suffix=".txt") as file:
+        path = Path(file.name)
+        path.write_bytes(content)
+        try:
+            lines = read_lines(path)
+        except DatasetError:
+            lines = []
+    if content and not lines:
+        with tempfile.NamedTemporaryFile(prefix="stdin-", suffix=".jpg", delete=False) as kept:
+            kept.write(content)
+        return Path(kept.name)
+    return lines
 
 
 def _search_folder(folder: Path) -> list[Path]:

@@ -5,11 +5,10 @@ The network is accessed only for addresses that the user gave.
 
 from __future__ import annotations
 
+import functools
 import logging
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -23,12 +22,12 @@ from data.image_file import (
     path_kind,
     read_content,
 )
-from data.listing import read_lines
-from data.streams import LiveSource, StreamOptions
-from data.video import read_video_file
+from data.listing import read_lines, read_standard_input
+from data.streams import LiveFrames, LiveSource, StreamOptions
+from data.video import Shard, read_video_file
 from utils.errors import DatasetError
-from utils.letterbox import InputSize, Letterbox
-from utils.structures import Frame, ImageArray, Skipped, StreamState
+from utils.letterbox import FittedFrame, InputSize
+from utils.structures import Frame, ImageArray, NamedFile, Skipped, StreamState
 
 logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
@@ -47,19 +46,12 @@ class SourceOptions:
     Attributes:
         recursive: folders with all folders below.
         streams: of live ones; its stride is that of videos, too.
+        shard: the part to read; None for everything.
     """
 
     recursive: bool = False
+    shard: Shard | None = None
     streams: StreamOptions = field(default_factory=StreamOptions)
-
-
-@dataclass(frozen=True, slots=True)
-class FittedFrame:
-    """A frame, its number in the run from 0, and how it becomes a network input."""
-
-    number: int
-    frame: Frame
-    letterbox: Letterbox
 
 
 class Source(Protocol):
@@ -75,6 +67,10 @@ class Source(Protocol):
     @property
     def streams(self) -> Sequence[StreamState]:
         """What happened to each live stream so far."""
+
+    @property
+    def files(self) -> Sequence[NamedFile]:
+        """All files in their order, also those of other parts; none of live sources."""
 
     def stop(self) -> None:
         """Let `batches` end soon; may be called from any thread."""
@@ -95,12 +91,16 @@ def open_source(texts: Sequence[str], options: SourceOptions) -> Source:
     items = [item for text in texts for item in _expand(text, options)]
     live = [item for item in items if isinstance(item, str) and not _is_image(item, options)]
     if not live:
-        return FileSource(tuple(items), options.streams.capture.stride)
+        return FileSource.of(items, options)
     if len(live) < len(items):
         other = next(item for item in items if item not in live)
         raise DatasetError(
             f"--source {without_password(live[0])} is live and {without_password(str(other))} is "
             "not; start detect.py once for each kind"
+        )
+    if options.shard is not None:
+        raise DatasetError(
+            f"--source {without_password(live[0])} is live and cannot be divided by --shard"
         )
     return LiveFrames(LiveSource(live, options.streams))
 
@@ -152,7 +152,10 @@ def _expand(text: str, options: SourceOptions) -> Sequence[Path | str]:
     if is_address(text):
         return [text]
     if text == STANDARD_INPUT:
-        return _from_standard_input()
+        given = read_standard_input()
+        if isinstance(given, Path):
+            return [given]
+        return _some(_listed(given, Path()), "--source -: standard input is empty")
     path = Path(text)
     kind = path_kind(path)
     if kind == "folder":
@@ -177,23 +180,6 @@ def _expand(text: str, options: SourceOptions) -> Sequence[Path | str]:
     raise DatasetError(f"--source {text}: no such file or folder")
 
 
-def _from_standard_input() -> Sequence[Path | str]:
-    """An image's content, kept in a temporary file, or a list of paths and addresses."""
-    content = sys.stdin.buffer.read()
-    with tempfile.NamedTemporaryFile(prefix="stdin-", suffix=".txt") as file:
-        path = Path(file.name)
-        path.write_bytes(content)
-        try:
-            lines = read_lines(path)
-        except DatasetError:
-            lines = []
-    if content and not lines:
-        with tempfile.NamedTemporaryFile(prefix="stdin-", suffix=".jpg", delete=False) as kept:
-            kept.write(content)
-        return [Path(kept.name)]
-    return _some(_listed(lines, Path()), "--source -: standard input is empty")
-
-
 def _some(items: Sequence[Path | str], message: str) -> Sequence[Path | str]:
     if not items:
         raise DatasetError(message)
@@ -213,48 +199,63 @@ def _listed(lines: Sequence[str], folder: Path) -> list[Path | str]:
     return items
 
 
-@dataclass(slots=True)
-class LiveFrames:
-    """Frames of live streams: those that have arrived make a batch, however few they are."""
+@dataclass(frozen=True)
+class SourceFile:
+    """An image or a video, by its path or address, and its number in the source, from 1."""
 
-    live: LiveSource
+    item: Path | str
+    position: int
 
-    @property
-    def is_live(self) -> bool:
-        """They come at the speed of the cameras."""
-        return True
-
-    def batches(self, size: InputSize, batch_size: int) -> Iterator[list[FittedFrame] | Skipped]:
-        """Batches of the newest frames; all have one size, where there are several streams."""
-        several = len(self.streams) > 1
-        one_size = replace(size, stride=None) if several else size
-        number = 0
-        for frames in self.live.groups():
-            fitted = [
-                FittedFrame(number + index, frame, one_size.letterbox(frame.image_hw))
-                for index, frame in enumerate(frames)
-            ]
-            number += len(fitted)
-            for start in range(0, len(fitted), batch_size):
-                yield fitted[start : start + batch_size]
+    @functools.cached_property
+    def path(self) -> Path:
+        """The file; for an address, a name that can serve as a file name."""
+        return self.item if isinstance(self.item, Path) else Path(file_name(self.item))
 
     @property
-    def streams(self) -> Sequence[StreamState]:
-        """One per stream, in their order."""
-        return self.live.states
+    def source(self) -> str:
+        """The path or address, without a password."""
+        return without_password(self.item) if isinstance(self.item, str) else str(self.item)
 
-    def stop(self) -> None:
-        """End the streams."""
-        self.live.stop()
+    @functools.cached_property
+    def is_video(self) -> bool:
+        """Whether it has several frames."""
+        if isinstance(self.item, str):
+            return False
+        suffix = self.item.suffix.lower()
+        return suffix in VIDEO_SUFFIXES or (suffix == ".gif" and is_animation(self.item))
+
+    def content(self) -> bytes:
+        """Of an image.
+
+        Raises:
+            DatasetError: it cannot be read.
+        """
+        return captures.fetch(self.item) if isinstance(self.item, str) else read_content(self.item)
 
 
 @dataclass(slots=True)
 class FileSource:
-    """Images and videos, one after the other; images may be behind addresses."""
+    """Images and videos, one after the other; images may be behind addresses.
 
-    files: tuple[Path | str, ...]
+    Attributes:
+        files: all of them, in their order.
+        vid_stride: every so many-th frame of videos.
+        shard: the part that is read: of one video a range of its frames, else every so many-th
+            file.
+        done: position and frame of the last one that a cut run has written; what follows is read.
+    """
+
+    files: tuple[SourceFile, ...]
     vid_stride: int = 1
+    shard: Shard | None = None
+    done: tuple[int, int] = (0, 0)
     _stopped: bool = False
+
+    @classmethod
+    def of(cls, items: Sequence[Path | str], options: SourceOptions) -> FileSource:
+        """Files in their order."""
+        files = tuple(SourceFile(item, position) for position, item in enumerate(items, 1))
+        return cls(files, options.streams.capture.stride, options.shard)
 
     @property
     def is_live(self) -> bool:
@@ -281,39 +282,53 @@ class FileSource:
             DatasetError: the only file is a video that cannot be read.
         """
         scaled = False
-        for position, item in enumerate(self.files, 1):
-            path = Path(file_name(item)) if isinstance(item, str) else item
-            source = without_password(item) if isinstance(item, str) else str(item)
+        for file in self._files_left():
             if self._stopped:
                 return
-            if isinstance(item, Path) and _is_video(item):
-                yield from self._video_frames(item, position)
+            if file.is_video:
+                yield from self._video_frames(file)
                 continue
             try:
-                decoded = decode_image(path, _content(item))
+                decoded = decode_image(file.path, file.content())
             except DatasetError as error:
-                yield Skipped(path, _reason(error, path))
+                yield Skipped(file.path, _reason(error, file.path))
                 continue
             if decoded.is_rescaled and not scaled:
                 scaled = True  # said once, for the first of perhaps many
-                logger.info("%s: %d-bit data in a 16-bit file, scaled by that range",
-                            path, decoded.bits)  # fmt: skip
-            yield self._image(path, source, position, decoded.pixels)
+                logger.info("%s: %d-bit data in a 16-bit file, scaled by that range", file.path,
+                            decoded.bits)  # fmt: skip
+            yield self._image(file, decoded.pixels)
 
-    def _image(self, path: Path, source: str, position: int, pixels: ImageArray) -> Frame:
-        total = len(self.files)
-        return Frame(pixels, source, path, position, total, 1, 1, fps=None, is_video=False)
+    def _files_left(self) -> Sequence[SourceFile]:
+        """Those of the part that a cut run has not finished."""
+        files = self.files
+        if self.shard is not None and not self._one_video:
+            files = files[self.shard.part - 1 :: self.shard.parts]
+        # The file in work may have further frames.
+        last = self.done[0]
+        return [file for file in files if file.position >= last + (not file.is_video)]
 
-    def _video_frames(self, path: Path, position: int) -> Iterator[Frame | Skipped]:
+    @property
+    def _one_video(self) -> bool:
+        return len(self.files) == 1 and self.files[0].is_video
+
+    def _image(self, file: SourceFile, pixels: ImageArray) -> Frame:
+        return Frame(
+            pixels, file.source, file.path, file.position, len(self.files), 1, 1, None, False
+        )
+
+    def _video_frames(self, file: SourceFile) -> Iterator[Frame | Skipped]:
         any_read = False
+        shard = self.shard if self._one_video else None
+        first = self.done[1] + 1 if file.position == self.done[0] else 1
         try:
-            for reader, index, image in read_video_file(path, self.vid_stride):
+            for reader, index, image in read_video_file(file.path, self.vid_stride, shard, first):
                 any_read = True
                 yield Frame(
                     image=image,
-                    source=str(path),
-                    path=path,
-                    position=position,
+                    source=file.source,
+                    path=file.path,
+                    position=file.position,
                     num_positions=len(self.files),
                     frame_index=index,
                     frame_count=reader.frame_count,
@@ -324,18 +339,9 @@ class FileSource:
                 if self._stopped:
                     return
         except DatasetError as error:
-            if len(self.files) == 1 and not any_read:
+            if self._one_video and not any_read:
                 raise
-            yield Skipped(path, _reason(error, path))
-
-
-def _is_video(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    return suffix in VIDEO_SUFFIXES or (suffix == ".gif" and is_animation(path))
-
-
-def _content(item: Path | str) -> bytes:
-    return captures.fetch(item) if isinstance(item, str) else read_content(item)
+            yield Skipped(file.path, _reason(error, file.path))
 
 
 def _reason(error: DatasetError, path: Path) -> str:

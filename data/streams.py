@@ -12,12 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from data.captures import Capture, CaptureOptions, file_name, open_capture, without_password
-from utils.structures import Frame, StreamState
+from utils.letterbox import FittedFrame, InputSize
+from utils.structures import Frame, NamedFile, Skipped, StreamState
 
 logger = logging.getLogger(__name__)
 
@@ -246,3 +247,43 @@ class _StreamReader(threading.Thread):
         if limit is not None:
             delay = min(delay, max(self._last_seen + limit - time.monotonic(), 0))
         self._shared.ended.wait(delay)
+
+
+@dataclass(slots=True)
+class LiveFrames:
+    """Frames of live streams: those that have arrived make a batch, however few they are."""
+
+    live: LiveSource
+
+    @property
+    def is_live(self) -> bool:
+        """They come at the speed of the cameras."""
+        return True
+
+    def batches(self, size: InputSize, batch_size: int) -> Iterator[list[FittedFrame] | Skipped]:
+        """Batches of the newest frames; all have one size, where there are several streams."""
+        several = len(self.streams) > 1
+        one_size = replace(size, stride=None) if several else size
+        number = 0
+        for frames in self.live.groups():
+            fitted = [
+                FittedFrame(number + index, frame, one_size.letterbox(frame.image_hw))
+                for index, frame in enumerate(frames)
+            ]
+            number += len(fitted)
+            for start in range(0, len(fitted), batch_size):
+                yield fitted[start : start + batch_size]
+
+    @property
+    def files(self) -> Sequence[NamedFile]:
+        """None: streams are named as they come."""
+        return ()
+
+    @property
+    def streams(self) -> Sequence[StreamState]:
+        """One per stream, in their order."""
+        return self.live.states
+
+    def stop(self) -> None:
+        """End the streams."""
+        self.live.stop()

@@ -132,7 +132,7 @@ class MemoryProbe:
             trained, trained.layers, ModelEMA(trained), self.hyp, config, batch_size=batch_size
         )
         # Norms need two values per channel, of which the coarsest map of one image may have one.
-        size = max(self.image_size, 2 * max(self.model.strides))
+        size = max(self.image_size, 2 * self.model.stride)
         batch = made_up_batch(batch_size, size)
         train_batch(state, self.criterion, batch, device)
 

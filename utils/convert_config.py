@@ -9,6 +9,9 @@ from utils.cli import Choices, PathRule, option
 
 NO_WEIGHTS = "give a checkpoint: --weights runs/train/exp/weights/best.pt"
 
+# Rounding each weight to 11 bits changes outputs by a few thousandths.
+HALF_TOLERANCE = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class ConvertConfig:
@@ -53,8 +56,12 @@ class ConvertConfig:
     batch_size: int = option(16, "images per batch for AP", "--batch", minimum=1)
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is (AP only)")
     workers: int = option(8, "processes that load images", minimum=0)
-    tolerance: float | None = option(
-        None, "limit of the relative error of the saved file", minimum=0
+    half: bool = option(
+        False, "store weights in 16 bits: half the file, which runs in 32 bits as before"
     )
+    tolerance: float | None = option(
+        None, "limit of the relative error of the saved file (default: what rounding explains; "
+        f"with --half {HALF_TOLERANCE})", minimum=0,
+    )  # fmt: skip
     verbose: bool = option(False, "print the error of every layer")
     report: str = option("", "write the result to this JSON file", rule=PathRule("file"))

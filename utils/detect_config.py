@@ -27,12 +27,20 @@ class DetectConfig:
     """
 
     weights: tuple[str, ...] | str = option(
-        "yolov5s.pt", "checkpoint (.pt) or exported file (.onnx)", rule=PathRule("weights")
+        "",
+        "checkpoint (.pt) or exported file (.onnx) (default: a shipped network that finds "
+        "defects of circuit boards)",
+        rule=PathRule("weights"),
     )
     source: tuple[str, ...] | str = option(
         "", "images, videos, folders, patterns, list.txt, - for standard input; or live: camera "
         "numbers, addresses, list.streams, screen (default: the images shipped in data/images)",
     )  # fmt: skip
+    shard: str | None = option(
+        None, "3/16: the third of sixteen parts, every 16th file from the 3rd, of one video a "
+        "sixteenth of its frames",
+    )  # fmt: skip
+    resume: bool = option(False, "go on with the newest run of this --name, where it was cut")
     recursive: bool = option(False, "look into folders below --source, too")
     poll: float | None = option(
         None, "fetch the image at an address again every so many seconds", minimum=0.01
@@ -77,7 +85,7 @@ class DetectConfig:
     exist_ok: bool = option(False, "use an existing folder again")
     segment: float | None = option(None, "begin a new video file after so many seconds", minimum=1)
     line_thickness: int | None = option(
-        None, "of boxes, in pixels (default: suits the image)", minimum=1
+        None, "of boxes, in pixels (default: suits the image)", minimum=1, maximum=100
     )
     hide_labels: bool = option(False, "draw boxes without names")
     hide_conf: bool = option(False, "draw names without scores")

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 ItemT = TypeVar("ItemT")
 SCRIPTS_FOLDER = Path(__file__).resolve().parents[1]
+SHIPPED_WEIGHTS = SCRIPTS_FOLDER / "models" / "weights"
 SAMPLE_IMAGES = SCRIPTS_FOLDER / "data" / "images"  # where no others are known
 PLAIN_INTERVAL_SECONDS, BAR_INTERVAL_SECONDS = 15.0, 1.0
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # that torchrun sets

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -219,6 +219,26 @@ class Frame:
     def image_hw(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.image.shape[0], self.image.shape[1]
+
+
+class NamedFile(Protocol):
+    """A file of a source."""
+
+    @property
+    def position(self) -> int:
+        """Its number among the source's files, from 1."""
+
+    @property
+    def path(self) -> Path:
+        """What its outputs are called after."""
+
+    @property
+    def source(self) -> str:
+        """Its path or address."""
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it has several frames."""
 
 
 @dataclass(frozen=True, slots=True)

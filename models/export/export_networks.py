@@ -19,10 +19,8 @@ from models.runtimes.input_sizes import InputSizes
 from models.runtimes.torch_predictor import suppressed
 from utils.postprocess import PostprocessConfig
 
-OUTPUTS = {
+OUTPUTS = {  # of heads that are no maps
     "decoded": ("output0",),
-    "raw": ("p3", "p4", "p5", "p6", "p7"),
-    "sigmoid": ("p3", "p4", "p5", "p6", "p7"),
     "scores": ("output0",),
     "best": ("output0",),
     "e2e": ("detections", "counts"),
@@ -50,9 +48,17 @@ def network_of(
 
 
 def output_names(head: str, detector: Detector) -> tuple[str, ...]:
-    """Names of the outputs, in order."""
-    names = OUTPUTS[head]
-    return names[: len(detector.strides)] if head in ("raw", "sigmoid") else names
+    """Names of the outputs, in order; maps are named by their stride, as p3 for 8 pixels.
+
+    Where strides are equal, or no powers of 2, maps are counted from p3.
+    """
+    if head in OUTPUTS:
+        return OUTPUTS[head]
+    strides = detector.strides
+    levels = [stride.bit_length() - 1 for stride in strides]
+    if len(set(strides)) < len(strides) or [2**level for level in levels] != list(strides):
+        levels = list(range(3, 3 + len(strides)))
+    return tuple(f"p{level}" for level in levels)
 
 
 def takes_half_images(preset: Preset) -> bool:

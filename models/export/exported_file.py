@@ -82,7 +82,7 @@ def planned_files(
     """
     presets = [changed_preset(PRESETS[name], config) for name in config.presets()]
     outputs = [output_path(config, preset, len(presets)) for preset in presets]
-    stride, planned = max(detector.strides), []
+    stride, planned = detector.stride, []
     input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
     for preset, output in zip(presets, outputs, strict=True):
         sizes = input_sizes(preset, config, input_hw)
@@ -93,9 +93,7 @@ def planned_files(
             sizes=sizes,
             opset=opset,
             suppression=config.suppression(),
-            metadata=file_metadata(
-                checkpoint, detector.strides, preset, sizes, opset, config.license
-            ),
+            metadata=file_metadata(checkpoint, detector, preset, sizes, opset, config.license),
             stem=output.name.removesuffix(preset.suffix),
         )
         planned.append(PlannedFile(output, request))
@@ -206,7 +204,7 @@ def expected_of(request: FileRequest) -> Expected:
 
 def file_metadata(
     checkpoint: Checkpoint,
-    strides: tuple[int, ...],
+    detector: Detector,
     preset: Preset,
     sizes: InputSizes,
     opset: int,
@@ -215,7 +213,8 @@ def file_metadata(
     """What a program needs to run the file; `license` instead of the checkpoint's."""
     return FileMetadata(
         class_names=checkpoint.class_names,
-        strides=strides,
+        strides=detector.strides,
+        stride=detector.stride,
         anchors=tuple(tuple(level) for level in checkpoint.spec["anchors"]),
         sizes=sizes,
         head=preset.head,

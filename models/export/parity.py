@@ -35,7 +35,7 @@ MAX_TIMES, MAX_MORE = 2.0, 0.1
 
 def sizes_to_compare(request: FileRequest) -> list[tuple[int, int]]:
     """Heights and widths of inputs: the file's, and others where they may change."""
-    stride = max(request.detector.strides)
+    stride = request.detector.stride
     others = [(3 * stride, 5 * stride), (4 * stride, 2 * stride)]
     return [request.sizes.input_hw, *(others if "hw" in request.sizes.dynamic else ())]
 

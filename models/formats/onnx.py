@@ -47,7 +47,7 @@ class OnnxRunner:
         texts = self._session.get_modelmeta().custom_metadata_map
         metadata = NetworkMetadata.from_texts(self.path, texts)
         self.class_names = metadata.class_names
-        self.stride = max(metadata.strides)
+        self.stride = metadata.stride
         self.known_hw = metadata.known_hw
         self._input = _single_input(self.path, self._session)
         # onnxruntime gives the name, not a number, of a size that may change.

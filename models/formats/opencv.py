@@ -43,7 +43,7 @@ class OpenCvRunner:
     def __init__(self, path: Path, sizes: InputSizes, texts: Mapping[str, str]) -> None:
         metadata = NetworkMetadata.from_texts(path, texts)
         self.class_names = metadata.class_names
-        self.stride = max(metadata.strides)
+        self.stride = metadata.stride
         self.known_hw = metadata.known_hw
         self.input_hw: tuple[int | None, int | None] = sizes.input_hw
         self.batch_size: int | None = sizes.batch_size

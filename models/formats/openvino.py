@@ -199,7 +199,7 @@ class OpenVinoRunner:
             self.path, _metadata_texts(self.path, model) if texts is None else texts
         )
         self.class_names = metadata.class_names
-        self.stride = max(metadata.strides)
+        self.stride = metadata.stride
         self.known_hw = metadata.known_hw
         sizes = [_fixed_or_none(size) for size in model.input(0).get_partial_shape()]
         self.batch_size: int | None = sizes[0]

@@ -51,7 +51,7 @@ class QnnRunner:
             raise CheckFailedError(f"{path.name}: QNN does not take it: {reason}") from None
         texts = self._session.get_modelmeta().custom_metadata_map
         metadata = NetworkMetadata.from_texts(path, texts)
-        self.class_names, self.stride = metadata.class_names, max(metadata.strides)
+        self.class_names, self.stride = metadata.class_names, metadata.stride
         self.known_hw = metadata.known_hw
         given = self._session.get_inputs()[0]  # not kept: it would keep the session alive
         self._input_name = given.name

@@ -60,7 +60,7 @@ class TorchScriptRunner:
         texts = _texts(self.path, extra[TRACED_METADATA])
         metadata = NetworkMetadata.from_texts(self.path, texts)
         self.class_names = metadata.class_names
-        self.stride = max(metadata.strides)
+        self.stride = metadata.stride
         batch, height, width = _input_sizes(self.path, texts)
         self.known_hw = metadata.known_hw
         self.input_hw: tuple[int | None, int | None] = (height, width)

@@ -50,9 +50,9 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> the same."""
-        pooled = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
-        mean, largest = (self.expand(self.reduce(each).relu()) for each in pooled)
-        x = x * (mean + largest).sigmoid()
+        # Both run through the same two layers, so they are rows of one map.
+        pooled = torch.cat((x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)), 2)
+        x = x * self.expand(self.reduce(pooled).relu()).sum(2, keepdim=True).sigmoid()
         both = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1)
         factor: Tensor = self.spatial(both).sigmoid()
         return x * factor
@@ -70,11 +70,12 @@ class CoordAtt(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> the same."""
-        rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
-        # The paper joins both, transposed, into one map; a 1x1 convolution does the same to each.
-        of_rows: Tensor = self.conv_h(self.act(self.conv1(rows))).sigmoid()
-        of_columns: Tensor = self.conv_w(self.act(self.conv1(columns))).sigmoid()
-        return x * of_rows * of_columns
+        height = x.shape[2]
+        rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)
+        joined = self.act(self.conv1(torch.cat((rows, columns), 2)))
+        rows, columns = joined[:, :, :height], joined[:, :, height:].transpose(2, 3)
+        factor: Tensor = self.conv_h(rows).sigmoid() * self.conv_w(columns).sigmoid()
+        return x * factor
 
 
 class TransformerLayer(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
@@ -27,12 +28,17 @@ class Detector(nn.Module):
     Attributes:
         spec: the architecture it was built from.
         strides: input pixels per cell at each level, finest first.
+        stride: sides of images are multiples of it: the largest stride of any layer, which a head
+            without the coarsest map does not read.
     """
 
-    def __init__(self, spec: ModelSpec, layers: list[nn.Module], strides: tuple[int, ...]) -> None:
+    def __init__(
+        self, spec: ModelSpec, layers: list[nn.Module], strides: tuple[int, ...], stride: int
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.strides = strides
+        self.stride = stride
         self.layers = nn.ModuleList(layers)
         self._sources = [layer.sources for layer in spec.layers]
         last_use = {source: index for index, row in enumerate(self._sources) for source in row}
@@ -59,12 +65,13 @@ class Detector(nn.Module):
             self.spec.replaced(anchors=anchors, anchors_from_data=False),
             list(self.layers),
             self.strides,
+            self.stride,
         )
         other.training = self.training
         return other
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) RGB in 0-1, H and W multiples of the largest stride -> raw predictions.
+        """(B, 3, H, W) RGB in 0-1, H and W multiples of `stride` -> raw predictions.
 
         Returns:
             Per level, (B, A * (5 + C), H / stride, W / stride) logits.
@@ -120,7 +127,8 @@ def build_model(spec: ModelSpec, form: Form = "train") -> Detector:
         raise ConfigError(f"{last.where}: the last row must be Detect")
     head_strides = tuple(int(strides[source]) for source in last.sources)
     modules[-1].set_prior_bias(head_strides)
-    model = Detector(spec, modules, head_strides)
+    stride = math.lcm(*(each.numerator for each in strides.values()))
+    model = Detector(spec, modules, head_strides, stride)
     _set_norms(model)
     return model
 
@@ -196,8 +204,10 @@ def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> 
 
     Runs a copy on torch's meta device: no memory is allocated and `model` is not changed.
     """
-    # In eval mode: in train mode, older versions of torch refuse one image of one cell.
-    shadow = copy.deepcopy(model).to("meta").eval()
+    shadow = copy.deepcopy(model).to("meta")
+    for module in shadow.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()  # one image may leave one value per channel, too few to train with
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shadow(torch.empty(1, 3, *input_hw, device="meta"))
     return float(counter.get_total_flops()) / 1e9

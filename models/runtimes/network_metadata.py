@@ -43,6 +43,7 @@ class FileMetadata:
         color: order of the pixels' channels.
         platform: the chip it was compiled for; empty where it runs anywhere.
         license: of the weights; empty where it is not known.
+        stride: sides of images are multiples of it; 0 is the largest of `strides`.
     """
 
     class_names: tuple[str, ...]
@@ -59,6 +60,7 @@ class FileMetadata:
     color: str = "RGB"
     platform: str = ""
     license: str = ""
+    stride: int = 0
 
     def as_values(self) -> dict[str, Any]:
         """Key -> value, in the order in which files have them; `names` maps class ids to names."""
@@ -73,7 +75,7 @@ class FileMetadata:
         values: dict[str, Any] = {
             "names": dict(enumerate(self.class_names)),
             "nc": len(self.class_names),
-            "stride": max(self.strides),
+            "stride": self.stride or max(self.strides),
             "strides": list(self.strides),
             "anchors": [list(level) for level in self.anchors],
             "imgsz": list(self.sizes.input_hw),
@@ -117,6 +119,7 @@ class NetworkMetadata:
             corners, best score and its class), `e2e` (the same after suppression).
         rows_last: raw maps are (B, H, W, channels).
         known_hw: height and width it was exported with; None where the file does not say.
+        stride: sides of images are multiples of it.
     """
 
     class_names: tuple[str, ...]
@@ -125,6 +128,7 @@ class NetworkMetadata:
     head: str
     rows_last: bool = False
     known_hw: tuple[int, int] | None = None
+    stride: int = DEFAULT_STRIDES[-1]
 
     @classmethod
     def from_texts(cls, path: Path, texts: Mapping[str, str]) -> NetworkMetadata:
@@ -138,14 +142,16 @@ class NetworkMetadata:
             CheckpointError: a text that cannot be understood.
         """
         # Earlier files of ours have the list under `stride`.
-        strides = _value(path, texts, "strides", _as_strides)
+        multiples = _value(path, texts, "stride", _as_strides) or ()
+        strides = _value(path, texts, "strides", _as_strides) or multiples or DEFAULT_STRIDES
         return cls(
             class_names=_class_names(_value(path, texts, "names", _as_names)),
-            strides=strides or _value(path, texts, "stride", _as_strides) or DEFAULT_STRIDES,
+            strides=strides,
             anchors=_value(path, texts, "anchors", _as_anchors),
             head=_head(path, texts),
             rows_last=_value(path, texts, "maps", str) == "NHWC",
             known_hw=_value(path, texts, "imgsz", _as_hw),
+            stride=max(multiples or strides),
         )
 
 

@@ -50,7 +50,7 @@ class Sidecar:
         height, width = json.loads(texts.get("imgsz", "[null, null]"))
         names = [f"out{level}" for level in range(len(metadata.strides))]
         heads = Heads.choose(folder, [(name, (1, None, None, None)) for name in names], metadata)
-        return cls(texts, metadata.class_names, max(metadata.strides), (height, width), heads)
+        return cls(texts, metadata.class_names, metadata.stride, (height, width), heads)
 
 
 def write_metadata(folder: Path, metadata: FileMetadata) -> None:

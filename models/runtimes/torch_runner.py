@@ -32,7 +32,7 @@ class TorchRunner:
         model = build_from_checkpoint(checkpoint)
         self.coder = BoxCoder.of(model)
         self.class_names = checkpoint.class_names
-        self.stride = max(model.strides)
+        self.stride = model.stride
         self.input_hw: tuple[int | None, int | None] = (None, None)
         self.known_hw = checkpoint.image_hw
         self.batch_size: int | None = None

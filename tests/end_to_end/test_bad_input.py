@@ -120,7 +120,7 @@ def test_rows_1_2_4_6_the_run_goes_on_and_strict_stops_it(run: Run, arguments: s
     said = run(arguments)
     assert (said.code, said.lines[:4]) == (0, expected)
     assert "2 images, 2 objects" in said.out
-    assert "label rows: 3 dropped, 0 clipped, 1 duplicates removed" in said.out
+    assert "3 label rows dropped, 1 duplicate label rows removed" in said.out
     split = arguments.split()[0]
     assert (
         run(f"{arguments} --strict").error == f"{expected[0].strip()} (strict; 4 such in {split})"
@@ -249,7 +249,7 @@ def test_row_16_a_video_that_is_none(run: Run, content: bytes | None) -> None:
 
 
 def test_row_17_a_video_that_breaks_off(run: Run) -> None:
-    """Also: unit/data/test_video.py::test_a_video_that_breaks_off_warns."""
+    """Also: unit/data/test_video.py::test_a_video_that_breaks_off_is_reported."""
     writer = cv2.VideoWriter("v.avi", cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
     for number in range(20):
         writer.write(noise((64, 64), number))
@@ -258,7 +258,9 @@ def test_row_17_a_video_that_breaks_off(run: Run) -> None:
     Path("v.avi").write_bytes(content[: len(content) // 2])
     said = run(f"{DETECT} v.avi --save-json")
     (line,) = said.lines
-    found = re.fullmatch(r"v\.avi: broken after frame (\d+) of 20; the rest is skipped", line)
+    found = re.fullmatch(
+        r"v\.avi: skipped: broken after frame (\d+) of 20; the rest is left out", line
+    )
     assert said.code == 0 and found is not None
     frames = json.loads(Path("runs/detect/exp/predictions.json").read_text())
     assert 5 < int(found[1]) == len(frames) < 15

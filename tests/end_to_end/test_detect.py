@@ -71,6 +71,7 @@ def test_every_output_of_a_folder(tmp_path, weights, images):
         *("a.png", "b.png", "c.png", "crops/cat/a.jpg", "crops/cat/c.jpg", "crops/cat/d.jpg"),
         *("crops/dog/a.jpg", "crops/dog/c.jpg", "crops/dog/d.jpg", "d.png"),
         *("labels/a.txt", "labels/c.txt", "labels/d.txt", "predictions.csv", "predictions.json"),
+        "progress.jsonl",
     ]
     square = "0 0.75 0.625 0.25 0.25 0.75\n1 0.25 0.25 0.25 0.125 0.5\n"
     assert (folder / "labels/a.txt").read_text() == square
@@ -218,6 +219,7 @@ ERRORS = [
     ({"iou_thres": -0.1}, ConfigError, "--iou-thres -0.1: must be from 0 to 1"),
     ({"batch_size": 0}, ConfigError, "--batch-size 0: must be at least 1"),
     ({"vid_stride": 0}, ConfigError, "--vid-stride 0: must be at least 1"),
+    ({"line_thickness": 101}, ConfigError, "--line-thickness 101: must be from 1 to 100"),
     ({"save_format": 2}, ConfigError, "--save-format 2: must be from 0 to 1"),
     ({"imgsz": (1, 2, 3)}, ConfigError, "--imgsz 1 2 3: expected 2 numbers at most"),
     ({"classes": (1, 2)}, ConfigError, "--classes 1 2: the classes of .* are 0 to 1"),

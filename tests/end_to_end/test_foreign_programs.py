@@ -1,7 +1,7 @@
 """Programs that others wrote read the preset `ultralytics` and `convert.py --to yolov5`.
 
-Run where they are installed (`pip install ultralytics sahi yolov5`), in an environment of its own:
-their licences and requirements are not ours.
+`make clients` runs ultralytics and SAHI in an environment of its own, since their licences and
+requirements are not ours; `yolov5` runs where it is installed. None of them needs a network.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -23,10 +24,9 @@ import export
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import relative_error, to_deploy
 from tests.checkpoint_builders import save_model
-from tests.model_builders import tiny_spec, trained_model
+from tests.model_builders import finding_model, tiny_spec, trained_model
 
 pytestmark = pytest.mark.slow
-SIZE = 320
 
 FIND = """
 import json, sys
@@ -73,7 +73,12 @@ def run(program: str, package: str, *arguments: object, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "YOLO_CONFIG_DIR": str(folder), "YOLO_OFFLINE": "true"},
+        env={
+            **os.environ,
+            "YOLO_CONFIG_DIR": str(folder),
+            "YOLO_OFFLINE": "true",
+            "YOLO_AUTOINSTALL": "false",
+        },
         capture_output=True,
         text=True,
     )
@@ -82,19 +87,33 @@ def run(program: str, package: str, *arguments: object, folder: Path) -> str:
 
 
 @pytest.fixture
-def images(shared, tmp_path) -> list[Path]:
-    """Six photos of several sizes, in a folder of their own."""
+def trained(shared, tmp_path) -> tuple[Path, int, list[Path]]:
+    """YOLOv5n, an image size, and six photos of several sizes in a folder of their own."""
     folder = tmp_path / "images"
     folder.mkdir()
     for path in sorted((shared / "data" / "coco128").rglob("*.jpg"))[:6]:
         (folder / path.name).write_bytes(path.read_bytes())
-    return sorted(folder.iterdir())
+    return shared / "weights" / "yolov5n.pt", 320, sorted(folder.iterdir())
 
 
-def ours(weights: Path, images: list[Path], project: Path) -> list[np.ndarray]:
+@pytest.fixture
+def tiny(tmp_path) -> tuple[Path, int, list[Path]]:
+    """A network that finds something anywhere, and noise: every clone has these."""
+    weights = save_model(tmp_path / "tiny.pt", finding_model(tiny_spec()))
+    image = tmp_path / "images" / "noise.png"
+    image.parent.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    assert cv2.imwrite(str(image), pixels)
+    return weights, 96, [image]
+
+
+def ours(
+    weights: Path, size: int, iou: float, images: list[Path], project: Path
+) -> list[np.ndarray]:
     """(K, 6) rows of box, score and class of each image."""
-    flags = ["--weights", weights, "--source", images[0].parent, "--imgsz", SIZE, SIZE,
-             "--save-json", "--nosave", "--project", project, "--device", "cpu"]  # fmt: skip
+    flags = ["--weights", weights, "--source", images[0].parent, "--imgsz", size, size,
+             "--max-det", 300, "--iou-thres", iou, "--save-json", "--nosave", "--project", project,
+             "--device", "cpu"]  # fmt: skip
     assert detect.main([str(word) for word in flags]) == 0
     frames = json.loads((project / "exp" / "predictions.json").read_text())
     return [
@@ -105,15 +124,20 @@ def ours(weights: Path, images: list[Path], project: Path) -> list[np.ndarray]:
     ]
 
 
-@pytest.mark.parametrize(("package", "program"), [("ultralytics", FIND), ("sahi", FIND_WITH_SAHI)])
-def test_the_same_boxes_are_found(package, program, shared, images, tmp_path):
-    weights = shared / "weights" / "yolov5n.pt"
-    flags = ["--weights", weights, "--preset", "ultralytics", "--imgsz", SIZE, "--output", tmp_path]
+@pytest.mark.parametrize("network", ["trained", "tiny"])
+@pytest.mark.parametrize(
+    ("package", "program", "iou"),
+    [("ultralytics", FIND, 0.45), ("sahi", FIND_WITH_SAHI, 0.7)],  # SAHI offers no other
+    ids=["ultralytics", "sahi"],
+)
+def test_the_same_boxes_are_found(package, program, iou, network, request, tmp_path):
+    weights, size, images = request.getfixturevalue(network)
+    flags = ["--weights", weights, "--preset", "ultralytics", "--imgsz", size, "--output", tmp_path]
     assert export.main([str(word) for word in flags]) == 0
-    file = tmp_path / "yolov5n-ultralytics.onnx"
-    printed = run(program, package, file, SIZE, *images, folder=tmp_path)
+    file = tmp_path / f"{weights.stem}-ultralytics.onnx"
+    printed = run(program, package, file, size, *images, folder=tmp_path)
     answers = [json.loads(line[6:]) for line in printed.splitlines() if line.startswith("BOXES ")]
-    expected = ours(file, images, tmp_path)
+    expected = ours(file, size, iou, images, tmp_path)
     assert sum(map(len, expected)) >= 10
     names = read_weights(weights).class_names
     for (rows, found_names), boxes in zip(answers, expected, strict=True):

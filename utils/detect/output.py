@@ -15,11 +15,17 @@ from typing import Protocol
 import numpy as np
 
 from utils.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
+from utils.detect.run_log import Progress
 from utils.detect.tables import CsvTable, JsonLines, JsonTable, LabelFiles
 from utils.draw import draw_detections
-from utils.growing_file import STANDARD_OUTPUT, GrowingFile
-from utils.output_files import short_stem, writable_suffix, write_image
-from utils.structures import Detections, FloatArray, Frame, ImageArray
+from utils.output_files import (
+    STANDARD_OUTPUT,
+    GrowingFile,
+    short_stem,
+    writable_suffix,
+    write_image,
+)
+from utils.structures import Detections, FloatArray, Frame, ImageArray, NamedFile
 from utils.video_output import VideoFile
 
 logger = logging.getLogger(__name__)
@@ -71,20 +77,40 @@ class _Sink(Protocol):
 class DetectionOutput(AbstractContextManager["DetectionOutput"]):
     """All the files of one run; tables and videos hold each frame as soon as it is written."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str], options: OutputOptions) -> None:
-        """Open the tables that `options` asks for, in `folder`."""
+    def __init__(
+        self,
+        folder: Path,
+        class_names: Sequence[str],
+        options: OutputOptions,
+        files: Sequence[NamedFile] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        """Open the tables that `options` asks for.
+
+        Args:
+            folder: where everything goes.
+            class_names: name of each class id.
+            options: what is written.
+            files: all that the source has, also those of other parts; none of live ones.
+            progress: of a cut run, whose tables are continued; it notes each frame.
+        """
         self._class_names, self._options = class_names, options
-        self._names = OutputNames()
+        self._names = OutputNames(files)
+        self._progress, self._is_empty = progress, progress is None
+        self._tables: list[GrowingFile] = []
         self._cleanup = contextlib.ExitStack()
         self._sinks: list[_Sink] = []
         if options.labels:
             labels = LabelFiles(folder / "labels", options.label_scores, options.label_corners)
             self._sinks.append(labels)
         for path, table in _tables(folder, options):
-            file = self._cleanup.enter_context(GrowingFile(path))
+            kept = progress.sizes.get(path.name, 0) if progress is not None else 0
+            file = self._cleanup.enter_context(GrowingFile(path, kept))
             self._sinks.append(table(file, class_names))
+            if path != STANDARD_OUTPUT:
+                self._tables.append(file)
         if options.crops:
-            self._sinks.append(Crops(folder / "crops", class_names))
+            self._sinks.append(Crops(folder / "crops", class_names, self._names))
         self._images = (
             self._cleanup.enter_context(AnnotatedImages(folder, options.segment_seconds))
             if options.images
@@ -98,12 +124,15 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             frame: the image and where it comes from.
             detections: boxes in pixels of that image.
         """
+        self._is_empty = False
         name = self._names.of(frame)
         stem = f"{name}_{frame.frame_index}" if frame.is_video else name
         for sink in self._sinks:
             sink.write(frame, stem, detections)
         if self._images is not None:
             self._images.write(frame, name, self.draw(frame, detections))
+        if self._progress is not None:
+            self._progress.add(frame, stem, {file.path.name: file.tell() for file in self._tables})
 
     def draw(self, frame: Frame, detections: Detections) -> ImageArray:
         """The frame's image with boxes and names on it."""
@@ -122,8 +151,11 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Finish the tables and videos, also after an error."""
+        """Finish the tables and videos, also after an error; empty ones are then removed."""
         self._cleanup.__exit__(kind, error, traceback)
+        if kind is not None and self._is_empty:
+            for file in self._tables:
+                file.path.unlink(missing_ok=True)
 
 
 def _tables(
@@ -143,66 +175,77 @@ class OutputNames:
 
     The first `a.jpg` is called `a`, the next file of that stem (another folder, another suffix)
     `a_2`. A video's frames are called `a_1`, `a_2`, ...; those names are kept free for them.
+    Named in the order of the whole source, a file has the same name in any part of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: Sequence[NamedFile] = ()) -> None:
+        """Name the files that are known in advance; a stream gets its name with its first frame."""
         self._names: dict[int, str] = {}
-        self._taken: set[str] = set()
-        self._videos: set[str] = set()
+        self._owners: dict[str, NamedFile] = {}
+        self._numbered: set[str] = set()  # the parts before `_1`, `_2`, ... of names
+        for file in files:
+            self._claim(file)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a file has this name."""
+        return name.casefold() in self._owners
 
     def of(self, frame: Frame) -> str:
         """The name for the file (or stream) that this frame comes from."""
         if frame.position not in self._names:
-            self._names[frame.position] = self._claim(frame)
+            self._claim(frame)
         return self._names[frame.position]
 
-    def _claim(self, frame: Frame) -> str:
-        stem = name = short_stem(frame.path.stem)
+    def _claim(self, file: NamedFile) -> None:
+        stem = name = short_stem(file.path.stem)
         number = 1
-        while self._clashes(name.casefold(), frame.is_video):
+        while self._clashes(name.casefold(), file):
             number += 1
             name = f"{stem}_{number}"
-        (self._videos if frame.is_video else self._taken).add(name.casefold())
+        self._names[file.position], self._owners[name.casefold()] = name, file
+        before, _, last = name.casefold().rpartition("_")
+        if last.isdigit() and not file.is_video:
+            self._numbered.add(before)
         if name != stem:
-            logger.info("%s: its files are called %s, %s was taken", frame.source, name, stem)
-        elif stem != frame.path.stem:
-            logger.info("%s: its files are called %s, its name is too long", frame.source, name)
-        return name
+            logger.info("%s: its files are called %s, %s was taken", file.path, name, stem)
+        elif stem != file.path.stem:
+            logger.info("%s: its files are called %s, its name is too long", file.path, name)
 
-    def _clashes(self, name: str, is_video: bool) -> bool:
-        if name in self._taken or name in self._videos:
+    def _clashes(self, name: str, file: NamedFile) -> bool:
+        if name in self._owners:
             return True
-        if is_video:
-            frames = re.compile(re.escape(name) + r"_\d+")
-            return any(frames.fullmatch(taken) for taken in self._taken)
+        if name in self._numbered and file.is_video:
+            return True
         video, _, number = name.rpartition("_")
-        return number.isdigit() and video in self._videos
+        owner = self._owners.get(video) if number.isdigit() else None
+        return owner is not None and owner.is_video and not file.is_video
 
 
 class Crops:
     """Each detection cut out, in a folder per class."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
-        """Choose where the class folders go."""
-        self._folder = folder
+    def __init__(self, folder: Path, class_names: Sequence[str], names: OutputNames) -> None:
+        """Choose where the class folders go; no crop gets the name of another file's."""
+        self._folder, self._names = folder, names
         self._class_folders = [_folder_name(name) for name in class_names]
-        self._written: set[Path] = set()
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
-        """Write `<class>/<stem>.jpg`, `<stem>_2.jpg`, ... for one frame."""
+        """Write `<class>/<stem>.jpg`, `<stem>-2.jpg`, ... for one frame."""
+        written: set[Path] = set()
         boxes = _with_margin(detections.boxes, frame.image_hw)
         for (left, top, right, bottom), class_id in zip(boxes, detections.class_ids, strict=True):
             crop = frame.image[top:bottom, left:right]
             if crop.size:
                 folder = self._folder / self._class_folders[class_id]
-                write_image(self._new_path(folder, stem), np.ascontiguousarray(crop))
+                path = self._new_path(folder, stem, written)
+                written.add(path)
+                write_image(path, np.ascontiguousarray(crop))
 
-    def _new_path(self, folder: Path, stem: str) -> Path:
+    def _new_path(self, folder: Path, stem: str, written: set[Path]) -> Path:
         path, number = folder / f"{stem}.jpg", 1
-        while path in self._written:
+        while path in written or (number > 1 and path.stem in self._names):
             number += 1
-            path = folder / f"{stem}_{number}.jpg"
-        self._written.add(path)
+            path = folder / f"{stem}-{number}.jpg"
         return path
 
 
@@ -244,9 +287,10 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
             name: of the file, without suffix.
             drawn: the image to write, boxes already on it.
         """
-        if not frame.is_video:
+        if frame.fps is None and not frame.is_live:  # pages are images, too
+            page = f"_{frame.frame_index}" if frame.is_video else ""
             suffix = writable_suffix(frame.path.suffix)
-            write_image(self._folder / f"{name}{suffix}", drawn)
+            write_image(self._folder / f"{name}{page}{suffix}", drawn)
             return
         segment = self._segment(frame, name)
         seconds = None if frame.seconds is None else max(frame.seconds - segment.start, 0.0)
@@ -265,10 +309,13 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
             self._close_all()
         part = f"_part{number}" if self._segment_seconds is not None else ""
         # The sound of a cut file would start anew in each part.
-        sound = None if frame.is_live or self._segment_seconds is not None else frame.path
+        is_cut = bool(part) or frame.frame_index > 1
+        sound = None if frame.is_live or is_cut else frame.path
         path = self._folder / f"{name}{part}.mp4"
         file = VideoFile(path, frame.fps or ASSUMED_FPS, frame.image_hw, sound)
-        self._open[frame.position] = _Segment(file, start if part or frame.is_live else 0.0, number)
+        self._open[frame.position] = _Segment(
+            file, start if is_cut or frame.is_live else 0.0, number
+        )
         return self._open[frame.position]
 
     def _close_all(self) -> None:

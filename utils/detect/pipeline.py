@@ -7,7 +7,8 @@ import logging
 import queue
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
@@ -155,3 +156,41 @@ class StopSignals(AbstractContextManager["StopSignals"]):
     ) -> None:
         """Give the signals back."""
         self._restore()
+
+
+class StageClock:
+    """Adds up the seconds spent in each stage.
+
+    Attributes:
+        seconds: stage -> seconds so far.
+        last: stage -> seconds of its latest run.
+    """
+
+    def __init__(self, stages: Sequence[str]) -> None:
+        self.seconds = dict.fromkeys(stages, 0.0)
+        self.last = dict(self.seconds)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of the block towards a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.last[name] = time.perf_counter() - start
+            self.seconds[name] += self.last[name]
+
+    def each(self, name: str, items: Iterable[ItemT]) -> Iterator[ItemT]:
+        """The items, the time it takes to get each of them counted towards a stage."""
+        iterator = iter(items)
+        while True:
+            with self.stage(name):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+    def milliseconds_per(self, count: int) -> dict[str, float]:
+        """Stage -> milliseconds divided by `count` (0 where nothing was counted)."""
+        return {name: 1000 * seconds / max(count, 1) for name, seconds in self.seconds.items()}

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import logging
+import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from utils.errors import DatasetError
+from utils.detect.pipeline import StageClock
+from utils.errors import ConfigError, DatasetError
 from utils.logs import PLAIN_INTERVAL_SECONDS
-from utils.structures import Detections, Frame, IntArray, Skipped, StreamState
+from utils.output_files import GrowingFile
+from utils.structures import Detections, Frame, IntArray, NamedFile, Skipped, StreamState
 
 ItemT = TypeVar("ItemT")
 logger = logging.getLogger(__name__)
@@ -23,6 +28,7 @@ logger = logging.getLogger(__name__)
 STAGES = ("decode", "preprocess", "inference", "postprocess", "write")
 TERMINAL_INTERVAL_SECONDS = 1.0
 DECIMALS = 3
+PROGRESS_FILE = "progress.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,44 +80,6 @@ class DetectResult:
             f"ms per frame: {stages}; {self.frames_per_second:.1f} frames/s\n"
             f"results are in {self.folder}"
         )
-
-
-class StageClock:
-    """Adds up the seconds spent in each stage.
-
-    Attributes:
-        seconds: stage -> seconds so far.
-        last: stage -> seconds of its latest run.
-    """
-
-    def __init__(self, stages: Sequence[str]) -> None:
-        self.seconds = dict.fromkeys(stages, 0.0)
-        self.last = dict(self.seconds)
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time of the block towards a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.last[name] = time.perf_counter() - start
-            self.seconds[name] += self.last[name]
-
-    def each(self, name: str, items: Iterable[ItemT]) -> Iterator[ItemT]:
-        """The items, the time it takes to get each of them counted towards a stage."""
-        iterator = iter(items)
-        while True:
-            with self.stage(name):
-                try:
-                    item = next(iterator)
-                except StopIteration:
-                    return
-            yield item
-
-    def milliseconds_per(self, count: int) -> dict[str, float]:
-        """Stage -> milliseconds divided by `count` (0 where nothing was counted)."""
-        return {name: 1000 * seconds / max(count, 1) for name, seconds in self.seconds.items()}
 
 
 class DetectionLog:
@@ -215,7 +183,148 @@ def count_by_name(class_ids: IntArray, class_names: Sequence[str]) -> str:
 
 
 def _counted(count: int, name: str) -> str:
-    """`1 cross`, `2 crosses`."""
-    if count > 1:
-        name += "es" if name.endswith("s") else "s"
+    """`1 bus`, `2 buses`, `2 benches`, `2 canaries`; `2 persons`, as YOLOv5 prints it."""
+    if count > 1 and re.search("[^aeiou]y$", name):
+        name = f"{name[:-1]}ies"
+    elif count > 1:
+        name += "es" if name.endswith(("s", "x", "z", "ch", "sh")) else "s"
     return f"{count} {name}"
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """`progress.jsonl`: which outputs come from which frame, and how far the run has come.
+
+    The first line has the options; each further one a frame and the sizes that the tables have
+    after it, so that a cut run can go on behind its last whole frame. The last line of a finished
+    run says so. Of a live source each stream has one line.
+
+    Attributes:
+        done: position and frame of the last one written; (0, 0) at the start.
+        sizes: of the tables after it, in bytes.
+        finished: nothing is left to do.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """Begin anew.
+
+        Args:
+            folder: of the run.
+            options: that a run which goes on must have, too.
+        """
+        self.done, self.sizes, self.finished = (0, 0), dict[str, int](), False
+        self._path = folder / PROGRESS_FILE
+        self._options = json.loads(json.dumps(options))
+        self._kept = 0  # bytes of an older file
+        self._streams: set[int] = set()
+        self._file: GrowingFile | None = None
+
+    def resume(self, files: Sequence[NamedFile], *, whole_videos: bool) -> None:
+        """Go on where the run of this folder was cut.
+
+        Args:
+            files: of the source.
+            whole_videos: a video that was being written begins anew.
+
+        Raises:
+            ConfigError: the run had other options or files.
+        """
+        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
+        if not lines or not lines[0].endswith(b"\n"):
+            return
+        self._check_options(json.loads(lines[0])["options"])
+        ends, entries = [len(lines[0])], list[dict[str, Any]]()
+        for line in lines[1:]:
+            # A power cut may have kept this line and not what the tables had.
+            entry = json.loads(line) if line.endswith(b"\n") else {}
+            if not entry or not self._has_tables(entry["sizes"]):
+                break
+            self._check_file(entry, files)
+            entries.append(entry)
+            ends.append(ends[-1] + len(line))
+        self.finished = bool(entries) and entries[-1]["position"] is None
+        if self.finished:
+            entries.pop()
+        elif whole_videos and entries and entries[-1]["video"]:
+            position = entries[-1]["position"]
+            while entries and entries[-1]["position"] == position:
+                entries.pop()
+        self._kept = ends[len(entries)]
+        if entries:
+            self.done = entries[-1]["position"], entries[-1]["frame"]
+            self.sizes = entries[-1]["sizes"]
+        if self.finished:
+            self.done = (len(files) + 1, 0)
+
+    def __enter__(self) -> Progress:
+        """Open the file."""
+        self._file = GrowingFile(self._path, self._kept)
+        if not self._kept:
+            self._write({"options": self._options})
+        return self
+
+    def add(self, frame: Frame, name: str, sizes: Mapping[str, int]) -> None:
+        """Note a frame whose outputs are written; of a live stream only the first one.
+
+        Args:
+            frame: the image and where it comes from.
+            name: of its outputs.
+            sizes: of the tables, by their file names.
+        """
+        if frame.is_live and frame.position in self._streams:
+            return
+        if frame.is_live:
+            self._streams.add(frame.position)
+        self._write({
+            "output": name, "source": frame.source, "position": frame.position,
+            "frame": frame.frame_index, "video": frame.is_video, "sizes": sizes,
+        })  # fmt: skip
+
+    def finish(self) -> None:
+        """Note that nothing is left to do."""
+        self._write({"position": None, "sizes": {}})
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.__exit__(kind, error, traceback)
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(entry).encode() + b"\n")
+
+    def _has_tables(self, sizes: Mapping[str, int]) -> bool:
+        paths = [(self._path.with_name(name), size) for name, size in sizes.items()]
+        return all(path.is_file() and path.stat().st_size >= size for path, size in paths)
+
+    def _check_options(self, before: Mapping[str, Any]) -> None:
+        for name, value in self._options.items():
+            if before.get(name) != value:
+                flag = f"--{name.replace('_', '-')}"
+                raise ConfigError(
+                    f"--resume: {self._path.parent} was begun with {flag} {before.get(name)}, "
+                    f"not {value}; give the same options, or begin anew without --resume"
+                )
+
+    def _check_file(self, entry: Mapping[str, Any], files: Sequence[NamedFile]) -> None:
+        position = entry["position"]
+        if position is None:
+            return
+        found = files[position - 1].source if position <= len(files) else "nothing"
+        if found != entry["source"]:
+            raise ConfigError(
+                f"--resume: file {position} of the source was {entry['source']} and is now "
+                f"{found}; begin anew without --resume"
+            )
+
+
+def cut_run(project: str, name: str) -> Path | None:
+    """The newest of the run folders `name`, `name2`, ... in `project` that notes its progress."""
+    numbered = re.compile(re.escape(name) + r"\d*")
+    found = [path for path in Path(project).glob(f"*/{PROGRESS_FILE}")
+             if numbered.fullmatch(path.parent.name)]  # fmt: skip
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None

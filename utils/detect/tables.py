@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
-from utils.growing_file import GrowingFile
-from utils.output_files import atomic_path
+from utils.output_files import GrowingFile, atomic_path
 from utils.structures import Detections, Frame
 
 CSV_COLUMNS = [
     *("Image Name", "Prediction", "Confidence"),  # YOLOv5's; ours follow
-    *("x1", "y1", "x2", "y2", "Class ID", "Frame", "Source", "Seconds", "Time"),
+    *("x1", "y1", "x2", "y2", "Class ID", "Frame", "Source", "Seconds", "Time", "Output"),
 ]
 BOX_DECIMALS, SCORE_DECIMALS = 3, 5  # as COCO results are written
 TIME_DECIMALS = 3
+EMPTY_LIST, END_OF_LIST = b"[]\n", b"\n]\n"
 
 
 class LabelFiles:
@@ -63,17 +63,19 @@ class CsvTable:
     """One row per detection, boxes in pixels of the image; whole after every frame."""
 
     def __init__(self, file: GrowingFile, class_names: Sequence[str]) -> None:
-        """Write the head line to a new file."""
+        """Write the head line to a new file, or go on with one that has rows."""
         self._file, self._class_names = file, class_names
-        self._append([CSV_COLUMNS])
+        if not file.tell():
+            self._append([CSV_COLUMNS])
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the rows of one frame."""
         rows = []
         for detection in _as_values(detections, self._class_names):
             score, box, class_id = detection["score"], detection["box"], detection["class_id"]
-            tail = [*box, class_id, frame.frame_index, frame.source, _seconds(frame), _clock(frame)]
-            rows.append([frame.path.name, detection["name"], score, *tail])
+            when = [frame.frame_index, frame.source, _seconds(frame), _clock(frame)]
+            what = [frame.path.name, detection["name"], score, *box, class_id]
+            rows.append([*what, *when, stem])
         self._append(rows)
 
     def _append(self, rows: Sequence[Sequence[object]]) -> None:
@@ -86,17 +88,20 @@ class JsonTable:
     """A JSON list with one entry per frame, one line each; closed, and so valid, at any moment."""
 
     def __init__(self, file: GrowingFile, class_names: Sequence[str]) -> None:
-        """Begin an empty list in a new file."""
+        """Begin an empty list in a new file, or go on with one that has entries."""
         self._file, self._class_names = file, class_names
         self._separator = "[\n"
         self._end = 0  # where the next entry goes: over the end of the list
-        self._file.write(b"[]\n")
+        if file.tell() > len(EMPTY_LIST):
+            self._separator, self._end = ",\n", file.tell() - len(END_OF_LIST)
+        file.seek(self._end)
+        file.write(END_OF_LIST if self._end else EMPTY_LIST)
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the entry of one frame."""
-        entry = _encoded(self._separator + _as_json(frame, detections, self._class_names))
+        entry = _encoded(self._separator + _as_json(frame, stem, detections, self._class_names))
         self._file.seek(self._end)
-        self._file.write(entry + b"\n]\n")
+        self._file.write(entry + END_OF_LIST)
         self._end += len(entry)
         self._separator = ",\n"
 
@@ -110,7 +115,7 @@ class JsonLines:
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the line of one frame."""
-        self._file.write(_encoded(_as_json(frame, detections, self._class_names) + "\n"))
+        self._file.write(_encoded(_as_json(frame, stem, detections, self._class_names) + "\n"))
 
 
 def _encoded(text: str) -> bytes:
@@ -129,12 +134,13 @@ def _clock(frame: Frame) -> str | None:
     return datetime.fromtimestamp(frame.captured, timezone.utc).isoformat(timespec="milliseconds")
 
 
-def _as_json(frame: Frame, detections: Detections, class_names: Sequence[str]) -> str:
+def _as_json(frame: Frame, stem: str, detections: Detections, class_names: Sequence[str]) -> str:
     entry = {
         "source": frame.source,
         "frame": frame.frame_index,
         "seconds": _seconds(frame),
         "time": _clock(frame),
+        "output": stem,
         "image_hw": frame.image_hw,
         "detections": _as_values(detections, class_names),
     }

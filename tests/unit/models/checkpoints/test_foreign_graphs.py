@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models.checkpoints.inert_pickle import collect_tensors, read_inert
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import equivalence_error, is_deployed, relative_error, to_deploy
 from models.conversion.expand import expand
@@ -55,6 +56,23 @@ def test_yolov5_lite(tmp_path, size):
     assert (built.spec.backbone, built.spec.head) == (shipped.backbone, shipped.head)
     assert built.spec.activation == "SiLU"
     assert equivalence_error(built, expand(built, "RepVGG"), [IMAGES]) < 1e-10
+
+
+def test_the_published_s_model(shared):
+    """Its tensors in the reference network give the maps that ours gives."""
+    path = shared / "weights" / "v5lite-s.pt"
+    checkpoint = read_weights(path)
+    built = build_from_checkpoint(checkpoint)
+    assert sum(parameter.numel() for parameter in built.parameters()) == 1_649_853
+    yaml = ModelSpec.from_file("v5lite-s.yaml").to_yaml()
+    assert built.spec.to_yaml() == yaml
+    assert checkpoint.class_names[::79] == ("person", "toothbrush")
+    model = foreign_network(yaml, STRIDES)
+    stored = read_inert(path)["model"]
+    model.load_state_dict(collect_tensors(stored, "v5lite-s.pt"), strict=False)
+    with torch.no_grad():
+        assert relative_error(model(IMAGES), built(IMAGES)) < 1e-5
+        assert relative_error(model(IMAGES), to_deploy(built)(IMAGES)) < 1e-5
 
 
 @pytest.mark.parametrize("gate", ["SiLU", "hardsigmoid"])

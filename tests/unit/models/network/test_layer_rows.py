@@ -230,13 +230,22 @@ def test_transformer_layer_is_attention_over_positions():
     same(block(x), y.transpose(1, 2).reshape(x.shape))
 
 
-def test_coordinate_attention_joins_rows_and_columns():
+def test_coordinate_attention_is_a_factor_for_each_row_and_column():
     module = layer([-1, 1, "CoordAtt", [16]])
     x = image()
-    joined = torch.cat((x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)), 2)
-    rows, columns = F.hardswish(module.conv1(joined)).split((6, 8), 2)
-    expected = x * module.conv_h(rows).sigmoid() * module.conv_w(columns.transpose(2, 3)).sigmoid()
-    same(module(x), expected)
+    rows = module.conv_h(F.hardswish(module.conv1(x.mean(3, keepdim=True)))).sigmoid()
+    columns = module.conv_w(F.hardswish(module.conv1(x.mean(2, keepdim=True)))).sigmoid()
+    same(module(x), x * rows * columns)
+
+
+def test_cbam_weights_channels_then_positions():
+    module = layer([-1, 1, "CBAM", [16]])
+    x = image()
+    mean, largest = (module.expand(module.reduce(pool(x, 1)).relu())
+                     for pool in (F.adaptive_avg_pool2d, F.adaptive_max_pool2d))  # fmt: skip
+    weighted = x * (mean + largest).sigmoid()
+    both = torch.stack((weighted.mean(1), weighted.max(1).values), 1)
+    same(module(x), weighted * module.spatial(both).sigmoid())
 
 
 def test_squeeze_and_excitation_scales_channels():

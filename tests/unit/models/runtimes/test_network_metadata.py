@@ -32,14 +32,16 @@ KEYS = [
 @pytest.mark.parametrize(
     "metadata",
     [METADATA, replace(METADATA, head="sigmoid"), replace(METADATA, rows_last=True),
-     replace(METADATA, class_names=(), strides=(8, 16))],
+     replace(METADATA, class_names=(), strides=(8, 16)),
+     replace(METADATA, strides=(8, 16), stride=32)],  # no map of the coarsest level
 )  # fmt: skip
 def test_reading_is_the_inverse_of_writing(metadata):
     found = NetworkMetadata.from_texts(Path("x"), metadata.as_texts())
     pairs = (((10, 13), (16, 30)), ((30, 61), (62, 45.5)))
     assert found == NetworkMetadata(
-        metadata.class_names, metadata.strides, pairs, metadata.head, metadata.rows_last, (64, 96)
-    )
+        metadata.class_names, metadata.strides, pairs, metadata.head, metadata.rows_last, (64, 96),
+        metadata.stride or max(metadata.strides),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -88,14 +88,14 @@ def test_csv(tmp_path):
         # A killed run has all of it.
         with (tmp_path / "predictions.csv").open(newline="") as file:
             head, *rows = csv.reader(file)
-    names = "Image Name,Prediction,Confidence,x1,y1,x2,y2,Class ID,Frame,Source,Seconds,Time"
+    names = "Image Name,Prediction,Confidence,x1,y1,x2,y2,Class ID,Frame,Source,Seconds,Time,Output"
     assert head == names.split(",")
     box = ["10.0", "20.0", "30.0", "60.0", "1"]
     assert rows == [
-        ["a.jpg", NAMES[1], "0.875", *box, "1", "in/a.jpg", "", ""],
-        ["a.jpg", "cat", "0.5", "0.0", "0.0", "100.0", "80.0", "0", "1", "in/a.jpg", "", ""],
+        ["a.jpg", NAMES[1], "0.875", *box, "1", "in/a.jpg", "", "", "a"],
+        ["a.jpg", "cat", "0.5", "0.0", "0.0", "100.0", "80.0", "0", "1", "in/a.jpg", "", "", "a"],
         ["door", NAMES[1], "0.875", *box, "7", "rtsp://door", "1.25",
-         "2001-09-09T01:46:41.250+00:00"],
+         "2001-09-09T01:46:41.250+00:00", "door_7"],
     ]  # fmt: skip
 
 
@@ -107,9 +107,10 @@ def test_json_is_whole_after_each_frame(tmp_path):
     box = {"box": [10, 20, 30, 60], "score": 0.875, "class_id": 1, "name": NAMES[1]}
     no_time = {"seconds": None, "time": None}
     expected = [
-        {"source": "in/a.jpg", "frame": 1, **no_time, "image_hw": [80, 100], "detections": [box]},
-        {"source": "in/c.mp4", "frame": 2, "seconds": 0.1, "time": None, "image_hw": [80, 100],
-         "detections": []},
+        {"source": "in/a.jpg", "frame": 1, **no_time, "output": "a", "image_hw": [80, 100],
+         "detections": [box]},
+        {"source": "in/c.mp4", "frame": 2, "seconds": 0.1, "time": None, "output": "c_2",
+         "image_hw": [80, 100], "detections": []},
     ]  # fmt: skip
     options = OutputOptions(images=False, json=True, json_lines="lines.jsonl")
     with DetectionOutput(tmp_path, NAMES, options) as output:
@@ -165,10 +166,9 @@ def test_a_long_stream_in_several_files(tmp_path):
 
 def test_crops(tmp_path):
     with DetectionOutput(tmp_path, NAMES, OutputOptions(images=False, crops=True)) as output:
-        output.write(frame("a.jpg"), FOUND)
-        output.write(frame("a.jpg"), FOUND[:1])
+        output.write(frame("a.jpg"), FOUND[np.array([0, 1, 0])])
     cat, light = "crops/cat", "crops/traffic light_"  # no name leads out of the folder
-    assert files(tmp_path) == [f"{cat}/a.jpg", f"{light}/a.jpg", f"{light}/a_2.jpg"]
+    assert files(tmp_path) == [f"{cat}/a.jpg", f"{light}/a-2.jpg", f"{light}/a.jpg"]
     # 20 x 40 box, 2 % larger plus 10 px, from (4.8, 14.6) to (35.2, 65.4)
     assert cv2.imread(str(tmp_path / light / "a.jpg")).shape == (51, 31, 3)
     assert cv2.imread(str(tmp_path / cat / "a.jpg")).shape == (80, 100, 3)  # cut at the edges

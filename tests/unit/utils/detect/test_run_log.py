@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.detect import run_log
-from utils.detect.run_log import DetectionLog, StageClock, count_by_name
+from utils.detect import pipeline
+from utils.detect.pipeline import StageClock
+from utils.detect.run_log import DetectionLog, count_by_name
 from utils.errors import DatasetError
 from utils.structures import Detections, Frame, Skipped
 
@@ -16,7 +17,7 @@ from utils.structures import Detections, Frame, Skipped
 def clock(monkeypatch):
     """A clock whose every look at the time is one second after the last."""
     ticks = iter(range(1000))
-    monkeypatch.setattr(run_log.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: float(next(ticks)))
     return StageClock(("read", "write"))
 
 
@@ -93,3 +94,10 @@ def test_a_video_gets_its_first_and_last_line(caplog):
 )
 def test_count_by_name(class_ids, text):
     assert count_by_name(np.array(class_ids, np.int64), ("cat", "bus", "dog")) == text
+
+
+def test_plurals():
+    names = ("bus", "bench", "box", "toothbrush", "canary", "toy", "person")
+    twice = count_by_name(np.repeat(np.arange(len(names)), 2), names)
+    assert twice == ("2 buses, 2 benches, 2 boxes, 2 toothbrushes, 2 canaries, 2 toys, 2 persons")
+    assert count_by_name(np.arange(len(names)), names) == ", ".join(f"1 {name}" for name in names)

@@ -1,0 +1,147 @@
+"""Every shipped yaml: a step lowers the loss, both forms are equal, and so is its ONNX file.
+
+At few channels and repeats; the sizes as they are in docs/models.md are those of the yamls.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from experiments.model_table import (
+    DOCUMENT,
+    PUBLISHED,
+    Sizes,
+    documented,
+    export_checked,
+    narrow,
+    random_detector,
+    shipped,
+)
+from models.conversion.deploy import equivalence_error, to_deploy
+from models.export.export_networks import output_names
+from models.losses.loss import DetectionLoss, LossConfig
+from models.network.box_coder import BoxCoder
+from models.network.detector import build_model
+from models.network.model_spec import ModelSpec
+from tests.model_builders import meta_model
+from utils.structures import Batch
+
+SHIPPED = shipped()
+
+
+def architecture(name: str) -> str:
+    """Equal where only channels, repeats or anchors differ."""
+    spec = narrow(ModelSpec.from_file(f"{name}.yaml"))
+    return str({**spec.to_yaml(), "anchors": len(spec.anchors), "channel_multiple": 8})
+
+
+def cases() -> list:
+    """One yaml of each architecture is quick, the others are slow."""
+    seen, found = set(), []
+    for name in SHIPPED:
+        key = architecture(name)
+        found.append(pytest.param(name, marks=[pytest.mark.slow] if key in seen else []))
+        seen.add(key)
+    return found
+
+
+each_yaml = pytest.mark.parametrize("name", cases())
+
+
+def narrow_spec(name: str) -> ModelSpec:
+    return narrow(ModelSpec.from_file(f"{name}.yaml"))
+
+
+def batch(size: int) -> Batch:
+    torch.manual_seed(1)
+    boxes = torch.tensor([[0.1, 0.1, 0.4, 0.5], [0.3, 0.2, 0.9, 0.9], [0.5, 0.5, 0.6, 0.65]]) * size
+    images = torch.rand(2, 3, size, size)
+    indices, class_ids = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2])
+    return Batch(images, indices, class_ids, boxes, (0, 1), (None, None), ())
+
+
+@each_yaml
+def test_one_step_lowers_the_loss(name):
+    torch.manual_seed(0)
+    model = build_model(narrow_spec(name)).train()
+    size = max(64, 2 * model.stride)
+    examples = batch(size)
+    criterion = DetectionLoss(BoxCoder.of(model), 3, size, LossConfig())
+    before = criterion(model(examples.images), examples).total
+    before.backward()
+    with torch.no_grad():
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter -= 1e-4 * parameter.grad / norm
+    after = criterion(model(examples.images), examples).total
+    assert after.item() < before.item()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@each_yaml
+def test_both_forms_compute_the_same(name):
+    model = random_detector(narrow_spec(name)).double()
+    x = torch.rand(1, 3, model.stride, 2 * model.stride, dtype=torch.float64)
+    deployed = to_deploy(model)
+    assert equivalence_error(model, deployed, [x]) < 1e-10
+    built = build_model(model.spec, form="deploy").double().eval()
+    built.load_state_dict(deployed.state_dict())
+    assert equivalence_error(deployed, built, [x]) == 0
+
+
+@each_yaml
+def test_the_onnx_file_computes_the_same(name, tmp_path):
+    detector = to_deploy(random_detector(narrow_spec(name)))
+    assert export_checked(detector, "onnx", tmp_path) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("yolov5n", "p3 p4 p5"), ("yolov5n6", "p3 p4 p5 p6"), ("yolov5-p2", "p2 p3 p4 p5"),
+     ("yolov5-p34", "p3 p4"), ("yolov5-p7", "p3 p4 p5 p6 p7")],
+)  # fmt: skip
+def test_maps_are_named_by_their_stride(name, expected):
+    assert output_names("raw", meta_model(narrow_spec(name))) == tuple(expected.split())
+
+
+# The table
+
+
+TABLE = documented(DOCUMENT.read_text(encoding="utf-8"))
+
+
+def test_the_table_has_every_yaml():
+    assert sorted(TABLE) == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_sizes_in_the_table(name):
+    sizes = Sizes.of(ModelSpec.from_file(f"{name}.yaml"))
+    assert TABLE[name][:5] == sizes.columns(name)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes(name):
+    """Parameters of one of the forms to the digit that is printed; GFLOPs to that and 0.2 %."""
+    sizes = Sizes.of(ModelSpec.from_file(f"{name}.yaml"))
+    parameters, gflops = PUBLISHED[name]
+    assert min(abs(count / 1e6 - parameters) for count in sizes.parameters) <= 0.05
+    assert abs(sizes.gflops[1] - gflops) <= 0.05 + 0.002 * gflops
+
+
+# Millions: ultralytics/yolov3 (release 9.0), YOLOv5-Lite's table (deploy form) and figures of its
+# published files, AlexeyAB's networks.
+PUBLISHED_PARAMETERS = {
+    "yolov3": 61.9, "yolov3-spp": 63.0, "yolov3-tiny": 8.85, "yolov4": 64.36, "yolov4-tiny": 6.06,
+    "v5lite-e": 0.787, "v5lite-s": 1.650, "v5lite-c": 4.57, "v5lite-g": 5.39,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED_PARAMETERS)
+def test_published_parameters(name):
+    published = PUBLISHED_PARAMETERS[name]
+    counts = Sizes.of(ModelSpec.from_file(f"{name}.yaml")).parameters
+    assert min(abs(count / 1e6 - published) for count in counts) < 0.01 * published
