@@ -5,7 +5,7 @@
 # make test-oldest    the tests with the lowest versions of everything, in .venv-oldest (PYTHON=python3.10)
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
 # make clients    other programs (ultralytics, SAHI) find the same boxes in our files; into .venv-clients
-# make clean   remove caches and runs/demo; the environments stay
+# make clean   remove caches and runs/demo; .venv, .venv-rknn, .venv-clients and .venv-oldest stay
 #
 # Everything is installed into .venv from requirements.txt; nothing else is downloaded.
 
@@ -15,9 +15,9 @@ WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+CLIENT_TESTS := tests/end_to_end/test_yolov5_clients.py tests/end_to_end/test_foreign_programs.py
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	|| { echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3.10"; exit 1; }
-CLIENT_TESTS := tests/end_to_end/test_yolov5_clients.py tests/end_to_end/test_foreign_programs.py
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
 
 .PHONY: help demo test gpu check lint rknn clients test-oldest clean
@@ -55,6 +55,18 @@ rknn: .venv-rknn/.installed
 		> "$$(.venv-rknn/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_torch.pth"
 	@touch $@
 
+# Old packages warn of each other's newer versions.
+test-oldest: .venv-oldest/.installed
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n $(WORKERS) -W ignore::DeprecationWarning \
+		--junitxml .venv-oldest/tests.xml $(TESTS)
+
+.venv-oldest/.installed: requirements-oldest.txt
+	@$(CHECK_PYTHON)
+	@echo "installing requirements-oldest.txt into .venv-oldest (6 GB: torch comes with CUDA)"
+	rm -rf .venv-oldest && $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip --disable-pip-version-check install --quiet --no-compile -r requirements-oldest.txt
+	@touch $@
+
 # YOLO_*: no usage data, no packages installed by themselves, settings beside the packages.
 clients: .venv-clients/.installed
 	OMP_NUM_THREADS=1 YOLO_OFFLINE=true YOLO_AUTOINSTALL=false YOLO_CONFIG_DIR=.venv-clients \
@@ -66,18 +78,6 @@ clients: .venv-clients/.installed
 	.venv-clients/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r requirements-clients.txt
 	$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$(.venv-clients/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_lent.pth"
-	@touch $@
-
-# Old packages warn of each other's newer versions.
-test-oldest: .venv-oldest/.installed
-	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n $(WORKERS) -W ignore::DeprecationWarning \
-		--junitxml .venv-oldest/tests.xml $(TESTS)
-
-.venv-oldest/.installed: requirements-oldest.txt
-	@$(CHECK_PYTHON)
-	@echo "installing requirements-oldest.txt into .venv-oldest (6 GB: torch comes with CUDA)"
-	rm -rf .venv-oldest && $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip --disable-pip-version-check install --quiet --no-compile -r requirements-oldest.txt
 	@touch $@
 
 clean:

@@ -175,9 +175,7 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
     except _PILLOW_ERRORS as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
     if content[4:12] in _AVIF_STARTS and ".avif" not in Image.registered_extensions():
-        raise DatasetError(
-            f"{path}: AVIF files need Pillow 11.3 or newer; or save it as JPEG or PNG"
-        )
+        raise DatasetError(f"{path}: AVIF needs Pillow 11.3 or newer; or save it as JPEG or PNG")
     if suffix in UNREADABLE_SUFFIXES and kind not in _ORDINARY_FORMATS:
         raise DatasetError(f"{path}: {suffix} files cannot be read; save it as JPEG or PNG")
     if kind not in _FORMATS:

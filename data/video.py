@@ -126,7 +126,7 @@ def read_video_file(
     if reader.broke_off:
         raise DatasetError(
             f"{path}: broken after frame {reader.frames_read} of {reader.frame_count}; "
-            "the rest is left out"
+            "the rest is omitted"
         )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TIME_BASE = Fraction(1, 90_000)  # of time stamps: MPEG's clock
+CLOCK_RATE = 90_000  # of time stamps, per second: MPEG's clock
 # By preference; all play in browsers but the last one, which every ffmpeg has.
 ENCODERS = {"libx264": "H.264", "libopenh264": "H.264", "libvpx-vp9": "VP9", "mpeg4": "MPEG-4"}
 # Few frames wait inside the encoder, so that a kill loses less than a second.
@@ -92,8 +92,8 @@ class VideoFile(AbstractContextManager["VideoFile"]):
             edges = (0, missing_h, 0, missing_w)
             image = np.asarray(cv2.copyMakeBorder(image, *edges, cv2.BORDER_REPLICATE), np.uint8)
         if seconds is None:
-            seconds = 0.0 if self._last < 0 else float(self._last * TIME_BASE) + 1 / self._fps
-        self._last = max(round(seconds / TIME_BASE), self._last + 1)
+            seconds = 0.0 if self._last < 0 else self._last / CLOCK_RATE + 1 / self._fps
+        self._last = max(round(seconds * CLOCK_RATE), self._last + 1)
         self._encoder.write(image, self._last)
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class VideoFile(AbstractContextManager["VideoFile"]):
 
 class _Encoder(Protocol):
     def write(self, image: ImageArray, pts: int) -> None:
-        """Append an RGB image of the video's size, shown at `pts` of TIME_BASE."""
+        """Append an RGB image of the video's size, shown at `pts` / CLOCK_RATE seconds."""
 
 
 @contextlib.contextmanager
@@ -200,7 +200,7 @@ class _AvEncoder:
         stream: Any = container.add_stream(name, rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = image_hw
         stream.pix_fmt, stream.options = "yuv420p", ENCODER_OPTIONS.get(name, {})
-        stream.codec_context.time_base = TIME_BASE
+        stream.codec_context.time_base = Fraction(1, CLOCK_RATE)
         stream.codec_context.gop_size = max(round(GOP_SECONDS * fps), 1)
         stream.codec_context.colorspace = BT601
         self._stream = stream
@@ -213,10 +213,10 @@ class _AvEncoder:
         import av
 
         if self._sound is not None:
-            self._mux(self._sound.packets_until(float(pts * TIME_BASE)))
+            self._mux(self._sound.packets_until(pts / CLOCK_RATE))
         planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        frame.pts, frame.time_base = pts, TIME_BASE
+        frame.pts, frame.time_base = pts, Fraction(1, CLOCK_RATE)
         self._mux(self._stream.encode(frame))
 
     def finish(self) -> None:
@@ -256,7 +256,7 @@ class _Sound:
             # Not by its name, which may be no UTF-8.
             opened = av.open(cleanup.enter_context(path.open("rb")))
         except (OSError, av.FFmpegError) as error:
-            logger.warning("%s: its sound is left out: %s", path, error)
+            logger.warning("%s: its sound is omitted: %s", path, error)
             return None
         cleanup.callback(opened.close)
         return cls(opened, container) if opened.streams.audio and opened.streams.video else None
@@ -278,7 +278,7 @@ class _Sound:
         return packets
 
     def rest(self) -> list[Any]:
-        """What the encoder holds back; sound after the last image is left out."""
+        """What the encoder holds back; sound after the last image is omitted."""
         packets: list[Any] = self._encoder.encode(None)
         return packets
 

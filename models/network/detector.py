@@ -204,8 +204,10 @@ def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> 
 
     Runs a copy on torch's meta device: no memory is allocated and `model` is not changed.
     """
-    # In eval mode: in train mode, older versions of torch refuse one image of one cell.
-    shadow = copy.deepcopy(model).to("meta").eval()
+    shadow = copy.deepcopy(model).to("meta")
+    for module in shadow.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()  # one image may leave one value per channel, too few to train with
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shadow(torch.empty(1, 3, *input_hw, device="meta"))
     return float(counter.get_total_flops()) / 1e9

@@ -259,7 +259,7 @@ def test_row_17_a_video_that_breaks_off(run: Run) -> None:
     said = run(f"{DETECT} v.avi --save-json")
     (line,) = said.lines
     found = re.fullmatch(
-        r"v\.avi: skipped: broken after frame (\d+) of 20; the rest is left out", line
+        r"v\.avi: skipped: broken after frame (\d+) of 20; the rest is omitted", line
     )
     assert said.code == 0 and found is not None
     frames = json.loads(Path("runs/detect/exp/predictions.json").read_text())

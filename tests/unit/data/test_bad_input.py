@@ -247,7 +247,7 @@ SPOILT: list[tuple[str, Callable[[], bytes], str]] = [
     ("without its end.png", lambda: png()[:-12], ""),
     ("one bit.png", lambda: png()[:999] + bytes([png()[999] ^ 1]) + png()[1000:], UNDECODABLE),
     ("empty.jpg", lambda: b"", "the file is empty; image skipped"),
-    ("text.jpg", lambda: b"<html>404</html>", "not an image; image skipped"),
+    ("text.jpg", lambda: b"<html>404</html>", "not an image that can be decoded; image skipped"),
     ("low.png", lambda: png((9, 64)), "64x9 pixels, must be at least 10 on each side; image"),
     ("floats.tif", float_tiff, ""),  # what OpenCV cannot read, Pillow can
     ("targa.jpg", targa, ""),

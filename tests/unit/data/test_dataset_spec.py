@@ -232,7 +232,7 @@ def test_shipped_recipes(level):
 
     names = ("lrf", "cls", "obj", "scale", "mixup", "copy_paste")
     assert tuple(recipe[name] for name in names) == RECIPES[level]
-    assert len(recipe) == 29
+    assert len(recipe) == 30
     assert all(isinstance(value, float) for value in recipe.values())
     assert set(AugmentConfig.__slots__) <= set(recipe)
 

@@ -74,7 +74,7 @@ def test_a_video_that_breaks_off_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: FakeCapture(frames=4, count=100))
     *frames, cut = opened(str(path))
     assert len(frames) == 4 and all(isinstance(frame, Frame) for frame in frames)
-    assert cut == Skipped(path, "broken after frame 4 of 100; the rest is left out")
+    assert cut == Skipped(path, "broken after frame 4 of 100; the rest is omitted")
 
 
 def test_frames_have_the_times_of_the_file(tmp_path):

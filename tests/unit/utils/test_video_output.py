@@ -124,7 +124,7 @@ def test_sound_that_cannot_be_read_is_left_out(tmp_path, content, caplog):
         source.write_bytes(content)
     with VideoFile(tmp_path / "v.mp4", 10, (64, 64), sound=source) as video:
         video.write(gray(90))
-    assert "its sound is left out" in caplog.text
+    assert "its sound is omitted" in caplog.text
     assert len(frame_times(tmp_path / "v.mp4")) == 1
 
 
