@@ -15,9 +15,11 @@ from utils.strict_yaml import from_flat, to_flat, write_yaml
 SHIPPED = sorted(path.name for path in HYPS_FOLDER.glob("*.yaml"))
 
 
-def test_three_are_shipped():
-    names = [f"hyp.scratch-{size}.yaml" for size in ("high", "low", "med")]
-    assert names == SHIPPED
+SCRATCH = [f"hyp.scratch-{size}.yaml" for size in ("high", "low", "med")]
+
+
+def test_three_are_shipped_and_those_of_the_weights():
+    assert sorted([*SCRATCH, "hyp.deeppcb.yaml"]) == SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -34,7 +36,7 @@ def test_the_defaults_are_the_low_ones():
 
 def test_what_the_stronger_ones_change():
     """YOLOv5's differences between its files."""
-    high, low, med = (SimpleNamespace(**to_flat(Hyperparameters.read(name))) for name in SHIPPED)
+    high, low, med = (SimpleNamespace(**to_flat(Hyperparameters.read(name))) for name in SCRATCH)
     assert (med.lrf, med.cls, med.obj) == (0.1, 0.3, 0.7)
     assert (low.scale, med.scale, high.scale) == (0.5, 0.9, 0.9)
     assert (low.mixup, med.mixup, high.mixup) == (0.0, 0.1, 0.1)
