@@ -99,9 +99,9 @@ def test_a_yaml_of_another_network(tmp_path, model):
 
 def test_a_layer_that_is_not_offered(tmp_path, model):
     yaml = model.spec.to_yaml()
-    yaml["backbone"][3][2] = "C3TR"
+    yaml["backbone"][3][2] = "C3Odd"
     text = message(save_yolov5(tmp_path / "y.pt", model, yaml=yaml))
-    assert "backbone row 3 (layer 3, C3TR): unknown module 'C3TR'" in text
+    assert "backbone row 3 (layer 3, C3Odd): unknown module 'C3Odd'" in text
     assert text.endswith("; this checkpoint cannot be used yet")
 
 
