@@ -127,7 +127,7 @@ def test_nothing_to_do(tmp_path, checkpoints):
     [
         ("3x3", "--stem focus", "--stem focus: the stem is Conv 3x3/2, and only Conv 6x6/2 can"),
         ("3x3", "--stem conv", "--stem conv: the stem is Conv 3x3/2, and only Focus 3x3 can"),
-        ("3x3", "--stem 3x3", "argument --stem: invalid choice: '3x3'"),
+        ("3x3", "--stem 3x3", "--stem 3x3: no such choice (choices: keep, conv, focus)"),
         ("6x6", "--stem focus --to native", "--stem: goes with --to deploy"),
         ("6x6", "--stem focus --to train --rep-block RepVGG", "--stem: goes with --to deploy"),
     ],

@@ -53,4 +53,4 @@ def test_anchors_by_number_are_found_in_the_data(capsys: pytest.CaptureFixture[s
 
     assert train.main(f"{FLAGS} --imgsz 64 --batch-size 2 --noautoanchor".split()) == 0
 
-    assert "anchors: replaced by" in capsys.readouterr().out
+    assert "Anchors: replaced by" in capsys.readouterr().out

@@ -192,8 +192,8 @@ def test_a_depthwise_dbb_has_no_branch_that_needs_a_centre():
 
 # (what the yaml says, the message after `a.yaml: `)
 TEXTS = [
-    ("repvgg", "unknown rep_block 'repvgg' (known: RepVGG, RepConvN, ACB, DBB, MobileOne, "
-     "QARepVGG, OREPA, OREPAVGG, RepOpt, LinearAdd)"),
+    ("repvgg", "unknown rep_block 'repvgg'; did you mean 'RepVGG'? (known: RepVGG, RepConvN, "
+     "ACB, DBB, MobileOne, QARepVGG, OREPA, OREPAVGG, RepOpt, LinearAdd)"),
     ("MobileTwo", "unknown rep_block 'MobileTwo'; did you mean 'MobileOne'? (known: RepVGG, "
      "RepConvN, ACB, DBB, MobileOne, QARepVGG, OREPA, OREPAVGG, RepOpt, LinearAdd)"),
     ("QARepVGG(3)", "rep_block QARepVGG takes no options, got 'QARepVGG(3)'"),
