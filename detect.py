@@ -2,6 +2,8 @@
 
 python detect.py --weights best.pt --source images/
 python detect.py --weights best.onnx --source street.mp4 --save-txt --save-json
+
+From Python: `detector = load_detector("best.pt"); found = detector("bus.jpg")`.
 """
 
 from __future__ import annotations
@@ -9,20 +11,24 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
-from utils.cli import check_command_line, check_options, run_script
+from utils.cli import check_command_line, check_options, check_values, run_script
 from utils.detect_config import REFUSED, DetectConfig
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(DetectConfig, REFUSED, data=SHIPPED)
 
 from data.captures import CaptureOptions
-from data.sources import FittedFrame, SourceOptions, open_source
+from data.given_images import GivenImage, given_frames
+from data.sources import FittedFrame, Source, SourceOptions, grouped, open_source
 from data.streams import StreamOptions
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
+from utils.detect.frame_detections import FrameDetections
 from utils.detect.output import DetectionOutput, OutputOptions
 from utils.detect.pipeline import Found, StopSignals, ahead, in_order
 from utils.detect.preview import PreviewWindow
@@ -32,10 +38,140 @@ from utils.letterbox import InputSize, choose_input_hw, network_input
 from utils.logs import SAMPLE_IMAGES, configure_logging
 from utils.output_files import run_folder, write_json
 from utils.postprocess import PostprocessConfig, postprocess
-from utils.structures import FloatArray, Skipped
+from utils.structures import FloatArray, Frame, Skipped
 
+ImageT = TypeVar("ImageT", bound=GivenImage)
 logger = logging.getLogger(__name__)
 AHEAD_BATCHES = 2  # read while the network works
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """A network and how its results are read. Threads must not share one: give each its own.
+
+    Attributes:
+        runner: the network.
+        class_names: name of each class id.
+        size: what images are letterboxed to.
+        rules: which boxes become detections.
+    """
+
+    runner: Runner
+    class_names: tuple[str, ...]
+    size: InputSize
+    rules: PostprocessConfig
+
+    @overload
+    def __call__(self, images: ImageT, *, bgr: bool | None = None) -> FrameDetections: ...
+    @overload
+    def __call__(
+        self, images: list[ImageT] | tuple[ImageT, ...], *, bgr: bool | None = None
+    ) -> list[FrameDetections]: ...
+    @overload
+    def __call__(
+        self, images: Iterator[ImageT], *, bgr: bool | None = None
+    ) -> Iterator[FrameDetections]: ...
+    def __call__(self, images: Any, *, bgr: bool | None = None) -> Any:
+        """Find objects.
+
+        Args:
+            images: a path, an http(s) address, an array (height, width, 3) of uint8, a PIL image;
+                a list or tuple of them; or an iterator, of which each is asked for when its
+                result is.
+            bgr: how the colors of arrays are ordered: as OpenCV's, or (False) red, green, blue.
+
+        Raises:
+            DatasetError: an image cannot be read, or `bgr` is needed and not given.
+        """
+        if isinstance(images, Iterator):
+            return self._found_in(given_frames(images, bgr=bgr))
+        if isinstance(images, list | tuple):
+            return list(self._found_in(given_frames(images, bgr=bgr, count=len(images))))
+        (found,) = self._found_in(given_frames([images], bgr=bgr, count=1))
+        return found
+
+    def stream(
+        self, source: str | Path | Sequence[str | Path], options: SourceOptions | None = None
+    ) -> Iterator[FrameDetections]:
+        """Find objects in whatever `--source` takes: folders, videos, cameras, addresses.
+
+        Of live sources each result is of the newest frame; a file that cannot be read is logged
+        and left out.
+
+        Raises:
+            DatasetError: there is no such source.
+        """
+        texts = (source,) if isinstance(source, str | Path) else source
+        opened = open_source([str(text) for text in texts], options or SourceOptions())
+        log = DetectionLog(self.class_names, 1, strict=False)
+        for result in self.results(opened, 1, log):
+            if isinstance(result, Skipped):
+                log.skip(result)
+            else:
+                yield FrameDetections(result.frame, result.detections, self.class_names)
+
+    def results(
+        self, source: Source, batch_size: int, log: DetectionLog
+    ) -> Iterator[Found | Skipped]:
+        """What is found in each frame, in their order, and files to skip.
+
+        Three threads: reading, the network, and the caller's. A live source reads by itself, and
+        nothing of it may wait.
+        """
+        batch_size = self.runner.batch_size or max(batch_size, len(source.streams))
+        batches = prepared(source.batches(self.size, batch_size), log.clock)
+        if not source.is_live:
+            batches = ahead(batches, AHEAD_BATCHES)
+        return in_order(ahead(find(self.runner, batches, self.rules, log), 1))
+
+    def _found_in(self, frames: Iterable[Frame]) -> Iterator[FrameDetections]:
+        log = DetectionLog(self.class_names, 1, strict=True)
+        batches = prepared(grouped(frames, self.size, self.runner.batch_size or 1), log.clock)
+        for result in in_order(find(self.runner, batches, self.rules, log)):
+            if isinstance(result, Found):
+                yield FrameDetections(result.frame, result.detections, self.class_names)
+
+
+def load_detector(
+    weights: str | Path,
+    imgsz: int | Sequence[int] | None = None,
+    conf_thres: float = 0.25,
+    iou_thres: float = 0.45,
+    device: str = "",
+    classes: Sequence[int] | None = None,
+) -> Detector:
+    """A network to find objects with from Python; what it finds is what `detect.py` finds.
+
+    Args:
+        weights: a checkpoint (.pt) or an exported file; only checkpoints need torch.
+        imgsz: as the flags of these names, and so are all below.
+        conf_thres: detections score above this.
+        iou_thres: boxes of a class that overlap more than this are one object.
+        device: cpu, a GPU number, mps; empty for the best there is.
+        classes: only these class ids; None for all.
+
+    Raises:
+        UserError: the weights cannot be read, or a value is out of its range.
+    """
+    sides = imgsz if imgsz is None or isinstance(imgsz, int) else tuple(imgsz)
+    config = DetectConfig(
+        weights=str(weights), imgsz=sides, conf_thres=conf_thres, iou_thres=iou_thres,
+        device=device, classes=None if classes is None else tuple(classes),
+    )  # fmt: skip
+    check_values(config)
+    return _open_detector(config)
+
+
+def _open_detector(config: DetectConfig) -> Detector:
+    weights = _weights(config)
+    runner = open_runner(weights, device=config.device, half=config.half)
+    class_names = _class_names(config, runner)
+    input_hw = choose_input_hw(
+        config.imgsz, weights, runner.stride, known_hw=runner.known_hw, fixed_hw=runner.input_hw
+    )
+    free = config.rect and runner.input_hw == (None, None)
+    size = InputSize(input_hw, runner.stride if free else None)
+    return Detector(runner, class_names, size, _postprocess_config(config))
 
 
 def detect(config: DetectConfig) -> DetectResult:
@@ -46,29 +182,15 @@ def detect(config: DetectConfig) -> DetectResult:
     """
     check_options(config)
     source = open_source(_sources(config), _source_options(config))
-    runner = open_runner(_weights(config), device=config.device, half=config.half)
-    class_names = _class_names(config, runner)
-    input_hw = choose_input_hw(
-        config.imgsz, _weights(config), runner.stride, known_hw=runner.known_hw,
-        fixed_hw=runner.input_hw,
-    )  # fmt: skip
-    free = config.rect and runner.input_hw == (None, None)
-    size = InputSize(input_hw, runner.stride if free else None)
-    batch_size = runner.batch_size or max(config.batch_size, len(source.streams))
+    detector = _open_detector(config)
     preview = PreviewWindow() if config.view_img else None
-    log = DetectionLog(class_names, config.vid_stride, strict=config.strict)
+    log = DetectionLog(detector.class_names, config.vid_stride, strict=config.strict)
     with (
         run_folder(config.project, config.name, exist_ok=config.exist_ok) as folder,
-        DetectionOutput(folder, class_names, _output_options(config)) as output,
+        DetectionOutput(folder, detector.class_names, OutputOptions.of(config)) as output,
         StopSignals(source.stop) as signals,
     ):
-        # Three threads: reading, the network, and here what is done with its results. A live
-        # source reads by itself, and nothing of it may wait.
-        batches = prepared(source.batches(size, batch_size), log.clock)
-        if not source.is_live:
-            batches = ahead(batches, AHEAD_BATCHES)
-        results = find(runner, batches, _postprocess_config(config), log)
-        for result in in_order(ahead(results, 1)):
+        for result in detector.results(source, config.batch_size, log):
             if isinstance(result, Skipped):
                 log.skip(result)
                 continue
@@ -196,23 +318,6 @@ def _postprocess_config(config: DetectConfig) -> PostprocessConfig:
         max_detections=config.max_det,
         class_agnostic=config.agnostic_nms,
         classes=config.classes,
-    )
-
-
-def _output_options(config: DetectConfig) -> OutputOptions:
-    return OutputOptions(
-        images=not config.nosave,
-        labels=config.save_txt,
-        label_scores=config.save_conf,
-        label_corners=config.save_format == 1,
-        csv=config.save_csv,
-        json=config.save_json,
-        json_lines=config.save_jsonl,
-        segment_seconds=config.segment,
-        crops=config.save_crop,
-        line_thickness=config.line_thickness,
-        hide_labels=config.hide_labels,
-        hide_scores=config.hide_conf,
     )
 
 

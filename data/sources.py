@@ -286,7 +286,7 @@ class FileSource:
             source = without_password(item) if isinstance(item, str) else str(item)
             if self._stopped:
                 return
-            if isinstance(item, Path) and _is_video(item):
+            if isinstance(item, Path) and is_video(item):
                 yield from self._video_frames(item, position)
                 continue
             try:
@@ -329,7 +329,8 @@ class FileSource:
             yield Skipped(path, _reason(error, path))
 
 
-def _is_video(path: Path) -> bool:
+def is_video(path: Path) -> bool:
+    """Whether a file is a video by its suffix, or a GIF that moves."""
     suffix = path.suffix.lower()
     return suffix in VIDEO_SUFFIXES or (suffix == ".gif" and is_animation(path))
 

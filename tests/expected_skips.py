@@ -16,7 +16,7 @@ import pytest
 EXPECTED = (
     r"real images and weights are not here \(.*\)",  # a public clone has no folder shared beside it
     r"onnxruntime-qnn is not installed",  # requirements-qnn.txt is optional: 270 MB
-    r"(yolov5|sahi|supervision|ultralytics) is not installed",  # clients, slow tests
+    r"(yolov5|sahi|supervision|ultralytics|pandas) is not installed",  # clients
     r"OPENCV_PYTHONS names no interpreters",  # old versions of OpenCV
     r"Debian's GStreamer RTSP packages are not installed",  # a slow test
     r"file systems cannot be mounted here",  # a slow test

@@ -16,6 +16,7 @@ import numpy as np
 
 from utils.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
 from utils.detect.tables import CsvTable, JsonLines, JsonTable, LabelFiles
+from utils.detect_config import DetectConfig
 from utils.draw import draw_detections
 from utils.growing_file import STANDARD_OUTPUT, GrowingFile
 from utils.output_files import short_stem, writable_suffix, write_image
@@ -59,6 +60,24 @@ class OutputOptions:
     line_thickness: int | None = None
     hide_labels: bool = False
     hide_scores: bool = False
+
+    @classmethod
+    def of(cls, config: DetectConfig) -> OutputOptions:
+        """What the flags of detect.py ask for."""
+        return cls(
+            images=not config.nosave,
+            labels=config.save_txt,
+            label_scores=config.save_conf,
+            label_corners=config.save_format == 1,
+            csv=config.save_csv,
+            json=config.save_json,
+            json_lines=config.save_jsonl,
+            segment_seconds=config.segment,
+            crops=config.save_crop,
+            line_thickness=config.line_thickness,
+            hide_labels=config.hide_labels,
+            hide_scores=config.hide_conf,
+        )
 
 
 class _Sink(Protocol):
@@ -190,9 +209,8 @@ class Crops:
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Write `<class>/<stem>.jpg`, `<stem>_2.jpg`, ... for one frame."""
-        boxes = _with_margin(detections.boxes, frame.image_hw)
-        for (left, top, right, bottom), class_id in zip(boxes, detections.class_ids, strict=True):
-            crop = frame.image[top:bottom, left:right]
+        crops = cut_out(frame.image, detections.boxes)
+        for crop, class_id in zip(crops, detections.class_ids, strict=True):
             if crop.size:
                 folder = self._folder / self._class_folders[class_id]
                 write_image(self._new_path(folder, stem), np.ascontiguousarray(crop))
@@ -212,12 +230,12 @@ def _folder_name(class_name: str) -> str:
     return short_stem(name) or "_"
 
 
-def _with_margin(boxes: FloatArray, image_hw: tuple[int, int]) -> list[list[int]]:
-    """(N, 4) xyxy boxes, enlarged by the margin and clipped to the image, in whole pixels."""
+def cut_out(image: ImageArray, boxes: FloatArray) -> list[ImageArray]:
+    """What is in each of (N, 4) xyxy boxes and a margin around it; views of the image."""
     cxcywh = xyxy_to_cxcywh(boxes)
     cxcywh[:, 2:] = cxcywh[:, 2:] * CROP_SCALE + CROP_MARGIN
-    pixels: list[list[int]] = clip_boxes(cxcywh_to_xyxy(cxcywh), image_hw).astype(int).tolist()
-    return pixels
+    pixels = clip_boxes(cxcywh_to_xyxy(cxcywh), image.shape[:2]).astype(int)
+    return [image[top:bottom, left:right] for left, top, right, bottom in pixels]
 
 
 class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):

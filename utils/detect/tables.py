@@ -94,7 +94,7 @@ class JsonTable:
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the entry of one frame."""
-        entry = _encoded(self._separator + _as_json(frame, detections, self._class_names))
+        entry = _encoded(self._separator + frame_json(frame, detections, self._class_names))
         self._file.seek(self._end)
         self._file.write(entry + b"\n]\n")
         self._end += len(entry)
@@ -110,7 +110,7 @@ class JsonLines:
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the line of one frame."""
-        self._file.write(_encoded(_as_json(frame, detections, self._class_names) + "\n"))
+        self._file.write(_encoded(frame_json(frame, detections, self._class_names) + "\n"))
 
 
 def _encoded(text: str) -> bytes:
@@ -129,7 +129,8 @@ def _clock(frame: Frame) -> str | None:
     return datetime.fromtimestamp(frame.captured, UTC).isoformat(timespec="milliseconds")
 
 
-def _as_json(frame: Frame, detections: Detections, class_names: Sequence[str]) -> str:
+def frame_json(frame: Frame, detections: Detections, class_names: Sequence[str]) -> str:
+    """One frame as a line of JSON, boxes in pixels of its image."""
     entry = {
         "source": frame.source,
         "frame": frame.frame_index,
