@@ -60,6 +60,7 @@ from utils.postprocess import VAL_POSTPROCESS
 from utils.strict_yaml import find_shipped, from_flat, read_yaml, to_flat
 
 logger = logging.getLogger(__name__)
+OnEpoch = Callable[[EpochRow], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +87,23 @@ class Hyperparameters:
         return from_flat(name, read_yaml(find_shipped(name, HYPS_FOLDER)), cls)
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(config: TrainConfig, on_epoch: OnEpoch | None = None) -> TrainResult:
     """Train as YOLOv5 does; save the best and the last checkpoint.
 
     With `resume`, fields that are left at their defaults have the values of the run that goes on.
 
+    Args:
+        config: the flags.
+        on_epoch: called with the figures of each epoch when its checkpoint is saved, in the first
+            of all processes. What it raises ends the run, which can be resumed.
+
     Raises:
         UserError: a file or a flag is wrong.
     """
-    return train_as_given(resume.continued(config))
+    return train_as_given(resume.continued(config), on_epoch)
 
 
-def train_as_given(config: TrainConfig) -> TrainResult:
+def train_as_given(config: TrainConfig, on_epoch: OnEpoch | None = None) -> TrainResult:
     """`train`, but a default is meant as it is, with `resume` too."""
     check_options(config)
     started, ranks = time.monotonic(), Ranks.of_environment()
@@ -108,7 +114,8 @@ def train_as_given(config: TrainConfig) -> TrainResult:
         seed_everything(config.seed, deterministic=config.deterministic)
         log_banner(config, to_flat(hyp), to_flat(Hyperparameters()), device, ranks)
         images, start, teacher = data_and_model(config, hyp, resumed, device)
-        run, state, metrics = fit(config, hyp, resumed, images, start, teacher, ranks)
+        run, state, metrics = fit(config, hyp, resumed, images, start, teacher, ranks,
+                                  on_epoch)  # fmt: skip
     seconds = time.monotonic() - started
     trained = state.next_epoch - (0 if resumed is None else resumed.next_epoch)
     result = TrainResult(
@@ -168,6 +175,7 @@ def fit(
     start: Start,
     teacher: Detector | None,
     ranks: Ranks,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[TrainingRun, TrainingState, CocoMetrics]:
     """Train a network on images and evaluate the best checkpoint."""
     # Loss, of this process's images alone or over all ranks.
@@ -208,7 +216,8 @@ def fit(
         train_epoch = partial(train_one_epoch, state, criterion(ranks), schedule=schedule,
                               device=device, resize=resize, on_skip=run.note_skipped)  # fmt: skip
         with run:
-            train_epochs(config, state, batches, val_batches, train_epoch, predict, run)
+            train_epochs(config, state, batches, val_batches, train_epoch, predict, run,
+                         on_epoch if ranks.is_first else None)  # fmt: skip
         return run, state, ranks.broadcast(lambda: evaluate_best(run, unsharded, device))
 
 
@@ -252,6 +261,7 @@ def train_epochs(
     train_epoch: Callable[..., tuple[float, float, float]],
     predict: TorchPredictor,
     run: TrainingRun,
+    on_epoch: OnEpoch | None,
 ) -> None:
     """Train, evaluate and save epoch by epoch, to the last or until `patience` ends."""
     run.draw_labels(batches.dataset.records)
@@ -278,6 +288,8 @@ def train_epochs(
         if better or is_last or not config.nosave:
             progress = resume.progress_of(state, epoch, len(batches))
             run.save(state, row, progress, better=better, period=config.save_period)
+        if on_epoch is not None:
+            on_epoch(row)
         if state.best.should_stop(epoch):
             logger.info("No better epoch for %d epochs: stopped.", config.patience)
             break

@@ -59,7 +59,18 @@ _WIDTH, _CONSOLE_WIDTH = 20, 11
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
-    """The figures of one epoch; figures that were not measured are None."""
+    """The figures of one epoch; figures that were not measured are None.
+
+    Attributes:
+        epoch: from 0.
+        train_loss: means of box, objectness and class loss.
+        precision: at the best F1, 0-1.
+        recall: at the same score, 0-1.
+        AP50: 0-1.
+        AP: COCO's, 0-1.
+        val_loss: as `train_loss`, of the validation images.
+        learning_rates: of biases, weights and norms, as the epoch left them.
+    """
 
     epoch: int
     train_loss: tuple[float, float, float]
