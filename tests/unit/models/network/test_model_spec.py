@@ -62,7 +62,7 @@ KEY_ERRORS = [
         "rep_block 'RepVG' ... did you mean 'RepVGG'?",
     ),
     ({"rep_block": "Focus"}, "rep_block 'Focus' ... RepVGG"),
-    ({"rep_block": "RepVGG(3)"}, "rep_block RepVGG takes no options ... 'RepVGG(3)'"),
+    ({"rep_block": "RepVGG(3)"}, "RepVGG: start is 3, expected plain or paper"),
     (
         {"rep_block": "ACB(x=1)"},
         "rep_block ACB takes only ... horizontal, vertical, branch_bn ... 'ACB(x=1)'",
