@@ -7,9 +7,8 @@ python detect.py --weights best.onnx --source street.mp4 --save-txt --save-json
 from __future__ import annotations
 
 import logging
-import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,25 +21,24 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
     check_command_line(DetectConfig, REFUSED, data=SHIPPED)
 
 from data.captures import CaptureOptions
-from data.sources import FileSource, Source, SourceOptions, open_source
+from data.sources import FileSource, SourceOptions, open_source
 from data.streams import StreamOptions
 from data.video import Shard
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
 from utils.detect.output import DetectionOutput, OutputOptions
-from utils.detect.pipeline import Found, StageClock, StopSignals, ahead, in_order
+from utils.detect.pipeline import FrameDetector, Source, StopSignals
 from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import DetectionLog, DetectResult, Progress, cut_run
 from utils.errors import CheckpointError, ConfigError
-from utils.letterbox import FittedFrame, InputSize, choose_input_hw, network_input
+from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging
 from utils.output_files import run_folder, write_json
-from utils.postprocess import PostprocessConfig, postprocess
-from utils.structures import FloatArray, Skipped
+from utils.postprocess import PostprocessConfig
+from utils.structures import Skipped
 
 logger = logging.getLogger(__name__)
 DEFAULT_WEIGHTS = SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
-AHEAD_BATCHES = 2  # read while the network works
 # What may differ in a run that goes on: its outputs do not depend on it.
 CHANGEABLE = frozenset(
     ("source", "recursive", "resume", "device", "batch_size", "view_img", "project", "name",
@@ -56,30 +54,17 @@ def detect(config: DetectConfig) -> DetectResult:
     """
     check_options(config)
     source = open_source(_sources(config), _source_options(config))
-    runner = open_runner(_weights(config), device=config.device, half=config.half)
-    class_names = _class_names(config, runner)
-    input_hw = choose_input_hw(
-        config.imgsz, _weights(config), runner.stride, known_hw=runner.known_hw,
-        fixed_hw=runner.input_hw,
-    )  # fmt: skip
-    free = config.rect and runner.input_hw == (None, None)
-    size = InputSize(input_hw, runner.stride if free else None)
-    batch_size = runner.batch_size or max(config.batch_size, len(source.streams))
+    detector = _open_detector(config)
     preview = PreviewWindow() if config.view_img else None
-    log = DetectionLog(class_names, config.vid_stride, strict=config.strict)
+    log = DetectionLog(detector.class_names, config.vid_stride, strict=config.strict)
+    outputs = OutputOptions.of(config)
     with (
         _run_folder(config, source) as folder,
         _progress(config, source, folder) as progress,
-        DetectionOutput(folder, class_names, _outputs(config), source.files, progress) as output,
+        DetectionOutput(folder, detector.class_names, outputs, source.files, progress) as output,
         StopSignals(source.stop) as signals,
     ):
-        # Three threads: reading, the network, and here what is done with its results. A live
-        # source reads by itself, and nothing of it may wait.
-        batches = prepared(source.batches(size, batch_size), log.clock)
-        if not source.is_live:
-            batches = ahead(batches, AHEAD_BATCHES)
-        results = find(runner, batches, _postprocess_config(config), log)
-        for result in in_order(ahead(results, 1)):
+        for result in detector.results(source, config.batch_size, log.clock):
             if isinstance(result, Skipped):
                 log.skip(result)
                 continue
@@ -126,62 +111,20 @@ def _progress(config: DetectConfig, source: Source, folder: Path) -> Progress:
     return progress
 
 
+def _open_detector(config: DetectConfig) -> FrameDetector:
+    weights = _weights(config)
+    runner = open_runner(weights, device=config.device, half=config.half)
+    class_names = _class_names(config, runner)
+    input_hw = choose_input_hw(
+        config.imgsz, weights, runner.stride, known_hw=runner.known_hw, fixed_hw=runner.input_hw
+    )
+    free = config.rect and runner.input_hw == (None, None)
+    size = InputSize(input_hw, runner.stride if free else None)
+    return FrameDetector(runner, class_names, size, _postprocess_config(config))
+
+
 def _shard(config: DetectConfig) -> Shard | None:
-    """The part that `--shard` names."""
-    if config.shard is None:
-        return None
-    numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", config.shard)
-    if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
-        raise ConfigError(
-            f"--shard {config.shard}: expected a part and the number of parts, from 1/16 to 16/16"
-        )
-    return Shard(int(numbers[1]), int(numbers[2]))
-
-
-def prepared(
-    batches: Iterable[list[FittedFrame] | Skipped], clock: StageClock
-) -> Iterator[tuple[list[FittedFrame], FloatArray] | Skipped]:
-    """Batches with the network inputs made of them, (B, 3, H, W), and files to skip."""
-    for batch in clock.each("decode", batches):
-        if isinstance(batch, Skipped):
-            yield batch
-            continue
-        with clock.stage("preprocess"):
-            images = network_input([item.letterbox.apply_image(item.frame.image) for item in batch])
-        yield batch, images
-
-
-def find(
-    runner: Runner,
-    batches: Iterable[tuple[list[FittedFrame], FloatArray] | Skipped],
-    rules: PostprocessConfig,
-    log: DetectionLog,
-) -> Iterator[Found | Skipped]:
-    """Run and postprocess batch after batch.
-
-    Args:
-        runner: the network.
-        batches: of one input size, and files to skip.
-        rules: which boxes become detections.
-        log: counts times; has the names of the classes.
-
-    Yields:
-        What is found in each frame, in the order of the batches, and the files to skip.
-    """
-    for batch in batches:
-        if isinstance(batch, Skipped):
-            yield batch
-            continue
-        items, images = batch
-        with log.clock.stage("inference"):
-            decoded = runner.run(images)
-        milliseconds = 1000 * log.clock.last["inference"] / len(items)
-        _check_num_classes(decoded.shape[2] - 5, log.class_names)
-        for item, rows in zip(items, decoded, strict=True):
-            box = item.letterbox
-            with log.clock.stage("postprocess"):
-                detections = postprocess(rows, rules).in_original(box)
-            yield Found(item.number, item.frame, box.input_hw, detections, milliseconds)
+    return None if config.shard is None else Shard.parse(config.shard)
 
 
 def _sources(config: DetectConfig) -> tuple[str, ...]:
@@ -235,14 +178,6 @@ def _class_names(config: DetectConfig, runner: Runner) -> tuple[str, ...]:
     return names
 
 
-def _check_num_classes(num_classes: int, class_names: Sequence[str]) -> None:
-    if num_classes != len(class_names):
-        raise CheckpointError(
-            f"the network has {num_classes} classes but there are names for {len(class_names)}; "
-            "give the --data that it was trained with"
-        )
-
-
 def _postprocess_config(config: DetectConfig) -> PostprocessConfig:
     return PostprocessConfig(
         score_threshold=config.conf_thres,
@@ -250,23 +185,6 @@ def _postprocess_config(config: DetectConfig) -> PostprocessConfig:
         max_detections=config.max_det,
         class_agnostic=config.agnostic_nms,
         classes=config.classes,
-    )
-
-
-def _outputs(config: DetectConfig) -> OutputOptions:
-    return OutputOptions(
-        images=not config.nosave,
-        labels=config.save_txt,
-        label_scores=config.save_conf,
-        label_corners=config.save_format == 1,
-        csv=config.save_csv,
-        json=config.save_json,
-        json_lines=config.save_jsonl,
-        segment_seconds=config.segment,
-        crops=config.save_crop,
-        line_thickness=config.line_thickness,
-        hide_labels=config.hide_labels,
-        hide_scores=config.hide_conf,
     )
 
 

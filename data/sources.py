@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from data import captures
 from data.captures import file_name, is_image_address, without_password
@@ -25,9 +24,10 @@ from data.image_file import (
 from data.listing import read_lines, read_standard_input
 from data.streams import LiveFrames, LiveSource, StreamOptions
 from data.video import Shard, read_video_file
+from utils.detect.pipeline import Source
 from utils.errors import DatasetError
 from utils.letterbox import FittedFrame, InputSize
-from utils.structures import Frame, ImageArray, NamedFile, Skipped, StreamState
+from utils.structures import Frame, ImageArray, Skipped, StreamState
 
 logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
@@ -52,28 +52,6 @@ class SourceOptions:
     recursive: bool = False
     shard: Shard | None = None
     streams: StreamOptions = field(default_factory=StreamOptions)
-
-
-class Source(Protocol):
-    """Something that yields frames."""
-
-    @property
-    def is_live(self) -> bool:
-        """Whether frames that are not read in time are lost."""
-
-    def batches(self, size: InputSize, batch_size: int) -> Iterator[list[FittedFrame] | Skipped]:
-        """Frames in batches of one input size, and files that cannot be read as they come."""
-
-    @property
-    def streams(self) -> Sequence[StreamState]:
-        """What happened to each live stream so far."""
-
-    @property
-    def files(self) -> Sequence[NamedFile]:
-        """All files in their order, also those of other parts; none of live sources."""
-
-    def stop(self) -> None:
-        """Let `batches` end soon; may be called from any thread."""
 
 
 def open_source(texts: Sequence[str], options: SourceOptions) -> Source:

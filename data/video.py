@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import cv2
 
-from utils.errors import DatasetError
+from utils.errors import ConfigError, DatasetError
 from utils.structures import ImageArray
 
 ASSUMED_FPS = 30.0  # where the file or camera reports none
@@ -25,6 +26,20 @@ class Shard:
 
     part: int
     parts: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """What `--shard 3/16` names.
+
+        Raises:
+            ConfigError: not a part and the number of parts.
+        """
+        numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+        if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
+            raise ConfigError(
+                f"--shard {text}: expected a part and the number of parts, from 1/16 to 16/16"
+            )
+        return cls(int(numbers[1]), int(numbers[2]))
 
     def frames(self, path: Path, frame_count: int | None) -> tuple[int, int | None]:
         """Numbers of a video's first and last frame in this part; of the last part there is none.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-import numpy as np
-
-from utils.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
+from utils.detect.crops import Crops
 from utils.detect.run_log import Progress
 from utils.detect.tables import CsvTable, JsonLines, JsonTable, LabelFiles
+from utils.detect_config import DetectConfig
 from utils.draw import draw_detections
 from utils.output_files import (
     STANDARD_OUTPUT,
@@ -25,12 +23,11 @@ from utils.output_files import (
     writable_suffix,
     write_image,
 )
-from utils.structures import Detections, FloatArray, Frame, ImageArray, NamedFile
+from utils.structures import Detections, Frame, ImageArray, NamedFile
 from utils.video_output import VideoFile
 
 logger = logging.getLogger(__name__)
 
-CROP_SCALE, CROP_MARGIN = 1.02, 10  # a crop shows a little more than the box, as YOLOv5's do
 ASSUMED_FPS = 30.0
 MAX_RENAMED_SAID = 10
 
@@ -66,6 +63,24 @@ class OutputOptions:
     line_thickness: int | None = None
     hide_labels: bool = False
     hide_scores: bool = False
+
+    @classmethod
+    def of(cls, config: DetectConfig) -> OutputOptions:
+        """What the flags of detect.py ask for."""
+        return cls(
+            images=not config.nosave,
+            labels=config.save_txt,
+            label_scores=config.save_conf,
+            label_corners=config.save_format == 1,
+            csv=config.save_csv,
+            json=config.save_json,
+            json_lines=config.save_jsonl,
+            segment_seconds=config.segment,
+            crops=config.save_crop,
+            line_thickness=config.line_thickness,
+            hide_labels=config.hide_labels,
+            hide_scores=config.hide_conf,
+        )
 
 
 class _Sink(Protocol):
@@ -112,7 +127,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             if path != STANDARD_OUTPUT:
                 self._tables.append(file)
         if options.crops:
-            self._sinks.append(Crops(folder / "crops", class_names, self._names))
+            self._sinks.append(Crops(folder / "crops", class_names, self._names.__contains__))
         self._images = (
             self._cleanup.enter_context(AnnotatedImages(folder, options.segment_seconds))
             if options.images
@@ -228,48 +243,6 @@ class OutputNames:
         video, _, number = name.rpartition("_")
         owner = self._owners.get(video) if number.isdigit() else None
         return owner is not None and owner.is_video and not file.is_video
-
-
-class Crops:
-    """Each detection cut out, in a folder per class."""
-
-    def __init__(self, folder: Path, class_names: Sequence[str], names: OutputNames) -> None:
-        """Choose where the class folders go; no crop gets the name of another file's."""
-        self._folder, self._names = folder, names
-        self._class_folders = [_folder_name(name) for name in class_names]
-
-    def write(self, frame: Frame, stem: str, detections: Detections) -> None:
-        """Write `<class>/<stem>.jpg`, `<stem>-2.jpg`, ... for one frame."""
-        written: set[Path] = set()
-        boxes = _with_margin(detections.boxes, frame.image_hw)
-        for (left, top, right, bottom), class_id in zip(boxes, detections.class_ids, strict=True):
-            crop = frame.image[top:bottom, left:right]
-            if crop.size:
-                folder = self._folder / self._class_folders[class_id]
-                path = self._new_path(folder, stem, written)
-                written.add(path)
-                write_image(path, np.ascontiguousarray(crop))
-
-    def _new_path(self, folder: Path, stem: str, written: set[Path]) -> Path:
-        path, number = folder / f"{stem}.jpg", 1
-        while path in written or (number > 1 and path.stem in self._names):
-            number += 1
-            path = folder / f"{stem}-{number}.jpg"
-        return path
-
-
-def _folder_name(class_name: str) -> str:
-    """The class name without what no folder name may have; never `.`, `..` or empty."""
-    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", class_name).strip(". ")
-    return short_stem(name) or "_"
-
-
-def _with_margin(boxes: FloatArray, image_hw: tuple[int, int]) -> list[list[int]]:
-    """(N, 4) xyxy boxes, enlarged by the margin and clipped to the image, in whole pixels."""
-    cxcywh = xyxy_to_cxcywh(boxes)
-    cxcywh[:, 2:] = cxcywh[:, 2:] * CROP_SCALE + CROP_MARGIN
-    pixels: list[list[int]] = clip_boxes(cxcywh_to_xyxy(cxcywh), image_hw).astype(int).tolist()
-    return pixels
 
 
 class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):

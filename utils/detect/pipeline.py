@@ -1,4 +1,4 @@
-"""Stages of a run that work side by side, and its end by a signal."""
+"""From a source's frames to what is found in them, in stages side by side; the end by a signal."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from utils.structures import Detections, Frame, Skipped
+from utils.errors import CheckpointError
+from utils.letterbox import FittedFrame, InputSize, network_input
+from utils.postprocess import PostprocessConfig, postprocess
+from utils.structures import Detections, FloatArray, Frame, NamedFile, Skipped, StreamState
 
 ItemT = TypeVar("ItemT")
 logger = logging.getLogger(__name__)
 
+AHEAD_BATCHES = 2  # read while the network works
 POLL_SECONDS = 0.2  # how often a waiting thread looks whether the other one has ended
 END_SECONDS = 1.0  # how long the end of a run waits for a thread inside a library
 # What ends a program: Ctrl-C, `kill` and service managers, a closed terminal (not on Windows).
@@ -110,6 +114,118 @@ def in_order(results: Iterable[Found | Skipped]) -> Iterator[Found | Skipped]:
         while due in early:
             yield early.pop(due)
             due += 1
+
+
+class Source(Protocol):
+    """Something that yields frames."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether frames that are not read in time are lost."""
+
+    def batches(self, size: InputSize, batch_size: int) -> Iterator[list[FittedFrame] | Skipped]:
+        """Frames in batches of one input size, and files that cannot be read as they come."""
+
+    @property
+    def streams(self) -> Sequence[StreamState]:
+        """What happened to each live stream so far."""
+
+    @property
+    def files(self) -> Sequence[NamedFile]:
+        """All files in their order, also those of other parts; none of live sources."""
+
+    def stop(self) -> None:
+        """Let `batches` end soon; may be called from any thread."""
+
+
+class Network(Protocol):
+    """What of a runner is needed here."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images the file computes at a time; None where any number will do."""
+
+    def run(self, images: FloatArray) -> FloatArray:
+        """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions, boxes in input pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameDetector:
+    """A network and how its results are read. Threads must not share one: give each its own.
+
+    Attributes:
+        network: what computes.
+        class_names: name of each class id.
+        size: what images are letterboxed to.
+        rules: which boxes become detections.
+    """
+
+    network: Network
+    class_names: tuple[str, ...]
+    size: InputSize
+    rules: PostprocessConfig
+
+    def results(
+        self, source: Source, batch_size: int, clock: StageClock
+    ) -> Iterator[Found | Skipped]:
+        """What is found in each frame, in their order, and files to skip.
+
+        Three threads: reading, the network, and the caller's. A live source reads by itself, and
+        nothing of it may wait.
+
+        Args:
+            source: of the frames.
+            batch_size: images per run of the network, where its file leaves the choice.
+            clock: counts the seconds of each stage.
+        """
+        batch_size = self.network.batch_size or max(batch_size, len(source.streams))
+        batches = prepared(source.batches(self.size, batch_size), clock)
+        if not source.is_live:
+            batches = ahead(batches, AHEAD_BATCHES)
+        return in_order(ahead(self.find(batches, clock), 1))
+
+    def find(
+        self, batches: Iterable[tuple[list[FittedFrame], FloatArray] | Skipped], clock: StageClock
+    ) -> Iterator[Found | Skipped]:
+        """Run and postprocess batch after batch, each with its network input, (B, 3, H, W).
+
+        Raises:
+            CheckpointError: the network has another number of classes than there are names.
+        """
+        for batch in batches:
+            if isinstance(batch, Skipped):
+                yield batch
+                continue
+            items, images = batch
+            with clock.stage("inference"):
+                decoded = self.network.run(images)
+            milliseconds = 1000 * clock.last["inference"] / len(items)
+            self._check_num_classes(decoded.shape[2] - 5)
+            for item, rows in zip(items, decoded, strict=True):
+                box = item.letterbox
+                with clock.stage("postprocess"):
+                    detections = postprocess(rows, self.rules).in_original(box)
+                yield Found(item.number, item.frame, box.input_hw, detections, milliseconds)
+
+    def _check_num_classes(self, num_classes: int) -> None:
+        if num_classes != len(self.class_names):
+            raise CheckpointError(
+                f"the network has {num_classes} classes but there are names for "
+                f"{len(self.class_names)}; give the --data that it was trained with"
+            )
+
+
+def prepared(
+    batches: Iterable[list[FittedFrame] | Skipped], clock: StageClock
+) -> Iterator[tuple[list[FittedFrame], FloatArray] | Skipped]:
+    """Batches with the network inputs made of them, (B, 3, H, W), and files to skip."""
+    for batch in clock.each("decode", batches):
+        if isinstance(batch, Skipped):
+            yield batch
+            continue
+        with clock.stage("preprocess"):
+            images = network_input([item.letterbox.apply_image(item.frame.image) for item in batch])
+        yield batch, images
 
 
 class StopSignals(AbstractContextManager["StopSignals"]):
