@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.boxes import cxcywh_to_xyxy
-from utils.structures import Detections, FloatArray, IntArray
+from utils.structures import BoolArray, Detections, FloatArray, IntArray
 
 MAX_CANDIDATES = 30_000
+NMS_CHUNK = 256  # boxes; small enough for the cache, large enough for few calls
 CLASS_OFFSET = 7680.0  # px between the boxes of two classes, wider than any network input
 
 
@@ -123,22 +124,49 @@ def nms(boxes: FloatArray, scores: FloatArray, iou_threshold: float, max_keep: i
         (K,) indices of the kept boxes, best score first.
     """
     order = np.argsort(-scores, kind="stable")
-    # Rows are coordinates, so that every step below reads memory in sequence.
-    rest = np.ascontiguousarray(boxes[order].T)
-    areas = (rest[2] - rest[0]) * (rest[3] - rest[1])
-    kept: list[int] = []
-    while order.size and len(kept) < max_keep:
-        kept.append(int(order[0]))
-        best, best_area = rest[:, :1], areas[0]
-        order, rest, areas = order[1:], rest[:, 1:], areas[1:]
-        width = np.minimum(best[2], rest[2]) - np.maximum(best[0], rest[0])
-        height = np.minimum(best[3], rest[3]) - np.maximum(best[1], rest[1])
-        overlap = np.maximum(width, 0) * np.maximum(height, 0)
-        with np.errstate(invalid="ignore"):  # two empty boxes, 0 / 0: they stay
-            iou = overlap / (best_area + areas - overlap)
-        stays = ~(iou > iou_threshold)
-        order, rest, areas = order[stays], rest[:, stays], areas[stays]
-    return np.array(kept, np.int64)
+    kept = np.zeros(0, np.int64)
+    # A chunk at a time, so that the worst boxes are never looked at once enough better ones stay.
+    for start in range(0, len(order), NMS_CHUNK):
+        if len(kept) >= max_keep:
+            break
+        chunk = order[start : start + NMS_CHUNK]
+        if len(kept):
+            chunk = chunk[~_overlaps(boxes[kept], boxes[chunk], iou_threshold).any(0)]
+        stays = _undominated(np.triu(_overlaps(boxes[chunk], boxes[chunk], iou_threshold), 1))
+        kept = np.concatenate((kept, chunk[stays]))
+    return kept[:max_keep]
+
+
+def _overlaps(first: FloatArray, second: FloatArray, iou_threshold: float) -> BoolArray:
+    """(M, N): whether the IoU of each of (M, 4) and each of (N, 4) boxes is above the threshold."""
+    left_1, top_1, right_1, bottom_1 = first.T[:, :, None]
+    left_2, top_2, right_2, bottom_2 = np.ascontiguousarray(second.T)
+    shared = np.minimum(right_1, right_2)
+    shared -= np.maximum(left_1, left_2)
+    height = np.minimum(bottom_1, bottom_2)
+    height -= np.maximum(top_1, top_2)
+    shared = np.maximum(shared, 0, out=shared)
+    shared *= np.maximum(height, 0, out=height)
+    union = (right_1 - left_1) * (bottom_1 - top_1) + (right_2 - left_2) * (bottom_2 - top_2)
+    union -= shared
+    with np.errstate(invalid="ignore"):  # two empty boxes, 0 / 0: they stay
+        shared /= union
+    above: BoolArray = shared > iou_threshold
+    return above
+
+
+def _undominated(overlaps: BoolArray) -> BoolArray:
+    """(N,) which boxes stay, given (N, N) whether i suppresses j if i stays; only i < j do.
+
+    A box stays where none that stays suppresses it. Each round settles at least the first box
+    that is not settled yet, so nothing changes any more after at most N rounds; in practice few.
+    """
+    stays = np.ones(len(overlaps), np.bool_)
+    while True:
+        now: BoolArray = ~np.logical_or.reduce(overlaps[stays])
+        if np.array_equal(now, stays):
+            return stays
+        stays = now
 
 
 def _choose_classes(

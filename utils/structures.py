@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 ImageArray = npt.NDArray[np.uint8]
 SizeArray = npt.NDArray[np.float64]  # (N, 2) width and height
 # The shape of one object: polygons, (P, 2) each, in pixels; none where the labels have only boxes.

@@ -1,4 +1,4 @@
-"""Batches to detections with a network in torch, NMS on its device."""
+"""Batches to detections with a network in torch, NMS on its device: on a CPU, in numpy."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import time
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from models.network.box_coder import BoxCoder
 from models.network.detector import Detector
 from utils.engine.criterion import Criterion
 from utils.engine.predictor import BatchPrediction, StageTimes
 from utils.letterbox import scale_pixel_tensor
-from utils.postprocess import CLASS_OFFSET, MAX_CANDIDATES, PostprocessConfig
+from utils.postprocess import CLASS_OFFSET, MAX_CANDIDATES, PostprocessConfig, postprocess
 from utils.structures import Batch, Detections
 
 
@@ -80,11 +79,13 @@ def postprocess_batch(decoded: Tensor, config: PostprocessConfig) -> list[Detect
     Returns:
         Per image, boxes in pixels of the network input, best score first.
     """
-    return [_postprocess_one(image, config) for image in decoded]
+    if decoded.device.type == "cpu":
+        return [postprocess(image, config) for image in decoded.float().numpy()]
+    return [postprocess_on_device(image.float(), config) for image in decoded]
 
 
-def _postprocess_one(decoded: Tensor, config: PostprocessConfig) -> Detections:
-    decoded = decoded.float()
+def postprocess_on_device(decoded: Tensor, config: PostprocessConfig) -> Detections:
+    """As utils.postprocess.postprocess, without moving the (N, 5 + C) rows from their device."""
     candidates = decoded[decoded[:, 4] > config.score_threshold]
     scores = candidates[:, 5:] * candidates[:, 4:5]
     rows, class_ids = _choose_classes(scores, config)
@@ -98,7 +99,7 @@ def _postprocess_one(decoded: Tensor, config: PostprocessConfig) -> Detections:
     # rounding of the moved boxes then decides borderline overlaps as it does in YOLOv5.
     apart = 0.0 if config.class_agnostic else CLASS_OFFSET
     iou_threshold = float(np.float32(config.iou_threshold))  # nms would compare in float64
-    keep = nms(boxes + (class_ids * apart)[:, None], chosen, iou_threshold)
+    keep = _nms(boxes + (class_ids * apart)[:, None], chosen, iou_threshold)
     keep = keep[: config.max_detections]
     return Detections(
         boxes=boxes[keep].cpu().numpy(),
@@ -110,8 +111,13 @@ def _postprocess_one(decoded: Tensor, config: PostprocessConfig) -> Detections:
 def suppressed(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """(K,) indices of the (N, 4) cxcywh boxes that NMS keeps, best score first."""
     half = boxes[:, 2:] / 2
-    corners = torch.cat((boxes[:, :2] - half, boxes[:, :2] + half), 1)
-    kept: Tensor = nms(corners, scores, iou_threshold)
+    return _nms(torch.cat((boxes[:, :2] - half, boxes[:, :2] + half), 1), scores, iou_threshold)
+
+
+def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    from torchvision.ops import nms  # takes two seconds, and only GPUs and `suppressed` need it
+
+    kept: Tensor = nms(boxes, scores, iou_threshold)
     return kept
 
 

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.runtimes.torch_predictor import postprocess_batch
+from models.runtimes.torch_predictor import postprocess_batch, postprocess_on_device
 from utils.postprocess import (
     CLASS_OFFSET,
     MAX_CANDIDATES,
+    NMS_CHUNK,
     VAL_POSTPROCESS,
     PostprocessConfig,
     postprocess,
@@ -60,8 +61,9 @@ def suppresses(better, pair, config):
 def assert_both_follow(decoded, config):
     expected = reference(decoded, config)
     boxes = np.array([box for box, _, _ in expected], F).reshape(-1, 4)
-    in_torch = postprocess_batch(torch.from_numpy(decoded)[None], config)[0]
-    for found in (postprocess(decoded, config), in_torch):
+    on_device = postprocess_on_device(torch.from_numpy(decoded), config)
+    in_batch = postprocess_batch(torch.from_numpy(decoded)[None], config)[0]
+    for found in (postprocess(decoded, config), in_batch, on_device):
         assert found.class_ids.tolist() == [class_id for _, _, class_id in expected]
         assert found.scores.tolist() == [float(score) for _, score, _ in expected]
         assert np.array_equal(found.boxes, boxes)
@@ -159,3 +161,25 @@ def test_more_candidates_than_enter_suppression():
 def test_how_ap_is_measured():
     decoded = predictions(5, 400, 8, whole=False)
     assert assert_both_follow(decoded, VAL_POSTPROCESS) == VAL_POSTPROCESS.max_detections
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_boxes_of_several_chunks_suppress_each_other(seed):
+    """Crowded, so that boxes of each chunk are suppressed by kept ones of all chunks before."""
+    rng = np.random.default_rng(seed)
+    decoded = predictions(seed, 3 * NMS_CHUNK, 1, whole=bool(seed % 2))
+    decoded[:, :2] *= 4
+    decoded[:, 2:4] = rng.uniform(8, 30, (len(decoded), 2))
+    config = PostprocessConfig(0.0, 0.3, max_detections=len(decoded))
+    assert NMS_CHUNK // 2 < assert_both_follow(decoded, config) < 2 * NMS_CHUNK
+
+
+def test_a_chain_of_boxes_each_suppressed_by_the_one_before():
+    """Every second one stays: a box that is suppressed suppresses nothing."""
+    decoded = np.zeros((NMS_CHUNK + 20, 6), F)
+    decoded[:, 0] = 4 * np.arange(len(decoded))
+    decoded[:, 1:4] = (10, 10, 10)
+    decoded[:, 4] = np.linspace(1, 0.5, len(decoded))
+    decoded[:, 5] = 1
+    config = PostprocessConfig(0.1, 0.4, max_detections=len(decoded))
+    assert assert_both_follow(decoded, config) == len(decoded) // 2
