@@ -148,17 +148,19 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
             runner.input_hw,
             runner.known_hw,
         )
+    import torch
+
     from models.checkpoints.loading import build_from_checkpoint, read_weights
     from models.runtimes.torch_predictor import TorchPredictor
+    from models.runtimes.torch_runner import fastest_form
     from utils.device import choose_device
 
     device = choose_device(config.device)
     if config.half and device.type != "cuda":
         raise ConfigError(f"--half needs a GPU; the device is {device.type}")
     checkpoint = read_weights(config.weights)
-    model = build_from_checkpoint(checkpoint).to(device)
-    if config.half:
-        model = model.half()
+    dtype = torch.float16 if config.half else torch.float32
+    model = fastest_form(build_from_checkpoint(checkpoint), device, dtype)
     return LoadedPredictor(
         TorchPredictor(model, thresholds, half=config.half),
         checkpoint.class_names,

@@ -9,9 +9,21 @@ import torch
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import to_deploy
 from models.network.box_coder import BoxCoder
+from models.network.detector import Detector
 from utils.device import choose_device
 from utils.errors import ConfigError
 from utils.structures import FloatArray
+
+
+def fastest_form(model: Detector, device: torch.device, dtype: torch.dtype) -> Detector:
+    """The network in deploy form on its device, its weights in the order that runs fastest there.
+
+    Channels last where that is faster: on CPUs, and on GPUs in float16. Against the network as it
+    is, results differ by float32 rounding.
+    """
+    order = torch.channels_last if device.type == "cpu" or dtype == torch.float16 else None
+    deployed = to_deploy(model).to(device, dtype)
+    return deployed if order is None else deployed.to(memory_format=order)
 
 
 class TorchRunner:
@@ -30,13 +42,13 @@ class TorchRunner:
             raise ConfigError(f"--half needs a GPU; the device is {self.device.type}")
         self.dtype = torch.float16 if half else torch.float32
         model = build_from_checkpoint(checkpoint)
+        self.model = fastest_form(model, self.device, self.dtype)
         self.coder = BoxCoder.of(model)
         self.class_names = checkpoint.class_names
         self.stride = model.stride
         self.input_hw: tuple[int | None, int | None] = (None, None)
         self.known_hw = checkpoint.image_hw
         self.batch_size: int | None = None
-        self.model = to_deploy(model).to(self.device, self.dtype)
 
     @torch.inference_mode()
     def run(self, images: FloatArray) -> FloatArray:

@@ -51,8 +51,12 @@ def make_figure(size_inches: tuple[float, float], rows: int, columns: int) -> tu
 
 def save_figure(figure: Figure, path: Path, dots_per_inch: int = 150) -> None:
     """Write the figure as the kind of image the suffix of `path` says (.png, .jpg)."""
+    figure.set_dpi(dots_per_inch)
+    canvas: Any = figure.canvas
+    canvas.draw()  # once; `savefig` would draw twice
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=dots_per_inch)
+        image.save(temporary)
 
 
 def style_axes(axes: Axes, title: str, x_label: str, y_label: str) -> None:

@@ -127,7 +127,7 @@ def _plot_per_class(
     style_axes(axes, *titles)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     if many:
-        axes.legend(loc="best", fontsize=9, frameon=False)
+        figure.legend(loc="outside lower center", fontsize=9, frameon=False)
     else:
         figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     save_figure(figure, out_png)
