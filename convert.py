@@ -30,7 +30,7 @@ from models.checkpoints.yolov5_state_dict import (
     yolov5_yaml,
 )
 from models.conversion.convert_result import BeforeAfter, ConvertResult
-from models.conversion.deploy import to_deploy
+from models.conversion.deploy import is_deployed, to_deploy
 from models.conversion.equivalence import check_equivalence, measure_equivalence
 from models.conversion.expand import expand
 from models.conversion.stem import stem_name, with_stem
@@ -108,7 +108,7 @@ def _form_change(config: ConvertConfig, model: Detector) -> Callable[[Detector],
         return as_yolov5 if config.to == "yolov5" else to_deploy
     if not config.rep_block:
         raise ConfigError("--to train: name the blocks, for example --rep-block RepVGG")
-    if (family := model.spec.rep_block) is not None:
+    if (family := model.spec.rep_block) is not None and not is_deployed(model):
         raise ConfigError(f"{config.weights}: has {family} blocks already; give a plain network")
     return functools.partial(_expanded, rep_block=config.rep_block, rep_policy=config.rep_policy)
 

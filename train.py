@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
@@ -25,6 +26,7 @@ from data.augment import AugmentConfig
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
 from data.training_images import ImageConfig, TrainingImages
 from models.checkpoints.loading import Start, build_from_checkpoint, initial_model, spec_overrides
+from models.conversion.norm_statistics import measure_norms
 from models.losses.distillation import DistillationLoss, load_teacher
 from models.losses.loss import DetectionLoss, LossConfig
 from models.memory_probe import MemoryProbe, out_of_memory_explained
@@ -53,13 +55,14 @@ from utils.engine.training_report import (
 )
 from utils.engine.training_state import StateConfig, TrainingState, start_training
 from utils.evaluation_report import EvaluationImages, log_table
-from utils.letterbox import choose_input_hw
+from utils.letterbox import choose_input_hw, scale_pixel_tensor
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.strict_yaml import find_shipped, from_flat, read_yaml, to_flat
 
 logger = logging.getLogger(__name__)
+NORM_BATCHES = 8  # on which the norms of a deploy form are measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,7 @@ def fit(
     batches, val_batches = images.loaders(hyp.augment, loading, ranks)
 
     # Optimizer and schedule, where a resumed run left them.
-    ema = ModelEMA(model)
+    ema = ModelEMA(with_norms_measured(start, batches))
     state = start_training(model, model.layers, ema, hyp.optimizer, how, batch_size=batch_size,
                            patience=config.patience, ranks=ranks)  # fmt: skip
     schedule = Schedule(hyp.optimizer, config.epochs, len(batches), batch_size, config.cos_lr)
@@ -210,6 +213,18 @@ def fit(
         with run:
             train_epochs(config, state, batches, val_batches, train_epoch, predict, run)
         return run, state, ranks.broadcast(lambda: evaluate_best(run, unsharded, device))
+
+
+def with_norms_measured(start: Start, batches: TrainLoader) -> Detector:
+    """The network; where its weights are those of a deploy form, its norms fit the images."""
+    if not start.assumes_norms:
+        return start.model
+    device = next(start.model.parameters()).device
+    images = (scale_pixel_tensor(batch.images.to(device), torch.float32)
+              for batch in islice(batches.epoch(0), NORM_BATCHES))  # fmt: skip
+    count = measure_norms(start.model, images)
+    logger.info("Weights of a deploy form: statistics of %d norms measured on images", count)
+    return start.model
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,12 +77,14 @@ class Start(NamedTuple):
         head_is_trained: its head has learnt boxes in units of its anchors.
         image_hw: height and width of the images its weights were trained on; None where not known.
         license: that of its weights, which goes on with them; empty where not known.
+        assumes_norms: its norms come from a deploy form: `measure_norms` before training.
     """
 
     model: Detector
     head_is_trained: bool
     image_hw: tuple[int, int] | None = None
     license: str = ""
+    assumes_norms: bool = False
 
 
 def spec_overrides(**flags: str | None) -> dict[str, str | None]:
@@ -142,8 +145,6 @@ def _initial_model(
         if sources := read_repvgg(Path(weights)):
             return _with_backbone(cfg, weights, sources, num_classes, overrides)
         raise
-    if checkpoint is not None:
-        _refuse_deploy_form(checkpoint, weights)
     if cfg or checkpoint is None:
         spec = ModelSpec.from_file(cfg)
     else:
@@ -151,6 +152,24 @@ def _initial_model(
     spec = _changed(spec, num_classes, overrides)
     if checkpoint is None:
         return Start(build_model(spec), head_is_trained=False)
+    if checkpoint.form == "deploy":
+        plain_form = _with_norms(checkpoint)
+        start = _from_checkpoint(spec, plain_form, weights, partial=partial)
+        return start._replace(assumes_norms=True)
+    return _from_checkpoint(spec, checkpoint, weights, partial=partial)
+
+
+def _with_norms(checkpoint: Checkpoint) -> Checkpoint:
+    """A deploy form as the train form of a plain network, with norms that change nothing."""
+    plain = expand(build_from_checkpoint(checkpoint), None)
+    return replace(checkpoint, form="train", spec=plain.spec.to_yaml(),
+                   weights=plain.state_dict(), ema_weights=None)  # fmt: skip
+
+
+def _from_checkpoint(
+    spec: ModelSpec, checkpoint: Checkpoint, weights: str, *, partial: bool
+) -> Start:
+    """A network that starts with a train form's weights."""
     is_plain = ModelSpec.from_yaml(checkpoint.spec, weights).rep_block is None
     if spec.rep_block is None or not is_plain:
         return _transferred(build_model(spec), checkpoint, weights, partial=partial)
@@ -216,14 +235,6 @@ def _with_backbone(
     logger.info("%s: %d blocks of the backbone taken over, neck and head start fresh",
                 weights, len(sources))  # fmt: skip
     return Start(model, head_is_trained=False)
-
-
-def _refuse_deploy_form(checkpoint: Checkpoint, weights: str) -> None:
-    if checkpoint.form == "deploy":
-        raise ConfigError(
-            f"{weights}: a deploy-form checkpoint has no norms left to train with; "
-            "start from the train-form checkpoint it was converted from"
-        )
 
 
 def _transferred(model: Detector, checkpoint: Checkpoint, name: str, *, partial: bool) -> Start:

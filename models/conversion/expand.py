@@ -13,13 +13,13 @@ from models.reparam import algebra
 from models.reparam.rep_block import ConvAct, RepBlock, batch_norm
 
 
-def expand(model: Detector, rep_block: str, rep_policy: str = "all") -> Detector:
+def expand(model: Detector, rep_block: str | None, rep_policy: str | None = None) -> Detector:
     """A train-form network whose 3x3 convolutions are blocks and that computes what `model` does.
 
     Args:
-        model: plain, in train or deploy form; it does not change.
-        rep_block: family of the blocks, with options as in a model yaml.
-        rep_policy: which 3x3 convolutions become blocks.
+        model: plain or in deploy form; it does not change.
+        rep_block: family of the blocks, with options as in a model yaml; None for plain ones.
+        rep_policy: which 3x3 convolutions become blocks; all where it is None.
 
     Returns:
         A new network in eval mode, in the dtype of `model`.
@@ -28,7 +28,7 @@ def expand(model: Detector, rep_block: str, rep_policy: str = "all") -> Detector
         ConfigError: unknown family or policy.
         ValueError: `model` has branches already.
     """
-    if model.spec.rep_block is not None:
+    if model.spec.rep_block is not None and not is_deployed(model):
         raise ValueError(f"the network has {model.spec.rep_block} blocks already")
     spec = model.spec.replaced(rep_block=rep_block, rep_policy=rep_policy)
     expanded = build_model(type(spec).from_yaml(spec.to_yaml(), spec.name))

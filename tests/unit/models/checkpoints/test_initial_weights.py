@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models.checkpoints.loading import initial_model
-from models.conversion.deploy import equivalence_error, to_deploy
+from models.conversion.deploy import equivalence_error
 from models.network.detector import block_counts
 from tests.checkpoint_builders import save_model, save_yolov5, tensors_equal
 from tests.error_messages import assert_message
@@ -108,14 +108,6 @@ def test_nothing_is_given():
 def test_a_missing_checkpoint(cfg):
     with pytest.raises(CheckpointError, match=r"gone\.pt: no such weights file"):
         started_model(cfg, "gone.pt", 3, {})
-
-
-@pytest.mark.parametrize("with_cfg", [False, True])
-def test_a_deploy_form_cannot_be_trained_further(tmp_path, model, cfg, with_cfg):
-    path = save_model(tmp_path / "d.pt", to_deploy(model), "deploy")
-    with pytest.raises(ConfigError) as caught:
-        started_model(cfg if with_cfg else "", str(path), 3, {})
-    assert_message(str(caught.value), f"{path}: ", "deploy-form ... train-form")
 
 
 def test_weights_of_another_network(tmp_path, cfg):

@@ -1,0 +1,85 @@
+"""Statistics of norms measured on images, in a network that computes the same afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.reparam.algebra import BatchNorm
+
+
+@dataclass(slots=True)
+class _Moments:
+    """Sums over what enters a norm, per channel, in float64."""
+
+    total: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
+    count: int = 0
+
+    def add(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+        """A forward pre-hook: count (B, C, H, W) values."""
+        values = inputs[0].double()
+        self.total = self.total + values.sum((0, 2, 3))
+        self.squares = self.squares + values.square().sum((0, 2, 3))
+        self.count += values.numel() // values.shape[1]
+
+
+@torch.no_grad()
+def measure_norms(model: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Give every norm the mean and variance of what enters it.
+
+    A network expanded from a deploy form has norms that assume mean 0 and variance 1; in train
+    mode, where a norm uses its batch's own, it would compute something else. Scale and shift
+    change with the statistics, so that in eval mode each norm remains the same function.
+
+    Args:
+        model: is in eval mode while it is measured.
+        batches: (B, 3, H, W) images in 0-1, as the network is trained with.
+
+    Returns:
+        How many norms have new statistics; those that see fewer than two values keep theirs.
+    """
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    moments = [_Moments() for _ in norms]
+    hooks = [norm.register_forward_pre_hook(each.add)
+             for norm, each in zip(norms, moments, strict=True)]  # fmt: skip
+    try:
+        with _in_eval_mode(model):
+            for images in batches:
+                model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    measured = [pair for pair in zip(norms, moments, strict=True) if pair[1].count > 1]
+    for norm, moment in measured:
+        mean = torch.as_tensor(moment.total / moment.count)
+        variance = torch.as_tensor(moment.squares / moment.count) - mean.square()
+        _restate(norm, mean, variance.clamp(min=0))
+    return len(measured)
+
+
+@contextlib.contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _restate(norm: BatchNorm, mean: Tensor, variance: Tensor) -> None:
+    """A norm, scale * (x - mean) / sqrt(variance + eps) + shift, with another mean and variance."""
+    if norm.running_mean is None or norm.running_var is None or norm.bias is None:
+        return
+    slope = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    at_zero = norm.bias.double() - slope * norm.running_mean.double()
+    # What is stored is what is computed with: rounded once, before scale and shift are found.
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+    norm.weight.copy_(slope * (norm.running_var.double() + norm.eps).sqrt())
+    norm.bias.copy_(at_zero + slope * norm.running_mean.double())
