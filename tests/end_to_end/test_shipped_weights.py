@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import detect
 import val
 from models.checkpoints.loading import build_from_checkpoint
 from utils.checkpoint import load_checkpoint
+from utils.detect_config import DetectConfig
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
 from utils.val_config import ValConfig
 
@@ -54,16 +56,35 @@ def test_detect_without_flags_finds_defects(tmp_path, monkeypatch, capsys):
     assert names == sorted(path.name for path in SAMPLE_IMAGES.glob("deeppcb_*.jpg"))
 
 
+VOC = "{images: JPEGImages, annotations: Annotations, split: ImageSets/Main/%s.txt}"
+DATA = {
+    "deeppcb": "path: {shared}/data/deeppcb\ntrain: train.txt\nval: val.txt\n"
+    "names: [open, short, mousebite, spur, copper, pin-hole]\n",
+    "bccd": f"path: {{shared}}/data/bccd\ntrain: {VOC % 'train'}\nval: {VOC % 'val'}\n"
+    "names: [RBC, WBC, Platelets]\n",
+}
+
+
 @pytest.mark.slow
-def test_val_reproduces_the_cards_AP(tmp_path, shared):
-    data = tmp_path / "deeppcb.yaml"
-    names = "[open, short, mousebite, spur, copper, pin-hole]"
-    data.write_text(
-        f"path: {shared}/data/deeppcb\ntrain: train.txt\nval: val.txt\nnames: {names}\n"
-    )
-    path = SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_val_reproduces_the_cards_AP(path, tmp_path, shared):
+    name = path.stem.rpartition("-")[2]
+    data = tmp_path / f"{name}.yaml"
+    data.write_text(DATA[name].replace("{shared}", str(shared)))
     config = ValConfig(str(path), data=str(data), project=str(tmp_path), noplots=True)
     stated = re.search(r"float \| (0\.\d+) \| (0\.\d+)", card(path))
     assert stated is not None
     metrics = val.validate(config).evaluation.metrics
     assert f"{metrics.AP:.3f}" == stated[1] and f"{metrics.AP50:.3f}" == stated[2]
+
+
+def test_blood_cells_are_found(tmp_path):
+    """Each sample image shows red cells, a white cell and platelets."""
+    weights = str(SHIPPED_WEIGHTS / "repyolov5n-bccd.pt")
+    config = DetectConfig(weights, str(SAMPLE_IMAGES / "bccd_*.jpg"), project=str(tmp_path),
+                          save_json=True)  # fmt: skip
+    entries = json.loads((detect.detect(config).folder / "predictions.json").read_text())
+    assert len(entries) == 4
+    for entry in entries:
+        names = [each["name"] for each in entry["detections"]]
+        assert set(names) == {"RBC", "WBC", "Platelets"} and names.count("RBC") > 5
