@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +19,10 @@ from tests.model_builders import tiny_spec
 from utils.engine import training_state
 from utils.engine.epoch import train_batch
 from utils.engine.optim import ModelEMA, OptimizerConfig
-from utils.engine.training_state import StateConfig, start_training
+from utils.engine.training_state import MIN_CHANNELS_LAST, StateConfig, start_training
 from utils.errors import ConfigError
 
+ROOT = Path(__file__).parents[2]
 CPU, SIDE = torch.device("cpu"), 64
 
 
@@ -27,7 +32,8 @@ def after_a_step(model: torch.nn.Module, **settings: bool) -> dict[str, torch.Te
     state = start_training(model, model.layers, ema, hyp, config, batch_size=4)
     criterion = DetectionLoss(BoxCoder.of(model), 3, SIDE, LossConfig())
     train_batch(state, criterion, made_up_batch(4, SIDE), CPU)
-    kernels = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    kernels = [p for p in model.parameters()
+               if p.ndim == 4 and p.shape[1] >= MIN_CHANNELS_LAST and p.shape[2] > 1]  # fmt: skip
     last = settings.get("channels_last", False)
     wanted = torch.channels_last if last else torch.contiguous_format
     assert kernels and all(kernel.is_contiguous(memory_format=wanted) for kernel in kernels)
@@ -50,6 +56,28 @@ def assert_same_step(family: str, **settings: bool) -> None:
 @pytest.mark.parametrize("family", ["RepVGG", "OREPA", "DBB"])
 def test_channels_last(family):
     assert_same_step(family, channels_last=True)
+
+
+STEPS_WITH_A_BRANCHED_STEM = """
+import torch
+from models.network.detector import build_model
+from models.network.model_spec import ModelSpec
+from utils.engine.training_state import order_channels_last
+
+model = build_model(ModelSpec.from_file("repyolov5n-npu.yaml"))
+order = order_channels_last(model, torch.device("cpu"))
+for _ in range(6):
+    images = torch.rand(4, 3, 416, 416).contiguous(memory_format=order)
+    model.layers[0](images).square().mean().backward()
+"""
+
+
+def test_channels_last_with_a_branched_stem_keeps_to_its_memory():
+    """In a process of its own: it would be killed. glibc's checks find what does not kill it."""
+    environment = {**os.environ, "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165"}
+    done = subprocess.run([sys.executable, "-c", STEPS_WITH_A_BRANCHED_STEM], cwd=ROOT,
+                          env=environment, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
