@@ -1,0 +1,132 @@
+"""The pages say what the program does: flags, messages, links and commands."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from models.export import request
+from utils import convert_config, detect_config, train_config, val_config
+from utils.cli import flag_of
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    Path(name)
+    for name in subprocess.run(
+        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+)
+CONFIGS = {
+    "train": (train_config.TrainConfig, train_config.REFUSED),
+    "val": (val_config.ValConfig, val_config.REFUSED),
+    "detect": (detect_config.DetectConfig, detect_config.REFUSED),
+    "export": (request.ExportConfig, request.REFUSED),
+    "convert": (convert_config.ConvertConfig, {}),
+}
+
+
+def text_of(page: Path) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def spellings(script: str) -> dict[str, str]:
+    """Every spelling of every flag of a script, with the flag it means."""
+    config, _ = CONFIGS[script]
+    return {
+        spelling: flag_of(field.name)
+        for field in dataclasses.fields(config)
+        for flag in (flag_of(field.name), *field.metadata["aliases"])
+        for spelling in (flag, flag.replace("--", "--no-", 1))
+    }
+
+
+@pytest.mark.parametrize("script", ["train", "val", "detect", "export"])
+def test_the_migration_page_lists_every_flag(script):
+    _, refused = CONFIGS[script]
+    page = text_of(Path("docs/migration.md"))
+    section = page.partition(f"## {script}.py, flag by flag")[2].partition("\n## ")[0]
+    offered, said_refused = set(), set()
+    for row in section.splitlines():
+        flags = set(re.findall(r"`(--[\w-]+)`", row))
+        if "| refused" in row:
+            said_refused |= flags
+        else:
+            offered |= flags
+    known = spellings(script)
+    assert not {flag for flag in offered if flag not in known}
+    assert {known[flag] for flag in offered} == set(known.values())
+    assert said_refused == set(refused)
+
+
+@functools.cache
+def said_in_source() -> str:
+    """Every text in the code, formatted values as `...`, one per line."""
+    texts = []
+    for path in (*ROOT.glob("*.py"), *(p for room in ("data", "models", "utils")
+                                       for p in (ROOT / room).rglob("*.py"))):  # fmt: skip
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                texts.append("".join(str(part.value) if isinstance(part, ast.Constant) else "..."
+                                     for part in node.values))  # fmt: skip
+    return "\n".join(texts)
+
+
+def test_messages_on_the_troubleshooting_page_are_those_of_the_program():
+    first_cells = re.findall(r"^\| ([^|]+) \|", text_of(Path("docs/troubleshooting.md")), re.M)
+    messages = [each for cell in first_cells for each in re.findall(r"`([^`]+)`", cell)]
+    assert len(messages) > 25
+    parts = [part.strip() for message in messages for part in message.split("...")]
+    assert [part for part in parts if part and part not in said_in_source()] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", text_of(page), re.M)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
+        for heading in headings
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, fragment = target.partition("#")
+        linked = (page.parent / file) if file else page
+        path = (ROOT / linked).resolve()
+        assert path.exists(), f"{page}: {target}"
+        if fragment:
+            assert fragment in anchors(path.relative_to(ROOT)), f"{page}: {target}"
+
+
+def commands(page: Path) -> list[tuple[str, list[str]]]:
+    """Script and words of every command line in a page's blocks."""
+    found = []
+    for block in re.findall(r"^```\w*\n(.*?)^```", text_of(page), re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            command = re.match(r"\s*(?:\$ )?python3? (\w+)\.py\b(.*)", line)
+            if command is not None and command[1] in CONFIGS:
+                words = shlex.split(command[2].partition(" #")[0])
+                found.append((command[1], words))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_commands_have_flags_that_exist(page):
+    for script, words in commands(page):
+        known = spellings(script)
+        for word in words:
+            flag = word.partition("=")[0].replace("_", "-")
+            is_known = not flag.startswith("--") or flag in known or flag == "--help"
+            assert is_known, f"{page}: {script}.py {word}"
