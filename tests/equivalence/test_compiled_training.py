@@ -62,10 +62,10 @@ STEPS_WITH_A_BRANCHED_STEM = """
 import torch
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
-from utils.engine.training_state import order_channels_last
+from utils.engine.training_state import order_in_memory
 
 model = build_model(ModelSpec.from_file("repyolov5n-npu.yaml"))
-order = order_channels_last(model, torch.device("cpu"))
+order = order_in_memory(model, torch.device("cpu"), channels_last=True)
 for _ in range(6):
     images = torch.rand(4, 3, 416, 416).contiguous(memory_format=order)
     model.layers[0](images).square().mean().backward()

@@ -111,22 +111,22 @@ def test_links_lead_somewhere(page):
 
 
 def commands(page: Path) -> list[tuple[str, list[str]]]:
-    """Script and words of every command line in a page's blocks."""
+    """Script and arguments of every command line in a page's blocks."""
     found = []
     for block in re.findall(r"^```\w*\n(.*?)^```", text_of(page), re.M | re.S):
         for line in block.replace("\\\n", " ").splitlines():
             command = re.match(r"\s*(?:\$ )?python3? (\w+)\.py\b(.*)", line)
             if command is not None and command[1] in CONFIGS:
-                words = shlex.split(command[2].partition(" #")[0])
-                found.append((command[1], words))
+                arguments = shlex.split(command[2].partition(" #")[0])
+                found.append((command[1], arguments))
     return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_commands_have_flags_that_exist(page):
-    for script, words in commands(page):
+    for script, arguments in commands(page):
         known = spellings(script)
-        for word in words:
-            flag = word.partition("=")[0].replace("_", "-")
+        for argument in arguments:
+            flag = argument.partition("=")[0].replace("_", "-")
             is_known = not flag.startswith("--") or flag in known or flag == "--help"
-            assert is_known, f"{page}: {script}.py {word}"
+            assert is_known, f"{page}: {script}.py {argument}"

@@ -183,13 +183,17 @@ class TrainingState:
     ranks: Ranks = field(default_factory=Ranks)
 
 
-def order_channels_last(model: nn.Module, device: torch.device) -> torch.memory_format:
-    """Lay kernels out channels last; returns how images must lie.
+def order_in_memory(
+    model: nn.Module, device: torch.device, *, channels_last: bool
+) -> torch.memory_format:
+    """Lay kernels out with their channels last, or as they are; returns how images must lie.
 
     On CPUs images stay as they are, and so do kernels that read few channels: there the gradient
     of a 1x1 kernel of stride 2 (a branch of the stem) is written outside its memory (torch 2.14.1,
     oneDNN with AVX-512; 3 to 8 channels crash, 16 do not).
     """
+    if not channels_last:
+        return torch.contiguous_format
     model.to(memory_format=torch.channels_last)
     if device.type != "cpu":
         return torch.channels_last
@@ -228,9 +232,7 @@ def start_training(
     ranks = ranks or Ranks()
     device = next(model.parameters()).device
     frozen = freeze_layers(layers, config.freeze)
-    memory_format = torch.contiguous_format
-    if config.channels_last:
-        memory_format = order_channels_last(model, device)
+    memory_format = order_in_memory(model, device, channels_last=config.channels_last)
     weight_decay = hyp.scaled_weight_decay(batch_size)
     optimizer = build_optimizer(
         model, config.optimizer, lr=hyp.lr0, momentum=hyp.momentum, weight_decay=weight_decay
