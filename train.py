@@ -152,7 +152,8 @@ def data_and_model(
                                      known_hw=start.image_hw))  # fmt: skip
     images = TrainingImages.read(data, image_size, strict=config.strict,
                                  single_class=config.single_cls,
-                                 outlines=hyp.augment.copy_paste > 0)  # fmt: skip
+                                 outlines=hyp.augment.copy_paste > 0,
+                                 indexed=config.cache_index)  # fmt: skip
     anchors = start.model.spec.anchors
     if teacher is not None:
         anchors = teacher.spec.anchors

@@ -88,7 +88,8 @@ def validate(config: ValConfig) -> EvalResult:
     loaded = load_predictor(config)
     single = spec.as_one_class(config.weights, loaded.class_names, asked=config.single_cls)
     class_names = spec.classes(single=single)
-    records = read_records(spec, config.task, strict=config.strict, single_class=single)
+    records = read_records(spec, config.task, strict=config.strict, single_class=single,
+                           indexed=config.cache_index)  # fmt: skip
     dataset = _dataset(records, loaded, config)
     with run_folder(config.project, config.name, exist_ok=config.exist_ok) as folder:
         evaluation = _evaluate(loaded, dataset, class_names, folder, config, single=single)

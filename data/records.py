@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import warnings
@@ -16,7 +17,8 @@ import numpy as np
 from data.coco_json import list_coco_images
 from data.dataset_spec import DatasetSpec
 from data.held_out import held_out_split
-from data.image_file import ImageFacts, examine_image
+from data.image_file import ImageFacts
+from data.image_index import ImageIndex
 from data.label_rules import (
     LabelledImage,
     Listing,
@@ -45,6 +47,7 @@ def read_records(
     strict: bool = False,
     single_class: bool = False,
     outlines: bool = False,
+    indexed: bool = True,
 ) -> tuple[ImageRecord, ...]:
     """The usable images of a split, after logging a summary and the problems.
 
@@ -54,12 +57,15 @@ def read_records(
         strict: make anything wrong with images or labels an error.
         single_class: take every object as class 0.
         outlines: keep the polygons of objects.
+        indexed: decode no image that an earlier run found sound and that has not changed.
 
     Raises:
         DatasetError: files are missing, a class is beyond the names, no image is usable, or
             (with `strict`) anything is wrong.
     """
-    result = scan_split(spec, split, single_class=single_class, outlines=outlines)
+    index = ImageIndex(spec.path if indexed else None)
+    result = scan_split(spec, split, single_class=single_class, outlines=outlines, index=index)
+    index.save()
     logger.info("%s %s: %s", spec.name, split, result.summary())
     for problem in result.problems[:MAX_PROBLEMS_SHOWN]:
         logger.warning("  %s", problem.text)
@@ -73,6 +79,11 @@ def read_records(
         more = f" (and {len(unknown) - 1} more like it in {split})" if len(unknown) > 1 else ""
         raise DatasetError(f"{unknown[0].text}{more}")
     check_usable(spec, split, result)
+    _warn_about_labels(result, split)
+    return result.records
+
+
+def _warn_about_labels(result: ScanResult, split: str) -> None:
     without, total = result.num_without_file, len(result.records)
     if not any(len(record.targets) for record in result.records):
         logger.warning(
@@ -86,13 +97,19 @@ def read_records(
             total,
             split,
         )
-    return result.records
 
 
 def scan_split(
-    spec: DatasetSpec, split: str, *, single_class: bool = False, outlines: bool = False
+    spec: DatasetSpec,
+    split: str,
+    *,
+    single_class: bool = False,
+    outlines: bool = False,
+    index: ImageIndex | None = None,
 ) -> ScanResult:
     """Read and check every image and label of a split; polygons only with `outlines`.
+
+    Images that `index` knows are not decoded.
 
     Raises:
         DatasetError: files are missing, or have two meanings.
@@ -104,7 +121,9 @@ def scan_split(
     missing_labels: Path | None = None
     num_without_file = 0
     files: list[ImageFacts] = []
-    checked = Progress(_check_all(images), len(images), f"reading {split}", "image")
+    checked = Progress(
+        _check_all(images, index or ImageIndex(None)), len(images), f"reading {split}", "image"
+    )
     with warnings.catch_warnings():
         # Pillow also warns about odd metadata; what makes an image unusable is an error.
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -166,20 +185,21 @@ def _list_part(spec: DatasetSpec, part: PlainSplit, single_class: bool) -> Listi
 
 
 def _check_all(
-    images: Sequence[LabelledImage],
+    images: Sequence[LabelledImage], index: ImageIndex
 ) -> Iterator[tuple[ImageRecord | None, ImageFacts | None, bool, tuple[Problem, ...]]]:
     """Check images on several threads (decoding releases Python's lock), results in order."""
+    check = functools.partial(_check_image, index=index)
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), _CHUNK):
-            yield from pool.map(_check_image, images[start : start + _CHUNK])
+            yield from pool.map(check, images[start : start + _CHUNK])
 
 
 def _check_image(
-    image: LabelledImage,
+    image: LabelledImage, index: ImageIndex
 ) -> tuple[ImageRecord | None, ImageFacts | None, bool, tuple[Problem, ...]]:
     """Record and file of one image (None: skipped), whether it has labels, and its problems."""
     try:
-        file = examine_image(image.path)
+        file = index.examine(image.path)
     except DatasetError as error:
         return None, None, False, (Problem("unreadable", f"{error}; image skipped"),)
     try:

@@ -113,7 +113,14 @@ class TrainingImages:
 
     @classmethod
     def read(
-        cls, spec: DatasetSpec, size: int, *, strict: bool, single_class: bool, outlines: bool
+        cls,
+        spec: DatasetSpec,
+        size: int,
+        *,
+        strict: bool,
+        single_class: bool,
+        outlines: bool,
+        indexed: bool,
     ) -> TrainingImages:
         """Read both splits and log what there is to learn.
 
@@ -123,11 +130,14 @@ class TrainingImages:
             strict: any bad image or label row is an error.
             single_class: treat all classes as one.
             outlines: also read the objects' polygons.
+            indexed: decode no image that an earlier run found sound.
 
         Raises:
             DatasetError: something is wrong with the files.
         """
-        read = functools.partial(read_records, spec, strict=strict, single_class=single_class)
+        read = functools.partial(
+            read_records, spec, strict=strict, single_class=single_class, indexed=indexed
+        )
         class_names = spec.classes(single=single_class)
         images = cls(read("train", outlines=outlines), read("val"), class_names, size)
         log_label_summary(images.train, images.box_sizes(), class_names, size)

@@ -64,6 +64,9 @@ class ValConfig:
     exist_ok: bool = option(False, "use an existing folder again")
     noplots: bool = option(False, "save no curves and images")
     strict: bool = option(False, "any bad image or label row is an error")
+    cache_index: bool = option(
+        True, "--no-cache-index: check every image anew, also those that earlier runs found sound"
+    )
     fail_under: float | None = option(
         None, "exit with 1 when AP is below this", minimum=0, maximum=1
     )
