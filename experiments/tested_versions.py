@@ -3,6 +3,11 @@
 Run it with the Python of the environment that the tests ran in, after `make test-oldest`:
 
     .venv-oldest/bin/python -m experiments.tested_versions .venv-oldest/tests.xml
+
+or after the tests with the newest versions and another Python:
+
+    PYTEST_ADDOPTS="--junitxml tests.xml" make test VENV=.venv-3.13 PYTHON=python3.13
+    .venv-3.13/bin/python -m experiments.tested_versions tests.xml --requirements requirements.txt
 """
 
 from __future__ import annotations
@@ -10,67 +15,94 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import platform
 import re
 import xml.etree.ElementTree as ET
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from experiments.training_runs import REPORTS, ROOT, machine_line
 
-PINS = ROOT / "requirements-oldest.txt"
-_PIN = re.compile(r"(?P<package>[\w.-]+)==(?P<version>\S+)")
+OLDEST = ROOT / "requirements-oldest.txt"
+OUTCOMES = ("passed", "failed", "skipped")
 
 
-def outcomes(cases: Iterable[ET.Element]) -> tuple[Counter[str], list[str], Counter[str]]:
-    """Counts of passed, failed and skipped tests, names of the failed, reasons of the skipped.
+def outcome(case: ET.Element) -> str:
+    """How a test ended, one of OUTCOMES; a broken fixture counts as failed."""
+    if case.find("failure") is not None or case.find("error") is not None:
+        return "failed"
+    return "passed" if case.find("skipped") is None else "skipped"
+
+
+def counts_by_folder(cases: Sequence[ET.Element]) -> dict[str, Counter[str]]:
+    """Outcomes and number of files for each folder of tests, in order of its name.
 
     Args:
         cases: `testcase` elements of a JUnit file, as pytest writes it.
     """
-    counts, failed, reasons = Counter[str](), list[str](), Counter[str]()
+    counts = defaultdict[str, Counter[str]](Counter)
+    files = defaultdict[str, set[str]](set)
     for case in cases:
-        if case.find("failure") is not None or case.find("error") is not None:
-            counts["failed"] += 1
-            failed.append(f"{case.get('classname')}::{case.get('name')}")
+        parts = case.get("classname", "").split(".")
+        # tests/unit mirrors the rooms of the code: tests/unit/models, but tests/house.
+        folder = "/".join(parts[: 3 if parts[1:2] == ["unit"] else 2])
+        counts[folder][outcome(case)] += 1
+        files[folder].add(".".join(part for part in parts if not part.startswith("Test")))
+    return {folder: counts[folder] + Counter(files=len(files[folder])) for folder in sorted(counts)}
+
+
+def failed_and_skipped(cases: Sequence[ET.Element]) -> list[str]:
+    """Lines of Markdown: the failed tests, and the reasons of the skipped ones."""
+    reasons = Counter[str]()
+    lines = []
+    for case in cases:
+        if outcome(case) == "failed":
+            lines.append(f"- failed: `{case.get('classname')}::{case.get('name')}`")
         elif (skip := case.find("skipped")) is not None:
-            counts["skipped"] += 1
             reasons[re.sub(r" \(.*\)", "", skip.get("message", ""))] += 1
-        else:
-            counts["passed"] += 1
-    return counts, failed, reasons
+    return [*lines, *(f"- {count} skipped: {reason}" for reason, count in reasons.most_common())]
 
 
-def installed_versions(pins: str) -> list[tuple[str, str]]:
-    """Package and version of each pin as installed here.
+def installed_versions(requirements: str) -> list[tuple[str, str]]:
+    """Package and version, as installed here, of each package that is asked for.
 
     Args:
-        pins: text of a requirements file.
+        requirements: text of a requirements file.
 
     Raises:
-        ValueError: a package has another version than its pin.
+        ValueError: a version is not one of those asked for.
     """
     found = []
-    for pin in _PIN.finditer(pins):
-        version = importlib.metadata.version(pin["package"])
-        if version.partition("+")[0] != pin["version"]:
-            raise ValueError(f"{pin['package']} {version} is installed, {pin['version']} is pinned")
-        found.append((pin["package"], version))
+    for line in requirements.splitlines():
+        if not (text := line.partition("#")[0].strip()):
+            continue
+        wanted = Requirement(text)
+        version = importlib.metadata.version(wanted.name)
+        if version not in wanted.specifier:
+            raise ValueError(f"{wanted.name} {version} is installed, not {wanted}")
+        found.append((wanted.name, version))
     return found
 
 
-def report(cases: Iterable[ET.Element], date: str) -> str:
+def report(cases: Sequence[ET.Element], title: str, versions: Sequence[tuple[str, str]]) -> str:
     """The whole report in Markdown."""
-    counts, failed, reasons = outcomes(cases)
-    versions = installed_versions(PINS.read_text(encoding="utf-8"))
+    folders = counts_by_folder(cases)
+    total = sum(folders.values(), Counter[str]())
     lines = [
-        f"# Tests with the lowest versions, {date}", "",
-        f"{machine_line()} Made by `make test-oldest` and `python -m experiments.tested_versions`.",
-        "",
-        f"{counts['passed']} tests passed, {counts['failed']} failed, "
-        f"{counts['skipped']} were skipped.", "",
-        *(f"- failed: `{name}`" for name in failed),
-        *(f"- {count} skipped: {reason}" for reason, count in reasons.most_common()), "",
+        f"# {title}", "",
+        f"{machine_line()} {platform.system()} on {platform.machine()}. Made by "
+        "`python -m experiments.tested_versions`, which says how.", "",
+        f"{total['passed']} tests passed, {total['failed']} failed, "
+        f"{total['skipped']} were skipped.", "",
+        *failed_and_skipped(cases), "",
+        "| tests of | files | passed | failed | skipped |", "|---|---|---|---|---|",
+        *(
+            f"| {folder} | {' | '.join(str(count[key]) for key in ('files', *OUTCOMES))} |"
+            for folder, count in folders.items()
+        ), "",
         "| package | version |", "|---|---|",
         *(f"| {package} | {version} |" for package, version in versions),
     ]  # fmt: skip
@@ -81,10 +113,16 @@ def main() -> None:
     """Write the report into docs/benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("junit", type=Path, help="what pytest --junitxml wrote")
+    parser.add_argument("--requirements", type=Path, default=OLDEST, help="what was installed")
+    args = parser.parse_args()
+    python = ".".join(platform.python_version_tuple()[:2])
+    oldest = args.requirements.resolve() == OLDEST
+    what = "the lowest versions" if oldest else f"Python {python}"
     date = datetime.date.today().isoformat()
-    cases = ET.parse(parser.parse_args().junit).iter("testcase")
-    path = REPORTS / f"oldest_versions_cpu_{date}.md"
-    path.write_text(report(cases, date), encoding="utf-8")
+    versions = installed_versions(args.requirements.read_text(encoding="utf-8"))
+    text = report([*ET.parse(args.junit).iter("testcase")], f"Tests with {what}, {date}", versions)
+    name = "oldest_versions" if oldest else f"python{python}_versions"
+    (REPORTS / f"{name}_cpu_{date}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -107,6 +108,7 @@ def write_onnx(
     """
     onnx = import_onnx()
     model = onnx.load_from_string(_traced(network, options))
+    _keep_zeros_in_pools(model.graph)
     if options.simplify:
         model = _simplified(model)
     for node in model.graph.node:  # source lines and scopes of this machine
@@ -163,6 +165,26 @@ def _output_axes(num_sizes: int, options: OnnxOptions) -> dict[int, str]:
         of_hw = {3: {options.boxes_axis: "boxes"}, 4: {2: "rows", 3: "columns"}}
         axes.update(of_hw.get(num_sizes, {}))
     return axes
+
+
+def _keep_zeros_in_pools(graph: Any) -> None:
+    """Where padded zeros are pooled, pad with the least positive number.
+
+    onnxruntime (1.18 to 1.23 at least) folds zeros before a MaxPool into its own padding, which
+    loses against every value: where all values are negative, their maximum is no longer 0.
+    """
+    numbers = import_onnx().numpy_helper
+    constants = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
+    pooled = {node.input[0] for node in graph.node if node.op_type == "MaxPool"}
+    for pad in graph.node:
+        if pad.op_type != "Pad" or pad.output[0] not in pooled or len(pad.input) < 3:
+            continue
+        if (constant := constants.get(pad.input[2])) is not None:
+            value = numbers.to_array(constant.attribute[0].t)
+            if value == 0:
+                least = np.full_like(value, np.finfo(value.dtype).tiny)
+                pad.input[2] = f"{pad.output[0]}_least"
+                graph.initializer.append(numbers.from_array(least, pad.input[2]))
 
 
 def _simplified(model: Any) -> Any:

@@ -22,6 +22,7 @@ import numpy as np
 from models.quantization.calibration_images import Images
 from models.quantization.qdq_scheme import U8S8, QdqScheme
 from models.runtimes.network_metadata import INPUT
+from utils.errors import MissingPackageError
 from utils.structures import FloatArray
 
 METHODS = ("minmax", "entropy", "percentile")
@@ -30,6 +31,7 @@ TECHNIQUES = ("equalize", "mixed", "bias", "train")
 OPSET_OF_16_BITS, IR_OF_16_BITS = 21, 10
 PERCENTILE = 99.999  # of the observed values: outliers beyond it are clipped
 WORST_LAYERS = 10
+WIDENS_SCALES = "1.20.1"  # of onnxruntime
 MIN_OBJECTNESS_VALUES = 16  # fewer mean that a scale has swallowed the scores
 
 
@@ -58,6 +60,9 @@ def quantize(
         method: one of METHODS: how the range of an activation is chosen.
         scheme: integer types, symmetry and granularity.
         keep_float: names of nodes that stay in float32.
+
+    Raises:
+        MissingPackageError: this onnxruntime cannot write the file's biases.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -75,21 +80,24 @@ def quantize(
     if method == "percentile":
         options["CalibPercentile"] = PERCENTILE
     with tempfile.TemporaryDirectory(dir=target.parent) as folder, _quietly():
-        prepared = Path(folder) / "prepared.onnx"
+        prepared, written = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared),
-            str(target),
-            _reader(images),
-            quant_format=QuantFormat.QDQ,
-            per_channel=scheme.per_channel,
-            activation_type=numbers[scheme.activations],
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=[*head_nodes(prepared), *keep_float],
-            calibrate_method=kinds[method],
-            extra_options=options,
-        )
-    _remove_provenance(target, source)
+        with np.errstate(invalid="ignore"):  # _check_biases finds numbers that wrapped around
+            quantize_static(
+                str(prepared),
+                str(written),
+                _reader(images),
+                quant_format=QuantFormat.QDQ,
+                per_channel=scheme.per_channel,
+                activation_type=numbers[scheme.activations],
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=[*head_nodes(prepared), *keep_float],
+                calibrate_method=kinds[method],
+                extra_options=options,
+            )
+        _check_biases(written)
+        _remove_provenance(written, source)
+        written.replace(target)
 
 
 def worst_layers(source: Path, quantized: Path, images: Images) -> list[Layer]:
@@ -144,6 +152,27 @@ def head_nodes(path: Path) -> list[str]:
     graph = onnx.load(str(path)).graph
     outputs = {output.name for output in graph.output}
     return [node.name for node in graph.node if outputs & set(node.output)]
+
+
+def _check_biases(path: Path) -> None:
+    """Find biases beyond 32 bits: where weights are almost 0, so is the scale of their bias.
+
+    Newer versions of onnxruntime give such weights a larger scale.
+    """
+    import onnx
+    import onnxruntime
+
+    limits, graph = np.iinfo(np.int32), onnx.load(str(path)).graph
+    rounded = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    for tensor in graph.initializer:
+        if tensor.name in rounded and tensor.data_type == onnx.TensorProto.INT32:
+            values = onnx.numpy_helper.to_array(tensor)
+            if np.isin(values, (limits.min, limits.max)).any():
+                raise MissingPackageError(
+                    f"{tensor.name}: 32 bits do not hold it as onnxruntime "
+                    f"{onnxruntime.__version__} rounds it: "
+                    f"pip install 'onnxruntime>={WIDENS_SCALES}'"
+                )
 
 
 def _remove_provenance(path: Path, source: Path) -> None:
