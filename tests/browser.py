@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
+         "--no-first-run", "--disable-dev-shm-usage")  # fmt: skip
 PATIENCE_SECONDS = 120.0
 # Chromium reads commands from descriptor 3 and writes answers to 4.
 START = """
@@ -55,8 +57,7 @@ class Browser:
         self._folder = tempfile.mkdtemp()
         commands, self._writing = os.pipe()
         self._reading, answers = os.pipe()
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
-                 "--no-first-run", "--disable-dev-shm-usage", f"--user-data-dir={self._folder}"]  # fmt: skip
+        flags = [*FLAGS, f"--user-data-dir={self._folder}"]
         self._process = subprocess.Popen(
             [sys.executable, "-c", START, str(commands), str(answers), chromium(), *flags],
             pass_fds=(commands, answers), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -83,13 +84,17 @@ class Browser:
 
     def open(self, path: Path, width: int = 1440, height: int = 900, *, dark: bool = False) -> None:
         """Show a file in a window of this size, and wait until its scripts have run."""
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.send("Emulation.setEmulatedMedia", features=scheme)
+        features = {
+            "prefers-color-scheme": "dark" if dark else "light",
+            "prefers-reduced-motion": "reduce",  # no smooth scrolling, which takes its time
+        }
+        media = [{"name": name, "value": value} for name, value in features.items()]
+        self.send("Emulation.setEmulatedMedia", features=media)
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height,
                   deviceScaleFactor=1, mobile=False)  # fmt: skip
         self.send("Page.navigate", url="about:blank")
         self.send("Page.navigate", url=path.resolve().as_uri())
-        self._wait_until("location.protocol === 'file:' && document.readyState === 'complete'")
+        self.wait_until("location.protocol === 'file:' && document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, as JSON gives it."""
@@ -112,10 +117,10 @@ class Browser:
 
     def press(self, key: str) -> None:
         """A key on the focused element."""
+        event = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
         text = {"text": "\r"} if key == "Enter" else {}
-        for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key,
-                      windowsVirtualKeyCode=KEYS[key], **(text if kind == "keyDown" else {}))  # fmt: skip
+        self.send("Input.dispatchKeyEvent", type="keyDown", **event, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **event)
         self.settle()
 
     def screenshot(self, path: Path) -> None:
@@ -143,7 +148,7 @@ class Browser:
                 return answer["result"]
             self._note(answer)
 
-    def _wait_until(self, expression: str) -> None:
+    def wait_until(self, expression: str) -> None:
         end = time.monotonic() + PATIENCE_SECONDS
         while not self.evaluate(expression):
             assert time.monotonic() < end, expression

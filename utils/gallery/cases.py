@@ -32,7 +32,8 @@ class Kind:
 
     Attributes:
         name: in the page's data.
-        section: where the page shows it: "false", "missed", "confused", "ignored" or "correct".
+        section: which of them can be shown together: "false", "missed", "confused", "ignored" or
+            "correct".
         title: above its crops.
         definition: a sentence.
     """
@@ -45,45 +46,47 @@ class Kind:
 
 KINDS = (
     Kind(
-        "background", "false", "on background",
-        "A detection without a partner that is none of the other three kinds below.",
+        "background", "false", "False positives on background",
+        "Detections without a partner whose IoU is below "
+        f"{MIN_NEAR_IOU:g} with every object of their class and at most {IOU_THRESHOLD:g} with "
+        "every other one.",
     ),
     Kind(
-        "poor_location", "false", "poorly located",
-        "A detection without a partner that overlaps an object of its own class, with an IoU from "
-        f"{MIN_NEAR_IOU:g} to {IOU_THRESHOLD:g}.",
+        "poor_location", "false", "False positives, poorly located",
+        "Detections without a partner that overlap an object of their class with an IoU from "
+        f"{MIN_NEAR_IOU:g} to {IOU_THRESHOLD:g}, and no other object more.",
     ),
     Kind(
-        "duplicate", "false", "duplicate",
-        f"A detection without a partner whose IoU with an object of any class is above "
-        f"{IOU_THRESHOLD:g}: another detection, which overlaps it more, is the object's partner.",
+        "duplicate", "false", "False positives, duplicates",
+        f"Detections without a partner whose IoU with an object of any class is above "
+        f"{IOU_THRESHOLD:g}. The object's partner is another detection, which overlaps it more.",
     ),
     Kind(
-        "ignored", "ignored", "in an ignored region",
-        "A detection without a partner of which at least half lies in a crowd region or difficult "
-        "box of its class. The matrix counts it as background; AP does not count it at all.",
+        "missed", "missed", "Missed objects",
+        "Objects without a partner that belong to neither of the next two kinds.",
     ),
     Kind(
-        "confusion", "confused", "confused",
-        "A detection and its partner, whose classes differ.",
+        "low_score", "missed", "Missed objects, score too low",
+        f"Objects without a partner. A detection of their class has an IoU above {IOU_THRESHOLD:g} "
+        f"with them, but its score is below {SCORE_THRESHOLD:g}.",
     ),
     Kind(
-        "missed", "missed", "missed",
-        "An object without a partner that is none of the other two kinds below.",
+        "poor_box", "missed", "Missed objects, poorly located",
+        "Objects without a partner. The best detection of their class that scores enough has an "
+        f"IoU from {MIN_NEAR_IOU:g} to {IOU_THRESHOLD:g} with them.",
     ),
     Kind(
-        "low_score", "missed", "score too low",
-        f"An object without a partner. A detection of its class has an IoU above {IOU_THRESHOLD:g} "
-        "with it, but its score is below the threshold.",
+        "confusion", "confused", "Confusions",
+        "Detections and their partners, whose classes differ.",
     ),
     Kind(
-        "poor_box", "missed", "poorly located",
-        "An object without a partner. The best detection of its class that scores enough has an "
-        f"IoU from {MIN_NEAR_IOU:g} to {IOU_THRESHOLD:g} with it.",
+        "ignored", "ignored", "False positives in ignored regions",
+        "Detections without a partner of which at least half lies in a crowd region or difficult "
+        "box of their class. The matrix counts them as background; AP does not count them.",
     ),
     Kind(
-        "correct", "correct", "correct",
-        "A detection and its partner of the same class.",
+        "correct", "correct", "Correct detections",
+        "Detections and their partners of the same class.",
     ),
 )  # fmt: skip
 KIND_NAMES = tuple(kind.name for kind in KINDS)

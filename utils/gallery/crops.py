@@ -37,7 +37,7 @@ class Window:
         """
         boxes = [box for box in (case.found, case.labelled) if box is not None]
         corners = np.array(boxes, np.float64).reshape(-1, 2, 2)  # (2, 2): x and y of each corner
-        corners = np.nan_to_num(corners)
+        corners = np.clip(np.nan_to_num(corners), 0, image_hw[::-1])
         low, high = corners.min((0, 1)), corners.max((0, 1))
         side = max(float((high - low).max()) * CONTEXT, MIN_SIDE)
         edges = []

@@ -1,5 +1,5 @@
 
-/* The page. Its address names what is shown: #class=3, #cell=3,5 or nothing for all classes. */
+/* The page. Its address names what is shown: #class=3, #cell=3,5, or anything else for all classes. */
 
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -7,7 +7,7 @@
   const byId = (id) => document.getElementById(id);
   const background = data.names.length;
   const nameOf = (id) => id === background ? "background" : data.names[id];
-  const PAGE = 48; // crops of a group before "show more"
+  const PAGE = 24; // crops of a group before "show more"
   const MANY = 30; // classes; with more the cells have room for colors only
   const SECTIONS = [
     ["false", "False positives"], ["missed", "Misses"], ["confused", "Confusions"],
@@ -46,10 +46,7 @@
     if (chosen.kind === "cell") return row === chosen.row && column === chosen.column;
     return chosen.kind === "all" || row === chosen.id || column === chosen.id;
   }
-  function choose(hash) {
-    if (location.hash === hash || (!hash && !location.hash)) return;
-    location.hash = hash;
-  }
+  function choose(hash) { location.hash = hash; }
 
   /* Texts about a case. */
   function describe(crop) {
@@ -131,7 +128,7 @@
     const counts = ordered.length === total ? grouped(total) : `${grouped(ordered.length)} of ${grouped(total)}, the worst`;
     const heading = make("h3", {}, title, " ", make("small", {}, counts));
     return make("section", { "data-group": id, "data-total": total, "data-crops": ordered.length }, heading,
-      total ? tiles : make("p", { class: "empty" }, "None."), more);
+      tiles, more);
   }
   function renderGallery() {
     const chosen = choice(), isCell = chosen.kind === "cell";
@@ -139,20 +136,12 @@
     const totals = {};
     for (const [kind, row, column, count] of data.groups) {
       if (!belongs(chosen, row, column)) continue;
-      const id = isCell ? data.kinds[kind].name : data.kinds[kind].section;
-      totals[id] = (totals[id] || 0) + count;
+      totals[data.kinds[kind].name] = (totals[data.kinds[kind].name] || 0) + count;
     }
     state.visible = [];
-    let groups;
-    if (isCell) {
-      groups = data.kinds.filter((kind) => totals[kind.name]).map((kind) =>
-        group(kind.name, kind.title, mine.filter((crop) => data.kinds[crop.kind] === kind), totals[kind.name]));
-      if (!groups.length) groups = [make("p", { class: "empty" }, "Nothing was counted in this cell.")];
-    } else {
-      groups = SECTIONS.filter(([id]) => state.sections.has(id)).map(([id, title]) =>
-        group(id, title, mine.filter((crop) => sectionOf(crop) === id), totals[id] || 0));
-      if (!groups.length) groups = [make("p", { class: "empty" }, "No kind is chosen.")];
-    }
+    const groups = data.kinds.filter((kind) => totals[kind.name] && (isCell || state.sections.has(kind.section))).map((kind) =>
+      group(kind.name, kind.title, mine.filter((crop) => data.kinds[crop.kind] === kind), totals[kind.name]));
+    if (!groups.length) groups.push(make("p", { class: "empty" }, "There are none."));
     byId("groups").replaceChildren(...groups);
     const title = byId("gallery-title");
     if (chosen.kind === "all") title.replaceChildren("All classes");
@@ -171,7 +160,7 @@
     const select = make("select", { id: "class-choice" }, make("option", { value: "" }, "all classes"),
       ...data.names.map((name, id) => make("option", { value: id }, name)));
     select.append(make("option", { value: "cell", disabled: "", hidden: "" }, "one cell"));
-    select.addEventListener("change", () => choose(select.value ? `#class=${select.value}` : "#"));
+    select.addEventListener("change", () => choose(select.value ? `#class=${select.value}` : "#all"));
     const sort = make("select", { id: "sort-choice" }, ...Object.entries(SORTS).map(([value, [text]]) => make("option", { value }, text)));
     const direction = make("button", { type: "button", id: "sort-direction" });
     const showDirection = () => {
@@ -197,7 +186,7 @@
     boxes.checked = true;
     boxes.addEventListener("change", () => document.body.classList.toggle("no-boxes", !boxes.checked));
     const all = make("button", { type: "button", id: "show-all" }, "Show all classes");
-    all.addEventListener("click", () => choose("#"));
+    all.addEventListener("click", () => choose("#all"));
     byId("controls").append(make("label", {}, "Class", select), all, make("label", {}, "Sort by", sort), direction, ...kinds,
       make("label", {}, boxes, "Boxes"), make("span", { class: "key" }, make("i"), "found"),
       make("span", { class: "key" }, make("i", { class: "labelled" }), "labelled"));
@@ -210,7 +199,7 @@
     const counts = new Map(data.cells.map(([row, column, ...rest]) => [row * size + column, rest]));
     const ids = [...Array(size).keys()];
     const heads = ids.map((id) => make("th", { scope: "col", title: isolated(nameOf(id)) }, make("span", {}, named(nameOf(id)))));
-    const corner = make("td", {}, "predicted ↓ true →");
+    const corner = make("td", {}, "predicted ↓", make("br"), "true →");
     const rows = ids.map((row) => make("tr", {}, make("th", { scope: "row", title: isolated(nameOf(row)) }, make("span", {}, named(nameOf(row)))),
       ...ids.map((column) => {
         const cell = make("td", row === column && row < background ? { class: "diagonal" } : {});
@@ -263,7 +252,7 @@
     return rows;
   }
   function renderClasses() {
-    const titles = ["class", "objects", "AP50", "AP", "false pos.", "missed", "confused"];
+    const titles = ["class", "objects", "AP50", "AP", "false", "missed", "confused"];
     const sign = classSort.descending ? -1 : 1;
     const rows = classRows().sort((one, other) => {
       const a = classSort.column ? one.values[classSort.column] : one.id, b = classSort.column ? other.values[classSort.column] : other.id;

@@ -129,8 +129,7 @@ def _page(
     parts = {name: html.escape(plain_text(text)) for name, text in texts.items()}
     parts |= {"style": style, "script": script}
     parts["definitions"] = "".join(
-        f"<dt>{html.escape(kind.title)} <small>{_SECTIONS[kind.section]}</small></dt>"
-        f"<dd>{html.escape(kind.definition)}</dd>"
+        f"<dt>{html.escape(kind.title)}</dt><dd>{html.escape(kind.definition)}</dd>"
         for kind in KINDS
     )
     parts["data_json"] = embedded_json(_data(subject, metrics, selection, threshold))
@@ -139,12 +138,6 @@ def _page(
     return _MARK.sub(lambda mark: parts[mark[1]], head), _MARK.sub(
         lambda mark: parts[mark[1]], tail
     )
-
-
-_SECTIONS = {
-    "false": "false positive", "missed": "miss", "confused": "confusion",
-    "ignored": "false positive that AP ignores", "correct": "no error",
-}  # fmt: skip
 
 
 def _hash(content: str) -> str:
@@ -226,7 +219,7 @@ def _crop(case: Case, record: ImageRecord, image: ImageArray | None) -> dict[str
         "kind": KIND_NAMES.index(case.kind),
         "row": case.row, "column": case.column, "other": case.other_class,
         "score": _rounded(case.score), "iou": _rounded(case.iou),
-        "size": [round(side, 1) for side in case.size_wh],
+        "size": [_rounded(side, 1) for side in case.size_wh],
         "found": window.fractions(case.found), "labelled": window.fractions(case.labelled),
         "window": [window.right - window.left, window.bottom - window.top],
         "name": plain_text(record.path.name), "path": plain_text(str(record.path)),
@@ -234,8 +227,8 @@ def _crop(case: Case, record: ImageRecord, image: ImageArray | None) -> dict[str
     }  # fmt: skip
 
 
-def _rounded(value: float) -> float:
-    return round(float(np.nan_to_num(value)), DIGITS)
+def _rounded(value: float, digits: int = DIGITS) -> float:
+    return round(float(np.nan_to_num(value)), digits)
 
 
 def _list(values: np.typing.NDArray[np.floating[Any]]) -> list[Any]:
