@@ -90,6 +90,7 @@ KINDS = (
     ),
 )  # fmt: skip
 KIND_NAMES = tuple(kind.name for kind in KINDS)
+MISSES = tuple(kind.name for kind in KINDS if kind.section == "missed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +128,17 @@ class Case:
             return 0.0, 0.0
         return float(box[2] - box[0]), float(box[3] - box[1])
 
+    @property
+    def class_id(self) -> int:
+        """The class whose detection or miss it is."""
+        return self.column if self.kind in MISSES else self.row
+
     def rank(self) -> tuple[float, float]:
         """The worst first: the surest false detections, the largest misses, the weakest hits."""
         width, height = self.size_wh
         if self.kind == "correct":
             return self.score, self.iou
-        if self.found is None or self.kind in ("low_score", "poor_box"):
+        if self.kind in MISSES:
             return -width * height, self.score
         return -self.score, -width * height
 

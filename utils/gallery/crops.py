@@ -12,10 +12,11 @@ import numpy as np
 from utils.gallery.cases import Case
 from utils.structures import FloatArray, ImageArray
 
-MAX_SIDE = 208  # pixels of a crop
+MAX_SIDE = 192  # pixels of a crop
 CONTEXT = 1.5  # side of a crop per side of the boxes in it
 MIN_SIDE = 48  # pixels of the original that a crop shows
-JPEG_QUALITY = 78
+JPEG_QUALITIES = (75, 45, 20)  # the next one where a crop takes more than MAX_BYTES
+MAX_BYTES = 12_000
 DIGITS = 4  # of positions, as fractions of the crop
 
 
@@ -60,15 +61,16 @@ class Window:
 
 
 def jpeg_base64(image: ImageArray, window: Window) -> str:
-    """The window of an RGB image as JPEG of at most 208 pixels a side, in base64."""
+    """The window of an RGB image as JPEG of at most 192 pixels a side, in base64."""
     crop = image[window.top : window.bottom, window.left : window.right]
     height, width = crop.shape[:2]
     scale = MAX_SIDE / max(height, width)
     if scale < 1:
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
         crop = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), np.uint8)
-    flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    done, content = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), flags)
-    if not done:
-        raise ValueError(f"a crop of {width}x{height} pixels cannot be encoded")
-    return base64.b64encode(content.tobytes()).decode("ascii")
+    bgr, content = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), b""
+    for quality in JPEG_QUALITIES:
+        content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+        if len(content) <= MAX_BYTES:
+            break
+    return base64.b64encode(content).decode("ascii")

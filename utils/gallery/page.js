@@ -128,7 +128,7 @@
     const counts = ordered.length === total ? grouped(total) : `${grouped(ordered.length)} of ${grouped(total)}, the worst`;
     const heading = make("h3", {}, title, " ", make("small", {}, counts));
     return make("section", { "data-group": id, "data-total": total, "data-crops": ordered.length }, heading,
-      tiles, more);
+      ordered.length ? tiles : make("p", { class: "empty" }, "None of them is among the crops of this page."), more);
   }
   function renderGallery() {
     const chosen = choice(), isCell = chosen.kind === "cell";

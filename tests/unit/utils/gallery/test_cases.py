@@ -151,11 +151,18 @@ def test_the_worst_of_each_group_are_kept(per_group: int) -> None:
     assert images == sorted(images)
 
 
-def test_a_total_limit_takes_the_worst_of_every_group_first() -> None:
+def test_a_total_limit_is_shared_by_classes_and_kinds() -> None:
     cases = [Case("background", row, 2, 0, np.array(LEFT), score=score)
              for row in (0, 1) for score in (0.3, 0.9, 0.5)]  # fmt: skip
     kept = select_worst(cases, 3, max_crops=3).cases
     assert sorted((case.row, case.score) for case in kept) == [(0, 0.5), (0, 0.9), (1, 0.9)]
+    # Many confusions of one class do not crowd out the false positives of the others.
+    many = [Case("confusion", 0, column, 0, np.array(LEFT), 0.9) for column in range(1, 90)]
+    chosen = select_worst([*many, *cases], 3, max_crops=12).cases
+    assert {case.kind for case in chosen} == {"background", "confusion"}
+    assert sum(case.kind == "background" for case in chosen) == len(cases)
+    # While there is room, every cell has its worst case.
+    assert len(select_worst([*many, *cases], 3, max_crops=190).cases) == len(many) + len(cases)
     assert select_worst([], 3).cases == ()
 
 

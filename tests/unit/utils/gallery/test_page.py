@@ -69,7 +69,7 @@ def test_a_page_of_noise_stays_small(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
     page, _ = write(tmp_path / "g.html", *random_case(2), read_image=lambda _: noise)
     largest = max(len(crop["jpeg"]) for crop in page.crops)
-    assert largest < 45_000  # at worst 3,000 of them: 130 MB; photographs take a sixth
+    assert largest < 20_000  # at worst 4,000 of them: 80 MB
     assert (tmp_path / "g.html").stat().st_size < 100_000 + (largest + 500) * len(page.crops)
 
 
