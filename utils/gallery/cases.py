@@ -13,6 +13,7 @@ import numpy as np
 
 from utils.boxes import pairwise_iou
 from utils.metrics.matches import (
+    IOU_50,
     IOU_THRESHOLD,
     IOU_THRESHOLDS,
     SCORE_THRESHOLD,
@@ -23,7 +24,7 @@ from utils.metrics.overlaps import Overlaps, find_overlaps
 from utils.structures import Detections, FloatArray, ImageRecord, IntArray, Targets
 
 MIN_NEAR_IOU = 0.1  # a box that overlaps less is no attempt at the object
-MIN_CROWD_SHARE = float(IOU_THRESHOLDS[0])  # COCO's, for a detection in a crowd region
+MIN_CROWD_SHARE = IOU_THRESHOLDS[IOU_50]  # COCO's, for a detection in a crowd region
 
 
 @dataclass(frozen=True, slots=True)
