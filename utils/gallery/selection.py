@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from utils.gallery.cases import KIND_NAMES, Case
 
-MAX_CROPS = 4000  # on a page: about 30 MB of images
+MAX_CROPS = 4000  # on a page: some tens of MB
 CORRECT_STEP = 3  # rounds in which other kinds get a crop before correct detections get another
 Group = tuple[str, int, int]  # kind, row, column
 
