@@ -93,6 +93,10 @@ def validate(config: ValConfig) -> EvalResult:
     dataset = _dataset(records, loaded, config)
     with run_folder(config.project, config.name, exist_ok=config.exist_ok) as folder:
         evaluation = _evaluate(loaded, dataset, class_names, folder, config, single=single)
+        if config.gallery:
+            _write_gallery(
+                folder / "gallery.html", dataset.records, evaluation, class_names, config
+            )
         if config.save_json:
             category_ids = spec.category_ids_of(config.task)
             found = coco_results(dataset.records, evaluation.detections, category_ids)
@@ -127,6 +131,23 @@ def _evaluate(
     if config.save_txt:
         save_label_files(folder / "labels", dataset.records, evaluation, scores=config.save_conf)
     return evaluation
+
+
+def _write_gallery(
+    path: Path,
+    records: Sequence[ImageRecord],
+    evaluation: Evaluation,
+    class_names: tuple[str, ...],
+    config: ValConfig,
+) -> None:
+    """The page of errors; its modules are imported only here."""
+    from data.image_file import read_image
+    from utils.gallery.page import GallerySubject, write_gallery
+
+    subject = GallerySubject(
+        config.weights, config.data, config.task, class_names, config.conf_thres
+    )
+    write_gallery(path, subject, records, evaluation, read_image, per_group=config.gallery_crops)
 
 
 def load_predictor(config: ValConfig) -> LoadedPredictor:

@@ -63,6 +63,11 @@ class ValConfig:
     name: str = option("exp", "name of this run's folder; a number is added if it exists")
     exist_ok: bool = option(False, "use an existing folder again")
     noplots: bool = option(False, "save no curves and images")
+    gallery: bool = option(False, "write gallery.html: false positives, misses and confusions")
+    gallery_crops: int = option(
+        20, "crops of each kind and cell of the confusion matrix in gallery.html", minimum=1,
+        maximum=1000,
+    )  # fmt: skip
     strict: bool = option(False, "any bad image or label row is an error")
     cache_index: bool = option(
         True, "--no-cache-index: check every image anew, also those that earlier runs found sound"

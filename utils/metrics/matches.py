@@ -216,25 +216,51 @@ def _greedy_matches(
 SCORE_THRESHOLD, IOU_THRESHOLD = 0.25, 0.45  # YOLOv5's
 
 
-def confusion_matrix(overlaps: Overlaps, num_classes: int) -> IntArray:
-    """Count detections of at least 0.25, paired with objects by their overlap, classes mixed.
+@dataclass(frozen=True, slots=True)
+class ConfusionPairs:
+    """What the confusion matrix counts, as indices into the columns of the overlaps.
+
+    Attributes:
+        detections: (S,) of those with a partner.
+        objects: (S,) their partners.
+        lone_detections: those of at least 0.25 where no object is.
+        lone_objects: those that nothing found, crowd regions aside.
+    """
+
+    detections: IntArray
+    objects: IntArray
+    lone_detections: IntArray
+    lone_objects: IntArray
+
+
+def confusion_pairs(overlaps: Overlaps) -> ConfusionPairs:
+    """Pair detections of at least 0.25 with objects by their overlap, classes mixed.
 
     Crowd regions are no objects here.
+    """
+    confident, counts = overlaps.detections.scores >= SCORE_THRESHOLD, ~overlaps.objects.crowd
+    kept = confident[overlaps.detection] & counts[overlaps.object] & (overlaps.iou > IOU_THRESHOLD)
+    pairs = overlaps.detection[kept], overlaps.object[kept]
+    detected, objects = match_one_to_one(*pairs, overlaps.iou[kept])
+    confident[detected], counts[objects] = False, False  # what is left has no partner
+    return ConfusionPairs(detected, objects, np.flatnonzero(confident), np.flatnonzero(counts))
+
+
+def confusion_matrix(overlaps: Overlaps, num_classes: int) -> IntArray:
+    """Count the pairs of `confusion_pairs` by their classes, and what has no partner.
 
     Returns:
         (C + 1, C + 1) indexed [predicted, true]. The last row counts objects that nothing found,
         the last column detections where no object is.
     """
-    found, true = overlaps.detections, overlaps.objects
-    confident, counts = found.scores >= SCORE_THRESHOLD, ~true.crowd
-    kept = confident[overlaps.detection] & counts[overlaps.object] & (overlaps.iou > IOU_THRESHOLD)
-    pairs = overlaps.detection[kept], overlaps.object[kept]
-    detected, objects = match_one_to_one(*pairs, overlaps.iou[kept])
-    matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
-    np.add.at(matrix, (found.class_ids[detected], true.class_ids[objects]), 1)
-    confident[detected], counts[objects] = False, False  # what is left has no partner
-    matrix[:-1, -1] = np.bincount(found.class_ids[confident], minlength=num_classes)
-    matrix[-1, :-1] = np.bincount(true.class_ids[counts], minlength=num_classes)
+    pairs, matrix = (
+        confusion_pairs(overlaps),
+        np.zeros((num_classes + 1, num_classes + 1), np.int64),
+    )
+    predicted, true = overlaps.detections.class_ids, overlaps.objects.class_ids
+    np.add.at(matrix, (predicted[pairs.detections], true[pairs.objects]), 1)
+    matrix[:-1, -1] = np.bincount(predicted[pairs.lone_detections], minlength=num_classes)
+    matrix[-1, :-1] = np.bincount(true[pairs.lone_objects], minlength=num_classes)
     return matrix
 
 

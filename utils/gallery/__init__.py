@@ -1,0 +1,1 @@
+"""gallery.html: an evaluation's errors as crops, with the confusion matrix and the curves."""
