@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from data.image_file import IMAGE_SUFFIXES, decode_image
+from data.file_suffixes import IMAGE_SUFFIXES
+from data.image_file import decode_image
 from data.video import VideoReader
 from utils.errors import DatasetError, MissingPackageError
 from utils.structures import ImageArray
@@ -176,6 +177,12 @@ def fetch(address: str) -> bytes:
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise DatasetError(f"cannot be fetched: {error}") from None
     return content
+
+
+def is_address(text: str) -> bool:
+    """Whether it names a camera, a screen or something in a network, not a file."""
+    whole = text.isdigit() or SCREEN.fullmatch(text) or DEVICE.fullmatch(text)
+    return bool(whole or ADDRESS.match(text))
 
 
 def is_image_address(address: str) -> bool:

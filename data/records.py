@@ -16,7 +16,7 @@ import numpy as np
 from data.coco_json import list_coco_images
 from data.dataset_spec import DatasetSpec
 from data.held_out import held_out_split
-from data.image_file import ImageFacts, examine_image
+from data.image_facts import ImageFacts, examine_image
 from data.label_rules import (
     LabelledImage,
     Listing,

@@ -243,10 +243,11 @@ class NamedFile(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that could not be read, and why."""
+    """A file that could not be read, and why; `is_said`: a log line has named its kind."""
 
     path: Path
     reason: str
+    is_said: bool = False
 
 
 @dataclass(slots=True)

@@ -110,7 +110,8 @@ class DetectionLog:
         """
         if self._strict:
             raise DatasetError(f"{item.path}: {item.reason}")
-        logger.warning("%s: skipped: %s", item.path, item.reason)
+        if not item.is_said:
+            logger.warning("%s: skipped: %s", item.path, item.reason)
         self._skipped.append(item)
 
     def add(

@@ -252,7 +252,7 @@ SPOILT: list[tuple[str, Callable[[], bytes], str]] = [
     ("floats.tif", float_tiff, ""),  # what OpenCV cannot read, Pillow can
     ("targa.jpg", targa, ""),
     ("moving.gif", gif, "a GIF of several images; save the one meant as PNG"),
-    ("photo.HEIC", lambda: b"\0\0\0\x18ftypheic", ".heic files cannot be read; save it as JPEG"),
+    ("photo.JXL", lambda: b"\xff\x0a", ".jxl files cannot be read; save it as JPEG"),
     ("raw.dng", lambda: float_tiff(), ".dng files cannot be read; save it as JPEG or PNG"),
 ]
 
