@@ -96,6 +96,7 @@ def _verify_jpeg(path: Path, content: bytes) -> None:
             if _is_damage(str(error)):
                 raise
             decode(strict=False)
+            decode_image(path, content)  # OpenCV refuses some of these
     except ValueError as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
 
