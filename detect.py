@@ -33,7 +33,7 @@ from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import DetectionLog, DetectResult, Progress, cut_run
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import FittedFrame, InputSize, choose_input_hw, network_input
-from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging
+from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging, counted
 from utils.output_files import run_folder, write_json
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import FloatArray, Skipped
@@ -280,7 +280,7 @@ def _detect_for_exit_code(config: DetectConfig) -> int:
         configure_logging(keep_stdout_clear=True)
     result = detect(config)
     if result.skipped and not result.frames:
-        logger.error("failed: none of %d files could be read", len(result.skipped))
+        logger.error("failed: none of %s could be read", counted(len(result.skipped), "file"))
         return 1
     if any(stream.gave_up for stream in result.streams):
         return 1

@@ -17,6 +17,7 @@ from data.file_suffixes import (
 from data.heif_file import is_heif, missing_package
 from data.image_file import JPEG_START, START_BYTES, path_kind
 from utils.errors import DatasetError
+from utils.logs import counted
 from utils.structures import Skipped
 
 logger = logging.getLogger(__name__)
@@ -78,9 +79,8 @@ def find_media(found: Iterable[Path], text: str, none_found: str) -> list[Path |
         )
     if others:
         hints = [*missing, *(["save images as JPEG or PNG"] if images_unread else [])]
-        number = others.total()
-        logger.warning("%s: %d %s not read: %s", text, number, "file" if number == 1 else "files",
-                       "; ".join([unread, *hints]))  # fmt: skip
+        number = counted(others.total(), "file")
+        logger.warning("%s: %s not read: %s", text, number, "; ".join([unread, *hints]))
     return media
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.letterbox import Letterbox
+from utils.logs import counted
 
 if TYPE_CHECKING:
     import torch
@@ -272,6 +273,7 @@ class StreamState:
 
     def as_text(self) -> str:
         """The summary on the console."""
-        away = f", {self.outages} outages, {self.seconds_away:.0f} s away" if self.outages else ""
+        outages = counted(self.outages, "outage")
+        away = f", {outages}, {self.seconds_away:.0f} s away" if self.outages else ""
         end = ", given up" if self.gave_up else ""
-        return f"{self.source}: {self.frames} frames, {self.dropped} dropped{away}{end}"
+        return f"{self.source}: {counted(self.frames, 'frame')}, {self.dropped} dropped{away}{end}"

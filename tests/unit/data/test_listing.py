@@ -95,8 +95,8 @@ def test_images_listed_twice_and_copies_are_said(tmp_path, caplog):
 
     assert len(twice.records) == 4
     assert [problem.text for problem in twice.problems] == [
-        f"1 images are listed more than once and count as often: {images / 'a.png'}",
-        f"1 images are copies of others: {images / 'c.png'} = {images / 'b.png'}",
+        f"1 image listed more than once and counted as often: {images / 'a.png'}",
+        f"1 image with the content of another one: {images / 'c.png'} = {images / 'b.png'}",
     ]
     assert copied.problems == twice.problems[1:]
     assert {problem.kind for problem in twice.problems} == {"noted"}

@@ -5,7 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from utils.draw import class_color, draw_detections, draw_targets, text_color, tile_images
+from utils.draw import class_color, draw_detections, draw_targets, text_color
+from utils.plots.image_grid import tile_images
 from utils.structures import Detections, Targets
 
 GRAY = 128
