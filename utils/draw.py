@@ -26,8 +26,8 @@ ISOLATE, END_ISOLATE = "\u2068", "\u2069"
 MIN_TEXT = 11  # pixels high; smaller letters cannot be read
 LARGEST_SHARE = 8  # lines and letters are at most so many times smaller than the image
 SHRUNK = 0.75  # letters of a label that finds no free place
-# Of a box or another label, the share that a label may cover: in a free place, and at all.
-FREE_SHARE, MOST_SHARE = 0.1, 0.4
+# Of any box, the share that a label may cover: in a free place, and at all.
+FREE_SHARE, MOST_SHARE = 0.1, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +201,10 @@ def _draw(
     # All boxes before all labels, worst first: no line crosses a name.
     for i in range(len(boxes) - 1, -1, -1):
         _draw_box(canvas, boxes[i], class_color(int(class_ids[i])), pen)
-    placed: list[_Label] = []
+    room = _Room.of(boxes, canvas, pen)
     for i, text in enumerate(labels):
-        label = _place_label(text, i, boxes, placed, canvas, pen) if text else None
+        label = room.place(text, i) if text else None
         if label is not None:
-            placed.append(label)
             _draw_label(canvas, label, class_color(int(class_ids[i])))
     return canvas
 
@@ -215,46 +214,65 @@ def _draw_box(canvas: ImageArray, box: FloatArray, color: Color, pen: _Pen) -> N
     cv2.rectangle(canvas, (left, top), (right, bottom), color, pen.line)
 
 
-def _place_label(
-    text: str,
-    index: int,
-    boxes: FloatArray,
-    placed: Sequence[_Label],
-    canvas: ImageArray,
-    pen: _Pen,
-) -> _Label | None:
-    """Where the label of a box goes: the best box chooses first.
+@dataclass(slots=True)
+class _Room:
+    """Where labels may go in an image: what is drawn there so far.
 
-    The first free place is taken: above the box, inside it, below it, beside it; then those of a
-    smaller text. It is free where the label covers no other label and at most a tenth of any box,
-    its own included. Without a free place it goes where it covers least; the label is omitted where
-    that is over two fifths of a box or of another label.
+    Attributes:
+        boxes: (N, 4) xyxy in pixels.
+        labels: (N, 4) xyxy of those that have a place, `num_labels` of them.
+        hidden: (N,) share of each box that labels cover.
     """
-    others = np.array([label.box for label in placed], np.float32).reshape(-1, 4)
-    obstacles = np.concatenate([boxes, others])
-    allowed = np.repeat(np.array([FREE_SHARE, 0.0], np.float32), (len(boxes), len(others)))
-    best: tuple[float, _Label] | None = None
-    for size in pen.texts:
-        ink, margin = text_ink(text, size), max(size // 4, 2)
-        height, width = (side + 2 * margin for side in ink.ink.shape)
-        places = _places(boxes[index], (height, width), canvas.shape[:2], pen.line)
-        shares = _covered_shares(places, obstacles)
-        free = np.flatnonzero((shares <= allowed).all(axis=1))
-        chosen = int(free[0]) if free.size else int(shares.max(axis=1).argmin())
-        label = _Label(ink, margin, places[chosen])
-        if free.size:
-            return label
-        worst = float(shares[chosen].max())
-        if best is None or worst < best[0]:
-            best = worst, label
-    return best[1] if best is not None and best[0] <= MOST_SHARE else None
+
+    boxes: FloatArray
+    labels: FloatArray
+    hidden: FloatArray
+    image_hw: tuple[int, int]
+    pen: _Pen
+    num_labels: int = 0
+
+    @classmethod
+    def of(cls, boxes: FloatArray, image: ImageArray, pen: _Pen) -> _Room:
+        """Of an image without labels."""
+        hidden = np.zeros(len(boxes), np.float32)
+        return cls(boxes, np.zeros_like(boxes), hidden, (image.shape[0], image.shape[1]), pen)
+
+    def place(self, text: str, index: int) -> _Label | None:
+        """A place for the label of a box; the best box chooses first.
+
+        The first free one is taken: above the box, inside it, below it, beside it; then those of a
+        smaller text. It is free where the label covers no other label, and labels at most a tenth
+        of any box that it touches, its own included. Without a free place it goes where it hides
+        least; the label is omitted where that is over three tenths of a box, or no place without
+        another label is left.
+        """
+        best: tuple[float, _Label | None] = (MOST_SHARE, None)
+        for size in self.pen.texts:
+            ink, margin = text_ink(text, size), max(size // 4, 2)
+            height, width = (side + 2 * margin for side in ink.ink.shape)
+            places = _places(self.boxes[index], (height, width), self.image_hw, self.pen.line)
+            covered = _covered_shares(places, self.boxes)
+            hidden = np.where(covered > 0, covered + self.hidden, 0).max(axis=1)
+            hidden[_covered_shares(places, self.labels[: self.num_labels]).any(axis=1)] = np.inf
+            free = np.flatnonzero(hidden <= FREE_SHARE)
+            chosen = int(free[0]) if free.size else int(hidden.argmin())
+            if hidden[chosen] <= best[0]:
+                best = float(hidden[chosen]), _Label(ink, margin, places[chosen])
+            if free.size:
+                break
+        label = best[1]
+        if label is not None:
+            self.hidden += _covered_shares(label.box[None], self.boxes)[0]
+            self.labels[self.num_labels] = label.box
+            self.num_labels += 1
+        return label
 
 
 def _places(
     box: FloatArray, label_hw: tuple[int, int], image_hw: tuple[int, int], line: int
 ) -> IntArray:
     """Where a label may go, (N, 4) xyxy in whole pixels within the image, the best first."""
-    (height, width), edge = label_hw, line // 2
+    (height, width), edge = label_hw, line // 2  # half of a line is outside its box
     left, top, right, bottom = (round(float(each)) for each in box)
     left, top, right, bottom = left - edge, top - edge, right + edge + 1, bottom + edge + 1
     corners = [
@@ -262,20 +280,18 @@ def _places(
         *((right - width, bottom), (right, top), (left - width, top), (right - width, top)),
         *((left, bottom - height), (right, bottom - height), (left - width, bottom - height)),
     ]
-    x, y = np.array(corners).T
-    x = np.clip(x, 0, max(image_hw[1] - width, 0))
-    # Above and below is where there is room; a label that is moved in would hide its own box.
-    y = np.clip(y, 0, max(image_hw[0] - height, 0))
-    return np.stack([x, y, x + width, y + height], axis=1)
+    most_x, most_y = max(image_hw[1] - width, 0), max(image_hw[0] - height, 0)
+    inside = [(min(max(x, 0), most_x), min(max(y, 0), most_y)) for x, y in corners]
+    return np.array([(x, y, x + width, y + height) for x, y in inside])
 
 
 def _covered_shares(places: IntArray, obstacles: FloatArray) -> FloatArray:
     """The share of each obstacle that each place covers, (places, obstacles)."""
     low = np.maximum(places[:, None, :2], obstacles[None, :, :2])
     high = np.minimum(places[:, None, 2:], obstacles[None, :, 2:])
-    covered = np.clip(high - low, 0, None).prod(axis=2)
-    areas = np.clip(obstacles[:, 2:] - obstacles[:, :2], 1, None).prod(axis=1)
-    return np.asarray(covered / areas, np.float32)
+    sides = np.maximum(high - low, 0)
+    own = np.maximum(obstacles[:, 2:] - obstacles[:, :2], 1)
+    return np.asarray(sides[..., 0] * sides[..., 1] / (own[:, 0] * own[:, 1]), np.float32)
 
 
 def _draw_label(canvas: ImageArray, label: _Label, background: Color) -> None:
