@@ -32,7 +32,7 @@ from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import DetectionLog, DetectResult, Progress, cut_run
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
-from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging
+from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging, counted
 from utils.output_files import run_folder, write_json
 from utils.postprocess import PostprocessConfig
 from utils.structures import Skipped
@@ -198,7 +198,7 @@ def _detect_for_exit_code(config: DetectConfig) -> int:
         configure_logging(keep_stdout_clear=True)
     result = detect(config)
     if result.skipped and not result.frames:
-        logger.error("failed: none of %d files could be read", len(result.skipped))
+        logger.error("failed: none of %s could be read", counted(len(result.skipped), "file"))
         return 1
     if any(stream.gave_up for stream in result.streams):
         return 1

@@ -49,7 +49,7 @@ from utils.engine.evaluate import evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import ConfigError
 from utils.letterbox import choose_input_hw
-from utils.logs import SAMPLE_IMAGES, command_text, from_working_directory
+from utils.logs import SAMPLE_IMAGES, command_text, counted, from_working_directory
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray
@@ -252,7 +252,7 @@ def _log(file: ExportedFile, example: Path) -> None:
     errors = ", ".join(f"{name} {value:.1e}" for name, value in file.errors.by_name().items())
     parts = [f"{file.num_bytes / 1e6:.1f} MB"]
     if file.opset is not None:
-        parts.append(f"opset {file.opset}, {sum(file.operators.values())} operators")
+        parts.append(f"opset {file.opset}, {counted(sum(file.operators.values()), 'operator')}")
     parts.append(f"{file.verified}: largest error against PyTorch {errors}")
     if file.latency_ms is not None:
         parts.append(f"{file.latency_ms:.1f} ms")

@@ -56,6 +56,7 @@ from utils.engine.training_report import (
 from utils.engine.training_state import StateConfig, TrainingState, start_training
 from utils.evaluation_report import EvaluationImages, log_table
 from utils.letterbox import choose_input_hw, scale_pixel_tensor
+from utils.logs import counted
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
@@ -295,7 +296,7 @@ def train_epochs(
             progress = resume.progress_of(state, epoch, len(batches))
             run.save(state, row, progress, better=better, period=config.save_period)
         if state.best.should_stop(epoch):
-            logger.info("No better epoch for %d epochs: stopped.", config.patience)
+            logger.info("No better epoch for %s: stopped.", counted(config.patience, "epoch"))
             break
 
 

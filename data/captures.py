@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from data.image_file import IMAGE_SUFFIXES, decode_image
+from data.file_suffixes import IMAGE_SUFFIXES
+from data.image_file import decode_image
 from data.video import VideoReader
 from utils.errors import DatasetError, MissingPackageError
 from utils.structures import ImageArray
@@ -25,6 +26,10 @@ MAX_IMAGE_BYTES = 1 << 28  # of an image behind an address
 ADDRESS = re.compile(r"(rtsps?|rtmps?|srt|https?|udp|tcp)://", re.IGNORECASE)
 DEVICE = re.compile(r"/dev/video\d+")
 SCREEN = re.compile(r"screen(?::(\d+))?", re.IGNORECASE)
+# What names a camera, a screen or something in a network.
+NOT_A_FILE = re.compile(
+    rf"(?:\d+|{DEVICE.pattern}|{SCREEN.pattern})\Z|{ADDRESS.pattern}", re.IGNORECASE | re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)

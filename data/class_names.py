@@ -11,6 +11,7 @@ from data.coco_json import read_categories
 from data.label_rules import UnreadableLabelsError
 from data.voc_xml import read_object_names
 from utils.errors import ConfigError
+from utils.logs import counted
 
 logger = logging.getLogger(__name__)
 MAX_NAMES_SHOWN = 20
@@ -134,8 +135,8 @@ def _gathered(file: Path, folders: Iterable[Path]) -> tuple[str, ...]:
         )
     names = tuple(sorted(found))
     more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
-    logger.info("%s: %d classes gathered from %d xml files: %s%s", file, len(names), count,
-                ", ".join(names[:MAX_NAMES_SHOWN]), more)  # fmt: skip
+    logger.info("%s: %s gathered from %s: %s%s", file, counted(len(names), "class"),
+                counted(count, "xml file"), ", ".join(names[:MAX_NAMES_SHOWN]), more)  # fmt: skip
     return names
 
 

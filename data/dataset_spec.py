@@ -22,6 +22,7 @@ from data.split_spec import (
     YoloSplit,
 )
 from utils.errors import ConfigError, close_to
+from utils.logs import counted
 from utils.strict_yaml import check_keys, find_shipped, read_yaml
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class DatasetSpec:
             logger.info("%s was trained with --single-cls: all classes count as one", weights)
             return True
         raise ConfigError(
-            f"{weights} knows {len(known)} classes, {self.path} names "
+            f"{weights} knows {counted(len(known), 'class')}, {self.path} names "
             f"{len(self.class_names)}; give the data set it was trained for"
         )
 

@@ -1,42 +1,34 @@
-"""Image files: read one as pixels, or make sure that it can be read."""
+"""Image files read as pixels."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import re
 import stat
-import struct
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from data.decoder_errors import DECODER_ERRORS
+from data.file_suffixes import UNREADABLE_SUFFIXES
+from data.heif_file import heif_pixels, is_heif, open_heif
+from data.tiff_pages import TIFF_STARTS, put_first, tiff_pages
 from utils.errors import DatasetError
 from utils.structures import ImageArray
 
-IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm"}
-    | {".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
-)
-UNREADABLE_SUFFIXES = frozenset(
-    {".arw", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".jxl", ".nef", ".orf"}
-    | {".pcx", ".psd", ".raf", ".rw2", ".svg", ".tga"}
-)
-# Suffixes that a folder is searched for; some of these files are then skipped with a reason.
-LISTED_SUFFIXES = IMAGE_SUFFIXES | UNREADABLE_SUFFIXES
-MIN_SIDE = 10  # pixels; smaller images show nothing that can be detected
 MAX_PIXELS = 178_956_970  # where Pillow stops; decoded they take half a gigabyte
 MAX_PIXELS_PER_BYTE = 10_000  # of a file; compressed more, only an empty image can be
 SMALL = 1_000_000  # pixels that any file may claim
+START_BYTES = 4096  # of a file, that tell its format
+_WEBP_ANIMATION = 2  # a bit of the 21st byte
+_BOXES, _BRANDS_END = b"ftyp", 64  # how AVIF and HEIF files begin, and where the brands end
 DEEP_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})  # may have 16 bits
 _PILLOW_FORMATS = frozenset({"AVIF", "GIF", "WEBP"})  # OpenCV's builds differ in these
+ANIMATED_FORMATS = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # not MPO: its second is a preview
 _AVIF_STARTS = (b"ftypavif", b"ftypavis")  # from the fifth byte on
 _ORDINARY_FORMATS = frozenset({"BMP", "JPEG", "MPO", "PNG", "WEBP"})
 # Nothing else is opened: to load an EPS Pillow starts Ghostscript, and of kinds that only OpenCV
@@ -44,15 +36,7 @@ _ORDINARY_FORMATS = frozenset({"BMP", "JPEG", "MPO", "PNG", "WEBP"})
 _FORMATS = DEEP_FORMATS | _PILLOW_FORMATS | _ORDINARY_FORMATS | {"DIB"}
 _EXIF_ORIENTATION = 0x0112
 _ROTATED_90 = frozenset({5, 6, 7, 8})  # orientations that swap height and width
-_JPEG_START = b"\xff\xd8\xff"
-_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
-_ODD_HEADERS = ("Invalid SOS parameters", "Unknown Adobe color transform", "Warning: unknown JFIF")
-# What Pillow's readers of damaged files raise, before what is wrong has a better name.
-_PILLOW_ERRORS = (
-    *(OSError, EOFError, SyntaxError, ValueError, TypeError, RuntimeError, MemoryError),
-    *(LookupError, ArithmeticError, AttributeError, struct.error, zlib.error),
-)
-MAX_EXTRANEOUS = 1000  # bytes between parts of a JPEG that still are no loss
+JPEG_START = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +57,6 @@ class DecodedImage:
     def is_rescaled(self) -> bool:
         """Whether the values use so few of the file's 16 bits that they were scaled up."""
         return self.is_deep and self.bits < 16
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFacts:
-    """What is known of an image that can be read.
-
-    Attributes:
-        image_hw: height and width after EXIF orientation.
-        digest: of the file's content.
-        bits: those that the values of a file of 16 bits use where they are fewer, else None.
-    """
-
-    image_hw: tuple[int, int]
-    digest: bytes
-    bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +107,32 @@ def decode_image(path: Path, content: bytes) -> DecodedImage:
     Raises:
         DatasetError: it is too large, of a format that cannot be read, cut off, or not an image.
     """
-    if content.startswith(_JPEG_START):
+    if content.startswith(JPEG_START):
         _check_jpeg_size(path, content)  # Pillow's header takes ten times as long
         return DecodedImage(_as_rgb(_by_opencv(path, content, cv2.IMREAD_COLOR)))
     kind = read_header(path, content).kind
+    if kind == "HEIF":
+        return DecodedImage(heif_pixels(path, _only_heif(path, content)))
     if kind in _PILLOW_FORMATS:
         return DecodedImage(_by_pillow(path, content))
+    if kind == "TIFF":
+        content = _page_first(path, content)
     if kind in DEEP_FORMATS:
-        pixels = _by_opencv(path, content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        if pixels.dtype == np.uint16:
-            return _with_8_bits(np.asarray(pixels[..., ::-1], np.uint16))
-        if pixels.dtype == np.uint8:
-            return DecodedImage(_as_rgb(pixels))
+        return decode_deep(path, content)
+    return DecodedImage(_as_rgb(_by_opencv(path, content, cv2.IMREAD_COLOR)))
+
+
+def decode_deep(path: Path, content: bytes | bytearray) -> DecodedImage:
+    """As `decode_image`, of a format whose images may have 16 bits; of a TIFF its first page.
+
+    Raises:
+        DatasetError: it cannot be decoded.
+    """
+    pixels = _by_opencv(path, content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if pixels.dtype == np.uint16:
+        return with_8_bits(np.asarray(pixels[..., ::-1], np.uint16))
+    if pixels.dtype == np.uint8:
+        return DecodedImage(_as_rgb(pixels))
     return DecodedImage(_as_rgb(_by_opencv(path, content, cv2.IMREAD_COLOR)))
 
 
@@ -161,18 +144,21 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
             cannot be read.
     """
     suffix = path.suffix.lower()
+    if content[4:8] == _BOXES and is_heif(content[:START_BYTES]):
+        width, height = _only_heif(path, content).size
+        return ImageHeader("HEIF", (height, width))
     try:
         with Image.open(BytesIO(content)) as image:
             kind, (width, height) = image.format or "", image.size
-            if kind == "GIF" and getattr(image, "is_animated", False):
-                raise DatasetError(f"{path}: a GIF of several images; save the one meant as PNG")
+            if kind in ANIMATED_FORMATS and num_images(image) > 1:
+                raise _several(path, kind)
             # Pillow rotates TIFF itself; everything else it leaves as stored.
             rotated = kind != "TIFF" and image.getexif().get(_EXIF_ORIENTATION) in _ROTATED_90
     except UnidentifiedImageError:
         kind, width, height, rotated = "", 0, 0, False
     except Image.DecompressionBombError:
         raise _too_large(path) from None
-    except _PILLOW_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
     if content[4:12] in _AVIF_STARTS and ".avif" not in Image.registered_extensions():
         raise DatasetError(f"{path}: AVIF needs Pillow 11.3 or newer; or save it as JPEG or PNG")
@@ -180,49 +166,42 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
         raise DatasetError(f"{path}: {suffix} files cannot be read; save it as JPEG or PNG")
     if kind not in _FORMATS:
         raise DatasetError(f"{path}: not an image that can be decoded")
-    _check_size(path, content, height, width)
+    if kind == "TIFF" and (page_first := _page_first(path, content)) is not content:
+        return read_header(path, page_first)
+    check_size(path, len(content), height, width)
     return ImageHeader(kind, (width, height) if rotated else (height, width))
 
 
-def is_animation(path: Path) -> bool:
-    """Whether the file is a GIF of several images; False where it cannot be read."""
-    try:
-        with Image.open(path, formats=("GIF",)) as image:
-            return bool(getattr(image, "is_animated", False))
-    except (*_PILLOW_ERRORS, Image.DecompressionBombError):
-        return False
+def num_images(image: Image.Image) -> int:
+    """How many images an opened file shows, one after the other; open it anew to read them.
 
-
-def verify_image(path: Path) -> tuple[int, int]:
-    """Height and width after EXIF orientation; the rest is examine_image's."""
-    return examine_image(path).image_hw
-
-
-def examine_image(path: Path) -> ImageFacts:
-    """Size and digest of an image, once the whole file has been decoded.
-
-    What passes can be read by `read_image` later. JPEG is decoded at 1/8 scale, which reads every
-    byte of it and costs less.
-
-    Raises:
-        DatasetError: the file is missing, empty, cut off, corrupt inside, not an image, a GIF of
-            several images, under 10 pixels, or has more than MAX_PIXELS.
+    The first one of an APNG may be there for programs that know no APNG. Of a damaged GIF the last
+    one counted is broken.
     """
-    content = read_content(path)
-    header = read_header(path, content)
-    image_hw, bits = header.image_hw, None
-    if content.startswith(_JPEG_START):
-        _verify_jpeg(path, content)
-    else:
-        _load_by_pillow(path, content)  # OpenCV reads some files that are cut off
-        decoded = decode_image(path, content)  # and fewer formats than Pillow
-        image_hw = decoded.pixels.shape[:2]
-        bits = decoded.bits if decoded.is_rescaled else None
-    if min(image_hw) < MIN_SIDE:
-        raise DatasetError(
-            f"{path}: {image_hw[1]}x{image_hw[0]} pixels, must be at least {MIN_SIDE} on each side"
-        )
-    return ImageFacts(image_hw, hashlib.sha256(content).digest(), bits)
+    try:
+        count = int(getattr(image, "n_frames", 1))
+    except DECODER_ERRORS:
+        count = image.tell() + 2
+    return count - bool(getattr(image, "default_image", False))
+
+
+def may_have_several(path: Path) -> bool:
+    """Whether the beginning of a file allows several images in it, as that of a JPEG does not."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(START_BYTES)
+    except (OSError, ValueError):
+        return False
+    if start.startswith(JPEG_START):
+        return False
+    if start.startswith(b"RIFF"):
+        return start[12:16] == b"VP8X" and len(start) > 20 and bool(start[20] & _WEBP_ANIMATION)
+    if start.startswith(b"\x89PNG"):
+        before, found, _ = start.partition(b"IDAT")
+        return not found or b"acTL" in before
+    if start[4:8] == _BOXES:
+        return b"avis" in start[8:_BRANDS_END] or is_heif(start)
+    return start.startswith((*TIFF_STARTS, b"GIF8"))
 
 
 def _check_jpeg_size(path: Path, content: bytes) -> None:
@@ -230,16 +209,20 @@ def _check_jpeg_size(path: Path, content: bytes) -> None:
         height, width, _, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError:  # OpenCV says what is wrong
         return
-    _check_size(path, content, height, width)
+    check_size(path, len(content), height, width)
 
 
-def _check_size(path: Path, content: bytes, height: int, width: int) -> None:
-    """Before decoders reserve memory and time for what a header claims."""
+def check_size(path: Path, num_bytes: int, height: int, width: int) -> None:
+    """Before decoders reserve memory and time for what a header claims.
+
+    Raises:
+        DatasetError: so many pixels are refused, or cannot be in a file of so many bytes.
+    """
     if height * width > MAX_PIXELS:
         raise _too_large(path)
-    if height * width > max(SMALL, MAX_PIXELS_PER_BYTE * len(content)):
+    if height * width > max(SMALL, MAX_PIXELS_PER_BYTE * num_bytes):
         raise DatasetError(
-            f"{path}: {width}x{height} pixels cannot be in {len(content)} bytes; it is damaged"
+            f"{path}: {width}x{height} pixels cannot be in {num_bytes} bytes; it is damaged"
         )
 
 
@@ -249,7 +232,34 @@ def _too_large(path: Path) -> DatasetError:
     )
 
 
-def _by_opencv(path: Path, content: bytes, flags: int) -> np.typing.NDArray[np.generic]:
+def _several(path: Path, kind: str) -> DatasetError:
+    article = "an" if kind == "AVIF" else "a"
+    return DatasetError(f"{path}: {article} {kind} of several images; save the one meant as PNG")
+
+
+def _only_heif(path: Path, content: bytes) -> Any:
+    """The opened image of a file that has one, of a size that may be decoded."""
+    images = open_heif(path, content)
+    if len(images) != 1:
+        raise _several(path, "HEIF")
+    width, height = images[0].size
+    check_size(path, len(content), height, width)
+    return images[0]
+
+
+def _page_first(path: Path, content: bytes) -> bytes:
+    """The content of a TIFF of one page; where a preview comes before it, with the page first."""
+    found = tiff_pages(BytesIO(content))
+    if len(found.pages) > 1:
+        raise _several(path, "TIFF")
+    if not found.pages or found.pages[0].offset == found.start:
+        return content
+    changed = bytearray(content)
+    put_first(changed, found.pages[0])
+    return bytes(changed)
+
+
+def _by_opencv(path: Path, content: bytes | bytearray, flags: int) -> np.typing.NDArray[np.generic]:
     """(H, W, 3) BGR pixels of the depth that the flags ask for."""
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -273,57 +283,16 @@ def _by_pillow(path: Path, content: bytes) -> ImageArray:
     try:
         with Image.open(BytesIO(content)) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except _PILLOW_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
 
 
-def _load_by_pillow(path: Path, content: bytes) -> None:
-    try:
-        with Image.open(BytesIO(content)) as image:
-            image.load()
-    except _PILLOW_ERRORS as error:
-        raise DatasetError(f"{path}: cannot be decoded: {error}") from None
-
-
-def _with_8_bits(pixels: np.typing.NDArray[np.uint16]) -> DecodedImage:
+def with_8_bits(pixels: np.typing.NDArray[np.uint16]) -> DecodedImage:
     """16 bits as 8, by the range that the values use: cameras store 12 bits in files of 16."""
     largest = int(pixels.max(initial=0))
     bits = next(bits for bits in (8, 12, 16) if largest < 1 << bits)
     bits = bits if largest else 16
     return DecodedImage((pixels >> (bits - 8)).astype(np.uint8), bits, is_deep=True)
-
-
-def _verify_jpeg(path: Path, content: bytes) -> None:
-    """Decode all of a JPEG; what libjpeg would only repair silently is an error.
-
-    Raises:
-        DatasetError: it is cut off, or a part of it is missing or overwritten.
-    """
-    try:
-        height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
-        kind = "CMYK" if colors in ("CMYK", "YCCK") else "GRAY"
-        decode = functools.partial(
-            simplejpeg.decode_jpeg, content, kind, min_height=height // 8, min_width=width // 8
-        )
-        try:
-            decode(strict=True)
-        except ValueError as error:
-            if _is_damage(str(error)):
-                raise
-            decode(strict=False)
-    except ValueError as error:
-        raise DatasetError(f"{path}: cannot be decoded: {error}") from None
-
-
-def _is_damage(warning: str) -> bool:
-    """Whether a warning of libjpeg means that pixels are lost.
-
-    Many cameras write odd headers, or a few bytes too many, reported by the same warnings.
-    """
-    extraneous = _EXTRANEOUS.search(warning)
-    if extraneous is not None:
-        return int(extraneous[1]) > MAX_EXTRANEOUS
-    return not warning.startswith(_ODD_HEADERS)
 
 
 def path_kind(path: Path) -> Literal["folder", "file"] | None:

@@ -17,8 +17,7 @@ import numpy as np
 from data.coco_json import list_coco_images
 from data.dataset_spec import DatasetSpec
 from data.held_out import held_out_split
-from data.image_file import ImageFacts
-from data.image_index import ImageIndex
+from data.image_facts import ImageFacts, ImageIndex
 from data.label_rules import (
     LabelledImage,
     Listing,
@@ -30,7 +29,7 @@ from data.scan_result import ScanResult, check_usable, download_hint
 from data.split_spec import CocoSplit, MergedSplit, PlainSplit, SharedSplit, YoloSplit
 from data.voc_split import list_voc_images
 from utils.errors import DatasetError
-from utils.logs import Progress
+from utils.logs import Progress, counted
 from utils.structures import ImageRecord, Targets
 
 logger = logging.getLogger(__name__)
@@ -231,7 +230,7 @@ def _repeated(records: Sequence[ImageRecord], files: Sequence[ImageFacts]) -> It
     again = [path for path, count in paths.items() if count > 1]
     if again:
         yield _note(
-            f"{len(again)} images are listed more than once and count as often: "
+            f"{counted(len(again), 'image')} listed more than once and counted as often: "
             f"{_some([str(path) for path in again])}"
         )
     first: dict[bytes, Path] = {}
@@ -241,7 +240,8 @@ def _repeated(records: Sequence[ImageRecord], files: Sequence[ImageFacts]) -> It
         if original != record.path:
             copies.append(f"{record.path} = {original}")
     if copies:
-        yield _note(f"{len(copies)} images are copies of others: {_some(copies)}")
+        copied = counted(len(copies), "image")
+        yield _note(f"{copied} with the content of another one: {_some(copies)}")
 
 
 def _rescaled(records: Sequence[ImageRecord], files: Sequence[ImageFacts]) -> Iterator[Problem]:
@@ -252,7 +252,7 @@ def _rescaled(records: Sequence[ImageRecord], files: Sequence[ImageFacts]) -> It
             paths.setdefault(file.bits, []).append(str(record.path))
     for bits, found in sorted(paths.items()):
         yield _note(
-            f"{len(found)} images hold {bits}-bit data in 16-bit files and are scaled by that "
+            f"{counted(len(found), 'image')} with {bits}-bit data in 16 bits, scaled by that "
             f"range: {_some(found)}"
         )
 

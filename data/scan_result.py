@@ -11,6 +11,7 @@ from data.dataset_spec import DatasetSpec
 from data.label_rules import Problem, ProblemKind
 from data.split_spec import MergedSplit, PlainSplit, SharedSplit, YoloSplit
 from utils.errors import DatasetError
+from utils.logs import counted
 from utils.structures import ImageRecord
 
 
@@ -42,18 +43,19 @@ class ScanResult:
         )
         without = f" ({self.num_without_file} without a label file)" * bool(self.num_without_file)
         found = (
-            (sum(len(record.crowd) for record in self.records), "crowd regions"),
-            (num_backgrounds, f"backgrounds{without}"),
-            (self.count("unreadable"), "images skipped"),
-            (self.count("dropped"), "label rows dropped"),
-            (self.count("clipped"), "label rows clipped"),
-            (self.count("duplicate"), "duplicate label rows removed"),
-            (self.count("repaired"), "values repaired"),
-            (self.count("unknown_class"), "label rows of unknown classes"),
-            (self.count("orphan"), "label files without an image"),
+            (sum(len(record.crowd) for record in self.records), "crowd region", ""),
+            (num_backgrounds, "background", without),
+            (self.count("unreadable"), "image", " skipped"),
+            (self.count("dropped"), "label row", " dropped"),
+            (self.count("clipped"), "label row", " clipped"),
+            (self.count("duplicate"), "duplicate label row", " removed"),
+            (self.count("repaired"), "value", " repaired"),
+            (self.count("unknown_class"), "label row", " of unknown classes"),
+            (self.count("orphan"), "label file", " without an image"),
         )
-        entries = [f"{len(self.records)} images", f"{num_objects} objects"]
-        return ", ".join(entries + [f"{count} {what}" for count, what in found if count])
+        entries = [counted(len(self.records), "image"), counted(num_objects, "object")]
+        entries += [counted(count, noun) + rest for count, noun, rest in found if count]
+        return ", ".join(entries)
 
     def wrong(self) -> tuple[Problem, ...]:
         """The problems with what the split uses: without notes and label files without image."""
@@ -77,9 +79,9 @@ def check_usable(spec: DatasetSpec, split: str, result: ScanResult) -> None:
     num_crowds = sum(len(record.crowd) for record in result.records)
     if num_crowds and not any(len(record.targets) for record in result.records):
         raise DatasetError(
-            f"{spec.name}: all {num_crowds} labels of {split} are crowd regions, which are not "
-            "learned and in which detections do not count; set iscrowd (COCO) or difficult (VOC) "
-            "to 0 where a label is one object"
+            f"{spec.name}: {split} has {counted(num_crowds, 'crowd region')} and no object; crowd "
+            "regions are not learned, and in them detections do not count; set iscrowd (COCO) or "
+            "difficult (VOC) to 0 where a label is one object"
         )
     if result.num_without_file == len(result.records):
         raise DatasetError(

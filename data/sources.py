@@ -7,36 +7,30 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from data import captures
-from data.captures import file_name, is_image_address, without_password
-from data.image_file import (
-    IMAGE_SUFFIXES,
-    LISTED_SUFFIXES,
-    decode_image,
-    is_animation,
-    path_kind,
-    read_content,
-)
-from data.listing import read_lines, read_standard_input
+from data.captures import NOT_A_FILE, file_name, is_image_address, without_password
+from data.file_suffixes import IMAGE_SUFFIXES, LISTED_SUFFIXES, VIDEO_SUFFIXES
+from data.folder_media import folder_media, pattern_media
+from data.image_file import decode_image, may_have_several, path_kind, read_content
+from data.image_series import SeriesImage, SeriesPart, has_several, read_series
+from data.listing import listed_items, read_lines, read_standard_input
 from data.streams import LiveFrames, LiveSource, StreamOptions
 from data.video import Shard, read_video_file
-from utils.detect.pipeline import Source
+from utils.detect.pipeline import Source, grouped
 from utils.errors import DatasetError
 from utils.letterbox import FittedFrame, InputSize
-from utils.structures import Frame, ImageArray, Skipped, StreamState
+from utils.structures import Frame, Skipped, StreamState
 
 logger = logging.getLogger(__name__)
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
-    | {".ogv", ".ts", ".webm", ".wmv"}
-)
 LIST_SUFFIXES = (".txt", ".streams")
 STANDARD_INPUT = "-"
-WINDOW_BATCHES = 4  # a batch waits until so many batches' frames have come after its first
+# A file, an address, or an image of a kind that is known to be unreadable.
+Item: TypeAlias = Path | str | Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,97 +77,42 @@ def open_source(texts: Sequence[str], options: SourceOptions) -> Source:
     return LiveFrames(LiveSource(live, options.streams))
 
 
-def grouped(
-    items: Iterable[Frame | Skipped], size: InputSize, batch_size: int
-) -> Iterator[list[FittedFrame] | Skipped]:
-    """Frames in batches of one input size, and skipped files as they come.
-
-    Frames of one size wait for each other, a window of a few batches long: so batches need not
-    be in the order of their frames' numbers.
-
-    Args:
-        items: frames as they are read.
-        size: what each is letterboxed to.
-        batch_size: of a full batch.
-    """
-    waiting: dict[tuple[int, int], list[FittedFrame]] = {}
-    number = 0
-    for item in items:
-        if isinstance(item, Skipped):
-            yield item
-            continue
-        letterbox = size.letterbox(item.image_hw)
-        group = waiting.setdefault(letterbox.input_hw, [])
-        group.append(FittedFrame(number, item, letterbox))
-        if len(group) == batch_size:
-            yield waiting.pop(letterbox.input_hw)
-        number += 1
-        # The first group of the mapping is the one whose first frame waits longest.
-        for oldest, group in list(waiting.items())[:1]:
-            if number - group[0].number >= WINDOW_BATCHES * batch_size:
-                yield waiting.pop(oldest)
-    yield from waiting.values()
-
-
-def is_address(text: str) -> bool:
-    """Whether it names a camera, a screen or something in a network, not a file."""
-    whole = text.isdigit() or captures.SCREEN.fullmatch(text) or captures.DEVICE.fullmatch(text)
-    return bool(whole or captures.ADDRESS.match(text))
-
-
 def _is_image(address: str, options: SourceOptions) -> bool:
     return options.streams.capture.poll_seconds is None and is_image_address(address)
 
 
-def _expand(text: str, options: SourceOptions) -> Sequence[Path | str]:
-    """The files and addresses that one `--source` names; addresses are text."""
-    if is_address(text):
+def _expand(text: str, options: SourceOptions) -> Sequence[Item]:
+    """The files and addresses that one `--source` names."""
+    if NOT_A_FILE.match(text):
         return [text]
     if text == STANDARD_INPUT:
         given = read_standard_input()
         if isinstance(given, Path):
             return [given]
-        return _some(_listed(given, Path()), "--source -: standard input is empty")
+        return _some(listed_items(given, Path()), "--source -: standard input is empty")
     path = Path(text)
     kind = path_kind(path)
     if kind == "folder":
-        found = path.rglob("*") if options.recursive else path.iterdir()
-        deeper = "" if options.recursive else "; --recursive looks into folders below"
-        files = sorted(file for file in found if _is_media(file))
-        return _some(files, f"--source {text}: no images or videos in this folder{deeper}")
+        return folder_media(path, text, options.recursive)
     if kind == "file" and path.suffix.lower() in LIST_SUFFIXES:
-        return _some(_listed(read_lines(path), path.parent), f"--source {text}: this list is empty")
+        return _some(
+            listed_items(read_lines(path), path.parent), f"--source {text}: this list is empty"
+        )
     if kind == "file":
-        if _is_media(path):
+        if path.suffix.lower() in LISTED_SUFFIXES | VIDEO_SUFFIXES:
             return [path]
         raise DatasetError(
             f"--source {text}: the suffix {path.suffix!r} is neither an image's nor a video's "
             f"(known: {' '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))})"
         )
     if any(sign in text for sign in "*?["):
-        anchor = Path(path.anchor)
-        pattern = str(path.relative_to(anchor)) if path.anchor else text
-        files = sorted(file for file in anchor.glob(pattern) if _is_media(file))
-        return _some(files, f"--source {text}: no image or video matches this pattern")
+        return pattern_media(path, text)
     raise DatasetError(f"--source {text}: no such file or folder")
 
 
-def _some(items: Sequence[Path | str], message: str) -> Sequence[Path | str]:
+def _some(items: Sequence[Item], message: str) -> Sequence[Item]:
     if not items:
         raise DatasetError(message)
-    return items
-
-
-def _is_media(path: Path) -> bool:
-    return path.suffix.lower() in LISTED_SUFFIXES | VIDEO_SUFFIXES and path_kind(path) == "file"
-
-
-def _listed(lines: Sequence[str], folder: Path) -> list[Path | str]:
-    """Addresses, and paths: relative ones from the list's folder or the working directory."""
-    items: list[Path | str] = []
-    for line in lines:
-        beside = folder / line
-        items.append(line if is_address(line) else beside if path_kind(beside) else Path(line))
     return items
 
 
@@ -181,26 +120,32 @@ def _listed(lines: Sequence[str], folder: Path) -> list[Path | str]:
 class SourceFile:
     """An image or a video, by its path or address, and its number in the source, from 1."""
 
-    item: Path | str
+    item: Item
     position: int
 
     @functools.cached_property
     def path(self) -> Path:
         """The file; for an address, a name that can serve as a file name."""
+        if isinstance(self.item, Skipped):
+            return self.item.path
         return self.item if isinstance(self.item, Path) else Path(file_name(self.item))
 
     @property
     def source(self) -> str:
         """The path or address, without a password."""
-        return without_password(self.item) if isinstance(self.item, str) else str(self.item)
+        return without_password(self.item) if isinstance(self.item, str) else str(self.path)
 
     @functools.cached_property
     def is_video(self) -> bool:
-        """Whether it has several frames."""
-        if isinstance(self.item, str):
+        """Whether it has several frames: a video, an animation, a file of pages."""
+        if not isinstance(self.item, Path):
             return False
-        suffix = self.item.suffix.lower()
-        return suffix in VIDEO_SUFFIXES or (suffix == ".gif" and is_animation(self.item))
+        return self.is_movie or (may_have_several(self.path) and has_several(self.path))
+
+    @property
+    def is_movie(self) -> bool:
+        """Whether a video reader reads it."""
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
 
     def content(self) -> bytes:
         """Of an image.
@@ -208,7 +153,7 @@ class SourceFile:
         Raises:
             DatasetError: it cannot be read.
         """
-        return captures.fetch(self.item) if isinstance(self.item, str) else read_content(self.item)
+        return captures.fetch(self.item) if isinstance(self.item, str) else read_content(self.path)
 
 
 @dataclass(slots=True)
@@ -228,9 +173,10 @@ class FileSource:
     shard: Shard | None = None
     done: tuple[int, int] = (0, 0)
     _stopped: bool = False
+    _rescaled: bool = False
 
     @classmethod
-    def of(cls, items: Sequence[Path | str], options: SourceOptions) -> FileSource:
+    def of(cls, items: Sequence[Item], options: SourceOptions) -> FileSource:
         """Files in their order."""
         files = tuple(SourceFile(item, position) for position, item in enumerate(items, 1))
         return cls(files, options.streams.capture.stride, options.shard)
@@ -259,23 +205,20 @@ class FileSource:
         Raises:
             DatasetError: the only file is a video that cannot be read.
         """
-        scaled = False
         for file in self._files_left():
             if self._stopped:
                 return
-            if file.is_video:
-                yield from self._video_frames(file)
-                continue
-            try:
-                decoded = decode_image(file.path, file.content())
-            except DatasetError as error:
-                yield Skipped(file.path, _reason(error, file.path))
-                continue
-            if decoded.is_rescaled and not scaled:
-                scaled = True  # said once, for the first of perhaps many
-                logger.info("%s: %d-bit data in a 16-bit file, scaled by that range", file.path,
-                            decoded.bits)  # fmt: skip
-            yield self._image(file, decoded.pixels)
+            if isinstance(file.item, Skipped):
+                yield file.item
+            elif file.is_video:
+                yield from self._frames(file)
+            else:
+                try:
+                    decoded = decode_image(file.path, file.content())
+                except DatasetError as error:
+                    yield Skipped(file.path, _reason(error, file.path))
+                else:
+                    yield self._image(file, SeriesImage(1, 1, decoded))
 
     def _files_left(self) -> Sequence[SourceFile]:
         """Those of the part that a cut run has not finished."""
@@ -290,36 +233,63 @@ class FileSource:
     def _one_video(self) -> bool:
         return len(self.files) == 1 and self.files[0].is_video
 
-    def _image(self, file: SourceFile, pixels: ImageArray) -> Frame:
-        return Frame(
-            pixels, file.source, file.path, file.position, len(self.files), 1, 1, None, False
-        )
-
-    def _video_frames(self, file: SourceFile) -> Iterator[Frame | Skipped]:
+    def _frames(self, file: SourceFile) -> Iterator[Frame | Skipped]:
+        """Those of a file that has several."""
         any_read = False
-        shard = self.shard if self._one_video else None
-        first = self.done[1] + 1 if file.position == self.done[0] else 1
+        part = SeriesPart(
+            self.vid_stride,
+            self.shard if self._one_video else None,
+            self.done[1] + 1 if file.position == self.done[0] else 1,
+        )
         try:
-            for reader, index, image in read_video_file(file.path, self.vid_stride, shard, first):
+            for frame in self._movie(file, part) if file.is_movie else self._series(file, part):
                 any_read = True
-                yield Frame(
-                    image=image,
-                    source=file.source,
-                    path=file.path,
-                    position=file.position,
-                    num_positions=len(self.files),
-                    frame_index=index,
-                    frame_count=reader.frame_count,
-                    fps=reader.fps,
-                    is_video=True,
-                    seconds=reader.seconds,
-                )
+                yield frame
                 if self._stopped:
                     return
         except DatasetError as error:
             if self._one_video and not any_read:
                 raise
             yield Skipped(file.path, _reason(error, file.path))
+
+    def _movie(self, file: SourceFile, part: SeriesPart) -> Iterator[Frame]:
+        frames = read_video_file(file.path, part.stride, part.shard, part.first)
+        for reader, index, image in frames:
+            yield Frame(
+                image=image,
+                source=file.source,
+                path=file.path,
+                position=file.position,
+                num_positions=len(self.files),
+                frame_index=index,
+                frame_count=reader.frame_count,
+                fps=reader.fps,
+                is_video=True,
+                seconds=reader.seconds,
+            )
+
+    def _series(self, file: SourceFile, part: SeriesPart) -> Iterator[Frame | Skipped]:
+        for item in read_series(file.path, part):
+            yield item if isinstance(item, Skipped) else self._image(file, item)
+
+    def _image(self, file: SourceFile, image: SeriesImage) -> Frame:
+        decoded = image.decoded
+        if decoded.is_rescaled and not self._rescaled:
+            self._rescaled = True  # said once, for the first of perhaps many
+            logger.info("%s: %d-bit data in a 16-bit file, scaled by that range", file.path,
+                        decoded.bits)  # fmt: skip
+        return Frame(
+            image=decoded.pixels,
+            source=file.source,
+            path=file.path,
+            position=file.position,
+            num_positions=len(self.files),
+            frame_index=image.number,
+            frame_count=image.count,
+            fps=image.fps,
+            is_video=file.is_video,
+            seconds=image.seconds,
+        )
 
 
 def _reason(error: DatasetError, path: Path) -> str:

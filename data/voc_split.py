@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from data.image_file import LISTED_SUFFIXES, path_kind
+from data.file_suffixes import LISTED_SUFFIXES
+from data.image_file import path_kind
 from data.label_rules import LabelledImage, Listing, Problem
 from data.listing import read_lines
 from data.scan_result import orphan_problem

@@ -27,6 +27,7 @@ from utils.engine.epoch import train_batch
 from utils.engine.optim import NOMINAL_BATCH_SIZE, ModelEMA, OptimizerConfig
 from utils.engine.training_state import StateConfig, start_training
 from utils.errors import ConfigError
+from utils.logs import counted
 from utils.structures import Batch
 
 logger = logging.getLogger(__name__)
@@ -190,5 +191,5 @@ def out_of_memory_explained(
                 else "try a smaller --imgsz or network"
             )
         raise ConfigError(
-            f"out of memory with {batch_size} images of {image_size} px; {remedy}"
+            f"out of memory with {counted(batch_size, 'image')} of {image_size} px; {remedy}"
         ) from None

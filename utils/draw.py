@@ -1,11 +1,10 @@
-"""Boxes and names drawn on images, and several images put side by side.
+"""Boxes and names drawn on images.
 
 Texts are drawn by Pillow, whose layout engine (Raqm) joins and orders the letters of any script.
 """
 
 from __future__ import annotations
 
-import colorsys
 import functools
 import math
 import re
@@ -16,20 +15,19 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from utils.class_colors import CLASS_COLORS, Color
 from utils.fonts import FontRun, can_be_drawn, font_runs, open_font
 from utils.structures import Detections, FloatArray, ImageArray, IntArray, Targets
 
-Color = tuple[int, int, int]  # RGB, 0-255
-
-GOLDEN_RATIO = 0.618033988749895  # steps of this size around the color wheel never come close
 DARK_TEXT, LIGHT_TEXT = (20, 20, 20), (255, 255, 255)
 ASCENT, DESCENT = 0.82, 0.22  # of ordinary letters above and below their baseline, per size
 # Around a name, so that what follows it stays on its right even if the name reads leftwards.
 ISOLATE, END_ISOLATE = "\u2068", "\u2069"
 MIN_TEXT = 11  # pixels high; smaller letters cannot be read
-TILE_GAP_COLOR = 255
-TITLE_TEXT = 18  # pixels high, above each image of a grid
-MAX_TILES = 16
+LARGEST_SHARE = 8  # lines and letters are at most so many times smaller than the image
+SHRUNK = 0.75  # letters of a label that finds no free place
+# Of any box, the share that a label may cover: in a free place, and at all.
+FREE_SHARE, MOST_SHARE = 0.1, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,35 +50,50 @@ class _RunInk:
 
 @dataclass(frozen=True, slots=True)
 class _Pen:
-    """Sizes that suit one image, in pixels."""
+    """Sizes that suit one image, in pixels; `texts` from the usual size down to the smallest."""
 
     line: int
-    text: int
-    margin: int
+    texts: tuple[int, ...]
 
     @classmethod
     def for_image(cls, image: ImageArray, line_thickness: int | None) -> _Pen:
         height, width = image.shape[:2]
+        most = max(min(height, width) // LARGEST_SHARE, 1)
         line = line_thickness or max(round((height + width) / 2 * 0.003), 2)
-        text = max(round(6 + 3.5 * line), MIN_TEXT)
-        return cls(line=line, text=text, margin=max(text // 4, 2))
+        text = max(min(round(6 + 3.5 * line), most), MIN_TEXT)
+        smaller = max(round(text * SHRUNK), MIN_TEXT)
+        return cls(min(line, most), (text,) if smaller == text else (text, smaller))
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """A text and where its filled box is: left, top, right, bottom in pixels."""
+
+    text: TextInk
+    margin: int
+    box: IntArray
 
 
 def class_color(class_id: int) -> Color:
-    """The color of a class, the same in every image and run; neighbours differ clearly."""
-    hue = (0.02 + class_id * GOLDEN_RATIO) % 1.0
-    # Rounds of lightness keep classes apart whose hues fall close together.
-    value = (1.0, 0.82, 0.92)[class_id // 5 % 3]
-    saturation = (0.85, 0.95, 0.7)[class_id // 7 % 3]
-    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-    return round(red * 255), round(green * 255), round(blue * 255)
+    """The color of a class, the same in every image and run; they repeat after 80 classes."""
+    return CLASS_COLORS[class_id % len(CLASS_COLORS)]
 
 
 def text_color(background: Color) -> Color:
-    """Dark or light letters, whichever can be read on the background."""
-    red, green, blue = background
-    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
-    return DARK_TEXT if luminance > 140 else LIGHT_TEXT
+    """Dark or light letters, whichever have more contrast to the background."""
+    return max((DARK_TEXT, LIGHT_TEXT), key=lambda each: contrast(background, each))
+
+
+def contrast(one: Color, other: Color) -> float:
+    """Contrast ratio of two colors, 1-21, as WCAG defines it; 4.5 is enough to read."""
+    lights = sorted(_luminance(each) + 0.05 for each in (one, other))
+    return lights[1] / lights[0]
+
+
+def _luminance(color: Color) -> float:
+    shares = [each / 255 for each in color]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares]
+    return sum(x * weight for x, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
 
 
 def shown_name(class_id: int, name: str) -> str:
@@ -139,6 +152,9 @@ def draw_detections(
 ) -> ImageArray:
     """A copy of the image with its detections drawn on it, the best on top.
 
+    A label hides no small object: it goes where it covers least, and is omitted where it would
+    cover too much of another box or label.
+
     Args:
         image: (H, W, 3) RGB.
         detections: boxes in pixels of `image`.
@@ -173,64 +189,6 @@ def draw_targets(
     return _draw(image, targets.boxes, targets.class_ids, labels, line_thickness)
 
 
-def tile_images(
-    images: Sequence[ImageArray],
-    titles: Sequence[str] = (),
-    *,
-    max_side: int = 1920,
-    gap: int = 6,
-) -> ImageArray:
-    """Up to 16 images in a grid as square as possible, each under its title.
-
-    Args:
-        images: (H, W, 3) RGB each; sizes may differ, smaller ones are centred in their cell.
-        titles: one per image, or none at all.
-        max_side: the longer side of the result in pixels; the images are shrunk to fit.
-        gap: pixels of white between images.
-
-    Returns:
-        (H, W, 3) RGB.
-    """
-    images = list(images[:MAX_TILES])
-    if not images:
-        return np.full((gap, gap, 3), TILE_GAP_COLOR, np.uint8)
-    columns = math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
-    height = max(image.shape[0] for image in images)
-    width = max(image.shape[1] for image in images)
-    title_h = round(TITLE_TEXT * 1.4) if titles else 0
-    spare_h, spare_w = max_side - gap - rows * (gap + title_h), max_side - gap - columns * gap
-    scale = min(1.0, spare_h / (rows * height), spare_w / (columns * width))
-    cell_h, cell_w = title_h + max(int(height * scale), 1), max(int(width * scale), 1)
-    shape = (rows * (cell_h + gap) + gap, columns * (cell_w + gap) + gap, 3)
-    grid = np.full(shape, TILE_GAP_COLOR, np.uint8)
-    for number, image in enumerate(images):
-        row, column = divmod(number, columns)
-        top, left = gap + row * (cell_h + gap), gap + column * (cell_w + gap)
-        cell = grid[top : top + cell_h, left : left + cell_w]
-        _fill_cell(cell, _shrink(image, scale), titles[number] if titles else "", title_h)
-    return grid
-
-
-def _shrink(image: ImageArray, scale: float) -> ImageArray:
-    if scale >= 1.0:
-        return image
-    height, width = image.shape[:2]
-    size = (max(int(width * scale), 1), max(int(height * scale), 1))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _fill_cell(cell: ImageArray, tile: ImageArray, title: str, title_h: int) -> None:
-    """Put title and image, centred together, into one cell of the grid."""
-    height, width = tile.shape[:2]
-    top = (cell.shape[0] - title_h - height) // 2
-    left = (cell.shape[1] - width) // 2
-    cell[top + title_h : top + title_h + height, left : left + width] = tile
-    if title:
-        ink = text_ink(title, TITLE_TEXT)
-        _write(cell[:title_h, left:], ink, (1, max(TITLE_TEXT - ink.baseline, 0)), DARK_TEXT)
-
-
 def _draw(
     image: ImageArray,
     boxes: FloatArray,
@@ -240,14 +198,14 @@ def _draw(
 ) -> ImageArray:
     canvas = np.ascontiguousarray(image).copy()
     pen = _Pen.for_image(canvas, line_thickness)
-    # All boxes before all labels, worst first: no line crosses a name, the best name is on top.
-    order = range(len(boxes) - 1, -1, -1)
-    for i in order:
+    # All boxes before all labels, worst first: no line crosses a name.
+    for i in range(len(boxes) - 1, -1, -1):
         _draw_box(canvas, boxes[i], class_color(int(class_ids[i])), pen)
-    for i in order:
-        if labels[i]:
-            corner = (round(float(boxes[i, 0])), round(float(boxes[i, 1])))
-            _draw_label(canvas, corner, labels[i], class_color(int(class_ids[i])), pen)
+    room = _Room.of(boxes, canvas, pen)
+    for i, text in enumerate(labels):
+        label = room.place(text, i) if text else None
+        if label is not None:
+            _draw_label(canvas, label, class_color(int(class_ids[i])))
     return canvas
 
 
@@ -256,27 +214,95 @@ def _draw_box(canvas: ImageArray, box: FloatArray, color: Color, pen: _Pen) -> N
     cv2.rectangle(canvas, (left, top), (right, bottom), color, pen.line)
 
 
-def _draw_label(
-    canvas: ImageArray,
-    corner: tuple[int, int],
-    text: str,
-    background: Color,
-    pen: _Pen,
-) -> None:
-    """Text on a filled box above `corner`, or below it where there is no room; never outside."""
-    ink = text_ink(text, pen.text)
-    height, width = canvas.shape[:2]
-    label_h, label_w = (side + 2 * pen.margin for side in ink.ink.shape)
-    left = max(min(corner[0] - pen.line // 2, width - label_w), 0)
-    above = corner[1] - label_h
-    top = corner[1] if above < 0 else above
-    top = max(min(top, height - label_h), 0)
-    label = canvas[top : top + label_h, left : left + label_w]  # cut off by a tiny image
-    label[:] = background
-    _write(label, ink, (pen.margin, pen.margin), text_color(background))
+@dataclass(slots=True)
+class _Room:
+    """Where labels may go in an image: what is drawn there so far.
+
+    Attributes:
+        boxes: (N, 4) xyxy in pixels.
+        labels: (N, 4) xyxy of those that have a place, `num_labels` of them.
+        hidden: (N,) share of each box that labels cover.
+    """
+
+    boxes: FloatArray
+    labels: FloatArray
+    hidden: FloatArray
+    image_hw: tuple[int, int]
+    pen: _Pen
+    num_labels: int = 0
+
+    @classmethod
+    def of(cls, boxes: FloatArray, image: ImageArray, pen: _Pen) -> _Room:
+        """Of an image without labels."""
+        hidden = np.zeros(len(boxes), np.float32)
+        return cls(boxes, np.zeros_like(boxes), hidden, (image.shape[0], image.shape[1]), pen)
+
+    def place(self, text: str, index: int) -> _Label | None:
+        """A place for the label of a box; the best box chooses first.
+
+        The first free one is taken: above the box, inside it, below it, beside it; then those of a
+        smaller text. It is free where the label covers no other label, and labels at most a tenth
+        of any box that it touches, its own included. Without a free place it goes where it hides
+        least; the label is omitted where that is over three tenths of a box, or no place without
+        another label is left.
+        """
+        best: tuple[float, _Label | None] = (MOST_SHARE, None)
+        for size in self.pen.texts:
+            ink, margin = text_ink(text, size), max(size // 4, 2)
+            height, width = (side + 2 * margin for side in ink.ink.shape)
+            places = _places(self.boxes[index], (height, width), self.image_hw, self.pen.line)
+            covered = _covered_shares(places, self.boxes)
+            hidden = np.where(covered > 0, covered + self.hidden, 0).max(axis=1)
+            hidden[_covered_shares(places, self.labels[: self.num_labels]).any(axis=1)] = np.inf
+            free = np.flatnonzero(hidden <= FREE_SHARE)
+            chosen = int(free[0]) if free.size else int(hidden.argmin())
+            if hidden[chosen] <= best[0]:
+                best = float(hidden[chosen]), _Label(ink, margin, places[chosen])
+            if free.size:
+                break
+        label = best[1]
+        if label is not None:
+            self.hidden += _covered_shares(label.box[None], self.boxes)[0]
+            self.labels[self.num_labels] = label.box
+            self.num_labels += 1
+        return label
 
 
-def _write(image: ImageArray, text: TextInk, corner: tuple[int, int], color: Color) -> None:
+def _places(
+    box: FloatArray, label_hw: tuple[int, int], image_hw: tuple[int, int], line: int
+) -> IntArray:
+    """Where a label may go, (N, 4) xyxy in whole pixels within the image, the best first."""
+    (height, width), edge = label_hw, line // 2  # half of a line is outside its box
+    left, top, right, bottom = (round(float(each)) for each in box)
+    left, top, right, bottom = left - edge, top - edge, right + edge + 1, bottom + edge + 1
+    corners = [
+        *((left, top - height), (left, top), (left, bottom), (right - width, top - height)),
+        *((right - width, bottom), (right, top), (left - width, top), (right - width, top)),
+        *((left, bottom - height), (right, bottom - height), (left - width, bottom - height)),
+    ]
+    most_x, most_y = max(image_hw[1] - width, 0), max(image_hw[0] - height, 0)
+    inside = [(min(max(x, 0), most_x), min(max(y, 0), most_y)) for x, y in corners]
+    return np.array([(x, y, x + width, y + height) for x, y in inside])
+
+
+def _covered_shares(places: IntArray, obstacles: FloatArray) -> FloatArray:
+    """The share of each obstacle that each place covers, (places, obstacles)."""
+    low = np.maximum(places[:, None, :2], obstacles[None, :, :2])
+    high = np.minimum(places[:, None, 2:], obstacles[None, :, 2:])
+    sides = np.maximum(high - low, 0)
+    own = np.maximum(obstacles[:, 2:] - obstacles[:, :2], 1)
+    return np.asarray(sides[..., 0] * sides[..., 1] / (own[:, 0] * own[:, 1]), np.float32)
+
+
+def _draw_label(canvas: ImageArray, label: _Label, background: Color) -> None:
+    """Text on a filled box; a tiny image cuts it off."""
+    left, top, right, bottom = (int(edge) for edge in label.box)
+    filled = canvas[top:bottom, left:right]
+    filled[:] = background
+    write_text(filled, label.text, (label.margin, label.margin), text_color(background))
+
+
+def write_text(image: ImageArray, text: TextInk, corner: tuple[int, int], color: Color) -> None:
     """Put a text at `corner` (x, y), its left top, into an image, which may cut it off."""
     left, top = corner
     height, width = text.ink.shape

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import logging
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -23,6 +24,33 @@ PLAIN_INTERVAL_SECONDS, BAR_INTERVAL_SECONDS = 15.0, 1.0
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # that torchrun sets
 SECONDS_TO_REPORT = 30.0
 SILENT = logging.CRITICAL + 1
+# Words of class names whose plural no ending makes; YOLOv5's `persons` is kept.
+IRREGULAR = {
+    "aircraft": "aircraft", "child": "children", "deer": "deer", "fish": "fish", "foot": "feet",
+    "goose": "geese", "knife": "knives", "man": "men", "mouse": "mice", "sheep": "sheep",
+    "shelf": "shelves", "tooth": "teeth", "woman": "women",
+}  # fmt: skip
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 bus`, `2 buses`, `2 traffic lights`, `2 skis`: a number and a noun that suits it.
+
+    The last word gets the ending: `es` after s, x, z, ch and sh, `ies` for y after a consonant,
+    else `s`. A plural already (`skis`, `scissors`: an s after anything but s and u) stays, and so
+    does a name that ends in no Latin letter (`class_3`); IRREGULAR has the rest.
+    """
+    word = re.split(r"[\s_-]", noun)[-1]
+    folded = word.lower()
+    if count == 1 or not re.search("[A-Za-z]$", word) or re.search("[^su]s$", folded):
+        return f"{count} {noun}"
+    if folded in IRREGULAR:
+        irregular = IRREGULAR[folded]
+        plural = irregular.capitalize() if word[0].isupper() else irregular
+    elif re.search("[^aeiou]y$", folded):
+        plural = f"{word[:-1]}ies"
+    else:
+        plural = word + ("es" if folded.endswith(("s", "x", "z", "ch", "sh")) else "s")
+    return f"{count} {noun.removesuffix(word)}{plural}"
 
 
 def configure_logging(

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.letterbox import Letterbox
+from utils.logs import counted
 
 if TYPE_CHECKING:
     import torch
@@ -244,10 +245,11 @@ class NamedFile(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that could not be read, and why."""
+    """A file that could not be read, and why; `is_said`: a log line has named its kind."""
 
     path: Path
     reason: str
+    is_said: bool = False
 
 
 @dataclass(slots=True)
@@ -272,6 +274,7 @@ class StreamState:
 
     def as_text(self) -> str:
         """The summary on the console."""
-        away = f", {self.outages} outages, {self.seconds_away:.0f} s away" if self.outages else ""
+        outages = counted(self.outages, "outage")
+        away = f", {outages}, {self.seconds_away:.0f} s away" if self.outages else ""
         end = ", given up" if self.gave_up else ""
-        return f"{self.source}: {self.frames} frames, {self.dropped} dropped{away}{end}"
+        return f"{self.source}: {counted(self.frames, 'frame')}, {self.dropped} dropped{away}{end}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from utils.logs import Progress
+from utils.logs import Progress, counted
 from utils.structures import ImageRecord
 
 
@@ -30,8 +30,8 @@ def duplicate_images(splits: Mapping[str, Sequence[ImageRecord]]) -> list[str]:
             else:
                 lines.append(f"{record.path} ({name}): the same image as {path} ({split})")
     together = [
-        f"{count} images are listed by both {one} and {other}: AP on {other} says nothing about "
-        "new images"
+        f"{counted(count, 'image')} listed by both {one} and {other}: AP on {other} says nothing "
+        "about new images"
         for (one, other), count in shared.items()
     ]
     return together + lines

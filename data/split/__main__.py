@@ -13,6 +13,7 @@ from data.dataset_spec import load_dataset_spec
 from data.split.split_lists import write_split
 from utils.cli import option, run_script
 from utils.errors import ConfigError
+from utils.logs import counted
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ def _run(config: SplitConfig) -> int:
     spec = load_dataset_spec(config.data, shares)
     folder = Path(config.output or f"{spec.name}-split")
     counts = write_split(spec, folder)
-    logger.info("%s", ", ".join(f"{count} images in {name}" for name, count in counts.items()))
+    logger.info(
+        "%s", ", ".join(f"{counted(count, 'image')} in {name}" for name, count in counts.items())
+    )
     yaml = shlex.quote(str(folder / f"{spec.name}.yaml"))
     logger.info("Next: python train.py --data %s", yaml)
     return 0

@@ -18,6 +18,7 @@ from models.network.model_spec import ModelSpec
 from models.reparam.rep_opt import learnt_scales, take_scales
 from utils.checkpoint import Checkpoint, OnlyWeightsError, is_native, license_of, load_checkpoint
 from utils.errors import CheckpointError, ConfigError
+from utils.logs import counted
 
 
 def read_weights(path: str | Path) -> Checkpoint:
@@ -265,7 +266,8 @@ def _transferred(model: Detector, checkpoint: Checkpoint, name: str, *, partial:
     if share < 1:
         notes.append(f"{_percent(share)} of the kernels before the head")
     if known != wanted:
-        notes.append(f"its head starts fresh (it knows {known} classes, the data set has {wanted})")
+        knows = counted(known, "class")
+        notes.append(f"its head starts fresh (it knows {knows}, the data set has {wanted})")
     elif len(fitting) < len(state):
         notes.append("the others start fresh")
     if license_ := license_of(checkpoint):

@@ -12,6 +12,7 @@ from models.export.column_errors import ColumnErrors
 from models.formats.npu_layers import NpuLayers
 from models.quantization.quantized_onnx import Layer
 from models.runtimes.input_sizes import InputSizes
+from utils.logs import counted
 from utils.metrics.coco import MIN_MEANINGFUL_AP
 from utils.metrics.paired_bootstrap import Interval
 
@@ -74,7 +75,8 @@ class QuantizationResult:
             *([] if ratio is None else [f"{ratio:.2f} of the float32 file's time"]),
         ]
         if self.npu_layers is not None:
-            parts.append(f"{len(self.npu_layers.layers)} layers, {self.npu_layers.cycles:,} cycles")
+            layers = counted(len(self.npu_layers.layers), "layer")
+            parts.append(f"{layers}, {self.npu_layers.cycles:,} cycles")
         return ", ".join(parts)
 
     def as_report(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from models.losses.loss import DetectionLoss, LossTerms, paired_ciou
 from models.network.box_coder import boxes_in_cell, split_anchors
 from models.network.detector import Detector
 from utils.errors import ConfigError
+from utils.logs import counted
 from utils.structures import Batch
 
 # Boxes and classes of anchors with less objectness of the teacher carry no information.
@@ -139,4 +140,4 @@ class DistillationLoss:
 
 def _describe(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return f"{len(names)} classes ({shown})"
+    return f"{counted(len(names), 'class')} ({shown})"

@@ -120,7 +120,7 @@ def test_rows_1_2_4_6_the_run_goes_on_and_strict_stops_it(run: Run, arguments: s
     said = run(arguments)
     assert (said.code, said.lines[:4]) == (0, expected)
     assert "2 images, 2 objects" in said.out
-    assert "3 label rows dropped, 1 duplicate label rows removed" in said.out
+    assert "3 label rows dropped, 1 duplicate label row removed" in said.out
     split = arguments.split()[0]
     assert (
         run(f"{arguments} --strict").error == f"{expected[0].strip()} (strict; 4 such in {split})"
@@ -169,7 +169,7 @@ def test_row_9_a_cut_off_image_is_left_out(run: Run, arguments: str, end: int) -
     assert said.code == 0, said.lines
     assert said.lines[0].startswith("  set/images/c.png: ")
     assert said.lines[0].endswith("; image skipped")
-    assert "2 images, 2 objects" in said.out and "1 images skipped" in said.out
+    assert "2 images, 2 objects" in said.out and "1 image skipped" in said.out
 
 
 @pytest.mark.parametrize("arguments", [TRAIN_NEW, VAL, f"{DETECT} set/images"], ids=first_word)
@@ -392,7 +392,7 @@ def test_row_25_a_finished_run_can_be_extended(run: Run) -> None:
     assert run(TRAIN_NEW).code == 0
     last = Path("runs/train/exp/weights/last.pt").absolute()
     assert run(f"train --resume {last}").error == (
-        f"--resume {last}: all 1 epochs are done; to go on, give more: --epochs 2"
+        f"--resume {last}: finished after 1 epoch; to go on, give more: --epochs 2"
     )
     assert run(f"train --resume {last} --epochs 2").code == 0
     with Path("runs/train/exp/results.csv").open(encoding="utf-8") as file:

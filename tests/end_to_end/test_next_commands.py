@@ -76,7 +76,7 @@ def test_after_training(stand, capsys, flags):
     assert convert.main([*commands["convert.py"], "--workers", "0", "--device", "cpu"]) == 0
     assert f"Image size {SIZE}x{SIZE} px" in capsys.readouterr().out
     assert detect.main([*commands["detect.py"], "--device", "cpu"]) == 0
-    assert "1 frames" in capsys.readouterr().out
+    assert "1 frame, " in capsys.readouterr().out
     assert export.main(commands["export.py"]) == 0
     after_export = suggested(capsys.readouterr().out)
     assert set(after_export) == {"detect.py"}

@@ -165,7 +165,7 @@ def test_a_finished_run_can_be_extended(finished, tmp_path):
 def test_a_finished_run_has_nothing_left_to_do(finished, capsys):
     last = finished / "weights" / "last.pt"
     assert refusal(capsys, "--resume", last) == (
-        f"error: --resume {last}: all 12 epochs are done; to go on, give more: --epochs 24"
+        f"error: --resume {last}: finished after 12 epochs; to go on, give more: --epochs 24"
     )
 
 

@@ -78,7 +78,7 @@ def test_its_exported_file(folder, capsys, class_name):
 def test_a_network_of_one_class_of_its_own_is_still_refused(folder, capsys, name):
     write_network("cat")
     assert run(name, "one.pt") == 2
-    assert "one.pt knows 1 classes, set names 3" in capsys.readouterr().err
+    assert "one.pt knows 1 class, set names 3" in capsys.readouterr().err
     assert name != "val" or run(name, "one.pt", "--single-cls") == 0  # asked for
 
 

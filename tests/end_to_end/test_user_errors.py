@@ -254,7 +254,7 @@ def test_refused_flags_say_what_to_use(folder, capsys, script, flag, sentence):
         # a file that does not open is a wrong command
         ("clip.mp4", 2, "clip.mp4: not a video that OpenCV can read, or one without frames"),
         # images are looked at one by one; that none could be read is known at the end
-        ("image.jpg", 1, "failed: none of 1 files could be read"),
+        ("image.jpg", 1, "failed: none of 1 file could be read"),
     ],
 )
 def test_a_single_source_that_cannot_be_read(folder, capsys, name, code, expected):

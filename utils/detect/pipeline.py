@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 AHEAD_BATCHES = 2  # read while the network works
 POLL_SECONDS = 0.2  # how often a waiting thread looks whether the other one has ended
+WINDOW_BATCHES = 4  # a batch waits until so many batches' frames have come after its first
 END_SECONDS = 1.0  # how long the end of a run waits for a thread inside a library
 # What ends a program: Ctrl-C, `kill` and service managers, a closed terminal (not on Windows).
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -310,3 +311,35 @@ class StageClock:
     def milliseconds_per(self, count: int) -> dict[str, float]:
         """Stage -> milliseconds divided by `count` (0 where nothing was counted)."""
         return {name: 1000 * seconds / max(count, 1) for name, seconds in self.seconds.items()}
+
+
+def grouped(
+    items: Iterable[Frame | Skipped], size: InputSize, batch_size: int
+) -> Iterator[list[FittedFrame] | Skipped]:
+    """Frames in batches of one input size, and skipped files as they come.
+
+    Frames of one size wait for each other, a window of a few batches long: so batches need not
+    be in the order of their frames' numbers.
+
+    Args:
+        items: frames as they are read.
+        size: what each is letterboxed to.
+        batch_size: of a full batch.
+    """
+    waiting: dict[tuple[int, int], list[FittedFrame]] = {}
+    number = 0
+    for item in items:
+        if isinstance(item, Skipped):
+            yield item
+            continue
+        letterbox = size.letterbox(item.image_hw)
+        group = waiting.setdefault(letterbox.input_hw, [])
+        group.append(FittedFrame(number, item, letterbox))
+        if len(group) == batch_size:
+            yield waiting.pop(letterbox.input_hw)
+        number += 1
+        # The first group of the mapping is the one whose first frame waits longest.
+        for oldest, group in list(waiting.items())[:1]:
+            if number - group[0].number >= WINDOW_BATCHES * batch_size:
+                yield waiting.pop(oldest)
+    yield from waiting.values()

@@ -18,7 +18,7 @@ import numpy as np
 
 from utils.detect.pipeline import StageClock
 from utils.errors import ConfigError, DatasetError
-from utils.logs import PLAIN_INTERVAL_SECONDS
+from utils.logs import PLAIN_INTERVAL_SECONDS, counted
 from utils.output_files import GrowingFile
 from utils.structures import Detections, Frame, IntArray, NamedFile, Skipped, StreamState
 
@@ -72,11 +72,12 @@ class DetectResult:
     def as_text(self) -> str:
         """The summary on the console."""
         stages = ", ".join(f"{ms:.1f} {name}" for name, ms in self.ms_per_frame.items())
-        skipped = f", {len(self.skipped)} files skipped" if self.skipped else ""
+        skipped = f", {counted(len(self.skipped), 'file')} skipped" if self.skipped else ""
         cut = "" if self.stopped_by is None else "stopped; everything so far is saved\n"
         streams = "".join(f"{stream.as_text()}\n" for stream in self.streams)
         return (
-            f"{cut}{streams}{self.frames} frames, {self.detections} detections{skipped}\n"
+            f"{cut}{streams}{counted(self.frames, 'frame')}, "
+            f"{counted(self.detections, 'detection')}{skipped}\n"
             f"ms per frame: {stages}; {self.frames_per_second:.1f} frames/s\n"
             f"results are in {self.folder}"
         )
@@ -110,7 +111,8 @@ class DetectionLog:
         """
         if self._strict:
             raise DatasetError(f"{item.path}: {item.reason}")
-        logger.warning("%s: skipped: %s", item.path, item.reason)
+        if not item.is_said:
+            logger.warning("%s: skipped: %s", item.path, item.reason)
         self._skipped.append(item)
 
     def add(
@@ -179,16 +181,7 @@ class DetectionLog:
 def count_by_name(class_ids: IntArray, class_names: Sequence[str]) -> str:
     """`4 persons, 1 bus`, classes in the order of their ids; empty for no detections."""
     counts = zip(*np.unique(class_ids, return_counts=True), strict=True)
-    return ", ".join(_counted(count, class_names[class_id]) for class_id, count in counts)
-
-
-def _counted(count: int, name: str) -> str:
-    """`1 bus`, `2 buses`, `2 benches`, `2 canaries`; `2 persons`, as YOLOv5 prints it."""
-    if count > 1 and re.search("[^aeiou]y$", name):
-        name = f"{name[:-1]}ies"
-    elif count > 1:
-        name += "es" if name.endswith(("s", "x", "z", "ch", "sh")) else "s"
-    return f"{count} {name}"
+    return ", ".join(counted(count, class_names[class_id]) for class_id, count in counts)
 
 
 class Progress(AbstractContextManager["Progress"]):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from utils.errors import ConfigError
+from utils.logs import counted
 
 NOMINAL_BATCH_SIZE = 64  # YOLOv5's
 MAX_GRADIENT_NORM = 10.0
@@ -183,7 +184,7 @@ def describe_optimizer(optimizer: Optimizer, config: OptimizerConfig, batch_size
     return (
         f"Optimizer: {type(optimizer).__name__}, lr {config.lr0:g} to {config.lr0 * config.lrf:g}, "
         f"{groups['weights']}, {groups['norms']}, {groups['biases']}, "
-        f"{batch_size * config.accumulate(batch_size)} images per step"
+        f"{counted(batch_size * config.accumulate(batch_size), 'image')} per step"
     )
 
 

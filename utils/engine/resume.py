@@ -16,6 +16,7 @@ import torch
 from utils.checkpoint import Checkpoint, load_checkpoint
 from utils.engine.training_state import TrainingState
 from utils.errors import ConfigError
+from utils.logs import counted
 from utils.train_config import NEWEST, TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -216,8 +217,9 @@ def check_resumable(resumed: ResumedRun, config: TrainConfig, class_names: tuple
     _check_epochs(config, resumed)
     known = resumed.checkpoint.class_names
     if class_names != known:
+        trained = counted(len(known), "class")
         raise ConfigError(
-            f"--resume {resumed.last}: was trained on {len(known)} classes ({', '.join(known)}), "
+            f"--resume {resumed.last}: was trained on {trained} ({', '.join(known)}), "
             f"the data set has {len(class_names)} ({', '.join(class_names)})"
         )
     if resumed.progress.get("teacher", "") != teacher_digest(config.teacher):
@@ -267,6 +269,6 @@ def _check_epochs(config: TrainConfig, resumed: ResumedRun) -> None:
         )
     if done >= config.epochs:
         raise ConfigError(
-            f"--resume {resumed.last}: all {config.epochs} epochs are done; "
+            f"--resume {resumed.last}: finished after {counted(config.epochs, 'epoch')}; "
             f"to go on, give more: --epochs {2 * done}"
         )

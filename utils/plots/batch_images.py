@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.draw import draw_detections, draw_targets, tile_images
+from utils.draw import draw_detections, draw_targets
 from utils.engine.predictor import BatchPrediction
 from utils.output_files import atomic_path
+from utils.plots.image_grid import tile_images
 from utils.structures import Batch, Detections, ImageArray, Targets
 
 MAX_IMAGES = 16

@@ -21,6 +21,7 @@ def good_files() -> dict[str, bytes]:
     """Contents by a name that ends with the format's suffix."""
     pixels = noise(HW)
     image = Image.fromarray(pixels)
+    turned = image.transpose(Image.Transpose.ROTATE_180)
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation
     deep = pixels.astype(np.uint16) * 257
@@ -47,9 +48,11 @@ def good_files() -> dict[str, bytes]:
         "deep.tif": _opencv(".tif", deep),
         "floats.tif": _pillow(image.convert("F"), "TIFF"),
         "palette.gif": _pillow(image.convert("P"), "GIF"),
-        "two.gif": _pillow(
-            image, "GIF", save_all=True, append_images=[image.transpose(Image.Transpose.ROTATE_180)]
-        ),
+        "several.gif": _pillow(image, "GIF", save_all=True, append_images=[turned]),
+        "several.tif": _pillow(image, "TIFF", save_all=True, append_images=[turned, image]),
+        "several.webp": _pillow(image, "WEBP", save_all=True, append_images=[turned, image]),
+        "several.png": _pillow(image, "PNG", save_all=True, append_images=[turned, image]),
+        "several.avif": _pillow(image, "AVIF", save_all=True, append_images=[turned, image]),
         "rgb.avif": _pillow(image, "AVIF"),
         "rgb.jp2": _pillow(image, "JPEG2000"),
         "deep.jp2": _opencv(".jp2", deep),

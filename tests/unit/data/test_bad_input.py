@@ -167,9 +167,9 @@ def test_row_5_a_class_beyond_the_names(split: str) -> None:
 @pytest.mark.parametrize(
     ("label", "backgrounds"),
     [
-        ("", "1 backgrounds"),
-        (" \r\n\t\n", "1 backgrounds"),
-        (None, "1 backgrounds (1 without a label file)"),
+        ("", "1 background"),
+        (" \r\n\t\n", "1 background"),
+        (None, "1 background (1 without a label file)"),
     ],
     ids=["empty", "blank", "missing"],
 )
@@ -180,7 +180,7 @@ def test_row_7_backgrounds_are_counted(label: str | None, backgrounds: str) -> N
     else:
         LABEL.write_text(label)
     result = scan()
-    assert result.summary() == f"2 images, 1 objects, {backgrounds}"
+    assert result.summary() == f"2 images, 1 object, {backgrounds}"
     assert texts(result) == []
 
 
@@ -194,7 +194,7 @@ def test_row_7_many_missing_label_files_are_said_aloud(
     write_yolo_set(Path(), labels)
     with caplog.at_level(logging.WARNING):
         assert len(read_records(load_dataset_spec("animals.yaml"), split)) == 20
-    said = [message for message in caplog.messages if "are copies of others" not in message]
+    said = [message for message in caplog.messages if "with the content of another" not in message]
     news = [re.search(rf"\b{num_missing} of (the )?20\b.*label", message) for message in said]
     assert [each is not None for each in news] == ([True] if is_news else [])
 
@@ -252,7 +252,7 @@ SPOILT: list[tuple[str, Callable[[], bytes], str]] = [
     ("floats.tif", float_tiff, ""),  # what OpenCV cannot read, Pillow can
     ("targa.jpg", targa, ""),
     ("moving.gif", gif, "a GIF of several images; save the one meant as PNG"),
-    ("photo.HEIC", lambda: b"\0\0\0\x18ftypheic", ".heic files cannot be read; save it as JPEG"),
+    ("photo.JXL", lambda: b"\xff\x0a", ".jxl files cannot be read; save it as JPEG"),
     ("raw.dng", lambda: float_tiff(), ".dng files cannot be read; save it as JPEG or PNG"),
 ]
 

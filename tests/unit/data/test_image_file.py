@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.image_file import IMAGE_SUFFIXES, examine_image, read_image, verify_image
+from data.file_suffixes import IMAGE_SUFFIXES
+from data.image_facts import examine_image, verify_image
+from data.image_file import read_image
 from tests.error_messages import assert_message
 from tests.unit.data.builders import noise, write_image
 from utils.errors import DatasetError

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data import image_index
-from data.image_index import ImageIndex
+from data import image_facts
+from data.image_facts import ImageIndex
 from utils.errors import DatasetError
 
 LONG_AGO = time.time() - 1000
@@ -23,7 +23,7 @@ LONG_AGO = time.time() - 1000
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # What tests write has just been changed; only the test of that rule keeps it.
-    monkeypatch.setattr(image_index, "SETTLED_NS", -(10**18))
+    monkeypatch.setattr(image_facts, "SETTLED_NS", -(10**18))
 
 
 @pytest.fixture
@@ -37,13 +37,13 @@ def image(tmp_path):
 def examined(monkeypatch):
     """The paths that are decoded from now on."""
     paths = []
-    examine = image_index.examine_image
+    examine = image_facts.examine_image
 
     def noted(path):
         paths.append(path)
         return examine(path)
 
-    monkeypatch.setattr(image_index, "examine_image", noted)
+    monkeypatch.setattr(image_facts, "examine_image", noted)
     return paths
 
 
@@ -101,7 +101,7 @@ def test_a_file_that_changed_is_decoded_again(change, image, monkeypatch):
 
 
 def test_a_file_that_has_just_changed_is_not_entered(image, monkeypatch):
-    monkeypatch.setattr(image_index, "SETTLED_NS", 10**18)
+    monkeypatch.setattr(image_facts, "SETTLED_NS", 10**18)
     indexed(image)
     decoded = examined(monkeypatch)
     indexed(image)
@@ -110,7 +110,7 @@ def test_a_file_that_has_just_changed_is_not_entered(image, monkeypatch):
 
 def test_versions_and_rules_make_entries_worthless(image, monkeypatch):
     indexed(image)
-    monkeypatch.setattr(image_index, "RULES", image_index.RULES + 1)
+    monkeypatch.setattr(image_facts, "RULES", image_facts.RULES + 1)
     decoded = examined(monkeypatch)
     indexed(image)
     assert decoded == [image]
@@ -155,7 +155,7 @@ def test_a_folder_that_cannot_be_written_costs_only_time(image, tmp_path, monkey
 
 def test_a_locked_index_costs_only_time(image, tmp_path, monkeypatch):
     first = indexed(image)
-    monkeypatch.setattr(image_index, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(image_facts, "WAIT_SECONDS", 0.05)
     (file,) = (tmp_path / "cache").rglob("*.sqlite")
     with sqlite3.connect(file, isolation_level=None) as database:
         database.execute("BEGIN EXCLUSIVE")

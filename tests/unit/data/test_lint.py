@@ -114,7 +114,7 @@ def test_splits_that_share_their_images(data):
     data.write_text(content)
     _, report = check(data)
     assert report["findings"] == [
-        "2 images are listed by both train and val: AP on val says nothing about new images"
+        "2 images listed by both train and val: AP on val says nothing about new images"
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.dataset_spec import load_dataset_spec
-from data.image_file import IMAGE_SUFFIXES, UNREADABLE_SUFFIXES
+from data.file_suffixes import IMAGE_SUFFIXES, UNREADABLE_SUFFIXES
 from data.listing import list_images, read_lines
 from data.records import read_records, scan_split
 from tests.error_messages import assert_message
@@ -95,8 +95,8 @@ def test_images_listed_twice_and_copies_are_said(tmp_path, caplog):
 
     assert len(twice.records) == 4
     assert [problem.text for problem in twice.problems] == [
-        f"1 images are listed more than once and count as often: {images / 'a.png'}",
-        f"1 images are copies of others: {images / 'c.png'} = {images / 'b.png'}",
+        f"1 image listed more than once and counted as often: {images / 'a.png'}",
+        f"1 image with the content of another one: {images / 'c.png'} = {images / 'b.png'}",
     ]
     assert copied.problems == twice.problems[1:]
     assert {problem.kind for problem in twice.problems} == {"noted"}
@@ -106,12 +106,12 @@ def test_images_listed_twice_and_copies_are_said(tmp_path, caplog):
 def test_a_folder_of_photos_that_cannot_be_read_says_so(tmp_path):
     file = write_yolo_set(tmp_path, {"a": GOOD})
     for number in range(3):
-        path = Path(tmp_path / "images" / f"{number}.heic")
-        path.write_bytes(b"\0\0\0\x18ftypheic")
+        path = Path(tmp_path / "images" / f"{number}.jxl")
+        path.write_bytes(b"\xff\x0a")
 
     result = scan_split(load_dataset_spec(file), "train")
 
     assert result.count("unreadable") == 3 and len(result.records) == 1
     assert_message(
-        result.problems[0].text, f"{tmp_path / 'images' / '0.heic'}: ", ".heic files cannot be read"
+        result.problems[0].text, f"{tmp_path / 'images' / '0.jxl'}: ", ".jxl files cannot be read"
     )

@@ -54,7 +54,7 @@ def test_a_split_with_everything_in_it(tmp_path, caplog):
     assert records[0].targets.boxes.tolist() == [[16, 12, 48, 36]]
     assert result.summary() == (
         "4 images, 3 objects, 2 backgrounds (1 without a label file), 3 images skipped, "
-        "1 label rows dropped, 1 label rows clipped, 1 duplicate label rows removed"
+        "1 label row dropped, 1 label row clipped, 1 duplicate label row removed"
     )
     assert [problem.text.split(": ")[0] for problem in result.problems] == [
         f"{labels / 'd.txt'}:2",
@@ -144,10 +144,10 @@ def test_nothing_but_crowd_regions_is_an_error(tmp_path):
     split = "{images: ., annotations: i.json}"
     spec = load_dataset_spec(write_yaml(tmp_path, f"train: {split}\nval: {split}\n"))
 
-    assert scan_split(spec, "val").summary().endswith(" objects, 1 crowd regions")
+    assert scan_split(spec, "val").summary().endswith(" objects, 1 crowd region")
     with pytest.raises(DatasetError) as caught:
         read_records(spec, "val")
-    assert_message(str(caught.value), "animals: ", "1 labels of val ... iscrowd")
+    assert_message(str(caught.value), "animals: ", "val has 1 crowd region ... iscrowd")
 
 
 @pytest.mark.parametrize("name", ["a.xml", "_annotations.coco.json"])

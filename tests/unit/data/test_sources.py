@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from data.captures import CaptureOptions
-from data.sources import FileSource, LiveFrames, SourceOptions, grouped, open_source
+from data.sources import FileSource, LiveFrames, SourceOptions, open_source
 from data.streams import StreamOptions
 from tests.error_messages import BETWEEN, assert_message
+from utils.detect.pipeline import grouped
 from utils.errors import DatasetError
 from utils.letterbox import InputSize
 from utils.structures import Frame, Skipped
@@ -186,16 +187,50 @@ def test_a_gif_of_several_images_is_a_video_and_one_of_one_an_image(tmp_path):
     assert found == [("one.gif", False), *[("several.gif", True)] * 3]
 
 
-def test_images_that_cannot_be_read_are_named_by_their_suffix(tmp_path):
+def test_what_a_folder_has_beside_images_is_counted_in_one_line(tmp_path, caplog):
     save_image(tmp_path / "a.jpg")
-    (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    for name in ("b.dng", "c.dng", "d.PSD", "e.pdf", "labels.txt", "notes.md", ".hidden.zip"):
+        (tmp_path / name).write_bytes(b"II*\0")
+    (tmp_path / "f.dng").write_bytes((tmp_path / "a.jpg").read_bytes())  # the content counts
+    (tmp_path / "folder.pdf").mkdir()
 
-    image, skipped = opened(str(tmp_path))
+    found = list(opened(str(tmp_path)))
 
-    assert isinstance(image, Frame)
+    assert caplog.messages == [
+        f"{tmp_path}: 4 files not read: 2 .dng, 1 .pdf, 1 .psd; save images as JPEG or PNG"
+    ]
+    assert [item.path.name for item in found] == ["a.jpg", "b.dng", "c.dng", "d.PSD", "f.dng"]
+    skipped = [item for item in found if isinstance(item, Skipped)]
+    assert [(item.path.name, item.is_said) for item in skipped] == [
+        ("b.dng", True), ("c.dng", True), ("d.PSD", True)
+    ]  # fmt: skip
+    assert skipped[0].reason == ".dng files cannot be read; save it as JPEG or PNG"
+
+
+def test_a_pattern_names_what_it_finds_and_cannot_read(tmp_path, caplog):
+    save_image(tmp_path / "a.jpg")
+    (tmp_path / "a.svg").touch()
+
+    assert names(opened(f"{tmp_path}/a.*")) == ["a.jpg", "a.svg"]
+    assert caplog.messages == [
+        f"{tmp_path}/a.*: 1 file not read: 1 .svg; save images as JPEG or PNG"
+    ]
+
+
+def test_a_folder_without_images_says_what_it_has(tmp_path):
+    for name in ("a.pdf", "b.pdf", "c.docx", "Makefile"):
+        (tmp_path / name).touch()
+    with pytest.raises(DatasetError, match=r"\(it has 2 \.pdf, 1 \.docx, 1 without a suffix\)$"):
+        opened(str(tmp_path))
+
+
+def test_a_file_that_is_named_is_skipped_with_a_reason_of_its_own(tmp_path, caplog):
+    (tmp_path / "a.dng").write_bytes(b"II*\0")
+    (skipped,) = opened(str(tmp_path / "a.dng"))
     assert skipped == Skipped(
-        tmp_path / "b.heic", ".heic files cannot be read; save it as JPEG or PNG"
+        tmp_path / "a.dng", ".dng files cannot be read; save it as JPEG or PNG"
     )
+    assert caplog.messages == []
 
 
 def test_few_bits_in_files_of_16_are_said_once(tmp_path, caplog):

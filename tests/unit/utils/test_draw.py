@@ -5,7 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from utils.draw import class_color, draw_detections, draw_targets, text_color, tile_images
+from utils.draw import class_color, contrast, draw_detections, draw_targets, text_color
+from utils.plots.image_grid import tile_images
 from utils.structures import Detections, Targets
 
 GRAY = 128
@@ -96,22 +97,106 @@ def test_tiny_images(size):
     assert drawn.shape == (height, width, 3)
 
 
-def test_colors_are_stable_and_distinct():
-    assert class_color(0) == class_color(0)
-    colors = np.array([class_color(i) for i in range(20)], float)
-    assert colors.min() >= 0 and colors.max() <= 255
-    distance = np.linalg.norm(colors[:, None] - colors[None], axis=2) + 1000 * np.eye(20)
-    assert distance.min() > 25
+def test_colors_repeat_after_80_classes():
+    """How far apart they are: tests/unit/experiments/test_class_palette.py."""
     assert len({class_color(i) for i in range(80)}) == 80
+    assert [class_color(i + 80) for i in range(80)] == [class_color(i) for i in range(80)]
+
+
+def test_contrast_is_that_of_wcag():
+    assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
+    assert contrast((119, 119, 119), (255, 255, 255)) == pytest.approx(4.48, abs=0.01)
+    assert contrast((9, 9, 9), (9, 9, 9)) == 1
 
 
 def test_text_can_be_read_on_every_color():
-    def luminance(color):
-        return np.dot(color, [0.299, 0.587, 0.114])
-
     for class_id in range(80):
-        color = class_color(class_id)
-        assert abs(luminance(color) - luminance(text_color(color))) > 100
+        assert contrast(class_color(class_id), text_color(class_color(class_id))) >= 4.5
+
+
+def label_pixels(image, found, names=("cat",), **options):
+    """Which pixels labels change."""
+    drawn = draw_detections(image, found, names, **options)
+    return (drawn != draw_detections(image, found, names, hide_labels=True, **options)).any(axis=2)
+
+
+def hidden_share(pixels, box):
+    left, top, right, bottom = (int(edge) for edge in box)
+    return pixels[top:bottom, left:right].mean()
+
+
+@pytest.mark.parametrize(
+    "neighbour",
+    [
+        [60, 82, 90, 99],  # above
+        [60, 82, 90, 121],  # above, and down to the top of the box
+        [100, 96, 130, 120],  # on the right
+        [60, 132, 90, 150],  # below
+    ],
+)
+def test_a_label_hides_no_small_object_while_there_is_another_place(neighbour):
+    image, found = blank_image(240, 320), detections([60, 100, 90, 130], neighbour)
+    pixels = label_pixels(image, found)
+    assert pixels.sum() > 2 * 500  # both are there
+    assert max(hidden_share(pixels, box) for box in found.boxes) <= 0.1
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("count", [5, 40, 150])
+def test_labels_of_a_crowd_leave_the_objects_visible(seed, count):
+    """Whatever lies where: at most three tenths of each box are hidden, and no label."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, (600, 440), (count, 2))
+    sizes = rng.uniform(6, 160, (count, 2)) * rng.uniform(0.1, 1, (count, 1))
+    boxes = np.concatenate([corners, np.minimum(corners + sizes, (640, 480))], axis=1).round()
+    found = detections(*boxes)
+    pixels = label_pixels(blank_image(480, 640), found, line_thickness=1)
+    assert pixels.any()
+    for box in found.boxes:
+        assert hidden_share(pixels, box) <= 0.3 + 1e-6
+    best = label_pixels(blank_image(480, 640), found[:1], line_thickness=1)
+    assert best.sum() > 500  # the best one has a label in any crowd
+
+
+def test_large_boxes_are_no_obstacle():
+    """A label inside a box that it hides little of: one on the whole image stays at the top."""
+    pixels = label_pixels(blank_image(480, 640), detections([0, 0, 640, 480]))
+    rows, columns = np.nonzero(pixels)
+    assert rows.min() <= 2 and columns.min() <= 2 and rows.max() < 40
+
+
+def test_no_label_where_it_would_hide_what_it_names():
+    """The image is full of small boxes: there is no place, so there is no name."""
+    edges = np.arange(0, 100, 10)
+    boxes = [[x, y, x + 10, y + 10] for x in edges for y in edges]
+    found = detections(*boxes)
+    pixels = label_pixels(blank_image(100, 100), found, line_thickness=1)
+    assert not pixels.any()
+
+
+def test_a_label_without_a_place_gets_smaller_letters():
+    """All around are small boxes but for a strip above, too low for the usual letters."""
+    image, box = blank_image(480, 640), [300, 200, 330, 230]
+    alone = label_pixels(image, detections(box))
+    usual = int(alone.any(axis=1).sum())
+    free = [290, 200 - usual + 2, 420, 236]
+    tiles = [[x, y, x + 8, y + 8] for x in range(0, 640, 8) for y in range(0, 480, 8)]
+    apart = [each for each in tiles if each[2] <= free[0] or each[0] >= free[2]
+             or each[3] <= free[1] or each[1] >= free[3]]  # fmt: skip
+    pixels = label_pixels(image, detections(box, *apart))
+    assert 0 < pixels.any(axis=1).sum() < usual and pixels.sum() < alone.sum()
+
+
+@pytest.mark.parametrize("thickness", [1, 100])
+@pytest.mark.parametrize("size", [(100, 160), (480, 640), (12, 12)])
+def test_lines_and_letters_are_bounded_by_the_image(size, thickness):
+    image, (height, width) = blank_image(*size), size
+    found = detections([width // 4, height // 4, width // 2, height // 2])
+    drawn = draw_detections(image, found, ["cat"], line_thickness=thickness, hide_labels=True)
+    share = (drawn != GRAY).any(axis=2).mean()
+    assert 0 < share < 0.4
+    if size == (480, 640):
+        assert 0.001 < label_pixels(image, found, line_thickness=thickness).mean() < 0.2
 
 
 @pytest.mark.parametrize(

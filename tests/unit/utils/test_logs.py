@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from utils import logs
-from utils.logs import Progress, format_duration
+from utils.logs import IRREGULAR, Progress, counted, format_duration
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,33 @@ from utils.logs import Progress, format_duration
 )  # fmt: skip
 def test_lengths_of_time(seconds, arguments):
     assert format_duration(seconds) == arguments
+
+
+PLURALS = {
+    # the endings
+    "dog": "dogs", "person": "persons", "bus": "buses", "wine glass": "wine glasses",
+    "bench": "benches", "toothbrush": "toothbrushes", "box": "boxes", "waltz": "waltzes",
+    "canary": "canaries", "toy": "toys", "traffic light": "traffic lights",
+    "stop-sign": "stop-signs",
+    # plurals already, which YOLOv5 would give another s
+    "skis": "skis", "scissors": "scissors", "Platelets": "Platelets", "pants": "pants",
+    # abbreviations, numbers, other scripts
+    "RBC": "RBCs", "class_3": "class_3", "猫": "猫", "": "",
+    # irregular ones, in the last word
+    "sheep": "sheep", "mouse": "mice", "Knife": "Knives", "police_woman": "police_women",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("noun", "plural"), PLURALS.items())
+def test_a_noun_suits_its_number(noun, plural):
+    assert [counted(count, noun) for count in (0, 1, 2)] == [
+        f"0 {plural}", f"1 {noun}", f"2 {plural}"
+    ]  # fmt: skip
+
+
+def test_what_is_irregular_differs_from_the_rule():
+    for noun, plural in IRREGULAR.items():
+        assert counted(2, noun) == f"2 {plural}" and plural not in (f"{noun}s", f"{noun}es")
 
 
 def test_progress_without_a_terminal_is_plain_lines(monkeypatch, caplog):

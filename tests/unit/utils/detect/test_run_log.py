@@ -96,8 +96,18 @@ def test_count_by_name(class_ids, text):
     assert count_by_name(np.array(class_ids, np.int64), ("cat", "bus", "dog")) == text
 
 
-def test_plurals():
-    names = ("bus", "bench", "box", "toothbrush", "canary", "toy", "person")
-    twice = count_by_name(np.repeat(np.arange(len(names)), 2), names)
-    assert twice == ("2 buses, 2 benches, 2 boxes, 2 toothbrushes, 2 canaries, 2 toys, 2 persons")
-    assert count_by_name(np.arange(len(names)), names) == ", ".join(f"1 {name}" for name in names)
+def test_the_summary_counts_one_of_each():
+    log = DetectionLog(("cat", "bus"), 1, strict=False)
+    log.add(frame(), (32, 64), FOUND[:1], 12.34)
+    log.skip(Skipped(Path("b.jpg"), "empty"))
+    assert log.result(Path()).as_text().startswith("1 frame, 1 detection, 1 file skipped\n")
+    log.add(frame(), (32, 64), FOUND, 12.34)
+    log.skip(Skipped(Path("c.jpg"), "empty"))
+    assert log.result(Path()).as_text().startswith("2 frames, 4 detections, 2 files skipped\n")
+
+
+def test_files_whose_kind_was_named_are_counted_without_a_line(caplog):
+    log = DetectionLog(("cat",), 1, strict=False)
+    log.skip(Skipped(Path("b.dng"), "no", is_said=True))
+    assert caplog.messages == []
+    assert [item["source"] for item in log.result(Path()).as_report()["skipped"]] == ["b.dng"]

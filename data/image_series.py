@@ -1,0 +1,227 @@
+"""Files of several images: animations, pages of a TIFF, photos of a HEIC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from data.decoder_errors import DECODER_ERRORS
+from data.heif_file import heif_pixels, is_heif, open_heif
+from data.image_file import (
+    ANIMATED_FORMATS,
+    START_BYTES,
+    DecodedImage,
+    check_size,
+    decode_deep,
+    num_images,
+    read_content,
+    with_8_bits,
+)
+from data.tiff_pages import TIFF_STARTS, put_first, tiff_pages
+from data.video import Shard
+from utils.errors import DatasetError, first_line
+from utils.structures import Skipped
+
+# Browsers show images that ask for less so long, and most animations count on it.
+SHORTEST_MS, INSTEAD_MS = 10.0, 100.0
+SLOWEST_FPS = 0.01  # that a video is written with, whatever an animation asks for
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesImage:
+    """One image of a file.
+
+    Attributes:
+        number: in its file, from 1.
+        count: how many the file has.
+        decoded: its pixels.
+        fps: images per second of what is yielded, by the first one's duration; None of pages.
+        seconds: when it is shown, from the start of an animation; None of pages.
+    """
+
+    number: int
+    count: int
+    decoded: DecodedImage
+    fps: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPart:
+    """Which images of a file are read.
+
+    Attributes:
+        stride: every so many-th one, counted from the first of the file.
+        shard: only those of this part.
+        first: none before this one.
+    """
+
+    stride: int = 1
+    shard: Shard | None = None
+    first: int = 1
+
+    def numbers(self, path: Path, count: int) -> range:
+        """Their numbers, from 1, of `count` images."""
+        first, last = (1, None) if self.shard is None else self.shard.frames(path, count)
+        first = max(first, self.first)
+        first += -(first - 1) % self.stride
+        return range(first, (count if last is None else last) + 1, self.stride)
+
+
+def has_several(path: Path) -> bool:
+    """Whether the file holds more than one image; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(START_BYTES)
+            if start.startswith(TIFF_STARTS):
+                return len(tiff_pages(file).pages) > 1
+        if is_heif(start):
+            return len(open_heif(path, read_content(path))) > 1
+        with Image.open(path, formats=tuple(ANIMATED_FORMATS)) as image:
+            return num_images(image) > 1
+    except (*DECODER_ERRORS, DatasetError):
+        return False
+
+
+def read_series(path: Path, part: SeriesPart) -> Iterator[SeriesImage | Skipped]:
+    """The images of a file that has several.
+
+    A page that cannot be decoded is skipped; behind a broken image of an animation, which the
+    later ones build on, nothing is read.
+
+    Raises:
+        DatasetError: no image can be read, or, after the last one that can, the file is cut off.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(START_BYTES)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if start.startswith(TIFF_STARTS):
+        return _tiff_pages(path, part)
+    return _heif_images(path, part) if is_heif(start) else _animation(path, part)
+
+
+def _tiff_pages(path: Path, part: SeriesPart) -> Iterator[SeriesImage | Skipped]:
+    content = bytearray(read_content(path))
+    with path.open("rb") as file:
+        found = tiff_pages(file)
+    count = len(found.pages)
+    with _PillowPages(path) as by_pillow:
+        for number in part.numbers(path, count):
+            page = found.pages[number - 1]
+            try:
+                check_size(path, len(content), *page.image_hw)
+                by_pillow.check(page.index)  # OpenCV makes black ones of some that are broken
+                put_first(content, page)
+                decoded = decode_deep(path, content)
+            except DatasetError as error:
+                yield _skipped_page(path, number, error)
+            else:
+                yield SeriesImage(number, count, decoded)
+    if found.is_cut:
+        raise DatasetError(f"{path}: broken after page {count}; the rest is omitted")
+
+
+class _PillowPages(AbstractContextManager["_PillowPages"]):
+    """The images of a TIFF, decoded by Pillow to see whether all of their content is there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: Image.Image | None = None
+
+    def check(self, index: int) -> None:
+        """Decode an image, by its number in the file from 0.
+
+        Raises:
+            DatasetError: it is damaged.
+        """
+        try:
+            if self._opened is None:
+                self._opened = Image.open(self._path, formats=("TIFF",))
+            self._opened.seek(index)
+            self._opened.load()
+        except DECODER_ERRORS as error:
+            self._close()
+            raise DatasetError(f"{self._path}: cannot be decoded: {first_line(error)}") from None
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._close()
+
+
+def _heif_images(path: Path, part: SeriesPart) -> Iterator[SeriesImage | Skipped]:
+    content = read_content(path)
+    images = open_heif(path, content)
+    for number in part.numbers(path, len(images)):
+        image = images[number - 1]
+        width, height = image.size
+        try:
+            check_size(path, len(content), height, width)
+            decoded = DecodedImage(heif_pixels(path, image))
+        except DatasetError as error:
+            yield _skipped_page(path, number, error)
+        else:
+            yield SeriesImage(number, len(images), decoded)
+
+
+def _skipped_page(path: Path, number: int, error: DatasetError) -> Skipped:
+    return Skipped(path, f"page {number}: {str(error).removeprefix(f'{path}: ')}")
+
+
+def _animation(path: Path, part: SeriesPart) -> Iterator[SeriesImage | Skipped]:
+    num_bytes, number, count = path.stat().st_size, 0, 0
+    try:
+        with Image.open(path, formats=tuple(ANIMATED_FORMATS)) as counted:
+            count = num_images(counted)
+        with Image.open(path, formats=tuple(ANIMATED_FORMATS)) as image:
+            before = int(getattr(image, "default_image", False))  # an image that is not shown
+            numbers = part.numbers(path, count)
+            milliseconds, fps = 0.0, None
+            # All of them are decoded: each one holds only what changes.
+            for number in range(1, numbers.stop):
+                image.seek(number - 1 + before)
+                check_size(path, num_bytes, image.height, image.width)
+                image.load()
+                duration = _milliseconds(image)
+                fps = fps or max(1000 / duration / part.stride, SLOWEST_FPS)
+                if number in numbers:
+                    yield SeriesImage(number, count, _decoded(image), fps, milliseconds / 1000)
+                milliseconds += duration
+    except DECODER_ERRORS as error:
+        if number <= 1:
+            raise DatasetError(f"{path}: cannot be decoded: {error}") from None
+        raise DatasetError(
+            f"{path}: broken after frame {number - 1} of {count}; the rest is omitted"
+        ) from None
+
+
+def _milliseconds(image: Image.Image) -> float:
+    """How long the image of an animation is shown."""
+    duration = float(image.info.get("duration") or 0)
+    return duration if duration > SHORTEST_MS else INSTEAD_MS
+
+
+def _decoded(image: Image.Image) -> DecodedImage:
+    """The loaded image, upright; gray of 16 bits by its range, 16-bit color by its upper bits."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        gray = np.asarray(upright).astype(np.uint16)
+        return with_8_bits(np.repeat(gray[..., None], 3, axis=2))
+    return DecodedImage(np.array(upright.convert("RGB")))
