@@ -48,7 +48,7 @@ _JPEG_START = b"\xff\xd8\xff"
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
 _ODD_HEADERS = ("Invalid SOS parameters", "Unknown Adobe color transform", "Warning: unknown JFIF")
 # What Pillow's readers of damaged files raise, before what is wrong has a better name.
-_PILLOW_ERRORS = (
+PILLOW_ERRORS = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, RuntimeError, MemoryError),
     *(LookupError, ArithmeticError, AttributeError, struct.error, zlib.error),
 )
@@ -172,7 +172,7 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
         kind, width, height, rotated = "", 0, 0, False
     except Image.DecompressionBombError:
         raise _too_large(path) from None
-    except _PILLOW_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
     if content[4:12] in _AVIF_STARTS and ".avif" not in Image.registered_extensions():
         raise DatasetError(f"{path}: AVIF needs Pillow 11.3 or newer; or save it as JPEG or PNG")
@@ -189,7 +189,7 @@ def is_animation(path: Path) -> bool:
     try:
         with Image.open(path, formats=("GIF",)) as image:
             return bool(getattr(image, "is_animated", False))
-    except (*_PILLOW_ERRORS, Image.DecompressionBombError):
+    except (*PILLOW_ERRORS, Image.DecompressionBombError):
         return False
 
 
@@ -273,7 +273,7 @@ def _by_pillow(path: Path, content: bytes) -> ImageArray:
     try:
         with Image.open(BytesIO(content)) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except _PILLOW_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
 
 
@@ -281,7 +281,7 @@ def _load_by_pillow(path: Path, content: bytes) -> None:
     try:
         with Image.open(BytesIO(content)) as image:
             image.load()
-    except _PILLOW_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
 
 

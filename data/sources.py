@@ -199,8 +199,7 @@ class SourceFile:
         """Whether it has several frames."""
         if isinstance(self.item, str):
             return False
-        suffix = self.item.suffix.lower()
-        return suffix in VIDEO_SUFFIXES or (suffix == ".gif" and is_animation(self.item))
+        return is_video(self.item)
 
     def content(self) -> bytes:
         """Of an image.
@@ -320,6 +319,12 @@ class FileSource:
             if self._one_video and not any_read:
                 raise
             yield Skipped(file.path, _reason(error, file.path))
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is a video by its suffix, or a GIF that moves."""
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES or (suffix == ".gif" and is_animation(path))
 
 
 def _reason(error: DatasetError, path: Path) -> str:
