@@ -1,4 +1,4 @@
-"""YOLOv5's object for programs written for it, without a network.
+"""YOLOv5's object for programs written for it, with YOLOv5's numbers; nothing is downloaded.
 
 model = torch.hub.load("path/of/this/folder", "custom", "best.pt", source="local")
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from data.given_images import GivenImage, given_frames
@@ -19,8 +20,8 @@ from utils.detect.pipeline import Found, FrameDetector, StageClock, in_order, pr
 from utils.detect.run_log import STAGES
 from utils.detect_config import DetectConfig
 from utils.errors import CheckpointError, ConfigError
-from utils.letterbox import FittedFrame, InputSize, round_up_to_stride
-from utils.structures import Frame
+from utils.letterbox import FittedFrame, Letterbox, round_up_to_stride
+from utils.structures import FloatArray, Frame
 
 dependencies = ["torch", "numpy", "cv2", "PIL", "yaml"]  # torch.hub looks whether they are here
 HUB_SIZE = 640  # what YOLOv5's object takes where a call gives no size
@@ -34,6 +35,8 @@ def custom(
     device: str | int | torch.device | None = None,
 ) -> HubModel:
     """A network in a file, called as YOLOv5's.
+
+    Boxes are YOLOv5's, which may lie up to a pixel beside the exact ones of `load_detector`.
 
     Args:
         path: a checkpoint (.pt) or an exported file.
@@ -140,6 +143,21 @@ class HubModel:
         return self
 
 
+class _Yolov5Letterbox(Letterbox):
+    """Boxes go back as YOLOv5 computes them, from unrounded padding: up to a pixel beside ours."""
+
+    __slots__ = ()
+
+    def undo_boxes(self, boxes: FloatArray, *, clip: bool = True) -> FloatArray:
+        """(N, 4) xyxy in pixels of the network input -> pixels of the original."""
+        height, width = self.original_hw
+        scale = min(self.input_hw[0] / height, self.input_hw[1] / width)
+        pad = [(self.input_hw[1] - width * scale) / 2, (self.input_hw[0] - height * scale) / 2]
+        original = (boxes - np.array(pad * 2, np.float32)) / np.float32(scale)
+        limits = np.array([width, height] * 2, np.float32) if clip else np.inf
+        return np.asarray(np.clip(original, 0 if clip else -np.inf, limits), np.float32)
+
+
 def _one_size(
     finder: FrameDetector, frames: Sequence[Frame], size: int | Sequence[int]
 ) -> Iterator[list[FittedFrame]]:
@@ -150,15 +168,15 @@ def _one_size(
     longest = size if isinstance(size, int) else max(size, default=0)
     if longest < 1:
         raise ConfigError(f"size={size}: expected pixels, at least 1")
-    input_size = finder.size
-    if input_size.stride is not None and frames:
+    input_hw = finder.size.limit_hw
+    if finder.size.stride is not None and frames:
         sides = [[int(side * longest / max(frame.image_hw)) for side in frame.image_hw]
                  for frame in frames]  # fmt: skip
         height, width = (
-            round_up_to_stride(max(each), input_size.stride) for each in zip(*sides, strict=True)
+            round_up_to_stride(max(each), finder.size.stride) for each in zip(*sides, strict=True)
         )
-        input_size = InputSize((height, width), None)
-    fitted = [FittedFrame(number, frame, input_size.letterbox(frame.image_hw))
+        input_hw = height, width
+    fitted = [FittedFrame(number, frame, _Yolov5Letterbox.fit(frame.image_hw, input_hw))
               for number, frame in enumerate(frames)]  # fmt: skip
     at_once = finder.network.batch_size or max(len(frames), 1)
     for start in range(0, len(fitted), at_once):
