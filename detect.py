@@ -2,41 +2,59 @@
 
 python detect.py --weights best.pt --source images/
 python detect.py --weights best.onnx --source street.mp4 --save-txt --save-json
+
+From Python: `detector = load_detector("best.pt"); found = detector("bus.jpg")`.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from utils.cli import check_command_line, check_options, run_script
-from utils.detect_config import REFUSED, DetectConfig
+from utils.detect_config import REFUSED, DetectConfig, DetectorFlags, detector_config
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(DetectConfig, REFUSED, data=SHIPPED)
 
 from data.captures import CaptureOptions
+from data.given_images import GivenImage, ImagePath, given_frames, is_iterator
 from data.sources import FileSource, SourceOptions, open_source
 from data.streams import StreamOptions
 from data.video import Shard
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
+from utils.detect.frame_detections import FrameDetections
 from utils.detect.output import DetectionOutput, OutputOptions
-from utils.detect.pipeline import FrameDetector, Source, StopSignals
+from utils.detect.pipeline import (
+    FrameDetector,
+    Source,
+    StageClock,
+    StopSignals,
+    grouped,
+    in_order,
+    prepared,
+)
 from utils.detect.preview import PreviewWindow
-from utils.detect.run_log import DetectionLog, DetectResult, Progress, cut_run
+from utils.detect.run_log import STAGES, DetectionLog, DetectResult, Progress, cut_run
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging, counted
 from utils.output_files import run_folder, write_json
 from utils.postprocess import PostprocessConfig
-from utils.structures import Skipped
+from utils.structures import Frame, Skipped
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+ImageT = TypeVar("ImageT", bound=GivenImage)
 logger = logging.getLogger(__name__)
 DEFAULT_WEIGHTS = SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
 # What may differ in a run that goes on: its outputs do not depend on it.
@@ -44,6 +62,99 @@ CHANGEABLE = frozenset(
     ("source", "recursive", "resume", "device", "batch_size", "view_img", "project", "name",
      "exist_ok", "strict", "report", "poll", "every_frame", "reconnect")
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """Finds objects for other programs. Threads must not share one: give each its own.
+
+    Attributes:
+        finder: the network, its class names, and the rules for its boxes.
+        batch_size: images per run of the network, which is how far an iterator is read ahead.
+    """
+
+    finder: FrameDetector
+    batch_size: int = 1
+
+    @overload
+    def __call__(self, images: ImageT, *, bgr: bool | None = None) -> FrameDetections: ...
+    @overload
+    def __call__(
+        self, images: list[ImageT] | tuple[ImageT, ...], *, bgr: bool | None = None
+    ) -> list[FrameDetections]: ...
+    @overload
+    def __call__(
+        self, images: Iterator[ImageT], *, bgr: bool | None = None
+    ) -> Iterator[FrameDetections]: ...
+    def __call__(self, images: Any, *, bgr: bool | None = None) -> Any:
+        """Find objects.
+
+        Args:
+            images: a path, an http(s) address, an array (height, width, 3) of uint8, a PIL image,
+                the bytes of an image file; a list or tuple of them; or an iterator, of which each
+                is asked for when its result is.
+            bgr: how the colors of arrays are ordered: as OpenCV's, or (False) red, green, blue.
+
+        Raises:
+            DatasetError: an image cannot be read, or `bgr` is needed and not given.
+        """
+        if is_iterator(images):
+            return self._found_in(given_frames(images, bgr=bgr))
+        if isinstance(images, list | tuple):
+            return list(self._found_in(given_frames(images, bgr=bgr, count=len(images))))
+        (found,) = self._found_in(given_frames([images], bgr=bgr, count=1))
+        return found
+
+    def stream(
+        self,
+        source: ImagePath | int | Sequence[ImagePath | int],
+        options: SourceOptions | None = None,
+    ) -> Iterator[FrameDetections]:
+        """Find objects in whatever `--source` takes: folders, videos, cameras, addresses.
+
+        Of live sources each result is of the newest frame. A file that cannot be read is logged
+        and skipped. Closing the iterator closes the source.
+
+        Raises:
+            DatasetError: there is no such source.
+        """
+        texts = (source,) if isinstance(source, str | os.PathLike | int) else source
+        opened = open_source([str(text) for text in texts], options or SourceOptions())
+        log = DetectionLog(self.finder.class_names, 1, strict=False)
+        try:
+            for result in self.finder.results(opened, self.batch_size, log.clock):
+                if isinstance(result, Skipped):
+                    log.skip(result)
+                else:
+                    yield FrameDetections(result.frame, result.detections, self.finder.class_names)
+        finally:
+            opened.stop()
+
+    def _found_in(self, frames: Iterator[Frame]) -> Iterator[FrameDetections]:
+        clock, finder = StageClock(STAGES), self.finder
+        batches = grouped(frames, finder.size, finder.network.batch_size or self.batch_size)
+        for result in in_order(finder.find(prepared(batches, clock), clock)):
+            if not isinstance(result, Skipped):
+                yield FrameDetections(result.frame, result.detections, finder.class_names)
+
+
+def load_detector(
+    weights: ImagePath,
+    imgsz: int | Sequence[int] | None = None,
+    **flags: Unpack[DetectorFlags],
+) -> Detector:
+    """A network to find objects with from Python; what it finds is what `detect.py` finds.
+
+    Args:
+        weights: a checkpoint (.pt) or an exported file; only checkpoints need torch.
+        imgsz: one side or height and width of the network input; None as the file was made.
+        **flags: those of `detect.py --help` that DetectorFlags names, with their defaults.
+
+    Raises:
+        UserError: the weights cannot be read, or a value is out of its range.
+    """
+    config = detector_config(weights, imgsz, flags)
+    return Detector(_open_detector(config), config.batch_size)
 
 
 def detect(config: DetectConfig) -> DetectResult:

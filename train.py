@@ -40,23 +40,17 @@ from utils.engine import resume
 from utils.engine.criterion import Criterion
 from utils.engine.distributed import Ranks, process_group
 from utils.engine.epoch import train_one_epoch
+from utils.engine.epoch_end import EpochEnd, OnEpoch
 from utils.engine.evaluate import evaluate
 from utils.engine.hyper_search import search
 from utils.engine.multi_scale import MultiScale
 from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, describe_optimizer
 from utils.engine.resume import ResumedRun
 from utils.engine.run_folder import TrainingRun
-from utils.engine.training_report import (
-    EpochRow,
-    TrainResult,
-    log_banner,
-    log_result,
-    training_header,
-)
+from utils.engine.training_report import TrainResult, log_banner, log_result, training_header
 from utils.engine.training_state import StateConfig, TrainingState, start_training
 from utils.evaluation_report import EvaluationImages, log_table
 from utils.letterbox import choose_input_hw, scale_pixel_tensor
-from utils.logs import counted
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
@@ -90,18 +84,24 @@ class Hyperparameters:
         return from_flat(name, read_yaml(find_shipped(name, HYPS_FOLDER)), cls)
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(config: TrainConfig, on_epoch: OnEpoch | None = None) -> TrainResult:
     """Train as YOLOv5 does; save the best and the last checkpoint.
 
     With `resume`, fields that are left at their defaults have the values of the run that goes on.
 
+    Args:
+        config: the flags.
+        on_epoch: called with the figures of each epoch once its checkpoint is saved, in the first
+            of all processes. True ends training as after the last epoch, other answers mean
+            nothing. An error in it ends the run, which can be resumed.
+
     Raises:
         UserError: a file or a flag is wrong.
     """
-    return train_as_given(resume.continued(config))
+    return train_as_given(resume.continued(config), on_epoch)
 
 
-def train_as_given(config: TrainConfig) -> TrainResult:
+def train_as_given(config: TrainConfig, on_epoch: OnEpoch | None = None) -> TrainResult:
     """`train`, but a default is meant as it is, with `resume` too."""
     check_options(config)
     started, ranks = time.monotonic(), Ranks.of_environment()
@@ -112,7 +112,8 @@ def train_as_given(config: TrainConfig) -> TrainResult:
         seed_everything(config.seed, deterministic=config.deterministic)
         log_banner(config, to_flat(hyp), to_flat(Hyperparameters()), device, ranks)
         images, start, teacher = data_and_model(config, hyp, resumed, device)
-        run, state, metrics = fit(config, hyp, resumed, images, start, teacher, ranks)
+        run, state, metrics = fit(config, hyp, resumed, images, start, teacher, ranks,
+                                  on_epoch)  # fmt: skip
     seconds = time.monotonic() - started
     trained = state.next_epoch - (0 if resumed is None else resumed.next_epoch)
     result = TrainResult(
@@ -173,6 +174,7 @@ def fit(
     start: Start,
     teacher: Detector | None,
     ranks: Ranks,
+    on_epoch: OnEpoch | None,
 ) -> tuple[TrainingRun, TrainingState, CocoMetrics]:
     """Train a network on images and evaluate the best checkpoint."""
     # Loss, of this process's images alone or over all ranks.
@@ -213,7 +215,8 @@ def fit(
         train_epoch = partial(train_one_epoch, state, criterion(ranks), schedule=schedule,
                               device=device, resize=resize, on_skip=run.note_skipped)  # fmt: skip
         with run:
-            train_epochs(config, state, batches, val_batches, train_epoch, predict, run)
+            train_epochs(config, state, batches, val_batches, train_epoch, predict, run,
+                         on_epoch)  # fmt: skip
         return run, state, ranks.broadcast(lambda: evaluate_best(run, unsharded, device))
 
 
@@ -269,9 +272,14 @@ def train_epochs(
     train_epoch: Callable[..., tuple[float, float, float]],
     predict: TorchPredictor,
     run: TrainingRun,
+    on_epoch: OnEpoch | None,
 ) -> None:
-    """Train, evaluate and save epoch by epoch, to the last or until `patience` ends."""
+    """Train, evaluate and save epoch by epoch, to the last one or until it is enough."""
     run.draw_labels(batches.dataset.records)
+    evaluate_now = partial(evaluate, predict, val_batches, len(val_batches),
+                           val_batches.dataset.records, run.class_names,
+                           ranks=state.ranks)  # fmt: skip
+    end_epoch = EpochEnd(config, state, run, evaluate_now, len(batches), on_epoch)
     device, first, start = next(state.model.parameters()).device, state.next_epoch, time.monotonic()
     for epoch in range(first, config.epochs):
         per_epoch = (time.monotonic() - start) / max(epoch - first, 1)
@@ -280,23 +288,7 @@ def train_epochs(
         train_loss = train_epoch(
             run.drawing_first(batches.epoch(epoch, state.AP_of_class), epoch), epoch=epoch
         )
-        is_last, evaluation = epoch + 1 == config.epochs, None
-        if is_last or (not config.noval and (epoch + 1) % config.eval_interval == 0):
-            state.ranks.broadcast_buffers(state.ema.model)
-            evaluation = evaluate(predict, val_batches, len(val_batches),
-                                  val_batches.dataset.records, run.class_names,
-                                  ranks=state.ranks)  # fmt: skip
-            state.AP_of_class = tuple(row.AP for row in evaluation.metrics.per_class)
-            log_table(evaluation.metrics, every_class=False)
-        row = EpochRow.of(epoch, train_loss, evaluation, state.optimizer)
-        run.add_epoch(row)
-        better = state.best.update(epoch, row.AP, row.AP50)
-        state.next_epoch = epoch + 1
-        if better or is_last or not config.nosave:
-            progress = resume.progress_of(state, epoch, len(batches))
-            run.save(state, row, progress, better=better, period=config.save_period)
-        if state.best.should_stop(epoch):
-            logger.info("No better epoch for %s: stopped.", counted(config.patience, "epoch"))
+        if end_epoch(epoch, train_loss):
             break
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import re
 import time
 import urllib.error
@@ -10,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
@@ -24,7 +26,11 @@ from utils.structures import ImageArray
 STALL_SECONDS = 5  # without an answer or a frame, a connection is lost
 MAX_IMAGE_BYTES = 1 << 28  # of an image behind an address
 ADDRESS = re.compile(r"(rtsps?|rtmps?|srt|https?|udp|tcp)://", re.IGNORECASE)
+HTTP = re.compile("https?://", re.IGNORECASE)
 DEVICE = re.compile(r"/dev/video\d+")
+# What urllib raises: no answer, an answer that is no HTTP, an address that is none.
+_FETCH_ERRORS = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
+_ENDLESS = ("video/", "audio/", "multipart/")  # types of what may never end
 SCREEN = re.compile(r"screen(?::(\d+))?", re.IGNORECASE)
 # What names a camera, a screen or something in a network.
 NOT_A_FILE = re.compile(
@@ -176,27 +182,47 @@ def fetch(address: str) -> bytes:
         DatasetError: it cannot be fetched.
     """
     try:
-        with urllib.request.urlopen(address, timeout=STALL_SECONDS) as answer:
+        with urllib.request.urlopen(_request(address), timeout=STALL_SECONDS) as answer:
+            kind: str = answer.headers.get_content_type()
+            if kind.startswith(_ENDLESS):
+                raise DatasetError(f"is {kind}, not one image")
             content: bytes = answer.read(MAX_IMAGE_BYTES)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except _FETCH_ERRORS as error:
         raise DatasetError(f"cannot be fetched: {error}") from None
     return content
 
 
 def is_image_address(address: str) -> bool:
     """Whether an http(s) address is that of one image: by its suffix, else by asking the server."""
-    parts = urlsplit(address)
-    if parts.scheme.lower() not in ("http", "https"):
+    if not HTTP.match(address):
         return False
-    suffix = PurePosixPath(parts.path).suffix.lower()
-    if suffix:
+    if suffix := address_suffix(address):
         return suffix in IMAGE_SUFFIXES
     try:
-        with urllib.request.urlopen(address, timeout=STALL_SECONDS) as answer:
+        with urllib.request.urlopen(_request(address), timeout=STALL_SECONDS) as answer:
             kind: str = answer.headers.get_content_type()
-    except (urllib.error.URLError, OSError, ValueError):
+    except _FETCH_ERRORS:
         return False
     return kind.startswith("image/")
+
+
+def _request(address: str) -> urllib.request.Request:
+    """With the name and password in an address, which urllib would take for its port."""
+    parts = urlsplit(address)
+    request = urllib.request.Request(without_password(address))
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        token = base64.b64encode(pair.encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
+
+
+def address_suffix(address: str) -> str:
+    """`.jpg` of `http://host/a.JPG?size=1`; empty where there is none."""
+    try:
+        return PurePosixPath(urlsplit(address).path).suffix.lower()
+    except ValueError:  # it is no address, such as http://[1
+        return ""
 
 
 def without_password(address: str) -> str:

@@ -140,12 +140,12 @@ class SourceFile:
         """Whether it has several frames: a video, an animation, a file of pages."""
         if not isinstance(self.item, Path):
             return False
-        return self.is_movie or (may_have_several(self.path) and has_several(self.path))
+        return is_video(self.item)
 
     @property
     def is_movie(self) -> bool:
         """Whether a video reader reads it."""
-        return self.path.suffix.lower() in VIDEO_SUFFIXES
+        return is_movie(self.path)
 
     def content(self) -> bytes:
         """Of an image.
@@ -290,6 +290,16 @@ class FileSource:
             is_video=file.is_video,
             seconds=image.seconds,
         )
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file has several frames: a video, an animation, a file of pages."""
+    return is_movie(path) or (may_have_several(path) and has_several(path))
+
+
+def is_movie(path: Path) -> bool:
+    """Whether a video reader reads it."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _reason(error: DatasetError, path: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import numbers
 import sys
 import types
 import typing
@@ -43,6 +44,11 @@ class Limits:
     maximum: float | None = None
     besides: tuple[float, ...] = ()
     max_values: int | None = None
+
+    @property
+    def are_set(self) -> bool:
+        """Whether the flag takes numbers."""
+        return self.minimum is not None or self.maximum is not None
 
     def allow(self, value: float) -> bool:
         """Whether one number is among them."""
@@ -179,7 +185,9 @@ def check_values(config: Any) -> None:
         for each in values:
             if isinstance(field.metadata["rule"], Choices) and each:
                 field.metadata["rule"].check(flag, each)
-            elif isinstance(each, int | float) and not limits.allow(each):
+            elif limits.are_set and not isinstance(each, numbers.Real):
+                raise ConfigError(f"{given}: must be a number, {limits.as_text()}")
+            elif isinstance(each, numbers.Real) and not limits.allow(float(each)):
                 raise ConfigError(f"{given}: must be {limits.as_text()}")
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import Any, TypedDict
 
-from utils.cli import PathRule, option
+from utils.cli import PathRule, check_values, option
+from utils.strict_yaml import check_keys
 
 REFUSED = {
     "--update": "weights files are never changed in place; write a smaller one with convert.py",
@@ -96,3 +100,37 @@ class DetectConfig:
     )
     strict: bool = option(False, "an image that cannot be read is an error")
     report: str | None = option(None, "write counts and times to this .json", rule=PathRule("file"))
+
+
+class DetectorFlags(TypedDict, total=False):
+    """The flags that concern a detector called from Python, and not its sources and files."""
+
+    data: str
+    conf_thres: float
+    iou_thres: float
+    max_det: int
+    classes: Sequence[int] | None
+    agnostic_nms: bool
+    device: str | int
+    half: bool
+    rect: bool
+    batch_size: int
+
+
+def detector_config(
+    weights: str | PathLike[str], imgsz: int | Sequence[int] | None, flags: DetectorFlags
+) -> DetectConfig:
+    """The flags of a detector called from Python, checked.
+
+    Raises:
+        ConfigError: there is no such flag, or a value is out of its range.
+    """
+    check_keys("load_detector", flags, (), DetectorFlags.__annotations__)
+    given: dict[str, Any] = dict(flags)
+    if flags.get("classes") is not None:
+        given["classes"] = tuple(given["classes"])
+    given["device"] = str(flags.get("device", ""))
+    sides = imgsz if imgsz is None or isinstance(imgsz, int) else tuple(imgsz)
+    config = DetectConfig(weights=fspath(weights), imgsz=sides, **given)
+    check_values(config)
+    return config

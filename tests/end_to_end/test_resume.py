@@ -256,8 +256,16 @@ def test_a_project_that_was_moved(finished, tmp_path, capsys):
 def test_a_call_from_python_goes_on_with_the_settings_of_the_run(finished):
     """Without naming them again; a field that is given counts."""
     last = finished / "weights" / "last.pt"
-    result = train.train(TrainConfig(resume=str(last), epochs=EPOCHS + 1))
+    rows = []
+    result = train.train(TrainConfig(resume=str(last), epochs=EPOCHS + 1), on_epoch=rows.append)
     assert (result.epochs, result.folder) == (EPOCHS + 1, finished)
     assert result.weights.last == last
     stored = load_checkpoint(last).config["opt"]
     assert (stored["imgsz"], stored["batch_size"], stored["epochs"]) == (SIZE, 4, EPOCHS + 1)
+    # The callback gets the row of the epoch that was trained, as results.csv has it.
+    (row,) = rows
+    with (finished / "results.csv").open(newline="") as file:
+        *_, written = csv.reader(file)
+    assert row.epoch == EPOCHS and min(row.learning_rates) > 0
+    for value, text in zip(row.values(), written, strict=True):
+        assert value == pytest.approx(float(text), rel=1e-4)

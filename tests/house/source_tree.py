@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("models", "data", "utils")
 SCRIPTS = ("train", "val", "detect", "convert", "export")
+HUB = "hubconf"  # beside the scripts, where torch.hub looks for it
 
 
 def product_files() -> list[Path]:

@@ -146,6 +146,10 @@ class Network(Protocol):
     def batch_size(self) -> int | None:
         """Images the file computes at a time; None where any number will do."""
 
+    @property
+    def stride(self) -> int:
+        """Height and width of the input must be multiples of this."""
+
     def run(self, images: FloatArray) -> FloatArray:
         """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions, boxes in input pixels."""
 

@@ -99,7 +99,7 @@ class JsonTable:
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the entry of one frame."""
-        entry = _encoded(self._separator + _as_json(frame, stem, detections, self._class_names))
+        entry = _encoded(self._separator + frame_json(frame, detections, self._class_names, stem))
         self._file.seek(self._end)
         self._file.write(entry + END_OF_LIST)
         self._end += len(entry)
@@ -115,7 +115,7 @@ class JsonLines:
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the line of one frame."""
-        self._file.write(_encoded(_as_json(frame, stem, detections, self._class_names) + "\n"))
+        self._file.write(_encoded(frame_json(frame, detections, self._class_names, stem) + "\n"))
 
 
 def _encoded(text: str) -> bytes:
@@ -134,13 +134,23 @@ def _clock(frame: Frame) -> str | None:
     return datetime.fromtimestamp(frame.captured, timezone.utc).isoformat(timespec="milliseconds")
 
 
-def _as_json(frame: Frame, stem: str, detections: Detections, class_names: Sequence[str]) -> str:
+def frame_json(
+    frame: Frame, detections: Detections, class_names: Sequence[str], stem: str | None = None
+) -> str:
+    """One frame as a line of JSON, boxes in pixels of its image.
+
+    Args:
+        frame: the image and where it comes from.
+        detections: of the frame.
+        class_names: name of each class id.
+        stem: what the frame's files are called; None, and no such key, where none are written.
+    """
     entry = {
         "source": frame.source,
         "frame": frame.frame_index,
         "seconds": _seconds(frame),
         "time": _clock(frame),
-        "output": stem,
+        **({} if stem is None else {"output": stem}),
         "image_hw": frame.image_hw,
         "detections": _as_values(detections, class_names),
     }

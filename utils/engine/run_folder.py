@@ -15,7 +15,6 @@ import numpy as np
 from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
 from utils.engine.training_report import (
-    COLUMNS,
     EpochRow,
     TrainedWeights,
     append_row,
@@ -118,14 +117,14 @@ class TrainingRun:
             yield batch
 
     def add_epoch(self, row: EpochRow) -> None:
-        """Add a row to `results.csv` and to the events."""
+        """Add a row to `results.csv` and to the events, in place of one of the same epoch."""
         if self._events is None:
             return
+        drop_rows_from(self.folder / "results.csv", row.epoch)
         append_row(self.folder / "results.csv", row)
         with reported_writing(self.folder):
-            for name, value in zip(COLUMNS[1:], row.values()[1:], strict=True):
-                if value is not None:
-                    self._events.add_scalar(name, value, row.epoch)
+            for name, value in row.figures().items():
+                self._events.add_scalar(name, value, row.epoch)
             self._events.flush()
 
     def save(

@@ -59,7 +59,18 @@ _WIDTH, _CONSOLE_WIDTH = 20, 11
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
-    """The figures of one epoch; figures that were not measured are None."""
+    """The figures of one epoch; figures that were not measured are None.
+
+    Attributes:
+        epoch: from 0.
+        train_loss: means of box, objectness and class loss.
+        precision: at the best F1, 0-1.
+        recall: at the same score, 0-1.
+        AP50: 0-1.
+        AP: COCO's, 0-1.
+        val_loss: as `train_loss`, of the validation images.
+        learning_rates: of biases, weights and norms, as the epoch left them.
+    """
 
     epoch: int
     train_loss: tuple[float, float, float]
@@ -91,6 +102,11 @@ class EpochRow:
             val_loss=None if evaluation is None else evaluation.loss,
             learning_rates=(biases, weights, norms),
         )
+
+    def figures(self) -> dict[str, float]:
+        """What was measured and set, by the names of `results.csv`: `metrics/mAP_0.5`, ..."""
+        pairs = zip(COLUMNS[1:], self.values()[1:], strict=True)
+        return {name: value for name, value in pairs if value is not None}
 
     def values(self) -> tuple[float | None, ...]:
         """In the order of COLUMNS."""
