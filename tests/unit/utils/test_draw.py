@@ -180,11 +180,22 @@ def test_a_label_without_a_place_gets_smaller_letters():
     alone = label_pixels(image, detections(box))
     usual = int(alone.any(axis=1).sum())
     free = [290, 200 - usual + 2, 420, 236]
-    tiles = [[x, y, x + 8, y + 8] for x in range(0, 640, 8) for y in range(0, 480, 8)]
+    tiles = [[x, y, x + 8, y + 8] for x in range(200, 440, 8) for y in range(120, 296, 8)]
     apart = [each for each in tiles if each[2] <= free[0] or each[0] >= free[2]
              or each[3] <= free[1] or each[1] >= free[3]]  # fmt: skip
-    pixels = label_pixels(image, detections(box, *apart))
+    found = detections(box, *apart)
+    found.class_ids[1:] = 1  # without a name
+    pixels = label_pixels(image, found, ("cat 0.90", ""), hide_scores=True)
     assert 0 < pixels.any(axis=1).sum() < usual and pixels.sum() < alone.sum()
+
+
+def test_only_the_best_of_very_many_have_labels():
+    """However many there are, drawing ends soon."""
+    rows = [[x, y, x + 9, y + 9] for y in range(0, 900, 30) for x in range(0, 900, 90)]
+    image, found = blank_image(900, 900), detections(*rows)
+    pixels = label_pixels(image, found)
+    assert pixels.any() and len(rows) == 300
+    assert (pixels == label_pixels(image, found[:200])).mean() > 0.99
 
 
 @pytest.mark.parametrize("thickness", [1, 100])
