@@ -45,9 +45,12 @@ def test_what_is_written(tmp_path, weights, folder):
     files = {name for name in content(tmp_path / "runs/exp") if "/" not in name}
     assert files >= {"pages_1.tif", "pages_2.tif", "pages_3.tif", "moving.mp4", "still.png"}
     assert not {"pages.tif", "pages.mp4", "moving_1.gif", "moving.gif"} & files
-    assert len(read_video(tmp_path / "runs/exp/moving.mp4")) == 3
+    frames, _ = read_video(tmp_path / "runs/exp/moving.mp4")
+    assert len(frames) == 3
     found = lines(tmp_path / "runs/exp")
     assert [each["frame"] for each in found] == [1, 2, 3, 1, 2, 3, 1]
+    times = [each["seconds"] for each in found]
+    assert times[:3] == pytest.approx([0, 0.1, 0.4]) and times[3:] == [None] * 4
     said = json.loads(report.read_text())
     assert said["frames"] == 7
     reason = ".dng files cannot be read; save it as JPEG or PNG"
