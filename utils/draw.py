@@ -28,6 +28,7 @@ LARGEST_SHARE = 8  # lines and letters are at most so many times smaller than th
 SHRUNK = 0.75  # letters of a label that finds no free place
 # Of any box, the share that a label may cover: in a free place, and at all.
 FREE_SHARE, MOST_SHARE = 0.1, 0.3
+MAX_LABELS = 200  # the best boxes of an image have them; more cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ def draw_detections(
     """A copy of the image with its detections drawn on it, the best on top.
 
     A label hides no small object: it goes where it covers least, and is omitted where it would
-    cover too much of another box or label.
+    cover too much of another box or label, and of all but the best 200.
 
     Args:
         image: (H, W, 3) RGB.
@@ -202,7 +203,7 @@ def _draw(
     for i in range(len(boxes) - 1, -1, -1):
         _draw_box(canvas, boxes[i], class_color(int(class_ids[i])), pen)
     room = _Room.of(boxes, canvas, pen)
-    for i, text in enumerate(labels):
+    for i, text in enumerate(labels[:MAX_LABELS]):
         label = room.place(text, i) if text else None
         if label is not None:
             _draw_label(canvas, label, class_color(int(class_ids[i])))

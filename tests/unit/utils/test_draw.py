@@ -179,12 +179,25 @@ def test_a_label_without_a_place_gets_smaller_letters():
     image, box = blank_image(480, 640), [300, 200, 330, 230]
     alone = label_pixels(image, detections(box))
     usual = int(alone.any(axis=1).sum())
-    free = [290, 200 - usual + 2, 420, 236]
-    tiles = [[x, y, x + 8, y + 8] for x in range(0, 640, 8) for y in range(0, 480, 8)]
-    apart = [each for each in tiles if each[2] <= free[0] or each[0] >= free[2]
-             or each[3] <= free[1] or each[1] >= free[3]]  # fmt: skip
-    pixels = label_pixels(image, detections(box, *apart))
+    top = 200 - usual + 2
+    free = ([290, top, 420, 200], [290, 200, 336, 236])
+    tiles = [[x, y, x + 8, y + 8] for x in range(194, 450, 8) for y in range(top - 64, 296, 8)]
+    apart = [
+        each for each in tiles
+        if all(each[2] <= left or each[0] >= right or each[3] <= upper or each[1] >= lower
+               for left, upper, right, lower in free)
+    ]  # fmt: skip
+    found = detections(box, *apart)
+    found.class_ids[1:] = 1  # without a name
+    pixels = label_pixels(image, found, ("cat 0.90", ""), hide_scores=True)
     assert 0 < pixels.any(axis=1).sum() < usual and pixels.sum() < alone.sum()
+
+
+def test_only_the_best_of_very_many_have_labels():
+    """However many there are, drawing ends soon."""
+    rows = [[x, y, x + 9, y + 9] for y in range(0, 900, 30) for x in range(0, 900, 90)]
+    pixels = label_pixels(blank_image(900, 900), detections(*rows))
+    assert len(rows) == 300 and pixels[:600].any() and not pixels[660:].any()
 
 
 @pytest.mark.parametrize("thickness", [1, 100])
