@@ -104,7 +104,10 @@ class HubModel:
             raise ConfigError("augment=True: there is no test-time augmentation; a larger size "
                               "finds smaller objects")  # fmt: skip
         images = list(ims) if isinstance(ims, list | tuple) else [ims]
-        frames = list(given_frames(images, bgr=False, count=len(images)))  # type: ignore[arg-type]
+        frames = [
+            replace(frame, path=frame.path.with_suffix(".jpg"))  # what YOLOv5 saves it as
+            for frame in given_frames(images, bgr=False, count=len(images))  # type: ignore[arg-type]
+        ]
         finder, clock = self._tuned(), StageClock(STAGES)
         batches = prepared(_one_size(finder, frames, size), clock)
         found = [each for each in in_order(finder.find(batches, clock)) if isinstance(each, Found)]

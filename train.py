@@ -15,7 +15,8 @@ from data.dataset_spec import SHIPPED, load_dataset_spec
 from data.hyps import HYPS_FOLDER
 from models.network.model_spec import SPECS_FOLDER
 from utils.cli import check_command_line, check_options, run_script
-from utils.train_config import REFUSED, TrainConfig
+from utils.train_config import REFUSED
+from utils.train_config import TrainConfig as TrainConfig  # for callers: `from train import ...`
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(TrainConfig, REFUSED, data=SHIPPED, cfg=SPECS_FOLDER, hyp=HYPS_FOLDER)

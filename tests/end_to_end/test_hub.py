@@ -18,11 +18,11 @@ import export
 import hubconf
 from detect import load_detector
 from tests import hub_program
-from tests.checkpoint_builders import save_model
+from tests.checkpoint_builders import CLASS_NAMES, save_model
 from tests.end_to_end.test_detect import ROWS
 from tests.model_builders import finding_model, tiny_spec
 from tests.onnx_builders import save_detector
-from utils.errors import ConfigError
+from utils.errors import CheckpointError, ConfigError
 
 REPOSITORY = Path(hubconf.__file__).parent
 
@@ -53,7 +53,7 @@ def test_boxes_are_those_of_load_detector(path, model, photo):
         rows = np.column_stack([expected.boxes, expected.scores, expected.class_ids])
         np.testing.assert_array_equal(results.xyxy[0].numpy(), rows)
     assert len(expected) == 2 and results.pred[0] is results.xyxy[0]
-    assert (results.n, len(results), results.files) == (1, 1, ["photo.png"])
+    assert (results.n, len(results), results.files) == (1, 1, ["photo.jpg"])
 
 
 def test_the_four_forms_of_a_box(model, photo):
@@ -76,7 +76,15 @@ def test_settings_count_for_the_next_call(model, photo):
     assert len(model(photo).xyxy[0]) == 3
     model.max_det = 1
     assert len(model(photo).xyxy[0]) == 1
-    assert model.to("cpu").eval().max_det == 1
+    assert model.to("cpu").eval().cpu().max_det == 1
+    model.classes = 1  # one class as a number, as in YOLOv5
+    assert model(photo).xyxy[0][:, 5].tolist() == [1]
+    for name, value in (("conf", 2), ("iou", -0.1), ("max_det", 0), ("classes", [-1])):
+        before = getattr(model, name)
+        setattr(model, name, value)
+        with pytest.raises(ConfigError, match="must be"):
+            model(photo)
+        setattr(model, name, before)
     with pytest.raises(AttributeError):
         model.confidence = 0.5
 
@@ -88,6 +96,29 @@ def test_what_is_not_supported_is_refused(path, model, photo):
         hubconf.custom(save_model(path.with_suffix(".pt"), finding_model(tiny_spec())))(photo, 0)
     with pytest.raises(ConfigError, match="autoshape=False"):
         hubconf.custom(path, autoshape=False)
+
+
+def test_names_of_official_weights_are_files_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in [f"yolov5{size}{levels}" for size in "nsmlx" for levels in ("", "6")]:
+        with pytest.raises(CheckpointError, match=rf"{name}.pt: no such file in .* put YOLOv5's"):
+            getattr(hubconf, name)()
+    save_model(tmp_path / "yolov5n.pt", finding_model(tiny_spec()))
+    assert hubconf.yolov5n(device="cpu").names == dict(enumerate(CLASS_NAMES))
+    with pytest.raises(ConfigError, match=r"yolov5n: .* \(True, 3, 2\): .* --cfg yolov5n.yaml"):
+        hubconf.yolov5n(classes=2)
+    with pytest.raises(ConfigError, match=r"yolov5n: .*False"):
+        hubconf.yolov5n(pretrained=False)
+
+
+def test_boxes_lie_within_a_pixel_of_the_exact_ones(tmp_path):
+    """Padding of an odd number of pixels is where YOLOv5's way back differs."""
+    weights = save_model(tmp_path / "w.pt", finding_model(tiny_spec()))
+    pixels = np.random.default_rng(0).integers(0, 256, (67, 96, 3), np.uint8)
+    (rows,) = hubconf.custom(weights, device="cpu")(pixels, size=96).xyxy
+    exact = load_detector(weights, imgsz=96, device="cpu")(pixels, bgr=False)
+    difference = np.abs(rows[:, :4].numpy() - exact.boxes)
+    assert len(rows) == len(exact) > 3 and 0.4 < difference.max() < 1
 
 
 def test_images_of_a_call_share_one_size(tmp_path):
@@ -113,14 +144,14 @@ def test_files(model, photo, tmp_path, monkeypatch):
     results = model(photo)
     assert results.save() == Path("runs/detect/exp")
     assert results.save() == Path("runs/detect/exp2")
-    saved = cv2.imread("runs/detect/exp/photo.png")
+    saved = cv2.imread("runs/detect/exp/photo.jpg")
     crops = results.crop(save_dir="cut")
     assert sorted(file.parent.name for file in Path("cut/crops").rglob("*.jpg")) == ["cat", "dog"]
     assert [crop["label"] for crop in crops] == ["dog 0.50", "cat 0.75"]
     assert [int(crop["cls"]) for crop in crops] == [1, 0]
     assert crops[0]["im"].shape[2] == 3 and list(crops[0]["box"]) == list(results.xyxy[0][-1, :4])
     (drawn,) = results.render()
-    assert drawn is results.ims[0] and (saved[..., ::-1] == drawn).all()
+    assert drawn is results.ims[0] and np.abs(saved[..., ::-1].astype(int) - drawn).mean() < 10
     results.crop(save=False)
     assert not Path("runs/detect/exp3").exists()
 
@@ -137,7 +168,7 @@ def test_single_results(model, photo):
     black = np.zeros((64, 64, 3), np.uint8)
     one, other = model([photo, black]).tolist()
     assert (len(one), len(one.xyxy[0]), len(other.xyxy), len(other.xyxy[0])) == (1, 2, 1, 0)
-    assert one.files == ["photo.png"] and other.files == ["image1.jpg"]
+    assert one.files == ["photo.jpg"] and other.files == ["image1.jpg"]
 
 
 def test_tables(model, photo):

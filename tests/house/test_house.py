@@ -40,11 +40,13 @@ MAY_IMPORT = {
     "data": {"data", "utils"},
     "utils": {"utils"},
     HUB: {"models", "data", "utils", "detect"},  # an older name for what detect.py gives
+    "examples": {"models", "data", "utils", "detect", "train"},  # as other programs do
     "experiments": {"models", "data", "utils", "experiments"},
 }
 LAZY_LIBRARIES = {
     *("onnx", "onnxruntime", "onnxslim", "pycocotools", "matplotlib", "tensorboard"),
     *("optuna", "openvino", "ncnn", "pnnx"),  # extras
+    *("pandas", "supervision", "mlflow", "ray"),
 }
 QUIET_CALLS = {  # may run when a module is imported: they only name things
     "TypeVar",

@@ -1,0 +1,60 @@
+"""Two workers under Ray Data find what one process finds."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from detect import load_detector
+from examples import ray_data
+from tests.end_to_end.test_detect import ROWS
+from tests.house.source_tree import ROOT
+from tests.onnx_builders import save_detector
+from utils.errors import MissingPackageError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Nine images of noise, and one that cannot be read."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(9):
+        pixels = random.integers(0, 256, (50 + 7 * number, 64, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), pixels)
+    (folder / "5b.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.mark.slow
+def test_two_workers_find_what_one_process_finds(tmp_path, folder):
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed")
+    weights = save_detector(tmp_path / "tiny.onnx", ROWS)
+    flags = ["--weights", "tiny.onnx", "--source", "images", "--workers", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.ray_data", *flags], cwd=tmp_path, check=False,
+        capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert len(lines) == 10
+    assert "not an image" in lines.pop(6)["error"]
+    images = [path for path in sorted(folder.iterdir()) if path.stem != "5b"]
+    expected = [json.loads(found.to_json()) for found in load_detector(weights)(images)]
+    assert lines == expected
+    assert sum(len(line["detections"]) for line in lines) > 9
+
+
+def test_a_missing_package_is_named(tmp_path, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingPackageError, match=r'pip install "ray\[data\]"'):
+        ray_data.find_in_folder("w.onnx", str(folder), workers=2)
