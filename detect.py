@@ -13,6 +13,11 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
+from utils.logs import require_packages
+
+if __name__ == "__main__":
+    require_packages()
+
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from utils.cli import check_command_line, check_options, run_script
 from utils.detect_config import REFUSED, DetectConfig
