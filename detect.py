@@ -7,7 +7,6 @@ python detect.py --weights best.onnx --source street.mp4 --save-txt --save-json
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -32,7 +31,7 @@ from data.video import Shard
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
 from utils.detect.output import DetectionOutput, OutputOptions
-from utils.detect.pipeline import FrameDetector, Source, StopSignals
+from utils.detect.pipeline import FrameDetector, Source, StopSignals, end_program
 from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import DetectionLog, DetectResult, Progress, cut_run
 from utils.errors import CheckpointError, ConfigError
@@ -212,4 +211,4 @@ def _detect_for_exit_code(config: DetectConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_program(main())
