@@ -21,6 +21,7 @@ from utils.errors import DatasetError, MissingPackageError
 from utils.structures import ImageArray
 
 STALL_SECONDS = 5  # without an answer or a frame, a connection is lost
+OPEN_SECONDS = 10  # ffmpeg looks for sound in an RTMP stream for five
 MAX_IMAGE_BYTES = 1 << 28  # of an image behind an address
 ADDRESS = re.compile(r"(rtsps?|rtmps?|srt|https?|udp|tcp)://", re.IGNORECASE)
 DEVICE = re.compile(r"/dev/video\d+")
@@ -65,6 +66,7 @@ def open_capture(address: str, options: CaptureOptions) -> Capture | None:
         None where nothing answers, or it is no video.
 
     Raises:
+        DatasetError: there is no such screen.
         MissingPackageError: screens are read by a package that is not installed.
     """
     if screen := SCREEN.fullmatch(address):
@@ -75,10 +77,9 @@ def open_capture(address: str, options: CaptureOptions) -> Capture | None:
     if address.isdigit() or DEVICE.match(address):
         opened.open(int(address) if address.isdigit() else address)
     else:
-        milliseconds = 1000 * STALL_SECONDS
         limits = {
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: milliseconds,
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC: milliseconds,
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: 1000 * OPEN_SECONDS,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC: 1000 * STALL_SECONDS,
         }
         opened.open(address, cv2.CAP_ANY, [number for pair in limits.items() for number in pair])
     return _VideoCapture(opened, options.stride) if opened.isOpened() else None
@@ -146,17 +147,24 @@ class _ScreenCapture:
             raise MissingPackageError(
                 "--source screen: reading screens needs the package mss; pip install mss"
             ) from None
-        self._screens: Any = mss.mss()
+        self._failure: type[Exception] = mss.ScreenShotError
+        try:
+            self._screens: Any = mss.mss()
+        except mss.ScreenShotError as error:
+            raise DatasetError(f"--source screen: there is none to read: {error}") from None
         monitors = self._screens.monitors
         if number >= len(monitors):
             raise DatasetError(
-                f"--source screen:{number}: this machine has {len(monitors) - 1} monitors"
+                f"--source screen:{number}: the last monitor of this machine is {len(monitors) - 1}"
             )
         self._monitor, self._poll_seconds = monitors[number], options.poll_seconds or 0.0
 
     def __iter__(self) -> Iterator[ImageArray]:
         while True:
-            shot = np.asarray(self._screens.grab(self._monitor))
+            try:
+                shot = np.asarray(self._screens.grab(self._monitor))
+            except self._failure:  # locked, or its resolution changed
+                return
             yield cv2.cvtColor(shot, cv2.COLOR_BGRA2RGB)  # type: ignore[misc]
             time.sleep(self._poll_seconds)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -10,6 +11,7 @@ from data import streams
 from data.captures import CaptureOptions, file_name, without_password
 from data.sources import is_address
 from data.streams import LiveSource, StreamOptions
+from utils.errors import MissingPackageError
 
 
 class FakeCapture:
@@ -94,6 +96,26 @@ def test_a_file_behind_an_address_is_read_whole_and_once():
         seen.append(frame.frame_index)
         time.sleep(0.005)
     assert seen == list(range(1, 31)) and camera.tries == 1
+
+
+@pytest.mark.parametrize(("count", "stride", "is_cut"), [(30, 1, 0), (100, 1, 1), (120, 4, 0)])
+def test_a_file_behind_an_address_that_is_cut_off_is_said(count, stride, is_cut, caplog):
+    camera = Camera(FakeCapture(30, fps=1000, frame_count=count))
+    source = source_of(camera, capture=CaptureOptions(stride))
+    assert len(list(source.groups())) == 30
+    assert source.states[0].outages == is_cut
+    assert ("rtsp://door/1: broken after frame 30 of 100" in caplog.text) == bool(is_cut)
+
+
+def test_what_this_machine_lacks_is_an_error_of_the_run(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mss", None)
+    for addresses in (("screen",), ("screen", "http://127.0.0.1:9/never")):
+        source = LiveSource(addresses, StreamOptions())
+        with pytest.raises(MissingPackageError, match="pip install mss"):
+            list(source.groups())
+    source = source_of(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(source.groups())
 
 
 def test_a_lost_stream_is_opened_again(caplog):
