@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
@@ -24,6 +26,9 @@ STALL_SECONDS = 5  # without an answer or a frame, a connection is lost
 OPEN_SECONDS = 10  # ffmpeg looks for sound in an RTMP stream for five
 MAX_IMAGE_BYTES = 1 << 28  # of an image behind an address
 ADDRESS = re.compile(r"(rtsps?|rtmps?|srt|https?|udp|tcp)://", re.IGNORECASE)
+PLAYLISTS = (".m3u8", ".m3u", ".mpd")
+PLAYLIST_KINDS = ("application/vnd.apple.mpegurl", "application/x-mpegurl", "application/dash+xml")
+_HTTP_ERRORS = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
 DEVICE = re.compile(r"/dev/video\d+")
 SCREEN = re.compile(r"screen(?::(\d+))?", re.IGNORECASE)
 
@@ -50,7 +55,11 @@ class Capture(Protocol):
 
     @property
     def frame_count(self) -> int | None:
-        """How many images it has, where it is a file behind an address."""
+        """How many images it has, where it says so."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it has an end: it is read once, and whole."""
 
     def __iter__(self) -> Iterator[ImageArray]:
         """The images until there are no more."""
@@ -73,7 +82,7 @@ def open_capture(address: str, options: CaptureOptions) -> Capture | None:
         return _ScreenCapture(int(screen[1] or 1), options)
     if options.poll_seconds is not None:
         return _SnapshotCapture(address, options.poll_seconds)
-    opened = cv2.VideoCapture()
+    opened, is_file = cv2.VideoCapture(), False
     if address.isdigit() or DEVICE.match(address):
         opened.open(int(address) if address.isdigit() else address)
     else:
@@ -81,15 +90,19 @@ def open_capture(address: str, options: CaptureOptions) -> Capture | None:
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: 1000 * OPEN_SECONDS,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC: 1000 * STALL_SECONDS,
         }
+        is_file = has_length(address)  # first: small cameras serve one client at a time
         opened.open(address, cv2.CAP_ANY, [number for pair in limits.items() for number in pair])
-    return _VideoCapture(opened, options.stride) if opened.isOpened() else None
+    if not opened.isOpened():
+        return None
+    reader = VideoReader(opened, options.stride)
+    return _VideoCapture(opened, reader, is_file or reader.frame_count is not None)
 
 
 class _VideoCapture:
     """What OpenCV reads."""
 
-    def __init__(self, opened: cv2.VideoCapture, stride: int) -> None:
-        self._opened, self._reader = opened, VideoReader(opened, stride)
+    def __init__(self, opened: cv2.VideoCapture, reader: VideoReader, is_file: bool) -> None:
+        self._opened, self._reader, self.is_file = opened, reader, is_file
 
     @property
     def fps(self) -> float | None:
@@ -110,7 +123,7 @@ class _VideoCapture:
 class _SnapshotCapture:
     """An image behind an address, fetched again and again."""
 
-    frame_count = None
+    frame_count, is_file = None, False
 
     def __init__(self, address: str, poll_seconds: float) -> None:
         self._address, self._poll_seconds = address, poll_seconds
@@ -139,6 +152,7 @@ class _ScreenCapture:
     """A monitor of this machine."""
 
     frame_count = fps = None
+    is_file = False
 
     def __init__(self, number: int, options: CaptureOptions) -> None:
         try:
@@ -179,11 +193,23 @@ def fetch(address: str) -> bytes:
         DatasetError: it cannot be fetched.
     """
     try:
-        with urllib.request.urlopen(address, timeout=STALL_SECONDS) as answer:
+        with _answer(address) as answer:
             content: bytes = answer.read(MAX_IMAGE_BYTES)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except _HTTP_ERRORS as error:
         raise DatasetError(f"cannot be fetched: {error}") from None
     return content
+
+
+def _answer(address: str) -> AbstractContextManager[Any]:
+    """Of an http(s) server, with the name and password of the address if it asks for them."""
+    parts, public = urlsplit(address), without_password(address)
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    name, password = unquote(parts.username or ""), unquote(parts.password or "")
+    passwords.add_password(None, public, name, password)
+    kinds = (urllib.request.HTTPBasicAuthHandler, urllib.request.HTTPDigestAuthHandler)
+    opener = urllib.request.build_opener(*(kind(passwords) for kind in kinds))
+    answer: AbstractContextManager[Any] = opener.open(public, timeout=STALL_SECONDS)
+    return answer
 
 
 def is_image_address(address: str) -> bool:
@@ -195,11 +221,24 @@ def is_image_address(address: str) -> bool:
     if suffix:
         return suffix in IMAGE_SUFFIXES
     try:
-        with urllib.request.urlopen(address, timeout=STALL_SECONDS) as answer:
+        with _answer(address) as answer:
             kind: str = answer.headers.get_content_type()
-    except (urllib.error.URLError, OSError, ValueError):
+    except _HTTP_ERRORS:
         return False
     return kind.startswith("image/")
+
+
+def has_length(address: str) -> bool:
+    """Whether an http(s) server says how many bytes there are, of anything but a playlist."""
+    if not address.lower().startswith(("http://", "https://")):
+        return False
+    try:
+        with _answer(address) as answer:
+            kind, length = answer.headers.get_content_type(), answer.headers["Content-Length"]
+    except _HTTP_ERRORS:
+        return False
+    is_list = urlsplit(address).path.lower().endswith(PLAYLISTS) or kind in PLAYLIST_KINDS
+    return length is not None and not is_list
 
 
 def without_password(address: str) -> str:

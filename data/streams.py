@@ -190,9 +190,9 @@ class _StreamReader(threading.Thread):
             if capture is not None:
                 with contextlib.closing(capture):
                     self._read(capture)
-                if capture.frame_count is not None and self._num_read:
+                if capture.is_file and self._num_read:
                     self._note_end(capture.frame_count)
-                    return  # a file behind an address
+                    return
             if self._shared.ended.is_set() or self._is_given_up():
                 return
             self._wait_before_next_try()
@@ -217,7 +217,7 @@ class _StreamReader(threading.Thread):
                     seconds=now - self._began,
                     captured=now,
                 ),
-                waits=self._options.every_frame or capture.frame_count is not None,
+                waits=self._options.every_frame or capture.is_file,
             )
             if self._shared.ended.is_set():
                 return
@@ -245,10 +245,10 @@ class _StreamReader(threading.Thread):
             logger.info("%s: frames after %.0f s", self._state.source, away)
         self._last_seen, self._tries = now, 0
 
-    def _note_end(self, frame_count: int) -> None:
+    def _note_end(self, frame_count: int | None) -> None:
         """Count and log that a file behind an address ended too early."""
         read = self._num_read * self._options.capture.stride
-        if is_cut_off(read, frame_count):
+        if frame_count is not None and is_cut_off(read, frame_count):
             self._state.outages += 1
             logger.warning("%s: broken after frame %d of %d; the rest is omitted",
                            self._state.source, read, frame_count)  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import functools
 import http.server
 import json
@@ -12,6 +14,7 @@ import subprocess
 import threading
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -31,12 +34,45 @@ SERVERS = {
 @pytest.fixture
 def server(tmp_path):
     """The address of a folder that is served over HTTP."""
-    handler = functools.partial(QuietHandler, directory=tmp_path)
+    with serving(functools.partial(QuietHandler, directory=tmp_path)) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(handler):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Digest"])
+def test_cameras_that_ask_for_a_password(scheme, tmp_path):
+    jpeg = cv2.imencode(".jpg", np.full((64, 64, 3), 255, np.uint8))[1].tobytes()
+    asked = []
+
+    class Handler(QuietHandler):
+        def do_GET(self):
+            given = self.headers.get("Authorization", "")
+            asked.append(given)
+            basic = base64.b64encode(b"me:p@ss").decode()
+            good = given == f"Basic {basic}" or given.startswith('Digest username="me"')
+            self.send_response(200 if good else 401)
+            self.send_header("WWW-Authenticate", f'{scheme} realm="camera", nonce="1", qop="auth"')
+            self.send_header("Content-Type", "image/jpeg")
+            self.end_headers()
+            self.wfile.write(jpeg if good else b"")
+
+    weights = save_detector(tmp_path / "tiny.onnx", ROWS)
+    with serving(Handler) as address:
+        where = address.replace("//", "//me:p%40ss@")
+        arguments = ["--weights", weights, "--source", f"{where}/a.jpg", f"{where}/snapshot"]
+        flags = ["--save-json", "--imgsz", 64, "--project", tmp_path / "runs"]
+        assert script.main([str(each) for each in [*arguments, *flags]]) == 0
+    entries = json.loads((tmp_path / "runs/exp/predictions.json").read_text())
+    assert [entry["source"] for entry in entries] == [f"{address}/a.jpg", f"{address}/snapshot"]
+    assert any(given.startswith(scheme) for given in asked)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -46,7 +82,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 def write_video(path, container_format, **options):
     with av.open(str(path), "w", format=container_format, options=options) as container:
-        stream = container.add_stream("mpeg4", rate=10)
+        stream = container.add_stream("libx264", rate=10)
         stream.width = stream.height = 64
         stream.pix_fmt = "yuv420p"
         for _ in range(NUM_FRAMES):
@@ -69,7 +105,7 @@ def test_a_video_behind_an_address_is_read_whole_and_once(
     write_video(tmp_path / name, container_format, **options)
     weights = save_detector(tmp_path / "tiny.onnx", ROWS)
     arguments = ["--weights", weights, "--source", f"{server}/{name}", "--imgsz", 64]
-    flags = ["--save-json", "--nosave", "--project", tmp_path / "runs"]
+    flags = ["--save-json", "--nosave", "--project", tmp_path / "runs", "--reconnect", 20]
     assert script.main([str(each) for each in [*arguments, *flags]]) == 0
     entries = json.loads((tmp_path / "runs/exp/predictions.json").read_text())
     assert [entry["frame"] for entry in entries] == [*range(1, NUM_FRAMES + 1)]
@@ -102,7 +138,8 @@ def test_streams_of_other_protocols(protocol, tmp_path):
             tmp_path, address.format(port=port), "--report", f"{tmp_path}/r.json"
         )
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        shown = process.communicate(timeout=20)[0]
+        assert process.returncode == 0, shown
     finally:
         server.kill()
         server.wait()

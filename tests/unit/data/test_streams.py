@@ -20,6 +20,7 @@ class FakeCapture:
     def __init__(self, num_images, fps=200.0, *, frame_count=None, image_hw=(8, 8)):
         self.num_images, self.fps, self.frame_count = num_images, fps, frame_count
         self.image_hw = image_hw
+        self.is_file = frame_count is not None
         self.closed = False
 
     def __iter__(self):
