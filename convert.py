@@ -9,6 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from utils.logs import require_packages
+
+if __name__ == "__main__":
+    require_packages("torch", "torchvision")
+
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from utils.cli import check_command_line, check_options, run_script
 from utils.convert_config import HALF_TOLERANCE, ConvertConfig
@@ -46,7 +51,7 @@ from utils.letterbox import choose_input_hw
 from utils.output_files import atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.strict_yaml import write_yaml
-from utils.structures import ImageRecord
+from utils.structures import Batch, ImageRecord
 
 logger = logging.getLogger(__name__)
 FileFormat = tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoint]]
@@ -218,7 +223,7 @@ def _compare_AP(
     def measure(model: Detector) -> float:
         on_device = copy.deepcopy(model).to(choose_device(config.device))
         rules = replace(VAL_POSTPROCESS, class_agnostic=validation.single)
-        predict: Predictor = TorchPredictor(on_device, rules)
+        predict: Predictor[Batch] = TorchPredictor(on_device, rules)
         predict = as_one_class(predict) if validation.single else predict
         loader, names = validation.loader, validation.class_names
         return evaluate(predict, loader, len(loader), loader.dataset.records, names).metrics.AP

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from utils.logs import require_packages
+
+if __name__ == "__main__":
+    require_packages()
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from utils.cli import check_command_line, check_options, run_script
@@ -38,6 +42,7 @@ from utils.detect.pipeline import (
     Source,
     StageClock,
     StopSignals,
+    end_program,
     grouped,
     in_order,
     prepared,
@@ -318,4 +323,4 @@ def _detect_for_exit_code(config: DetectConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_program(main())

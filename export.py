@@ -9,6 +9,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from utils.logs import require_packages
+
+if __name__ == "__main__":
+    require_packages("torch", "torchvision")
+
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from models.export.request import REFUSED, ExportConfig
 from utils.cli import check_command_line, run_script
@@ -16,11 +21,11 @@ from utils.cli import check_command_line, run_script
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(ExportConfig, REFUSED, data=SHIPPED)
 
+from data.array_loader import ArrayLoader
 from data.check_images import check_inputs
 from data.dataset import EvalDataset
 from data.export_images import ExportImages, network_inputs
 from data.letterboxed_batches import LetterboxedBatches
-from data.loader import eval_loader
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import to_deploy
 from models.export.column_errors import ColumnErrors
@@ -52,7 +57,7 @@ from utils.letterbox import choose_input_hw
 from utils.logs import SAMPLE_IMAGES, command_text, counted, from_working_directory
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
-from utils.structures import FloatArray
+from utils.structures import ArrayBatch, FloatArray
 
 logger = logging.getLogger(__name__)
 MAX_TRAINED_ON = 2000  # images of an epoch of the technique train
@@ -212,9 +217,9 @@ def _evaluate(
     hw, rect = sizes.input_hw, "hw" in sizes.dynamic
     stride = runner.stride
     dataset = EvalDataset(images.val, max(hw), 32, stride=stride, rect=rect, input_hw=hw)
-    loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
+    loader = ArrayLoader(dataset, workers=config.workers)
     rules = replace(VAL_POSTPROCESS, class_agnostic=images.single_class)
-    predict: Predictor = RunnerPredictor(runner, rules)
+    predict: Predictor[ArrayBatch] = RunnerPredictor(runner, rules)
     predict = as_one_class(predict) if images.single_class else predict
     evaluation = evaluate(predict, loader, len(loader), dataset.records, images.class_names)
     return Evaluated(evaluation.metrics.AP, evaluation.matches)

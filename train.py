@@ -11,6 +11,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from utils.logs import require_packages
+
+if __name__ == "__main__":
+    require_packages("torch", "torchvision")
+
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from data.hyps import HYPS_FOLDER
 from models.network.model_spec import SPECS_FOLDER

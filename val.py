@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from utils.logs import require_packages
+
+if __name__ == "__main__":
+    require_packages()
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from utils.cli import check_command_line, check_options, run_script
@@ -15,19 +21,23 @@ from utils.val_config import REFUSED, ValConfig
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(ValConfig, REFUSED, data=SHIPPED)
 
+from data.array_loader import ArrayLoader
 from data.dataset import EvalDataset
-from data.loader import eval_loader
 from data.records import read_records
 from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_runner
+from models.runtimes.runner_predictor import RunnerPredictor
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
-from utils.errors import CheckFailedError, ConfigError
+from utils.errors import CheckFailedError, ConfigError, missing_torch
 from utils.evaluation_report import EvaluationImages, log_table, save_label_files
 from utils.letterbox import choose_input_hw
 from utils.metrics.coco_format import coco_results
 from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import ImageRecord
+
+if TYPE_CHECKING:
+    from data.loader import EvalLoader  # needs torch, which exported files do without
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +74,15 @@ class LoadedPredictor:
 
     Attributes:
         predict: finds objects in a batch.
+        loader: makes a data set's batches as `predict` takes them.
         class_names: empty where the file does not say.
         stride: height and width of the input are multiples of it.
         input_hw: what the file takes; None where that is free.
         known_hw: what it was trained or exported with; None where it does not say.
     """
 
-    predict: Predictor
+    predict: Predictor[Any]
+    loader: Callable[[EvalDataset], ArrayLoader | EvalLoader]
     class_names: tuple[str, ...]
     stride: int
     input_hw: tuple[int | None, int | None]
@@ -122,7 +134,7 @@ def _evaluate(
         if config.noplots
         else EvaluationImages(folder, class_names, score_threshold=config.conf_thres)
     )
-    loader = eval_loader(dataset, workers=config.workers, device_is_cuda=False)
+    loader = loaded.loader(dataset)
     predict = as_one_class(loaded.predict) if single else loaded.predict
     evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=images)
     log_table(evaluation.metrics, every_class=config.verbose or len(class_names) < 50)
@@ -151,7 +163,11 @@ def _write_gallery(
 
 
 def load_predictor(config: ValConfig) -> LoadedPredictor:
-    """Open a checkpoint in torch, whose NMS runs on the device, or an exported file."""
+    """Open a checkpoint in torch, whose NMS runs on the device, or an exported file.
+
+    Raises:
+        UserError: the file, the device or float16 cannot be used, or a package is missing.
+    """
     thresholds = replace(
         VAL_POSTPROCESS,
         score_threshold=config.conf_thres,
@@ -160,23 +176,25 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
         class_agnostic=config.single_cls,
     )
     if Path(config.weights).suffix not in CHECKPOINT_SUFFIXES:
-        from models.runtimes.runner_predictor import RunnerPredictor
-
         runner = open_runner(config.weights, device=config.device, half=config.half)
         return LoadedPredictor(
             RunnerPredictor(runner, thresholds),
+            partial(ArrayLoader, workers=config.workers),
             runner.class_names,
             runner.stride,
             runner.input_hw,
             runner.known_hw,
         )
-    import torch
+    try:
+        import torch
 
-    from models.checkpoints.loading import build_from_checkpoint, read_weights
-    from models.runtimes.torch_predictor import TorchPredictor
-    from models.runtimes.torch_runner import fastest_form
-    from utils.device import choose_device
-
+        from data.loader import eval_loader  # exported files need no torch
+        from models.checkpoints.loading import build_from_checkpoint, read_weights
+        from models.runtimes.torch_predictor import TorchPredictor
+        from models.runtimes.torch_runner import fastest_form
+        from utils.device import choose_device
+    except ModuleNotFoundError as error:
+        raise missing_torch(config.weights, error) from None
     device = choose_device(config.device)
     if config.half and device.type != "cuda":
         raise ConfigError(f"--half needs a GPU; the device is {device.type}")
@@ -185,6 +203,7 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
     model = fastest_form(build_from_checkpoint(checkpoint), device, dtype)
     return LoadedPredictor(
         TorchPredictor(model, thresholds, half=config.half),
+        partial(eval_loader, workers=config.workers, device_is_cuda=False),
         checkpoint.class_names,
         model.stride,
         (None, None),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -24,9 +24,12 @@ from utils.errors import DatasetError, MissingPackageError
 from utils.structures import ImageArray
 
 STALL_SECONDS = 5  # without an answer or a frame, a connection is lost
+OPEN_SECONDS = 10  # ffmpeg looks for sound in an RTMP stream for five
 MAX_IMAGE_BYTES = 1 << 28  # of an image behind an address
 ADDRESS = re.compile(r"(rtsps?|rtmps?|srt|https?|udp|tcp)://", re.IGNORECASE)
 HTTP = re.compile("https?://", re.IGNORECASE)
+PLAYLISTS = (".m3u8", ".m3u", ".mpd")
+PLAYLIST_KINDS = ("application/vnd.apple.mpegurl", "application/x-mpegurl", "application/dash+xml")
 DEVICE = re.compile(r"/dev/video\d+")
 # What urllib raises: no answer, an answer that is no HTTP, an address that is none.
 _FETCH_ERRORS = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
@@ -60,7 +63,11 @@ class Capture(Protocol):
 
     @property
     def frame_count(self) -> int | None:
-        """How many images it has, where it is a file behind an address."""
+        """How many images it has, where it says so."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it has an end: it is read once, and whole."""
 
     def __iter__(self) -> Iterator[ImageArray]:
         """The images until there are no more."""
@@ -76,30 +83,34 @@ def open_capture(address: str, options: CaptureOptions) -> Capture | None:
         None where nothing answers, or it is no video.
 
     Raises:
+        DatasetError: there is no such screen.
         MissingPackageError: screens are read by a package that is not installed.
     """
     if screen := SCREEN.fullmatch(address):
         return _ScreenCapture(int(screen[1] or 1), options)
     if options.poll_seconds is not None:
         return _SnapshotCapture(address, options.poll_seconds)
-    opened = cv2.VideoCapture()
+    opened, is_file = cv2.VideoCapture(), False
     if address.isdigit() or DEVICE.match(address):
         opened.open(int(address) if address.isdigit() else address)
     else:
-        milliseconds = 1000 * STALL_SECONDS
         limits = {
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: milliseconds,
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC: milliseconds,
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: 1000 * OPEN_SECONDS,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC: 1000 * STALL_SECONDS,
         }
+        is_file = has_length(address)  # first: small cameras serve one client at a time
         opened.open(address, cv2.CAP_ANY, [number for pair in limits.items() for number in pair])
-    return _VideoCapture(opened, options.stride) if opened.isOpened() else None
+    if not opened.isOpened():
+        return None
+    reader = VideoReader(opened, options.stride)
+    return _VideoCapture(opened, reader, is_file or reader.frame_count is not None)
 
 
 class _VideoCapture:
     """What OpenCV reads."""
 
-    def __init__(self, opened: cv2.VideoCapture, stride: int) -> None:
-        self._opened, self._reader = opened, VideoReader(opened, stride)
+    def __init__(self, opened: cv2.VideoCapture, reader: VideoReader, is_file: bool) -> None:
+        self._opened, self._reader, self.is_file = opened, reader, is_file
 
     @property
     def fps(self) -> float | None:
@@ -120,7 +131,7 @@ class _VideoCapture:
 class _SnapshotCapture:
     """An image behind an address, fetched again and again."""
 
-    frame_count = None
+    frame_count, is_file = None, False
 
     def __init__(self, address: str, poll_seconds: float) -> None:
         self._address, self._poll_seconds = address, poll_seconds
@@ -149,6 +160,7 @@ class _ScreenCapture:
     """A monitor of this machine."""
 
     frame_count = fps = None
+    is_file = False
 
     def __init__(self, number: int, options: CaptureOptions) -> None:
         try:
@@ -157,17 +169,24 @@ class _ScreenCapture:
             raise MissingPackageError(
                 "--source screen: reading screens needs the package mss; pip install mss"
             ) from None
-        self._screens: Any = mss.mss()
+        self._failure: type[Exception] = mss.ScreenShotError
+        try:
+            self._screens: Any = mss.mss()
+        except mss.ScreenShotError as error:
+            raise DatasetError(f"--source screen: there is none to read: {error}") from None
         monitors = self._screens.monitors
         if number >= len(monitors):
             raise DatasetError(
-                f"--source screen:{number}: this machine has {len(monitors) - 1} monitors"
+                f"--source screen:{number}: the last monitor of this machine is {len(monitors) - 1}"
             )
         self._monitor, self._poll_seconds = monitors[number], options.poll_seconds or 0.0
 
     def __iter__(self) -> Iterator[ImageArray]:
         while True:
-            shot = np.asarray(self._screens.grab(self._monitor))
+            try:
+                shot = np.asarray(self._screens.grab(self._monitor))
+            except self._failure:  # locked, or its resolution changed
+                return
             yield cv2.cvtColor(shot, cv2.COLOR_BGRA2RGB)  # type: ignore[misc]
             time.sleep(self._poll_seconds)
 
@@ -182,7 +201,7 @@ def fetch(address: str) -> bytes:
         DatasetError: it cannot be fetched.
     """
     try:
-        with urllib.request.urlopen(_request(address), timeout=STALL_SECONDS) as answer:
+        with _answer(address) as answer:
             kind: str = answer.headers.get_content_type()
             if kind.startswith(_ENDLESS):
                 raise DatasetError(f"is {kind}, not one image")
@@ -192,6 +211,18 @@ def fetch(address: str) -> bytes:
     return content
 
 
+def _answer(address: str) -> AbstractContextManager[Any]:
+    """Of an http(s) server, with the name and password of the address if it asks for them."""
+    parts, public = urlsplit(address), without_password(address)
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    name, password = unquote(parts.username or ""), unquote(parts.password or "")
+    passwords.add_password(None, public, name, password)
+    kinds = (urllib.request.HTTPBasicAuthHandler, urllib.request.HTTPDigestAuthHandler)
+    opener = urllib.request.build_opener(*(kind(passwords) for kind in kinds))
+    answer: AbstractContextManager[Any] = opener.open(public, timeout=STALL_SECONDS)
+    return answer
+
+
 def is_image_address(address: str) -> bool:
     """Whether an http(s) address is that of one image: by its suffix, else by asking the server."""
     if not HTTP.match(address):
@@ -199,22 +230,11 @@ def is_image_address(address: str) -> bool:
     if suffix := address_suffix(address):
         return suffix in IMAGE_SUFFIXES
     try:
-        with urllib.request.urlopen(_request(address), timeout=STALL_SECONDS) as answer:
+        with _answer(address) as answer:
             kind: str = answer.headers.get_content_type()
     except _FETCH_ERRORS:
         return False
     return kind.startswith("image/")
-
-
-def _request(address: str) -> urllib.request.Request:
-    """With the name and password in an address, which urllib would take for its port."""
-    parts = urlsplit(address)
-    request = urllib.request.Request(without_password(address))
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        token = base64.b64encode(pair.encode()).decode()
-        request.add_unredirected_header("Authorization", f"Basic {token}")
-    return request
 
 
 def address_suffix(address: str) -> str:
@@ -223,6 +243,22 @@ def address_suffix(address: str) -> str:
         return PurePosixPath(urlsplit(address).path).suffix.lower()
     except ValueError:  # it is no address, such as http://[1
         return ""
+
+
+def has_length(address: str) -> bool:
+    """Whether an http(s) server says how many bytes there are, of anything but a playlist."""
+    if not HTTP.match(address):
+        return False
+    try:
+        with _answer(address) as answer:
+            kind, length = answer.headers.get_content_type(), answer.headers["Content-Length"]
+    except _FETCH_ERRORS:
+        return False
+    return (
+        length is not None
+        and address_suffix(address) not in PLAYLISTS
+        and (kind not in PLAYLIST_KINDS)
+    )
 
 
 def without_password(address: str) -> str:

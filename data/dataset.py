@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from torch.utils.data import Dataset
 
 from data.augment import (
     NUM_TILES,
@@ -54,7 +53,7 @@ class SampleKey(NamedTuple):
 NUM_COMPANIONS = 2 * NUM_TILES - 1
 
 
-class TrainDataset(Dataset[Sample]):
+class TrainDataset:
     """Augmented samples, all of one input size (or of the sizes given).
 
     Attributes:
@@ -187,7 +186,7 @@ class TrainDataset(Dataset[Sample]):
         return _resize_long_side(_read_unchanged(record), self.image_size, cv2.INTER_LINEAR)
 
 
-class EvalDataset(Dataset[Sample]):
+class EvalDataset:
     """Letterboxed samples, pixel for pixel what YOLOv5's validation feeds its networks.
 
     Attributes:

@@ -13,10 +13,10 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from utils.device import USED_AT_MOST, free_memory
 from utils.errors import ConfigError
 from utils.letterbox import long_side_hw
 from utils.logs import Progress
+from utils.machine import USED_AT_MOST, free_memory
 from utils.output_files import atomic_path, reported_writing
 from utils.structures import ImageArray, ImageRecord
 

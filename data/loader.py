@@ -6,7 +6,6 @@ process, hands out keys that hold all a worker needs to know.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from data.array_loader import same_size_batches
 from data.dataset import EvalDataset, SampleKey, TrainDataset
 from data.epoch_sampler import EpochSampler
 from data.image_weights import ImageWeights
@@ -100,7 +100,7 @@ class EvalLoader:
     def __init__(self, dataset: EvalDataset, workers: int, pin_memory: bool, ranks: Ranks) -> None:
         self.dataset = dataset
         self._workers, self._pin_memory, self._ranks = workers, pin_memory, ranks
-        batches = _same_size_batches(dataset.input_hws, dataset.batch_size)
+        batches = same_size_batches(dataset.input_hws, dataset.batch_size)
         self._batches = list(ranks.shard(batches))
         self._loader = _make_loader(dataset, self._batches, workers, pin_memory)
 
@@ -261,15 +261,6 @@ def _unwrap(loader: DataLoader[Sample | DatasetError]) -> Iterator[Batch]:
 def _in_flight(loader: DataLoader[Sample | DatasetError]) -> list[Path]:
     samples = loader.dataset
     return samples.in_flight() if isinstance(samples, _WatchedSamples) else []
-
-
-def _same_size_batches(input_hws: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
-    """Consecutive positions of one input size, at most `batch_size` of them together."""
-    batches: list[list[int]] = []
-    for _, group in itertools.groupby(range(len(input_hws)), key=lambda index: input_hws[index]):
-        same = list(group)
-        batches += [same[start : start + batch_size] for start in range(0, len(same), batch_size)]
-    return batches
 
 
 def _start_worker(_: int) -> None:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from data.captures import Capture, CaptureOptions, file_name, open_capture, without_password
+from data.video import is_cut_off
 from utils.letterbox import FittedFrame, InputSize
 from utils.structures import Frame, NamedFile, Skipped, StreamState
 
@@ -83,6 +84,9 @@ class LiveSource:
 
         Waits until there is one; ends when every stream has ended or was given up, or `stop` was
         called.
+
+        Raises:
+            UserError: a stream needs something that this machine lacks.
         """
         for reader in self._readers:
             reader.start()
@@ -104,6 +108,9 @@ class LiveSource:
     def _next_group(self) -> list[Frame]:
         with self._run.news:
             while not self._run.ended.is_set():
+                for reader in self._readers:
+                    if reader.error is not None:
+                        raise reader.error
                 frames = [frame for reader in self._readers if (frame := reader.take())]
                 if frames or not any(reader.is_alive() for reader in self._readers):
                     self._run.news.notify_all()
@@ -138,7 +145,11 @@ class _Run:
 
 
 class _StreamReader(threading.Thread):
-    """Reads one stream, opening it again whenever it stops."""
+    """Reads one stream, opening it again whenever it stops.
+
+    Attributes:
+        error: what ended the thread, where it was neither the stream nor the run; None before.
+    """
 
     def __init__(
         self,
@@ -153,6 +164,7 @@ class _StreamReader(threading.Thread):
         self._opener, self._label, self._options = opener, label, options
         self._state, self._shared = state, run
         self._frames: deque[Frame] = deque()
+        self.error: Exception | None = None
         self._num_read = 0
         self._began: float | None = None  # when the first frame arrived
         self._last_seen, self._tries = time.monotonic(), 0
@@ -166,14 +178,21 @@ class _StreamReader(threading.Thread):
 
     def run(self) -> None:
         """Read until the stream ends or is given up, or the run ends."""
+        try:
+            self._read_and_reopen()
+        except Exception as error:  # noqa: BLE001, raised again by the thread that takes frames
+            self.error = error
+
+    def _read_and_reopen(self) -> None:
         self._last_seen = time.monotonic()
         while not self._shared.ended.is_set():
             capture = self._opener()
             if capture is not None:
                 with contextlib.closing(capture):
                     self._read(capture)
-                if capture.frame_count is not None and self._num_read:
-                    return  # a file behind an address, read to its end
+                if capture.is_file and self._num_read:
+                    self._note_end(capture.frame_count)
+                    return
             if self._shared.ended.is_set() or self._is_given_up():
                 return
             self._wait_before_next_try()
@@ -198,7 +217,7 @@ class _StreamReader(threading.Thread):
                     seconds=now - self._began,
                     captured=now,
                 ),
-                waits=self._options.every_frame or capture.frame_count is not None,
+                waits=self._options.every_frame or capture.is_file,
             )
             if self._shared.ended.is_set():
                 return
@@ -226,6 +245,14 @@ class _StreamReader(threading.Thread):
             logger.info("%s: frames after %.0f s", self._state.source, away)
         self._last_seen, self._tries = now, 0
 
+    def _note_end(self, frame_count: int | None) -> None:
+        """Count and log that a file behind an address ended too early."""
+        read = self._num_read * self._options.capture.stride
+        if frame_count is not None and is_cut_off(read, frame_count):
+            self._state.outages += 1
+            logger.warning("%s: broken after frame %d of %d; the rest is omitted",
+                           self._state.source, read, frame_count)  # fmt: skip
+
     def _is_given_up(self) -> bool:
         limit = self._options.reconnect_seconds
         away = time.monotonic() - self._last_seen
@@ -242,6 +269,8 @@ class _StreamReader(threading.Thread):
             self._state.outages += 1
         self._tries += 1
         what = "no more frames" if self._num_read else "not there yet"
+        if self._state.source.lower().startswith("srt:") and not self._num_read:
+            what = f"{what}, or this OpenCV has no SRT, as the one from pip"
         logger.warning("%s: %s; trying again in %g s", self._state.source, what, delay)
         limit = self._options.reconnect_seconds
         if limit is not None:

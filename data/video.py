@@ -104,8 +104,13 @@ class VideoReader:
         """Whether clearly fewer frames were read than the file's frame count."""
         if self.frame_count is None or self.frames_read == self.last:
             return False
-        slack = max(COUNT_SLACK_FRAMES, self.frame_count * COUNT_SLACK_SHARE)
-        return self.frames_read < self.frame_count - slack
+        return is_cut_off(self.frames_read, self.frame_count)
+
+
+def is_cut_off(frames_read: int, frame_count: int) -> bool:
+    """Whether clearly fewer frames were read than a container says it has."""
+    slack = max(COUNT_SLACK_FRAMES, frame_count * COUNT_SLACK_SHARE)
+    return frames_read < frame_count - slack
 
 
 def read_video_file(

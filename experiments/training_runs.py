@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torchvision
 
-from utils.device import processor_name
+from utils.machine import processor_name
 from utils.strict_yaml import write_yaml
 
 logger = logging.getLogger(__name__)

@@ -23,6 +23,7 @@ FPS, BITS, CELL, HEIGHT = 25, 16, 16, 64
 PIPELINE = (
     "( appsrc name=images is-live=true do-timestamp=true format=time caps=video/x-raw,format=GRAY8,"
     f"width={BITS * CELL},height={HEIGHT},framerate={FPS}/1 ! videoconvert ! "
+    "video/x-raw,format=I420 ! "
     "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph264pay name=pay0 pt=96 )"
 )
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +14,10 @@ import numpy as np
 import torch
 
 from utils.errors import ConfigError
+from utils.machine import USED_AT_MOST, free_memory, processor_name, status_bytes
 
 if TYPE_CHECKING:
     from utils.engine.distributed import Ranks
-
-USED_AT_MOST = 0.8  # of the memory that is free: the rest is for what cannot be foreseen
 
 
 def choose_device(text: str, ranks: Ranks | None = None) -> torch.device:
@@ -74,14 +72,6 @@ def describe_device(device: torch.device) -> str:
     return f"{processor_name()} ({device.type}, {torch.get_num_threads()} threads{memory})"
 
 
-def processor_name() -> str:
-    """What the processor calls itself, or its architecture where that is not known."""
-    for line in _lines(Path("/proc/cpuinfo")):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def peak_memory_mb(device: torch.device) -> float | None:
     """The most memory used so far in MB: on a GPU by tensors there, else by this process.
 
@@ -91,7 +81,7 @@ def peak_memory_mb(device: torch.device) -> float | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     # Not ru_maxrss where it can be avoided: a process inherits it from the one that started it.
-    if (most := _status_bytes("VmHWM")) is not None:
+    if (most := status_bytes("VmHWM")) is not None:
         return most / 1e6
     if sys.platform == "win32":
         return None
@@ -114,45 +104,6 @@ class Room:
     sharers: int = 1
 
 
-def free_memory() -> int | None:
-    """Bytes of memory that this process can still have; None where it is unknown (not Linux)."""
-    lines = _lines(Path("/proc/meminfo"))
-    values = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
-    if "MemAvailable" not in values:
-        return None
-    free = int(values["MemAvailable"][0]) * 1024
-    return min([free, *_free_in_groups(_lines(Path("/proc/self/cgroup")), Path("/sys/fs/cgroup"))])
-
-
-def _free_in_groups(memberships: Sequence[str], root: Path) -> Iterator[int]:
-    """What each limit on this process's control groups (of a container, of a job) still allows.
-
-    Memory that only caches files does not count: it is given back when it is needed.
-
-    Args:
-        memberships: lines of /proc/self/cgroup, `number:controllers:path`.
-        root: where control groups are mounted.
-    """
-    for line in memberships:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":  # version 2
-            top, names, cache = root, ("memory.max", "memory.current"), "inactive_file"
-        elif "memory" in controllers.split(","):
-            top, cache = root / "memory", "total_inactive_file"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        else:
-            continue
-        group = top / path.lstrip("/")
-        for folder in (group, *group.parents):
-            limit, used = (_lines(folder / name) for name in names)
-            if limit and used and limit[0].isdigit():
-                cached = [row.split()[1] for row in _lines(folder / "memory.stat")
-                          if row.split()[0] == cache]  # fmt: skip
-                yield int(limit[0]) - int(used[0]) + sum(map(int, cached))
-            if folder == top:
-                break
-
-
 def memory_budget(device: torch.device, room: Room) -> int:
     """Bytes that this process may take in all on a device: what it has, and 80 % of what is free.
 
@@ -162,7 +113,7 @@ def memory_budget(device: torch.device, room: Room) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return torch.cuda.memory_reserved(device) + int(USED_AT_MOST * free)
-    free_of_machine, resident = free_memory(), _status_bytes("VmRSS")
+    free_of_machine, resident = free_memory(), status_bytes("VmRSS")
     if device.type != "cpu" or free_of_machine is None or resident is None:
         raise _unmeasurable()
     share = max(free_of_machine - room.reserved, 0) / room.sharers
@@ -203,7 +154,7 @@ def peak_memory(device: torch.device, action: Callable[[], None]) -> int | None:
         return None
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    if (most := _status_bytes("VmHWM")) is None:
+    if (most := status_bytes("VmHWM")) is None:
         raise _unmeasurable()
     return most
 
@@ -217,21 +168,6 @@ def _unmeasurable() -> ConfigError:
     return ConfigError(
         "--batch-size -1: memory can be measured on NVIDIA GPUs and on Linux only; give a number"
     )
-
-
-def _status_bytes(name: str) -> int | None:
-    """A figure of /proc/self/status; None where there is none (not Linux)."""
-    for line in _lines(Path("/proc/self/status")):
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return []
 
 
 def seed_everything(seed: int, *, deterministic: bool) -> None:

@@ -57,6 +57,13 @@ def missing_weights(path: Path) -> CheckpointError:
     return CheckpointError(f"{path}: no such weights file (nothing is ever downloaded){hint}")
 
 
+def missing_torch(weights: str | Path, error: ImportError) -> MissingPackageError:
+    """That a file runs in PyTorch alone, which is not installed."""
+    return MissingPackageError(
+        f"running {weights} needs the package {error.name}: pip install torch torchvision"
+    )
+
+
 def suggest(name: str, known: Iterable[str], adjective: str = "known") -> str:
     """`; did you mean 'x'? (known: ...)`, to end an error about an unknown name."""
     known = list(known)

@@ -11,13 +11,14 @@ import numpy as np
 from utils.boxes import xyxy_to_cxcywh
 from utils.engine.evaluate import Evaluation
 from utils.engine.predictor import BatchPrediction
+from utils.errors import MissingPackageError
 from utils.metrics.coco import ClassResult, CocoMetrics
 from utils.metrics.matches import SCORE_THRESHOLD
 from utils.output_files import atomic_path, short_stem
 from utils.plots.batch_images import save_labelled_batch, save_predicted_batch
 from utils.plots.confusion import plot_confusion_matrix
 from utils.plots.score_curves import plot_pr_curve, plot_score_curves
-from utils.structures import Batch, ImageRecord
+from utils.structures import ImageRecord, LabelledBatch
 
 logger = logging.getLogger(__name__)
 BATCHES_DRAWN = 3
@@ -62,7 +63,7 @@ class EvaluationImages:
         self.score_threshold = score_threshold
         self.batches = 0
 
-    def __call__(self, batch: Batch, prediction: BatchPrediction) -> None:
+    def __call__(self, batch: LabelledBatch, prediction: BatchPrediction) -> None:
         """Save val_batch*_labels.jpg and val_batch*_pred.jpg of the first three batches."""
         if self.batches < BATCHES_DRAWN:
             stem = f"val_batch{self.batches}"
@@ -73,7 +74,16 @@ class EvaluationImages:
         self.batches += 1
 
     def finish(self, metrics: CocoMetrics) -> None:
-        """P, R, F1 and PR curves and the confusion matrix, over the classes that have objects."""
+        """P, R, F1 and PR curves and the confusion matrix, over the classes that have objects.
+
+        Where matplotlib is missing they are omitted with a warning: the evaluation is done.
+        """
+        try:
+            self._draw_figures(metrics)
+        except MissingPackageError as error:
+            logger.warning("no curves and no confusion matrix: %s", error)
+
+    def _draw_figures(self, metrics: CocoMetrics) -> None:
         curves = metrics.curves
         present = np.flatnonzero(curves.present)
         if len(present):

@@ -1,8 +1,12 @@
-"""What the console shows: log lines, progress of long work, and commands to run next."""
+"""What the console shows: log lines, progress of long work, what is missing, commands to run next.
+
+It imports Python's own library alone, so that it can say which package is missing.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import io
 import logging
 import os
@@ -13,7 +17,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -24,6 +30,16 @@ PLAIN_INTERVAL_SECONDS, BAR_INTERVAL_SECONDS = 15.0, 1.0
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # that torchrun sets
 SECONDS_TO_REPORT = 30.0
 SILENT = logging.CRITICAL + 1
+# Module -> what pip calls it: those of requirements-runtime.txt that every script imports.
+ALWAYS_NEEDED = MappingProxyType(
+    {
+        "numpy": "numpy",
+        "cv2": "opencv-python-headless",
+        "PIL": "pillow",
+        "simplejpeg": "simplejpeg",
+        "yaml": "pyyaml",
+    }
+)
 # Words of class names whose plural no ending makes; YOLOv5's `persons` is kept.
 IRREGULAR = {
     "aircraft": "aircraft", "child": "children", "deer": "deer", "fish": "fish", "foot": "feet",
@@ -82,6 +98,35 @@ def configure_logging(
     )
 
 
+def require_packages(*others: str) -> None:
+    """End the program with one sentence where a package is missing or broken.
+
+    Args:
+        *others: modules that this script needs besides. They are looked for and not imported, since
+            they are slow to load and the command line is read before.
+
+    Raises:
+        SystemExit: with code 2.
+    """
+    for module, package in ALWAYS_NEEDED.items():
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            needed = ALWAYS_NEEDED.get(error.name or "", error.name)
+            _end_with(f"the package {needed} is not installed: pip install {needed}")
+        except ImportError as error:  # a library of the system, or of another version
+            reason = " ".join(str(error).split())[:200]
+            _end_with(f"{module} cannot be imported: {reason}; pip install --upgrade {package}")
+    for module in others:
+        if find_spec(module) is None:
+            _end_with(f"the package {module} is not installed: pip install -r requirements.txt")
+
+
+def _end_with(message: str) -> None:
+    sys.stderr.write(f"error: {message}\n")
+    raise SystemExit(2)
+
+
 def _level_of(environment: Mapping[str, str]) -> int:
     """From which level on a process logs."""
     if not environment.keys() >= set(RANK_VARIABLES) or int(environment["RANK"]) == 0:
@@ -122,7 +167,8 @@ def format_duration(seconds: float) -> str:
 class Progress(Iterable[ItemT]):
     """Iterates over work while showing rate and time left.
 
-    On a terminal a bar is drawn; elsewhere (a file, CI) plain lines appear every 15 seconds.
+    On a terminal a bar is drawn (where tqdm is installed); elsewhere (a file, CI) plain lines
+    appear every 15 seconds.
 
     Args:
         items: the work.
@@ -149,7 +195,8 @@ class Progress(Iterable[ItemT]):
 
     def __iter__(self) -> Iterator[ItemT]:
         spoken = logging.getLogger(__name__).isEnabledFor(logging.INFO)
-        return self._with_bar() if spoken and sys.stderr.isatty() else self._with_lines()
+        has_bar = spoken and sys.stderr.isatty() and find_spec("tqdm") is not None
+        return self._with_bar() if has_bar else self._with_lines()
 
     def _with_bar(self) -> Iterator[ItemT]:
         from tqdm import tqdm  # here, so that importing this module stays cheap

@@ -107,6 +107,58 @@ class Sample:
     path: Path = Path()
 
 
+class LabelledBatch(Protocol):
+    """Images of one size with their labels, as tensors or as arrays."""
+
+    @property
+    def image_ids(self) -> tuple[int, ...]:
+        """As in ImageRecord, one per image."""
+
+    @property
+    def letterboxes(self) -> tuple[Letterbox | None, ...]:
+        """One per image (None for augmented training images)."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files the images came from."""
+
+    def image(self, number: int) -> ImageArray:
+        """Image `number` of the batch, from 0: (H, W, 3) uint8 RGB."""
+
+    def targets(self, number: int) -> Targets:
+        """What is labelled in it, boxes in pixels of the network input."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayBatch:
+    """Several samples, at least one, for networks that run without torch."""
+
+    samples: tuple[Sample, ...]
+
+    @property
+    def image_ids(self) -> tuple[int, ...]:
+        """See `LabelledBatch`."""
+        return tuple(sample.image_id for sample in self.samples)
+
+    @property
+    def letterboxes(self) -> tuple[Letterbox | None, ...]:
+        """See `LabelledBatch`."""
+        return tuple(sample.letterbox for sample in self.samples)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """See `LabelledBatch`."""
+        return tuple(sample.path for sample in self.samples)
+
+    def image(self, number: int) -> ImageArray:
+        """See `LabelledBatch`."""
+        return self.samples[number].image
+
+    def targets(self, number: int) -> Targets:
+        """See `LabelledBatch`."""
+        return self.samples[number].targets
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Several samples as tensors.
@@ -128,6 +180,15 @@ class Batch:
     image_ids: tuple[int, ...]
     letterboxes: tuple[Letterbox | None, ...]
     paths: tuple[Path, ...]
+
+    def image(self, number: int) -> ImageArray:
+        """See `LabelledBatch`."""
+        return np.ascontiguousarray(self.images[number].cpu().numpy().transpose(1, 2, 0))
+
+    def targets(self, number: int) -> Targets:
+        """See `LabelledBatch`."""
+        mine = self.image_index == number
+        return Targets(self.boxes[mine].cpu().numpy(), self.class_ids[mine].cpu().numpy())
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.formats.format import Format, Runtime
 from models.runtimes.runner import Runner
-from utils.errors import MissingPackageError
+from utils.errors import missing_torch
 
 
 def open_checkpoint(path: str | Path, *, device: str = "", half: bool = False) -> Runner:
@@ -28,9 +28,7 @@ def open_checkpoint(path: str | Path, *, device: str = "", half: bool = False) -
     try:
         from models.runtimes.torch_runner import TorchRunner  # other formats run without torch
     except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"running {path} needs the package {error.name}: pip install torch torchvision"
-        ) from None
+        raise missing_torch(path, error) from None
     return TorchRunner(path, device=device, half=half)
 
 

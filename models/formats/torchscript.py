@@ -18,7 +18,7 @@ import numpy.typing as npt
 from models.formats.format import Format, Preset, Runtime
 from models.runtimes.heads import Heads, in_batches
 from models.runtimes.network_metadata import TRACED_METADATA, NetworkMetadata
-from utils.errors import CheckpointError, MissingPackageError
+from utils.errors import CheckpointError, missing_torch
 from utils.structures import FloatArray
 
 
@@ -42,9 +42,7 @@ class TorchScriptRunner:
 
             from utils.device import choose_device
         except ModuleNotFoundError as error:
-            raise MissingPackageError(
-                f"running {path} needs the package {error.name}: pip install torch torchvision"
-            ) from None
+            raise missing_torch(path, error) from None
         self.path, self._torch = Path(path), torch
         self.device = choose_device(device)
         extra = {TRACED_METADATA: ""}

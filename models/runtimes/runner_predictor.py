@@ -6,22 +6,22 @@ import time
 
 from models.runtimes.runner import Runner
 from utils.engine.predictor import BatchPrediction, StageTimes
-from utils.letterbox import scale_pixels
+from utils.letterbox import network_input
 from utils.postprocess import PostprocessConfig, postprocess
-from utils.structures import Batch
+from utils.structures import ArrayBatch
 
 
 class RunnerPredictor:
-    """Runs a file on batches; everything after the file is numpy."""
+    """Runs a file on batches; everything before and after the file is numpy."""
 
     def __init__(self, runner: Runner, config: PostprocessConfig) -> None:
         self.runner = runner
         self.config = config
 
-    def __call__(self, batch: Batch) -> BatchPrediction:
+    def __call__(self, batch: ArrayBatch) -> BatchPrediction:
         """The detections of a batch of uint8 images."""
         start = time.perf_counter()
-        images = scale_pixels(batch.images.numpy())
+        images = network_input([sample.image for sample in batch.samples])
         prepared = time.perf_counter()
         decoded = self.runner.run(images)
         inferred = time.perf_counter()

@@ -20,19 +20,19 @@ import detect as script
 from data.sources import LiveFrames, SourceOptions, open_source
 from tests.loopback_camera import LoopbackCamera, number_in
 from tests.onnx_builders import save_detector
-from utils.detect.pipeline import Found, ahead, in_order
-from utils.detect.run_log import DetectionLog
+from utils.detect.pipeline import Found, FrameDetector, StageClock
+from utils.detect.run_log import STAGES
 from utils.letterbox import InputSize
 from utils.postprocess import PostprocessConfig
 
 REPOSITORY = Path(script.__file__).parent
 ROWS = [[16, 16, 16, 8, 0.5, 0.25, 1.0]]
-DEBIAN_PYTHON = Path("/usr/bin/python3")  # has GStreamer's packages, if any Python has
-RTSP_PORT = 18554
 
 
 class SlowRunner:
     """A network of 5 images per second that finds one box in each."""
+
+    batch_size = None
 
     def run(self, images):
         time.sleep(0.2)
@@ -41,17 +41,20 @@ class SlowRunner:
 
 
 def lags(source, camera_number, seconds):
-    """How many frames of the camera each result is behind it, for so long."""
-    log = DetectionLog(("cat", "dog"), 1, strict=False)
-    batches = script.prepared(source.batches(InputSize((64, 64), 32), 1), log.clock)
-    results = script.find(SlowRunner(), batches, PostprocessConfig(), log)
+    """How many frames of the camera each result is behind it, for so long; then it ends."""
+    detector = FrameDetector(
+        SlowRunner(), ("cat", "dog"), InputSize((64, 64), 32), PostprocessConfig()
+    )
     end = time.monotonic() + seconds
     found = []
-    for result in in_order(ahead(results, 1)):
+    results = detector.results(source, 1, StageClock(STAGES))
+    for result in results:
         assert isinstance(result, Found) and len(result.detections) == 1
         found.append(camera_number() - number_in(result.frame.image))
         if time.monotonic() > end:
             break
+    source.stop()
+    results.close()
     return found
 
 
@@ -104,14 +107,13 @@ def test_a_snapshot_is_one_image(tmp_path):
             assert [path.suffix for path in (tmp_path / name / "exp").glob("http*")] == [".jpg"]
 
 
-def start(tmp_path, address, *flags):
-    """detect.py in a process of its own, until it has written twenty frames."""
+def start(tmp_path, *arguments):
+    """detect.py over addresses, in a process of its own, until it has written twenty frames."""
     weights = save_detector(tmp_path / "tiny.onnx", ROWS)
-    command = [sys.executable, "detect.py", "--weights", str(weights), "--source", address]
+    command = [sys.executable, "detect.py", "--weights", str(weights), "--source", *arguments]
     command += ["--imgsz", "64", "--project", str(tmp_path / "runs"), "--save-csv", "--save-json"]
     process = subprocess.Popen(
-        [*command, *flags], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        command, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )  # fmt: skip
     table = tmp_path / "runs/exp/predictions.json"
     deadline = time.monotonic() + 60
@@ -121,8 +123,8 @@ def start(tmp_path, address, *flags):
     return process, table
 
 
-def playable_frames(folder):
-    (video,) = folder.glob("*.mp4")
+def playable_frames(folder, pattern="*.mp4"):
+    (video,) = folder.glob(pattern)
     with av.open(str(video)) as container:
         return sum(1 for _ in container.decode(video=0))
 
@@ -179,34 +181,6 @@ def test_lines_on_standard_output_are_all_that_is_there(tmp_path):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["frame"] for line in lines] == [1, 1]
     assert "2 frames, " in done.stderr
-
-
-def has_rtsp_server():
-    code = (
-        "import gi; gi.require_version('GstRtspServer', '1.0'); "
-        "from gi.repository import Gst; Gst.init(None); assert Gst.ElementFactory.find('x264enc')"
-    )
-    if not DEBIAN_PYTHON.exists():
-        return False
-    return not subprocess.run(
-        [DEBIAN_PYTHON, "-c", code], capture_output=True, check=False
-    ).returncode
-
-
-@pytest.mark.slow
-def test_rtsp():
-    if not has_rtsp_server():
-        pytest.skip("Debian's GStreamer RTSP packages are not installed")
-    command = [str(DEBIAN_PYTHON), str(REPOSITORY / "tests/rtsp_server.py"), str(RTSP_PORT)]
-    server = subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
-    try:
-        began = float(server.stdout.readline())
-        source = open_source((f"rtsp://127.0.0.1:{RTSP_PORT}/numbered",), SourceOptions())
-        found = lags(source, lambda: int((time.monotonic() - began) * 25), 10)
-        assert max(found[5:]) < 25
-    finally:
-        server.kill()
-        server.communicate()
 
 
 @pytest.mark.slow

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from utils.errors import CheckpointError
 from utils.letterbox import FittedFrame, InputSize, network_input
@@ -236,6 +238,8 @@ def prepared(
 class StopSignals(AbstractContextManager["StopSignals"]):
     """In the block, a signal that ends programs asks the run to end; a second one ends it.
 
+    The end of the block, by an error too, asks the same: no thread may read on.
+
     Attributes:
         received: the number of the signal that came; None where none did.
     """
@@ -244,7 +248,8 @@ class StopSignals(AbstractContextManager["StopSignals"]):
         """Choose what a signal does.
 
         Args:
-            stop: called from the signal handler, so it must not wait for anything.
+            stop: called from the signal handler, so it must not wait for anything, and again at
+                the end of the block.
         """
         self.received: int | None = None
         self._stop = stop
@@ -277,6 +282,22 @@ class StopSignals(AbstractContextManager["StopSignals"]):
     ) -> None:
         """Give the signals back."""
         self._restore()
+        self._stop()
+
+
+def end_program(code: int) -> NoReturn:
+    """End it with this exit code, also while a thread hangs inside a library.
+
+    Python's own end would abort there: such a thread is unwound through the library's frames.
+    """
+    hanging = [each for each in threading.enumerate() if each is not threading.main_thread()]
+    if hanging:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # closed by the reader
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 class StageClock:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.engine.distributed import Ranks
-from utils.engine.predictor import BatchPrediction, Predictor, StageTimes
+from utils.engine.predictor import BatchPrediction, BatchT, Predictor, StageTimes
 from utils.logs import Progress
 from utils.metrics.coco import CocoMetrics, coco_metrics
 from utils.metrics.matches import ImageMatches, match_images
-from utils.structures import Batch, Detections, ImageRecord
+from utils.structures import Detections, ImageRecord, LabelledBatch
+
+if TYPE_CHECKING:
+    from utils.engine.distributed import Ranks  # needs torch, which exported files do without
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,13 @@ class Evaluation:
 
 
 def evaluate(
-    predict: Predictor,
-    batches: Iterable[Batch],
+    predict: Predictor[BatchT],
+    batches: Iterable[BatchT],
     num_batches: int,
     records: Sequence[ImageRecord],
     class_names: Sequence[str],
     *,
-    watch: Callable[[Batch, BatchPrediction], None] | None = None,
+    watch: Callable[[BatchT, BatchPrediction], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Evaluation:
     """Find objects in all batches and compare them with the labels.
@@ -53,9 +57,9 @@ def evaluate(
         records: the images with their labels in original pixels.
         class_names: in class-id order.
         watch: called with every batch and its prediction, to draw images for example.
-        ranks: the processes that evaluate together; all get the same result.
+        ranks: the processes that evaluate together, all of which get the same result; None is this
+            one alone.
     """
-    ranks = ranks or Ranks()
     detections: dict[int, Detections] = {}
     seconds = np.zeros(3)
     losses: list[tuple[float, float, float]] = []
@@ -68,15 +72,18 @@ def evaluate(
         if watch is not None:
             watch(batch, prediction)
     ms_per_image = StageTimes(*(seconds * 1000 / max(len(detections), 1)).tolist())
-    detections = {id_: found for part in ranks.gather(detections) for id_, found in part.items()}
-    losses = [loss for part in ranks.gather(losses) for loss in part]
+    if ranks is not None:
+        parts = ranks.gather(detections)
+        detections = {id_: found for part in parts for id_, found in part.items()}
+        losses = [loss for part in ranks.gather(losses) for loss in part]
     matches = match_images(records, detections, len(class_names))
+    measure = partial(coco_metrics, matches, class_names)
     # Broadcast, so that all processes agree on the best epoch whatever their CPUs round.
-    metrics = ranks.broadcast(lambda: coco_metrics(matches, class_names))
+    metrics = measure() if ranks is None else ranks.broadcast(measure)
     return Evaluation(metrics, matches, detections, ms_per_image, _mean_loss(losses))
 
 
-def _in_original(batch: Batch, prediction: BatchPrediction) -> dict[int, Detections]:
+def _in_original(batch: LabelledBatch, prediction: BatchPrediction) -> dict[int, Detections]:
     """Per image id, in pixels of the original image."""
     found: dict[int, Detections] = {}
     images = zip(prediction.detections, batch.image_ids, batch.letterboxes, strict=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from utils.structures import Batch, Detections
+from utils.structures import Detections, LabelledBatch
+
+BatchT = TypeVar("BatchT", bound=LabelledBatch)
+TakenT = TypeVar("TakenT", bound=LabelledBatch, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +37,17 @@ class BatchPrediction:
     loss: tuple[float, float, float] | None = None
 
 
-class Predictor(Protocol):
-    """Anything that finds objects in a batch."""
+class Predictor(Protocol[TakenT]):
+    """Anything that finds objects in a batch, of tensors or of arrays."""
 
-    def __call__(self, batch: Batch) -> BatchPrediction:
+    def __call__(self, batch: TakenT, /) -> BatchPrediction:
         """Detections in pixels of the network input of a batch of uint8 images."""
 
 
-def as_one_class(predict: Predictor) -> Predictor:
+def as_one_class(predict: Predictor[BatchT]) -> Predictor[BatchT]:
     """The same predictor with every detection taken as class 0."""
 
-    def predict_one_class(batch: Batch) -> BatchPrediction:
+    def predict_one_class(batch: BatchT) -> BatchPrediction:
         prediction = predict(batch)
         merged = [
             replace(found, class_ids=np.zeros_like(found.class_ids))

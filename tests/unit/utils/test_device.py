@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tests.house.source_tree import ROOT
-from utils.device import choose_device, describe_device, peak_memory_mb, processor_name
+from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.errors import ConfigError
+from utils.machine import processor_name
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ import torch
 
 from utils.device import (
     Room,
-    _free_in_groups,
-    free_memory,
     is_out_of_memory,
     memory_budget,
     peak_memory,
 )
 from utils.errors import ConfigError
+from utils.machine import _free_in_groups, free_memory
 
 CPU = torch.device("cpu")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
