@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
@@ -30,6 +30,8 @@ from utils.detect.output import DetectionOutput, OutputOptions
 from utils.detect.pipeline import FrameDetector, Source, StopSignals
 from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import DetectionLog, DetectResult, Progress, cut_run
+from utils.detect.tracking import ObjectTracker, tracked_threshold
+from utils.detect.zones import ZonesFile, read_zones
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging
@@ -54,31 +56,37 @@ def detect(config: DetectConfig) -> DetectResult:
     """
     check_options(config)
     source = open_source(_sources(config), _source_options(config))
+    zones = _zones(config, source)
     detector = _open_detector(config)
+    tracker = _tracker(config, detector.class_names, zones) if config.track else None
     preview = PreviewWindow() if config.view_img else None
-    log = DetectionLog(detector.class_names, config.vid_stride, strict=config.strict)
+    names = detector.class_names
+    log = DetectionLog(names, config.vid_stride, strict=config.strict, tracks=config.track)
     outputs = OutputOptions.of(config)
     with (
         _run_folder(config, source) as folder,
-        _progress(config, source, folder) as progress,
+        _progress(config, source, folder, zones) as progress,
         DetectionOutput(folder, detector.class_names, outputs, source.files, progress) as output,
         StopSignals(source.stop) as signals,
     ):
-        for result in detector.results(source, config.batch_size, log.clock):
+        results = detector.results(source, config.batch_size, log.clock)
+        for result in results if tracker is None else tracker.followed(results, log.clock):
             if isinstance(result, Skipped):
                 log.skip(result)
                 continue
             log.add(result.frame, result.input_hw, result.detections, result.milliseconds)
             with log.clock.stage("write"):
-                output.write(result.frame, result.detections)
+                output.write(result.frame, result.detections, result.counts)
             if preview is not None:
-                drawn = output.draw(result.frame, result.detections)
+                drawn = output.draw(result.frame, result.detections, result.counts)
                 if not preview.show(drawn, is_video=result.frame.is_video):
                     break
         else:
             if signals.received is None:
                 progress.finish()
     summary = log.result(folder, source.streams, signals.received)
+    if tracker is not None:
+        summary = replace(summary, tracks=tracker.tracks)
     logger.info(summary.as_text())
     if config.report is not None:
         write_json(Path(config.report), summary.as_report())
@@ -97,12 +105,17 @@ def _run_folder(config: DetectConfig, source: Source) -> AbstractContextManager[
     return run_folder(config.project, name, exist_ok=config.exist_ok)
 
 
-def _progress(config: DetectConfig, source: Source, folder: Path) -> Progress:
+def _progress(
+    config: DetectConfig, source: Source, folder: Path, zones: ZonesFile | None
+) -> Progress:
     """Of a new run, or of the one to go on with, what `source` begins behind."""
     options = {name: value for name, value in asdict(config).items() if name not in CHANGEABLE}
+    if zones is not None:
+        options["zones"] = f"{zones.path} (SHA-256 {zones.digest})"
     progress = Progress(folder, options)
     if config.resume and isinstance(source, FileSource):
-        progress.resume(source.files, whole_videos=not config.nosave)
+        # An object is not known again in the middle of a video.
+        progress.resume(source.files, whole_videos=config.track or not config.nosave)
         source.done = progress.done
         files = f"file {progress.done[0]} of {len(source.files)}"
         logger.info("%s: %s", folder, "nothing is left to do" if progress.finished
@@ -178,9 +191,33 @@ def _class_names(config: DetectConfig, runner: Runner) -> tuple[str, ...]:
     return names
 
 
+def _zones(config: DetectConfig, source: Source) -> ZonesFile | None:
+    """The lines and zones of `--zones`.
+
+    Raises:
+        ConfigError: the file is wrong, nothing is tracked, or it cannot be in this source.
+    """
+    if config.zones is not None and not config.track:
+        raise ConfigError(f"--zones {config.zones}: tracked objects are counted; add --track")
+    one_video = len(source.files) == 1 and source.files[0].is_video
+    if config.track and config.shard is not None and one_video:
+        raise ConfigError(
+            f"--shard {config.shard}: objects keep their ids through a whole video, which --track "
+            "cannot follow in a part of one; process it without --shard, or several videos with it"
+        )
+    return None if config.zones is None else read_zones(Path(config.zones))
+
+
+def _tracker(
+    config: DetectConfig, class_names: Sequence[str], zones: ZonesFile | None
+) -> ObjectTracker:
+    return ObjectTracker(config.conf_thres, class_names, zones, config.classes)
+
+
 def _postprocess_config(config: DetectConfig) -> PostprocessConfig:
+    threshold = tracked_threshold(config.conf_thres) if config.track else config.conf_thres
     return PostprocessConfig(
-        score_threshold=config.conf_thres,
+        score_threshold=threshold,
         iou_threshold=config.iou_thres,
         max_detections=config.max_det,
         class_agnostic=config.agnostic_nms,

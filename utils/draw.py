@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from utils.fonts import FontRun, can_be_drawn, font_runs, open_font
-from utils.structures import Detections, FloatArray, ImageArray, IntArray, Targets
+from utils.structures import NO_TRACK, Detections, FloatArray, ImageArray, IntArray, Targets
 
 Color = tuple[int, int, int]  # RGB, 0-255
 
@@ -139,6 +139,8 @@ def draw_detections(
 ) -> ImageArray:
     """A copy of the image with its detections drawn on it, the best on top.
 
+    Colors are those of classes, or of tracked objects, which have their number before the name.
+
     Args:
         image: (H, W, 3) RGB.
         detections: boxes in pixels of `image`.
@@ -151,7 +153,13 @@ def draw_detections(
     for class_id, score in zip(detections.class_ids, detections.scores, strict=True):
         name = shown_name(int(class_id), class_names[class_id])
         labels.append("" if hide_labels else name if hide_scores else f"{name} {score:.2f}")
-    return _draw(image, detections.boxes, detections.class_ids, labels, line_thickness)
+    color_ids = detections.class_ids
+    if detections.track_ids is not None:
+        color_ids = detections.track_ids
+        tracked = zip(labels, color_ids.tolist(), strict=True)
+        labels = [f"#{each} {text}" if text and each != NO_TRACK else text
+                  for text, each in tracked]  # fmt: skip
+    return _draw(image, detections.boxes, color_ids, labels, line_thickness)
 
 
 def draw_targets(
@@ -234,7 +242,7 @@ def _fill_cell(cell: ImageArray, tile: ImageArray, title: str, title_h: int) -> 
 def _draw(
     image: ImageArray,
     boxes: FloatArray,
-    class_ids: IntArray,
+    color_ids: IntArray,
     labels: Sequence[str],
     line_thickness: int | None,
 ) -> ImageArray:
@@ -243,17 +251,37 @@ def _draw(
     # All boxes before all labels, worst first: no line crosses a name, the best name is on top.
     order = range(len(boxes) - 1, -1, -1)
     for i in order:
-        _draw_box(canvas, boxes[i], class_color(int(class_ids[i])), pen)
+        _draw_box(canvas, boxes[i], class_color(int(color_ids[i])), pen)
     for i in order:
         if labels[i]:
             corner = (round(float(boxes[i, 0])), round(float(boxes[i, 1])))
-            _draw_label(canvas, corner, labels[i], class_color(int(class_ids[i])), pen)
+            _draw_label(canvas, corner, labels[i], class_color(int(color_ids[i])), pen)
     return canvas
 
 
 def _draw_box(canvas: ImageArray, box: FloatArray, color: Color, pen: _Pen) -> None:
     left, top, right, bottom = (round(float(edge)) for edge in box)
     cv2.rectangle(canvas, (left, top), (right, bottom), color, pen.line)
+
+
+def draw_note(
+    canvas: ImageArray,
+    corner: tuple[int, int],
+    text: str,
+    background: Color,
+    line_thickness: int | None = None,
+) -> None:
+    """Write a text on a filled box into the image itself, so that none of it is outside.
+
+    Args:
+        canvas: (H, W, 3) RGB.
+        corner: x and y of the left bottom of the box; where there is no room, it goes below.
+        text: one line in any script.
+        background: of the box.
+        line_thickness: of the boxes drawn in the image, which the letters suit; None to suit the
+            image.
+    """
+    _draw_label(canvas, corner, text, background, _Pen.for_image(canvas, line_thickness))
 
 
 def _draw_label(

@@ -42,7 +42,7 @@ MAY_IMPORT = {
 }
 LAZY_LIBRARIES = {
     *("onnx", "onnxruntime", "onnxslim", "pycocotools", "matplotlib", "tensorboard"),
-    *("optuna", "openvino", "ncnn", "pnnx"),  # extras
+    *("optuna", "openvino", "ncnn", "pnnx", "trackers", "supervision"),  # extras
 }
 QUIET_CALLS = {  # may run when a module is imported: they only name things
     "TypeVar",

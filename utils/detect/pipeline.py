@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, Protocol, TypeVar
 
+from utils.detect.zone_counts import FrameCounts
 from utils.errors import CheckpointError
 from utils.letterbox import FittedFrame, InputSize, network_input
 from utils.postprocess import PostprocessConfig, postprocess
@@ -93,6 +94,7 @@ class Found:
         input_hw: height and width of the network input.
         detections: boxes in pixels of the frame.
         milliseconds: of inference, the frame's share.
+        counts: at lines and in zones, after this frame; None where nothing is counted.
     """
 
     number: int
@@ -100,6 +102,7 @@ class Found:
     input_hw: tuple[int, int]
     detections: Detections
     milliseconds: float
+    counts: FrameCounts | None = None
 
 
 def in_order(results: Iterable[Found | Skipped]) -> Iterator[Found | Skipped]:

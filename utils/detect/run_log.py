@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from utils.detect.pipeline import StageClock
+from utils.detect.tracking import SourceTracks, tracks_text
 from utils.errors import ConfigError, DatasetError
 from utils.logs import PLAIN_INTERVAL_SECONDS
 from utils.output_files import GrowingFile
@@ -26,6 +27,7 @@ ItemT = TypeVar("ItemT")
 logger = logging.getLogger(__name__)
 
 STAGES = ("decode", "preprocess", "inference", "postprocess", "write")
+TRACKED_STAGES = (*STAGES[:-1], "track", STAGES[-1])
 TERMINAL_INTERVAL_SECONDS = 1.0
 DECIMALS = 3
 PROGRESS_FILE = "progress.jsonl"
@@ -44,6 +46,7 @@ class DetectResult:
         folder: where the run's files are.
         streams: what happened to each live one.
         stopped_by: number of the signal that ended the run; None where it ended by itself.
+        tracks: what was followed in each video or stream.
     """
 
     frames: int
@@ -54,6 +57,7 @@ class DetectResult:
     folder: Path
     streams: tuple[StreamState, ...] = ()
     stopped_by: int | None = None
+    tracks: tuple[SourceTracks, ...] = ()
 
     def as_report(self) -> dict[str, Any]:
         """The content of the `--report` file."""
@@ -67,6 +71,8 @@ class DetectResult:
         }
         if self.streams:
             report["streams"] = [asdict(stream) for stream in self.streams]
+        if self.tracks:
+            report["tracks"] = [each.as_report() for each in self.tracks]
         return report
 
     def as_text(self) -> str:
@@ -75,8 +81,9 @@ class DetectResult:
         skipped = f", {len(self.skipped)} files skipped" if self.skipped else ""
         cut = "" if self.stopped_by is None else "stopped; everything so far is saved\n"
         streams = "".join(f"{stream.as_text()}\n" for stream in self.streams)
+        tracks = tracks_text(self.tracks) if self.tracks else ""
         return (
-            f"{cut}{streams}{self.frames} frames, {self.detections} detections{skipped}\n"
+            f"{cut}{streams}{tracks}{self.frames} frames, {self.detections} detections{skipped}\n"
             f"ms per frame: {stages}; {self.frames_per_second:.1f} frames/s\n"
             f"results are in {self.folder}"
         )
@@ -89,11 +96,14 @@ class DetectionLog:
         class_names: name of each class id.
         vid_stride: every so many-th frame of a video is processed; for the time left.
         strict: an unreadable file is an error.
+        tracks: objects are tracked, which is a stage of its own.
     """
 
-    def __init__(self, class_names: Sequence[str], vid_stride: int, *, strict: bool) -> None:
+    def __init__(
+        self, class_names: Sequence[str], vid_stride: int, *, strict: bool, tracks: bool = False
+    ) -> None:
         self.class_names, self._vid_stride, self._strict = class_names, vid_stride, strict
-        self.clock = StageClock(STAGES)
+        self.clock = StageClock(TRACKED_STAGES if tracks else STAGES)
         self.frames = self.detections = 0
         self._skipped: list[Skipped] = []
         self._start = time.perf_counter()

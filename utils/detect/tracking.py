@@ -1,0 +1,268 @@
+"""Which box of a frame is the same object as a box of the frame before: ByteTrack, of `trackers`.
+
+Objects are followed through each video, and through each stream by itself; an image of a folder
+has no frame before it. Every video begins with id 1.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from utils.detect.pipeline import Found, StageClock
+from utils.detect.zone_counts import FrameCounts, ZoneCounter
+from utils.detect.zones import ZonesFile
+from utils.errors import ConfigError, MissingPackageError
+from utils.structures import NO_TRACK, Detections, Frame, Skipped
+
+logger = logging.getLogger(__name__)
+
+LOW_SCORE = 0.1  # boxes above this continue a track; only those above --conf-thres are shown
+LOST_SECONDS = 1.0  # a track that is not found for longer has ended
+MIN_IOU = 0.1  # of a box and where its track is expected
+MAX_SAID = 10  # videos and streams in the summary
+ASSUMED_FPS = 30.0  # where a camera reports none
+
+
+def tracked_threshold(score_threshold: float) -> float:
+    """What detections must score above so that tracks can be followed, given what is shown."""
+    return min(score_threshold, LOW_SCORE)
+
+
+class VideoTracker:
+    """Follows the objects of one video or stream.
+
+    Association does not look at classes: a car that is called a truck in some frames stays the
+    same object.
+    """
+
+    def __init__(self, score_threshold: float, fps: float | None) -> None:
+        """Begin without any object.
+
+        Args:
+            score_threshold: detections above it are objects; those below only continue a track.
+            fps: frames per second as they come; None where it is unknown.
+
+        Raises:
+            MissingPackageError: `trackers` is not installed.
+        """
+        self._library, tracker_class = _libraries()
+        self._score_threshold = score_threshold
+        self._fps = fps if fps else ASSUMED_FPS
+        self._seconds, self._clock = 0.0, 0.0
+        self._tracker = tracker_class(
+            lost_track_buffer=round(30 * LOST_SECONDS),  # it counts in frames of 1/30 s
+            frame_rate=self._fps,
+            track_activation_threshold=score_threshold,
+            high_conf_det_threshold=score_threshold,
+            minimum_iou_threshold=MIN_IOU,
+        )
+
+    def follow(self, detections: Detections, seconds: float) -> Detections:
+        """The objects of the next frame with their ids; those below the threshold are dropped.
+
+        An object has NO_TRACK in the first frame that shows it, since most false detections are
+        gone in the next one.
+
+        Args:
+            detections: those that score above `tracked_threshold`, boxes in pixels of the frame.
+            seconds: when the frame is shown. Frames may be missing and intervals differ.
+        """
+        step = seconds - self._seconds
+        # A clock that was set back, or stands still: as if one frame had passed.
+        self._clock += step if step > 0 else 1 / self._fps
+        self._seconds = seconds
+        given = self._library.Detections(
+            xyxy=detections.boxes,
+            confidence=detections.scores,
+            class_id=detections.class_ids,
+            data={"row": np.arange(len(detections))},
+        )
+        followed = self._tracker.update(given, timestamp=self._clock)
+        track_ids = np.full(len(detections), NO_TRACK, np.int64)
+        if len(followed):
+            ids = followed.tracker_id
+            track_ids[followed.data["row"]] = np.where(ids < 0, NO_TRACK, ids + 1)
+        shown = detections.scores > self._score_threshold
+        return replace(detections, track_ids=track_ids)[shown]
+
+    @property
+    def alive(self) -> Collection[int]:
+        """The ids of objects that may be found again."""
+        return frozenset((self._tracker.tracked_objects.tracker_id + 1).tolist())
+
+
+def _libraries() -> tuple[Any, Any]:
+    """The package `supervision`, whose detections `trackers` takes, and ByteTrack's class."""
+    try:
+        import supervision  # extras, here and below
+        from trackers import ByteTrackTracker
+    except ImportError:
+        raise MissingPackageError(
+            "--track needs trackers: pip install -r requirements-track.txt"
+        ) from None
+    return supervision, ByteTrackTracker
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTracks:
+    """What was followed in one video or stream.
+
+    Attributes:
+        source: its file or address.
+        num_ids: how many objects got an id.
+        counts: after the last frame; None without zones.
+    """
+
+    source: str
+    num_ids: int
+    counts: FrameCounts | None
+
+    def as_report(self) -> dict[str, Any]:
+        """As it is written to the `--report` file."""
+        counts = {} if self.counts is None else self.counts.as_json()
+        return {"source": self.source, "ids": self.num_ids, **counts}
+
+    def as_text(self) -> str:
+        """The summary on the console."""
+        counts = "" if self.counts is None else f"; {self.counts.as_text()}"
+        return f"{self.source}: {self.num_ids} ids{counts}"
+
+
+def tracks_text(tracks: Sequence[SourceTracks]) -> str:
+    """The summary of several on the console; nothing for none."""
+    lines = [each.as_text() for each in tracks[:MAX_SAID]]
+    if len(tracks) > MAX_SAID:
+        lines.append(f"{len(tracks) - MAX_SAID} more videos; --report lists them")
+    return "".join(f"{line}\n" for line in lines)
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A video or stream that is being followed."""
+
+    source: str
+    tracker: VideoTracker
+    counter: ZoneCounter | None
+    num_ids: int = 0
+    counts: FrameCounts | None = None
+
+    def add(self, found: Found) -> Found:
+        """The next frame, with ids and counts."""
+        detections = self.tracker.follow(found.detections, _seconds(found.frame))
+        if detections.track_ids is not None:
+            self.num_ids = max([self.num_ids, *detections.track_ids.tolist()])
+        if self.counter is not None:
+            self.counts = self.counter.count(detections, self.tracker.alive)
+        return replace(found, detections=detections, counts=self.counts)
+
+    def result(self) -> SourceTracks:
+        return SourceTracks(self.source, self.num_ids, self.counts)
+
+
+class ObjectTracker:
+    """Follows the objects of every video and stream of a run, and counts them."""
+
+    def __init__(
+        self,
+        score_threshold: float,
+        class_names: Sequence[str],
+        zones: ZonesFile | None = None,
+        wanted: Sequence[int] | None = None,
+    ) -> None:
+        """Check that the libraries are there.
+
+        Args:
+            score_threshold: what shown detections score above.
+            class_names: of the network.
+            zones: lines and zones to count at; None counts nothing.
+            wanted: ids of the classes that are detected; None for all.
+
+        Raises:
+            MissingPackageError: `trackers` is not installed.
+            ConfigError: a line or zone names a class that is not detected.
+        """
+        _libraries()
+        for shape in (*zones.lines, *zones.zones) if zones else ():
+            shape.class_ids(class_names, wanted)
+        self._score_threshold, self._class_names = score_threshold, class_names
+        self._zones, self._wanted = zones, wanted
+        self._open: dict[int, _Followed] = {}
+        self._ended: list[SourceTracks] = []
+        self._image_said = False
+
+    def followed(
+        self, results: Iterable[Found | Skipped], clock: StageClock
+    ) -> Iterator[Found | Skipped]:
+        """What was found, with ids and counts in frames of videos and streams.
+
+        Args:
+            results: in the order of their frames, detections above `tracked_threshold`.
+            clock: counts the seconds of the stage "track".
+
+        Raises:
+            ConfigError: a line or zone is outside of the first video's image.
+        """
+        for result in results:
+            if isinstance(result, Skipped):
+                yield result
+            elif _is_moving(result.frame):
+                with clock.stage("track"):
+                    tracked = self._of(result.frame).add(result)
+                yield tracked
+            else:
+                yield self._still(result)
+
+    @property
+    def tracks(self) -> tuple[SourceTracks, ...]:
+        """What was followed so far, one per video or stream."""
+        return *self._ended, *(each.result() for each in self._open.values())
+
+    def _of(self, frame: Frame) -> _Followed:
+        """The video of this frame; the one before it has ended, streams go on."""
+        followed = self._open.get(frame.position)
+        if followed is not None:
+            return followed
+        if not frame.is_live:
+            while self._open:
+                self._ended.append(self._open.popitem()[1].result())
+        tracker = VideoTracker(self._score_threshold, frame.fps)
+        self._open[frame.position] = _Followed(frame.source, tracker, self._counter(frame))
+        return self._open[frame.position]
+
+    def _counter(self, frame: Frame) -> ZoneCounter | None:
+        if self._zones is None:
+            return None
+        try:
+            return ZoneCounter(self._zones, frame.image_hw, self._class_names, self._wanted)
+        except ConfigError as error:
+            if not self._ended and not self._open:
+                raise
+            logger.warning("%s: nothing is counted in it: %s", frame.source, error)
+            return None
+
+    def _still(self, found: Found) -> Found:
+        """An image: what scores above the threshold, without ids."""
+        if not self._image_said:
+            self._image_said = True
+            logger.warning("%s: an image by itself has no ids; --track follows objects through "
+                           "videos and live sources", found.frame.source)  # fmt: skip
+        shown = found.detections.scores > self._score_threshold
+        return replace(found, detections=found.detections[shown])
+
+
+def _is_moving(frame: Frame) -> bool:
+    """Whether it is from a video or a live source; pages of a file are images."""
+    return frame.is_live or frame.fps is not None
+
+
+def _seconds(frame: Frame) -> float:
+    """When it is shown, from the start of its video or stream."""
+    if frame.seconds is None or (frame.is_live and frame.frame_count is not None):
+        # A video behind an address is read at any speed: the time it arrives says nothing.
+        return (frame.frame_index - 1) / (frame.fps or ASSUMED_FPS)
+    return frame.seconds
