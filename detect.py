@@ -30,7 +30,7 @@ from utils.detect.output import DetectionOutput, OutputOptions
 from utils.detect.pipeline import FrameDetector, Source, StopSignals
 from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import DetectionLog, DetectResult, Progress, cut_run
-from utils.detect.tracking import ObjectTracker, tracked_threshold
+from utils.detect.tracking import ObjectTracker, rules_for_tracking
 from utils.detect.zones import ZonesFile, read_zones
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
@@ -58,7 +58,8 @@ def detect(config: DetectConfig) -> DetectResult:
     source = open_source(_sources(config), _source_options(config))
     zones = _zones(config, source)
     detector = _open_detector(config)
-    tracker = _tracker(config, detector.class_names, zones) if config.track else None
+    shown = _postprocess_config(config)
+    tracker = ObjectTracker(shown, detector.class_names, zones) if config.track else None
     preview = PreviewWindow() if config.view_img else None
     names = detector.class_names
     log = DetectionLog(names, config.vid_stride, strict=config.strict, tracks=config.track)
@@ -133,7 +134,10 @@ def _open_detector(config: DetectConfig) -> FrameDetector:
     )
     free = config.rect and runner.input_hw == (None, None)
     size = InputSize(input_hw, runner.stride if free else None)
-    return FrameDetector(runner, class_names, size, _postprocess_config(config))
+    rules = _postprocess_config(config)
+    if config.track:
+        rules = rules_for_tracking(rules)
+    return FrameDetector(runner, class_names, size, rules)
 
 
 def _shard(config: DetectConfig) -> Shard | None:
@@ -208,16 +212,9 @@ def _zones(config: DetectConfig, source: Source) -> ZonesFile | None:
     return None if config.zones is None else read_zones(Path(config.zones))
 
 
-def _tracker(
-    config: DetectConfig, class_names: Sequence[str], zones: ZonesFile | None
-) -> ObjectTracker:
-    return ObjectTracker(config.conf_thres, class_names, zones, config.classes)
-
-
 def _postprocess_config(config: DetectConfig) -> PostprocessConfig:
-    threshold = tracked_threshold(config.conf_thres) if config.track else config.conf_thres
     return PostprocessConfig(
-        score_threshold=threshold,
+        score_threshold=config.conf_thres,
         iou_threshold=config.iou_thres,
         max_detections=config.max_det,
         class_agnostic=config.agnostic_nms,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,83 +17,107 @@ from utils.detect.pipeline import Found, StageClock
 from utils.detect.zone_counts import FrameCounts, ZoneCounter
 from utils.detect.zones import ZonesFile
 from utils.errors import ConfigError, MissingPackageError
-from utils.structures import NO_TRACK, Detections, Frame, Skipped
+from utils.postprocess import PostprocessConfig
+from utils.structures import NO_TRACK, Detections, Frame, IntArray, Skipped
 
 logger = logging.getLogger(__name__)
 
 LOW_SCORE = 0.1  # boxes above this continue a track; only those above --conf-thres are shown
 LOST_SECONDS = 1.0  # a track that is not found for longer has ended
-MIN_IOU = 0.1  # of a box and where its track is expected
+MIN_IOU = 0.3  # of a box and where its track is expected
 MAX_SAID = 10  # videos and streams in the summary
 ASSUMED_FPS = 30.0  # where a camera reports none
 
 
-def tracked_threshold(score_threshold: float) -> float:
-    """What detections must score above so that tracks can be followed, given what is shown."""
-    return min(score_threshold, LOW_SCORE)
+def rules_for_tracking(rules: PostprocessConfig) -> PostprocessConfig:
+    """Which detections a tracker needs, given which are shown: those of a low score as well."""
+    return replace(rules, score_threshold=min(rules.score_threshold, LOW_SCORE))
 
 
 class VideoTracker:
-    """Follows the objects of one video or stream.
+    """Follows the objects of one video or stream, each class by itself unless told otherwise."""
 
-    Association does not look at classes: a car that is called a truck in some frames stays the
-    same object.
-    """
-
-    def __init__(self, score_threshold: float, fps: float | None) -> None:
+    def __init__(
+        self, score_threshold: float, fps: float | None, *, class_agnostic: bool = False
+    ) -> None:
         """Begin without any object.
 
         Args:
             score_threshold: detections above it are objects; those below only continue a track.
             fps: frames per second as they come; None where it is unknown.
+            class_agnostic: an object may change its class.
 
         Raises:
             MissingPackageError: `trackers` is not installed.
         """
-        self._library, tracker_class = _libraries()
-        self._score_threshold = score_threshold
+        self._library, self._tracker_class = _libraries()
+        self._score_threshold, self._class_agnostic = score_threshold, class_agnostic
         self._fps = fps if fps else ASSUMED_FPS
         self._seconds, self._clock = 0.0, 0.0
-        self._tracker = tracker_class(
-            lost_track_buffer=round(30 * LOST_SECONDS),  # it counts in frames of 1/30 s
-            frame_rate=self._fps,
-            track_activation_threshold=score_threshold,
-            high_conf_det_threshold=score_threshold,
-            minimum_iou_threshold=MIN_IOU,
-        )
+        self._trackers: dict[int, Any] = {}
+        self._ids: dict[tuple[int, int], int] = {}  # class and the library's id -> ours
+        self._last_id = 0
 
     def follow(self, detections: Detections, seconds: float) -> Detections:
         """The objects of the next frame with their ids; those below the threshold are dropped.
 
-        An object has NO_TRACK in the first frame that shows it, since most false detections are
-        gone in the next one.
+        An object has NO_TRACK in the first frame that shows it: most false detections are gone in
+        the next one.
 
         Args:
-            detections: those that score above `tracked_threshold`, boxes in pixels of the frame.
+            detections: what `rules_for_tracking` lets through, boxes in pixels of the frame.
             seconds: when the frame is shown. Frames may be missing and intervals differ.
         """
         step = seconds - self._seconds
         # A clock that was set back, or stands still: as if one frame had passed.
         self._clock += step if step > 0 else 1 / self._fps
         self._seconds = seconds
-        given = self._library.Detections(
-            xyxy=detections.boxes,
-            confidence=detections.scores,
-            class_id=detections.class_ids,
-            data={"row": np.arange(len(detections))},
+        groups = (
+            np.zeros(len(detections), np.int64) if self._class_agnostic else detections.class_ids
         )
-        followed = self._tracker.update(given, timestamp=self._clock)
+        for group in np.unique(groups).tolist():
+            if group not in self._trackers:
+                self._trackers[group] = self._new_tracker()
         track_ids = np.full(len(detections), NO_TRACK, np.int64)
-        if len(followed):
-            ids = followed.tracker_id
-            track_ids[followed.data["row"]] = np.where(ids < 0, NO_TRACK, ids + 1)
+        for group, tracker in self._trackers.items():
+            rows = np.flatnonzero(groups == group)
+            track_ids[rows] = self._update(group, tracker, detections[rows])
+        alive = {(group, each) for group, tracker in self._trackers.items()
+                 for each in tracker.tracked_objects.tracker_id.tolist()}  # fmt: skip
+        self._ids = {key: track_id for key, track_id in self._ids.items() if key in alive}
         shown = detections.scores > self._score_threshold
         return replace(detections, track_ids=track_ids)[shown]
 
     @property
     def alive(self) -> Collection[int]:
         """The ids of objects that may be found again."""
-        return frozenset((self._tracker.tracked_objects.tracker_id + 1).tolist())
+        return self._ids.values()
+
+    def _new_tracker(self) -> Any:
+        return self._tracker_class(
+            lost_track_buffer=round(LOST_SECONDS * 30),  # it counts in frames of 1/30 s
+            frame_rate=self._fps,
+            track_activation_threshold=self._score_threshold,
+            high_conf_det_threshold=self._score_threshold,
+            minimum_iou_threshold=MIN_IOU,
+        )
+
+    def _update(self, group: int, tracker: Any, detections: Detections) -> IntArray:
+        """(N,) ids of one group's detections."""
+        given = self._library.Detections(
+            xyxy=detections.boxes,
+            confidence=detections.scores,
+            class_id=detections.class_ids,
+            data={"row": np.arange(len(detections))},
+        )
+        followed = tracker.update(given, timestamp=self._clock)
+        track_ids = np.full(len(detections), NO_TRACK, np.int64)
+        found = zip(followed.tracker_id.tolist(), followed.data.get("row", ()), strict=True)
+        for library_id, row in sorted(found):  # new ones in the library's order
+            if library_id >= 0:
+                track_ids[row] = self._ids.setdefault((group, library_id), self._last_id + 1)
+                self._last_id = max(self._last_id, int(track_ids[row]))
+        return track_ids
 
 
 def _libraries() -> tuple[Any, Any]:
@@ -150,14 +174,18 @@ class _Followed:
     counter: ZoneCounter | None
     num_ids: int = 0
     counts: FrameCounts | None = None
+    _known: set[int] = field(default_factory=set)
 
     def add(self, found: Found) -> Found:
         """The next frame, with ids and counts."""
         detections = self.tracker.follow(found.detections, _seconds(found.frame))
+        alive = self.tracker.alive
         if detections.track_ids is not None:
-            self.num_ids = max([self.num_ids, *detections.track_ids.tolist()])
+            new = set(detections.track_ids.tolist()) - self._known - {NO_TRACK}
+            self.num_ids += len(new)
+            self._known = (self._known | new) & set(alive)
         if self.counter is not None:
-            self.counts = self.counter.count(detections, self.tracker.alive)
+            self.counts = self.counter.count(detections, alive)
         return replace(found, detections=detections, counts=self.counts)
 
     def result(self) -> SourceTracks:
@@ -169,18 +197,16 @@ class ObjectTracker:
 
     def __init__(
         self,
-        score_threshold: float,
+        rules: PostprocessConfig,
         class_names: Sequence[str],
         zones: ZonesFile | None = None,
-        wanted: Sequence[int] | None = None,
     ) -> None:
         """Check that the libraries are there.
 
         Args:
-            score_threshold: what shown detections score above.
+            rules: which detections are shown.
             class_names: of the network.
             zones: lines and zones to count at; None counts nothing.
-            wanted: ids of the classes that are detected; None for all.
 
         Raises:
             MissingPackageError: `trackers` is not installed.
@@ -188,9 +214,8 @@ class ObjectTracker:
         """
         _libraries()
         for shape in (*zones.lines, *zones.zones) if zones else ():
-            shape.class_ids(class_names, wanted)
-        self._score_threshold, self._class_names = score_threshold, class_names
-        self._zones, self._wanted = zones, wanted
+            shape.class_ids(class_names, rules.classes)
+        self._rules, self._class_names, self._zones = rules, class_names, zones
         self._open: dict[int, _Followed] = {}
         self._ended: list[SourceTracks] = []
         self._image_said = False
@@ -201,7 +226,8 @@ class ObjectTracker:
         """What was found, with ids and counts in frames of videos and streams.
 
         Args:
-            results: in the order of their frames, detections above `tracked_threshold`.
+            results: in the order of their frames, detections as `rules_for_tracking`
+                asks for them.
             clock: counts the seconds of the stage "track".
 
         Raises:
@@ -230,7 +256,10 @@ class ObjectTracker:
         if not frame.is_live:
             while self._open:
                 self._ended.append(self._open.popitem()[1].result())
-        tracker = VideoTracker(self._score_threshold, frame.fps)
+        rules = self._rules
+        tracker = VideoTracker(
+            rules.score_threshold, frame.fps, class_agnostic=rules.class_agnostic
+        )
         self._open[frame.position] = _Followed(frame.source, tracker, self._counter(frame))
         return self._open[frame.position]
 
@@ -238,7 +267,7 @@ class ObjectTracker:
         if self._zones is None:
             return None
         try:
-            return ZoneCounter(self._zones, frame.image_hw, self._class_names, self._wanted)
+            return ZoneCounter(self._zones, frame.image_hw, self._class_names, self._rules.classes)
         except ConfigError as error:
             if not self._ended and not self._open:
                 raise
@@ -251,7 +280,7 @@ class ObjectTracker:
             self._image_said = True
             logger.warning("%s: an image by itself has no ids; --track follows objects through "
                            "videos and live sources", found.frame.source)  # fmt: skip
-        shown = found.detections.scores > self._score_threshold
+        shown = found.detections.scores > self._rules.score_threshold
         return replace(found, detections=found.detections[shown])
 
 
