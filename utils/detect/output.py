@@ -16,7 +16,7 @@ from utils.detect.crops import Crops
 from utils.detect.run_log import Progress
 from utils.detect.tables import CountTable, CsvTable, JsonLines, JsonTable, LabelFiles
 from utils.detect.zone_counts import FrameCounts
-from utils.detect.zone_drawing import draw_counts
+from utils.detect.zone_drawing import draw_numbers, draw_shapes
 from utils.detect_config import DetectConfig
 from utils.draw import draw_detections
 from utils.output_files import (
@@ -169,16 +169,17 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         self, frame: Frame, detections: Detections, counts: FrameCounts | None = None
     ) -> ImageArray:
         """The frame's image with boxes and names on it, and lines and zones with their counts."""
+        thickness = self._options.line_thickness
         drawn = draw_detections(
-            frame.image,
+            frame.image if counts is None else draw_shapes(frame.image, counts, thickness),
             detections,
             self._class_names,
-            line_thickness=self._options.line_thickness,
+            line_thickness=thickness,
             hide_labels=self._options.hide_labels,
             hide_scores=self._options.hide_scores,
         )
         if counts is not None:
-            draw_counts(drawn, counts, self._options.line_thickness)
+            draw_numbers(drawn, counts, thickness)
         return drawn
 
     def __exit__(

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from utils.detect.zone_counts import FrameCounts
-from utils.draw import Color, draw_note
+from utils.draw import draw_note
 from utils.structures import FloatArray, ImageArray
 
 LINE_COLOR, ZONE_COLOR = (255, 255, 255), (255, 221, 0)  # RGB
@@ -15,37 +15,56 @@ ZONE_SHARE = 0.15  # of its color in the inside of a zone
 ARROW_SHARE, TIP_SHARE = 0.03, 0.4  # of the image's mean side, and of the arrow
 
 
-def draw_counts(canvas: ImageArray, counts: FrameCounts, line_thickness: int | None = None) -> None:
-    """Draw lines, zones and their counts into the image itself.
+def draw_shapes(
+    image: ImageArray, counts: FrameCounts, line_thickness: int | None = None
+) -> ImageArray:
+    """A copy of the image with lines and zones on it; boxes come on top of them.
 
     A line has an arrow that points to the side where tracks come in.
 
     Args:
-        canvas: (H, W, 3) RGB.
+        image: (H, W, 3) RGB.
         counts: with points in pixels of the image.
-        line_thickness: of the boxes drawn in the image; None to suit the image.
+        line_thickness: of the boxes; None to suit the image.
     """
-    height, width = canvas.shape[:2]
-    line = line_thickness or max(round((height + width) / 2 * 0.003), 2)
+    canvas = np.ascontiguousarray(image).copy()
+    line = line_thickness or max(round(sum(canvas.shape[:2]) / 2 * 0.003), 2)
     for zone in counts.zones:
         _draw_zone(canvas, zone.points, line)
     for crossed in counts.lines:
         _draw_line(canvas, crossed.points, line)
+    return canvas
+
+
+def draw_numbers(
+    canvas: ImageArray, counts: FrameCounts, line_thickness: int | None = None
+) -> None:
+    """Write the counts beside their lines and zones, into the image itself.
+
+    Args:
+        canvas: (H, W, 3) RGB.
+        counts: with points in pixels of the image.
+        line_thickness: of the boxes, which the letters suit; None to suit the image.
+    """
     for zone in counts.zones:
-        left, top = zone.points[zone.points[:, 1].argmin()]
-        _note(canvas, (left, top), zone.as_text(), ZONE_COLOR, line_thickness)
+        top = zone.points[zone.points[:, 1].argmin()]
+        draw_note(canvas, _pixel(top), zone.as_text(), ZONE_COLOR, line_thickness)
     for crossed in counts.lines:
-        left, top = crossed.points.mean(axis=0)
-        _note(canvas, (left, top), crossed.as_text(), LINE_COLOR, line_thickness)
+        middle = crossed.points.mean(axis=0)
+        draw_note(canvas, _pixel(middle), crossed.as_text(), LINE_COLOR, line_thickness)
 
 
 def _draw_zone(canvas: ImageArray, points: FloatArray, line: int) -> None:
-    corners = [np.rint(points).astype(np.int32)]
-    filled = canvas.copy()
-    cv2.fillPoly(filled, corners, ZONE_COLOR)
-    cv2.addWeighted(filled, ZONE_SHARE, canvas, 1 - ZONE_SHARE, 0, dst=canvas)
-    cv2.polylines(canvas, corners, isClosed=True, color=OUTLINE_COLOR, thickness=line + 2)
-    cv2.polylines(canvas, corners, isClosed=True, color=ZONE_COLOR, thickness=line)
+    corners = np.rint(points).astype(np.int32)
+    left, top = corners.min(axis=0)
+    right, bottom = corners.max(axis=0) + 1
+    inside = canvas[top:bottom, left:right]
+    if inside.size:
+        filled = inside.copy()
+        cv2.fillPoly(filled, [corners - [left, top]], ZONE_COLOR)
+        inside[:] = cv2.addWeighted(filled, ZONE_SHARE, inside, 1 - ZONE_SHARE, 0)
+    for color, thickness in ((OUTLINE_COLOR, line + 2), (ZONE_COLOR, line)):
+        cv2.polylines(canvas, [corners], isClosed=True, color=color, thickness=thickness)
 
 
 def _draw_line(canvas: ImageArray, points: FloatArray, line: int) -> None:
@@ -58,12 +77,5 @@ def _draw_line(canvas: ImageArray, points: FloatArray, line: int) -> None:
         cv2.arrowedLine(canvas, _pixel(middle), _pixel(tip), color, thickness, tipLength=TIP_SHARE)
 
 
-def _note(
-    canvas: ImageArray, at: FloatArray | tuple[float, float], text: str, color: Color,
-    line_thickness: int | None,
-) -> None:  # fmt: skip
-    draw_note(canvas, _pixel(at), text, color, line_thickness)
-
-
-def _pixel(point: FloatArray | tuple[float, float]) -> tuple[int, int]:
+def _pixel(point: FloatArray) -> tuple[int, int]:
     return round(float(point[0])), round(float(point[1]))
