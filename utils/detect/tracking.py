@@ -79,8 +79,9 @@ class VideoTracker:
             if group not in self._trackers:
                 self._trackers[group] = self._new_tracker()
         track_ids = np.full(len(detections), NO_TRACK, np.int64)
+        finite = np.isfinite(detections.boxes).all(axis=1)  # the library refuses others
         for group, tracker in self._trackers.items():
-            rows = np.flatnonzero(groups == group)
+            rows = np.flatnonzero((groups == group) & finite)
             track_ids[rows] = self._update(group, tracker, detections[rows])
         alive = {(group, each) for group, tracker in self._trackers.items()
                  for each in tracker.tracked_objects.tracker_id.tolist()}  # fmt: skip
@@ -185,8 +186,18 @@ class _Followed:
             self.num_ids += len(new)
             self._known = (self._known | new) & set(alive)
         if self.counter is not None:
+            self._fit(self.counter, found.frame.image_hw)
+        if self.counter is not None:
             self.counts = self.counter.count(detections, alive)
         return replace(found, detections=detections, counts=self.counts)
+
+    def _fit(self, counter: ZoneCounter, image_hw: tuple[int, int]) -> None:
+        """Go on with images of another size, as a camera may send after an outage."""
+        try:
+            counter.fit(image_hw)
+        except ConfigError as error:
+            logger.warning("%s: nothing more is counted in it: %s", self.source, error)
+            self.counter = self.counts = None
 
     def result(self) -> SourceTracks:
         return SourceTracks(self.source, self.num_ids, self.counts)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -148,11 +148,29 @@ class ZoneCounter:
             ConfigError: a shape is outside of the image, or names a class that is not detected.
         """
         self._image_hw = image_hw
-        self._lines = [_Counted.of(each, image_hw, class_names, wanted) for each in file.lines]
-        self._zones = [_Counted.of(each, image_hw, class_names, wanted) for each in file.zones]
+        self._lines, self._zones = (
+            [_Counted(each, each.in_pixels(image_hw), each.class_ids(class_names, wanted))
+             for each in shapes] for shapes in (file.lines, file.zones)
+        )  # fmt: skip
         self._went_in, self._went_out = [0] * len(self._lines), [0] * len(self._lines)
         self._totals = [0] * len(self._zones)
         self._tracks: dict[int, _Track] = {}
+
+    def fit(self, image_hw: tuple[int, int]) -> None:
+        """Go on with images of this size in pixels; where tracks were at lines is forgotten.
+
+        Raises:
+            ConfigError: a shape is outside of the image.
+        """
+        if image_hw == self._image_hw:
+            return
+        self._image_hw = image_hw
+        self._lines, self._zones = (
+            [replace(each, points=each.shape.in_pixels(image_hw)) for each in counted]
+            for counted in (self._lines, self._zones)
+        )
+        for track in self._tracks.values():
+            track.sides.clear()
 
     def count(self, detections: Detections, alive: Collection[int]) -> FrameCounts:
         """Count one frame.
@@ -224,16 +242,6 @@ class _Counted:
     shape: Shape
     points: FloatArray
     class_ids: frozenset[int] | None
-
-    @classmethod
-    def of(
-        cls,
-        shape: Shape,
-        image_hw: tuple[int, int],
-        class_names: Sequence[str],
-        wanted: Sequence[int] | None,
-    ) -> _Counted:
-        return cls(shape, shape.in_pixels(image_hw), shape.class_ids(class_names, wanted))
 
     @property
     def ends(self) -> tuple[Point, Point]:

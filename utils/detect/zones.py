@@ -22,6 +22,7 @@ from utils.structures import FloatArray
 
 Point = tuple[float, float]
 MAX_POINTS, MAX_PIXELS = 200, 1e6
+MIN_LENGTH = {True: 0.001, False: 1.0}  # of a line: in fractions of the image, in pixels
 ANCHORS = ("bottom", "center")  # of a box: the middle of its lower edge, or its centre
 _TINY = 1e-9  # of the square of a polygon's extent: an area that is only rounding
 
@@ -148,22 +149,24 @@ def _shapes(path: Path, kind: str, content: Mapping[str, Any]) -> tuple[Shape, .
 
 
 def _shape(path: Path, kind: str, name: object, entry: object) -> Shape:
-    if not isinstance(name, str) or not name.strip():
-        raise ConfigError(f"{path}: {kind}: the name {name!r} is not a text; write it in quotes")
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise ConfigError(
+            f"{path}: {kind}: the name {name!r} is not a text of one line; write it in quotes"
+        )
     where = f"{path}: {kind}.{name}"
     if not isinstance(entry, dict):
         raise ConfigError(f"{where} is {entry!r}, expected `points: [[x, y], ...]`")
     check_keys(where, entry, ("points",), ("classes", "anchor"))
     points = _points(where, entry["points"])
+    is_fraction = bool(points) and _is_fraction(where, points)
     if kind == "lines":
-        _check_line(where, points)
+        _check_line(where, points, MIN_LENGTH[is_fraction])
     else:
         _check_zone(where, points)
     anchor = entry.get("anchor", ANCHORS[0])
     if anchor not in ANCHORS:
         hint = suggest(str(anchor), ANCHORS, "choices")
         raise ConfigError(f"{where}.anchor is {anchor!r}: no such point of a box{hint}")
-    is_fraction = _is_fraction(where, points)
     return Shape(name, where, points, is_fraction, _classes(where, entry.get("classes")), anchor)
 
 
@@ -216,19 +219,22 @@ def _is_class(value: object) -> bool:
     return isinstance(value, str) or (type(value) is int and value >= 0)
 
 
-def _check_line(where: str, points: Sequence[Point]) -> None:
+def _check_line(where: str, points: Sequence[Point], least: float) -> None:
     """Two ends.
 
     Raises:
-        ConfigError: other than two points, or both the same.
+        ConfigError: other than two points, or nearer to each other than `least`.
     """
     if len(points) != 2:
         raise ConfigError(
             f"{where}.points has {len(points)} points, a line has two; an area is one of `zones`, "
             "a bent line several lines"
         )
-    if points[0] == points[1]:
-        raise ConfigError(f"{where}.points: both ends are {_text(points[0])}; they must differ")
+    if math.dist(*points) < least:
+        raise ConfigError(
+            f"{where}.points: the ends, {_text(points[0])} and {_text(points[1])}, are the same; "
+            "name two that are apart"
+        )
 
 
 def _check_zone(where: str, points: Sequence[Point]) -> None:

@@ -186,6 +186,9 @@ def test_an_unknown_frame_rate_and_empty_frames(library):
         np.zeros(2, np.int64),
     )  # fmt: skip
     assert len(follow([(n / FPS, degenerate) for n in range(4)])[-1]) == 2
+    broken = boxes_at((100, 100, 0.9, 0), (300, 300, 0.8, 0))
+    broken.boxes[1, 2] = np.nan
+    assert follow([(n / FPS, broken) for n in range(3)])[-1] == [1, NO_TRACK]
 
 
 def frame(position=1, index=1, *, is_live=False, path="v.mp4", fps=FPS, **changes):
@@ -264,6 +267,17 @@ def test_zones_of_videos_that_they_do_not_fit(library, tmp_path, caplog):
     assert any("nothing is counted in it" in message for message in caplog.messages)
     with pytest.raises(ConfigError, match="no class is called 'cat'"):
         ObjectTracker(RULES, ["dog"], zones)
+
+
+def test_a_stream_that_comes_back_with_another_size(library, tmp_path, caplog):
+    (tmp_path / "zones.yaml").write_text(ZONES)
+    tracker = ObjectTracker(RULES, ["cat"], read_zones(tmp_path / "zones.yaml"))
+    small = np.zeros((100, 100, 3), np.uint8)
+    run(tracker, *(frame(1, n, is_live=True) for n in (1, 2)),
+        *(frame(1, n, is_live=True, image=small) for n in (3, 4)))  # fmt: skip
+    assert [message.partition(" in it")[0] for message in caplog.messages] == [
+        "v.mp4: nothing more is counted"
+    ]
 
 
 def test_memory_is_flat(library):

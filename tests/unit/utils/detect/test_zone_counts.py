@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.detect.zone_counts import MARGIN, ZoneCounter
-from utils.detect.zones import read_zones
+from utils.detect.zones import Shape, ZonesFile, read_zones
 from utils.errors import ConfigError
 from utils.structures import NO_TRACK, Detections
 
@@ -80,26 +81,27 @@ def test_paths(counter, path, counts):
     assert line_counts(counter(LINE), path) == counts
 
 
+def one_line(start, end):
+    """A counter without a file."""
+    file = ZonesFile(Path(), "", (Shape("door", "zones.yaml", (start, end), False),), ())
+    return ZoneCounter(file, IMAGE_HW, NAMES)
+
+
 @given(st.lists(st.floats(-MARGIN * SIZE, MARGIN * SIZE), max_size=30), st.booleans())
-@settings(max_examples=100)
-def test_jitter_on_the_line_counts_once_or_never(tmp_path_factory, jitter, crosses):
-    path = tmp_path_factory.mktemp("zones") / "zones.yaml"
-    path.write_text(LINE)
-    counter = ZoneCounter(read_zones(path), IMAGE_HW, NAMES)
+@settings(max_examples=100, deadline=None)
+def test_jitter_on_the_line_counts_once_or_never(jitter, crosses):
     way = [(150, 100), *((100 + each, 100) for each in jitter), (50 if crosses else 150, 100)]
-    assert line_counts(counter, way) == (int(crosses), 0)
+    assert line_counts(one_line((100, 50), (100, 150)), way) == (int(crosses), 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 199), st.integers(0, 199)), min_size=1, max_size=40))
-@settings(max_examples=100)
-def test_a_line_across_the_image_never_counts_two_of_a_kind_in_a_row(tmp_path_factory, path):
+@settings(max_examples=100, deadline=None)
+def test_a_line_across_the_image_counts_every_change_of_sides(path):
     """No way leads around it: what went in has to go out before it goes in again."""
-    folder = tmp_path_factory.mktemp("zones")
-    (folder / "zones.yaml").write_text("lines: {all: {points: [[100, 0], [100, 200]]}}")
-    counter = ZoneCounter(read_zones(folder / "zones.yaml"), IMAGE_HW, NAMES)
     sides = [np.sign(100 - x) for x, _ in path if abs(x - 100) > MARGIN * SIZE]
     changes = [after for before, after in itertools.pairwise(sides) if before != after]
-    assert line_counts(counter, path) == (changes.count(1), changes.count(-1))
+    counts = line_counts(one_line((100, 0), (100, 200)), path)
+    assert counts == (changes.count(1), changes.count(-1))
 
 
 def test_a_line_the_other_way_swaps_in_and_out(counter):
@@ -186,6 +188,22 @@ def test_json_and_text(counter):
         "zones": {"room": {"now": 1, "total": 1}},
     }
     assert counts.as_text() == "door: 1 in, 0 out; room: 1 now, 1 in all"
+
+
+def test_images_of_another_size(counter):
+    """A camera that comes back with half the resolution: fractions fit, counts go on."""
+    halves = counter("lines: {door: {points: [[0.5, 0], [0.5, 1]]}}\n"
+                     "zones: {right: {points: [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]}}")  # fmt: skip
+    for x in (150, 50):
+        halves.count(at((1, x, 100)), alive={1})
+    halves.fit((100, 100))
+    counts = halves.count(at((1, 30, 50), (2, 60, 50)), alive={1, 2})
+    assert counts.as_text() == "door: 1 in, 0 out; right: 1 now, 2 in all"
+    counts = halves.count(at((2, 40, 50)), alive={1, 2})
+    assert counts.lines[0].went_in == 2
+    in_pixels = counter(ZONE)
+    with pytest.raises(ConfigError, match="which is 100 x 100 pixels"):
+        in_pixels.fit((100, 100))
 
 
 def test_nothing_is_counted_without_ids(counter):

@@ -52,8 +52,9 @@ def test_a_file(read):
         ("lines: {}", "has neither lines nor zones"),
         ("line: {}", "unknown key 'line'; did you mean 'lines'?"),
         ("lines: [1]", "lines is [1], expected names"),
-        ("zones: {1: {points: []}}", "zones: the name 1 is not a text; write it in quotes"),
+        ("zones: {1: {points: []}}", "zones: the name 1 is not a text of one line; write it in"),
         ("zones: {'': {points: []}}", "the name '' is not a text"),
+        ('zones: {"a\\nb": {points: []}}', "the name 'a\\nb' is not a text of one line"),
         ("zones: {a: [[0, 0]]}", "zones.a is [[0, 0]], expected `points:"),
         ("zones: {a: }", "zones.a is None, expected `points:"),
         ("zones: {a: {point: []}}", "zones.a: unknown key 'point'; did you mean 'points'?"),
@@ -79,7 +80,9 @@ def test_a_file(read):
         ("zones: {a: {points: [[0, 0], [9, 0], [9, 9], [5, 0], [0, 9]]}}", "meets"),  # touches
         ("lines: {a: {points: [[0, 0]]}}", "has 1 points, a line has two"),
         (f"lines: {{a: {{points: {SQUARE}}}}}", "has 4 points, a line has two; an area is one of"),
-        ("lines: {a: {points: [[5, 5], [5, 5]]}}", "both ends are [5, 5]"),
+        ("lines: {a: {points: [[5, 5], [5, 5]]}}", "the ends, [5, 5] and [5, 5], are the same"),
+        ("lines: {a: {points: [[0.5, 0.5], [0.5, 0.5001]]}}", "are the same"),
+        ("lines: {a: {points: [[50, 50], [50, 50.5]]}}", "are the same"),
         (f"zones: {{a: {{points: {SQUARE}, classes: car}}}}", "classes is 'car', expected names"),
         (f"zones: {{a: {{points: {SQUARE}, classes: []}}}}", "classes is [], expected names or"),
         (f"zones: {{a: {{points: {SQUARE}, classes: [-1]}}}}", "classes is [-1], expected"),
@@ -130,7 +133,7 @@ POINTS = st.tuples(NUMBERS, NUMBERS)
 
 
 @given(POINTS, POINTS, POINTS, POINTS)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_segments_that_meet(a, b, c, d):
     """As exact fractions say, and in any order."""
     meets = segments_meet(a, b, c, d)
