@@ -80,10 +80,10 @@ def test_a_gap(library, gap, same):
 
 
 def test_one_leaves_and_another_comes(library):
-    here = moving(20, (100, 100, 5, 0, 0), (300, 300, 0, 0, 0))
-    gone = [(seconds + 20 / FPS, boxes_at((300, 300, 0.9, 0))) for seconds, _ in here]
-    come = [(seconds + 2, boxes_at((300, 300, 0.9, 0), (100, 100, 0.9, 0))) for seconds, _ in here]
-    ids = follow([*here, *gone, *come])
+    both = moving(20, (100, 100, 5, 0, 0), (300, 300, 0, 0, 0))
+    gone = [(seconds + 20 / FPS, boxes_at((300, 300, 0.9, 0))) for seconds, _ in both]
+    come = [(seconds + 2, boxes_at((300, 300, 0.9, 0), (100, 100, 0.9, 0))) for seconds, _ in both]
+    ids = follow([*both, *gone, *come])
     assert ids[19] == [1, 2] and ids[39] == [2] and ids[59] == [2, 3]
 
 
