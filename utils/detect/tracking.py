@@ -16,7 +16,7 @@ import numpy as np
 from utils.detect.pipeline import Found, StageClock
 from utils.detect.zone_counts import FrameCounts, ZoneCounter
 from utils.detect.zones import ZonesFile
-from utils.errors import ConfigError, MissingPackageError
+from utils.errors import ConfigError, MissingPackageError, first_line
 from utils.postprocess import PostprocessConfig
 from utils.structures import NO_TRACK, Detections, Frame, IntArray, Skipped
 
@@ -126,9 +126,9 @@ def _libraries() -> tuple[Any, Any]:
     try:
         import supervision  # extras, here and below
         from trackers import ByteTrackTracker
-    except ImportError:
+    except ImportError as error:
         raise MissingPackageError(
-            "--track needs trackers: pip install -r requirements-track.txt"
+            f"--track needs trackers: pip install -r requirements-track.txt ({first_line(error)})"
         ) from None
     return supervision, ByteTrackTracker
 
