@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -41,14 +41,16 @@ from utils.detect.pipeline import (
     FrameDetector,
     Source,
     StageClock,
-    StopSignals,
-    end_program,
     grouped,
     in_order,
     prepared,
 )
 from utils.detect.preview import PreviewWindow
-from utils.detect.run_log import STAGES, DetectionLog, DetectResult, Progress, cut_run
+from utils.detect.progress import Progress, cut_run
+from utils.detect.run_log import STAGES, DetectionLog, DetectResult
+from utils.detect.stop_signals import StopSignals, end_program
+from utils.detect.tracking import ObjectTracker, rules_for_tracking
+from utils.detect.zones import ZonesFile, read_zones
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging, counted
@@ -62,11 +64,6 @@ if TYPE_CHECKING:
 ImageT = TypeVar("ImageT", bound=GivenImage)
 logger = logging.getLogger(__name__)
 DEFAULT_WEIGHTS = SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
-# What may differ in a run that goes on: its outputs do not depend on it.
-CHANGEABLE = frozenset(
-    ("source", "recursive", "resume", "device", "batch_size", "view_img", "project", "name",
-     "exist_ok", "strict", "report", "poll", "every_frame", "reconnect")
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,31 +167,38 @@ def detect(config: DetectConfig) -> DetectResult:
     """
     check_options(config)
     source = open_source(_sources(config), _source_options(config))
+    zones = _zones(config, source)
     detector = _open_detector(config)
+    shown = _postprocess_config(config)
+    tracker = ObjectTracker(shown, detector.class_names, zones) if config.track else None
     preview = PreviewWindow() if config.view_img else None
-    log = DetectionLog(detector.class_names, config.vid_stride, strict=config.strict)
+    names = detector.class_names
+    log = DetectionLog(names, config.vid_stride, strict=config.strict, tracks=config.track)
     outputs = OutputOptions.of(config)
     with (
         _run_folder(config, source) as folder,
-        _progress(config, source, folder) as progress,
+        _progress(config, source, folder, zones) as progress,
         DetectionOutput(folder, detector.class_names, outputs, source.files, progress) as output,
         StopSignals(source.stop) as signals,
     ):
-        for result in detector.results(source, config.batch_size, log.clock):
+        results = detector.results(source, config.batch_size, log.clock)
+        for result in results if tracker is None else tracker.followed(results, log.clock):
             if isinstance(result, Skipped):
                 log.skip(result)
                 continue
             log.add(result.frame, result.input_hw, result.detections, result.milliseconds)
             with log.clock.stage("write"):
-                output.write(result.frame, result.detections)
+                output.write(result.frame, result.detections, result.counts)
             if preview is not None:
-                drawn = output.draw(result.frame, result.detections)
+                drawn = output.draw(result.frame, result.detections, result.counts)
                 if not preview.show(drawn, is_video=result.frame.is_video):
                     break
         else:
             if signals.received is None:
                 progress.finish()
     summary = log.result(folder, source.streams, signals.received)
+    if tracker is not None:
+        summary = replace(summary, tracks=tracker.tracks)
     logger.info(summary.as_text())
     if config.report is not None:
         write_json(Path(config.report), summary.as_report())
@@ -213,17 +217,14 @@ def _run_folder(config: DetectConfig, source: Source) -> AbstractContextManager[
     return run_folder(config.project, name, exist_ok=config.exist_ok)
 
 
-def _progress(config: DetectConfig, source: Source, folder: Path) -> Progress:
-    """Of a new run, or of the one to go on with, what `source` begins behind."""
-    options = {name: value for name, value in asdict(config).items() if name not in CHANGEABLE}
-    progress = Progress(folder, options)
-    if config.resume and isinstance(source, FileSource):
-        progress.resume(source.files, whole_videos=not config.nosave)
+def _progress(
+    config: DetectConfig, source: Source, folder: Path, zones: ZonesFile | None
+) -> Progress:
+    """Of the run; `source` begins behind what a cut one has written."""
+    more = {} if zones is None else {"zones": f"{zones.path} (SHA-256 {zones.digest})"}
+    progress = Progress.of(config, folder, source.files, **more)
+    if isinstance(source, FileSource):
         source.done = progress.done
-        files = f"file {progress.done[0]} of {len(source.files)}"
-        logger.info("%s: %s", folder, "nothing is left to do" if progress.finished
-                    else f"goes on after {files}, frame {progress.done[1]}" if progress.done[0]
-                    else "nothing was written yet")  # fmt: skip
     return progress
 
 
@@ -236,7 +237,10 @@ def _open_detector(config: DetectConfig) -> FrameDetector:
     )
     free = config.rect and runner.input_hw == (None, None)
     size = InputSize(input_hw, runner.stride if free else None)
-    return FrameDetector(runner, class_names, size, _postprocess_config(config))
+    rules = _postprocess_config(config)
+    if config.track:
+        rules = rules_for_tracking(rules)
+    return FrameDetector(runner, class_names, size, rules)
 
 
 def _shard(config: DetectConfig) -> Shard | None:
@@ -292,6 +296,23 @@ def _class_names(config: DetectConfig, runner: Runner) -> tuple[str, ...]:
             f"are 0 to {len(names) - 1}"
         )
     return names
+
+
+def _zones(config: DetectConfig, source: Source) -> ZonesFile | None:
+    """The lines and zones of `--zones`.
+
+    Raises:
+        ConfigError: the file is wrong, nothing is tracked, or it cannot be in this source.
+    """
+    if config.zones is not None and not config.track:
+        raise ConfigError(f"--zones {config.zones}: tracked objects are counted; add --track")
+    one_video = len(source.files) == 1 and source.files[0].is_video
+    if config.track and config.shard is not None and one_video:
+        raise ConfigError(
+            f"--shard {config.shard}: objects keep their ids through a whole video, which --track "
+            "cannot follow in a part of one; process it without --shard, or several videos with it"
+        )
+    return None if config.zones is None else read_zones(Path(config.zones))
 
 
 def _postprocess_config(config: DetectConfig) -> PostprocessConfig:

@@ -27,6 +27,7 @@ class DetectConfig:
         python detect.py --weights best.pt --source images/ --conf 0.4 --save-txt
         python detect.py --weights best.onnx --source street.mp4 --save-json
         python detect.py --weights best.pt --source 0 --view-img
+        python detect.py --weights best.onnx --source street.mp4 --track --zones zones.yaml
         python detect.py --weights best.onnx --source rtsp://door rtsp://yard --save-jsonl -
     """
 
@@ -45,6 +46,10 @@ class DetectConfig:
         "sixteenth of its frames",
     )  # fmt: skip
     resume: bool = option(False, "go on with the newest run of this --name, where it was cut")
+    track: bool = option(False, "give each object of a video or stream an id that it keeps")
+    zones: str | None = option(
+        None, "with --track: count what crosses the lines and is in the zones of this yaml"
+    )
     recursive: bool = option(False, "look into folders below --source, too")
     poll: float | None = option(
         None, "fetch the image at an address again every so many seconds", minimum=0.01

@@ -1,52 +1,24 @@
-"""Boxes and names drawn on images.
-
-Texts are drawn by Pillow, whose layout engine (Raqm) joins and orders the letters of any script.
-"""
+"""Boxes and labels drawn on images."""
 
 from __future__ import annotations
 
-import functools
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
 
 from utils.class_colors import CLASS_COLORS, Color
-from utils.fonts import FontRun, can_be_drawn, font_runs, open_font
-from utils.structures import Detections, FloatArray, ImageArray, IntArray, Targets
+from utils.structures import NO_TRACK, Detections, FloatArray, ImageArray, IntArray, Targets
+from utils.text_ink import TextInk, shown_name, text_ink, write_text
 
 DARK_TEXT, LIGHT_TEXT = (20, 20, 20), (255, 255, 255)
-ASCENT, DESCENT = 0.82, 0.22  # of ordinary letters above and below their baseline, per size
-# Around a name, so that what follows it stays on its right even if the name reads leftwards.
-ISOLATE, END_ISOLATE = "\u2068", "\u2069"
 MIN_TEXT = 11  # pixels high; smaller letters cannot be read
 LARGEST_SHARE = 8  # lines and letters are at most so many times smaller than the image
 SHRUNK = 0.75  # letters of a label that finds no free place
 # Of any box, the share that a label may cover: in a free place, and at all.
-FREE_SHARE, MOST_SHARE = 0.1, 0.3
+FREE_SHARE, MAX_SHARE = 0.1, 0.3
 MAX_LABELS = 200  # the best boxes of an image have them; more cannot be read
-
-
-@dataclass(frozen=True, slots=True)
-class TextInk:
-    """A text as (H, W) uint8 ink, 255 in the middle of a stroke, and the row of its baseline."""
-
-    ink: ImageArray
-    baseline: int
-
-
-@dataclass(frozen=True, slots=True)
-class _RunInk:
-    """The ink of a run, where it begins (seen from the pen), and where the next run does."""
-
-    ink: ImageArray
-    baseline: int
-    left: int
-    advance: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,51 +69,6 @@ def _luminance(color: Color) -> float:
     return sum(x * weight for x, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
 
 
-def shown_name(class_id: int, name: str) -> str:
-    """A class name as it can be drawn: after its class number where a letter has no font."""
-    name = _encodable(name)
-    if name.isascii():
-        return name
-    isolated = f"{ISOLATE}{name}{END_ISOLATE}"
-    return isolated if can_be_drawn(name) else f"{class_id}: {isolated}"
-
-
-def text_ink(text: str, size: int) -> TextInk:
-    """One line of text in any script.
-
-    Args:
-        text: letters that no font has are drawn as question marks, a file name's bytes that are no
-            UTF-8 as escapes.
-        size: pixels per em.
-    """
-    placed, end = [], 0
-    for run in _runs(text):
-        drawn = _run_ink(run, size)
-        placed.append((end + drawn.left, drawn))
-        end += drawn.advance
-    left = min([0, *(start for start, _ in placed)])
-    right = max([1, end, *(start + drawn.ink.shape[1] for start, drawn in placed)])
-    above = max([round(ASCENT * size), *(drawn.baseline for _, drawn in placed)])
-    below = max([round(DESCENT * size), *(len(each.ink) - each.baseline for _, each in placed)])
-    ink = np.zeros((above + below, right - left), np.uint8)
-    for start, drawn in placed:
-        top, (height, width) = above - drawn.baseline, drawn.ink.shape
-        area = ink[top : top + height, start - left : start - left + width]
-        np.maximum(area, drawn.ink, out=area)
-    return TextInk(ink, above)
-
-
-@functools.lru_cache(maxsize=4096)
-def _run_ink(run: FontRun, size: int) -> _RunInk:
-    """A run by itself, kept: names and scores come again and again."""
-    font = open_font(run.font, size)
-    left, top, right, bottom = font.getbbox(run.text, anchor="ls")
-    left, above = math.floor(left), max(math.ceil(-top), 0)
-    canvas = Image.new("L", (math.ceil(right) - left, above + max(math.ceil(bottom), 0)))
-    ImageDraw.Draw(canvas).text((-left, above), run.text, 255, font, anchor="ls")
-    return _RunInk(np.array(canvas), above, left, round(font.getlength(run.text)))
-
-
 def draw_detections(
     image: ImageArray,
     detections: Detections,
@@ -155,6 +82,7 @@ def draw_detections(
 
     A label hides no small object: it goes where it covers least, and is omitted where it would
     cover too much of another box or label, and of all but the best 200.
+    Colors are those of classes, or of tracked objects, which have their number before the name.
 
     Args:
         image: (H, W, 3) RGB.
@@ -168,7 +96,13 @@ def draw_detections(
     for class_id, score in zip(detections.class_ids, detections.scores, strict=True):
         name = shown_name(int(class_id), class_names[class_id])
         labels.append("" if hide_labels else name if hide_scores else f"{name} {score:.2f}")
-    return _draw(image, detections.boxes, detections.class_ids, labels, line_thickness)
+    color_ids = detections.class_ids
+    if detections.track_ids is not None:
+        color_ids = detections.track_ids
+        tracked = zip(labels, color_ids.tolist(), strict=True)
+        labels = [f"#{each} {text}" if text and each != NO_TRACK else text
+                  for text, each in tracked]  # fmt: skip
+    return _draw(image, detections.boxes, color_ids, labels, line_thickness)
 
 
 def draw_targets(
@@ -193,7 +127,7 @@ def draw_targets(
 def _draw(
     image: ImageArray,
     boxes: FloatArray,
-    class_ids: IntArray,
+    color_ids: IntArray,
     labels: Sequence[str],
     line_thickness: int | None,
 ) -> ImageArray:
@@ -201,12 +135,12 @@ def _draw(
     pen = _Pen.for_image(canvas, line_thickness)
     # All boxes before all labels, worst first: no line crosses a name.
     for i in range(len(boxes) - 1, -1, -1):
-        _draw_box(canvas, boxes[i], class_color(int(class_ids[i])), pen)
+        _draw_box(canvas, boxes[i], class_color(int(color_ids[i])), pen)
     room = _Room.of(boxes, canvas, pen)
     for i, text in enumerate(labels[:MAX_LABELS]):
         label = room.place(text, i) if text else None
         if label is not None:
-            _draw_label(canvas, label, class_color(int(class_ids[i])))
+            _draw_label(canvas, label, class_color(int(color_ids[i])))
     return canvas
 
 
@@ -247,7 +181,7 @@ class _Room:
         least; the label is omitted where that is over three tenths of a box, or no place without
         another label is left.
         """
-        best: tuple[float, _Label | None] = (MOST_SHARE, None)
+        best: tuple[float, _Label | None] = (MAX_SHARE, None)
         for size in self.pen.texts:
             ink, margin = text_ink(text, size), max(size // 4, 2)
             height, width = (side + 2 * margin for side in ink.ink.shape)
@@ -295,37 +229,38 @@ def _covered_shares(places: IntArray, obstacles: FloatArray) -> FloatArray:
     return np.asarray(sides[..., 0] * sides[..., 1] / (own[:, 0] * own[:, 1]), np.float32)
 
 
+def draw_note(
+    canvas: ImageArray,
+    corner: tuple[int, int],
+    text: str,
+    background: Color,
+    line_thickness: int | None = None,
+) -> None:
+    """Write a text on a filled box into the image itself, so that none of it is outside.
+
+    Args:
+        canvas: (H, W, 3) RGB.
+        corner: x and y of the left bottom of the box; where there is no room, it goes below.
+        text: one line in any script.
+        background: of the box.
+        line_thickness: of the boxes drawn in the image, which the letters suit; None to suit the
+            image.
+    """
+    pen = _Pen.for_image(canvas, line_thickness)
+    ink = text_ink(text, pen.texts[0])
+    margin = max(pen.texts[0] // 4, 2)
+    height, width = (side + 2 * margin for side in ink.ink.shape)
+    x, y = corner
+    top = y - height if y >= height else y
+    left = max(min(x - pen.line // 2, canvas.shape[1] - width), 0)
+    top = max(min(top, canvas.shape[0] - height), 0)
+    box = np.array((left, top, left + width, top + height))
+    _draw_label(canvas, _Label(ink, margin, box), background)
+
+
 def _draw_label(canvas: ImageArray, label: _Label, background: Color) -> None:
     """Text on a filled box; a tiny image cuts it off."""
     left, top, right, bottom = (int(edge) for edge in label.box)
     filled = canvas[top:bottom, left:right]
     filled[:] = background
     write_text(filled, label.text, (label.margin, label.margin), text_color(background))
-
-
-def write_text(image: ImageArray, text: TextInk, corner: tuple[int, int], color: Color) -> None:
-    """Put a text at `corner` (x, y), its left top, into an image, which may cut it off."""
-    left, top = corner
-    height, width = text.ink.shape
-    area = image[top : top + height, left : left + width]
-    share = text.ink[: area.shape[0], : area.shape[1], None] / 255
-    area[:] = np.rint(area + (np.array(color) - area) * share)
-
-
-def _runs(text: str) -> list[FontRun]:
-    """The text's parts, leftmost first: an isolated one, such as a name, is ordered by itself.
-
-    Of ASCII each word is a part, so that a name with another score is not drawn anew.
-    """
-    runs: list[FontRun] = []
-    for part in re.split(f"[{ISOLATE}{END_ISOLATE}]", _encodable(text)):
-        if part.isascii():
-            runs += [FontRun(word, None) for word in re.findall(" *[^ ]+| +$", part)]
-        else:
-            runs += font_runs(part)
-    return runs
-
-
-def _encodable(text: str) -> str:
-    """A file name's bytes that are no UTF-8 as escapes: no font has letters for them."""
-    return text.encode("utf-8", "backslashreplace").decode()

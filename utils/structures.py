@@ -27,6 +27,7 @@ ImageArray = npt.NDArray[np.uint8]
 SizeArray = npt.NDArray[np.float64]  # (N, 2) width and height
 # The shape of one object: polygons, (P, 2) each, in pixels; none where the labels have only boxes.
 Outline = tuple[FloatArray, ...]
+NO_TRACK = -1  # the track id of an object that has been seen once
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +220,14 @@ class Detections:
         boxes: (N, 4) float32 xyxy in pixels.
         scores: (N,) float32 in 0-1, objectness times class probability.
         class_ids: (N,) int64.
+        track_ids: (N,) int64, the same number for the same object in every frame of its video, from
+            1; NO_TRACK where there is none yet. None where nothing is tracked.
     """
 
     boxes: FloatArray
     scores: FloatArray
     class_ids: IntArray
+    track_ids: IntArray | None = None
 
     @classmethod
     def empty(cls) -> Detections:
@@ -236,7 +240,8 @@ class Detections:
 
     def __getitem__(self, keep: npt.NDArray[np.bool_] | IntArray | slice) -> Detections:
         """The detections chosen by a mask, by indices or by a slice."""
-        return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep])
+        track_ids = None if self.track_ids is None else self.track_ids[keep]
+        return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep], track_ids)
 
     def in_original(self, letterbox: Letterbox) -> Detections:
         """The same detections with boxes in pixels of the original image, clipped to it."""

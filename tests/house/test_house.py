@@ -46,7 +46,7 @@ MAY_IMPORT = {
 LAZY_LIBRARIES = {
     *("onnx", "onnxruntime", "onnxslim", "pycocotools", "matplotlib", "tensorboard"),
     *("optuna", "openvino", "ncnn", "pnnx"),  # extras
-    *("pandas", "supervision", "mlflow", "ray"),
+    *("pandas", "supervision", "mlflow", "ray", "trackers"),
 }
 QUIET_CALLS = {  # may run when a module is imported: they only name things
     "TypeVar",

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
+from utils.detect.zone_counts import FrameCounts
 from utils.output_files import short_stem, write_image
 from utils.structures import Detections, FloatArray, Frame, ImageArray
 
@@ -25,7 +26,9 @@ class Crops:
         self._folder, self._is_taken = folder, is_taken
         self._class_folders = [_folder_name(name) for name in class_names]
 
-    def write(self, frame: Frame, stem: str, detections: Detections) -> None:
+    def write(
+        self, frame: Frame, stem: str, detections: Detections, counts: FrameCounts | None
+    ) -> None:
         """Write `<class>/<stem>.jpg`, `<stem>-2.jpg`, ... for one frame."""
         written: set[Path] = set()
         crops = cut_out(frame.image, detections.boxes)

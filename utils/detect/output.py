@@ -7,13 +7,16 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from utils.detect.crops import Crops
-from utils.detect.run_log import Progress
-from utils.detect.tables import CsvTable, JsonLines, JsonTable, LabelFiles
+from utils.detect.progress import Progress
+from utils.detect.tables import CountTable, CsvTable, JsonLines, JsonTable, LabelFiles
+from utils.detect.zone_counts import FrameCounts
+from utils.detect.zone_drawing import draw_numbers, draw_shapes
 from utils.detect_config import DetectConfig
 from utils.draw import draw_detections
 from utils.output_files import (
@@ -49,6 +52,8 @@ class OutputOptions:
         line_thickness: of drawn boxes, in pixels; None to suit the image.
         hide_labels: draw boxes without names.
         hide_scores: draw names without scores.
+        tracks: objects are tracked, so that `predictions.csv` has a column for their ids.
+        counts: `counts.csv`, of lines and zones.
     """
 
     images: bool = True
@@ -63,6 +68,8 @@ class OutputOptions:
     line_thickness: int | None = None
     hide_labels: bool = False
     hide_scores: bool = False
+    tracks: bool = False
+    counts: bool = False
 
     @classmethod
     def of(cls, config: DetectConfig) -> OutputOptions:
@@ -80,13 +87,17 @@ class OutputOptions:
             line_thickness=config.line_thickness,
             hide_labels=config.hide_labels,
             hide_scores=config.hide_conf,
+            tracks=config.track,
+            counts=config.zones is not None,
         )
 
 
 class _Sink(Protocol):
     """One kind of output."""
 
-    def write(self, frame: Frame, stem: str, detections: Detections) -> None:
+    def write(
+        self, frame: Frame, stem: str, detections: Detections, counts: FrameCounts | None
+    ) -> None:
         """Add one frame; boxes in pixels of its image, `stem` names its files."""
 
 
@@ -134,33 +145,42 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             else None
         )
 
-    def write(self, frame: Frame, detections: Detections) -> None:
+    def write(
+        self, frame: Frame, detections: Detections, counts: FrameCounts | None = None
+    ) -> None:
         """Add one frame to every output.
 
         Args:
             frame: the image and where it comes from.
             detections: boxes in pixels of that image.
+            counts: at lines and in zones after this frame; None where nothing is counted.
         """
         self._is_empty = False
         name = self._names.of(frame)
         stem = f"{name}_{frame.frame_index}" if frame.is_video else name
         for sink in self._sinks:
-            sink.write(frame, stem, detections)
+            sink.write(frame, stem, detections, counts)
         if self._images is not None:
-            self._images.write(frame, name, self.draw(frame, detections))
+            self._images.write(frame, name, self.draw(frame, detections, counts))
         if self._progress is not None:
             self._progress.add(frame, stem, {file.path.name: file.tell() for file in self._tables})
 
-    def draw(self, frame: Frame, detections: Detections) -> ImageArray:
-        """The frame's image with boxes and names on it."""
-        return draw_detections(
-            frame.image,
+    def draw(
+        self, frame: Frame, detections: Detections, counts: FrameCounts | None = None
+    ) -> ImageArray:
+        """The frame's image with boxes and names on it, and lines and zones with their counts."""
+        thickness = self._options.line_thickness
+        drawn = draw_detections(
+            frame.image if counts is None else draw_shapes(frame.image, counts, thickness),
             detections,
             self._class_names,
-            line_thickness=self._options.line_thickness,
+            line_thickness=thickness,
             hide_labels=self._options.hide_labels,
             hide_scores=self._options.hide_scores,
         )
+        if counts is not None:
+            draw_numbers(drawn, counts, thickness)
+        return drawn
 
     def __exit__(
         self,
@@ -179,9 +199,11 @@ def _tables(
     folder: Path, options: OutputOptions
 ) -> Iterator[tuple[Path, Callable[[GrowingFile, Sequence[str]], _Sink]]]:
     if options.csv:
-        yield folder / "predictions.csv", CsvTable
+        yield folder / "predictions.csv", partial(CsvTable, with_tracks=options.tracks)
     if options.json:
         yield folder / "predictions.json", JsonTable
+    if options.counts:
+        yield folder / "counts.csv", CountTable
     if options.json_lines is not None:
         path = Path(options.json_lines)
         yield (path if path == STANDARD_OUTPUT else folder / path), JsonLines

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
-import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import FrameType, TracebackType
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from utils.detect.zone_counts import FrameCounts
 from utils.errors import CheckpointError
 from utils.letterbox import FittedFrame, InputSize, network_input
 from utils.postprocess import PostprocessConfig, postprocess
@@ -28,8 +24,6 @@ AHEAD_BATCHES = 2  # read while the network works
 POLL_SECONDS = 0.2  # how often a waiting thread looks whether the other one has ended
 WINDOW_BATCHES = 4  # a batch waits until so many batches' frames have come after its first
 END_SECONDS = 1.0  # how long the end of a run waits for a thread inside a library
-# What ends a program: Ctrl-C, `kill` and service managers, a closed terminal (not on Windows).
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def ahead(items: Iterator[ItemT], depth: int) -> Iterator[ItemT]:
@@ -96,6 +90,7 @@ class Found:
         input_hw: height and width of the network input.
         detections: boxes in pixels of the frame.
         milliseconds: of inference, the frame's share.
+        counts: at lines and in zones, after this frame; None where nothing is counted.
     """
 
     number: int
@@ -103,6 +98,7 @@ class Found:
     input_hw: tuple[int, int]
     detections: Detections
     milliseconds: float
+    counts: FrameCounts | None = None
 
 
 def in_order(results: Iterable[Found | Skipped]) -> Iterator[Found | Skipped]:
@@ -233,71 +229,6 @@ def prepared(
         with clock.stage("preprocess"):
             images = network_input([item.letterbox.apply_image(item.frame.image) for item in batch])
         yield batch, images
-
-
-class StopSignals(AbstractContextManager["StopSignals"]):
-    """In the block, a signal that ends programs asks the run to end; a second one ends it.
-
-    The end of the block, by an error too, asks the same: no thread may read on.
-
-    Attributes:
-        received: the number of the signal that came; None where none did.
-    """
-
-    def __init__(self, stop: Callable[[], None]) -> None:
-        """Choose what a signal does.
-
-        Args:
-            stop: called from the signal handler, so it must not wait for anything, and again at
-                the end of the block.
-        """
-        self.received: int | None = None
-        self._stop = stop
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> StopSignals:
-        """Take the signals over; only a program's main thread can."""
-        if threading.current_thread() is threading.main_thread():
-            for name in SIGNALS:
-                number = getattr(signal, name, None)
-                if number is not None:
-                    self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self._restore()
-        self._stop()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give the signals back."""
-        self._restore()
-        self._stop()
-
-
-def end_program(code: int) -> NoReturn:
-    """End it with this exit code, also while a thread hangs inside a library.
-
-    Python's own end would abort there: such a thread is unwound through the library's frames.
-    """
-    hanging = [each for each in threading.enumerate() if each is not threading.main_thread()]
-    if hanging:
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # closed by the reader
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
 
 
 class StageClock:

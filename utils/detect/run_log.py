@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
 
 from utils.detect.pipeline import StageClock
-from utils.errors import ConfigError, DatasetError
+from utils.detect.tracking import SourceTracks, tracks_text
+from utils.errors import DatasetError
 from utils.logs import PLAIN_INTERVAL_SECONDS, counted
-from utils.output_files import GrowingFile
-from utils.structures import Detections, Frame, IntArray, NamedFile, Skipped, StreamState
+from utils.structures import Detections, Frame, IntArray, Skipped, StreamState
 
 ItemT = TypeVar("ItemT")
 logger = logging.getLogger(__name__)
 
 STAGES = ("decode", "preprocess", "inference", "postprocess", "write")
+TRACKED_STAGES = (*STAGES[:-1], "track", STAGES[-1])
 TERMINAL_INTERVAL_SECONDS = 1.0
 DECIMALS = 3
-PROGRESS_FILE = "progress.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +40,7 @@ class DetectResult:
         folder: where the run's files are.
         streams: what happened to each live one.
         stopped_by: number of the signal that ended the run; None where it ended by itself.
+        tracks: what was followed in each video or stream.
     """
 
     frames: int
@@ -54,6 +51,7 @@ class DetectResult:
     folder: Path
     streams: tuple[StreamState, ...] = ()
     stopped_by: int | None = None
+    tracks: tuple[SourceTracks, ...] = ()
 
     def as_report(self) -> dict[str, Any]:
         """The content of the `--report` file."""
@@ -67,6 +65,8 @@ class DetectResult:
         }
         if self.streams:
             report["streams"] = [asdict(stream) for stream in self.streams]
+        if self.tracks:
+            report["tracks"] = [each.as_report() for each in self.tracks]
         return report
 
     def as_text(self) -> str:
@@ -75,8 +75,9 @@ class DetectResult:
         skipped = f", {counted(len(self.skipped), 'file')} skipped" if self.skipped else ""
         cut = "" if self.stopped_by is None else "stopped; everything so far is saved\n"
         streams = "".join(f"{stream.as_text()}\n" for stream in self.streams)
+        tracks = tracks_text(self.tracks) if self.tracks else ""
         return (
-            f"{cut}{streams}{counted(self.frames, 'frame')}, "
+            f"{cut}{streams}{tracks}{counted(self.frames, 'frame')}, "
             f"{counted(self.detections, 'detection')}{skipped}\n"
             f"ms per frame: {stages}; {self.frames_per_second:.1f} frames/s\n"
             f"results are in {self.folder}"
@@ -90,11 +91,14 @@ class DetectionLog:
         class_names: name of each class id.
         vid_stride: every so many-th frame of a video is processed; for the time left.
         strict: an unreadable file is an error.
+        tracks: objects are tracked, which is a stage of its own.
     """
 
-    def __init__(self, class_names: Sequence[str], vid_stride: int, *, strict: bool) -> None:
+    def __init__(
+        self, class_names: Sequence[str], vid_stride: int, *, strict: bool, tracks: bool = False
+    ) -> None:
         self.class_names, self._vid_stride, self._strict = class_names, vid_stride, strict
-        self.clock = StageClock(STAGES)
+        self.clock = StageClock(TRACKED_STAGES if tracks else STAGES)
         self.frames = self.detections = 0
         self._skipped: list[Skipped] = []
         self._start = time.perf_counter()
@@ -182,146 +186,3 @@ def count_by_name(class_ids: IntArray, class_names: Sequence[str]) -> str:
     """`4 persons, 1 bus`, classes in the order of their ids; empty for no detections."""
     counts = zip(*np.unique(class_ids, return_counts=True), strict=True)
     return ", ".join(counted(count, class_names[class_id]) for class_id, count in counts)
-
-
-class Progress(AbstractContextManager["Progress"]):
-    """`progress.jsonl`: which outputs come from which frame, and how far the run has come.
-
-    The first line has the options; each further one a frame and the sizes that the tables have
-    after it, so that a cut run can go on behind its last whole frame. The last line of a finished
-    run says so. Of a live source each stream has one line.
-
-    Attributes:
-        done: position and frame of the last one written; (0, 0) at the start.
-        sizes: of the tables after it, in bytes.
-        finished: nothing is left to do.
-    """
-
-    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
-        """Begin anew.
-
-        Args:
-            folder: of the run.
-            options: that a run which goes on must have, too.
-        """
-        self.done, self.sizes, self.finished = (0, 0), dict[str, int](), False
-        self._path = folder / PROGRESS_FILE
-        self._options = json.loads(json.dumps(options))
-        self._kept, self._is_empty = 0, True  # bytes of an older file; no frame is noted
-        self._streams: set[int] = set()
-        self._file: GrowingFile | None = None
-
-    def resume(self, files: Sequence[NamedFile], *, whole_videos: bool) -> None:
-        """Go on where the run of this folder was cut.
-
-        Args:
-            files: of the source.
-            whole_videos: a video that was being written begins anew.
-
-        Raises:
-            ConfigError: the run had other options or files.
-        """
-        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
-        if not lines or not lines[0].endswith(b"\n"):
-            return
-        self._check_options(json.loads(lines[0])["options"])
-        ends, entries = [len(lines[0])], list[dict[str, Any]]()
-        for line in lines[1:]:
-            # A power cut may have kept this line and not what the tables had.
-            entry = json.loads(line) if line.endswith(b"\n") else {}
-            if not entry or not self._has_tables(entry["sizes"]):
-                break
-            self._check_file(entry, files)
-            entries.append(entry)
-            ends.append(ends[-1] + len(line))
-        self.finished = bool(entries) and entries[-1]["position"] is None
-        if self.finished:
-            entries.pop()
-        elif whole_videos and entries and entries[-1]["video"]:
-            position = entries[-1]["position"]
-            while entries and entries[-1]["position"] == position:
-                entries.pop()
-        self._kept = ends[len(entries)]
-        if entries:
-            self.done = entries[-1]["position"], entries[-1]["frame"]
-            self.sizes = entries[-1]["sizes"]
-        if self.finished:
-            self.done = (len(files) + 1, 0)
-
-    def __enter__(self) -> Progress:
-        """Open the file."""
-        self._file = GrowingFile(self._path, self._kept)
-        self._is_empty = not self._kept
-        if not self._kept:
-            self._write({"options": self._options})
-        return self
-
-    def add(self, frame: Frame, name: str, sizes: Mapping[str, int]) -> None:
-        """Note a frame whose outputs are written; of a live stream only the first one.
-
-        Args:
-            frame: the image and where it comes from.
-            name: of its outputs.
-            sizes: of the tables, by their file names.
-        """
-        self._is_empty = False
-        if frame.is_live and frame.position in self._streams:
-            return
-        if frame.is_live:
-            self._streams.add(frame.position)
-        self._write({
-            "output": name, "source": frame.source, "position": frame.position,
-            "frame": frame.frame_index, "video": frame.is_video, "sizes": sizes,
-        })  # fmt: skip
-
-    def finish(self) -> None:
-        """Note that nothing is left to do."""
-        self._write({"position": None, "sizes": {}})
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the file; one that notes no frame goes after an error."""
-        if self._file is not None:
-            self._file.__exit__(kind, error, traceback)
-        if kind is not None and self._is_empty:
-            self._path.unlink(missing_ok=True)
-
-    def _write(self, entry: Mapping[str, Any]) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(entry).encode() + b"\n")
-
-    def _has_tables(self, sizes: Mapping[str, int]) -> bool:
-        paths = [(self._path.with_name(name), size) for name, size in sizes.items()]
-        return all(path.is_file() and path.stat().st_size >= size for path, size in paths)
-
-    def _check_options(self, before: Mapping[str, Any]) -> None:
-        for name, value in self._options.items():
-            if before.get(name) != value:
-                flag = f"--{name.replace('_', '-')}"
-                raise ConfigError(
-                    f"--resume: {self._path.parent} was begun with {flag} {before.get(name)}, "
-                    f"not {value}; give the same options, or begin anew without --resume"
-                )
-
-    def _check_file(self, entry: Mapping[str, Any], files: Sequence[NamedFile]) -> None:
-        position = entry["position"]
-        if position is None:
-            return
-        found = files[position - 1].source if position <= len(files) else "nothing"
-        if found != entry["source"]:
-            raise ConfigError(
-                f"--resume: file {position} of the source was {entry['source']} and is now "
-                f"{found}; begin anew without --resume"
-            )
-
-
-def cut_run(project: str, name: str) -> Path | None:
-    """The newest of the run folders `name`, `name2`, ... in `project` that notes its progress."""
-    numbered = re.compile(re.escape(name) + r"\d*")
-    found = [path for path in Path(project).glob(f"*/{PROGRESS_FILE}")
-             if numbered.fullmatch(path.parent.name)]  # fmt: skip
-    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None

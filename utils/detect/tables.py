@@ -13,12 +13,18 @@ from typing import Any
 import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
+from utils.detect.zone_counts import FrameCounts
 from utils.output_files import GrowingFile, atomic_path
-from utils.structures import Detections, Frame
+from utils.structures import NO_TRACK, Detections, Frame
 
 CSV_COLUMNS = [
     *("Image Name", "Prediction", "Confidence"),  # YOLOv5's; ours follow
     *("x1", "y1", "x2", "y2", "Class ID", "Frame", "Source", "Seconds", "Time", "Output"),
+]
+TRACK_COLUMN = "Track ID"  # the last one, where objects are tracked
+COUNT_COLUMNS = [
+    *("Source", "Frame", "Seconds", "Time", "Output"),
+    *("Kind", "Name", "In", "Out", "Now", "Total"),
 ]
 BOX_DECIMALS, SCORE_DECIMALS = 3, 5  # as COCO results are written
 TIME_DECIMALS = 3
@@ -28,7 +34,8 @@ EMPTY_LIST, END_OF_LIST = b"[]\n", b"\n]\n"
 class LabelFiles:
     """One text file per image or frame in which something was found, in YOLO's format.
 
-    A row is the class id, the box as fractions of the image size, and the score if `with_scores`.
+    A row is the class id, the box as fractions of the image size, the score if `with_scores`, and
+    in a frame whose objects are tracked the track id, -1 where there is none yet.
     """
 
     def __init__(self, folder: Path, with_scores: bool, corners: bool) -> None:
@@ -42,7 +49,9 @@ class LabelFiles:
         self._folder, self._with_scores, self._corners = folder, with_scores, corners
         folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, frame: Frame, stem: str, detections: Detections) -> None:
+    def write(
+        self, frame: Frame, stem: str, detections: Detections, counts: FrameCounts | None
+    ) -> None:
         """Write `stem`.txt, or remove an older run's where nothing was found."""
         path = self._folder / f"{stem}.txt"
         if not len(detections):
@@ -54,7 +63,10 @@ class LabelFiles:
         rows = []
         for i, class_id in enumerate(detections.class_ids):
             score = [detections.scores[i]] if self._with_scores else []
-            rows.append(" ".join(f"{number:g}" for number in [class_id, *boxes_norm[i], *score]))
+            numbers = [f"{number:g}" for number in [class_id, *boxes_norm[i], *score]]
+            if detections.track_ids is not None:
+                numbers.append(str(detections.track_ids[i]))
+            rows.append(" ".join(numbers))
         with atomic_path(path) as temporary:
             temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
@@ -62,26 +74,62 @@ class LabelFiles:
 class CsvTable:
     """One row per detection, boxes in pixels of the image; whole after every frame."""
 
-    def __init__(self, file: GrowingFile, class_names: Sequence[str]) -> None:
+    def __init__(
+        self, file: GrowingFile, class_names: Sequence[str], *, with_tracks: bool = False
+    ) -> None:
         """Write the head line to a new file, or go on with one that has rows."""
-        self._file, self._class_names = file, class_names
+        self._file, self._class_names, self._with_tracks = file, class_names, with_tracks
         if not file.tell():
-            self._append([CSV_COLUMNS])
+            self._file.write(_csv_lines([[*CSV_COLUMNS, *[TRACK_COLUMN] * with_tracks]]))
 
-    def write(self, frame: Frame, stem: str, detections: Detections) -> None:
+    def write(
+        self, frame: Frame, stem: str, detections: Detections, counts: FrameCounts | None
+    ) -> None:
         """Add the rows of one frame."""
         rows = []
         for detection in _as_values(detections, self._class_names):
             score, box, class_id = detection["score"], detection["box"], detection["class_id"]
             when = [frame.frame_index, frame.source, _seconds(frame), _clock(frame)]
             what = [frame.path.name, detection["name"], score, *box, class_id]
-            rows.append([*what, *when, stem])
-        self._append(rows)
+            track = [detection.get("track_id")] if self._with_tracks else []
+            rows.append([*what, *when, stem, *track])
+        self._file.write(_csv_lines(rows))
 
-    def _append(self, rows: Sequence[Sequence[object]]) -> None:
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows(rows)
-        self._file.write(_encoded(text.getvalue()))
+
+class CountTable:
+    """One row per line and zone at the first frame of a video, and whenever its count changes."""
+
+    def __init__(self, file: GrowingFile, class_names: Sequence[str]) -> None:
+        """Write the head line to a new file, or go on with one that has rows."""
+        self._file = file
+        self._before: dict[int, dict[tuple[str, str], dict[str, int]]] = {}
+        if not file.tell():
+            self._file.write(_csv_lines([COUNT_COLUMNS]))
+
+    def write(
+        self, frame: Frame, stem: str, detections: Detections, counts: FrameCounts | None
+    ) -> None:
+        """Add the rows of one frame."""
+        if counts is None:
+            return
+        if not frame.is_live and frame.position not in self._before:
+            self._before.clear()  # of the video before
+        before = self._before.setdefault(frame.position, {})
+        rows = []
+        for kind, shapes in counts.as_json().items():
+            for name, numbers in shapes.items():
+                if before.get((kind, name)) != numbers:
+                    before[kind, name] = numbers
+                    cells = [numbers.get(key) for key in ("in", "out", "now", "total")]
+                    when = [frame.source, frame.frame_index, _seconds(frame), _clock(frame), stem]
+                    rows.append([*when, kind.removesuffix("s"), name, *cells])
+        self._file.write(_csv_lines(rows))
+
+
+def _csv_lines(rows: Sequence[Sequence[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return _encoded(text.getvalue())
 
 
 class JsonTable:
@@ -97,9 +145,12 @@ class JsonTable:
         file.seek(self._end)
         file.write(END_OF_LIST if self._end else EMPTY_LIST)
 
-    def write(self, frame: Frame, stem: str, detections: Detections) -> None:
+    def write(
+        self, frame: Frame, stem: str, detections: Detections, counts: FrameCounts | None
+    ) -> None:
         """Add the entry of one frame."""
-        entry = _encoded(self._separator + frame_json(frame, detections, self._class_names, stem))
+        text = frame_json(frame, detections, self._class_names, stem, counts)
+        entry = _encoded(self._separator + text)
         self._file.seek(self._end)
         self._file.write(entry + END_OF_LIST)
         self._end += len(entry)
@@ -113,9 +164,12 @@ class JsonLines:
         """Take a new file."""
         self._file, self._class_names = file, class_names
 
-    def write(self, frame: Frame, stem: str, detections: Detections) -> None:
+    def write(
+        self, frame: Frame, stem: str, detections: Detections, counts: FrameCounts | None
+    ) -> None:
         """Add the line of one frame."""
-        self._file.write(_encoded(frame_json(frame, detections, self._class_names, stem) + "\n"))
+        text = frame_json(frame, detections, self._class_names, stem, counts)
+        self._file.write(_encoded(text + "\n"))
 
 
 def _encoded(text: str) -> bytes:
@@ -135,7 +189,11 @@ def _clock(frame: Frame) -> str | None:
 
 
 def frame_json(
-    frame: Frame, detections: Detections, class_names: Sequence[str], stem: str | None = None
+    frame: Frame,
+    detections: Detections,
+    class_names: Sequence[str],
+    stem: str | None = None,
+    counts: FrameCounts | None = None,
 ) -> str:
     """One frame as a line of JSON, boxes in pixels of its image.
 
@@ -144,8 +202,9 @@ def frame_json(
         detections: of the frame.
         class_names: name of each class id.
         stem: what the frame's files are called; None, and no such key, where none are written.
+        counts: of lines and zones; None where none are counted.
     """
-    entry = {
+    entry: dict[str, Any] = {
         "source": frame.source,
         "frame": frame.frame_index,
         "seconds": _seconds(frame),
@@ -154,13 +213,15 @@ def frame_json(
         "image_hw": frame.image_hw,
         "detections": _as_values(detections, class_names),
     }
+    if counts is not None:
+        entry["counts"] = counts.as_json()
     return json.dumps(entry, ensure_ascii=False)
 
 
 def _as_values(detections: Detections, class_names: Sequence[str]) -> list[dict[str, Any]]:
     """One mapping per detection, numbers rounded for reading."""
     columns = zip(detections.boxes, detections.scores, detections.class_ids, strict=True)
-    return [
+    values: list[dict[str, Any]] = [
         {
             "box": [round(float(edge), BOX_DECIMALS) for edge in box],
             "score": round(float(score), SCORE_DECIMALS),
@@ -169,3 +230,7 @@ def _as_values(detections: Detections, class_names: Sequence[str]) -> list[dict[
         }
         for box, score, class_id in columns
     ]
+    if detections.track_ids is not None:
+        for value, track_id in zip(values, detections.track_ids.tolist(), strict=True):
+            value["track_id"] = None if track_id == NO_TRACK else track_id
+    return values

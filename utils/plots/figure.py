@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageColor
 
-from utils.draw import TextInk, class_color, shown_name, text_ink
+from utils.draw import class_color
 from utils.errors import MissingPackageError
 from utils.output_files import atomic_path
 from utils.structures import ImageArray
+from utils.text_ink import TextInk, shown_name, text_ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

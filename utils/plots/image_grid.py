@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from utils.draw import DARK_TEXT, text_ink, write_text
+from utils.draw import DARK_TEXT
 from utils.structures import ImageArray
+from utils.text_ink import text_ink, write_text
 
 TILE_GAP_COLOR = 255
 TITLE_TEXT = 18  # pixels high, above each image of a grid

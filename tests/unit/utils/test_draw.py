@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from utils.draw import class_color, contrast, draw_detections, draw_targets, text_color
 from utils.plots.image_grid import tile_images
-from utils.structures import Detections, Targets
+from utils.structures import NO_TRACK, Detections, Targets
 
 GRAY = 128
 
@@ -259,3 +260,22 @@ def test_names_that_are_no_utf_8_are_drawn_escaped():
     np.testing.assert_array_equal(
         tile_images([image], [name]), tile_images([image], ["caf\\udce9"])
     )
+
+
+def test_tracked_objects_have_their_number_and_a_color_of_their_own():
+    """Of two objects of a class; one that has no id yet has its name alone."""
+    found = detections([20, 40, 60, 80], [90, 40, 130, 80])
+    one_class = dataclasses.replace(found, class_ids=np.array([0, 0]))
+    tracked = dataclasses.replace(one_class, track_ids=np.array([4, 7]))
+    drawn = draw_detections(blank_image(), tracked, ["cat"], hide_labels=True)
+    for (left, top), track_id in (((20, 60), 4), ((90, 60), 7)):
+        assert tuple(drawn[top, left]) == class_color(track_id)
+    # The label of an id is that of a class of this name.
+    labelled = draw_detections(blank_image(), tracked[:1], ["cat"], hide_scores=True)
+    named = dataclasses.replace(one_class[:1], class_ids=np.array([4]))
+    names = ["", "", "", "", "#4 cat"]
+    assert (labelled == draw_detections(blank_image(), named, names, hide_scores=True)).all()
+    unknown = dataclasses.replace(one_class, track_ids=np.array([NO_TRACK, NO_TRACK]))
+    without = draw_detections(blank_image(), unknown, ["cat"])
+    same = draw_detections(blank_image(), one_class, ["cat"])
+    assert ((without != GRAY).any(axis=2) == (same != GRAY).any(axis=2)).all()

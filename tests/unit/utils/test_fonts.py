@@ -15,10 +15,12 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from PIL import features
 
-from utils import draw, fonts
-from utils.draw import draw_detections, shown_name, text_ink
+from utils import fonts
+from utils import text_ink as ink_module
+from utils.draw import draw_detections
 from utils.fonts import FontRun, can_be_drawn, font_runs
 from utils.structures import Detections, ImageArray
+from utils.text_ink import shown_name, text_ink
 
 SIZE = 24
 KSSA = """
@@ -65,7 +67,7 @@ def install(monkeypatch) -> Iterator[Install]:
     """Say which fonts the system has; until then none."""
 
     def forget() -> None:
-        for cached in (fonts._font_files, fonts._font_of, fonts._warn_once, draw._run_ink):
+        for cached in (fonts._font_files, fonts._font_of, fonts._warn_once, ink_module._run_ink):
             cached.cache_clear()
 
     def installed(*paths: Path) -> None:
@@ -210,7 +212,7 @@ def test_letters_written_in_parts_are_put_together(install) -> None:
 
 def test_ascii_names_load_no_matplotlib() -> None:
     code = (
-        "import sys; from utils.draw import shown_name, text_ink;"
+        "import sys; from utils.text_ink import shown_name, text_ink;"
         "text_ink(shown_name(0, 'cat'), 20);"
         "raise SystemExit('matplotlib' in sys.modules)"
     )

@@ -11,7 +11,9 @@ import pytest
 
 from tests.video_builders import read_video
 from utils.detect.output import DetectionOutput, OutputNames, OutputOptions
-from utils.structures import Detections, Frame
+from utils.detect.zone_counts import FrameCounts, LineCount, ZoneCount
+from utils.detect.zones import Shape
+from utils.structures import NO_TRACK, Detections, Frame
 
 NAMES = ("cat", "traffic light/..")
 FOUND = Detections(
@@ -211,3 +213,83 @@ def test_names(sources, expected):
     ]
     assert found == expected
     assert names.of(frame(sources[0][0])) == expected[0]  # asked again: the same
+
+
+TRACKED = dataclasses.replace(FOUND, track_ids=np.array([7, NO_TRACK]))
+
+
+def counts(went_in, now):
+    """At a line and in a zone."""
+    door, room = (Shape(name, "zones.yaml", (), False) for name in ("door", "room"))
+    ends = np.array([[10, 40], [90, 40]], np.float32)
+    corners = np.array([[10, 10], [90, 10], [90, 30]], np.float32)
+    return FrameCounts((LineCount(door, ends, went_in, 0),), (ZoneCount(room, corners, now, now),))
+
+
+def test_tables_with_ids(tmp_path):
+    """A column or key of its own, last; an image's rows have none."""
+    options = OutputOptions(
+        images=False, labels=True, label_scores=True, csv=True, json=True, tracks=True
+    )
+    with DetectionOutput(tmp_path, NAMES, options) as output:
+        output.write(frame("v.mp4", index=1), TRACKED)
+        output.write(frame("a.jpg", 2), FOUND)
+    rows = (tmp_path / "labels/v_1.txt").read_text().splitlines()
+    assert rows == ["1 0.2 0.5 0.2 0.5 0.875 7", "0 0.5 0.5 1 1 0.5 -1"]
+    rows = (tmp_path / "labels/a.txt").read_text().splitlines()
+    assert rows == ["1 0.2 0.5 0.2 0.5 0.875", "0 0.5 0.5 1 1 0.5"]
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["Track ID"] for row in table] == ["7", "", "", ""]
+    assert list(table[0])[-2:] == ["Output", "Track ID"]
+    video, image = json.loads((tmp_path / "predictions.json").read_text())
+    assert [each["track_id"] for each in video["detections"]] == [7, None]
+    assert all("track_id" not in each for each in image["detections"])
+
+
+def test_large_ids_are_written_in_full(tmp_path):
+    found = dataclasses.replace(FOUND, track_ids=np.array([12345678, 3]))
+    with DetectionOutput(tmp_path, NAMES, OutputOptions(images=False, labels=True)) as output:
+        output.write(frame("v.mp4", index=1), found)
+    assert (tmp_path / "labels/v_1.txt").read_text().split()[5] == "12345678"
+
+
+def test_counts(tmp_path):
+    """In every JSON entry; in counts.csv where they change, and at the start of each video."""
+    options = OutputOptions(images=False, json=True, json_lines="p.jsonl", tracks=True, counts=True)
+    with DetectionOutput(tmp_path, NAMES, options) as output:
+        for position in (1, 2):
+            for index, (went_in, now) in enumerate([(0, 0), (0, 2), (0, 2), (1, 1)], 1):
+                path = f"{position}.mp4"
+                output.write(frame(path, position, index=index), TRACKED, counts(went_in, now))
+        output.write(frame("a.jpg", 3), FOUND)
+    entries = json.loads((tmp_path / "predictions.json").read_text())
+    lines = (tmp_path / "p.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == entries
+    assert entries[3]["counts"] == {
+        "lines": {"door": {"in": 1, "out": 0}}, "zones": {"room": {"now": 1, "total": 1}},
+    }  # fmt: skip
+    assert "counts" not in entries[-1]
+    with (tmp_path / "counts.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["Output"], row["Kind"], row["In"], row["Now"]) for row in rows[:5]] == [
+        *(("1_1", "line", "0", ""), ("1_1", "zone", "", "0"), ("1_2", "zone", "", "2")),
+        *(("1_4", "line", "1", ""), ("1_4", "zone", "", "1")),
+    ]
+    assert [row["Output"] for row in rows[5:]] == ["2_1", "2_1", "2_2", "2_4", "2_4"]
+
+
+def test_counts_of_streams_side_by_side(tmp_path):
+    with DetectionOutput(tmp_path, NAMES, OutputOptions(images=False, counts=True)) as output:
+        for index in (1, 2, 3):
+            for position in (1, 2):
+                found = live_frame(index, position, f"door{position}", seconds=index)
+                output.write(found, TRACKED, counts(0, 0))
+    assert len((tmp_path / "counts.csv").read_text().splitlines()) == 1 + 2 * 2
+
+
+def test_counts_are_drawn_into_the_image(tmp_path):
+    with DetectionOutput(tmp_path, NAMES, OutputOptions(images=False)) as output:
+        plain = output.draw(frame("v.mp4", index=1), Detections.empty())
+        drawn = output.draw(frame("v.mp4", index=1), Detections.empty(), counts(1, 2))
+    assert (plain == 90).all() and (drawn != 90).any()

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.detect.pipeline import SIGNALS, Found, StopSignals, ahead, in_order
+from utils.detect.pipeline import Found, ahead, in_order
+from utils.detect.stop_signals import SIGNALS, StopSignals
 from utils.structures import Detections, Frame, Skipped
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from utils.draw import text_ink
 from utils.errors import ConfigError, MissingPackageError
 from utils.plots.confusion import cell_shares, plot_confusion_matrix
 from utils.plots.figure import line_color, make_figure, printable, save_figure, tick_step
@@ -17,6 +16,7 @@ from utils.plots.label_statistics import plot_labels
 from utils.plots.score_curves import plot_pr_curve, plot_score_curves
 from utils.plots.training_curves import AP, AP50, best_row, plot_results, read_results
 from utils.structures import ImageArray
+from utils.text_ink import text_ink
 
 HEADER = (
     "epoch,train/box_loss,train/obj_loss,train/cls_loss,metrics/precision,metrics/recall,"

@@ -1,0 +1,195 @@
+"""How far a detection run has come, and going on from there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from utils.detect_config import DetectConfig
+from utils.errors import ConfigError
+from utils.output_files import GrowingFile
+from utils.structures import Frame, NamedFile
+
+logger = logging.getLogger(__name__)
+PROGRESS_FILE = "progress.jsonl"
+# What may differ in a run that goes on: its outputs do not depend on it.
+CHANGEABLE = frozenset(
+    ("source", "recursive", "resume", "device", "batch_size", "view_img", "project", "name",
+     "exist_ok", "strict", "report", "poll", "every_frame", "reconnect")
+)  # fmt: skip
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """`progress.jsonl`: which outputs come from which frame, and how far the run has come.
+
+    The first line has the options; each further one a frame and the sizes that the tables have
+    after it, so that a cut run can go on behind its last whole frame. The last line of a finished
+    run says so. Of a live source each stream has one line.
+
+    Attributes:
+        done: position and frame of the last one written; (0, 0) at the start.
+        sizes: of the tables after it, in bytes.
+        finished: nothing is left to do.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """Begin anew.
+
+        Args:
+            folder: of the run.
+            options: that a run which goes on must have, too.
+        """
+        self.done, self.sizes, self.finished = (0, 0), dict[str, int](), False
+        self._path = folder / PROGRESS_FILE
+        self._options = json.loads(json.dumps(options))
+        self._kept, self._is_empty = 0, True  # bytes of an older file; no frame is noted
+        self._streams: set[int] = set()
+        self._file: GrowingFile | None = None
+
+    @classmethod
+    def of(
+        cls, config: DetectConfig, folder: Path, files: Sequence[NamedFile], **more: str
+    ) -> Progress:
+        """Of a new run, or with `--resume` of the one that goes on.
+
+        Args:
+            config: the flags.
+            folder: of the run.
+            files: of the source; none of live ones.
+            **more: what else the outputs depend on.
+
+        Raises:
+            ConfigError: the run had other options or files.
+        """
+        options = {name: value for name, value in asdict(config).items() if name not in CHANGEABLE}
+        progress = cls(folder, {**options, **more})
+        if config.resume:
+            # An object is not known again in the middle of a video.
+            progress.resume(files, whole_videos=config.track or not config.nosave)
+            position, frame = progress.done
+            logger.info("%s: %s", folder, "nothing is left to do" if progress.finished
+                        else f"goes on after file {position} of {len(files)}, frame {frame}"
+                        if position else "nothing was written yet")  # fmt: skip
+        return progress
+
+    def resume(self, files: Sequence[NamedFile], *, whole_videos: bool) -> None:
+        """Go on where the run of this folder was cut.
+
+        Args:
+            files: of the source.
+            whole_videos: a video that was being written begins anew.
+
+        Raises:
+            ConfigError: the run had other options or files.
+        """
+        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
+        if not lines or not lines[0].endswith(b"\n"):
+            return
+        self._check_options(json.loads(lines[0])["options"])
+        ends, entries = [len(lines[0])], list[dict[str, Any]]()
+        for line in lines[1:]:
+            # A power cut may have kept this line and not what the tables had.
+            entry = json.loads(line) if line.endswith(b"\n") else {}
+            if not entry or not self._has_tables(entry["sizes"]):
+                break
+            self._check_file(entry, files)
+            entries.append(entry)
+            ends.append(ends[-1] + len(line))
+        self.finished = bool(entries) and entries[-1]["position"] is None
+        if self.finished:
+            entries.pop()
+        elif whole_videos and entries and entries[-1]["video"]:
+            position = entries[-1]["position"]
+            while entries and entries[-1]["position"] == position:
+                entries.pop()
+        self._kept = ends[len(entries)]
+        if entries:
+            self.done = entries[-1]["position"], entries[-1]["frame"]
+            self.sizes = entries[-1]["sizes"]
+        if self.finished:
+            self.done = (len(files) + 1, 0)
+
+    def __enter__(self) -> Progress:
+        """Open the file."""
+        self._file = GrowingFile(self._path, self._kept)
+        self._is_empty = not self._kept
+        if not self._kept:
+            self._write({"options": self._options})
+        return self
+
+    def add(self, frame: Frame, name: str, sizes: Mapping[str, int]) -> None:
+        """Note a frame whose outputs are written; of a live stream only the first one.
+
+        Args:
+            frame: the image and where it comes from.
+            name: of its outputs.
+            sizes: of the tables, by their file names.
+        """
+        self._is_empty = False
+        if frame.is_live and frame.position in self._streams:
+            return
+        if frame.is_live:
+            self._streams.add(frame.position)
+        self._write({
+            "output": name, "source": frame.source, "position": frame.position,
+            "frame": frame.frame_index, "video": frame.is_video, "sizes": sizes,
+        })  # fmt: skip
+
+    def finish(self) -> None:
+        """Note that nothing is left to do."""
+        self._write({"position": None, "sizes": {}})
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file; one that notes no frame goes after an error."""
+        if self._file is not None:
+            self._file.__exit__(kind, error, traceback)
+        if kind is not None and self._is_empty:
+            self._path.unlink(missing_ok=True)
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(entry).encode() + b"\n")
+
+    def _has_tables(self, sizes: Mapping[str, int]) -> bool:
+        paths = [(self._path.with_name(name), size) for name, size in sizes.items()]
+        return all(path.is_file() and path.stat().st_size >= size for path, size in paths)
+
+    def _check_options(self, before: Mapping[str, Any]) -> None:
+        for name, value in self._options.items():
+            if before.get(name) != value:
+                flag = f"--{name.replace('_', '-')}"
+                raise ConfigError(
+                    f"--resume: {self._path.parent} was begun with {flag} {before.get(name)}, "
+                    f"not {value}; give the same options, or begin anew without --resume"
+                )
+
+    def _check_file(self, entry: Mapping[str, Any], files: Sequence[NamedFile]) -> None:
+        position = entry["position"]
+        if position is None:
+            return
+        found = files[position - 1].source if position <= len(files) else "nothing"
+        if found != entry["source"]:
+            raise ConfigError(
+                f"--resume: file {position} of the source was {entry['source']} and is now "
+                f"{found}; begin anew without --resume"
+            )
+
+
+def cut_run(project: str, name: str) -> Path | None:
+    """The newest of the run folders `name`, `name2`, ... in `project` that notes its progress."""
+    numbered = re.compile(re.escape(name) + r"\d*")
+    found = [path for path in Path(project).glob(f"*/{PROGRESS_FILE}")
+             if numbered.fullmatch(path.parent.name)]  # fmt: skip
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
