@@ -24,12 +24,14 @@ from data.captures import CaptureOptions
 from data.sources import FileSource, SourceOptions, open_source
 from data.streams import StreamOptions
 from data.video import Shard
-from models.runtimes.open_runner import open_runner
+from models.runtimes.open_runner import open_networks
 from models.runtimes.runner import Runner
 from utils.detect.output import DetectionOutput, OutputOptions
 from utils.detect.pipeline import FrameDetector, Source, StopSignals
 from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import DetectionLog, DetectResult, Progress, cut_run
+from utils.detect.tiled_detector import TiledDetector
+from utils.detect.tiles import TileRules
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging
@@ -113,14 +115,23 @@ def _progress(config: DetectConfig, source: Source, folder: Path) -> Progress:
 
 def _open_detector(config: DetectConfig) -> FrameDetector:
     weights = _weights(config)
-    runner = open_runner(weights, device=config.device, half=config.half)
+    runner = open_networks(
+        _weights_files(config), device=config.device, half=config.half, augment=config.augment
+    )
     class_names = _class_names(config, runner)
     input_hw = choose_input_hw(
         config.imgsz, weights, runner.stride, known_hw=runner.known_hw, fixed_hw=runner.input_hw
     )
     free = config.rect and runner.input_hw == (None, None)
     size = InputSize(input_hw, runner.stride if free else None)
-    return FrameDetector(runner, class_names, size, _postprocess_config(config))
+    detector = FrameDetector(runner, class_names, size, _postprocess_config(config))
+    if config.tile is None:
+        return detector
+    tiles = TileRules.of(
+        config.tile, size, overlap=config.tile_overlap, merge=config.tile_merge,
+        batch_size=config.batch_size,
+    )  # fmt: skip
+    return TiledDetector.of(detector, tiles)
 
 
 def _shard(config: DetectConfig) -> Shard | None:
@@ -140,17 +151,16 @@ def _source_options(config: DetectConfig) -> SourceOptions:
     return SourceOptions(config.recursive, _shard(config), streams)
 
 
-def _weights(config: DetectConfig) -> str:
-    """The one weights file, or the shipped one; a tuple comes from the command line."""
+def _weights_files(config: DetectConfig) -> tuple[str, ...]:
+    """What `--weights` names, or the shipped file; a tuple comes from the command line."""
     if not config.weights:
-        return str(DEFAULT_WEIGHTS)
-    names = (config.weights,) if isinstance(config.weights, str) else config.weights
-    if len(names) != 1:
-        raise ConfigError(
-            f"--weights {' '.join(names)}: networks are not averaged; give one file and "
-            "run detect.py once for each"
-        )
-    return names[0]
+        return (str(DEFAULT_WEIGHTS),)
+    return (config.weights,) if isinstance(config.weights, str) else config.weights
+
+
+def _weights(config: DetectConfig) -> str:
+    """The weights files, for messages."""
+    return " + ".join(_weights_files(config))
 
 
 def _class_names(config: DetectConfig, runner: Runner) -> tuple[str, ...]:

@@ -16,17 +16,19 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
     check_command_line(ValConfig, REFUSED, data=SHIPPED)
 
 from data.dataset import EvalDataset
+from data.image_file import read_image
 from data.loader import eval_loader
 from data.records import read_records
-from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_runner
+from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_networks
+from utils.detect.tiles import TileRules
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import CheckFailedError, ConfigError
 from utils.evaluation_report import EvaluationImages, log_table, save_label_files
-from utils.letterbox import choose_input_hw
+from utils.letterbox import InputSize, choose_input_hw
 from utils.metrics.coco_format import coco_results
 from utils.output_files import run_folder, write_json
-from utils.postprocess import VAL_POSTPROCESS
+from utils.postprocess import VAL_POSTPROCESS, PostprocessConfig
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -86,16 +88,23 @@ def validate(config: ValConfig) -> EvalResult:
     check_options(config)
     spec = load_dataset_spec(config.data)
     loaded = load_predictor(config)
-    single = spec.as_one_class(config.weights, loaded.class_names, asked=config.single_cls)
+    single = spec.as_one_class(_weights(config), loaded.class_names, asked=config.single_cls)
     class_names = spec.classes(single=single)
     records = read_records(spec, config.task, strict=config.strict, single_class=single)
-    dataset = _dataset(records, loaded, config)
+    input_hw = choose_input_hw(
+        config.imgsz, _weights(config), loaded.stride, known_hw=loaded.known_hw,
+        fixed_hw=loaded.input_hw,
+    )  # fmt: skip
+    dataset = _dataset(records, loaded, input_hw, config)
+    if config.tile is not None:
+        loaded = _with_tiles(loaded, input_hw, config)
     with run_folder(config.project, config.name, exist_ok=config.exist_ok) as folder:
         evaluation = _evaluate(loaded, dataset, class_names, folder, config, single=single)
         if config.save_json:
             category_ids = spec.category_ids_of(config.task)
             found = coco_results(dataset.records, evaluation.detections, category_ids)
-            write_json(folder / f"{Path(config.weights).stem}_predictions.json", found)
+            stem = Path(_weights_files(config)[0]).stem
+            write_json(folder / f"{stem}_predictions.json", found)
     result = EvalResult(evaluation, folder)
     if config.report:
         write_json(Path(config.report), result.as_report())
@@ -129,18 +138,15 @@ def _evaluate(
 
 
 def load_predictor(config: ValConfig) -> LoadedPredictor:
-    """Open a checkpoint in torch, whose NMS runs on the device, or an exported file."""
-    thresholds = replace(
-        VAL_POSTPROCESS,
-        score_threshold=config.conf_thres,
-        iou_threshold=config.iou_thres,
-        max_detections=config.max_det,
-        class_agnostic=config.single_cls,
-    )
-    if Path(config.weights).suffix not in CHECKPOINT_SUFFIXES:
+    """Open one checkpoint in torch, whose NMS runs on the device, or anything else as a runner."""
+    thresholds = _thresholds(config)
+    weights = _weights_files(config)
+    if len(weights) > 1 or config.augment or Path(weights[0]).suffix not in CHECKPOINT_SUFFIXES:
         from models.runtimes.runner_predictor import RunnerPredictor
 
-        runner = open_runner(config.weights, device=config.device, half=config.half)
+        runner = open_networks(
+            weights, device=config.device, half=config.half, augment=config.augment
+        )
         return LoadedPredictor(
             RunnerPredictor(runner, thresholds),
             runner.class_names,
@@ -155,7 +161,7 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
     device = choose_device(config.device)
     if config.half and device.type != "cuda":
         raise ConfigError(f"--half needs a GPU; the device is {device.type}")
-    checkpoint = read_weights(config.weights)
+    checkpoint = read_weights(weights[0])
     model = build_from_checkpoint(checkpoint).to(device)
     if config.half:
         model = model.half()
@@ -168,18 +174,53 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
     )
 
 
+def _with_tiles(
+    loaded: LoadedPredictor, input_hw: tuple[int, int], config: ValConfig
+) -> LoadedPredictor:
+    """The same network, which sees the tiles of each image, too."""
+    from utils.engine.tiled_predictor import TiledPredictor
+
+    free = loaded.input_hw == (None, None)
+    size = InputSize(input_hw, loaded.stride if free else None)
+    tiles = TileRules.of(
+        config.tile or 0, size, overlap=config.tile_overlap, merge=config.tile_merge,
+        batch_size=config.batch_size,
+    )  # fmt: skip
+    predict = TiledPredictor(loaded.predict, read_image, size, tiles, _thresholds(config))
+    return replace(loaded, predict=predict)
+
+
+def _thresholds(config: ValConfig) -> PostprocessConfig:
+    return replace(
+        VAL_POSTPROCESS,
+        score_threshold=config.conf_thres,
+        iou_threshold=config.iou_thres,
+        max_detections=config.max_det,
+        class_agnostic=config.single_cls,
+    )
+
+
+def _weights_files(config: ValConfig) -> tuple[str, ...]:
+    """What `--weights` names; a tuple comes from the command line."""
+    return (config.weights,) if isinstance(config.weights, str) else config.weights
+
+
+def _weights(config: ValConfig) -> str:
+    """The weights files, for messages."""
+    return " + ".join(_weights_files(config))
+
+
 def _dataset(
-    records: tuple[ImageRecord, ...], loaded: LoadedPredictor, config: ValConfig
+    records: tuple[ImageRecord, ...],
+    loaded: LoadedPredictor,
+    input_hw: tuple[int, int],
+    config: ValConfig,
 ) -> EvalDataset:
     """The images, letterboxed to what the file takes."""
     fixed = loaded.input_hw != (None, None)
-    input_hw = choose_input_hw(
-        config.imgsz, config.weights, loaded.stride, known_hw=loaded.known_hw,
-        fixed_hw=loaded.input_hw,
-    )  # fmt: skip
     if fixed and config.rect:
         height, width = input_hw
-        raise ConfigError(f"{config.weights} takes {height}x{width} px only; leave out --rect")
+        raise ConfigError(f"{_weights(config)} takes {height}x{width} px only; leave out --rect")
     return EvalDataset(
         records, max(input_hw), config.batch_size, stride=loaded.stride,
         rect=not fixed and config.rect is not False, input_hw=input_hw,

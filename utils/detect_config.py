@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from utils.cli import PathRule, option
+from utils.cli import Choices, PathRule, option
+from utils.detect.tiles import MAX_OVERLAP, MERGES, MIN_TILE
 
 REFUSED = {
     "--update": "weights files are never changed in place; write a smaller one with convert.py",
     "--visualize": "feature maps are not drawn; export.py and a graph viewer show the network",
     "--dnn": "OpenCV's network module is not used; .onnx files run in onnxruntime without the flag",
-    "--augment": "there is no test-time augmentation; a larger --imgsz finds smaller objects",
 }
 
 
@@ -22,14 +22,15 @@ class DetectConfig:
         python detect.py --weights runs/train/exp/weights/best.pt
         python detect.py --weights best.pt --source images/ --conf 0.4 --save-txt
         python detect.py --weights best.onnx --source street.mp4 --save-json
+        python detect.py --weights best.pt --source aerial/ --tile 640
         python detect.py --weights best.pt --source 0 --view-img
         python detect.py --weights best.onnx --source rtsp://door rtsp://yard --save-jsonl -
     """
 
     weights: tuple[str, ...] | str = option(
         "",
-        "checkpoint (.pt) or exported file (.onnx) (default: a shipped network that finds "
-        "defects of circuit boards)",
+        "checkpoint (.pt) or exported file (.onnx), or several whose predictions count together "
+        "(default: a shipped network that finds defects of circuit boards)",
         rule=PathRule("weights"),
     )
     source: tuple[str, ...] | str = option(
@@ -62,6 +63,18 @@ class DetectConfig:
         minimum=0, maximum=1,
     )  # fmt: skip
     max_det: int = option(1000, "at most this many detections per image", minimum=1)
+    augment: bool = option(False, "each image is seen at three sizes: finds more, takes longer")
+    tile: int | None = option(
+        None, "see images also in tiles of this side in pixels, for small objects (bare: the "
+        "network's input size)", const=0, minimum=MIN_TILE, besides=(0,),
+    )  # fmt: skip
+    tile_overlap: float = option(
+        0.2, "with --tile: part of its side that a tile shares with the next",
+        minimum=0, maximum=MAX_OVERLAP,
+    )  # fmt: skip
+    tile_merge: str = option(
+        "nms", "with --tile: how boxes of tiles become one", rule=Choices(MERGES)
+    )
     device: str = option("", "cpu, a GPU number, mps; empty for the best there is")
     half: bool = option(False, "compute in float16 (GPU)")
     view_img: bool = option(False, "show the results in a window")
