@@ -131,6 +131,7 @@ def _open_detector(config: DetectConfig) -> FrameDetector:
         config.tile, size, overlap=config.tile_overlap, merge=config.tile_merge,
         batch_size=config.batch_size,
     )  # fmt: skip
+    tiles.warn_of_low_scores(config.conf_thres)
     return TiledDetector.of(detector, tiles)
 
 

@@ -186,6 +186,7 @@ def _with_tiles(
         config.tile or 0, size, overlap=config.tile_overlap, merge=config.tile_merge,
         batch_size=config.batch_size,
     )  # fmt: skip
+    tiles.warn_of_low_scores(config.conf_thres)
     predict = TiledPredictor(loaded.predict, read_image, size, tiles, _thresholds(config))
     return replace(loaded, predict=predict)
 

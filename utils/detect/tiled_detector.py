@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from utils.detect.pipeline import Found, FrameDetector, StageClock, prepared
-from utils.detect.tiles import Tile, TileRules, cut_tiles, in_chunks, merge_detections
+from utils.detect.tiles import Seen, Tile, TileRules, cut_tiles, in_chunks, merge_detections
 from utils.letterbox import FittedFrame
-from utils.structures import Detections, FloatArray, Frame, Skipped
+from utils.structures import FloatArray, Frame, Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class TiledDetector(FrameDetector):
         tiles = cut_tiles(whole.frame.image, self.tiles, self.size)
         if not tiles:
             return whole
-        parts: list[Detections] = [whole.detections]
+        parts = [Seen.whole(whole.detections)]
         milliseconds = whole.milliseconds
         batches = prepared(self._batches(whole.frame, tiles), clock)
         for tile, found in zip(tiles, FrameDetector.find(self, batches, clock), strict=True):

@@ -1,30 +1,39 @@
 """Small objects: an image is cut into overlapping tiles, and what they find is merged. numpy only.
 
 The network sees the whole image once and every tile once, each letterboxed to the same input, so
-that a small object has more pixels in it. `nms` merges by non-maximum suppression. `nmm` merges as
-SAHI's GREEDYNMM does: the best box takes in those of its class of which it covers most, or which
-cover most of it, and grows around them; so an object cut by the edge of a tile becomes one again.
+that a small object has more pixels in it. What is found is merged in one of two ways:
+
+- `nms`: a box that a tile's edge cuts is a part of an object. Where a box of its class that no edge
+  cuts covers at least half of it, it is dropped, whatever it scores. Then non-maximum suppression.
+- `nmm`: greedy non-maximum merging, as SAHI's GREEDYNMM does it. The best box takes in those of its
+  class that cover half of it or are covered half by it, and grows around them.
 
 Shapes: T tiles, N boxes. Boxes are xyxy in pixels of the image.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from utils.boxes import box_area
 from utils.letterbox import InputSize, Letterbox
 from utils.postprocess import PostprocessConfig, nms
 from utils.structures import Detections, FloatArray, ImageArray, IntArray
 
+logger = logging.getLogger(__name__)
 MERGES = ("nms", "nmm")
 MAX_OVERLAP = 0.9
 MIN_TILE = 32  # pixels; smaller ones are too many
 MERGE_IOS = 0.5  # SAHI's: of the smaller box's area at least this is common
+MIN_MERGED_SCORE = 0.1  # SAHI's; boxes that score less cover everything, and all would grow
+COVERED = 0.5  # of a part's area, which makes it a part of that object
+EDGE = 8  # pixels of the network's input, its finest cell: what ends so near an edge is cut by it
 _ROUNDING = 1e-9  # 0.1 * 30 is 3.0000000000000004: three pixels are meant
 
 
@@ -52,6 +61,33 @@ class TileRules:
         tile_hw = (side, side) if side else size.limit_hw
         return cls(tile_hw, overlap, merge, batch_size)
 
+    def warn_of_low_scores(self, score_threshold: float) -> None:
+        """Say that `nmm` is of no use where nearly everything is a detection."""
+        if self.merge == "nmm" and score_threshold < MIN_MERGED_SCORE:
+            logger.warning(
+                "--tile-merge nmm: at --conf-thres %g boxes grow around all that scores nearly "
+                "nothing; use nms, or a --conf-thres of at least %g",
+                score_threshold, MIN_MERGED_SCORE,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found in one look at an image.
+
+    Attributes:
+        detections: boxes in pixels of the whole image.
+        cut: (N,) whether an edge of the tile cuts the object, so that the box is a part of it.
+    """
+
+    detections: Detections
+    cut: npt.NDArray[np.bool_]
+
+    @classmethod
+    def whole(cls, detections: Detections) -> Seen:
+        """Of the whole image, which cuts nothing."""
+        return cls(detections, np.zeros(len(detections), np.bool_))
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -59,17 +95,33 @@ class Tile:
 
     Attributes:
         image: (h, w, 3) its pixels, a view of the whole image's.
-        corner: (x, y) of its left top pixel in the whole image.
+        box: (x1, y1, x2, y2) where it lies.
+        whole_hw: height and width of the whole image.
         letterbox: how it becomes a network input.
     """
 
     image: ImageArray
-    corner: tuple[int, int]
+    box: tuple[int, int, int, int]
+    whole_hw: tuple[int, int]
     letterbox: Letterbox
 
-    def in_whole(self, found: Detections) -> Detections:
-        """Detections with boxes in pixels of the tile -> in pixels of the whole image."""
-        return replace(found, boxes=found.boxes + np.array(self.corner * 2, np.float32))
+    def in_whole(self, found: Detections) -> Seen:
+        """What was found, with boxes in pixels of the tile, as parts of the whole image."""
+        left, top, right, bottom = self.box
+        boxes = found.boxes + np.array([left, top, left, top], np.float32)
+        near_x, near_y = (EDGE / scale for scale in self.letterbox.scale_xy)
+        height, width = self.whole_hw
+        # The edges of the image itself cut nothing that another tile would show.
+        cut = np.zeros(len(boxes), np.bool_)
+        if left > 0:
+            cut |= boxes[:, 0] <= left + near_x
+        if top > 0:
+            cut |= boxes[:, 1] <= top + near_y
+        if right < width:
+            cut |= boxes[:, 2] >= right - near_x
+        if bottom < height:
+            cut |= boxes[:, 3] >= bottom - near_y
+        return Seen(replace(found, boxes=boxes), cut)
 
 
 def tile_grid(image_hw: tuple[int, int], rules: TileRules) -> IntArray:
@@ -99,13 +151,15 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
 
 def cut_tiles(image: ImageArray, rules: TileRules, size: InputSize) -> list[Tile]:
     """The tiles of an image (H, W, 3), all of one input size; none where one would be all of it."""
-    grid = tile_grid((image.shape[0], image.shape[1]), rules)
+    whole_hw = (image.shape[0], image.shape[1])
+    grid = tile_grid(whole_hw, rules)
     if len(grid) == 1:
         return []
     tiles = []
     for left, top, right, bottom in grid.tolist():
         letterbox = size.letterbox((bottom - top, right - left))
-        tiles.append(Tile(image[top:bottom, left:right], (left, top), letterbox))
+        pixels = image[top:bottom, left:right]
+        tiles.append(Tile(pixels, (left, top, right, bottom), whole_hw, letterbox))
     return tiles
 
 
@@ -115,39 +169,50 @@ def in_chunks(tiles: Sequence[Tile], count: int) -> Iterator[Sequence[Tile]]:
         yield tiles[start : start + count]
 
 
-def merge_detections(
-    parts: Sequence[Detections], rules: PostprocessConfig, merge: str
-) -> Detections:
+def merge_detections(parts: Sequence[Seen], rules: PostprocessConfig, merge: str) -> Detections:
     """What the whole image and its tiles found, as one list.
 
     Args:
-        parts: detections of each, boxes in pixels of the whole image.
+        parts: what each found, at least one.
         rules: by which they were found; `iou_threshold` is that of `nms`.
         merge: `nms` or `nmm`.
 
     Returns:
         Best score first, of equals the first, at most `rules.max_detections`.
     """
-    found = Detections(
+    found = _joined([part.detections for part in parts])
+    cut = np.concatenate([part.cut for part in parts])
+    groups = np.zeros_like(found.class_ids) if rules.class_agnostic else found.class_ids
+    merged = [found[:0]]
+    for group in np.unique(groups):  # no offset between classes: images may be of any width
+        same = groups == group
+        merged.append(
+            merge_greedily(found[same])
+            if merge == "nmm"
+            else _suppressed(found[same & ~cut], found[same & cut], rules)
+        )
+    joined = _joined(merged)
+    order = np.argsort(-joined.scores, kind="stable")
+    return joined[order[: rules.max_detections]]
+
+
+def _suppressed(whole: Detections, parts: Detections, rules: PostprocessConfig) -> Detections:
+    """Non-maximum suppression of whole objects and of the parts that none of them covers."""
+    kept = whole[nms(whole.boxes, whole.scores, rules.iou_threshold, rules.max_detections)]
+    areas = box_area(parts.boxes)
+    is_alone = np.ones(len(parts), np.bool_)
+    for box in kept.boxes:
+        is_alone &= ~(_common_area(box, parts.boxes) >= COVERED * areas)
+    found = _joined([kept, parts[is_alone]])
+    return found[nms(found.boxes, found.scores, rules.iou_threshold, rules.max_detections)]
+
+
+def _joined(parts: Sequence[Detections]) -> Detections:
+    return Detections(
         np.concatenate([part.boxes for part in parts]),
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.class_ids for part in parts]),
     )
-    groups = np.zeros_like(found.class_ids) if rules.class_agnostic else found.class_ids
-    merged: list[Detections] = [found[:0]]
-    for group in np.unique(groups):  # no offset between classes: images may be of any width
-        same = found[groups == group]
-        if merge == "nms":
-            same = same[nms(same.boxes, same.scores, rules.iou_threshold, rules.max_detections)]
-        else:
-            same = merge_greedily(same)
-        merged.append(same)
-    boxes, scores, class_ids = (
-        np.concatenate([getattr(part, name) for part in merged])
-        for name in ("boxes", "scores", "class_ids")
-    )
-    order = np.argsort(-scores, kind="stable")[: rules.max_detections]
-    return Detections(boxes[order], scores[order], class_ids[order])
 
 
 def merge_greedily(found: Detections, threshold: float = MERGE_IOS) -> Detections:
@@ -177,10 +242,15 @@ def merge_greedily(found: Detections, threshold: float = MERGE_IOS) -> Detection
 
 def _overlap_of_smaller(box: FloatArray, others: FloatArray) -> FloatArray:
     """(N,) area common to a box (4,) and each of others (N, 4), over that of the smaller; IoS."""
-    left_top = np.maximum(box[:2], others[:, :2])
-    right_bottom = np.minimum(box[2:], others[:, 2:])
-    common = np.clip(right_bottom - left_top, 0, None).prod(axis=1)
     smaller = np.minimum(box_area(box[None]), box_area(others))
     # Empty boxes overlap with none.
-    overlap: FloatArray = common / np.maximum(smaller, np.finfo(np.float32).tiny)
+    overlap: FloatArray = _common_area(box, others) / np.maximum(smaller, np.finfo(np.float32).tiny)
     return overlap
+
+
+def _common_area(box: FloatArray, others: FloatArray) -> FloatArray:
+    """(N,) square pixels that a box (4,) has in common with each of others (N, 4)."""
+    left_top = np.maximum(box[:2], others[:, :2])
+    right_bottom = np.minimum(box[2:], others[:, 2:])
+    area: FloatArray = np.clip(right_bottom - left_top, 0, None).prod(axis=1)
+    return area

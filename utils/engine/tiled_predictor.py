@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.detect.tiles import Tile, TileRules, cut_tiles, in_chunks, merge_detections
+from utils.detect.tiles import Seen, Tile, TileRules, cut_tiles, in_chunks, merge_detections
 from utils.engine.predictor import BatchPrediction, Predictor, StageTimes
 from utils.letterbox import InputSize
 from utils.postprocess import PostprocessConfig
@@ -64,7 +64,7 @@ class TiledPredictor:
         seconds = StageTimes(time.perf_counter() - start, 0, 0)
         if not tiles:
             return found, seconds
-        parts = [found.in_original(letterbox)]
+        parts = [Seen.whole(found.in_original(letterbox))]
         for chunk in in_chunks(tiles, self.tiles.batch_size):
             start = time.perf_counter()
             tile_batch = _batch_of(chunk, batch, index)

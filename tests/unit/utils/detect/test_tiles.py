@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.detect.tiles import TileRules, cut_tiles, merge_detections, merge_greedily, tile_grid
+from utils.detect.tiles import (
+    Seen,
+    TileRules,
+    cut_tiles,
+    merge_detections,
+    merge_greedily,
+    tile_grid,
+)
 from utils.letterbox import InputSize
 from utils.postprocess import PostprocessConfig
 from utils.structures import Detections
@@ -24,6 +31,7 @@ RULES = PostprocessConfig(iou_threshold=0.5)
 # Where tiles lie
 
 
+@settings(deadline=None, max_examples=50)
 @given(SIDES, SIDES, SIDES, SIDES, OVERLAPS)
 def test_tiles_cover_the_image_and_overlap_as_asked(height, width, tile_h, tile_w, overlap):
     rules = TileRules((tile_h, tile_w), overlap)
@@ -74,13 +82,13 @@ def test_boxes_of_tiles_come_back_exactly(height, width, side, overlap, auto):
     image = np.zeros((height, width, 3), np.uint8)
     size = InputSize((64, 96), 32 if auto else None)
     for tile in cut_tiles(image, TileRules((side, side), overlap), size):
-        x, y = tile.corner
+        x, y, _, _ = tile.box
         tile_h, tile_w = tile.image.shape[:2]
         box = np.array([[x, y, x + tile_w, y + tile_h], [x + 3, y + 1, x + 7, y + 9]], np.float32)
         inside = tile.letterbox.apply_boxes(box - np.array([x, y, x, y], np.float32))
         found = Detections(inside, np.ones(2, np.float32), np.zeros(2, np.int64))
         back = tile.in_whole(found.in_original(tile.letterbox))
-        np.testing.assert_allclose(back.boxes, box, atol=1e-3)
+        np.testing.assert_allclose(back.detections.boxes, box, atol=1e-3)
 
 
 def test_tiles_hold_the_pixels_of_the_image():
@@ -151,7 +159,7 @@ CASES = [
 @pytest.mark.parametrize(("rows", "merge", "settings", "expected"), CASES)
 def test_merging(rows, merge, settings, expected):
     rules = PostprocessConfig(**{"iou_threshold": 0.5, **settings})
-    parts = [detections(row) for row in rows] or [Detections.empty(), Detections.empty()]
+    parts = [Seen.whole(detections(row)) for row in rows] or [Seen.whole(Detections.empty())] * 2
     found = merge_detections(parts, rules, merge)
     assert rows_of(found) == [tuple(map(pytest.approx, row)) for row in expected]
     assert (found.boxes.dtype, found.scores.dtype, found.class_ids.dtype) == (
@@ -162,8 +170,73 @@ def test_merging(rows, merge, settings, expected):
 @pytest.mark.parametrize("merge", ["nms", "nmm"])
 def test_classes_stay_apart_in_images_of_any_width(merge):
     """Boxes of two classes whose distance is what separates classes in network inputs."""
-    parts = [detections((0, 0, 50, 50, 0.9, 1)), detections((7680, 7680, 7730, 7730, 0.8, 0))]
+    rows = [(0, 0, 50, 50, 0.9, 1), (7680, 7680, 7730, 7730, 0.8, 0)]
+    parts = [Seen.whole(detections(row)) for row in rows]
     assert len(merge_detections(parts, RULES, merge)) == 2
+
+
+def image_of_four():
+    """Tiles of an image of 100 x 100: (0, 40) to (64, 100) in both directions."""
+    image = np.zeros((100, 100, 3), np.uint8)
+    tiles = cut_tiles(image, TileRules((60, 60), 0.2), InputSize((60, 60), None))
+    assert [tile.box[:2] for tile in tiles] == [(0, 0), (40, 0), (0, 40), (40, 40)]
+    return tiles
+
+
+@pytest.mark.parametrize(
+    ("number", "box", "cut"),
+    [
+        (0, (0, 0, 30, 30), False),  # at the image's own edge
+        (0, (20, 20, 52, 30), True),  # 8 px from the tile's right edge: cut there
+        (0, (20, 20, 51, 30), False),
+        (0, (20, 20, 30, 60), True),  # below
+        (3, (8, 20, 30, 60), True),  # on the left, of which the tile has no more
+        (3, (9, 20, 30, 60), False),  # ends at the image's edge
+        (3, (20, 0, 30, 30), True),  # above
+    ],
+)  # fmt: skip
+def test_which_boxes_an_edge_cuts(number, box, cut):
+    tile = image_of_four()[number]
+    seen = tile.in_whole(detections((*box, 0.5, 0)))
+    assert seen.cut.tolist() == [cut]
+    corner = np.array(tile.box[:2] * 2)
+    np.testing.assert_array_equal(seen.detections.boxes[0], box + corner)
+
+
+def test_the_edge_is_measured_in_pixels_of_the_input():
+    tiles = cut_tiles(
+        np.zeros((100, 100, 3), np.uint8), TileRules((60, 60)), InputSize((240, 240), 8)
+    )
+    seen = tiles[0].in_whole(detections((20, 20, 57, 30, 0.5, 0), (20, 20, 58, 30, 0.5, 0)))
+    assert seen.cut.tolist() == [False, True]  # 2 px of the image are 8 of the input
+
+
+PART, WHOLE = (40, 10, 60, 30, 0.9, 0), (10, 10, 60, 30, 0.4, 0)
+PARTS = [
+    # the part, whole objects, what is left by nms
+    (PART, [WHOLE], [WHOLE]),  # however well the part scores
+    (PART, [], [PART]),  # nothing shows all of it
+    (PART, [(*WHOLE[:5], 1)], [PART, (*WHOLE[:5], 1)]),  # of another class
+    (PART, [(10, 10, 50, 30, 0.4, 0)], [(10, 10, 50, 30, 0.4, 0)]),  # half of it
+    (PART, [(10, 10, 49, 30, 0.4, 0)], [PART, (10, 10, 49, 30, 0.4, 0)]),  # less
+]
+
+
+@pytest.mark.parametrize(("part", "whole", "expected"), PARTS)
+def test_parts_of_objects_that_are_found_whole_are_dropped(part, whole, expected):
+    parts = [Seen(detections(part), np.array([True])), Seen.whole(detections(*whole))]
+    assert rows_of(merge_detections(parts, RULES, "nms")) == [
+        tuple(map(pytest.approx, row)) for row in expected
+    ]
+
+
+def test_merging_of_low_scores_is_warned_of(caplog):
+    for merge, threshold in (("nmm", 0.1), ("nms", 0.001), ("nmm", 0.05)):
+        TileRules((64, 64), 0.2, merge).warn_of_low_scores(threshold)
+    assert caplog.messages == [
+        "--tile-merge nmm: at --conf-thres 0.05 boxes grow around all that scores nearly nothing; "
+        "use nms, or a --conf-thres of at least 0.1"
+    ]
 
 
 def reference_merging(rows, threshold):
@@ -203,15 +276,20 @@ def test_merging_as_the_reference_does(seed):
     assert rows_of(found) == [(*row[:4], round(row[4], 4), 0) for row in expected]
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.permutations(range(12)))
 def test_the_order_of_tiles_is_irrelevant(order):
     rng = np.random.default_rng(1)
     corners = rng.integers(0, 40, (12, 2))
     rows = [(x, y, x + 20, y + 20, (index + 1) / 16, index % 2)
             for index, (x, y) in enumerate(corners.tolist())]  # fmt: skip
+
+    def seen(row, index):
+        return Seen(detections(row), np.array([index % 3 == 0]))
+
     for merge in ("nms", "nmm"):
         found, expected = (
-            merge_detections([detections(rows[index]) for index in each], RULES, merge)
+            merge_detections([seen(rows[index], index) for index in each], RULES, merge)
             for each in (order, range(12))
         )
         assert rows_of(found) == rows_of(expected)
