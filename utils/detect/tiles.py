@@ -242,9 +242,9 @@ def merge_greedily(found: Detections, threshold: float = MERGE_IOS) -> Detection
 
 def _overlap_of_smaller(box: FloatArray, others: FloatArray) -> FloatArray:
     """(N,) area common to a box (4,) and each of others (N, 4), over that of the smaller; IoS."""
-    smaller = np.minimum(box_area(box[None]), box_area(others))
-    # Empty boxes overlap with none.
-    overlap: FloatArray = _common_area(box, others) / np.maximum(smaller, np.finfo(np.float32).tiny)
+    tiny = np.finfo(np.float32).tiny  # empty boxes overlap with none
+    smaller: FloatArray = np.maximum(np.minimum(box_area(box[None]), box_area(others)), tiny)
+    overlap: FloatArray = _common_area(box, others) / smaller
     return overlap
 
 
