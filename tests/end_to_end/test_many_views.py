@@ -154,7 +154,7 @@ def test_wrong_flags(script, flags, message, capsys):
 
 
 @pytest.mark.parametrize("script", [detect, val], ids=["detect", "val"])
-def test_what_does_not_fit_together_is_one_line(script, tmp_path, data, capsys):
+def test_what_does_not_fit_together_is_one_line(script, tmp_path, data, images, capsys):
     small, large = (
         save_detector(tmp_path / f"{side}.onnx", ROWS, input_shape=("batch", 3, side, side))
         for side in (64, 96)
@@ -170,7 +170,7 @@ def test_what_does_not_fit_together_is_one_line(script, tmp_path, data, capsys):
     data.with_name("two.yaml").write_text(
         data.read_text().partition("names:")[0] + "names: [cat, dog]\n"
     )
-    source = ("--data", data.with_name("two.yaml")) if script is val else ("--source", tmp_path)
+    source = ("--data", data.with_name("two.yaml")) if script is val else ("--source", images)
     for weights, message in cases.items():
         flags = ("--weights", *weights, *source, "--device", "cpu", "--project", tmp_path / "runs")
         assert script.main([str(each) for each in flags]) == 2
