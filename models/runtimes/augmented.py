@@ -2,10 +2,10 @@
 
 The rules are YOLOv5's. The image is seen as it is, at 0.83 of its size and mirrored, and at 0.67;
 each is padded at the right and below to a multiple of the stride. Boxes go back to pixels of the
-image, and the predictions of all three count together: suppression chooses. Of the first the
-level with the largest stride is left out and of the last that with the smallest, for large objects
+image, and the predictions of all three count together: suppression chooses. The first view goes
+without the level of the largest stride and the last without that of the smallest, for large objects
 are found better in a small image and small ones in a large one. YOLOv5 divides boxes by 0.83; here
-they are divided by the scale really applied, which differs by the rounding to whole pixels.
+they are divided by the scale really applied, which differs by the rounding to pixels.
 
 Shapes: B images, N boxes of one image, C classes, H W pixels.
 """

@@ -145,7 +145,7 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
     """Where tiles of `side` pixels begin along `length` pixels."""
     step = max(side - math.ceil(overlap * side - _ROUNDING), 1)
     gaps = math.ceil((length - side) / step)
-    # No two of them are more than `step` apart: rounding down keeps what is at most a whole number.
+    # No two of them are more than `step` apart: rounding down keeps what is at most an integer.
     return [index * (length - side) // max(gaps, 1) for index in range(gaps + 1)]
 
 
