@@ -88,9 +88,10 @@ def test_the_predictions_of_all_count(files, images):
 
 
 def test_the_order_of_networks_is_irrelevant(files, images):
+    runners = [(open_runner(path, device="cpu"), path) for path in files]
     results = [
-        found(open_networks(order, device="cpu"), images, PostprocessConfig())
-        for order in itertools.permutations(files)
+        found(EnsembleRunner(*zip(*order, strict=True)), images, PostprocessConfig())
+        for order in itertools.permutations(runners)
     ]
     for other in results[1:]:
         # Of the checkpoint and its file, whose scores are nearly equal, either may come first.
