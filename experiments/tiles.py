@@ -239,8 +239,9 @@ def main() -> None:
         f"{Path(given.weights).name}, tiles of {given.tile} px that share at least {OVERLAP:g} of "
         f"a side; the whole image is seen, too, and each network input has {IMAGE_SIZE} px. "
         "SAHI (where it is in the table) runs with its defaults and the same network, letterbox "
-        "and suppression; `make clients` says which version. COCO's AP and AP50; precision and "
-        "recall where F1 is best, at IoU 0.5.",
+        "and suppression; requirements-clients.txt names its version. Images are letterboxed as in "
+        "detect.py, so that AP differs from val.py's. COCO's AP and AP50; precision and recall "
+        "where F1 is best.",
         "",
         f"{machine_line()} Made by `python -m experiments.tiles`.",
     ]

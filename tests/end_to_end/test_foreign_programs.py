@@ -167,7 +167,7 @@ def test_boxes_of_tiles_are_merged_as_by_sahi(merge, tmp_path):
     rng = np.random.default_rng(0)
     cases = []
     for number in range(40):
-        corners, sizes = rng.uniform(0, 40, (60, 2)), rng.uniform(5, 60, (60, 2))
+        corners, sizes = rng.uniform(0, 70, (60, 2)), rng.uniform(5, 60, (60, 2))
         boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32)
         scores = rng.permutation(np.linspace(0.2, 0.9, 60)).astype(np.float32)
         class_ids = rng.integers(0, 3, 60)
@@ -178,6 +178,7 @@ def test_boxes_of_tiles_are_merged_as_by_sahi(merge, tmp_path):
     file.write_text("\n".join(map(json.dumps, cases)))
     printed = run(MERGE_WITH_SAHI, "sahi", file, folder=tmp_path)
     answers = [json.loads(line[6:]) for line in printed.splitlines() if line.startswith("BOXES ")]
+    counts = []
     for (rows, _, agnostic), theirs in zip(cases, answers, strict=True):
         table = np.array(rows)
         found = Detections(
@@ -187,10 +188,11 @@ def test_boxes_of_tiles_are_merged_as_by_sahi(merge, tmp_path):
         rules = PostprocessConfig(iou_threshold=0.5, class_agnostic=agnostic)
         merged = merge_detections([Seen.whole(found)], rules, merge)
         expected = sorted(theirs, key=lambda row: -row[4])
-        assert 5 < len(merged) < 60
+        counts.append(len(merged))
         np.testing.assert_allclose(
             np.column_stack([merged.boxes, merged.scores, merged.class_ids]), expected, atol=1e-4
         )
+    assert 1 <= min(counts) < max(counts) < 60  # something was merged in each, and not everything
 
 
 @pytest.mark.parametrize(
