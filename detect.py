@@ -33,7 +33,7 @@ from data.given_images import GivenImage, ImagePath, given_frames, is_iterator
 from data.sources import FileSource, SourceOptions, open_source
 from data.streams import StreamOptions
 from data.video import Shard
-from models.runtimes.open_runner import open_runner
+from models.runtimes.open_runner import open_networks
 from models.runtimes.runner import Runner
 from utils.detect.frame_detections import FrameDetections
 from utils.detect.output import DetectionOutput, OutputOptions
@@ -49,13 +49,14 @@ from utils.detect.preview import PreviewWindow
 from utils.detect.progress import Progress, cut_run
 from utils.detect.run_log import STAGES, DetectionLog, DetectResult
 from utils.detect.stop_signals import StopSignals, end_program
+from utils.detect.tiled_detector import TiledDetector
+from utils.detect.tiles import TileRules
 from utils.detect.tracking import ObjectTracker, rules_for_tracking
 from utils.detect.zones import ZonesFile, read_zones
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
-from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging, counted
+from utils.logs import configure_logging, counted
 from utils.output_files import run_folder, write_json
-from utils.postprocess import PostprocessConfig
 from utils.structures import Frame, Skipped
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
 
 ImageT = TypeVar("ImageT", bound=GivenImage)
 logger = logging.getLogger(__name__)
-DEFAULT_WEIGHTS = SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +166,10 @@ def detect(config: DetectConfig) -> DetectResult:
         UserError: a flag, the weights or the source is wrong; with `strict`, a file is unreadable.
     """
     check_options(config)
-    source = open_source(_sources(config), _source_options(config))
+    source = open_source(config.sources, _source_options(config))
     zones = _zones(config, source)
     detector = _open_detector(config)
-    shown = _postprocess_config(config)
+    shown = config.rules
     tracker = ObjectTracker(shown, detector.class_names, zones) if config.track else None
     preview = PreviewWindow() if config.view_img else None
     names = detector.class_names
@@ -229,48 +229,36 @@ def _progress(
 
 
 def _open_detector(config: DetectConfig) -> FrameDetector:
-    weights = _weights(config)
-    runner = open_runner(weights, device=config.device, half=config.half)
+    weights = config.weights_text
+    runner = open_networks(
+        config.weights_files, device=config.device, half=config.half, augment=config.augment
+    )
     class_names = _class_names(config, runner)
     input_hw = choose_input_hw(
         config.imgsz, weights, runner.stride, known_hw=runner.known_hw, fixed_hw=runner.input_hw
     )
     free = config.rect and runner.input_hw == (None, None)
     size = InputSize(input_hw, runner.stride if free else None)
-    rules = _postprocess_config(config)
-    if config.track:
-        rules = rules_for_tracking(rules)
-    return FrameDetector(runner, class_names, size, rules)
+    rules = config.rules if not config.track else rules_for_tracking(config.rules)
+    detector = FrameDetector(runner, class_names, size, rules)
+    if config.tile is None:
+        return detector
+    tiles = TileRules.of(
+        config.tile, size, overlap=config.tile_overlap, merge=config.tile_merge,
+        batch_size=config.batch_size,
+    )  # fmt: skip
+    tiles.warn_of_low_scores(config.conf_thres)
+    return TiledDetector.of(detector, tiles)
 
 
 def _shard(config: DetectConfig) -> Shard | None:
     return None if config.shard is None else Shard.parse(config.shard)
 
 
-def _sources(config: DetectConfig) -> tuple[str, ...]:
-    """What `--source` names; where it is not given, the shipped images that suit the weights."""
-    if not config.source:
-        return (str(SAMPLE_IMAGES if config.weights else SAMPLE_IMAGES / "deeppcb_*.jpg"),)
-    return (config.source,) if isinstance(config.source, str) else config.source
-
-
 def _source_options(config: DetectConfig) -> SourceOptions:
     capture = CaptureOptions(config.vid_stride, config.poll)
     streams = StreamOptions(capture, config.every_frame, config.reconnect)
     return SourceOptions(config.recursive, _shard(config), streams)
-
-
-def _weights(config: DetectConfig) -> str:
-    """The one weights file, or the shipped one; a tuple comes from the command line."""
-    if not config.weights:
-        return str(DEFAULT_WEIGHTS)
-    names = (config.weights,) if isinstance(config.weights, str) else config.weights
-    if len(names) != 1:
-        raise ConfigError(
-            f"--weights {' '.join(names)}: networks are not averaged; give one file and "
-            "run detect.py once for each"
-        )
-    return names[0]
 
 
 def _class_names(config: DetectConfig, runner: Runner) -> tuple[str, ...]:
@@ -282,17 +270,17 @@ def _class_names(config: DetectConfig, runner: Runner) -> tuple[str, ...]:
     """
     if runner.class_names:
         if config.data is not None:
-            logger.info("--data %s: not needed, %s has names", config.data, _weights(config))
+            logger.info("--data %s: not needed, %s has names", config.data, config.weights_text)
         names = runner.class_names
     elif config.data is not None:
         names = load_dataset_spec(config.data).class_names
     else:
         raise CheckpointError(
-            f"{_weights(config)}: has no class names inside; give --data, a yaml that lists them"
+            f"{config.weights_text}: has no class names inside; give --data, a yaml that lists them"
         )
     if config.classes and not 0 <= min(config.classes) <= max(config.classes) < len(names):
         raise ConfigError(
-            f"--classes {' '.join(map(str, config.classes))}: the classes of {_weights(config)} "
+            f"--classes {' '.join(map(str, config.classes))}: the classes of {config.weights_text} "
             f"are 0 to {len(names) - 1}"
         )
     return names
@@ -313,16 +301,6 @@ def _zones(config: DetectConfig, source: Source) -> ZonesFile | None:
             "cannot follow in a part of one; process it without --shard, or several videos with it"
         )
     return None if config.zones is None else read_zones(Path(config.zones))
-
-
-def _postprocess_config(config: DetectConfig) -> PostprocessConfig:
-    return PostprocessConfig(
-        score_threshold=config.conf_thres,
-        iou_threshold=config.iou_thres,
-        max_detections=config.max_det,
-        class_agnostic=config.agnostic_nms,
-        classes=config.classes,
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

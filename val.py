@@ -24,13 +24,14 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
 from data.array_loader import ArrayLoader
 from data.dataset import EvalDataset
 from data.records import read_records
-from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_runner
+from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_networks
 from models.runtimes.runner_predictor import RunnerPredictor
+from utils.detect.tiles import TileRules
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import CheckFailedError, ConfigError, missing_torch
 from utils.evaluation_report import EvaluationImages, log_table, save_label_files
-from utils.letterbox import choose_input_hw
+from utils.letterbox import InputSize, choose_input_hw
 from utils.metrics.coco_format import coco_results
 from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
@@ -98,11 +99,17 @@ def validate(config: ValConfig) -> EvalResult:
     check_options(config)
     spec = load_dataset_spec(config.data)
     loaded = load_predictor(config)
-    single = spec.as_one_class(config.weights, loaded.class_names, asked=config.single_cls)
+    single = spec.as_one_class(config.weights_text, loaded.class_names, asked=config.single_cls)
     class_names = spec.classes(single=single)
     records = read_records(spec, config.task, strict=config.strict, single_class=single,
                            indexed=config.cache_index)  # fmt: skip
-    dataset = _dataset(records, loaded, config)
+    input_hw = choose_input_hw(
+        config.imgsz, config.weights_text, loaded.stride, known_hw=loaded.known_hw,
+        fixed_hw=loaded.input_hw,
+    )  # fmt: skip
+    dataset = _dataset(records, loaded, input_hw, config)
+    if config.tile is not None:
+        loaded = _with_tiles(loaded, input_hw, config)
     with run_folder(config.project, config.name, exist_ok=config.exist_ok) as folder:
         evaluation = _evaluate(loaded, dataset, class_names, folder, config, single=single)
         if config.gallery:
@@ -112,7 +119,8 @@ def validate(config: ValConfig) -> EvalResult:
         if config.save_json:
             category_ids = spec.category_ids_of(config.task)
             found = coco_results(dataset.records, evaluation.detections, category_ids)
-            write_json(folder / f"{Path(config.weights).stem}_predictions.json", found)
+            stem = Path(config.weights_files[0]).stem
+            write_json(folder / f"{stem}_predictions.json", found)
     result = EvalResult(evaluation, folder)
     if config.report:
         write_json(Path(config.report), result.as_report())
@@ -157,26 +165,23 @@ def _write_gallery(
     from utils.gallery.page import GallerySubject, write_gallery
 
     subject = GallerySubject(
-        config.weights, config.data, config.task, class_names, config.conf_thres
+        config.weights_text, config.data, config.task, class_names, config.conf_thres
     )
     write_gallery(path, subject, records, evaluation, read_image, per_group=config.gallery_crops)
 
 
 def load_predictor(config: ValConfig) -> LoadedPredictor:
-    """Open a checkpoint in torch, whose NMS runs on the device, or an exported file.
+    """Open one checkpoint in torch, whose NMS runs on the device, or anything else as a runner.
 
     Raises:
         UserError: the file, the device or float16 cannot be used, or a package is missing.
     """
-    thresholds = replace(
-        VAL_POSTPROCESS,
-        score_threshold=config.conf_thres,
-        iou_threshold=config.iou_thres,
-        max_detections=config.max_det,
-        class_agnostic=config.single_cls,
-    )
-    if Path(config.weights).suffix not in CHECKPOINT_SUFFIXES:
-        runner = open_runner(config.weights, device=config.device, half=config.half)
+    thresholds = config.rules
+    weights = config.weights_files
+    if len(weights) > 1 or config.augment or Path(weights[0]).suffix not in CHECKPOINT_SUFFIXES:
+        runner = open_networks(
+            weights, device=config.device, half=config.half, augment=config.augment
+        )
         return LoadedPredictor(
             RunnerPredictor(runner, thresholds),
             partial(ArrayLoader, workers=config.workers),
@@ -194,11 +199,11 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
         from models.runtimes.torch_runner import fastest_form
         from utils.device import choose_device
     except ModuleNotFoundError as error:
-        raise missing_torch(config.weights, error) from None
+        raise missing_torch(weights[0], error) from None
     device = choose_device(config.device)
     if config.half and device.type != "cuda":
         raise ConfigError(f"--half needs a GPU; the device is {device.type}")
-    checkpoint = read_weights(config.weights)
+    checkpoint = read_weights(weights[0])
     dtype = torch.float16 if config.half else torch.float32
     model = fastest_form(build_from_checkpoint(checkpoint), device, dtype)
     return LoadedPredictor(
@@ -211,18 +216,35 @@ def load_predictor(config: ValConfig) -> LoadedPredictor:
     )
 
 
+def _with_tiles(
+    loaded: LoadedPredictor, input_hw: tuple[int, int], config: ValConfig
+) -> LoadedPredictor:
+    """The same network, which sees the tiles of each image, too."""
+    from data.image_file import read_image
+    from utils.engine.tiled_predictor import TiledPredictor
+
+    free = loaded.input_hw == (None, None)
+    size = InputSize(input_hw, loaded.stride if free else None)
+    tiles = TileRules.of(
+        config.tile or 0, size, overlap=config.tile_overlap, merge=config.tile_merge,
+        batch_size=config.batch_size,
+    )  # fmt: skip
+    tiles.warn_of_low_scores(config.conf_thres)
+    predict = TiledPredictor(loaded.predict, read_image, size, tiles, config.rules)
+    return replace(loaded, predict=predict)
+
+
 def _dataset(
-    records: tuple[ImageRecord, ...], loaded: LoadedPredictor, config: ValConfig
+    records: tuple[ImageRecord, ...],
+    loaded: LoadedPredictor,
+    input_hw: tuple[int, int],
+    config: ValConfig,
 ) -> EvalDataset:
     """The images, letterboxed to what the file takes."""
     fixed = loaded.input_hw != (None, None)
-    input_hw = choose_input_hw(
-        config.imgsz, config.weights, loaded.stride, known_hw=loaded.known_hw,
-        fixed_hw=loaded.input_hw,
-    )  # fmt: skip
     if fixed and config.rect:
         height, width = input_hw
-        raise ConfigError(f"{config.weights} takes {height}x{width} px only; leave out --rect")
+        raise ConfigError(f"{config.weights_text} takes {height}x{width} px only; leave out --rect")
     return EvalDataset(
         records, max(input_hw), config.batch_size, stride=loaded.stride,
         rect=not fixed and config.rect is not False, input_hw=input_hw,

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any, TypedDict
 
-from utils.cli import PathRule, check_values, option
+from utils.cli import Choices, PathRule, check_values, option
+from utils.detect.tiles import MAX_OVERLAP, MERGES, MIN_TILE
+from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
+from utils.postprocess import PostprocessConfig
 from utils.strict_yaml import check_keys
 
+DEFAULT_WEIGHTS = SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
 REFUSED = {
     "--update": "weights files are never changed in place; write a smaller one with convert.py",
     "--visualize": "feature maps are not drawn; export.py and a graph viewer show the network",
     "--dnn": "OpenCV's network module is not used; .onnx files run in onnxruntime without the flag",
-    "--augment": "there is no test-time augmentation; a larger --imgsz finds smaller objects",
 }
 
 
@@ -26,6 +29,7 @@ class DetectConfig:
         python detect.py --weights runs/train/exp/weights/best.pt
         python detect.py --weights best.pt --source images/ --conf 0.4 --save-txt
         python detect.py --weights best.onnx --source street.mp4 --save-json
+        python detect.py --weights best.pt --source aerial/ --tile 640
         python detect.py --weights best.pt --source 0 --view-img
         python detect.py --weights best.onnx --source street.mp4 --track --zones zones.yaml
         python detect.py --weights best.onnx --source rtsp://door rtsp://yard --save-jsonl -
@@ -33,8 +37,8 @@ class DetectConfig:
 
     weights: tuple[str, ...] | str = option(
         "",
-        "checkpoint (.pt) or exported file (.onnx) (default: a shipped network that finds "
-        "defects of circuit boards)",
+        "checkpoint (.pt) or exported file (.onnx), or several whose predictions count together "
+        "(default: a shipped network that finds defects of circuit boards)",
         rule=PathRule("weights"),
     )
     source: tuple[str, ...] | str = option(
@@ -71,6 +75,18 @@ class DetectConfig:
         minimum=0, maximum=1,
     )  # fmt: skip
     max_det: int = option(1000, "at most this many detections per image", minimum=1)
+    augment: bool = option(False, "each image is seen at three sizes: finds more, takes longer")
+    tile: int | None = option(
+        None, "see images also in tiles of this side in pixels, for small objects (bare: the "
+        "network's input size)", const=0, minimum=MIN_TILE, besides=(0,),
+    )  # fmt: skip
+    tile_overlap: float = option(
+        0.2, "with --tile: part of its side that a tile shares with the next",
+        minimum=0, maximum=MAX_OVERLAP,
+    )  # fmt: skip
+    tile_merge: str = option(
+        "nms", "with --tile: how boxes of tiles become one", rule=Choices(MERGES)
+    )
     device: str = option("", "cpu, a GPU number, mps; empty for the best there is")
     half: bool = option(False, "compute in float16 (GPU)")
     view_img: bool = option(False, "show the results in a window")
@@ -105,6 +121,36 @@ class DetectConfig:
     )
     strict: bool = option(False, "an image that cannot be read is an error")
     report: str | None = option(None, "write counts and times to this .json", rule=PathRule("file"))
+
+    @property
+    def weights_files(self) -> tuple[str, ...]:
+        """What `--weights` names, or the shipped file; a tuple comes from the command line."""
+        if not self.weights:
+            return (str(DEFAULT_WEIGHTS),)
+        return (self.weights,) if isinstance(self.weights, str) else self.weights
+
+    @property
+    def weights_text(self) -> str:
+        """The weights files, for messages."""
+        return " + ".join(self.weights_files)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What `--source` names, or the shipped images that suit the weights."""
+        if not self.source:
+            return (str(SAMPLE_IMAGES if self.weights else SAMPLE_IMAGES / "deeppcb_*.jpg"),)
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def rules(self) -> PostprocessConfig:
+        """Which boxes become detections."""
+        return PostprocessConfig(
+            score_threshold=self.conf_thres,
+            iou_threshold=self.iou_thres,
+            max_detections=self.max_det,
+            class_agnostic=self.agnostic_nms,
+            classes=self.classes,
+        )
 
 
 class DetectorFlags(TypedDict, total=False):

@@ -7,9 +7,10 @@ This module needs numpy alone, so that detection works where torch is not instal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +109,9 @@ class Sample:
     path: Path = Path()
 
 
+BatchT = TypeVar("BatchT", bound="LabelledBatch")
+
+
 class LabelledBatch(Protocol):
     """Images of one size with their labels, as tensors or as arrays."""
 
@@ -128,6 +132,11 @@ class LabelledBatch(Protocol):
 
     def targets(self, number: int) -> Targets:
         """What is labelled in it, boxes in pixels of the network input."""
+
+    def parts(
+        self: BatchT, number: int, images: Sequence[ImageArray], letterboxes: Sequence[Letterbox]
+    ) -> BatchT:
+        """Letterboxed parts of image `number` as a batch without labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +167,14 @@ class ArrayBatch:
     def targets(self, number: int) -> Targets:
         """See `LabelledBatch`."""
         return self.samples[number].targets
+
+    def parts(
+        self, number: int, images: Sequence[ImageArray], letterboxes: Sequence[Letterbox]
+    ) -> ArrayBatch:
+        """See `LabelledBatch`."""
+        whole = replace(self.samples[number], targets=Targets.empty())
+        made = zip(images, letterboxes, strict=True)
+        return ArrayBatch(tuple(replace(whole, image=image, letterbox=box) for image, box in made))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +226,21 @@ class Batch:
             image_index=self.image_index.pin_memory(),
             class_ids=self.class_ids.pin_memory(),
             boxes=self.boxes.pin_memory(),
+        )
+
+    def parts(
+        self, number: int, images: Sequence[ImageArray], letterboxes: Sequence[Letterbox]
+    ) -> Batch:
+        """See `LabelledBatch`."""
+        stacked = np.stack(images).transpose(0, 3, 1, 2)
+        return Batch(
+            images=self.images.new_tensor(stacked),
+            image_index=self.image_index[:0],
+            class_ids=self.class_ids[:0],
+            boxes=self.boxes[:0],
+            image_ids=(self.image_ids[number],) * len(images),
+            letterboxes=tuple(letterboxes),
+            paths=(self.paths[number],) * len(images),
         )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from utils.cli import Choices, PathRule, option
-from utils.postprocess import VAL_POSTPROCESS
+from utils.detect.tiles import MAX_OVERLAP, MERGES, MIN_TILE
+from utils.postprocess import VAL_POSTPROCESS, PostprocessConfig
 
 REFUSED = {
     "--save-hybrid": "it mixes labels into detections and so inflates AP; use --save-txt",
-    "--augment": "test-time augmentation is not offered; use a larger --imgsz",
     "--dnn": "ONNX files are run by onnxruntime; give the .onnx file to --weights",
 }
 
@@ -24,7 +24,10 @@ class ValConfig:
         python val.py --weights best.pt --data my.yaml --task test --report result.json
     """
 
-    weights: str = option("yolov5s.pt", "checkpoint or exported file", rule=PathRule("weights"))
+    weights: tuple[str, ...] | str = option(
+        "yolov5s.pt", "checkpoint or exported file, or several whose predictions count together",
+        rule=PathRule("weights"),
+    )  # fmt: skip
     data: str = option("coco128.yaml", "data yaml")
     batch_size: int = option(32, "images per batch", "--batch", minimum=1)
     imgsz: int | None = option(
@@ -52,6 +55,18 @@ class ValConfig:
         False, "treat all classes as one; networks trained so are known without the flag"
     )
     half: bool = option(False, "compute in float16 (GPU)")
+    augment: bool = option(False, "each image is seen at three sizes: finds more, takes longer")
+    tile: int | None = option(
+        None, "see images also in tiles of this side in pixels, for small objects (bare: the "
+        "network's input size)", const=0, minimum=MIN_TILE, besides=(0,),
+    )  # fmt: skip
+    tile_overlap: float = option(
+        0.2, "with --tile: part of its side that a tile shares with the next",
+        minimum=0, maximum=MAX_OVERLAP,
+    )  # fmt: skip
+    tile_merge: str = option(
+        "nms", "with --tile: how boxes of tiles become one", rule=Choices(MERGES)
+    )
     rect: bool | None = option(
         None, "pad each batch as little as possible (default: where the file accepts it)"
     )
@@ -76,3 +91,24 @@ class ValConfig:
         None, "exit with 1 when AP is below this", minimum=0, maximum=1
     )
     report: str = option("", "write the result to this JSON file", rule=PathRule("file"))
+
+    @property
+    def weights_files(self) -> tuple[str, ...]:
+        """What `--weights` names; a tuple comes from the command line."""
+        return (self.weights,) if isinstance(self.weights, str) else self.weights
+
+    @property
+    def weights_text(self) -> str:
+        """The weights files, for messages."""
+        return " + ".join(self.weights_files)
+
+    @property
+    def rules(self) -> PostprocessConfig:
+        """Which boxes become detections."""
+        return replace(
+            VAL_POSTPROCESS,
+            score_threshold=self.conf_thres,
+            iou_threshold=self.iou_thres,
+            max_detections=self.max_det,
+            class_agnostic=self.single_cls,
+        )

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from models.formats import checkpoint
 from models.formats.format import Format
 from models.formats.table import FORMATS
+from models.runtimes.augmented import AugmentedRunner
+from models.runtimes.ensemble import EnsembleRunner
 from models.runtimes.runner import Runner
 from utils.errors import CheckpointError, ConfigError
 
@@ -41,3 +43,25 @@ def open_runner(
     exported = [suffix for each in formats for suffix in each.suffixes
                 if suffix not in CHECKPOINT_SUFFIXES]  # fmt: skip
     raise CheckpointError(f"{weights}: neither a .pt checkpoint nor an {', '.join(exported)}")
+
+
+def open_networks(
+    weights: Sequence[str], *, device: str = "", half: bool = False, augment: bool = False
+) -> Runner:
+    """The networks behind several `--weights` as one, whose predictions count together.
+
+    Args:
+        weights: at least one file, as in `open_runner`.
+        device: as `--device` spells it.
+        half: compute in float16.
+        augment: each network sees each image at three sizes (models/runtimes/augmented.py).
+
+    Raises:
+        ConfigError: the networks do not fit together, or cannot be augmented; and as `open_runner`.
+    """
+    runners: list[Runner] = [open_runner(path, device=device, half=half) for path in weights]
+    if augment:
+        runners = [
+            AugmentedRunner(runner, path) for runner, path in zip(runners, weights, strict=True)
+        ]
+    return runners[0] if len(runners) == 1 else EnsembleRunner(runners, weights)

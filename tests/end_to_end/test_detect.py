@@ -224,7 +224,7 @@ ERRORS = [
     ({"imgsz": (1, 2, 3)}, ConfigError, "--imgsz 1 2 3: expected 2 numbers at most"),
     ({"classes": (1, 2)}, ConfigError, "--classes 1 2: the classes of .* are 0 to 1"),
     ({"half": True}, ConfigError, "--half: .* computes in float32; leave out --half"),
-    ({"weights": ("a.pt", "b.pt")}, ConfigError, "--weights a.pt b.pt: networks are not averaged"),
+    ({"weights": ("a.onnx", "b.onnx")}, CheckpointError, "a.onnx: no such file"),
     ({"weights": "x.engine"}, CheckpointError, "x.engine: neither a .pt checkpoint nor an .onnx"),
     ({"weights": "gone.onnx"}, CheckpointError, "gone.onnx: no such file"),
     ({"source": "gone"}, DatasetError, "--source gone: no such file or folder"),
@@ -245,7 +245,7 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path, weights, capsys):
     assert printed.err == f"error: --source {tmp_path}/gone: no such file or folder\n"
 
 
-@pytest.mark.parametrize("flag", ["--update", "--visualize", "--dnn", "--augment"])
+@pytest.mark.parametrize("flag", ["--update", "--visualize", "--dnn"])
 def test_refused_flags(flag, capsys):
     with pytest.raises(SystemExit) as error:
         script.main([flag])

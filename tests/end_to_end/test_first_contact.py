@@ -203,12 +203,12 @@ YOLOV5 = {
     "sync-bn workers project name exist-ok cos-lr label-smoothing patience freeze save-period seed "
     "| evolve_population resume_evolve bucket quad local_rank entity upload_dataset bbox_interval",
     "val": "data weights batch-size imgsz img img-size conf-thres iou-thres max-det task device "
-    "workers single-cls half verbose save-txt save-conf save-json project name exist-ok "
-    "| augment save-hybrid dnn",
+    "workers single-cls half augment verbose save-txt save-conf save-json project name exist-ok "
+    "| save-hybrid dnn",
     "detect": "weights source data imgsz img img-size conf-thres iou-thres max-det device view-img "
     "save-txt save-format save-csv save-conf save-crop nosave classes agnostic-nms project name "
-    "exist-ok line-thickness hide-labels hide-conf half vid-stride "
-    "| augment visualize update dnn",
+    "exist-ok line-thickness hide-labels hide-conf half vid-stride augment "
+    "| visualize update dnn",
     "export": "data weights imgsz img img-size batch-size device half int8 per-tensor dynamic "
     "simplify opset nms topk-all iou-thres conf-thres include "
     "| inplace keras optimize mlmodel cache workspace verbose agnostic-nms topk-per-class",

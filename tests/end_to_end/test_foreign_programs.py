@@ -25,6 +25,9 @@ from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import relative_error, to_deploy
 from tests.checkpoint_builders import save_model
 from tests.model_builders import finding_model, tiny_spec, trained_model
+from utils.detect.tiles import Seen, merge_detections
+from utils.postprocess import PostprocessConfig
+from utils.structures import Detections
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +53,19 @@ for path in sys.argv[3:]:
             for each in found]
     names = {each.category.id: each.category.name for each in found}
     print("BOXES", json.dumps([rows, names]))
+"""
+MERGE_WITH_SAHI = """
+import json, sys
+from sahi.postprocess.combine import GreedyNMMPostprocess, NMSPostprocess
+from sahi.prediction import ObjectPrediction
+for line in open(sys.argv[1]):
+    rows, merge, agnostic = json.loads(line)
+    objects = [ObjectPrediction(bbox=row[:4], score=row[4], category_id=row[5], category_name="x",
+                                full_shape=[1000, 1000]) for row in rows]
+    kind, metric = {"nmm": (GreedyNMMPostprocess, "IOS"), "nms": (NMSPostprocess, "IOU")}[merge]
+    merged = kind(match_threshold=0.5, match_metric=metric, class_agnostic=agnostic)(objects)
+    print("BOXES", json.dumps([[*map(float, each.bbox.to_xyxy()), float(each.score.value),
+                                each.category.id] for each in merged]))
 """
 RAW_MAPS = """
 import sys
@@ -143,6 +159,40 @@ def test_the_same_boxes_are_found(package, program, iou, network, request, tmp_p
     for (rows, found_names), boxes in zip(answers, expected, strict=True):
         np.testing.assert_allclose(np.array(rows).reshape(-1, 6), boxes, atol=0.002)
         assert all(names[int(class_id)] == name for class_id, name in found_names.items())
+
+
+@pytest.mark.parametrize("merge", ["nmm", "nms"], ids=["sahi-nmm", "sahi-nms"])
+def test_boxes_of_tiles_are_merged_as_by_sahi(merge, tmp_path):
+    """Its GREEDYNMM of IoS 0.5, the default, and its NMS; random boxes, some of them nested."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for number in range(40):
+        corners, sizes = rng.uniform(0, 70, (60, 2)), rng.uniform(5, 60, (60, 2))
+        boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32)
+        scores = rng.permutation(np.linspace(0.2, 0.9, 60)).astype(np.float32)
+        class_ids = rng.integers(0, 3, 60)
+        rows = [[*box, score, class_id] for box, score, class_id in zip(
+            boxes.tolist(), scores.tolist(), class_ids.tolist(), strict=True)]  # fmt: skip
+        cases.append((rows, merge, number % 2 == 0))
+    file = tmp_path / "cases.jsonl"
+    file.write_text("\n".join(map(json.dumps, cases)))
+    printed = run(MERGE_WITH_SAHI, "sahi", file, folder=tmp_path)
+    answers = [json.loads(line[6:]) for line in printed.splitlines() if line.startswith("BOXES ")]
+    counts = []
+    for (rows, _, agnostic), theirs in zip(cases, answers, strict=True):
+        table = np.array(rows)
+        found = Detections(
+            table[:, :4].astype(np.float32), table[:, 4].astype(np.float32),
+            table[:, 5].astype(np.int64),
+        )  # fmt: skip
+        rules = PostprocessConfig(iou_threshold=0.5, class_agnostic=agnostic)
+        merged = merge_detections([Seen.whole(found)], rules, merge)
+        expected = sorted(theirs, key=lambda row: -row[4])
+        counts.append(len(merged))
+        np.testing.assert_allclose(
+            np.column_stack([merged.boxes, merged.scores, merged.class_ids]), expected, atol=1e-4
+        )
+    assert 1 <= min(counts) < max(counts) < 60  # something was merged in each, and not everything
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,7 @@ class StageClock:
     def __init__(self, stages: Sequence[str]) -> None:
         self.seconds = dict.fromkeys(stages, 0.0)
         self.last = dict(self.seconds)
+        self._lock = threading.Lock()  # frames and tiles may be prepared in different threads
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -250,8 +251,10 @@ class StageClock:
         try:
             yield
         finally:
-            self.last[name] = time.perf_counter() - start
-            self.seconds[name] += self.last[name]
+            spent = time.perf_counter() - start
+            with self._lock:
+                self.last[name] = spent
+                self.seconds[name] += spent
 
     def each(self, name: str, items: Iterable[ItemT]) -> Iterator[ItemT]:
         """The items, the time it takes to get each of them counted towards a stage."""

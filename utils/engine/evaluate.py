@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.engine.predictor import BatchPrediction, BatchT, Predictor, StageTimes
+from utils.engine.predictor import BatchPrediction, Predictor, StageTimes
 from utils.logs import Progress
 from utils.metrics.coco import CocoMetrics, coco_metrics
 from utils.metrics.matches import ImageMatches, match_images
-from utils.structures import Detections, ImageRecord, LabelledBatch
+from utils.structures import BatchT, Detections, ImageRecord, LabelledBatch
 
 if TYPE_CHECKING:
     from utils.engine.distributed import Ranks  # needs torch, which exported files do without

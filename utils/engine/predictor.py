@@ -7,9 +7,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from utils.structures import Detections, LabelledBatch
+from utils.structures import BatchT, Detections, LabelledBatch
 
-BatchT = TypeVar("BatchT", bound=LabelledBatch)
 TakenT = TypeVar("TakenT", bound=LabelledBatch, contravariant=True)
 
 
