@@ -42,6 +42,7 @@ from models.conversion.stem import stem_name, with_stem
 from models.conversion.yolov5_form import as_yolov5
 from models.network.detector import Detector, block_counts, count_parameters, network_gflops
 from models.runtimes.torch_predictor import TorchPredictor
+from utils.batches import Batch
 from utils.checkpoint import Checkpoint, is_native, load_checkpoint, save_checkpoint
 from utils.device import choose_device
 from utils.engine.evaluate import evaluate
@@ -51,7 +52,7 @@ from utils.letterbox import choose_input_hw
 from utils.output_files import atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.strict_yaml import write_yaml
-from utils.structures import Batch, ImageRecord
+from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 FileFormat = tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoint]]

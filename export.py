@@ -49,6 +49,7 @@ from models.quantization.quantized_file import write_quantized
 from models.runtimes.input_sizes import InputSizes
 from models.runtimes.runner import Runner
 from models.runtimes.runner_predictor import RunnerPredictor
+from utils.batches import ArrayBatch
 from utils.checkpoint import Checkpoint
 from utils.engine.evaluate import evaluate
 from utils.engine.predictor import Predictor, as_one_class
@@ -57,7 +58,7 @@ from utils.letterbox import choose_input_hw
 from utils.logs import SAMPLE_IMAGES, command_text, counted, from_working_directory
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
-from utils.structures import ArrayBatch, FloatArray
+from utils.structures import FloatArray
 
 logger = logging.getLogger(__name__)
 MAX_TRAINED_ON = 2000  # images of an epoch of the technique train

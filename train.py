@@ -197,8 +197,8 @@ def fit(
     resize = MultiScale(images.size, stride, config.seed) if config.multi_scale else None
     largest, how = images.size if resize is None else resize.largest, StateConfig.of(config)
     probe = MemoryProbe(model, criterion(Ranks()), hyp.optimizer, how, largest, ranks)
-    cached = images.cache_bytes(config.cache)
-    batch_size = probe.resolved_batch_size(config.batch_size, len(images.train), cached)
+    batch_size = probe.resolved_batch_size(config.batch_size, len(images.train),
+                                           images.cache_bytes(config.cache))  # fmt: skip
     loading = ImageConfig.of(config, stride, batch_size, pin_memory=device.type == "cuda")
     batches, val_batches = images.loaders(hyp.augment, loading, ranks)
 
@@ -221,8 +221,7 @@ def fit(
         train_epoch = partial(train_one_epoch, state, criterion(ranks), schedule=schedule,
                               device=device, resize=resize, on_skip=run.note_skipped)  # fmt: skip
         with run:
-            train_epochs(config, state, batches, val_batches, train_epoch, predict, run,
-                         on_epoch)  # fmt: skip
+            train_epochs(config, state, batches, val_batches, train_epoch, predict, run, on_epoch)
         return run, state, ranks.broadcast(lambda: evaluate_best(run, unsharded, device))
 
 

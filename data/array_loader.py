@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from data.dataset import EvalDataset
-from utils.structures import ArrayBatch, Sample
+from utils.batches import ArrayBatch
+from utils.structures import Sample
 
 BATCHES_AHEAD = 2  # that threads make while the network works
 

@@ -21,9 +21,10 @@ from data.array_loader import same_size_batches
 from data.dataset import EvalDataset, SampleKey, TrainDataset
 from data.epoch_sampler import EpochSampler
 from data.image_weights import ImageWeights
+from utils.batches import Batch
 from utils.engine.distributed import Ranks
 from utils.errors import ConfigError, DatasetError
-from utils.structures import Batch, Sample
+from utils.structures import Sample
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

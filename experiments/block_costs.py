@@ -35,11 +35,11 @@ from models.losses.loss import DetectionLoss, LossConfig
 from models.network.box_coder import BoxCoder
 from models.network.detector import Detector, build_model, count_parameters
 from models.network.model_spec import ModelSpec
+from utils.batches import Batch
 from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.engine.optim import ModelEMA, build_optimizer, clip_gradients
 from utils.engine.training_state import Precision
 from utils.logs import configure_logging
-from utils.structures import Batch
 
 logger = logging.getLogger(__name__)
 PLAIN = "plain"

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from models.network.detector import Detector
+from utils.batches import Batch
 from utils.device import (
     Room,
     forget_peak,
@@ -28,7 +29,6 @@ from utils.engine.optim import NOMINAL_BATCH_SIZE, ModelEMA, OptimizerConfig
 from utils.engine.training_state import StateConfig, start_training
 from utils.errors import ConfigError
 from utils.logs import counted
-from utils.structures import Batch
 
 logger = logging.getLogger(__name__)
 MEASURED = -1  # a batch size

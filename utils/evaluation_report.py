@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.batches import LabelledBatch
 from utils.boxes import xyxy_to_cxcywh
 from utils.engine.evaluate import Evaluation
 from utils.engine.predictor import BatchPrediction
@@ -18,7 +19,7 @@ from utils.output_files import atomic_path, short_stem
 from utils.plots.batch_images import save_labelled_batch, save_predicted_batch
 from utils.plots.confusion import plot_confusion_matrix
 from utils.plots.score_curves import plot_pr_curve, plot_score_curves
-from utils.structures import ImageRecord, LabelledBatch
+from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 BATCHES_DRAWN = 3

@@ -15,9 +15,9 @@ from models.conversion.deploy import is_deployed, to_deploy
 from models.losses.loss import DetectionLoss, LossTerms, paired_ciou
 from models.network.box_coder import boxes_in_cell, split_anchors
 from models.network.detector import Detector
+from utils.batches import Batch
 from utils.errors import ConfigError
 from utils.logs import counted
-from utils.structures import Batch
 
 # Boxes and classes of anchors with less objectness of the teacher carry no information.
 MIN_OBJECTNESS = 0.05

@@ -13,8 +13,8 @@ from torch import Tensor
 from models.losses.assign import LevelAssignment, assign
 from models.network.anchors import ANCHOR_THRESHOLD
 from models.network.box_coder import BoxCoder, boxes_in_cell, split_anchors
+from utils.batches import Batch
 from utils.engine.distributed import Ranks
-from utils.structures import Batch
 
 # Weight of each level's objectness: fine levels have many cells and few objects.
 _BALANCE = {3: (4.0, 1.0, 0.4)}

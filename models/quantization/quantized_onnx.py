@@ -43,6 +43,13 @@ class Layer:
     sqnr_db: float
 
 
+CALIBRATION = {
+    "minmax": "MinMax",
+    "entropy": "Entropy",
+    "percentile": "Percentile",
+}  # onnxruntime's
+
+
 def quantize(
     source: Path,
     target: Path,
@@ -67,11 +74,6 @@ def quantize(
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    kinds = {
-        "minmax": CalibrationMethod.MinMax,
-        "entropy": CalibrationMethod.Entropy,
-        "percentile": CalibrationMethod.Percentile,
-    }
     numbers = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8, "u16": QuantType.QUInt16}
     options: dict[str, Any] = {
         "ActivationSymmetric": scheme.symmetric,
@@ -92,7 +94,7 @@ def quantize(
                 activation_type=numbers[scheme.activations],
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=[*head_nodes(prepared), *keep_float],
-                calibrate_method=kinds[method],
+                calibrate_method=CalibrationMethod[CALIBRATION[method]],
                 extra_options=options,
             )
         _check_biases(written)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from models.runtimes.runner import Runner
+from utils.batches import ArrayBatch
 from utils.engine.predictor import BatchPrediction, StageTimes
 from utils.letterbox import network_input
 from utils.postprocess import PostprocessConfig, postprocess
-from utils.structures import ArrayBatch
 
 
 class RunnerPredictor:

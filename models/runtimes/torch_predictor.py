@@ -10,11 +10,12 @@ from torch import Tensor
 
 from models.network.box_coder import BoxCoder
 from models.network.detector import Detector
+from utils.batches import Batch
 from utils.engine.criterion import Criterion
 from utils.engine.predictor import BatchPrediction, StageTimes
 from utils.letterbox import scale_pixel_tensor
 from utils.postprocess import CLASS_OFFSET, MAX_CANDIDATES, PostprocessConfig, postprocess
-from utils.structures import Batch, Detections
+from utils.structures import Detections
 
 
 class TorchPredictor:

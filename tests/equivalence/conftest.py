@@ -11,8 +11,8 @@ import torch
 
 from models.checkpoints.loading import read_weights
 from tests.goldens.stored_figures import batch_of
+from utils.batches import Batch
 from utils.checkpoint import Checkpoint
-from utils.structures import Batch
 
 
 @pytest.fixture(scope="session")

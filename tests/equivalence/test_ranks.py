@@ -32,13 +32,13 @@ from models.network.detector import build_model
 from tests.house.source_tree import ROOT
 from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from tests.unit.data.builders import record, write_image
+from utils.batches import Batch
 from utils.engine.distributed import Ranks
 from utils.engine.epoch import train_one_epoch
 from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, build_optimizer
 from utils.engine.training_state import Precision, TrainingState
 from utils.errors import DatasetError
 from utils.strict_yaml import write_yaml
-from utils.structures import Batch
 
 SIZE, COUNT = 64, 2
 

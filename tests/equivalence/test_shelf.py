@@ -25,7 +25,7 @@ from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
 from tests.model_builders import meta_model
-from utils.structures import Batch
+from utils.batches import Batch
 
 SHIPPED = shipped()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.structures import Batch
+from utils.batches import Batch
 
 FOLDER = Path(__file__).resolve().parent
 IMAGE_SIZE = 320

@@ -96,7 +96,9 @@ MAX_PIXEL = 255
 SCALING_CALLS = {"divide", "true_divide", "multiply", "div", "div_", "mul", "mul_"}
 MAY_SCALE_PIXELS = {
     "utils.letterbox",
-    "utils.draw",  # colours from hue, saturation and value
+    "utils.draw",  # the luminance of colors
+    "utils.text_ink",  # how much of a pixel a letter covers
+    "experiments.class_palette",  # colors, not images
 }
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from utils.structures import Batch
+from utils.batches import Batch
 
 
 class Loss(Protocol):

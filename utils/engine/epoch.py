@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from utils.batches import Batch
 from utils.engine.criterion import Criterion, Loss
 from utils.engine.optim import Schedule, clip_gradients
 from utils.engine.training_report import training_row
@@ -18,7 +19,6 @@ from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
 from utils.letterbox import scale_pixel_tensor
 from utils.logs import Progress
-from utils.structures import Batch
 
 logger = logging.getLogger(__name__)
 MAX_SKIPPED_IN_ROW = 10

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from utils.batches import BatchT, LabelledBatch
 from utils.engine.predictor import BatchPrediction, Predictor, StageTimes
 from utils.logs import Progress
 from utils.metrics.coco import CocoMetrics, coco_metrics
 from utils.metrics.matches import ImageMatches, match_images
-from utils.structures import BatchT, Detections, ImageRecord, LabelledBatch
+from utils.structures import Detections, ImageRecord
 
 if TYPE_CHECKING:
     from utils.engine.distributed import Ranks  # needs torch, which exported files do without

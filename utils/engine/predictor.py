@@ -7,7 +7,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from utils.structures import BatchT, Detections, LabelledBatch
+from utils.batches import BatchT, LabelledBatch
+from utils.structures import Detections
 
 TakenT = TypeVar("TakenT", bound=LabelledBatch, contravariant=True)
 

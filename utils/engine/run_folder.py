@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.batches import Batch
 from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
 from utils.engine.training_report import (
@@ -28,7 +29,7 @@ from utils.plots.batch_images import save_labelled_batch
 from utils.plots.label_statistics import plot_labels
 from utils.plots.training_curves import plot_results
 from utils.strict_yaml import write_yaml
-from utils.structures import Batch, ImageRecord
+from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 BATCHES_DRAWN = 3

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic
 
+from utils.batches import BatchT
 from utils.detect.tiles import Seen, TileRules, cut_tiles, in_chunks, merge_detections
 from utils.engine.predictor import BatchPrediction, Predictor, StageTimes
 from utils.letterbox import InputSize
 from utils.postprocess import PostprocessConfig
-from utils.structures import BatchT, Detections, ImageArray
+from utils.structures import Detections, ImageArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import cv2
 
+from utils.batches import LabelledBatch
 from utils.draw import draw_detections, draw_targets
 from utils.engine.predictor import BatchPrediction
 from utils.output_files import atomic_path
 from utils.plots.image_grid import tile_images
-from utils.structures import Detections, ImageArray, LabelledBatch
+from utils.structures import Detections, ImageArray
 
 MAX_IMAGES = 16
 MIN_SCORE_DRAWN = 0.25

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.losses.loss import DetectionLoss, LossConfig
 from models.network.box_coder import BoxCoder
-from utils.structures import Batch
+from utils.batches import Batch
 
 ANCHORS = ((10.0, 13.0, 16.0, 30.0), (30.0, 61.0, 62.0, 45.0), (116.0, 90.0, 156.0, 198.0))
 CODER = BoxCoder(ANCHORS, (8, 16, 32))

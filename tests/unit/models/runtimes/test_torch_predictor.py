@@ -12,8 +12,8 @@ import torch
 from models.network.box_coder import BoxCoder
 from models.runtimes.torch_predictor import TorchPredictor, postprocess_batch
 from tests.model_builders import finding_model, tiny_spec
+from utils.batches import Batch
 from utils.postprocess import PostprocessConfig
-from utils.structures import Batch
 
 CONFIG = PostprocessConfig(0.001, 0.6, 300, multi_label=True)
 

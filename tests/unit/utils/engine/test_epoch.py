@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from utils.batches import Batch
 from utils.engine import epoch as epoch_module
 from utils.engine.epoch import train_one_epoch
 from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, build_optimizer
 from utils.engine.training_state import Precision, TrainingState
 from utils.errors import DivergedError
-from utils.structures import Batch
 
 CPU = torch.device("cpu")
 FLOAT32 = Precision.choose("off", CPU)

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from tests.unit.utils.metrics.coco_cases import NAMES, random_case
+from utils.batches import Batch
 from utils.engine.distributed import Ranks
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import BatchPrediction, StageTimes
 from utils.letterbox import Letterbox
-from utils.structures import Batch, Detections
+from utils.structures import Detections
 
 LETTERBOX = Letterbox.fit((300, 400), (300, 400))
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from data.array_loader import ArrayLoader
 from data.dataset import EvalDataset
 from data.image_file import read_image
-from data.loader import eval_loader
 from models.runtimes.runner_predictor import RunnerPredictor
 from tests.blob_network import BlobNetwork, image_with
 from utils.detect.tiles import TileRules
@@ -51,7 +51,7 @@ def measure(records, tiles=None, *, network=None, rect=True, size=64):
         fitted = InputSize((size, size), 32 if rect else None)
         predict = TiledPredictor(predict, read_image, fitted, tiles, VAL_POSTPROCESS)
     dataset = EvalDataset(records, size, 3, rect=rect)
-    loader = eval_loader(dataset, workers=0, device_is_cuda=False)
+    loader = ArrayLoader(dataset, workers=0)
     return evaluate(predict, loader, len(loader), dataset.records, NAMES)
 
 
@@ -98,7 +98,6 @@ def test_a_damaged_image_is_named(records, tmp_path):
     predict = RunnerPredictor(BlobNetwork(), VAL_POSTPROCESS)
     tiled = TiledPredictor(predict, read, InputSize((64, 64), 32), TileRules((64, 64)),
                            VAL_POSTPROCESS)  # fmt: skip
-    loader = eval_loader(EvalDataset(records[:1], 64, 1, rect=True), workers=0,
-                         device_is_cuda=False)  # fmt: skip
+    loader = ArrayLoader(EvalDataset(records[:1], 64, 1, rect=True), workers=0)
     with pytest.raises(DatasetError, match=r"0\.png: gone"):
         evaluate(tiled, loader, 1, records[:1], NAMES)
