@@ -207,8 +207,7 @@ def fit(
     state = start_training(model, model.layers, ema, hyp.optimizer, how, batch_size=batch_size,
                            patience=config.patience, ranks=ranks)  # fmt: skip
     schedule = Schedule(hyp.optimizer, config.epochs, len(batches), batch_size, config.cos_lr)
-    if resumed is not None:
-        resume.continue_from(resumed.checkpoint, state, len(batches))
+    resume.continue_from(resumed, state, len(batches))
 
     # Epochs, then the evaluation of the best checkpoint.
     predict = TorchPredictor(ema.model, VAL_POSTPROCESS, criterion=labels())

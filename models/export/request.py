@@ -78,7 +78,7 @@ class ExportConfig:
     calibration: tuple[str, ...] = option(
         ("minmax", "percentile"),
         "INT8: calibrations to try; the best one stays",
-        rule=Choices(METHODS),
+        rule=Choices(tuple(METHODS)),
     )
     technique: tuple[str, ...] = option(
         (), "INT8 ONNX files: quantization techniques to try on the best one", "--remedy",

@@ -25,7 +25,7 @@ from models.runtimes.network_metadata import INPUT
 from utils.errors import MissingPackageError
 from utils.structures import FloatArray
 
-METHODS = ("minmax", "entropy", "percentile")
+METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}  # as onnxruntime
 # Of models.quantization.techniques, in the order in which none undoes another.
 TECHNIQUES = ("equalize", "mixed", "bias", "train")
 OPSET_OF_16_BITS, IR_OF_16_BITS = 21, 10
@@ -41,13 +41,6 @@ class Layer:
 
     name: str
     sqnr_db: float
-
-
-CALIBRATION = {
-    "minmax": "MinMax",
-    "entropy": "Entropy",
-    "percentile": "Percentile",
-}  # onnxruntime's
 
 
 def quantize(
@@ -94,7 +87,7 @@ def quantize(
                 activation_type=numbers[scheme.activations],
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=[*head_nodes(prepared), *keep_float],
-                calibrate_method=CalibrationMethod[CALIBRATION[method]],
+                calibrate_method=CalibrationMethod[METHODS[method]],
                 extra_options=options,
             )
         _check_biases(written)

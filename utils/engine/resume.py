@@ -43,15 +43,17 @@ def progress_of(state: TrainingState, epoch: int, batches_per_epoch: int) -> dic
     }
 
 
-def continue_from(checkpoint: Checkpoint, state: TrainingState, batches_per_epoch: int) -> None:
-    """Bring a fresh state, whose network has the checkpoint's weights, to where its run was.
+def continue_from(resumed: ResumedRun | None, state: TrainingState, batches_per_epoch: int) -> None:
+    """Bring a fresh state, whose network has a run's weights, to where that run was, if any.
 
     The optimizer keeps the settings it was made with: batch size and length of a run may change.
 
     Raises:
         ValueError: the checkpoint holds no progress.
     """
-    progress = checkpoint.training
+    if resumed is None:
+        return
+    checkpoint, progress = resumed.checkpoint, resumed.checkpoint.training
     if progress is None:
         raise ValueError("the checkpoint holds no progress")
     groups = state.optimizer.state_dict()["param_groups"]
