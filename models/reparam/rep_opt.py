@@ -169,8 +169,8 @@ def linear_add(
         POINTWISE: ScaledTerm(SpreadPointwise(geometry, centre, CONV_SLOPE), starts[POINTWISE]),
     }
     if IDENTITY in starts:
-        device = torch.get_default_device()
-        kernel = algebra.identity_kernel(out, geometry.groups, size, device)
+        # torch.get_default_device() of torch 2.6 overlooks `with torch.device(...)`.
+        kernel = algebra.identity_kernel(out, geometry.groups, size, centre.device)
         terms[IDENTITY] = ScaledTerm(FixedKernel(kernel), starts[IDENTITY])
     composed = ComposedKernel(terms, out, "vector")
     branch = ComposedBranch(geometry, composed, norm=False)

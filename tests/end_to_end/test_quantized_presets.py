@@ -22,6 +22,7 @@ from models.runtimes.open_runner import open_runner
 from tests.checkpoint_builders import save_model
 from tests.house.source_tree import ROOT
 from tests.model_builders import finding_model, tiny_spec, trained_model
+from tests.quantized_builders import need_wide_scales
 from tests.unit.data.builders import write_yolo_set
 from utils.cli import parse
 from utils.errors import CheckpointError, MissingPackageError
@@ -31,6 +32,8 @@ SIZE = 96
 
 def installed(name: str) -> None:
     """Skip where a preset's tool is not installed."""
+    if name == "qdq-u16":
+        need_wide_scales()
     if name == "openvino-int8":
         pytest.importorskip("nncf", reason="nncf is not installed")
     if name == "rknn":
@@ -136,6 +139,7 @@ def test_every_form_of_8_bits(name, calibrations, weights, three_classes, tmp_pa
 
 def test_what_each_form_is_made_of(weights, three_classes, tmp_path):
     """u16 in the pairs of opset 21; TensorRT's with zero points of 0 and biases in float32."""
+    need_wide_scales()
     for name in ("qdq-u16", "trt11-int8"):
         flags = ["--weights", weights, "--imgsz", SIZE, "--preset", name, "--data", three_classes,
                  "--workers", 0, "--output", tmp_path, "--calibration", "minmax",

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from packaging.version import Version
 
 from models.conversion.deploy import to_deploy
 from models.export.exported_file import FileRequest, write_file
@@ -21,10 +22,11 @@ from models.network.detector import Detector
 from models.quantization.bias_correction import correct_biases
 from models.quantization.qdq_scheme import QdqScheme
 from models.quantization.quantized_graph import QuantizedGraph
-from models.quantization.quantized_onnx import quantize
+from models.quantization.quantized_onnx import WIDENS_SCALES, quantize
 from models.runtimes.input_sizes import InputSizes
 from models.runtimes.network_metadata import FileMetadata
 from tests.model_builders import tiny_spec, trained_model
+from tests.quantized_builders import need_wide_scales
 from utils.errors import CheckpointError
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
@@ -73,6 +75,8 @@ def write_pair(folder: Path, activation: str, form: QdqScheme) -> Pair:
 
 
 def write_pair_of(detector: Detector, folder: Path, form: QdqScheme, opset: int = 13) -> Pair:
+    if form.activations == "u16":
+        need_wide_scales()
     sizes, anchors = InputSizes((SIZE, SIZE)), detector.spec.anchors
     metadata = FileMetadata(("a", "b", "c"), detector.strides, anchors, sizes, "raw", opset)
     request = FileRequest(PRESETS["qdq-u8"], detector, sizes, opset, PostprocessConfig(), metadata)
@@ -117,6 +121,20 @@ def assert_equal_maps(graph: QuantizedGraph, path: Path, images: FloatArray) -> 
         assert np.mean(off > 1e-4) < 0.02
 
 
+def assert_equal_but_for_rounding_of_biases(path: Path, other: Path) -> None:
+    """Older versions of onnxruntime divide biases by their scale in float32."""
+    model, again = onnx.load(path), onnx.load(other)
+    biases = {each.name: each for each in model.graph.initializer
+              if each.data_type == TensorProto.INT32}  # fmt: skip
+    for found in changed_tensors(model, again):
+        bias = biases[found.name]
+        np.testing.assert_allclose(
+            numpy_helper.to_array(found), numpy_helper.to_array(bias), rtol=2**-22, atol=1
+        )
+        found.CopyFrom(bias)
+    assert again == model
+
+
 def disturb(graph: QuantizedGraph) -> None:
     """As training does: all weights, biases and scales, beyond the range that they had."""
     torch.manual_seed(1)
@@ -139,7 +157,10 @@ def test_computes_what_onnxruntime_computes(activation, form, pair_of):
 def test_what_is_not_trained_is_written_back_byte_by_byte(activation, form, pair_of, tmp_path):
     pair = pair_of(activation, form)
     pair.graph().write(tmp_path / "same.onnx")
-    assert (tmp_path / "same.onnx").read_bytes() == pair.quantized.read_bytes()
+    if Version(onnxruntime.__version__) < Version(WIDENS_SCALES):
+        assert_equal_but_for_rounding_of_biases(pair.quantized, tmp_path / "same.onnx")
+    else:
+        assert (tmp_path / "same.onnx").read_bytes() == pair.quantized.read_bytes()
 
 
 @pytest.mark.parametrize(("activation", "form"), CASES)
