@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.draw import contrast, text_color
+from utils.letterbox import MAX_PIXEL
 
 logger = logging.getLogger(__name__)
 FIRST, COUNT = 20, 80
@@ -25,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 def lab(rgb: Floats) -> Floats:
     """CIELAB (N, 3) of sRGB colors (N, 3) in 0-255, white point D65."""
-    share = rgb / 255
+    share = rgb / MAX_PIXEL
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array(
         [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],

@@ -15,8 +15,8 @@ from utils.text_ink import TextInk, shown_name, text_ink, write_text
 DARK_TEXT, LIGHT_TEXT = (20, 20, 20), (255, 255, 255)
 MIN_TEXT = 11  # pixels high; smaller letters cannot be read
 LARGEST_SHARE = 8  # lines and letters are at most so many times smaller than the image
-SHRUNK = 0.75  # letters of a label that finds no free spot
-# Of any box, the share that a label may cover: in a free spot, and at all.
+SHRUNK = 0.75  # letters of a label that finds no free position
+# Of any box, the share that a label may cover: in a free position, and at all.
 FREE_SHARE, MAX_SHARE = 0.1, 0.3
 MAX_LABELS = 200  # the best boxes of an image have them; more cannot be read
 
@@ -138,7 +138,7 @@ def _draw(
         _draw_box(canvas, boxes[i], class_color(int(color_ids[i])), pen)
     room = _Room.of(boxes, canvas, pen)
     for i, text in enumerate(labels[:MAX_LABELS]):
-        label = room.spot(text, i) if text else None
+        label = room.position_of(text, i) if text else None
         if label is not None:
             _draw_label(canvas, label, class_color(int(color_ids[i])))
     return canvas
@@ -155,7 +155,7 @@ class _Room:
 
     Attributes:
         boxes: (N, 4) xyxy in pixels.
-        labels: (N, 4) xyxy of those that have a spot, `num_labels` of them.
+        labels: (N, 4) xyxy of those that have a position, `num_labels` of them.
         hidden: (N,) share of each box that labels cover.
     """
 
@@ -172,27 +172,27 @@ class _Room:
         hidden = np.zeros(len(boxes), np.float32)
         return cls(boxes, np.zeros_like(boxes), hidden, (image.shape[0], image.shape[1]), pen)
 
-    def spot(self, text: str, index: int) -> _Label | None:
-        """A spot for the label of a box; the best box chooses first.
+    def position_of(self, text: str, index: int) -> _Label | None:
+        """A position for the label of a box; the best box chooses first.
 
         The first free one is taken: above the box, inside it, below it, beside it; then those of a
         smaller text. It is free where the label covers no other label, and labels at most a tenth
-        of any box that it touches, its own included. Without a free spot it goes where it hides
-        least; the label is omitted where that is over three tenths of a box, or no spot without
+        of any box that it touches, its own included. Without a free position it goes where it hides
+        least; the label is omitted where that is over three tenths of a box, or no position without
         another label is left.
         """
         best: tuple[float, _Label | None] = (MAX_SHARE, None)
         for size in self.pen.texts:
             ink, margin = text_ink(text, size), max(size // 4, 2)
             height, width = (side + 2 * margin for side in ink.ink.shape)
-            spots = _spots(self.boxes[index], (height, width), self.image_hw, self.pen.line)
-            covered = _covered_shares(spots, self.boxes)
+            positions = _positions(self.boxes[index], (height, width), self.image_hw, self.pen.line)
+            covered = _covered_shares(positions, self.boxes)
             hidden = np.where(covered > 0, covered + self.hidden, 0).max(axis=1)
-            hidden[_covered_shares(spots, self.labels[: self.num_labels]).any(axis=1)] = np.inf
+            hidden[_covered_shares(positions, self.labels[: self.num_labels]).any(axis=1)] = np.inf
             free = np.flatnonzero(hidden <= FREE_SHARE)
             chosen = int(free[0]) if free.size else int(hidden.argmin())
             if hidden[chosen] <= best[0]:
-                best = float(hidden[chosen]), _Label(ink, margin, spots[chosen])
+                best = float(hidden[chosen]), _Label(ink, margin, positions[chosen])
             if free.size:
                 break
         label = best[1]
@@ -203,7 +203,7 @@ class _Room:
         return label
 
 
-def _spots(
+def _positions(
     box: FloatArray, label_hw: tuple[int, int], image_hw: tuple[int, int], line: int
 ) -> IntArray:
     """Where a label may go, (N, 4) xyxy in whole pixels within the image, the best first."""
@@ -220,10 +220,10 @@ def _spots(
     return np.array([(x, y, x + width, y + height) for x, y in inside])
 
 
-def _covered_shares(spots: IntArray, obstacles: FloatArray) -> FloatArray:
-    """The share of each obstacle that each spot covers, (spots, obstacles)."""
-    low = np.maximum(spots[:, None, :2], obstacles[None, :, :2])
-    high = np.minimum(spots[:, None, 2:], obstacles[None, :, 2:])
+def _covered_shares(positions: IntArray, obstacles: FloatArray) -> FloatArray:
+    """The share of each obstacle that each position covers, (positions, obstacles)."""
+    low = np.maximum(positions[:, None, :2], obstacles[None, :, :2])
+    high = np.minimum(positions[:, None, 2:], obstacles[None, :, 2:])
     sides = np.maximum(high - low, 0)
     own = np.maximum(obstacles[:, 2:] - obstacles[:, :2], 1)
     return np.asarray(sides[..., 0] * sides[..., 1] / (own[:, 0] * own[:, 1]), np.float32)

@@ -64,7 +64,7 @@ def test_the_part_that_is_read(several):
     parts = [numbers(several, SeriesPart(shard=Shard(part, 3))) for part in (1, 2, 3)]
     assert [number for part in parts for number in part] == [1, 2, 3, 4]
     third = next(read_series(several, SeriesPart(first=3)))
-    assert same(third.decoded.pixels, frames()[2])  # what is skipped was decoded all the same
+    assert same(third.decoded.pixels, frames()[2])  # what is omitted was decoded all the same
 
 
 @pytest.mark.parametrize("name", ANIMATED)
