@@ -20,7 +20,13 @@ WITHOUT_TORCH = (
     "models.runtimes.runner",
     "models.runtimes.open_runner",
     "models.formats.table",
+    "models.runtimes.runner_predictor",
+    "data.array_loader",
+    "utils.engine.evaluate",
+    "utils.evaluation_report",
+    "utils.machine",
     "detect",
+    "val",
 )
 # Third parties come first: what they set up at import is theirs.
 STATE_CHECK = """

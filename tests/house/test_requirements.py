@@ -43,6 +43,14 @@ def test_every_lower_bound_is_tested() -> None:
     assert pinned == claimed
 
 
+def test_a_device_needs_no_other_versions() -> None:
+    """Its OpenCV is tested in an environment of its own: tests/end_to_end/test_without_torch.py."""
+    found = requirements(ROOT / "requirements-runtime.txt")
+    bounds = {each.name.lower(): only_version(each, ">=") for each in found}
+    del bounds["opencv-python-headless"]
+    assert bounds.items() <= lower_bounds().items()
+
+
 @pytest.mark.parametrize(
     ("file", "pattern"),
     [
