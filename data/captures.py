@@ -207,6 +207,8 @@ def fetch(address: str) -> bytes:
                 raise DatasetError(f"is {kind}, not one image")
             content: bytes = answer.read(MAX_IMAGE_BYTES)
     except _FETCH_ERRORS as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the answer, too
         raise DatasetError(f"cannot be fetched: {error}") from None
     return content
 
@@ -232,7 +234,9 @@ def is_image_address(address: str) -> bool:
     try:
         with _answer(address) as answer:
             kind: str = answer.headers.get_content_type()
-    except _FETCH_ERRORS:
+    except _FETCH_ERRORS as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         return False
     return kind.startswith("image/")
 

@@ -26,6 +26,8 @@ ImagePath = str | os.PathLike[str]
 # bytes of an image file.
 GivenImage = ImagePath | npt.NDArray[Any] | Image.Image | bytes
 
+# Modes of Pillow that do not become RGB in one step, or not without a warning.
+_VIA = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 _DEEP_MODES = ("I", "F")  # how Pillow's names of modes with more than 8 bits begin
 
 
@@ -104,8 +106,8 @@ def _from_pillow(image: Image.Image, source: str) -> ImageArray:
     _check_size(image.height, image.width, source)
     try:
         image = ImageOps.exif_transpose(image)
-        if image.mode in ("P", "PA", "La", "RGBa"):  # to RGB they go by way of transparency
-            image = image.convert("RGBA")
+        if image.mode in _VIA:
+            image = image.convert(_VIA[image.mode])
         return np.array(image.convert("RGB"), np.uint8)
     except DECODER_ERRORS as error:
         raise DatasetError(f"{source}: cannot be converted to RGB: {error}") from None

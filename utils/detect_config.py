@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, TypedDict
 
 from utils.cli import Choices, PathRule, check_values, option
 from utils.detect.tiles import MAX_OVERLAP, MERGES, MIN_TILE
+from utils.errors import missing_weights
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
 from utils.postprocess import PostprocessConfig
 from utils.strict_yaml import check_keys
@@ -175,6 +177,7 @@ def detector_config(
 
     Raises:
         ConfigError: there is no such flag, or a value is out of its range.
+        CheckpointError: there is no such weights file.
     """
     check_keys("load_detector", flags, (), DetectorFlags.__annotations__)
     given: dict[str, Any] = dict(flags)
@@ -184,4 +187,6 @@ def detector_config(
     sides = imgsz if imgsz is None or isinstance(imgsz, int) else tuple(imgsz)
     config = DetectConfig(weights=fspath(weights), imgsz=sides, **given)
     check_values(config)
+    if not Path(weights).exists():
+        raise missing_weights(Path(weights))
     return config

@@ -23,7 +23,7 @@ from tests.model_builders import finding_model, tiny_spec
 from tests.onnx_builders import save_detector
 from tests.video_builders import save_video
 from utils.detect_config import DetectConfig as Flags
-from utils.errors import ConfigError, DatasetError, MissingPackageError
+from utils.errors import CheckpointError, ConfigError, DatasetError, MissingPackageError
 
 REPOSITORY = Path(script.__file__).parent
 RED = np.full((48, 64, 3), (255, 0, 0), np.uint8)
@@ -87,6 +87,14 @@ def test_settings_are_those_of_the_flags(weights, photos):
     assert set(load_detector(weights, 64, conf_thres=0.01, classes=[1])(photos[0]).names) == {"dog"}
     with pytest.raises(ConfigError, match="--conf-thres 2"):
         load_detector(weights, conf_thres=2)
+    with pytest.raises(ConfigError, match="--conf-thres high: must be a number"):
+        load_detector(weights, conf_thres="high")
+    with pytest.raises(ConfigError, match=r"load_detector: unknown key 'conf' .known: .*conf_t"):
+        load_detector(weights, conf=0.5)
+    with pytest.raises(ConfigError, match="load_detector: unknown key 'save_txt'"):
+        load_detector(weights, save_txt=True)  # a flag of detect.py that would do nothing here
+    with pytest.raises(CheckpointError, match="no such weights file"):
+        load_detector(weights.with_name("other.onnx"))
     with pytest.raises(ConfigError, match=r"--classes 7: the classes of .* are 0 to 1"):
         load_detector(weights, classes=[7])
 
@@ -134,24 +142,41 @@ def test_an_iterator_is_read_as_its_results_are(detector, photos):
         assert found.frame.path == photos[number - 1]
 
 
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        (RED, "image0: an array does not say .* bgr=True for what OpenCV reads"),
-        (RED / 255, r"image0: is an array \(48, 64, 3\) of float64; expected"),
-        (RED.transpose(2, 0, 1), r"image0: is an array \(3, 48, 64\) of uint8; expected"),
-        (RED[:0], "image0: is 64x0, without any pixel"),
-        (Image.new("I;16", (20, 20)), "more than 8 bits per pixel .mode I;16."),
-        (3, "image0: is of type int; expected a path, an address"),
-        ("missing.jpg", "missing.jpg: no such file"),
-        (REPOSITORY / "data", "data: is not one image; folders, .* are for stream"),
-        ("rtsp://u:secret@host/1", "^rtsp://host/1: is not one image"),
-        ("street.mp4", "street.mp4: is not one image"),
-    ],
-)
-def test_what_is_no_image_is_refused(detector, image, message):
-    with pytest.raises(DatasetError, match=message):
-        detector(image)
+def test_a_result_keeps_its_image(detector):
+    """Cameras are often read into the same array again and again."""
+    buffer = RED.copy()
+    found = detector(buffer, bgr=False)
+    buffer[:] = 0
+    assert (found.image == RED).all()
+    unwritable = RED.copy()
+    unwritable.setflags(write=False)
+    assert boxes(detector(unwritable, bgr=False)) == boxes(found)
+    assert boxes(detector(RED[:, ::-1][:, ::-1], bgr=False)) == boxes(found)  # strides below 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_an_error_of_an_iterator_comes_after_its_results(weights, photos, batch_size):
+    def images():
+        yield photos[0]
+        yield photos[0]
+        raise ZeroDivisionError("the camera was unplugged")
+
+    results = load_detector(weights, 64, batch_size=batch_size)(images())
+    if batch_size < 3:
+        assert len([next(results), next(results)]) == 2
+    with pytest.raises(ZeroDivisionError, match="unplugged"):
+        list(results)
+
+
+def test_no_images_give_no_results(detector):
+    assert detector([]) == [] and list(detector(iter([]))) == []
+
+
+def test_batches_find_what_single_images_find(weights, photos):
+    single = [boxes(found) for found in load_detector(weights, 64)(photos * 2)]
+    batches = load_detector(weights, 64, batch_size=4)
+    assert [boxes(found) for found in batches(photos * 2)] == single
+    assert [boxes(found) for found in batches(iter(photos * 2))] == single
 
 
 def test_stream_takes_folders_and_videos(detector, photos, tmp_path):
