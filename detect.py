@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
@@ -26,10 +26,11 @@ from data.streams import StreamOptions
 from data.video import Shard
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
-from utils.detect.output import DetectionOutput, OutputOptions
+from utils.detect.output import COMPARE_JSON, DetectionOutput, OutputOptions
 from utils.detect.pipeline import FrameDetector, Source, StopSignals
 from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import DetectionLog, DetectResult, Progress, cut_run
+from utils.detect.second_network import SecondNetwork, padded_alike
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging
@@ -54,31 +55,39 @@ def detect(config: DetectConfig) -> DetectResult:
     """
     check_options(config)
     source = open_source(_sources(config), _source_options(config))
-    detector = _open_detector(config)
+    detector, second = _open_detectors(config)
     preview = PreviewWindow() if config.view_img else None
     log = DetectionLog(detector.class_names, config.vid_stride, strict=config.strict)
     outputs = OutputOptions.of(config)
+    compared = None if second is None else second.files
     with (
         _run_folder(config, source) as folder,
         _progress(config, source, folder) as progress,
-        DetectionOutput(folder, detector.class_names, outputs, source.files, progress) as output,
+        DetectionOutput(
+            folder, detector.class_names, outputs, source.files, progress, compared
+        ) as output,
         StopSignals(source.stop) as signals,
     ):
-        for result in detector.results(source, config.batch_size, log.clock):
+        results = detector.results(source, config.batch_size, log.clock)
+        for result in results if second is None else second.compared(results):
             if isinstance(result, Skipped):
                 log.skip(result)
                 continue
             log.add(result.frame, result.input_hw, result.detections, result.milliseconds)
             with log.clock.stage("write"):
-                output.write(result.frame, result.detections)
+                output.write(result.frame, result.detections, result.comparison)
             if preview is not None:
-                drawn = output.draw(result.frame, result.detections)
+                drawn = output.draw(result.frame, result.detections, result.comparison)
                 if not preview.show(drawn, is_video=result.frame.is_video):
                     break
         else:
             if signals.received is None:
                 progress.finish()
-    summary = log.result(folder, source.streams, signals.received)
+    comparison = None
+    if second is not None and output.comparison is not None:
+        comparison = output.comparison.summary(second.milliseconds_per(log.frames))
+        write_json(folder / COMPARE_JSON, comparison.as_report())
+    summary = log.result(folder, source.streams, signals.received, comparison)
     logger.info(summary.as_text())
     if config.report is not None:
         write_json(Path(config.report), summary.as_report())
@@ -121,6 +130,23 @@ def _open_detector(config: DetectConfig) -> FrameDetector:
     free = config.rect and runner.input_hw == (None, None)
     size = InputSize(input_hw, runner.stride if free else None)
     return FrameDetector(runner, class_names, size, _postprocess_config(config))
+
+
+def _open_detectors(config: DetectConfig) -> tuple[FrameDetector, SecondNetwork | None]:
+    """The network, and the one of `--compare`; None without it.
+
+    Raises:
+        CheckpointError: they have other class names.
+    """
+    first = _open_detector(config)
+    if config.compare is None:
+        return first, None
+    if not config.compare:
+        raise ConfigError("--compare: is empty; name a checkpoint or an exported file")
+    # Its class ids may be others, so the chosen ones are translated when the names are known.
+    other = _open_detector(replace(config, weights=config.compare, classes=None))
+    first, other = padded_alike(first, other)
+    return first, SecondNetwork.of(other, first, (_weights(config), config.compare))
 
 
 def _shard(config: DetectConfig) -> Shard | None:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from utils.fonts import FontRun, can_be_drawn, font_runs, open_font
-from utils.structures import Detections, FloatArray, ImageArray, IntArray, Targets
+from utils.structures import Detections, FloatArray, ImageArray, Targets
 
 Color = tuple[int, int, int]  # RGB, 0-255
 
@@ -151,7 +151,8 @@ def draw_detections(
     for class_id, score in zip(detections.class_ids, detections.scores, strict=True):
         name = shown_name(int(class_id), class_names[class_id])
         labels.append("" if hide_labels else name if hide_scores else f"{name} {score:.2f}")
-    return _draw(image, detections.boxes, detections.class_ids, labels, line_thickness)
+    colors = [class_color(int(each)) for each in detections.class_ids]
+    return draw_boxes(image, detections.boxes, colors, labels, line_thickness)
 
 
 def draw_targets(
@@ -170,7 +171,46 @@ def draw_targets(
         line_thickness: pixels; None to suit the image.
     """
     labels = [shown_name(int(each), class_names[each]) for each in targets.class_ids]
-    return _draw(image, targets.boxes, targets.class_ids, labels, line_thickness)
+    colors = [class_color(int(each)) for each in targets.class_ids]
+    return draw_boxes(image, targets.boxes, colors, labels, line_thickness)
+
+
+def draw_boxes(
+    image: ImageArray,
+    boxes: FloatArray,
+    colors: Sequence[Color],
+    labels: Sequence[str],
+    line_thickness: int | None,
+) -> ImageArray:
+    """A copy of the image with boxes on it, the first on top.
+
+    Args:
+        image: (H, W, 3) RGB.
+        boxes: (N, 4) xyxy in pixels of `image`.
+        colors: one per box.
+        labels: one per box; empty for none.
+        line_thickness: pixels; None to suit the image.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    pen = _Pen.for_image(canvas, line_thickness)
+    # All boxes before all labels, worst first: no line crosses a name, the best name is on top.
+    order = range(len(boxes) - 1, -1, -1)
+    for i in order:
+        _draw_box(canvas, boxes[i], colors[i], pen)
+    for i in order:
+        if labels[i]:
+            corner = (round(float(boxes[i, 0])), round(float(boxes[i, 1])))
+            _draw_label(canvas, corner, labels[i], colors[i], pen)
+    return canvas
+
+
+def write_text(image: ImageArray, text: TextInk, corner: tuple[int, int], color: Color) -> None:
+    """Put a text at `corner` (x, y), its left top, into an image, which may cut it off."""
+    left, top = corner
+    height, width = text.ink.shape
+    area = image[top : top + height, left : left + width]
+    share = text.ink[: area.shape[0], : area.shape[1], None] / 255
+    area[:] = np.rint(area + (np.array(color) - area) * share)
 
 
 def tile_images(
@@ -228,27 +268,7 @@ def _fill_cell(cell: ImageArray, tile: ImageArray, title: str, title_h: int) -> 
     cell[top + title_h : top + title_h + height, left : left + width] = tile
     if title:
         ink = text_ink(title, TITLE_TEXT)
-        _write(cell[:title_h, left:], ink, (1, max(TITLE_TEXT - ink.baseline, 0)), DARK_TEXT)
-
-
-def _draw(
-    image: ImageArray,
-    boxes: FloatArray,
-    class_ids: IntArray,
-    labels: Sequence[str],
-    line_thickness: int | None,
-) -> ImageArray:
-    canvas = np.ascontiguousarray(image).copy()
-    pen = _Pen.for_image(canvas, line_thickness)
-    # All boxes before all labels, worst first: no line crosses a name, the best name is on top.
-    order = range(len(boxes) - 1, -1, -1)
-    for i in order:
-        _draw_box(canvas, boxes[i], class_color(int(class_ids[i])), pen)
-    for i in order:
-        if labels[i]:
-            corner = (round(float(boxes[i, 0])), round(float(boxes[i, 1])))
-            _draw_label(canvas, corner, labels[i], class_color(int(class_ids[i])), pen)
-    return canvas
+        write_text(cell[:title_h, left:], ink, (1, max(TITLE_TEXT - ink.baseline, 0)), DARK_TEXT)
 
 
 def _draw_box(canvas: ImageArray, box: FloatArray, color: Color, pen: _Pen) -> None:
@@ -273,16 +293,7 @@ def _draw_label(
     top = max(min(top, height - label_h), 0)
     label = canvas[top : top + label_h, left : left + label_w]  # cut off by a tiny image
     label[:] = background
-    _write(label, ink, (pen.margin, pen.margin), text_color(background))
-
-
-def _write(image: ImageArray, text: TextInk, corner: tuple[int, int], color: Color) -> None:
-    """Put a text at `corner` (x, y), its left top, into an image, which may cut it off."""
-    left, top = corner
-    height, width = text.ink.shape
-    area = image[top : top + height, left : left + width]
-    share = text.ink[: area.shape[0], : area.shape[1], None] / 255
-    area[:] = np.rint(area + (np.array(color) - area) * share)
+    write_text(label, ink, (pen.margin, pen.margin), text_color(background))
 
 
 def _runs(text: str) -> list[FontRun]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,7 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from utils.detect.comparison import Comparison
+from utils.detect.comparison_image import ComparisonStyle
+from utils.detect.comparison_output import ComparedFiles, ComparisonOutput
 from utils.detect.crops import Crops
+from utils.detect.output_names import OutputNames
 from utils.detect.run_log import Progress
 from utils.detect.tables import CsvTable, JsonLines, JsonTable, LabelFiles
 from utils.detect_config import DetectConfig
@@ -19,17 +22,14 @@ from utils.draw import draw_detections
 from utils.output_files import (
     STANDARD_OUTPUT,
     GrowingFile,
-    short_stem,
     writable_suffix,
     write_image,
 )
 from utils.structures import Detections, Frame, ImageArray, NamedFile
 from utils.video_output import VideoFile
 
-logger = logging.getLogger(__name__)
-
 ASSUMED_FPS = 30.0
-MAX_RENAMED_SAID = 10
+COMPARE_CSV, COMPARE_JSON = "compare.csv", "compare.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,11 @@ class _Sink(Protocol):
 
 
 class DetectionOutput(AbstractContextManager["DetectionOutput"]):
-    """All the files of one run; tables and videos hold each frame as soon as it is written."""
+    """All the files of one run; tables and videos hold each frame as soon as it is written.
+
+    Attributes:
+        comparison: what is written about a second network; None without one.
+    """
 
     def __init__(
         self,
@@ -100,6 +104,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         options: OutputOptions,
         files: Sequence[NamedFile] = (),
         progress: Progress | None = None,
+        compared: ComparedFiles | None = None,
     ) -> None:
         """Open the tables that `options` asks for.
 
@@ -109,6 +114,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             options: what is written.
             files: all that the source has, also those of other parts; none of live ones.
             progress: of a cut run, whose tables are continued; it notes each frame.
+            compared: two networks to write `compare.csv` about; images then show both.
         """
         self._class_names, self._options = class_names, options
         self._names = OutputNames(files)
@@ -121,11 +127,12 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             labels = LabelFiles(folder / "labels", options.label_scores, options.label_corners)
             self._sinks.append(labels)
         for path, table in _tables(folder, options):
-            kept = progress.sizes.get(path.name, 0) if progress is not None else 0
-            file = self._cleanup.enter_context(GrowingFile(path, kept))
-            self._sinks.append(table(file, class_names))
-            if path != STANDARD_OUTPUT:
-                self._tables.append(file)
+            self._sinks.append(table(self._open(path), class_names))
+        self.comparison: ComparisonOutput | None = None
+        if compared is not None:
+            look = options.line_thickness, options.hide_labels, options.hide_scores
+            style = ComparisonStyle(compared.names(), class_names, *look)
+            self.comparison = ComparisonOutput(self._open(folder / COMPARE_CSV), compared, style)
         if options.crops:
             self._sinks.append(Crops(folder / "crops", class_names, self._names.__contains__))
         self._images = (
@@ -134,25 +141,42 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             else None
         )
 
-    def write(self, frame: Frame, detections: Detections) -> None:
+    def _open(self, path: Path) -> GrowingFile:
+        """A table: a new one, or that of a cut run."""
+        kept = self._progress.sizes.get(path.name, 0) if self._progress is not None else 0
+        file = self._cleanup.enter_context(GrowingFile(path, kept))
+        if path != STANDARD_OUTPUT:
+            self._tables.append(file)
+        return file
+
+    def write(
+        self, frame: Frame, detections: Detections, comparison: Comparison | None = None
+    ) -> None:
         """Add one frame to every output.
 
         Args:
             frame: the image and where it comes from.
             detections: boxes in pixels of that image.
+            comparison: with those of a second network.
         """
         self._is_empty = False
         name = self._names.of(frame)
         stem = f"{name}_{frame.frame_index}" if frame.is_video else name
         for sink in self._sinks:
             sink.write(frame, stem, detections)
+        if self.comparison is not None and comparison is not None:
+            self.comparison.write(frame, stem, comparison)
         if self._images is not None:
-            self._images.write(frame, name, self.draw(frame, detections))
+            self._images.write(frame, name, self.draw(frame, detections, comparison))
         if self._progress is not None:
             self._progress.add(frame, stem, {file.path.name: file.tell() for file in self._tables})
 
-    def draw(self, frame: Frame, detections: Detections) -> ImageArray:
-        """The frame's image with boxes and names on it."""
+    def draw(
+        self, frame: Frame, detections: Detections, comparison: Comparison | None = None
+    ) -> ImageArray:
+        """The frame's image with boxes and names on it, or with both networks' side by side."""
+        if self.comparison is not None and comparison is not None:
+            return self.comparison.draw(frame, comparison)
         return draw_detections(
             frame.image,
             detections,
@@ -187,64 +211,6 @@ def _tables(
         yield (path if path == STANDARD_OUTPUT else folder / path), JsonLines
 
 
-class OutputNames:
-    """A name for the files of each source file, so that no two write over each other.
-
-    The first `a.jpg` is called `a`, the next file of that stem (another folder, another suffix)
-    `a_2`. A video's frames are called `a_1`, `a_2`, ...; those names are kept free for them.
-    Named in the order of the whole source, a file has the same name in any part of it.
-    """
-
-    def __init__(self, files: Sequence[NamedFile] = ()) -> None:
-        """Name the files that are known in advance; a stream gets its name with its first frame."""
-        self._names: dict[int, str] = {}
-        self._last_numbers: dict[str, int] = {}
-        self._owners: dict[str, NamedFile] = {}
-        self._numbered: set[str] = set()  # the parts before `_1`, `_2`, ... of names
-        self._num_renamed = 0
-        for file in files:
-            self._claim(file)
-        if self._num_renamed > MAX_RENAMED_SAID:
-            logger.info("%d files are called so; progress.jsonl tells which", self._num_renamed)
-
-    def __contains__(self, name: str) -> bool:
-        """Whether a file has this name."""
-        return name.casefold() in self._owners
-
-    def of(self, frame: Frame) -> str:
-        """The name for the file (or stream) that this frame comes from."""
-        if frame.position not in self._names:
-            self._claim(frame)
-        return self._names[frame.position]
-
-    def _claim(self, file: NamedFile) -> None:
-        stem = name = short_stem(file.path.stem)
-        number = self._last_numbers.get(stem, 1)  # the ones before it are taken
-        while self._clashes(name.casefold(), file):
-            number += 1
-            name = f"{stem}_{number}"
-        self._last_numbers[stem] = number
-        self._names[file.position], self._owners[name.casefold()] = name, file
-        before, _, last = name.casefold().rpartition("_")
-        if last.isdigit() and not file.is_video:
-            self._numbered.add(before)
-        if name == file.path.stem:
-            return
-        self._num_renamed += 1
-        if self._num_renamed <= MAX_RENAMED_SAID:
-            why = f"{stem} was taken" if name != stem else "its name is too long"
-            logger.info("%s: its files are called %s, %s", file.path, name, why)
-
-    def _clashes(self, name: str, file: NamedFile) -> bool:
-        if name in self._owners:
-            return True
-        if name in self._numbered and file.is_video:
-            return True
-        video, _, number = name.rpartition("_")
-        owner = self._owners.get(video) if number.isdigit() else None
-        return owner is not None and owner.is_video and not file.is_video
-
-
 class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
     """Images under their own file name, videos as mp4.
 
@@ -274,11 +240,11 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
             suffix = writable_suffix(frame.path.suffix)
             write_image(self._folder / f"{name}{page}{suffix}", drawn)
             return
-        segment = self._segment(frame, name)
+        segment = self._segment(frame, name, (drawn.shape[0], drawn.shape[1]))
         seconds = None if frame.seconds is None else max(frame.seconds - segment.start, 0.0)
         segment.file.write(drawn, seconds)
 
-    def _segment(self, frame: Frame, name: str) -> _Segment:
+    def _segment(self, frame: Frame, name: str, image_hw: tuple[int, int]) -> _Segment:
         """The file that this frame belongs to, opened where it is the first one in it."""
         start, number = frame.seconds or 0.0, 1
         current = self._open.get(frame.position)
@@ -294,7 +260,7 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
         is_cut = bool(part) or frame.frame_index > 1
         sound = None if frame.is_live or is_cut else frame.path
         path = self._folder / f"{name}{part}.mp4"
-        file = VideoFile(path, frame.fps or ASSUMED_FPS, frame.image_hw, sound)
+        file = VideoFile(path, frame.fps or ASSUMED_FPS, image_hw, sound)
         self._open[frame.position] = _Segment(
             file, start if is_cut or frame.is_live else 0.0, number
         )

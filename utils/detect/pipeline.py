@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, Protocol, TypeVar
 
+from utils.detect.comparison import Comparison
 from utils.errors import CheckpointError
 from utils.letterbox import FittedFrame, InputSize, network_input
 from utils.postprocess import PostprocessConfig, postprocess
@@ -93,6 +94,7 @@ class Found:
         input_hw: height and width of the network input.
         detections: boxes in pixels of the frame.
         milliseconds: of inference, the frame's share.
+        comparison: with what a second network found; None without one.
     """
 
     number: int
@@ -100,6 +102,7 @@ class Found:
     input_hw: tuple[int, int]
     detections: Detections
     milliseconds: float
+    comparison: Comparison | None = None
 
 
 def in_order(results: Iterable[Found | Skipped]) -> Iterator[Found | Skipped]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from utils.detect.comparison_output import ComparisonSummary
 from utils.detect.pipeline import StageClock
 from utils.errors import ConfigError, DatasetError
 from utils.logs import PLAIN_INTERVAL_SECONDS
@@ -44,6 +45,7 @@ class DetectResult:
         folder: where the run's files are.
         streams: what happened to each live one.
         stopped_by: number of the signal that ended the run; None where it ended by itself.
+        comparison: with a second network; None without one.
     """
 
     frames: int
@@ -54,6 +56,7 @@ class DetectResult:
     folder: Path
     streams: tuple[StreamState, ...] = ()
     stopped_by: int | None = None
+    comparison: ComparisonSummary | None = None
 
     def as_report(self) -> dict[str, Any]:
         """The content of the `--report` file."""
@@ -67,6 +70,8 @@ class DetectResult:
         }
         if self.streams:
             report["streams"] = [asdict(stream) for stream in self.streams]
+        if self.comparison is not None:
+            report["comparison"] = self.comparison.as_report()
         return report
 
     def as_text(self) -> str:
@@ -75,8 +80,9 @@ class DetectResult:
         skipped = f", {len(self.skipped)} files skipped" if self.skipped else ""
         cut = "" if self.stopped_by is None else "stopped; everything so far is saved\n"
         streams = "".join(f"{stream.as_text()}\n" for stream in self.streams)
+        compared = "" if self.comparison is None else f"{self.comparison.as_text()}\n"
         return (
-            f"{cut}{streams}{self.frames} frames, {self.detections} detections{skipped}\n"
+            f"{cut}{compared}{streams}{self.frames} frames, {self.detections} detections{skipped}\n"
             f"ms per frame: {stages}; {self.frames_per_second:.1f} frames/s\n"
             f"results are in {self.folder}"
         )
@@ -142,7 +148,11 @@ class DetectionLog:
             logger.info("video %s (%s) %s: %s%s", position, index, frame.source, text, rate)
 
     def result(
-        self, folder: Path, streams: Sequence[StreamState] = (), stopped_by: int | None = None
+        self,
+        folder: Path,
+        streams: Sequence[StreamState] = (),
+        stopped_by: int | None = None,
+        comparison: ComparisonSummary | None = None,
     ) -> DetectResult:
         """What was done so far; see DetectResult."""
         seconds = max(time.perf_counter() - self._start, 1e-9)
@@ -155,6 +165,7 @@ class DetectionLog:
             folder=folder,
             streams=tuple(streams),
             stopped_by=stopped_by,
+            comparison=comparison,
         )
 
     def _video_rate(self, frame: Frame) -> str | None:

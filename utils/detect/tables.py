@@ -73,15 +73,14 @@ class CsvTable:
         rows = []
         for detection in _as_values(detections, self._class_names):
             score, box, class_id = detection["score"], detection["box"], detection["class_id"]
-            when = [frame.frame_index, frame.source, _seconds(frame), _clock(frame)]
             what = [frame.path.name, detection["name"], score, *box, class_id]
-            rows.append([*what, *when, stem])
+            rows.append([*what, *frame_columns(frame), stem])
         self._append(rows)
 
     def _append(self, rows: Sequence[Sequence[object]]) -> None:
         text = io.StringIO(newline="")
         csv.writer(text).writerows(rows)
-        self._file.write(_encoded(text.getvalue()))
+        self._file.write(encoded(text.getvalue()))
 
 
 class JsonTable:
@@ -99,7 +98,7 @@ class JsonTable:
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the entry of one frame."""
-        entry = _encoded(self._separator + _as_json(frame, stem, detections, self._class_names))
+        entry = encoded(self._separator + _as_json(frame, stem, detections, self._class_names))
         self._file.seek(self._end)
         self._file.write(entry + END_OF_LIST)
         self._end += len(entry)
@@ -115,10 +114,15 @@ class JsonLines:
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the line of one frame."""
-        self._file.write(_encoded(_as_json(frame, stem, detections, self._class_names) + "\n"))
+        self._file.write(encoded(_as_json(frame, stem, detections, self._class_names) + "\n"))
 
 
-def _encoded(text: str) -> bytes:
+def frame_columns(frame: Frame) -> list[object]:
+    """The cells of `Frame`, `Source`, `Seconds` and `Time`."""
+    return [frame.frame_index, frame.source, _seconds(frame), _clock(frame)]
+
+
+def encoded(text: str) -> bytes:
     """UTF-8; what is none in a file name is escaped as JSON does it."""
     return text.encode("utf-8", errors="backslashreplace")
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.video_builders import read_video
-from utils.detect.output import DetectionOutput, OutputNames, OutputOptions
+from utils.detect.output import DetectionOutput, OutputOptions
+from utils.detect.output_names import OutputNames
 from utils.structures import Detections, Frame
 
 NAMES = ("cat", "traffic light/..")
