@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from utils.detect.annotated_videos import AnnotatedVideos
 from utils.detect.comparison import Comparison
 from utils.detect.comparison_image import ComparisonStyle
 from utils.detect.comparison_output import ComparedFiles, ComparisonOutput
 from utils.detect.crops import Crops
-from utils.detect.output_names import OutputNames
 from utils.detect.run_log import Progress
 from utils.detect.tables import CsvTable, JsonLines, JsonTable, LabelFiles
 from utils.detect_config import DetectConfig
@@ -22,13 +23,15 @@ from utils.draw import draw_detections
 from utils.output_files import (
     STANDARD_OUTPUT,
     GrowingFile,
+    short_stem,
     writable_suffix,
     write_image,
 )
 from utils.structures import Detections, Frame, ImageArray, NamedFile
-from utils.video_output import VideoFile
 
-ASSUMED_FPS = 30.0
+logger = logging.getLogger(__name__)
+
+MAX_RENAMED_SAID = 10
 COMPARE_CSV, COMPARE_JSON = "compare.csv", "compare.json"
 
 
@@ -211,11 +214,66 @@ def _tables(
         yield (path if path == STANDARD_OUTPUT else folder / path), JsonLines
 
 
-class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
-    """Images under their own file name, videos as mp4.
+class OutputNames:
+    """A name for the files of each source file, so that no two write over each other.
 
-    A file's video is finished when the next one begins; those of streams grow side by side.
+    The first `a.jpg` is called `a`, the next file of that stem (another folder, another suffix)
+    `a_2`. A video's frames are called `a_1`, `a_2`, ...; those names are kept free for them.
+    Named in the order of the whole source, a file has the same name in any part of it.
     """
+
+    def __init__(self, files: Sequence[NamedFile] = ()) -> None:
+        """Name the files that are known in advance; a stream gets its name with its first frame."""
+        self._names: dict[int, str] = {}
+        self._last_numbers: dict[str, int] = {}
+        self._owners: dict[str, NamedFile] = {}
+        self._numbered: set[str] = set()  # the parts before `_1`, `_2`, ... of names
+        self._num_renamed = 0
+        for file in files:
+            self._claim(file)
+        if self._num_renamed > MAX_RENAMED_SAID:
+            logger.info("%d files are called so; progress.jsonl tells which", self._num_renamed)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a file has this name."""
+        return name.casefold() in self._owners
+
+    def of(self, frame: Frame) -> str:
+        """The name for the file (or stream) that this frame comes from."""
+        if frame.position not in self._names:
+            self._claim(frame)
+        return self._names[frame.position]
+
+    def _claim(self, file: NamedFile) -> None:
+        stem = name = short_stem(file.path.stem)
+        number = self._last_numbers.get(stem, 1)  # the ones before it are taken
+        while self._clashes(name.casefold(), file):
+            number += 1
+            name = f"{stem}_{number}"
+        self._last_numbers[stem] = number
+        self._names[file.position], self._owners[name.casefold()] = name, file
+        before, _, last = name.casefold().rpartition("_")
+        if last.isdigit() and not file.is_video:
+            self._numbered.add(before)
+        if name == file.path.stem:
+            return
+        self._num_renamed += 1
+        if self._num_renamed <= MAX_RENAMED_SAID:
+            why = f"{stem} was taken" if name != stem else "its name is too long"
+            logger.info("%s: its files are called %s, %s", file.path, name, why)
+
+    def _clashes(self, name: str, file: NamedFile) -> bool:
+        if name in self._owners:
+            return True
+        if name in self._numbered and file.is_video:
+            return True
+        video, _, number = name.rpartition("_")
+        owner = self._owners.get(video) if number.isdigit() else None
+        return owner is not None and owner.is_video and not file.is_video
+
+
+class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
+    """Images under their own file name, videos as mp4."""
 
     def __init__(self, folder: Path, segment_seconds: float | None = None) -> None:
         """Choose the folder.
@@ -225,7 +283,7 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
             segment_seconds: begin a new file when the one of a video is this long.
         """
         self._folder, self._segment_seconds = folder, segment_seconds
-        self._open: dict[int, _Segment] = {}
+        self._videos: AnnotatedVideos | None = None
 
     def write(self, frame: Frame, name: str, drawn: ImageArray) -> None:
         """Write an image, or append to its video.
@@ -240,35 +298,9 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
             suffix = writable_suffix(frame.path.suffix)
             write_image(self._folder / f"{name}{page}{suffix}", drawn)
             return
-        segment = self._segment(frame, name, (drawn.shape[0], drawn.shape[1]))
-        seconds = None if frame.seconds is None else max(frame.seconds - segment.start, 0.0)
-        segment.file.write(drawn, seconds)
-
-    def _segment(self, frame: Frame, name: str, image_hw: tuple[int, int]) -> _Segment:
-        """The file that this frame belongs to, opened where it is the first one in it."""
-        start, number = frame.seconds or 0.0, 1
-        current = self._open.get(frame.position)
-        if current is not None:
-            if self._segment_seconds is None or start - current.start < self._segment_seconds:
-                return current
-            current.file.close()
-            number = current.number + 1
-        elif not frame.is_live:
-            self._close_all()
-        part = f"_part{number}" if self._segment_seconds is not None else ""
-        # The sound of a cut file would start anew in each part.
-        is_cut = bool(part) or frame.frame_index > 1
-        sound = None if frame.is_live or is_cut else frame.path
-        path = self._folder / f"{name}{part}.mp4"
-        file = VideoFile(path, frame.fps or ASSUMED_FPS, image_hw, sound)
-        self._open[frame.position] = _Segment(
-            file, start if is_cut or frame.is_live else 0.0, number
-        )
-        return self._open[frame.position]
-
-    def _close_all(self) -> None:
-        while self._open:
-            self._open.popitem()[1].file.close()
+        if self._videos is None:
+            self._videos = AnnotatedVideos(self._folder, self._segment_seconds)
+        self._videos.write(frame, name, drawn)
 
     def __exit__(
         self,
@@ -277,13 +309,5 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
         traceback: TracebackType | None,
     ) -> None:
         """Finish the videos, also after an error."""
-        self._close_all()
-
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """A video, where in its source it starts, and which part of it it is."""
-
-    file: VideoFile
-    start: float
-    number: int
+        if self._videos is not None:
+            self._videos.close()

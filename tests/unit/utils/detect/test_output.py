@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from tests.video_builders import read_video
-from utils.detect.output import DetectionOutput, OutputOptions
-from utils.detect.output_names import OutputNames
+from utils.detect.output import DetectionOutput, OutputNames, OutputOptions
 from utils.structures import Detections, Frame
 
 NAMES = ("cat", "traffic light/..")
