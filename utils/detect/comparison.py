@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from utils.structures import Detections, IntArray
 
 Status = Literal["agreeing", "differing", "missing", "extra"]
 Difference = Literal["class", "box", "score"]
-STATUSES: tuple[Status, ...] = get_args(Status)
-DIFFERENCES: tuple[Difference, ...] = get_args(Difference)
+STATUSES: tuple[Status, ...] = ("agreeing", "differing", "missing", "extra")
+DIFFERENCES: tuple[Difference, ...] = ("class", "box", "score")
 SAME_OBJECT_IOU = 0.5
 AGREEING_IOU = 0.9
 AGREEING_SCORE = 0.05

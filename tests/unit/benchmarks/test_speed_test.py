@@ -184,7 +184,7 @@ def test_a_column_per_number_of_images_and_a_number_per_run():
 
 
 @pytest.mark.parametrize(
-    ("ratios", "words"),
+    ("ratios", "expected"),
     [
         ((1.2, 1.1, 1.3), "20 % slower"),
         ((0.85, 0.8, 0.9), "15 % faster"),
@@ -193,5 +193,5 @@ def test_a_column_per_number_of_images_and_a_number_per_run():
         ((0.98, 0.9, 1.0), "no difference"),
     ],
 )
-def test_verdicts(ratios, words):
-    assert verdict(*ratios) == words
+def test_verdicts(ratios, expected):
+    assert verdict(*ratios) == expected
