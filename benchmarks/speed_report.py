@@ -33,6 +33,7 @@ from utils.output_files import atomic_path
 
 STAGES = ("decode", "preprocess", "inference", "postprocess")
 LOW, HIGH = 5, 95  # percentiles of blocks, within which a ratio is given
+MIN_BLOCKS = 20  # fewer have no such percentiles, and nothing is concluded from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,15 +234,19 @@ def _claims_table(speed: Speed) -> list[str]:
         runs = " / ".join(f"{ratio:.2f}" for ratio in speed.run_ratios(*pair))
         rows.append(
             f"| {claim.number} | {claim.text} | {pair[0]} | {pair[1]} | "
-            f"{middle:.2f} ({low:.2f}-{high:.2f}) | {runs} | {verdict(middle, low, high)} |"
+            f"{middle:.2f} ({low:.2f}-{high:.2f}) | {runs} | {verdict(ratios)} |"
         )
     head = ["| claim | the article | network | against | ratio | of each run | found |",
             "|---|---|---|---|---|---|---|"]  # fmt: skip
     return [*head, *rows] if rows else []
 
 
-def verdict(middle: float, low: float, high: float) -> str:
-    """`12 % faster`, `20 % slower`, or that neither is shown."""
+def verdict(ratios: Sequence[float]) -> str:
+    """`12 % faster`, `20 % slower`, or that neither is shown by these blocks."""
+    if len(ratios) < MIN_BLOCKS:
+        return "too few blocks"
+    low, high = np.percentile(ratios, (LOW, HIGH))
+    middle = statistics.median(ratios)
     if low <= 1 <= high:
         return "no difference"
     return f"{abs(middle - 1):.0%} {'slower' if middle > 1 else 'faster'}".replace("%", " %")

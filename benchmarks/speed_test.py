@@ -44,7 +44,7 @@ from utils.structures import Frame
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "docs" / "benchmarks"
-BLOCK = 25  # images of a network before the next one takes its turn
+BLOCK = 10  # images of a network before the next one takes its turn
 PAUSE = 0.05  # seconds before a turn: threads of the runtime before keep spinning for a while
 CALIBRATION_IMAGES = 4
 MEASURED = "measured.jsonl"

@@ -186,12 +186,14 @@ def test_a_column_per_number_of_images_and_a_number_per_run():
 @pytest.mark.parametrize(
     ("ratios", "expected"),
     [
-        ((1.2, 1.1, 1.3), "20 % slower"),
-        ((0.85, 0.8, 0.9), "15 % faster"),
-        ((1.02, 0.97, 1.05), "no difference"),
-        ((1.0, 1.0, 1.0), "no difference"),
-        ((0.98, 0.9, 1.0), "no difference"),
+        ([1.1, 1.2, 1.3] * 10, "20 % slower"),
+        ([0.8, 0.85, 0.9] * 10, "15 % faster"),
+        ([0.97, 1.02, 1.05] * 10, "no difference"),
+        ([1.0] * 20, "no difference"),
+        ([0.7] + [1.2] * 30, "20 % slower"),  # one odd block
+        ([0.5] * 19, "too few blocks"),
+        ([], "too few blocks"),
     ],
 )
 def test_verdicts(ratios, expected):
-    assert verdict(*ratios) == expected
+    assert verdict(ratios) == expected
