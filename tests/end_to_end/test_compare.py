@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -13,6 +17,7 @@ import pytest
 import detect as script
 import export
 from tests.error_messages import assert_message
+from tests.loopback_camera import LoopbackCamera
 from tests.onnx_builders import OUR_METADATA, save_detector
 from tests.video_builders import read_video, save_video
 
@@ -153,6 +158,28 @@ def test_a_video(tmp_path, networks):
     found = rows(tmp_path / "runs" / "exp")
     assert {row["Frame"] for row in found} == {"1", "2", "3", "4", "5", "6"}
     assert {row["Output"] for row in found} == {f"v_{number}" for number in range(1, 7)}
+
+
+def test_a_live_source_until_a_signal(tmp_path, networks):
+    first, second = networks
+    table = tmp_path / "exp" / "compare.csv"
+    with LoopbackCamera() as camera:
+        given = ["--weights", first, "--compare", second, "--source", camera.address, "--imgsz", 64,
+                 "--project", tmp_path, "--device", "cpu"]  # fmt: skip
+        command = [sys.executable, "detect.py", *(str(each) for each in given)]
+        process = subprocess.Popen(command, cwd=Path(script.__file__).parent)
+        end = time.monotonic() + 60
+        while not (table.exists() and len(table.read_bytes().splitlines()) > 20):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    found = rows(table.parent)
+    assert {row["Status"] for row in found} == set(COUNTS) and all(row["Time"] for row in found)
+    assert sum(content(table.parent)["total"].values()) == len(found)
+    (video,) = table.parent.glob("*.mp4")
+    frames, _ = read_video(video)
+    assert len(frames) == len({row["Frame"] for row in found})
 
 
 def test_a_run_that_was_cut_goes_on(tmp_path, networks, images):
