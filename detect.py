@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -36,7 +35,7 @@ from data.video import Shard
 from models.runtimes.open_runner import open_networks
 from models.runtimes.runner import Runner
 from utils.detect.frame_detections import FrameDetections
-from utils.detect.output import DetectionOutput, OutputOptions
+from utils.detect.output import COMPARE_JSON, DetectionOutput, OutputOptions
 from utils.detect.pipeline import (
     FrameDetector,
     Source,
@@ -46,8 +45,9 @@ from utils.detect.pipeline import (
     prepared,
 )
 from utils.detect.preview import PreviewWindow
-from utils.detect.progress import Progress, cut_run
+from utils.detect.progress import Progress, folder_of
 from utils.detect.run_log import STAGES, DetectionLog, DetectResult
+from utils.detect.second_network import SecondNetwork, padded_alike
 from utils.detect.stop_signals import StopSignals, end_program
 from utils.detect.tiled_detector import TiledDetector
 from utils.detect.tiles import TileRules
@@ -56,7 +56,7 @@ from utils.detect.zones import ZonesFile, read_zones
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import configure_logging, counted
-from utils.output_files import run_folder, write_json
+from utils.output_files import write_json
 from utils.structures import Frame, Skipped
 
 if TYPE_CHECKING:
@@ -168,53 +168,50 @@ def detect(config: DetectConfig) -> DetectResult:
     check_options(config)
     source = open_source(config.sources, _source_options(config))
     zones = _zones(config, source)
-    detector = _open_detector(config)
-    shown = config.rules
-    tracker = ObjectTracker(shown, detector.class_names, zones) if config.track else None
+    detector, second = _open_detectors(config)
+    tracker = ObjectTracker(config.rules, detector.class_names, zones) if config.track else None
     preview = PreviewWindow() if config.view_img else None
     names = detector.class_names
     log = DetectionLog(names, config.vid_stride, strict=config.strict, tracks=config.track)
     outputs = OutputOptions.of(config)
+    compared = None if second is None else second.files
     with (
-        _run_folder(config, source) as folder,
+        folder_of(config, _shard(config), is_live=source.is_live) as folder,
         _progress(config, source, folder, zones) as progress,
-        DetectionOutput(folder, detector.class_names, outputs, source.files, progress) as output,
+        DetectionOutput(
+            folder, detector.class_names, outputs, source.files, progress, compared
+        ) as output,
         StopSignals(source.stop) as signals,
     ):
         results = detector.results(source, config.batch_size, log.clock)
-        for result in results if tracker is None else tracker.followed(results, log.clock):
+        if tracker is not None:
+            results = tracker.followed(results, log.clock)
+        for result in results if second is None else second.compared(results):
             if isinstance(result, Skipped):
                 log.skip(result)
                 continue
             log.add(result.frame, result.input_hw, result.detections, result.milliseconds)
+            more = result.counts, result.comparison
             with log.clock.stage("write"):
-                output.write(result.frame, result.detections, result.counts)
+                output.write(result.frame, result.detections, *more)
             if preview is not None:
-                drawn = output.draw(result.frame, result.detections, result.counts)
+                drawn = output.draw(result.frame, result.detections, *more)
                 if not preview.show(drawn, is_video=result.frame.is_video):
                     break
         else:
             if signals.received is None:
                 progress.finish()
-    summary = log.result(folder, source.streams, signals.received)
+    comparison = None
+    if second is not None and output.comparison is not None:
+        comparison = output.comparison.summary(second.milliseconds_per(log.frames))
+        write_json(folder / COMPARE_JSON, comparison.as_report())
+    summary = log.result(folder, source.streams, signals.received, comparison)
     if tracker is not None:
         summary = replace(summary, tracks=tracker.tracks)
     logger.info(summary.as_text())
     if config.report is not None:
         write_json(Path(config.report), summary.as_report())
     return summary
-
-
-def _run_folder(config: DetectConfig, source: Source) -> AbstractContextManager[Path]:
-    """A new folder, or that of the run to go on with."""
-    shard = _shard(config)
-    name = config.name if shard is None else f"{config.name}-{shard.part}of{shard.parts}"
-    if config.resume and source.is_live:
-        raise ConfigError("--resume: a live source has no frames left that a cut run missed")
-    before = cut_run(config.project, name) if config.resume and not config.exist_ok else None
-    if before is not None:
-        return run_folder(before.parent, before.name, exist_ok=True)
-    return run_folder(config.project, name, exist_ok=config.exist_ok)
 
 
 def _progress(
@@ -249,6 +246,23 @@ def _open_detector(config: DetectConfig) -> FrameDetector:
     )  # fmt: skip
     tiles.warn_of_low_scores(config.conf_thres)
     return TiledDetector.of(detector, tiles)
+
+
+def _open_detectors(config: DetectConfig) -> tuple[FrameDetector, SecondNetwork | None]:
+    """The network, and the one of `--compare`; None without it.
+
+    Raises:
+        CheckpointError: they have other class names.
+    """
+    first = _open_detector(config)
+    if config.compare is None:
+        return first, None
+    if not config.compare:
+        raise ConfigError("--compare: is empty; name a checkpoint or an exported file")
+    # Its class ids may be others, so the chosen ones are translated when the names are known.
+    other = _open_detector(replace(config, weights=config.compare, classes=None))
+    first, other = padded_alike(first, other)
+    return first, SecondNetwork.of(other, first, (config.weights_text, config.compare))
 
 
 def _shard(config: DetectConfig) -> Shard | None:

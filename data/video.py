@@ -41,6 +41,10 @@ class Shard:
             )
         return cls(int(numbers[1]), int(numbers[2]))
 
+    def __str__(self) -> str:
+        """`3of16`, as folders are named."""
+        return f"{self.part}of{self.parts}"
+
     def frames(self, path: Path, frame_count: int | None) -> tuple[int, int | None]:
         """Numbers of a video's first and last frame in this part; of the last part there is none.
 

@@ -52,11 +52,11 @@ def box_area(boxes: npt.NDArray[FloatT]) -> npt.NDArray[FloatT]:
     return area
 
 
-def pairwise_iou(boxes: FloatArray, others: FloatArray) -> FloatArray:
+def pairwise_iou(boxes: npt.NDArray[FloatT], others: npt.NDArray[FloatT]) -> npt.NDArray[FloatT]:
     """(N, K) intersection over union of each of `boxes` (N, 4) with each of `others` (K, 4)."""
     left_top = np.maximum(boxes[:, None, :2], others[None, :, :2])
     right_bottom = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     overlap = np.clip(right_bottom - left_top, 0, None).prod(axis=2)
     union = box_area(boxes)[:, None] + box_area(others)[None, :] - overlap
-    iou: FloatArray = overlap / np.maximum(union, np.finfo(np.float32).tiny)
+    iou: npt.NDArray[FloatT] = overlap / np.maximum(union, np.finfo(np.float32).tiny)
     return iou

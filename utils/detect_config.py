@@ -35,6 +35,7 @@ class DetectConfig:
         python detect.py --weights best.pt --source 0 --view-img
         python detect.py --weights best.onnx --source street.mp4 --track --zones zones.yaml
         python detect.py --weights best.onnx --source rtsp://door rtsp://yard --save-jsonl -
+        python detect.py --weights best.pt --compare best.onnx --source images/
     """
 
     weights: tuple[str, ...] | str = option(
@@ -46,6 +47,11 @@ class DetectConfig:
     source: tuple[str, ...] | str = option(
         "", "images, videos, folders, patterns, list.txt, - for standard input; or live: camera "
         "numbers, addresses, list.streams, screen (default: the images shipped in data/images)",
+    )  # fmt: skip
+    compare: str | None = option(
+        None, "a second network: images show the boxes of both side by side, compare.csv and "
+        "compare.json which of them agree; other outputs are those of --weights",
+        rule=PathRule("weights"),
     )  # fmt: skip
     shard: str | None = option(
         None, "3/16: the third of sixteen parts, every 16th file from the 3rd, of one video a "

@@ -102,7 +102,8 @@ def draw_detections(
         tracked = zip(labels, color_ids.tolist(), strict=True)
         labels = [f"#{each} {text}" if text and each != NO_TRACK else text
                   for text, each in tracked]  # fmt: skip
-    return _draw(image, detections.boxes, color_ids, labels, line_thickness)
+    colors = [class_color(int(each)) for each in color_ids]
+    return draw_boxes(image, detections.boxes, colors, labels, line_thickness)
 
 
 def draw_targets(
@@ -121,26 +122,36 @@ def draw_targets(
         line_thickness: pixels; None to suit the image.
     """
     labels = [shown_name(int(each), class_names[each]) for each in targets.class_ids]
-    return _draw(image, targets.boxes, targets.class_ids, labels, line_thickness)
+    colors = [class_color(int(each)) for each in targets.class_ids]
+    return draw_boxes(image, targets.boxes, colors, labels, line_thickness)
 
 
-def _draw(
+def draw_boxes(
     image: ImageArray,
     boxes: FloatArray,
-    color_ids: IntArray,
+    colors: Sequence[Color],
     labels: Sequence[str],
     line_thickness: int | None,
 ) -> ImageArray:
+    """A copy of the image with boxes on it, the first on top.
+
+    Args:
+        image: (H, W, 3) RGB.
+        boxes: (N, 4) xyxy in pixels of `image`.
+        colors: one per box.
+        labels: one per box; empty for none.
+        line_thickness: pixels; None to suit the image.
+    """
     canvas = np.ascontiguousarray(image).copy()
     pen = _Pen.for_image(canvas, line_thickness)
     # All boxes before all labels, worst first: no line crosses a name.
     for i in range(len(boxes) - 1, -1, -1):
-        _draw_box(canvas, boxes[i], class_color(int(color_ids[i])), pen)
+        _draw_box(canvas, boxes[i], colors[i], pen)
     room = _Room.of(boxes, canvas, pen)
     for i, text in enumerate(labels[:MAX_LABELS]):
         label = room.position_of(text, i) if text else None
         if label is not None:
-            _draw_label(canvas, label, class_color(int(color_ids[i])))
+            _draw_label(canvas, label, colors[i])
     return canvas
 
 

@@ -14,7 +14,7 @@ HUB = "hubconf"  # beside the scripts, where torch.hub looks for it
 
 def product_files() -> list[Path]:
     """Everything that is not a test."""
-    folders = (*ROOMS, "examples", "experiments")
+    folders = (*ROOMS, "examples", "experiments", "benchmarks")
     inner = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     return sorted([*ROOT.glob("*.py"), *inner])
 

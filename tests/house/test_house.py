@@ -42,6 +42,7 @@ MAY_IMPORT = {
     HUB: {"models", "data", "utils", "detect"},  # an older name for what detect.py gives
     "examples": {"models", "data", "utils", "detect", "train"},  # as other programs do
     "experiments": {"models", "data", "utils", "experiments"},
+    "benchmarks": {"models", "data", "utils", "benchmarks"},
 }
 LAZY_LIBRARIES = {
     *("onnx", "onnxruntime", "onnxslim", "pycocotools", "matplotlib", "tensorboard"),
@@ -264,7 +265,7 @@ def _is_max_pixel(node: ast.expr) -> bool:
 
 def forbidden_imports(path: Path, tree: ast.Module) -> Iterator[str]:
     room = module_name(path).split(".")[0]
-    house = {*ROOMS, *SCRIPTS, HUB, "tests", "examples", "experiments"}
+    house = {*ROOMS, *SCRIPTS, HUB, "tests", "examples", "experiments", "benchmarks"}
     is_command = path.name == "__main__.py"  # `python -m data.lint` composes as the scripts do
     allowed = set(ROOMS) if is_command else MAY_IMPORT.get(room, set(ROOMS))
     for node in ast.walk(tree):

@@ -12,6 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from utils.detect.annotated_videos import AnnotatedVideos
+from utils.detect.comparison import Comparison
+from utils.detect.comparison_image import ComparisonStyle
+from utils.detect.comparison_output import ComparedFiles, ComparisonOutput
 from utils.detect.crops import Crops
 from utils.detect.progress import Progress
 from utils.detect.tables import CountTable, CsvTable, JsonLines, JsonTable, LabelFiles
@@ -27,12 +31,11 @@ from utils.output_files import (
     write_image,
 )
 from utils.structures import Detections, Frame, ImageArray, NamedFile
-from utils.video_output import VideoFile
 
 logger = logging.getLogger(__name__)
 
-ASSUMED_FPS = 30.0
 MAX_RENAMED_SAID = 10
+COMPARE_CSV, COMPARE_JSON = "compare.csv", "compare.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,11 @@ class _Sink(Protocol):
 
 
 class DetectionOutput(AbstractContextManager["DetectionOutput"]):
-    """All the files of one run; tables and videos hold each frame as soon as it is written."""
+    """All the files of one run; tables and videos hold each frame as soon as it is written.
+
+    Attributes:
+        comparison: what is written about a second network; None without one.
+    """
 
     def __init__(
         self,
@@ -111,6 +118,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         options: OutputOptions,
         files: Sequence[NamedFile] = (),
         progress: Progress | None = None,
+        compared: ComparedFiles | None = None,
     ) -> None:
         """Open the tables that `options` asks for.
 
@@ -120,6 +128,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             options: what is written.
             files: all that the source has, also those of other parts; none of live ones.
             progress: of a cut run, whose tables are continued; it notes each frame.
+            compared: two networks to write `compare.csv` about; images then show both.
         """
         self._class_names, self._options = class_names, options
         self._names = OutputNames(files)
@@ -132,11 +141,12 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             labels = LabelFiles(folder / "labels", options.label_scores, options.label_corners)
             self._sinks.append(labels)
         for path, table in _tables(folder, options):
-            kept = progress.sizes.get(path.name, 0) if progress is not None else 0
-            file = self._cleanup.enter_context(GrowingFile(path, kept))
-            self._sinks.append(table(file, class_names))
-            if path != STANDARD_OUTPUT:
-                self._tables.append(file)
+            self._sinks.append(table(self._open(path), class_names))
+        self.comparison: ComparisonOutput | None = None
+        if compared is not None:
+            look = options.line_thickness, options.hide_labels, options.hide_scores
+            style = ComparisonStyle(compared.names(), class_names, *look)
+            self.comparison = ComparisonOutput(self._open(folder / COMPARE_CSV), compared, style)
         if options.crops:
             self._sinks.append(Crops(folder / "crops", class_names, self._names.__contains__))
         self._images = (
@@ -145,8 +155,20 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             else None
         )
 
+    def _open(self, path: Path) -> GrowingFile:
+        """A table: a new one, or that of a cut run."""
+        kept = self._progress.sizes.get(path.name, 0) if self._progress is not None else 0
+        file = self._cleanup.enter_context(GrowingFile(path, kept))
+        if path != STANDARD_OUTPUT:
+            self._tables.append(file)
+        return file
+
     def write(
-        self, frame: Frame, detections: Detections, counts: FrameCounts | None = None
+        self,
+        frame: Frame,
+        detections: Detections,
+        counts: FrameCounts | None = None,
+        comparison: Comparison | None = None,
     ) -> None:
         """Add one frame to every output.
 
@@ -154,21 +176,33 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             frame: the image and where it comes from.
             detections: boxes in pixels of that image.
             counts: at lines and in zones after this frame; None where nothing is counted.
+            comparison: with what a second network found; None without one.
         """
         self._is_empty = False
         name = self._names.of(frame)
         stem = f"{name}_{frame.frame_index}" if frame.is_video else name
         for sink in self._sinks:
             sink.write(frame, stem, detections, counts)
+        if self.comparison is not None and comparison is not None:
+            self.comparison.write(frame, stem, comparison)
         if self._images is not None:
-            self._images.write(frame, name, self.draw(frame, detections, counts))
+            self._images.write(frame, name, self.draw(frame, detections, counts, comparison))
         if self._progress is not None:
             self._progress.add(frame, stem, {file.path.name: file.tell() for file in self._tables})
 
     def draw(
-        self, frame: Frame, detections: Detections, counts: FrameCounts | None = None
+        self,
+        frame: Frame,
+        detections: Detections,
+        counts: FrameCounts | None = None,
+        comparison: Comparison | None = None,
     ) -> ImageArray:
-        """The frame's image with boxes and names on it, and lines and zones with their counts."""
+        """The frame's image with boxes and names on it, and lines and zones with their counts.
+
+        With two networks, both results side by side.
+        """
+        if self.comparison is not None and comparison is not None:
+            return self.comparison.draw(frame, comparison)
         thickness = self._options.line_thickness
         drawn = draw_detections(
             frame.image if counts is None else draw_shapes(frame.image, counts, thickness),
@@ -268,10 +302,7 @@ class OutputNames:
 
 
 class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
-    """Images under their own file name, videos as mp4.
-
-    A file's video is finished when the next one begins; those of streams grow side by side.
-    """
+    """Images under their own file name, videos as mp4."""
 
     def __init__(self, folder: Path, segment_seconds: float | None = None) -> None:
         """Choose the folder.
@@ -281,7 +312,7 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
             segment_seconds: begin a new file when the one of a video is this long.
         """
         self._folder, self._segment_seconds = folder, segment_seconds
-        self._open: dict[int, _Segment] = {}
+        self._videos: AnnotatedVideos | None = None
 
     def write(self, frame: Frame, name: str, drawn: ImageArray) -> None:
         """Write an image, or append to its video.
@@ -296,35 +327,9 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
             suffix = writable_suffix(frame.path.suffix)
             write_image(self._folder / f"{name}{page}{suffix}", drawn)
             return
-        segment = self._segment(frame, name)
-        seconds = None if frame.seconds is None else max(frame.seconds - segment.start, 0.0)
-        segment.file.write(drawn, seconds)
-
-    def _segment(self, frame: Frame, name: str) -> _Segment:
-        """The file that this frame belongs to, opened where it is the first one in it."""
-        start, number = frame.seconds or 0.0, 1
-        current = self._open.get(frame.position)
-        if current is not None:
-            if self._segment_seconds is None or start - current.start < self._segment_seconds:
-                return current
-            current.file.close()
-            number = current.number + 1
-        elif not frame.is_live:
-            self._close_all()
-        part = f"_part{number}" if self._segment_seconds is not None else ""
-        # The sound of a cut file would start anew in each part.
-        is_cut = bool(part) or frame.frame_index > 1
-        sound = None if frame.is_live or is_cut else frame.path
-        path = self._folder / f"{name}{part}.mp4"
-        file = VideoFile(path, frame.fps or ASSUMED_FPS, frame.image_hw, sound)
-        self._open[frame.position] = _Segment(
-            file, start if is_cut or frame.is_live else 0.0, number
-        )
-        return self._open[frame.position]
-
-    def _close_all(self) -> None:
-        while self._open:
-            self._open.popitem()[1].file.close()
+        if self._videos is None:
+            self._videos = AnnotatedVideos(self._folder, self._segment_seconds)
+        self._videos.write(frame, name, drawn)
 
     def __exit__(
         self,
@@ -333,13 +338,5 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
         traceback: TracebackType | None,
     ) -> None:
         """Finish the videos, also after an error."""
-        self._close_all()
-
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """A video, where in its source it starts, and which part of it it is."""
-
-    file: VideoFile
-    start: float
-    number: int
+        if self._videos is not None:
+            self._videos.close()

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from utils.detect.comparison import Comparison
 from utils.detect.zone_counts import FrameCounts
 from utils.errors import CheckpointError
 from utils.letterbox import FittedFrame, InputSize, network_input
@@ -91,6 +92,7 @@ class Found:
         detections: boxes in pixels of the frame.
         milliseconds: of inference, the frame's share.
         counts: at lines and in zones, after this frame; None where nothing is counted.
+        comparison: with what a second network found; None without one.
     """
 
     number: int
@@ -99,6 +101,7 @@ class Found:
     detections: Detections
     milliseconds: float
     counts: FrameCounts | None = None
+    comparison: Comparison | None = None
 
 
 def in_order(results: Iterable[Found | Skipped]) -> Iterator[Found | Skipped]:

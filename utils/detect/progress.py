@@ -14,7 +14,7 @@ from typing import Any
 
 from utils.detect_config import DetectConfig
 from utils.errors import ConfigError
-from utils.output_files import GrowingFile
+from utils.output_files import GrowingFile, run_folder
 from utils.structures import Frame, NamedFile
 
 logger = logging.getLogger(__name__)
@@ -193,3 +193,23 @@ def cut_run(project: str, name: str) -> Path | None:
     found = [path for path in Path(project).glob(f"*/{PROGRESS_FILE}")
              if numbered.fullmatch(path.parent.name)]  # fmt: skip
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
+
+
+def folder_of(config: DetectConfig, part: object, *, is_live: bool) -> AbstractContextManager[Path]:
+    """A new folder, or that of the run to go on with.
+
+    Args:
+        config: the flags.
+        part: of the source that the run reads, `3of16`; None for all of it.
+        is_live: of the source.
+
+    Raises:
+        ConfigError: a live source cannot be gone on with.
+    """
+    name = config.name if part is None else f"{config.name}-{part}"
+    if config.resume and is_live:
+        raise ConfigError("--resume: a live source has no frames left that a cut run missed")
+    before = cut_run(config.project, name) if config.resume and not config.exist_ok else None
+    if before is not None:
+        return run_folder(before.parent, before.name, exist_ok=True)
+    return run_folder(config.project, name, exist_ok=config.exist_ok)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from utils.detect.comparison_output import ComparisonSummary
 from utils.detect.pipeline import StageClock
 from utils.detect.tracking import SourceTracks, tracks_text
 from utils.errors import DatasetError
@@ -41,6 +42,7 @@ class DetectResult:
         streams: what happened to each live one.
         stopped_by: number of the signal that ended the run; None where it ended by itself.
         tracks: what was followed in each video or stream.
+        comparison: with a second network; None without one.
     """
 
     frames: int
@@ -52,6 +54,7 @@ class DetectResult:
     streams: tuple[StreamState, ...] = ()
     stopped_by: int | None = None
     tracks: tuple[SourceTracks, ...] = ()
+    comparison: ComparisonSummary | None = None
 
     def as_report(self) -> dict[str, Any]:
         """The content of the `--report` file."""
@@ -67,6 +70,8 @@ class DetectResult:
             report["streams"] = [asdict(stream) for stream in self.streams]
         if self.tracks:
             report["tracks"] = [each.as_report() for each in self.tracks]
+        if self.comparison is not None:
+            report["comparison"] = self.comparison.as_report()
         return report
 
     def as_text(self) -> str:
@@ -76,8 +81,9 @@ class DetectResult:
         cut = "" if self.stopped_by is None else "stopped; everything so far is saved\n"
         streams = "".join(f"{stream.as_text()}\n" for stream in self.streams)
         tracks = tracks_text(self.tracks) if self.tracks else ""
+        compared = "" if self.comparison is None else f"{self.comparison.as_text()}\n"
         return (
-            f"{cut}{streams}{tracks}{counted(self.frames, 'frame')}, "
+            f"{cut}{compared}{streams}{tracks}{counted(self.frames, 'frame')}, "
             f"{counted(self.detections, 'detection')}{skipped}\n"
             f"ms per frame: {stages}; {self.frames_per_second:.1f} frames/s\n"
             f"results are in {self.folder}"
@@ -148,7 +154,11 @@ class DetectionLog:
             logger.info("video %s (%s) %s: %s%s", position, index, frame.source, text, rate)
 
     def result(
-        self, folder: Path, streams: Sequence[StreamState] = (), stopped_by: int | None = None
+        self,
+        folder: Path,
+        streams: Sequence[StreamState] = (),
+        stopped_by: int | None = None,
+        comparison: ComparisonSummary | None = None,
     ) -> DetectResult:
         """What was done so far; see DetectResult."""
         seconds = max(time.perf_counter() - self._start, 1e-9)
@@ -161,6 +171,7 @@ class DetectionLog:
             folder=folder,
             streams=tuple(streams),
             stopped_by=stopped_by,
+            comparison=comparison,
         )
 
     def _video_rate(self, frame: Frame) -> str | None:

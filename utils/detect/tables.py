@@ -89,10 +89,9 @@ class CsvTable:
         rows = []
         for detection in _as_values(detections, self._class_names):
             score, box, class_id = detection["score"], detection["box"], detection["class_id"]
-            when = [frame.frame_index, frame.source, _seconds(frame), _clock(frame)]
             what = [frame.path.name, detection["name"], score, *box, class_id]
             track = [detection.get("track_id")] if self._with_tracks else []
-            rows.append([*what, *when, stem, *track])
+            rows.append([*what, *frame_columns(frame), stem, *track])
         self._file.write(_csv_lines(rows))
 
 
@@ -129,7 +128,7 @@ class CountTable:
 def _csv_lines(rows: Sequence[Sequence[object]]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
-    return _encoded(text.getvalue())
+    return encoded(text.getvalue())
 
 
 class JsonTable:
@@ -150,7 +149,7 @@ class JsonTable:
     ) -> None:
         """Add the entry of one frame."""
         text = frame_json(frame, detections, self._class_names, stem, counts)
-        entry = _encoded(self._separator + text)
+        entry = encoded(self._separator + text)
         self._file.seek(self._end)
         self._file.write(entry + END_OF_LIST)
         self._end += len(entry)
@@ -169,10 +168,15 @@ class JsonLines:
     ) -> None:
         """Add the line of one frame."""
         text = frame_json(frame, detections, self._class_names, stem, counts)
-        self._file.write(_encoded(text + "\n"))
+        self._file.write(encoded(text + "\n"))
 
 
-def _encoded(text: str) -> bytes:
+def frame_columns(frame: Frame) -> list[object]:
+    """The cells of `Frame`, `Source`, `Seconds` and `Time`."""
+    return [frame.frame_index, frame.source, _seconds(frame), _clock(frame)]
+
+
+def encoded(text: str) -> bytes:
     """UTF-8; what is none in a file name is escaped as JSON does it."""
     return text.encode("utf-8", errors="backslashreplace")
 
