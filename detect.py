@@ -34,6 +34,7 @@ from data.streams import StreamOptions
 from data.video import Shard
 from models.runtimes.open_runner import open_networks
 from models.runtimes.runner import Runner
+from utils.detect.comparison_output import ComparisonSummary
 from utils.detect.frame_detections import FrameDetections
 from utils.detect.output import COMPARE_JSON, DetectionOutput, OutputOptions
 from utils.detect.pipeline import (
@@ -201,16 +202,24 @@ def detect(config: DetectConfig) -> DetectResult:
         else:
             if signals.received is None:
                 progress.finish()
-    comparison = None
-    if second is not None and output.comparison is not None:
-        comparison = output.comparison.summary(second.milliseconds_per(log.frames))
-        write_json(folder / COMPARE_JSON, comparison.as_report())
+    comparison = _compared(output, second, log.frames, folder)
     summary = log.result(folder, source.streams, signals.received, comparison)
     if tracker is not None:
         summary = replace(summary, tracks=tracker.tracks)
     logger.info(summary.as_text())
     if config.report is not None:
         write_json(Path(config.report), summary.as_report())
+    return summary
+
+
+def _compared(
+    output: DetectionOutput, second: SecondNetwork | None, frames: int, folder: Path
+) -> ComparisonSummary | None:
+    """What `--compare` found in all frames, written to its file."""
+    if second is None or output.comparison is None:
+        return None
+    summary = output.comparison.summary(second.milliseconds_per(frames))
+    write_json(folder / COMPARE_JSON, summary.as_report())
     return summary
 
 
