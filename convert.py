@@ -12,7 +12,7 @@ from pathlib import Path
 from utils.logs import require_packages
 
 if __name__ == "__main__":
-    require_packages("torch", "torchvision")
+    require_packages()
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from utils.cli import check_command_line, check_options, run_script
@@ -20,6 +20,7 @@ from utils.convert_config import HALF_TOLERANCE, ConvertConfig
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(ConvertConfig, {}, data=SHIPPED)
+    require_packages("torch", "torchvision")
 
 import torch
 

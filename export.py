@@ -12,7 +12,7 @@ from pathlib import Path
 from utils.logs import require_packages
 
 if __name__ == "__main__":
-    require_packages("torch", "torchvision")
+    require_packages()
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from models.export.request import REFUSED, ExportConfig
@@ -20,6 +20,7 @@ from utils.cli import check_command_line, run_script
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(ExportConfig, REFUSED, data=SHIPPED)
+    require_packages("torch", "torchvision")
 
 from data.array_loader import ArrayLoader
 from data.check_images import check_inputs

@@ -14,7 +14,7 @@ from pathlib import Path
 from utils.logs import require_packages
 
 if __name__ == "__main__":
-    require_packages("torch", "torchvision")
+    require_packages()
 
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from data.hyps import HYPS_FOLDER
@@ -25,6 +25,7 @@ from utils.train_config import TrainConfig as TrainConfig  # for callers: `from 
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(TrainConfig, REFUSED, data=SHIPPED, cfg=SPECS_FOLDER, hyp=HYPS_FOLDER)
+    require_packages("torch", "torchvision")
 
 import torch
 
@@ -161,7 +162,7 @@ def data_and_model(
     images = TrainingImages.read(data, image_size, strict=config.strict,
                                  single_class=config.single_cls,
                                  outlines=hyp.augment.copy_paste > 0,
-                                 indexed=config.cache_index)  # fmt: skip
+                                 indexed=not config.no_cache_index)  # fmt: skip
     anchors = start.model.spec.anchors
     if teacher is not None:
         anchors = teacher.spec.anchors

@@ -102,7 +102,7 @@ def validate(config: ValConfig) -> EvalResult:
     single = spec.as_one_class(config.weights_text, loaded.class_names, asked=config.single_cls)
     class_names = spec.classes(single=single)
     records = read_records(spec, config.task, strict=config.strict, single_class=single,
-                           indexed=config.cache_index)  # fmt: skip
+                           indexed=not config.no_cache_index)  # fmt: skip
     input_hw = choose_input_hw(
         config.imgsz, config.weights_text, loaded.stride, known_hw=loaded.known_hw,
         fixed_hw=loaded.input_hw,

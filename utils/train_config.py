@@ -121,7 +121,7 @@ class TrainConfig:
     close_mosaic: int = option(0, "last N epochs without mosaic", minimum=0)
     eval_interval: int = option(1, "validate every N epochs", minimum=1)
     strict: bool = option(False, "any bad image or label row is an error")
-    cache_index: bool = option(
-        True, "--no-cache-index: check every image anew, also those that earlier runs found sound"
+    no_cache_index: bool = option(
+        False, "check every image anew, also those that earlier runs found sound"
     )
     report: str = option("", "write the result to this JSON file", rule=PathRule("file"))

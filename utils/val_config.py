@@ -84,8 +84,8 @@ class ValConfig:
         maximum=1000,
     )  # fmt: skip
     strict: bool = option(False, "any bad image or label row is an error")
-    cache_index: bool = option(
-        True, "--no-cache-index: check every image anew, also those that earlier runs found sound"
+    no_cache_index: bool = option(
+        False, "check every image anew, also those that earlier runs found sound"
     )
     fail_under: float | None = option(
         None, "exit with 1 when AP is below this", minimum=0, maximum=1

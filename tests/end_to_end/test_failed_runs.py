@@ -16,6 +16,7 @@ from models.network.detector import build_model
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, tiny_yaml
 from tests.unit.data.builders import write_yolo_set
+from utils.detect import pipeline
 from utils.engine import hyper_search
 from utils.errors import ConfigError, DivergedError
 from utils.strict_yaml import write_yaml
@@ -55,8 +56,8 @@ AT_WORK = [
     (train, f"{TRAIN} --noplots", (train, "train_one_epoch")),
     (train, TRAIN, (train, "TrainingRun")),
     (val, VAL, (val, "evaluate")),
-    (detect, DETECT, (detect, "postprocess")),
-    (detect, f"{DETECT} --save-json --save-csv --save-txt", (detect, "postprocess")),
+    (detect, DETECT, (pipeline, "postprocess")),
+    (detect, f"{DETECT} --save-json --save-csv --save-txt", (pipeline, "postprocess")),
     (kernel_images, "--weights good.pt", (kernel_images, "plot_contributions")),
 ]
 
