@@ -179,12 +179,6 @@ def fetch(address: str) -> bytes:
     return content
 
 
-def is_address(text: str) -> bool:
-    """Whether it names a camera, a screen or something in a network, not a file."""
-    whole = text.isdigit() or SCREEN.fullmatch(text) or DEVICE.fullmatch(text)
-    return bool(whole or ADDRESS.match(text))
-
-
 def is_image_address(address: str) -> bool:
     """Whether an http(s) address is that of one image: by its suffix, else by asking the server."""
     parts = urlsplit(address)

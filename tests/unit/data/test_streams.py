@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data import streams
-from data.captures import CaptureOptions, file_name, is_address, without_password
+from data.captures import CaptureOptions, file_name, without_password
+from data.sources import is_address
 from data.streams import LiveSource, StreamOptions
 
 
