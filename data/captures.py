@@ -35,10 +35,6 @@ DEVICE = re.compile(r"/dev/video\d+")
 _FETCH_ERRORS = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
 _ENDLESS = ("video/", "audio/", "multipart/")  # types of what may never end
 SCREEN = re.compile(r"screen(?::(\d+))?", re.IGNORECASE)
-# What names a camera, a screen or something in a network.
-NOT_A_FILE = re.compile(
-    rf"(?:\d+|{DEVICE.pattern}|{SCREEN.pattern})\Z|{ADDRESS.pattern}", re.IGNORECASE | re.ASCII
-)
 
 
 @dataclass(frozen=True, slots=True)

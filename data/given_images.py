@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from data.captures import HTTP, NOT_A_FILE, address_suffix, fetch, file_name, without_password
+from data.captures import HTTP, address_suffix, fetch, file_name, without_password
 from data.decoder_errors import DECODER_ERRORS
 from data.file_suffixes import VIDEO_SUFFIXES
 from data.image_file import MAX_PIXELS, decode_image, path_kind, read_content
-from data.sources import is_video
+from data.sources import is_address, is_video
 from utils.errors import DatasetError
 from utils.structures import Frame, ImageArray
 
@@ -76,7 +76,7 @@ def _read(image: ImagePath) -> tuple[str, Path, ImageArray]:
     text = os.fspath(image)
     if isinstance(text, bytes):
         raise DatasetError(f"{text!r}: a path of bytes; give it as text: os.fsdecode(path)")
-    if isinstance(image, str) and NOT_A_FILE.match(text):
+    if isinstance(image, str) and is_address(text):
         source, path = without_password(text), Path(file_name(text))
         if address_suffix(text) in VIDEO_SUFFIXES or not HTTP.match(text):
             raise _not_an_image(source)

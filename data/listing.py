@@ -6,10 +6,8 @@ import codecs
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from data.captures import NOT_A_FILE
 from data.file_suffixes import LISTED_SUFFIXES
 from data.image_file import path_kind
 from utils.errors import DatasetError
@@ -49,17 +47,6 @@ def read_lines(file: Path) -> list[str]:
     if "\0" in text:
         raise DatasetError(f"{file}: cannot be read as text: it has null characters")
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def listed_items(lines: Sequence[str], folder: Path) -> list[Path | str]:
-    """Addresses, and paths: relative ones from the list's folder or the working directory."""
-    items: list[Path | str] = []
-    for line in lines:
-        beside = folder / line
-        items.append(
-            line if NOT_A_FILE.match(line) else beside if path_kind(beside) else Path(line)
-        )
-    return items
 
 
 def read_standard_input() -> Path | list[str]:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from data import captures
-from data.captures import NOT_A_FILE, file_name, is_image_address, without_password
+from data.captures import file_name, is_image_address, without_password
 from data.file_suffixes import IMAGE_SUFFIXES, LISTED_SUFFIXES, VIDEO_SUFFIXES
 from data.folder_media import folder_media, pattern_media
 from data.image_file import decode_image, may_have_several, path_kind, read_content
 from data.image_series import SeriesImage, SeriesPart, has_several, read_series
-from data.listing import listed_items, read_lines, read_standard_input
+from data.listing import read_lines, read_standard_input
 from data.streams import LiveFrames, LiveSource, StreamOptions
 from data.video import Shard, read_video_file
 from utils.detect.pipeline import Source, grouped
@@ -77,6 +77,12 @@ def open_source(texts: Sequence[str], options: SourceOptions) -> Source:
     return LiveFrames(LiveSource(live, options.streams))
 
 
+def is_address(text: str) -> bool:
+    """Whether it names a camera, a screen or something in a network, not a file."""
+    whole = text.isdigit() or captures.SCREEN.fullmatch(text) or captures.DEVICE.fullmatch(text)
+    return bool(whole or captures.ADDRESS.match(text))
+
+
 def _is_image(address: str, options: SourceOptions) -> bool:
     return options.streams.capture.poll_seconds is None and is_image_address(address)
 
@@ -89,15 +95,13 @@ def _expand(text: str, options: SourceOptions) -> Sequence[Item]:
         given = read_standard_input()
         if isinstance(given, Path):
             return [given]
-        return _some(listed_items(given, Path()), "--source -: standard input is empty")
+        return _some(_listed(given, Path()), "--source -: standard input is empty")
     path = Path(text)
     kind = path_kind(path)
     if kind == "folder":
         return folder_media(path, text, options.recursive)
     if kind == "file" and path.suffix.lower() in LIST_SUFFIXES:
-        return _some(
-            listed_items(read_lines(path), path.parent), f"--source {text}: this list is empty"
-        )
+        return _some(_listed(read_lines(path), path.parent), f"--source {text}: this list is empty")
     if kind == "file":
         if path.suffix.lower() in LISTED_SUFFIXES | VIDEO_SUFFIXES:
             return [path]
@@ -113,6 +117,15 @@ def _expand(text: str, options: SourceOptions) -> Sequence[Item]:
 def _some(items: Sequence[Item], message: str) -> Sequence[Item]:
     if not items:
         raise DatasetError(message)
+    return items
+
+
+def _listed(lines: Sequence[str], folder: Path) -> list[Item]:
+    """Addresses, and paths: relative ones from the list's folder or the working directory."""
+    items: list[Item] = []
+    for line in lines:
+        beside = folder / line
+        items.append(line if is_address(line) else beside if path_kind(beside) else Path(line))
     return items
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import logging
+import re
 import struct
 from pathlib import Path
 
@@ -116,15 +117,17 @@ def test_cut_off(tmp_path, share):
         assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
-def test_claims_of_gigabytes_are_refused_by_the_header(tmp_path):
+def test_claims_of_gigabytes_are_not_believed(tmp_path):
     path = write_heic(tmp_path / "a.heic", noise((48, 64)))
     content = bytearray(path.read_bytes())
     for at in range(len(content) - 12):
         if content[at : at + 4] == b"ispe":
             struct.pack_into(">II", content, at + 8, 30_000, 30_000)
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"pixels|cannot be decoded"):
-        read_image(path)
+    try:
+        assert read_image(path).shape == (48, 64, 3)  # older versions go by what is coded
+    except DatasetError as error:
+        assert re.search("pixels|cannot be decoded", str(error))
 
 
 def test_damaged(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data import streams
-from data.captures import NOT_A_FILE, CaptureOptions, file_name, without_password
+from data.captures import CaptureOptions, file_name, without_password
 from data.streams import LiveSource, StreamOptions
 from utils.errors import MissingPackageError
 
