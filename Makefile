@@ -4,7 +4,7 @@
 # make check   lint, types and tests: what CI runs
 # make test-oldest    the tests with the lowest versions of everything, in .venv-oldest (PYTHON=python3.10)
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
-# make clients    other programs (ultralytics, SAHI) find the same boxes in our files; into .venv-clients
+# make clients    other programs (ultralytics, yolov5, SAHI) find the same boxes; into .venv-clients
 # make clean   remove caches and runs/demo; .venv, .venv-rknn, .venv-clients and .venv-oldest stay
 #
 # Everything is installed into .venv from requirements.txt; nothing else is downloaded.
@@ -15,7 +15,8 @@ WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
-CLIENT_TESTS := tests/end_to_end/test_yolov5_clients.py tests/end_to_end/test_foreign_programs.py
+CLIENT_TESTS := tests/end_to_end/test_yolov5_clients.py tests/end_to_end/test_foreign_programs.py \
+	tests/end_to_end/test_hub.py tests/end_to_end/test_python_api.py
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	|| { echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3.10"; exit 1; }
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
@@ -70,7 +71,8 @@ test-oldest: .venv-oldest/.installed
 # YOLO_*: no usage data, no packages installed by themselves, settings beside the packages.
 clients: .venv-clients/.installed
 	OMP_NUM_THREADS=1 YOLO_OFFLINE=true YOLO_AUTOINSTALL=false YOLO_CONFIG_DIR=.venv-clients \
-		.venv-clients/bin/python -m pytest -q -n $(WORKERS) -m slow -k 'ultralytics or sahi-' $(CLIENT_TESTS)
+		.venv-clients/bin/python -m pytest -q -n $(WORKERS) -m 'not gpu and not benchmark' \
+		-k 'ultralytics or sahi- or yolov5 or supervision or pandas or tables or exported' $(CLIENT_TESTS)
 
 .venv-clients/.installed: requirements-clients.txt $(VENV)/.installed-dev
 	@echo "installing requirements-clients.txt into .venv-clients"

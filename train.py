@@ -47,13 +47,12 @@ from utils.engine import resume
 from utils.engine.criterion import Criterion
 from utils.engine.distributed import Ranks, process_group
 from utils.engine.epoch import train_one_epoch
-from utils.engine.epoch_end import EpochEnd, OnEpoch
 from utils.engine.evaluate import evaluate
 from utils.engine.hyper_search import search
 from utils.engine.multi_scale import MultiScale
 from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, describe_optimizer
 from utils.engine.resume import ResumedRun
-from utils.engine.run_folder import TrainingRun
+from utils.engine.run_folder import EpochEnd, OnEpoch, TrainingRun
 from utils.engine.training_report import TrainResult, log_banner, log_result, training_header
 from utils.engine.training_state import StateConfig, TrainingState, start_training
 from utils.evaluation_report import EvaluationImages, log_table

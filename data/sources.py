@@ -89,7 +89,7 @@ def _is_image(address: str, options: SourceOptions) -> bool:
 
 def _expand(text: str, options: SourceOptions) -> Sequence[Item]:
     """The files and addresses that one `--source` names."""
-    if NOT_A_FILE.match(text):
+    if is_address(text):
         return [text]
     if text == STANDARD_INPUT:
         given = read_standard_input()

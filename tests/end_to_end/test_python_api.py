@@ -19,6 +19,7 @@ import detect as script
 from detect import DetectConfig, load_detector
 from tests.checkpoint_builders import save_model
 from tests.end_to_end.test_detect import ROWS
+from tests.loopback_camera import LoopbackCamera, number_in
 from tests.model_builders import finding_model, tiny_spec
 from tests.onnx_builders import save_detector
 from tests.video_builders import save_video
@@ -187,6 +188,16 @@ def test_stream_takes_folders_and_videos(detector, photos, tmp_path):
     assert [found.frame.frame_index for found in frames] == [1, 2, 3, 4, 5, 1]
     with pytest.raises(DatasetError, match="no such file or folder"):
         next(detector.stream("nowhere"))
+
+
+def test_a_live_stream_gives_the_newest_frame_and_closes(detector):
+    with LoopbackCamera() as camera:
+        stream = detector.stream(camera.address)
+        numbers = [number_in(next(stream).image) for _ in range(4)]
+        behind = camera.current() - numbers[-1]
+        stream.close()
+    assert numbers == sorted(set(numbers)) and behind < camera.fps
+    assert not any(thread.name == "ahead" for thread in threading.enumerate())
 
 
 def test_a_stream_ends_when_its_reader_leaves(detector, tmp_path):

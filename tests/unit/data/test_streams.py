@@ -213,7 +213,7 @@ def test_names(address, shown, name):
     ],
 )
 def test_addresses(text, expected):
-    assert bool(NOT_A_FILE.match(text)) is expected
+    assert is_address(text) is expected
 
 
 def test_the_options_reach_the_opener():
