@@ -26,7 +26,7 @@ from utils.engine.training_report import (
 from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError
 from utils.evaluation_report import log_table
-from utils.logs import command_text
+from utils.logs import command_text, counted
 from utils.output_files import reported_writing
 from utils.plots.batch_images import save_labelled_batch
 from utils.plots.label_statistics import plot_labels
@@ -238,7 +238,7 @@ class EpochEnd:
             logger.info("Stopped after epoch %d, as on_epoch asked.", epoch + 1)
             return True
         elif self.state.best.should_stop(epoch):
-            logger.info("No better epoch for %d epochs: stopped.", self.config.patience)
+            logger.info("No better epoch for %s: stopped.", counted(self.config.patience, "epoch"))
             return True
         return False
 

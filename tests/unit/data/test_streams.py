@@ -9,6 +9,7 @@ import pytest
 
 from data import streams
 from data.captures import CaptureOptions, file_name, without_password
+from data.sources import is_address
 from data.streams import LiveSource, StreamOptions
 from utils.errors import MissingPackageError
 
