@@ -42,9 +42,9 @@ ALWAYS_NEEDED = MappingProxyType(
 )
 # Words of class names whose plural no ending makes; YOLOv5's `persons` is kept.
 IRREGULAR = {
-    "aircraft": "aircraft", "child": "children", "deer": "deer", "fish": "fish", "foot": "feet",
-    "goose": "geese", "knife": "knives", "man": "men", "mouse": "mice", "sheep": "sheep",
-    "shelf": "shelves", "tooth": "teeth", "woman": "women",
+    "aircraft": "aircraft", "child": "children", "deer": "deer", "epoch": "epochs",
+    "fish": "fish", "foot": "feet", "goose": "geese", "knife": "knives", "man": "men",
+    "mouse": "mice", "sheep": "sheep", "shelf": "shelves", "tooth": "teeth", "woman": "women",
 }  # fmt: skip
 
 

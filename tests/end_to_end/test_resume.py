@@ -182,7 +182,9 @@ def test_the_newest_run_is_found(finished, capsys):
     older = shutil.copytree(finished, finished.parent / "exp0") / "weights" / "last.pt"
     os.utime(older, (0, 0))
     message = refusal(capsys, "--resume", "--project", finished.parent)
-    assert message.startswith(f"error: --resume {finished / 'weights' / 'last.pt'}: all 12 epochs")
+    assert message.startswith(
+        f"error: --resume {finished / 'weights' / 'last.pt'}: finished after 12 epochs"
+    )
 
 
 def test_there_is_no_run(tmp_path, capsys):

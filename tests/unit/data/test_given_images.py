@@ -159,13 +159,17 @@ def test_a_closed_image():
 
 
 @contextmanager
-def served(content: bytes, kind: str = "image/jpeg", code: int = 200) -> Iterator[str]:
-    """An http server that gives everybody the same answer; notes what it was asked."""
+def served(
+    content: bytes, kind: str = "image/jpeg", code: int = 200, login: str | None = None
+) -> Iterator[str]:
+    """An http server that gives the same answer to everybody, or to who shows `login`."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            named = self.headers.get("Authorization", "Basic dTpzM2NyZXQ=")
-            self.send_response(code if named == "Basic dTpzM2NyZXQ=" else 401)
+            allowed = login is None or self.headers.get("Authorization") == login
+            self.send_response(code if allowed else 401)
+            if not allowed:
+                self.send_header("WWW-Authenticate", 'Basic realm="images"')
             self.send_header("Content-Type", kind)
             self.end_headers()
             self.wfile.write(content)
@@ -186,7 +190,7 @@ def served(content: bytes, kind: str = "image/jpeg", code: int = 200) -> Iterato
 
 def test_an_address_with_name_and_password():
     content = cv2.imencode(".png", RED[..., ::-1])[1].tobytes()
-    with served(content, "image/png") as address:
+    with served(content, "image/png", login="Basic dTpzM2NyZXQ=") as address:
         named = address.replace("//", "//u:s3cret@")
         (frame,) = given_frames([f"{named}/a.png"])
         assert (frame.image == RED).all() and "s3cret" not in frame.source
