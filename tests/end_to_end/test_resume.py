@@ -249,7 +249,8 @@ def test_a_project_that_was_moved(finished, tmp_path, capsys):
     """The newest run is looked for where the call says, not where the run once was."""
     moved = shutil.copytree(finished.parent, tmp_path / "moved")
     message = refusal(capsys, "--resume", "--project", moved)
-    assert message.startswith(f"error: --resume {moved / 'exp' / 'weights' / 'last.pt'}: all 12")
+    last = moved / "exp" / "weights" / "last.pt"
+    assert message.startswith(f"error: --resume {last}: finished after 12")
     assert settings_to_continue(TrainConfig(resume=NEWEST, project=str(moved))).project == str(
         moved
     )

@@ -19,7 +19,8 @@ SCRATCH = [f"hyp.scratch-{size}.yaml" for size in ("high", "low", "med")]
 
 
 def test_three_are_shipped_and_those_of_the_weights():
-    assert sorted([*SCRATCH, "hyp.deeppcb.yaml"]) == SHIPPED
+    weights = ("hyp.bccd.yaml", "hyp.deeppcb-finetune.yaml", "hyp.deeppcb.yaml")
+    assert sorted([*SCRATCH, *weights]) == SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
