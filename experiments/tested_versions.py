@@ -8,6 +8,8 @@ or after the tests with the newest versions and another Python:
 
     PYTEST_ADDOPTS="--junitxml tests.xml" make test VENV=.venv-3.13 PYTHON=python3.13
     .venv-3.13/bin/python -m experiments.tested_versions tests.xml --requirements requirements.txt
+
+Several files are parts of one run; where they hold the same test, the last counts.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import platform
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -28,6 +30,21 @@ from experiments.training_runs import REPORTS, ROOT, machine_line
 
 OLDEST = ROOT / "requirements-oldest.txt"
 OUTCOMES = ("passed", "failed", "skipped")
+
+
+def last_of_each(cases: Iterable[ET.Element]) -> tuple[list[ET.Element], int]:
+    """The last run of each test, and how many tests failed before their last run.
+
+    Args:
+        cases: `testcase` elements of JUnit files, as pytest writes them.
+    """
+    found, failed = dict[tuple[str | None, str | None], ET.Element](), set[str]()
+    for case in cases:
+        key = case.get("classname"), case.get("name")
+        if key in found and outcome(found[key]) == "failed":
+            failed.add(str(key))
+        found[key] = case
+    return list(found.values()), len(failed)
 
 
 def outcome(case: ET.Element) -> str:
@@ -41,7 +58,7 @@ def counts_by_folder(cases: Sequence[ET.Element]) -> dict[str, Counter[str]]:
     """Outcomes and number of files for each folder of tests, in order of its name.
 
     Args:
-        cases: `testcase` elements of a JUnit file, as pytest writes it.
+        cases: `testcase` elements of a JUnit file.
     """
     counts = defaultdict[str, Counter[str]](Counter)
     files = defaultdict[str, set[str]](set)
@@ -87,8 +104,9 @@ def installed_versions(requirements: str) -> list[tuple[str, str]]:
     return found
 
 
-def report(cases: Sequence[ET.Element], title: str, versions: Sequence[tuple[str, str]]) -> str:
+def report(runs: Iterable[ET.Element], title: str, versions: Sequence[tuple[str, str]]) -> str:
     """The whole report in Markdown."""
+    cases, repeated = last_of_each(runs)
     folders = counts_by_folder(cases)
     total = sum(folders.values(), Counter[str]())
     lines = [
@@ -96,7 +114,8 @@ def report(cases: Sequence[ET.Element], title: str, versions: Sequence[tuple[str
         f"{machine_line()} {platform.system()} on {platform.machine()}. Made by "
         "`python -m experiments.tested_versions`, which says how.", "",
         f"{total['passed']} tests passed, {total['failed']} failed, "
-        f"{total['skipped']} were skipped.", "",
+        f"{total['skipped']} were skipped."
+        + (f" {repeated} of them failed in a first run." if repeated else ""), "",
         *failed_and_skipped(cases), "",
         "| tests of | files | passed | failed | skipped |", "|---|---|---|---|---|",
         *(
@@ -112,7 +131,7 @@ def report(cases: Sequence[ET.Element], title: str, versions: Sequence[tuple[str
 def main() -> None:
     """Write the report into docs/benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("junit", type=Path, help="what pytest --junitxml wrote")
+    parser.add_argument("junit", type=Path, nargs="+", help="what pytest --junitxml wrote")
     parser.add_argument("--requirements", type=Path, default=OLDEST, help="what was installed")
     args = parser.parse_args()
     python = ".".join(platform.python_version_tuple()[:2])
@@ -120,7 +139,8 @@ def main() -> None:
     what = "the lowest versions" if oldest else f"Python {python}"
     date = datetime.date.today().isoformat()
     versions = installed_versions(args.requirements.read_text(encoding="utf-8"))
-    text = report([*ET.parse(args.junit).iter("testcase")], f"Tests with {what}, {date}", versions)
+    cases = [case for path in args.junit for case in ET.parse(path).iter("testcase")]
+    text = report(cases, f"Tests with {what}, {date}", versions)
     name = "oldest_versions" if oldest else f"python{python}_versions"
     (REPORTS / f"{name}_cpu_{date}.md").write_text(text, encoding="utf-8")
 

@@ -33,6 +33,15 @@ def test_a_report():
     assert text.endswith("| numpy | 2.0 |\n")
 
 
+def test_the_last_run_of_a_test_counts():
+    first = [*ET.fromstring(JUNIT).iter("testcase")]
+    again = [ET.fromstring('<testcase classname="tests.house.test_c" name="broken"/>'),
+             ET.fromstring('<testcase classname="tests.house.test_c" name="other"/>')]  # fmt: skip
+    text = report([*first, *again], "Tests", [])
+    assert "4 tests passed, 1 failed, 1 were skipped. 1 of them failed in a first run." in text
+    assert "| tests/house | 1 | 2 | 0 | 1 |" in text
+
+
 def test_versions_are_those_installed():
     numpy = importlib.metadata.version("numpy")
     assert installed_versions(f"# why\nnumpy=={numpy}  # boxes\n") == [("numpy", numpy)]
