@@ -13,7 +13,7 @@ SCRIPTS = ("train", "val", "detect", "convert", "export")
 
 def product_files() -> list[Path]:
     """Everything that is not a test."""
-    folders = (*ROOMS, "examples", "experiments")
+    folders = (*ROOMS, "benchmarks", "examples", "experiments")
     inner = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     return sorted([*ROOT.glob("*.py"), *inner])
 

@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "data": {"data", "utils"},
     "utils": {"utils"},
     "experiments": {"models", "data", "utils", "experiments"},
+    "benchmarks": {"models", "data", "utils", "experiments", "benchmarks"},
 }
 LAZY_LIBRARIES = {
     *("onnx", "onnxruntime", "onnxslim", "pycocotools", "matplotlib", "tensorboard"),
@@ -256,7 +257,7 @@ def _is_max_pixel(node: ast.expr) -> bool:
 
 def forbidden_imports(path: Path, tree: ast.Module) -> Iterator[str]:
     room = module_name(path).split(".")[0]
-    house = {*ROOMS, *SCRIPTS, "tests", "examples", "experiments"}
+    house = {*ROOMS, *SCRIPTS, "tests", "examples", "experiments", "benchmarks"}
     is_command = path.name == "__main__.py"  # `python -m data.lint` composes as the scripts do
     allowed = set(ROOMS) if is_command else MAY_IMPORT.get(room, set(ROOMS))
     for node in ast.walk(tree):
