@@ -39,7 +39,7 @@ def train_once(folder: Path, *flags: str) -> dict[str, Any]:
         logger.info("training %s", folder.name)
         (folder / "results.csv").unlink(missing_ok=True)  # of a run that was cut off
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _COMMIT_FILE).write_text(_commit(), encoding="utf-8")
+        (folder / _COMMIT_FILE).write_text(current_commit(), encoding="utf-8")
         output = ("--project", str(folder.parent), "--name", folder.name, "--exist-ok")
         run_script("train.py", *flags, *_COMMON, *output, "--report", str(report))
     content: dict[str, Any] = json.loads(report.read_text())
@@ -97,7 +97,8 @@ def machine_line() -> str:
     )
 
 
-def _commit() -> str:
+def current_commit() -> str:
+    """The short hash of what is checked out, or `unknown`."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"

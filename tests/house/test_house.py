@@ -42,7 +42,7 @@ MAY_IMPORT = {
     HUB: {"models", "data", "utils", "detect"},  # an older name for what detect.py gives
     "examples": {"models", "data", "utils", "detect", "train"},  # as other programs do
     "experiments": {"models", "data", "utils", "experiments"},
-    "benchmarks": {"models", "data", "utils", "benchmarks"},
+    "benchmarks": {"models", "data", "utils", "experiments", "benchmarks"},
 }
 LAZY_LIBRARIES = {
     *("onnx", "onnxruntime", "onnxslim", "pycocotools", "matplotlib", "tensorboard"),
