@@ -173,15 +173,9 @@ def data_and_model(
 
 
 def fit(
-    config: TrainConfig,
-    hyp: Hyperparameters,
-    resumed: ResumedRun | None,
-    images: TrainingImages,
-    start: Start,
-    teacher: Detector | None,
-    ranks: Ranks,
-    on_epoch: OnEpoch | None,
-) -> tuple[TrainingRun, TrainingState, CocoMetrics]:
+    config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None, images: TrainingImages,
+    start: Start, teacher: Detector | None, ranks: Ranks, on_epoch: OnEpoch | None,
+) -> tuple[TrainingRun, TrainingState, CocoMetrics]:  # fmt: skip
     """Train a network on images and evaluate the best checkpoint."""
     # Loss, of this process's images alone or over all ranks.
     model = start.model
