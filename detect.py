@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -26,6 +26,7 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
 
 from data.captures import CaptureOptions
 from data.given_images import GivenImage, ImagePath, given_frames, is_iterator
+from data.image_file import decode_image, read_header
 from data.sources import FileSource, SourceOptions, open_source
 from data.streams import StreamOptions
 from data.video import Shard
@@ -49,10 +50,12 @@ from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging, counted
 from utils.output_files import run_folder, write_json
 from utils.postprocess import PostprocessConfig
-from utils.structures import Frame, Skipped
+from utils.structures import Frame, Skipped, StreamState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from utils.web.live_page import LivePage
 
 ImageT = TypeVar("ImageT", bound=GivenImage)
 logger = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ DEFAULT_WEIGHTS = SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
 # What may differ in a run that goes on: its outputs do not depend on it.
 CHANGEABLE = frozenset(
     ("source", "recursive", "resume", "device", "batch_size", "view_img", "project", "name",
-     "exist_ok", "strict", "report", "poll", "every_frame", "reconnect")
+     "exist_ok", "strict", "report", "poll", "every_frame", "reconnect", "web")
 )  # fmt: skip
 
 
@@ -165,14 +168,23 @@ def detect(config: DetectConfig) -> DetectResult:
     """
     check_options(config)
     source = open_source(_sources(config), _source_options(config))
+    with nullcontext() if config.web is None else _live_page(config, source.streams) as page:
+        return _run(config, source, page)
+
+
+def _run(config: DetectConfig, source: Source, page: LivePage | None) -> DetectResult:
+    """The run of `detect`; a page shows it."""
     detector = _open_detector(config)
     preview = PreviewWindow() if config.view_img else None
     log = DetectionLog(detector.class_names, config.vid_stride, strict=config.strict)
     outputs = OutputOptions.of(config)
+    watchers = () if page is None else (page.watcher(detector.class_names, outputs),)
     with (
         _run_folder(config, source) as folder,
         _progress(config, source, folder) as progress,
-        DetectionOutput(folder, detector.class_names, outputs, source.files, progress) as output,
+        DetectionOutput(
+            folder, detector.class_names, outputs, source.files, progress, watchers
+        ) as output,
         StopSignals(source.stop) as signals,
     ):
         for result in detector.results(source, config.batch_size, log.clock):
@@ -194,6 +206,14 @@ def detect(config: DetectConfig) -> DetectResult:
     if config.report is not None:
         write_json(Path(config.report), summary.as_report())
     return summary
+
+
+def _live_page(config: DetectConfig, streams: Sequence[StreamState] | None) -> LivePage:
+    """The page of `--web`; None for streams where there is no source."""
+    from utils.web.live_page import ImageReader, LivePage
+
+    reader = ImageReader(read_header, decode_image)
+    return LivePage(config.web or "", lambda: _open_detector(config), reader, streams)
 
 
 def _run_folder(config: DetectConfig, source: Source) -> AbstractContextManager[Path]:
@@ -307,6 +327,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _detect_for_exit_code(config: DetectConfig) -> int:
     if config.save_jsonl == "-":
         configure_logging(keep_stdout_clear=True)
+    if config.web is not None and not config.source:
+        with _live_page(config, None) as page:
+            return page.serve()
     result = detect(config)
     if result.skipped and not result.frames:
         logger.error("failed: none of %s could be read", counted(len(result.skipped), "file"))

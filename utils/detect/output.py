@@ -82,8 +82,19 @@ class OutputOptions:
             hide_scores=config.hide_conf,
         )
 
+    def draw(self, frame: Frame, detections: Detections, class_names: Sequence[str]) -> ImageArray:
+        """The frame's image with boxes and names on it, (H, W, 3) uint8 RGB."""
+        return draw_detections(
+            frame.image,
+            detections,
+            class_names,
+            line_thickness=self.line_thickness,
+            hide_labels=self.hide_labels,
+            hide_scores=self.hide_scores,
+        )
 
-class _Sink(Protocol):
+
+class Sink(Protocol):
     """One kind of output."""
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
@@ -100,6 +111,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         options: OutputOptions,
         files: Sequence[NamedFile] = (),
         progress: Progress | None = None,
+        watchers: Sequence[Sink] = (),
     ) -> None:
         """Open the tables that `options` asks for.
 
@@ -109,6 +121,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             options: what is written.
             files: all that the source has, also those of other parts; none of live ones.
             progress: of a cut run, whose tables are continued; it notes each frame.
+            watchers: get each frame, too, after the tables.
         """
         self._class_names, self._options = class_names, options
         self._names = OutputNames(files)
@@ -116,7 +129,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         self._is_empty = progress is None or not progress.sizes
         self._tables: list[GrowingFile] = []
         self._cleanup = contextlib.ExitStack()
-        self._sinks: list[_Sink] = []
+        self._sinks: list[Sink] = []
         if options.labels:
             labels = LabelFiles(folder / "labels", options.label_scores, options.label_corners)
             self._sinks.append(labels)
@@ -128,6 +141,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
                 self._tables.append(file)
         if options.crops:
             self._sinks.append(Crops(folder / "crops", class_names, self._names.__contains__))
+        self._sinks.extend(watchers)
         self._images = (
             self._cleanup.enter_context(AnnotatedImages(folder, options.segment_seconds))
             if options.images
@@ -153,14 +167,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
 
     def draw(self, frame: Frame, detections: Detections) -> ImageArray:
         """The frame's image with boxes and names on it."""
-        return draw_detections(
-            frame.image,
-            detections,
-            self._class_names,
-            line_thickness=self._options.line_thickness,
-            hide_labels=self._options.hide_labels,
-            hide_scores=self._options.hide_scores,
-        )
+        return self._options.draw(frame, detections, self._class_names)
 
     def __exit__(
         self,
@@ -177,7 +184,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
 
 def _tables(
     folder: Path, options: OutputOptions
-) -> Iterator[tuple[Path, Callable[[GrowingFile, Sequence[str]], _Sink]]]:
+) -> Iterator[tuple[Path, Callable[[GrowingFile, Sequence[str]], Sink]]]:
     if options.csv:
         yield folder / "predictions.csv", CsvTable
     if options.json:

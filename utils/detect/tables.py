@@ -115,7 +115,7 @@ class JsonLines:
 
     def write(self, frame: Frame, stem: str, detections: Detections) -> None:
         """Add the line of one frame."""
-        self._file.write(_encoded(frame_json(frame, detections, self._class_names, stem) + "\n"))
+        self._file.write(frame_line(frame, detections, self._class_names, stem) + b"\n")
 
 
 def _encoded(text: str) -> bytes:
@@ -155,6 +155,13 @@ def frame_json(
         "detections": _as_values(detections, class_names),
     }
     return json.dumps(entry, ensure_ascii=False)
+
+
+def frame_line(
+    frame: Frame, detections: Detections, class_names: Sequence[str], stem: str
+) -> bytes:
+    """As `frame_json`, in UTF-8."""
+    return _encoded(frame_json(frame, detections, class_names, stem))
 
 
 def _as_values(detections: Detections, class_names: Sequence[str]) -> list[dict[str, Any]]:
