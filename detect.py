@@ -210,7 +210,8 @@ def _run(config: DetectConfig, source: Source, page: LivePage | None) -> DetectR
 
 def _live_page(config: DetectConfig, streams: Sequence[StreamState] | None) -> LivePage:
     """The page of `--web`; None for streams where there is no source."""
-    from utils.web.live_page import ImageReader, LivePage
+    from utils.web.live_page import LivePage
+    from utils.web.uploads import ImageReader
 
     reader = ImageReader(read_header, decode_image)
     return LivePage(config.web or "", lambda: _open_detector(config), reader, streams)

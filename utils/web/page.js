@@ -130,9 +130,11 @@ async function follow() {
   }
 }
 
-function mark(box, size) {
-  const element = document.createElement("i");
-  const [left, top, right, bottom] = box;
+function mark(found, size) {
+  const element = document.createElement("i"), label = document.createElement("b");
+  const [left, top, right, bottom] = found.box;
+  label.textContent = found.name;
+  element.append(label);
   const share = (value, whole) => `${100 * value / whole}%`;
   element.style.left = share(left, size[1]);
   element.style.top = share(top, size[0]);
@@ -158,7 +160,7 @@ async function send(file) {
     if (image.src) URL.revokeObjectURL(image.src);
     image.src = URL.createObjectURL(file);
     image.alt = `${file.name}, with boxes around what was found`;
-    $("#marks").replaceChildren(...found.detections.map(each => mark(each.box, found.image_hw)));
+    $("#marks").replaceChildren(...found.detections.map(each => mark(each, found.image_hw)));
     $("#found").replaceChildren(...found.detections.map(each => {
       const item = document.createElement("li");
       item.textContent = `${each.name} ${each.score.toFixed(2)}`;

@@ -88,8 +88,10 @@ class UploadWorker(threading.Thread):
         self._jobs: queue.SimpleQueue[tuple[bytes | None, Future[str]] | None] = queue.SimpleQueue()
 
     def submit(self, content: bytes) -> Future[str]:
-        """The JSON of what will be found in an image file; its errors are those of `ImageReader`
-        and those of loading the network."""
+        """The JSON of what will be found in an image file.
+
+        Its errors are those of `ImageReader.pixels` and of loading the network.
+        """
         answer: Future[str] = Future()
         self._jobs.put((content, answer))
         return answer
