@@ -108,7 +108,8 @@ class Access:
         if self.token is None:
             return True
         token = self.token.encode()
-        found = [secrets.compare_digest((each or "").encode(), token) for each in given]
+        values = [(each or "").encode(errors="backslashreplace") for each in given]
+        found = [secrets.compare_digest(value, token) for value in values]
         return any(found)
 
     def allows_host(self, header: str | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -52,8 +53,13 @@ def make_app(board: LiveBoard, worker: UploadWorker, access: Access) -> ASGIApp:
     return _Guard(Starlette(routes=routes, exception_handlers=handlers), access)
 
 
-def _sentence(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": text}, status, headers)
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """In ASCII: file names may hold what UTF-8 cannot."""
+    return Response(json.dumps(content), status, headers, "application/json")
+
+
+def _sentence(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    return _json({"error": text}, status, headers)
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
@@ -146,7 +152,7 @@ class _View:
         answer = self._board.doorbell.answer()
         if after == str(self._board.version) and not self._board.has_ended:
             await is_set_within(answer, NEWS_SECONDS)
-        return JSONResponse(self._board.as_values())
+        return _json(self._board.as_values())
 
     def frame(self, request: Request) -> Response:
         """Starlette calls it in a thread, since it draws."""
@@ -219,7 +225,8 @@ class _Detection:
             return _sentence(500, str(error))
         finally:
             self._waiting -= 1
-        return Response(f"{line}\n", media_type="application/json")
+        body = f"{line}\n".encode(errors="backslashreplace")
+        return Response(body, media_type="application/json")
 
 
 async def _uploaded(request: Request) -> bytes:
