@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,18 +67,22 @@ def ask(url: str, path: str = "/", body: Any = None, **headers: str) -> Answer:
         connection.close()
 
 
-def open_events(url: str) -> HTTPResponse:
-    """The stream of events, once the server has subscribed us."""
+@contextmanager
+def open_events(url: str) -> Iterator[Iterator[tuple[str, bytes]]]:
+    """(kind, data) of each event, "" for lines of frames; the server knows of us from the start."""
     connection = connect(url)
     connection.request("GET", "/events")
     response = connection.getresponse()
-    assert response.headers["content-type"].startswith("text/event-stream")
-    assert response.readline().startswith(b":")
-    return response
+    try:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.readline().startswith(b":")
+        yield _events(response)
+    finally:
+        response.close()
+        connection.close()
 
 
-def events(response: HTTPResponse) -> Iterator[tuple[str, bytes]]:
-    """(kind, data) of each event; "" for lines of frames."""
+def _events(response: HTTPResponse) -> Iterator[tuple[str, bytes]]:
     kind = ""
     for line in response:
         if line.startswith(b"event: "):
@@ -96,5 +99,4 @@ def serving(
     """A page, and no thread left after it."""
     with LivePage(address, open_detector, ImageReader(read_header, decode_image), streams) as page:
         yield page
-    left = [each.name for each in threading.enumerate() if each.name == "web server"]
-    assert not left
+    assert page.thread is not None and not page.thread.is_alive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from tests import web_server
 from tests.end_to_end.test_detect import ROWS
 from tests.loopback_camera import LoopbackCamera
 from tests.onnx_builders import save_detector
-from tests.web_server import Answer, ask, connect, events, open_events, serving
+from tests.web_server import Answer, ask, connect, open_events, serving
 from utils.detect.output import DetectionOutput, OutputOptions
 from utils.structures import Frame
 from utils.web import app, uploads
@@ -90,7 +91,7 @@ def png(width: int, height: int) -> bytes:
 def video_frames(count: int, size=(48, 64)):
     random = np.random.default_rng(0)
     for number in range(1, count + 1):
-        image = random.integers(0, 256, (*size, 3), np.uint8)
+        image = np.full((*size, 3), random.integers(0, 256, 3, np.uint8))
         yield Frame(image, "a<b>.mp4", Path("a.mp4"), 1, 1, number, count, 25.0, True, number / 25)
 
 
@@ -284,17 +285,15 @@ def test_more_than_can_wait_are_asked_to_come_again(detector, photo) -> None:
     network = Blocked(detector.finder.network)
     with (
         serving(lambda: replace(detector.finder, network=network)) as page,
-        ThreadPoolExecutor(app.MAX_WAITING) as clients,
+        ThreadPoolExecutor(app.MAX_WAITING + 4) as clients,
     ):
-        waiting = [clients.submit(post, page, photo) for _ in range(app.MAX_WAITING)]
-        refused = post(page, photo)
-        while refused.status != 503:  # they come one after the other
-            assert refused.status == 503 or not network.may.is_set()
-            refused = post(page, photo)
-        assert int(refused.headers["retry-after"]) >= 1 and "wait already" in refused.error
+        sent = [clients.submit(post, page, photo) for _ in range(app.MAX_WAITING + 4)]
+        refused = [each.result() for each in itertools.islice(as_completed(sent), 4)]
         assert ask(page.url, "/state").status == 200  # looking on goes on
         network.may.set()
-        assert [each.result().status for each in waiting] == [200] * app.MAX_WAITING
+        assert sorted(each.result().status for each in sent) == [200] * app.MAX_WAITING + [503] * 4
+        for answer in refused:
+            assert int(answer.headers["retry-after"]) >= 1 and "wait already" in answer.error
         assert post(page, photo).status == 200
         assert network.threads == {"uploads"}
 
@@ -302,63 +301,58 @@ def test_more_than_can_wait_are_asked_to_come_again(detector, photo) -> None:
 def test_events_are_the_lines_of_the_file(page, detector, tmp_path) -> None:
     found = detector(np.full((9, 9, 3), 255, np.uint8), bgr=True).detections
     options = OutputOptions(images=False, json_lines="a.jsonl")
-    readers = [open_events(page.url) for _ in range(2)]
     watcher = page.watcher(("<b>", "dög"), options)
-    with DetectionOutput(tmp_path, ("<b>", "dög"), options, watchers=(watcher,)) as output:
-        for frame in video_frames(20):
-            output.write(frame, found)
-    written = (tmp_path / "a.jsonl").read_bytes().splitlines()
-    assert len(written) == 20
-    for reader in readers:
-        stream = events(reader)
-        assert [next(stream) for _ in range(20)] == [("", line) for line in written]
-        reader.close()
+    with open_events(page.url) as one, open_events(page.url) as other:
+        with DetectionOutput(tmp_path, ("<b>", "dög"), options, watchers=(watcher,)) as output:
+            for frame in video_frames(20):
+                output.write(frame, found)
+        written = (tmp_path / "a.jsonl").read_bytes().splitlines()
+        assert len(written) == 20
+        for stream in (one, other):
+            assert [next(stream) for _ in range(20)] == [("", line) for line in written]
     (source,) = ask(page.url, "/state").json["sources"]
     assert source["frames"] == 20 and source["counts"] == {"<b>": 1, "dög": 1}
     image = ask(page.url, "/frame/1")
     assert image.headers["content-type"] == "image/jpeg" and image.headers["x-frame"] == "20"
     pixels = cv2.imdecode(np.frombuffer(image.body, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     drawn = output.draw(frame, found)
-    assert np.abs(pixels.astype(float) - drawn).mean() < 30
+    assert np.abs(pixels.astype(float) - drawn).mean() < 15  # JPEG's edges
     assert ask(page.url, "/frame/2").status == 404
 
 
 def test_a_slow_reader_holds_nobody_up_and_is_told(detector) -> None:
     long_name = "x" * 20_000
-    with serving(lambda: detector.finder) as page:
-        slow = open_events(page.url)  # reads no further
+    with serving(lambda: detector.finder) as page, open_events(page.url) as slow:
         watcher = page.watcher((long_name,) * 2, OutputOptions())
         found = detector(np.full((9, 9, 3), 255, np.uint8), bgr=True).detections
-        for frame in video_frames(3000):
-            watcher.write(frame, found)
+        for frame in video_frames(3000, (4, 4)):
+            watcher.write(frame, "", found)
             if frame.frame_index % 500 == 0:
                 assert ask(page.url, "/state").json["sources"][0]["frames"] >= frame.frame_index
         lines = lost = 0
-        for kind, data in events(slow):
+        for kind, data in slow:  # it reads at last
             lines += kind == ""
             lost += json.loads(data)["frames"] if kind == "dropped" else 0
             if lines + lost == 3000:
                 break
         assert lost > 1000
-        slow.close()
 
 
 def test_a_run_that_ends_says_so(detector) -> None:
-    with serving(lambda: detector.finder) as page:
-        url, stream = page.url, open_events(page.url)
+    with serving(lambda: detector.finder) as page, open_events(page.url) as stream:
+        url = page.url
         version = ask(url, "/state").json["version"]
         with ThreadPoolExecutor(1) as clients:
             waiting = clients.submit(ask, url, f"/state?after={version}")
             page.board.end()
             assert waiting.result().json["ended"]
-        assert list(events(stream)) == [("end", b"{}")]
-        stream.close()
+        assert list(stream) == [("end", b"{}")]
     with pytest.raises(OSError):
         ask(url)
 
 
 def test_what_is_wrong_with_the_address_is_said_before_the_network_is_loaded(
-    tmp_path, caplog
+    tmp_path, capsys
 ) -> None:
     (tmp_path / "w.onnx").write_bytes(b"no network")
     flags = ["--weights", str(tmp_path / "w.onnx"), "--project", str(tmp_path / "runs")]
@@ -366,17 +360,17 @@ def test_what_is_wrong_with_the_address_is_said_before_the_network_is_loaded(
         port = str(taken.getsockname()[1])
         for web, message in ((port, "is in use"), ("eighty", "expected PORT or HOST:PORT")):
             for source in ([], ["--source", str(REPOSITORY / "data/images")]):
-                caplog.clear()
                 assert script.main([*flags, "--web", web, *source]) == 2
-                assert caplog.messages[-1].startswith(f"error: --web {web}: ")
-                assert message in caplog.messages[-1]
+                said = capsys.readouterr().err
+                assert said.startswith(f"error: --web {web}: ") and message in said
+                assert said.count("\n") == 1
                 assert not (tmp_path / "runs").exists()
 
 
-def test_missing_packages(detector, monkeypatch, tmp_path, caplog) -> None:
+def test_missing_packages(detector, monkeypatch, tmp_path, capsys) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert script.main(["--web", "0", "--project", str(tmp_path)]) == 2
-    assert "pip install starlette uvicorn python-multipart" in caplog.messages[-1]
+    assert "pip install starlette uvicorn python-multipart" in capsys.readouterr().err
 
 
 def start(tmp_path, *flags):
@@ -402,19 +396,18 @@ def test_a_camera_on_the_page_until_a_signal_comes(tmp_path, photo) -> None:
         process, url = start(
             tmp_path, "--source", camera.address, "--nosave", "--save-jsonl", "--save-json"
         )
-        response = open_events(url)
-        stream = events(response)
-        lines = [next(stream)[1] for _ in range(10)]
-        (source,) = ask(url, "/state").json["sources"]
-        assert source["source"] == camera.address and source["lag"] < 60
-        assert post_to(url, photo).status == 200
-        process.send_signal(signal.SIGTERM)
-        rest = list(stream)
+        with open_events(url) as stream:
+            lines = [next(stream)[1] for _ in range(10)]
+            (source,) = ask(url, "/state").json["sources"]
+            assert source["source"] == camera.address and source["lag"] < 60
+            assert post_to(url, photo).status == 200
+            process.send_signal(signal.SIGTERM)
+            rest = list(stream)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and "stopped; everything so far is saved" in output
     assert "Traceback" not in output and "Exception" not in output
     assert rest[-1] == ("end", b"{}")
-    lines += [line for kind, line in rest[:-1]]
+    lines += [line for _, line in rest[:-1]]
     written = (tmp_path / "runs/exp/predictions.jsonl").read_bytes().splitlines()
     assert written[-len(lines) :] == lines
 

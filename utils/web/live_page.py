@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from utils.web.uploads import ImageReader, UploadWorker
 logger = logging.getLogger(__name__)
 MAX_CONNECTIONS = 128
 KEEP_ALIVE_SECONDS = 15
-END_SECONDS = 1.0  # how long the end of a run waits for answers under way
+END_SECONDS = 1.5  # how long the end of a run waits for answers under way
 POLL_SECONDS = 0.2
 
 
@@ -53,6 +55,7 @@ class LivePage(AbstractContextManager["LivePage"]):
     Attributes:
         board: what is shown.
         url: of the page; with the token, where one is needed.
+        thread: of the server; None before it is entered.
     """
 
     def __init__(
@@ -73,7 +76,9 @@ class LivePage(AbstractContextManager["LivePage"]):
         self._address, self._worker = address, UploadWorker(open_detector, reader)
         self.board = LiveBoard(streams or (), has_source=streams is not None)
         self.url = ""
-        self._end: Callable[[], None] = lambda: None
+        self.thread: threading.Thread | None = None
+        self._server: Any = None
+        self._listening: socket.socket | None = None
 
     def watcher(self, class_names: Sequence[str], options: OutputOptions) -> FrameWatcher:
         """The output that shows frames; what is drawn follows the options of the run's files."""
@@ -124,19 +129,13 @@ class LivePage(AbstractContextManager["LivePage"]):
                 timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=1,
             )
         )  # fmt: skip
-        # Daemons: what hangs in a library must not keep the program from ending.
-        thread = threading.Thread(
+        # A daemon: what hangs in a library must not keep the program from ending.
+        self.thread = threading.Thread(
             target=server.run, args=([listening],), daemon=True, name="web server"
         )
-
-        def end() -> None:
-            server.should_exit = True
-            thread.join(END_SECONDS + POLL_SECONDS)
-            listening.close()
-
-        self._end = end
+        self._server, self._listening = server, listening
         self.url = shown_url(listening, access.token)
-        thread.start()
+        self.thread.start()
         self._worker.start()
         logger.info("Web page: %s", self.url)
         return self
@@ -150,4 +149,7 @@ class LivePage(AbstractContextManager["LivePage"]):
         """Tell those who look on that the run has ended, and end the server."""
         self.board.end()
         self._worker.stop()
-        self._end()
+        if self.thread is not None and self._listening is not None:
+            self._server.should_exit = True
+            self.thread.join(END_SECONDS)
+            self._listening.close()
