@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from utils.detect.frame_detections import FrameDetections
-from utils.detect.pipeline import FrameDetector, StageClock, grouped, prepared
+from utils.detect.pipeline import Found, FrameDetector, StageClock, grouped, prepared
 from utils.detect.run_log import STAGES
 from utils.errors import DatasetError, UserError, first_line
-from utils.structures import Frame, ImageArray, Skipped
+from utils.structures import Frame, ImageArray
 
 MAX_BYTES = 32_000_000
 MAX_PIXELS = 50_000_000
@@ -130,6 +130,5 @@ def found_in(pixels: ImageArray, detector: FrameDetector) -> FrameDetections:
     clock, source = StageClock(STAGES), str(NAME)
     frame = Frame(pixels, source, NAME, 1, 1, 1, 1, fps=None, is_video=False)
     batches = prepared(grouped(iter([frame]), detector.size, 1), clock)
-    (result,) = detector.find(batches, clock)
-    assert not isinstance(result, Skipped)
-    return FrameDetections(frame, result.detections, detector.class_names)
+    found = [each for each in detector.find(batches, clock) if isinstance(each, Found)]
+    return FrameDetections(frame, found[0].detections, detector.class_names)
