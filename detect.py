@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -29,14 +30,14 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
 
 from data.captures import CaptureOptions
 from data.given_images import GivenImage, ImagePath, given_frames, is_iterator
+from data.image_file import decode_image, read_header
 from data.sources import FileSource, SourceOptions, open_source
 from data.streams import StreamOptions
 from data.video import Shard
 from models.runtimes.open_runner import open_networks
 from models.runtimes.runner import Runner
-from utils.detect.comparison_output import ComparisonSummary
 from utils.detect.frame_detections import FrameDetections
-from utils.detect.output import COMPARE_JSON, DetectionOutput, OutputOptions
+from utils.detect.output import DetectionOutput, OutputOptions
 from utils.detect.pipeline import (
     FrameDetector,
     Source,
@@ -48,20 +49,22 @@ from utils.detect.pipeline import (
 from utils.detect.preview import PreviewWindow
 from utils.detect.progress import Progress, folder_of
 from utils.detect.run_log import STAGES, DetectionLog, DetectResult
-from utils.detect.second_network import SecondNetwork, padded_alike
+from utils.detect.second_network import SecondNetwork, padded_alike, written_summary
 from utils.detect.stop_signals import StopSignals, end_program
 from utils.detect.tiled_detector import TiledDetector
 from utils.detect.tiles import TileRules
 from utils.detect.tracking import ObjectTracker, rules_for_tracking
-from utils.detect.zones import ZonesFile, read_zones
+from utils.detect.zones import ZonesFile, zones_of
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import configure_logging, counted
 from utils.output_files import write_json
-from utils.structures import Frame, Skipped
+from utils.structures import Frame, Skipped, StreamState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from utils.web.live_page import LivePage
 
 ImageT = TypeVar("ImageT", bound=GivenImage)
 logger = logging.getLogger(__name__)
@@ -168,7 +171,13 @@ def detect(config: DetectConfig) -> DetectResult:
     """
     check_options(config)
     source = open_source(config.sources, _source_options(config))
-    zones = _zones(config, source)
+    with nullcontext() if config.web is None else _live_page(config, source.streams) as page:
+        return _run(config, source, page)
+
+
+def _run(config: DetectConfig, source: Source, page: LivePage | None) -> DetectResult:
+    """The run of `detect`; a page shows it."""
+    zones = zones_of(config, source.files)
     detector, second = _open_detectors(config)
     tracker = ObjectTracker(config.rules, detector.class_names, zones) if config.track else None
     preview = PreviewWindow() if config.view_img else None
@@ -176,11 +185,12 @@ def detect(config: DetectConfig) -> DetectResult:
     log = DetectionLog(names, config.vid_stride, strict=config.strict, tracks=config.track)
     outputs = OutputOptions.of(config)
     compared = None if second is None else second.files
+    watchers = () if page is None else (page.watcher(names, outputs),)
     with (
         folder_of(config, _shard(config), is_live=source.is_live) as folder,
         _progress(config, source, folder, zones) as progress,
         DetectionOutput(
-            folder, detector.class_names, outputs, source.files, progress, compared
+            folder, names, outputs, source.files, progress, compared, watchers
         ) as output,
         StopSignals(source.stop) as signals,
     ):
@@ -202,7 +212,7 @@ def detect(config: DetectConfig) -> DetectResult:
         else:
             if signals.received is None:
                 progress.finish()
-    comparison = _compared(output, second, log.frames, folder)
+    comparison = written_summary(output.comparison, second, log.frames, folder)
     summary = log.result(folder, source.streams, signals.received, comparison)
     if tracker is not None:
         summary = replace(summary, tracks=tracker.tracks)
@@ -212,15 +222,13 @@ def detect(config: DetectConfig) -> DetectResult:
     return summary
 
 
-def _compared(
-    output: DetectionOutput, second: SecondNetwork | None, frames: int, folder: Path
-) -> ComparisonSummary | None:
-    """What `--compare` found in all frames, written to its file."""
-    if second is None or output.comparison is None:
-        return None
-    summary = output.comparison.summary(second.milliseconds_per(frames))
-    write_json(folder / COMPARE_JSON, summary.as_report())
-    return summary
+def _live_page(config: DetectConfig, streams: Sequence[StreamState] | None) -> LivePage:
+    """The page of `--web`; None for streams where there is no source."""
+    from utils.web.live_page import LivePage
+    from utils.web.uploads import ImageReader
+
+    reader = ImageReader(read_header, decode_image)
+    return LivePage(config.web or "", lambda: _open_detector(config), reader, streams)
 
 
 def _progress(
@@ -309,23 +317,6 @@ def _class_names(config: DetectConfig, runner: Runner) -> tuple[str, ...]:
     return names
 
 
-def _zones(config: DetectConfig, source: Source) -> ZonesFile | None:
-    """The lines and zones of `--zones`.
-
-    Raises:
-        ConfigError: the file is wrong, nothing is tracked, or it cannot be in this source.
-    """
-    if config.zones is not None and not config.track:
-        raise ConfigError(f"--zones {config.zones}: tracked objects are counted; add --track")
-    one_video = len(source.files) == 1 and source.files[0].is_video
-    if config.track and config.shard is not None and one_video:
-        raise ConfigError(
-            f"--shard {config.shard}: objects keep their ids through a whole video, which --track "
-            "cannot follow in a part of one; process it without --shard, or several videos with it"
-        )
-    return None if config.zones is None else read_zones(Path(config.zones))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     return run_script(DetectConfig, _detect_for_exit_code, argv, REFUSED)
@@ -334,6 +325,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _detect_for_exit_code(config: DetectConfig) -> int:
     if config.save_jsonl == "-":
         configure_logging(keep_stdout_clear=True)
+    if config.web is not None and not config.source:
+        with _live_page(config, None) as page:
+            return page.serve()
     result = detect(config)
     if result.skipped and not result.frames:
         logger.error("failed: none of %s could be read", counted(len(result.skipped), "file"))

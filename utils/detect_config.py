@@ -34,6 +34,7 @@ class DetectConfig:
         python detect.py --weights best.pt --source aerial/ --tile 640
         python detect.py --weights best.pt --source 0 --view-img
         python detect.py --weights best.onnx --source street.mp4 --track --zones zones.yaml
+        python detect.py --weights best.pt --source 0 --nosave --web 8080
         python detect.py --weights best.onnx --source rtsp://door rtsp://yard --save-jsonl -
         python detect.py --weights best.pt --compare best.onnx --source images/
     """
@@ -98,6 +99,10 @@ class DetectConfig:
     device: str = option("", "cpu, a GPU number, mps; empty for the best there is")
     half: bool = option(False, "compute in float16 (GPU)")
     view_img: bool = option(False, "show the results in a window")
+    web: str | None = option(
+        None, "PORT or HOST:PORT: show the results in a browser, and answer POST /detect; without "
+        "--source that alone", const="8080",
+    )  # fmt: skip
     save_txt: bool = option(False, "write labels/*.txt in YOLO format")
     save_conf: bool = option(False, "with --save-txt: the score as last column")
     save_format: int = option(

@@ -12,7 +12,7 @@ from packaging.version import Version
 from tests.house.source_tree import ROOT
 
 BOUNDED = ("requirements.txt", "requirements-dev.txt", "requirements-evolve.txt",
-           "requirements-deploy.txt")  # fmt: skip
+           "requirements-deploy.txt", "requirements-web.txt")  # fmt: skip
 # They read the code and run none of it: lint takes the newest.
 LINT = {"ruff", "mypy", "types-pyyaml", "types-tqdm", "vermin"}
 OLDEST_PYTHON = "3.10"

@@ -35,7 +35,7 @@ from utils.structures import Detections, Frame, ImageArray, NamedFile
 logger = logging.getLogger(__name__)
 
 MAX_RENAMED_SAID = 10
-COMPARE_CSV, COMPARE_JSON = "compare.csv", "compare.json"
+COMPARE_CSV = "compare.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,29 @@ class OutputOptions:
             counts=config.zones is not None,
         )
 
+    def draw(
+        self,
+        frame: Frame,
+        detections: Detections,
+        class_names: Sequence[str],
+        counts: FrameCounts | None = None,
+    ) -> ImageArray:
+        """The frame's image with boxes, names, lines and zones on it, (H, W, 3) uint8 RGB."""
+        thickness = self.line_thickness
+        drawn = draw_detections(
+            frame.image if counts is None else draw_shapes(frame.image, counts, thickness),
+            detections,
+            class_names,
+            line_thickness=thickness,
+            hide_labels=self.hide_labels,
+            hide_scores=self.hide_scores,
+        )
+        if counts is not None:
+            draw_numbers(drawn, counts, thickness)
+        return drawn
 
-class _Sink(Protocol):
+
+class Sink(Protocol):
     """One kind of output."""
 
     def write(
@@ -119,6 +140,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         files: Sequence[NamedFile] = (),
         progress: Progress | None = None,
         compared: ComparedFiles | None = None,
+        watchers: Sequence[Sink] = (),
     ) -> None:
         """Open the tables that `options` asks for.
 
@@ -129,6 +151,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             files: all that the source has, also those of other parts; none of live ones.
             progress: of a cut run, whose tables are continued; it notes each frame.
             compared: two networks to write `compare.csv` about; images then show both.
+            watchers: get each frame, too, after the tables.
         """
         self._class_names, self._options = class_names, options
         self._names = OutputNames(files)
@@ -136,7 +159,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         self._is_empty = progress is None or not progress.sizes
         self._tables: list[GrowingFile] = []
         self._cleanup = contextlib.ExitStack()
-        self._sinks: list[_Sink] = []
+        self._sinks: list[Sink] = []
         if options.labels:
             labels = LabelFiles(folder / "labels", options.label_scores, options.label_corners)
             self._sinks.append(labels)
@@ -149,6 +172,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             self.comparison = ComparisonOutput(self._open(folder / COMPARE_CSV), compared, style)
         if options.crops:
             self._sinks.append(Crops(folder / "crops", class_names, self._names.__contains__))
+        self._sinks.extend(watchers)
         self._images = (
             self._cleanup.enter_context(AnnotatedImages(folder, options.segment_seconds))
             if options.images
@@ -203,18 +227,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         """
         if self.comparison is not None and comparison is not None:
             return self.comparison.draw(frame, comparison)
-        thickness = self._options.line_thickness
-        drawn = draw_detections(
-            frame.image if counts is None else draw_shapes(frame.image, counts, thickness),
-            detections,
-            self._class_names,
-            line_thickness=thickness,
-            hide_labels=self._options.hide_labels,
-            hide_scores=self._options.hide_scores,
-        )
-        if counts is not None:
-            draw_numbers(drawn, counts, thickness)
-        return drawn
+        return self._options.draw(frame, detections, self._class_names, counts)
 
     def __exit__(
         self,
@@ -231,7 +244,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
 
 def _tables(
     folder: Path, options: OutputOptions
-) -> Iterator[tuple[Path, Callable[[GrowingFile, Sequence[str]], _Sink]]]:
+) -> Iterator[tuple[Path, Callable[[GrowingFile, Sequence[str]], Sink]]]:
     if options.csv:
         yield folder / "predictions.csv", partial(CsvTable, with_tracks=options.tracks)
     if options.json:

@@ -22,7 +22,7 @@ PROGRESS_FILE = "progress.jsonl"
 # What may differ in a run that goes on: its outputs do not depend on it.
 CHANGEABLE = frozenset(
     ("source", "recursive", "resume", "device", "batch_size", "view_img", "project", "name",
-     "exist_ok", "strict", "report", "poll", "every_frame", "reconnect")
+     "exist_ok", "strict", "report", "poll", "every_frame", "reconnect", "web")
 )  # fmt: skip
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from utils.detect.comparison import ClassMap, Comparison
-from utils.detect.comparison_output import ComparedFiles
+from utils.detect.comparison_output import ComparedFiles, ComparisonOutput, ComparisonSummary
 from utils.detect.pipeline import Found, FrameDetector, StageClock, ahead, prepared
 from utils.letterbox import FittedFrame, InputSize
+from utils.output_files import write_json
 from utils.structures import Detections, Frame, Skipped
 
 logger = logging.getLogger(__name__)
+COMPARE_JSON = "compare.json"
 
 STAGES = ("decode", "preprocess", "inference", "postprocess")
 
@@ -99,3 +102,14 @@ class SecondNetwork:
         found = self.detector.find(prepared([batch], self.clock), self.clock)
         (detections,) = (each.detections for each in found if isinstance(each, Found))
         return self.classes.in_first(detections)
+
+
+def written_summary(
+    output: ComparisonOutput | None, second: SecondNetwork | None, frames: int, folder: Path
+) -> ComparisonSummary | None:
+    """What was compared in so many frames, written to `compare.json`; None with one network."""
+    if second is None or output is None:
+        return None
+    summary = output.summary(second.milliseconds_per(frames))
+    write_json(folder / COMPARE_JSON, summary.as_report())
+    return summary

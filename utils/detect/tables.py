@@ -167,8 +167,7 @@ class JsonLines:
         self, frame: Frame, stem: str, detections: Detections, counts: FrameCounts | None
     ) -> None:
         """Add the line of one frame."""
-        text = frame_json(frame, detections, self._class_names, stem, counts)
-        self._file.write(encoded(text + "\n"))
+        self._file.write(frame_line(frame, detections, self._class_names, stem, counts) + b"\n")
 
 
 def frame_columns(frame: Frame) -> list[object]:
@@ -220,6 +219,17 @@ def frame_json(
     if counts is not None:
         entry["counts"] = counts.as_json()
     return json.dumps(entry, ensure_ascii=False)
+
+
+def frame_line(
+    frame: Frame,
+    detections: Detections,
+    class_names: Sequence[str],
+    stem: str,
+    counts: FrameCounts | None = None,
+) -> bytes:
+    """As `frame_json`, in UTF-8."""
+    return encoded(frame_json(frame, detections, class_names, stem, counts))
 
 
 def _as_values(detections: Detections, class_names: Sequence[str]) -> list[dict[str, Any]]:

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from utils.detect_config import DetectConfig
 from utils.errors import ConfigError, suggest
 from utils.strict_yaml import check_keys, read_yaml
-from utils.structures import FloatArray
+from utils.structures import FloatArray, NamedFile
 
 Point = tuple[float, float]
 MAX_POINTS, MAX_PIXELS = 200, 1e6
@@ -306,3 +307,20 @@ def distance_from_line(point: Point, start: Point, end: Point) -> float:
     """Signed, in pixels: above 0 on the right of the line seen from its start (y points down)."""
     length = math.dist(start, end)
     return cross_product(end, point, start) / length
+
+
+def zones_of(config: DetectConfig, files: Sequence[NamedFile]) -> ZonesFile | None:
+    """The lines and zones of `--zones`.
+
+    Raises:
+        ConfigError: the file is wrong, nothing is tracked, or it cannot be in this source.
+    """
+    if config.zones is not None and not config.track:
+        raise ConfigError(f"--zones {config.zones}: tracked objects are counted; add --track")
+    one_video = len(files) == 1 and files[0].is_video
+    if config.track and config.shard is not None and one_video:
+        raise ConfigError(
+            f"--shard {config.shard}: objects keep their ids through a whole video, which --track "
+            "cannot follow in a part of one; process it without --shard, or several videos with it"
+        )
+    return None if config.zones is None else read_zones(Path(config.zones))
