@@ -102,17 +102,13 @@ class OutputOptions:
         counts: FrameCounts | None = None,
     ) -> ImageArray:
         """The frame's image with boxes, names, lines and zones on it, (H, W, 3) uint8 RGB."""
-        thickness = self.line_thickness
-        drawn = draw_detections(
-            frame.image if counts is None else draw_shapes(frame.image, counts, thickness),
-            detections,
-            class_names,
-            line_thickness=thickness,
-            hide_labels=self.hide_labels,
-            hide_scores=self.hide_scores,
-        )
+        line, image = self.line_thickness, frame.image
+        image = image if counts is None else draw_shapes(image, counts, line)
+        drawn = draw_detections(image, detections, class_names, line_thickness=line,
+                                hide_labels=self.hide_labels,
+                                hide_scores=self.hide_scores)  # fmt: skip
         if counts is not None:
-            draw_numbers(drawn, counts, thickness)
+            draw_numbers(drawn, counts, line)
         return drawn
 
 
@@ -173,11 +169,8 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         if options.crops:
             self._sinks.append(Crops(folder / "crops", class_names, self._names.__contains__))
         self._sinks.extend(watchers)
-        self._images = (
-            self._cleanup.enter_context(AnnotatedImages(folder, options.segment_seconds))
-            if options.images
-            else None
-        )
+        images = AnnotatedImages(folder, options.segment_seconds)
+        self._images = self._cleanup.enter_context(images) if options.images else None
 
     def _open(self, path: Path) -> GrowingFile:
         """A table: a new one, or that of a cut run."""
