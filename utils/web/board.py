@@ -125,8 +125,8 @@ class LiveBoard:
         """Begin with nothing.
 
         Args:
-            streams: live sources, which have a position each, from the start; those of other sources
-                are read one after the other and share position 1.
+            streams: live sources, which have a position each, from the start; files are read one
+                after the other and share position 1.
             has_source: whether there will be frames.
         """
         self.doorbell, self.has_source = Doorbell(), has_source
@@ -205,7 +205,7 @@ class LiveBoard:
             return reader.take()
 
     def jpeg(self, position: int) -> tuple[Frame, bytes] | None:
-        """The newest frame of a position with its boxes, at most 1920 pixels long; None before one."""
+        """The newest frame with its boxes, at most 1920 pixels long; None before there is one."""
         slot = self._slots.get(position)
         if slot is None or slot.newest is None:
             return None
@@ -233,7 +233,8 @@ class LiveBoard:
         stream = self._streams[position - 1] if self._streams else None
         frame = slot.newest.frame if slot.newest else None
         values: dict[str, Any] = {
-            "position": position, "source": stream.source if stream else frame.source if frame else "",
+            "position": position,
+            "source": stream.source if stream else frame.source if frame else "",
             "frames": slot.frames, "detections": slot.detections,
             "counts": dict(slot.counts), "totals": dict(slot.totals),
             "rate": round(slot.rate(now), 1),
