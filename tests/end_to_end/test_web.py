@@ -320,7 +320,7 @@ def test_a_slow_reader_holds_nobody_up_and_is_told(detector) -> None:
         watcher = page.watcher((long_name,) * 2, OutputOptions())
         found = detector(np.full((9, 9, 3), 255, np.uint8), bgr=True).detections
         for frame in video_frames(3000, (4, 4)):
-            watcher.write(frame, "", found)
+            watcher.write(frame, "", found, None)
             if frame.frame_index % 500 == 0:
                 assert ask(page.url, "/state").json["sources"][0]["frames"] >= frame.frame_index
         lines = lost = 0

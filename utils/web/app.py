@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def make_app(board: LiveBoard, worker: UploadWorker, access: Access) -> ASGIApp:
     routes = [
         Route("/", view.page),
         Route("/state", view.state),
-        Route("/frame/{place:int}", view.frame),
+        Route("/frame/{position:int}", view.frame),
         Route("/events", view.events),
         Route("/detect", detection.answer, methods=["POST"]),
     ]
@@ -156,10 +156,10 @@ class _View:
 
     def frame(self, request: Request) -> Response:
         """Starlette calls it in a thread, since it draws."""
-        place = request.path_params["place"]
-        found = self._board.jpeg(place)
+        position = request.path_params["position"]
+        found = self._board.jpeg(position)
         if found is None:
-            return _sentence(404, f"source {place} has no frame yet, or there is no such source")
+            return _sentence(404, f"source {position} has no frame yet, or there is no such source")
         frame, content = found
         return Response(content, 200, {"X-Frame": str(frame.frame_index)}, "image/jpeg")
 
@@ -249,7 +249,7 @@ async def _uploaded(request: Request) -> bytes:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return content
 
-    async def parts() -> AsyncIterator[bytes]:
+    async def parts() -> AsyncGenerator[bytes, None]:
         yield content
 
     try:

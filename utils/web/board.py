@@ -101,7 +101,7 @@ class EventReader:
         self._dropped = 0
 
     def put(self, line: bytes) -> None:
-        """Add a line, in place of the oldest one where too many wait."""
+        """Add a line, instead of the oldest one where too many wait."""
         self._dropped += len(self._lines) == MAX_WAITING_LINES
         self._lines.append(line)
 
@@ -125,14 +125,14 @@ class LiveBoard:
         """Begin with nothing.
 
         Args:
-            streams: live sources, which have a place each, from the start; those of other sources
-                are read one after the other and share place 1.
+            streams: live sources, which have a position each, from the start; files are read one
+                after the other and share position 1.
             has_source: whether there will be frames.
         """
         self.doorbell, self.has_source = Doorbell(), has_source
         self._lock, self._version, self._ended = threading.Lock(), 0, False
         self._streams = streams
-        self._slots = {place: _Slot() for place in range(1, len(streams) + 1)}
+        self._slots = {position: _Slot() for position in range(1, len(streams) + 1)}
         self._readers: set[EventReader] = set()
 
     @property
@@ -204,9 +204,9 @@ class LiveBoard:
         with self._lock:
             return reader.take()
 
-    def jpeg(self, place: int) -> tuple[Frame, bytes] | None:
-        """The newest frame of a place with its boxes, at most 1920 pixels long; None before one."""
-        slot = self._slots.get(place)
+    def jpeg(self, position: int) -> tuple[Frame, bytes] | None:
+        """The newest frame with its boxes, at most 1920 pixels long; None before there is one."""
+        slot = self._slots.get(position)
         if slot is None or slot.newest is None:
             return None
         with slot.drawing:  # those who ask at the same time get the same bytes
@@ -219,7 +219,9 @@ class LiveBoard:
         """What the page shows beside the images, ready for JSON."""
         now = time.monotonic()
         with self._lock:
-            sources = [self._place(place, slot, now) for place, slot in self._slots.items()]
+            sources = [
+                self._source_values(position, slot, now) for position, slot in self._slots.items()
+            ]
             return {
                 "version": self._version,
                 "ended": self._ended,
@@ -227,11 +229,12 @@ class LiveBoard:
                 "sources": sources,
             }
 
-    def _place(self, place: int, slot: _Slot, now: float) -> dict[str, Any]:
-        stream = self._streams[place - 1] if self._streams else None
+    def _source_values(self, position: int, slot: _Slot, now: float) -> dict[str, Any]:
+        stream = self._streams[position - 1] if self._streams else None
         frame = slot.newest.frame if slot.newest else None
         values: dict[str, Any] = {
-            "place": place, "source": stream.source if stream else frame.source if frame else "",
+            "position": position,
+            "source": stream.source if stream else frame.source if frame else "",
             "frames": slot.frames, "detections": slot.detections,
             "counts": dict(slot.counts), "totals": dict(slot.totals),
             "rate": round(slot.rate(now), 1),

@@ -21,7 +21,7 @@ function say(text, isBad = false) {
 function card(place) {
   if (!cards.has(place)) {
     const article = $("#card").content.firstElementChild.cloneNode(true);
-    article.dataset.place = place;
+    article.dataset.position = place;
     $("#sources").append(article);
     cards.set(place, {article, frames: 0, url: ""});
   }
@@ -52,7 +52,7 @@ function trouble(source, hasEnded) {
 }
 
 function show(source, hasEnded) {
-  const {article} = card(source.place);
+  const {article} = card(source.position);
   const fact = (name, text) => {
     const element = $(`.${name}`, article);
     setText(element, text);
@@ -80,9 +80,9 @@ function show(source, hasEnded) {
 }
 
 async function showImage(source) {
-  const mine = card(source.place);
+  const mine = card(source.position);
   if (source.frames === mine.frames) return;
-  const answer = await fetch(`frame/${source.place}`);
+  const answer = await fetch(`frame/${source.position}`);
   if (!answer.ok) return;
   const image = $("img", mine.article), before = mine.url;
   mine.url = URL.createObjectURL(await answer.blob());
