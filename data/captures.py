@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -209,16 +209,38 @@ def fetch(address: str) -> bytes:
     return content
 
 
-def _answer(address: str) -> AbstractContextManager[Any]:
+class _BasicLogin(urllib.request.HTTPBasicAuthHandler):
+    """Closes the answer that asked for a login, which urllib leaves open."""
+
+    def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        """Ask again with name and password."""
+        fp.close()
+        return super().http_error_401(req, fp, code, msg, headers)
+
+
+class _DigestLogin(urllib.request.HTTPDigestAuthHandler):
+    """As `_BasicLogin`."""
+
+    def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        """Ask again with a digest of name and password."""
+        fp.close()
+        return super().http_error_401(req, fp, code, msg, headers)
+
+
+@contextmanager
+def _answer(address: str) -> Iterator[Any]:
     """Of an http(s) server, with the name and password of the address if it asks for them."""
     parts, public = urlsplit(address), without_password(address)
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     name, password = unquote(parts.username or ""), unquote(parts.password or "")
     passwords.add_password(None, public, name, password)
-    kinds = (urllib.request.HTTPBasicAuthHandler, urllib.request.HTTPDigestAuthHandler)
-    opener = urllib.request.build_opener(*(kind(passwords) for kind in kinds))
-    answer: AbstractContextManager[Any] = opener.open(public, timeout=STALL_SECONDS)
-    return answer
+    opener = urllib.request.build_opener(_BasicLogin(passwords), _DigestLogin(passwords))
+    try:
+        with opener.open(public, timeout=STALL_SECONDS) as answer:
+            yield answer
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        raise
 
 
 def is_image_address(address: str) -> bool:
@@ -230,9 +252,7 @@ def is_image_address(address: str) -> bool:
     try:
         with _answer(address) as answer:
             kind: str = answer.headers.get_content_type()
-    except _FETCH_ERRORS as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
+    except _FETCH_ERRORS:
         return False
     return kind.startswith("image/")
 

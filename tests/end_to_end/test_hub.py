@@ -226,6 +226,8 @@ def assert_same_use(weights: Path, images: list[Path], sizes: tuple[int, int, in
     for name, value in expected.items():
         if isinstance(value, np.ndarray):
             assert_same_rows(found[name], value, name)
+        elif isinstance(value, list):
+            assert sorted(map(repr, found[name])) == sorted(map(repr, value)), name
         else:
             assert found[name] == value, name
     assert sum(len(value) for name, value in expected.items() if " single " in name) > 50
