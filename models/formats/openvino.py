@@ -139,10 +139,9 @@ def quantize_openvino(source: NetworkFile, folder: Path, method: str) -> Quantiz
         inputs = Path(temporary).resolve()  # the worker runs in that folder
         _convert(source.path, inputs / "float.xml", source.metadata, halved=False)
         write_array(inputs / "images.npy", source.images)
-        worker = str(Path(openvino_worker.__file__).resolve())
-        # The worker imports the project, and nothing from its own folder, where `openvino.py` lies.
+        # As a module: a script would import `openvino` from the folder it lies in, this file.
         environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-        command = [sys.executable, "-P", worker, str(inputs / "float.xml"),
+        command = [sys.executable, "-m", openvino_worker.__name__, str(inputs / "float.xml"),
                    str(inputs / "images.npy"), method, str(target.resolve())]  # fmt: skip
         done = subprocess.run(
             command, cwd=inputs, env=environment, capture_output=True, text=True, check=False

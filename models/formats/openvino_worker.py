@@ -1,4 +1,4 @@
-"""OpenVINO's INT8 quantization in a process of its own: `python openvino_worker.py`.
+"""OpenVINO's INT8 quantization in a process of its own: `python -m models.formats.openvino_worker`.
 
 NNCF and OpenVINO report their use to Intel through a package
 that they do without where it is missing; for this process it is.

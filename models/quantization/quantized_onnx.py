@@ -11,7 +11,7 @@ import io
 import logging
 import math
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +64,28 @@ def quantize(
     Raises:
         MissingPackageError: this onnxruntime cannot write the file's biases.
     """
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder, _quietly():
+        prepared, written = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        keep_float = [*head_nodes(prepared), *keep_float]
+        with np.errstate(invalid="ignore"):  # _check_biases finds numbers that wrapped around
+            _quantize_prepared(prepared, written, images, method, scheme, keep_float)
+        _check_biases(written)
+        _remove_provenance(written, source)
+        written.replace(target)
+
+
+def _quantize_prepared(
+    source: Path,
+    target: Path,
+    images: Images,
+    method: str,
+    scheme: QdqScheme,
+    keep_float: Sequence[str],
+) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     numbers = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8, "u16": QuantType.QUInt16}
     options: dict[str, Any] = {
@@ -74,25 +94,18 @@ def quantize(
     }
     if method == "percentile":
         options["CalibPercentile"] = PERCENTILE
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder, _quietly():
-        prepared, written = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        with np.errstate(invalid="ignore"):  # _check_biases finds numbers that wrapped around
-            quantize_static(
-                str(prepared),
-                str(written),
-                _reader(images),
-                quant_format=QuantFormat.QDQ,
-                per_channel=scheme.per_channel,
-                activation_type=numbers[scheme.activations],
-                weight_type=QuantType.QInt8,
-                nodes_to_exclude=[*head_nodes(prepared), *keep_float],
-                calibrate_method=CalibrationMethod[METHODS[method]],
-                extra_options=options,
-            )
-        _check_biases(written)
-        _remove_provenance(written, source)
-        written.replace(target)
+    quantize_static(
+        str(source),
+        str(target),
+        _reader(images),
+        quant_format=QuantFormat.QDQ,
+        per_channel=scheme.per_channel,
+        activation_type=numbers[scheme.activations],
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=list(keep_float),
+        calibrate_method=CalibrationMethod[METHODS[method]],
+        extra_options=options,
+    )
 
 
 def worst_layers(source: Path, quantized: Path, images: Images) -> list[Layer]:
