@@ -186,7 +186,7 @@ def test_hostile_names_and_an_uploaded_image(browser, detector, tmp_path, window
         other = tmp_path / "other.png"
         other.write_text("no image")
         choose_file(browser, other)
-        browser.wait_until("document.querySelector('#answer.bad')")
+        browser.wait_until("document.querySelector('#answer.bad') !== null")
         assert "not an image" in browser.evaluate("document.querySelector('#answer').textContent")
 
         assert browser.evaluate("window.ran") is None
