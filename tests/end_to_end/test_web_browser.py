@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -59,6 +60,20 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
+@contextlib.contextmanager
+def running(command: list[object]) -> Iterator[subprocess.Popen[str]]:
+    """A script in a process of its own, which ends with the block."""
+    process = subprocess.Popen(
+        [str(each) for each in command], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def open_page(browser: Browser, url: str, window: str = "wide", *, dark: bool = False) -> None:
     width, height = WINDOWS[window]
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -96,16 +111,13 @@ def choose_file(browser: Browser, path: Path) -> None:
 
 def test_a_street(browser, shared, tmp_path) -> None:
     """The image moves; the counts are those of the tables; the end is told."""
-    with Street(shared / "data/video/street.mp4") as camera:
+    with Street(shared / "data/video/street.mp4") as camera, contextlib.ExitStack() as stack:
         command = [
             sys.executable, "detect.py", "--weights", shared / "weights/yolov5n.pt", "--imgsz",
             "320", "--source", camera.address, "--nosave", "--save-json", "--save-jsonl",
             "--project", tmp_path, "--web", "0",
         ]  # fmt: skip
-        process = subprocess.Popen(
-            [str(each) for each in command], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        process = stack.enter_context(running(command))
         assert process.stdout is not None
         url = next(line for line in process.stdout if "Web page: " in line).split()[-1]
         for window in WINDOWS:
