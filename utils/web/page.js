@@ -88,11 +88,11 @@ async function showImage(source) {
   mine.url = URL.createObjectURL(await answer.blob());
   mine.frames = source.frames;
   image.src = mine.url;
-  image.dataset.frame = answer.headers.get("X-Frame");
   image.alt = `The newest frame of ${source.source}, with boxes around what was found`;
   image.hidden = false;
   $(".waiting", mine.article).hidden = true;
   await image.decode().catch(() => {}); // the one before stays visible until then
+  image.dataset.frame = answer.headers.get("X-Frame");
   if (before) URL.revokeObjectURL(before);
 }
 
