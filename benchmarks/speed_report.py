@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from benchmarks.speed_networks import (
     SILU,
     TimedNetwork,
 )
+from experiments.training_runs import current_commit
 from utils.machine import processor_name
 from utils.output_files import atomic_path
 
@@ -267,7 +267,7 @@ def _head(setting: Mapping[str, Any]) -> list[str]:
         f"Machine: {processor_name()}, no GPU. Python {platform.python_version()}, torch "
         f"{torch.__version__}, onnxruntime {onnxruntime.__version__}, OpenCV {cv2.__version__}, "
         f"numpy {np.__version__}; {setting['threads']} threads, OpenCV "
-        f"{setting['opencv_threads']}. Commit {_commit()}. Made by "
+        f"{setting['opencv_threads']}. Commit {current_commit()}. Made by "
         "`python -m benchmarks.speed_test`.",
     ]  # fmt: skip
 
@@ -284,14 +284,3 @@ def _standard_networks(keys: Sequence[str]) -> list[str]:
         "(`qdq-u8`) in onnxruntime.",
         "",
     ]
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        folder = Path(__file__).parent
-        command = ["git", *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no")
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")

@@ -152,6 +152,10 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
             kind, (width, height) = image.format or "", image.size
             if kind in ANIMATED_FORMATS and num_images(image) > 1:
                 raise _several(path, kind)
+            if (
+                kind == "PNG"
+            ):  # whose orientation may stand behind the pixels, which are then decoded
+                check_size(path, len(content), height, width)
             # Pillow rotates TIFF itself; everything else it leaves as stored.
             rotated = kind != "TIFF" and image.getexif().get(_EXIF_ORIENTATION) in _ROTATED_90
     except UnidentifiedImageError:

@@ -39,7 +39,7 @@ def trained(monkeypatch) -> list[tuple[str, ...]]:
         report.write_text(json.dumps({"run": len(commands)}))
 
     monkeypatch.setattr(training_runs, "run_script", train)
-    monkeypatch.setattr(training_runs, "_commit", lambda: "abc1234")
+    monkeypatch.setattr(training_runs, "current_commit", lambda: "abc1234")
     return commands
 
 
