@@ -176,6 +176,15 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
     return ImageHeader(kind, (width, height) if rotated else (height, width))
 
 
+def _is_rotated(path: Path, content: bytes, image: Image.Image) -> bool:
+    """Whether the EXIF orientation swaps height and width; Pillow rotates TIFF itself."""
+    if image.format == "TIFF":
+        return False
+    if image.format == "PNG":  # it may stand behind the pixels, which Pillow then decodes
+        check_size(path, len(content), image.height, image.width)
+    return image.getexif().get(_EXIF_ORIENTATION) in _ROTATED_90
+
+
 def num_images(image: Image.Image) -> int:
     """How many images an opened file shows, one after the other; open it anew to read them.
 
