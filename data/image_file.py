@@ -177,10 +177,13 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
 
 
 def _is_rotated(path: Path, content: bytes, image: Image.Image) -> bool:
-    """Whether the EXIF orientation swaps height and width; Pillow rotates TIFF itself."""
-    if image.format == "TIFF":
+    """Whether the EXIF orientation of an image swaps height and width; it is the only one."""
+    kind = image.format or ""
+    if kind in ANIMATED_FORMATS and num_images(image) > 1:
+        raise _several(path, kind)
+    if kind == "TIFF":  # Pillow rotates it itself
         return False
-    if image.format == "PNG":  # it may stand behind the pixels, which Pillow then decodes
+    if kind == "PNG":  # it may stand behind the pixels, which Pillow then decodes
         check_size(path, len(content), image.height, image.width)
     return image.getexif().get(_EXIF_ORIENTATION) in _ROTATED_90
 
