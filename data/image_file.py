@@ -143,7 +143,6 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
         DatasetError: it has too many pixels, is one of several in its file, or of a format that
             cannot be read.
     """
-    suffix = path.suffix.lower()
     if content[4:8] == _BOXES and is_heif(content[:START_BYTES]):
         width, height = _only_heif(path, content).size
         return ImageHeader("HEIF", (height, width))
@@ -164,16 +163,21 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
         raise _too_large(path) from None
     except DECODER_ERRORS as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
+    _check_kind(path, content, kind)
+    if kind == "TIFF" and (page_first := _page_first(path, content)) is not content:
+        return read_header(path, page_first)
+    check_size(path, len(content), height, width)
+    return ImageHeader(kind, (width, height) if rotated else (height, width))
+
+
+def _check_kind(path: Path, content: bytes, kind: str) -> None:
+    suffix = path.suffix.lower()
     if content[4:12] in _AVIF_STARTS and ".avif" not in Image.registered_extensions():
         raise DatasetError(f"{path}: AVIF needs Pillow 11.3 or newer; or save it as JPEG or PNG")
     if suffix in UNREADABLE_SUFFIXES and kind not in _ORDINARY_FORMATS:
         raise DatasetError(f"{path}: {suffix} files cannot be read; save it as JPEG or PNG")
     if kind not in _FORMATS:
         raise DatasetError(f"{path}: not an image that can be decoded")
-    if kind == "TIFF" and (page_first := _page_first(path, content)) is not content:
-        return read_header(path, page_first)
-    check_size(path, len(content), height, width)
-    return ImageHeader(kind, (width, height) if rotated else (height, width))
 
 
 def _is_rotated(path: Path, content: bytes, image: Image.Image) -> bool:
