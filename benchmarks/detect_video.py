@@ -118,7 +118,7 @@ def report(rounds: Sequence[Round], setting: Setting, skipped: str | None, date:
     process = Spread(tuple(each.process for each in rounds))
     lines += [
         "", f"The floor is the larger of the network's wall time and the sum of the last column "
-        f"divided by {num_cores} cores. Threads of onnxruntime that wait for work count as work.",
+        f"divided by {num_cores} cores.",
         "", "| | seconds |", "|---|---|",
         f"| floor | {floors.as_text()} |",
         f"| detect.py, frames | {loops.as_text()} |",

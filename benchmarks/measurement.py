@@ -64,6 +64,6 @@ def measured_with(module: str, rounds: int) -> str:
     load = f"load before {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
     return (
         f"{machine_line()} onnxruntime {onnxruntime.__version__}, {os.cpu_count()} cores, {load}, "
-        f"commit {current_commit()}. {rounds} rounds in turn: median (lowest to highest). Made by "
+        f"commit {current_commit()}. rounds in turn: {rounds}; median (lowest to highest). Made by "
         f"`python -m {module}`."
     )

@@ -123,6 +123,8 @@ def _open_session(path: Path, providers: list[Any], threads: int | None) -> Any:
     ort = _onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    # Its threads would spin between two images, on cores that decode and encode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

@@ -71,7 +71,7 @@ def test_the_report_compares_within_each_round(tmp_path, monkeypatch):
         in text
     )
     assert "| network | 15.00 (10.00 to 20.00) | 1.50 (1.50 to 1.50) |" in text
-    assert "commit " in text and "onnxruntime " in text and "2 rounds" in text
+    assert "commit " in text and "onnxruntime " in text and "rounds in turn: 2;" in text
     without = [Round(each.stages, 250, each.process, each.loop, None) for each in rounds]
     text = report(without, setting(tmp_path), "no --peer given", "2026-01-02")
     assert "Peer: no --peer given." in text

@@ -174,3 +174,10 @@ def test_devices_that_are_not_there(tmp_path, device):
         pytest.skip("this onnxruntime has CUDA")
     with pytest.raises(ConfigError, match=f"--device {device}: "):
         OnnxRunner(path, device=device)
+
+
+def test_threads_do_not_spin_between_images(tmp_path):
+    """They would take the cores from decoding and encoding."""
+    runner = OnnxRunner(save_detector(tmp_path / "x.onnx", ROWS))
+    options = runner._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
