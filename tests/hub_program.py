@@ -51,7 +51,9 @@ def noted(call: str, results: Any) -> dict[str, Any]:
     crops = results.crop(save=False)
     found[f"{call} crops"] = [(crop["label"], crop["im"].shape, int(crop["cls"])) for crop in crops]
     found[f"{call} whole"] = (len(results), tuple(results.s), list(results.files))
-    text = str(results).replace("sandwiches", "sandwichs")  # the package adds an s to anything
+    text = str(results)
+    for plural, theirs in (("sandwiches", "sandwichs"), ("knives", "knifes")):
+        text = text.replace(plural, theirs)  # the package adds an s to anything
     found[f"{call} text"] = text.splitlines()[:-1]  # the last line has times
     return found
 
