@@ -180,6 +180,8 @@ def _run(config: DetectConfig, source: Source, page: LivePage | None) -> DetectR
     zones = zones_of(config, source.files)
     detector, second = _open_detectors(config)
     tracker = ObjectTracker(config.rules, detector.class_names, zones) if config.track else None
+    if tracker is not None:  # it needs more than is shown, here alone
+        detector = replace(detector, rules=rules_for_tracking(detector.rules))
     preview = PreviewWindow() if config.view_img else None
     names = detector.class_names
     log = DetectionLog(names, config.vid_stride, strict=config.strict, tracks=config.track)
@@ -253,8 +255,7 @@ def _open_detector(config: DetectConfig) -> FrameDetector:
     )
     free = config.rect and runner.input_hw == (None, None)
     size = InputSize(input_hw, runner.stride if free else None)
-    rules = config.rules if not config.track else rules_for_tracking(config.rules)
-    detector = FrameDetector(runner, class_names, size, rules)
+    detector = FrameDetector(runner, class_names, size, config.rules)
     if config.tile is None:
         return detector
     tiles = TileRules.of(

@@ -197,7 +197,7 @@ def fit(
     batches, val_batches = images.loaders(hyp.augment, loading, ranks)
 
     # Optimizer and schedule, where a resumed run left them.
-    ema = ModelEMA(with_norms_measured(start, batches))
+    ema = ModelEMA(with_norms_measured(start, batches, ranks))
     state = start_training(model, model.layers, ema, hyp.optimizer, how, batch_size=batch_size,
                            patience=config.patience, ranks=ranks)  # fmt: skip
     schedule = Schedule(hyp.optimizer, config.epochs, len(batches), batch_size, config.cos_lr)
@@ -218,14 +218,18 @@ def fit(
         return run, state, ranks.broadcast(lambda: evaluate_best(run, unsharded, device))
 
 
-def with_norms_measured(start: Start, batches: TrainLoader) -> Detector:
-    """The network; where its weights are those of a deploy form, its norms fit the images."""
+def with_norms_measured(start: Start, batches: TrainLoader, ranks: Ranks) -> Detector:
+    """The network; where its weights are those of a deploy form, its norms fit the images.
+
+    All processes go on with what the first one measured on its images.
+    """
     if not start.assumes_norms:
         return start.model
     device = next(start.model.parameters()).device
     images = (scale_pixel_tensor(batch.images.to(device), torch.float32)
               for batch in islice(batches.epoch(0), NORM_BATCHES))  # fmt: skip
     count = measure_norms(start.model, images)
+    ranks.broadcast_weights(start.model)
     logger.info("Weights of a deploy form: statistics of %d norms measured on images", count)
     return start.model
 

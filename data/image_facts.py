@@ -26,7 +26,7 @@ import simplejpeg
 from PIL import Image
 
 from data.decoder_errors import DECODER_ERRORS
-from data.image_file import JPEG_START, decode_image, read_content, read_header
+from data.image_file import JPEG_START, decode_image, path_kind, read_content, read_header
 from utils.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class ImageIndex:
         name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]
         with contextlib.suppress(RuntimeError):  # there is no home folder
             self._file = user_cache_folder() / "images" / f"{name}.sqlite"
-        if self._file is not None and self._file.exists():
+        if self._file is not None and path_kind(self._file) == "file":
             self._read(self._file)
 
     def examine(self, path: Path) -> ImageFacts:
@@ -170,13 +170,13 @@ class ImageIndex:
         Raises:
             DatasetError: as `examine_image`; what cannot be read is examined anew every time.
         """
-        key, state = os.fsencode(path.absolute()), _state(path)
+        key, (state, changed) = os.fsencode(path.absolute()), _state(path)
         known = self._known.get(key)
-        if state is not None and known is not None and known[0] == state:
+        if known is not None and known[0] == state:
             return known[1]
         facts = examine_image(path)
         # Looked at again: the file may have been written while it was read.
-        if state is not None and state == _state(path) and _is_settled(path):
+        if state == _state(path)[0] and time.time_ns() - changed > SETTLED_NS:
             self._new[key] = state, facts
         return facts
 
@@ -219,15 +219,11 @@ class ImageIndex:
         return sqlite3.connect(file, timeout=WAIT_SECONDS)
 
 
-def _state(path: Path) -> str | None:
-    """What changes when a file does; None where there is none."""
+def _state(path: Path) -> tuple[str, int]:
+    """What changes when a file does, and when it last did, in ns; empty where there is no file."""
     try:
         found = path.stat()
     except (OSError, ValueError):
-        return None
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
-
-
-def _is_settled(path: Path) -> bool:
-    found = path.stat()
-    return time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > SETTLED_NS
+        return "", 0
+    state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+    return state, max(found.st_mtime_ns, found.st_ctime_ns)

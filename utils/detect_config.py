@@ -175,6 +175,10 @@ class DetectorFlags(TypedDict, total=False):
     max_det: int
     classes: Sequence[int] | None
     agnostic_nms: bool
+    augment: bool
+    tile: int | None
+    tile_overlap: float
+    tile_merge: str
     device: str | int
     half: bool
     rect: bool

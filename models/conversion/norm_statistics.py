@@ -14,18 +14,24 @@ from models.reparam.algebra import BatchNorm
 
 @dataclass(slots=True)
 class _Moments:
-    """Sums over what enters a norm, per channel, in float64."""
+    """Sums over what enters a norm, per channel, in float64 on the CPU."""
 
     total: Tensor | float = 0.0
     squares: Tensor | float = 0.0
     count: int = 0
 
     def add(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
-        """A forward pre-hook: count (B, C, H, W) values."""
-        values = inputs[0].double()
-        self.total = self.total + values.sum((0, 2, 3))
-        self.squares = self.squares + values.square().sum((0, 2, 3))
-        self.count += values.numel() // values.shape[1]
+        """A forward pre-hook: count (B, C, H, W) values.
+
+        Each batch is summed up on its device, in its own precision: a copy in float64 would not
+        fit beside a network that fills a GPU, and there is none on Apple's.
+        """
+        variance, mean = (each.cpu().double() for each in
+                          torch.var_mean(inputs[0], (0, 2, 3), correction=0))  # fmt: skip
+        count = inputs[0].numel() // inputs[0].shape[1]
+        self.total = self.total + count * mean
+        self.squares = self.squares + count * (variance + mean.square())
+        self.count += count
 
 
 @torch.no_grad()
@@ -76,10 +82,14 @@ def _restate(norm: BatchNorm, mean: Tensor, variance: Tensor) -> None:
     """A norm, scale * (x - mean) / sqrt(variance + eps) + shift, with another mean and variance."""
     if norm.running_mean is None or norm.running_var is None or norm.bias is None:
         return
-    slope = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    at_zero = norm.bias.double() - slope * norm.running_mean.double()
+    slope = _exact(norm.weight) / (_exact(norm.running_var) + norm.eps).sqrt()
+    at_zero = _exact(norm.bias) - slope * _exact(norm.running_mean)
     # What is stored is what is computed with: rounded once, before scale and shift are found.
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(variance)
-    norm.weight.copy_(slope * (norm.running_var.double() + norm.eps).sqrt())
-    norm.bias.copy_(at_zero + slope * norm.running_mean.double())
+    norm.weight.copy_(slope * (_exact(norm.running_var) + norm.eps).sqrt())
+    norm.bias.copy_(at_zero + slope * _exact(norm.running_mean))
+
+
+def _exact(values: Tensor) -> Tensor:
+    return values.cpu().double()

@@ -57,17 +57,20 @@ def boxes(found):
     return found.boxes.tolist(), found.scores.tolist(), found.class_ids.tolist()
 
 
-@pytest.mark.parametrize("kind", ["onnx", "pt"])
-def test_it_finds_what_detect_writes(kind, tmp_path, weights, photos):
+@pytest.mark.parametrize(
+    ("kind", "flags"),
+    [("onnx", {}), ("pt", {}), ("onnx", {"tile": 64}), ("pt", {"augment": True, "tile": 64})],
+)
+def test_it_finds_what_detect_writes(kind, flags, tmp_path, weights, photos):
     if kind == "pt":
         weights = save_model(tmp_path / "w.pt", finding_model(tiny_spec()))
     config = DetectConfig(
         weights=str(weights), source=str(photos[0].parent), imgsz=64, save_json=True,
-        save_crop=True, nosave=True, project=str(tmp_path / "runs"), device="cpu",
+        save_crop=True, nosave=True, project=str(tmp_path / "runs"), device="cpu", **flags,
     )  # fmt: skip
     folder = script.detect(config).folder
     expected = json.loads((folder / "predictions.json").read_text())
-    results = load_detector(weights, imgsz=64, device="cpu")(photos)
+    results = load_detector(weights, imgsz=64, device="cpu", **flags)(photos)
     assert [{**json.loads(found.to_json()), "output": found.frame.path.stem} for found in results
             ] == expected  # fmt: skip
     assert sum(map(len, results)) > 3

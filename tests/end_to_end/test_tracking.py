@@ -222,3 +222,13 @@ def test_the_library_is_loaded_for_tracking_alone(tmp_path, weights, video):
         "assert not {'trackers', 'supervision', 'scipy'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+
+
+def test_a_second_network_is_compared_by_what_is_shown(tmp_path, weights, video):
+    """The tracker's low scores are for it alone: the same network agrees with itself."""
+    report = tmp_path / "report.json"
+    flags = ["--compare", weights, "--report", report]
+    assert run(*arguments(weights, video, tmp_path / "runs", *flags)) == 0
+    totals = json.loads(report.read_text())["comparison"]["total"]
+    assert totals["agreeing"] > 20
+    assert sum(totals.values()) == totals["agreeing"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import operator
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -104,18 +106,32 @@ with process_group(ranks, torch.device("cpu")):
     assert ranks.broadcast(lambda: ranks.rank) == 0
     conditions = torch.tensor([True, ranks.is_first, not ranks.is_first, False])
     assert ranks.all_true(conditions) == [True, False, False, False]
+    norm = torch.nn.BatchNorm2d(3)
+    with torch.no_grad():
+        norm.bias.fill_(ranks.rank), norm.running_mean.fill_(ranks.rank)
+    ranks.broadcast_weights(norm)
+    assert not norm.bias.any() and not norm.running_mean.any() and norm.bias.requires_grad
     if ranks.is_first:
         torch.save(found, sys.argv[1])
 """
 
 
 def torchrun(*arguments: object, timeout: int = 120) -> subprocess.CompletedProcess[str]:
+    """What it prints and answers; after `timeout` seconds its ranks are ended with it."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
                "--nproc-per-node", str(COUNT), *(str(word) for word in arguments)]  # fmt: skip
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout,
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
     )  # fmt: skip
+    try:
+        out, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
 def test_gradients_of_two_ranks_are_those_of_one(tmp_path):

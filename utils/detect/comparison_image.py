@@ -27,6 +27,7 @@ COLORS: dict[Status, Color] = {  # apart for colour-blind readers, too
 CAPTIONS: dict[Status, str] = {
     "agreeing": "agree", "differing": "differ", "missing": "only in A", "extra": "only in B",
 }  # fmt: skip
+MIN_LINE = 3  # pixels, so that a thinner one can still be seen
 MAX_SIDE, MIN_SIDE = 1920, 800  # pixels: the longer side of each image, which is scaled to fit
 MIN_CELL = 360  # pixels: a narrow image is centred in a cell that its caption fits into
 WIDE = 2.0  # width / height, above which images are put one above the other
@@ -99,7 +100,7 @@ def _scaled(image: ImageArray) -> ImageArray:
 
 
 def _line(image: ImageArray, style_line: int | None) -> int:
-    return style_line or max(round(sum(image.shape[:2]) / 2 * 0.003), 2)
+    return style_line or max(round(sum(image.shape[:2]) / 2 * 0.003), MIN_LINE)
 
 
 def _draw_own(

@@ -16,7 +16,6 @@ from utils.structures import Detections, Frame, Skipped
 
 logger = logging.getLogger(__name__)
 COMPARE_JSON = "compare.json"
-
 STAGES = ("decode", "preprocess", "inference", "postprocess")
 
 

@@ -6,7 +6,7 @@ Started by `torchrun`, which tells each process its rank.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -92,9 +92,17 @@ class Ranks:
 
     def broadcast_buffers(self, module: nn.Module) -> None:
         """Take over the first process's buffers: the statistics of norms, above all."""
+        self._broadcast_tensors(module.buffers())
+
+    def broadcast_weights(self, module: nn.Module) -> None:
+        """Take over the first process's parameters and buffers."""
+        self._broadcast_tensors([*module.parameters(), *module.buffers()])
+
+    @torch.no_grad()
+    def _broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
         if self.count > 1:
-            for buffer in module.buffers():
-                dist.broadcast(buffer, src=0)
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
     def parallel(
         self, model: nn.Module, device: torch.device, *, shared_norms: bool = False

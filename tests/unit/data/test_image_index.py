@@ -153,6 +153,26 @@ def test_a_folder_that_cannot_be_written_costs_only_time(image, tmp_path, monkey
     assert indexed(image) == first
 
 
+def test_a_folder_that_cannot_even_be_looked_at_costs_only_time(image, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/" + "x" * 300)  # as another user's home: stat() fails
+    first = indexed(image)
+    assert indexed(image) == first
+
+
+def test_a_file_that_goes_while_it_is_read(image, monkeypatch):
+    examine = image_facts.examine_image
+
+    def last_look(path):
+        facts = examine(path)
+        path.unlink()
+        return facts
+
+    monkeypatch.setattr(image_facts, "examine_image", last_look)
+    index = ImageIndex(image.parent)
+    assert index.examine(image).image_hw == (40, 60)
+    index.save()
+
+
 def test_a_locked_index_costs_only_time(image, tmp_path, monkeypatch):
     first = indexed(image)
     monkeypatch.setattr(image_facts, "WAIT_SECONDS", 0.05)
