@@ -88,13 +88,14 @@ def test_messages_on_the_troubleshooting_page_are_those_of_the_program():
     assert [part for part in parts if part and part not in said_in_source()] == []
 
 
-def anchors(page: Path) -> set[str]:
+def anchors(page: Path) -> list[str]:
     """The fragments that GitHub gives a page's headings."""
-    headings = re.findall(r"^#+ (.*)$", text_of(page), re.M)
-    return {
+    text = re.sub(r"^```.*?^```", "", text_of(page), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return [
         re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
         for heading in headings
-    }
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
