@@ -18,7 +18,7 @@ import pytest
 from tests.house.test_documents import PAGES, anchors, text_of
 
 # Tables that a script writes, and pages for those who work on the project itself.
-ONLY_IN_ENGLISH = {"models.md"}
+ONLY_IN_ENGLISH = {"models.md", "claims.md", "architecture.md"}
 ENGLISH = [
     page
     for page in PAGES
@@ -28,7 +28,9 @@ ENGLISH = [
 ]
 README = {Path("README.md"): Path("README.zh-CN.md")}  # shorter than the English one
 MULTIPLES = {"million": 6, "M": 6, "万": 4, "亿": 8}  # powers of ten
+CODE, FORMULA = r"`[^`]+`", r"\$[^$]+\$"
 COMMENT = re.compile(r"(^|\s)#(\s.*|$)")
+TEXT = re.compile(r"(?<=\\text\{)[^}]*")  # words in a formula
 
 
 def chinese(page: Path) -> Path:
@@ -80,12 +82,14 @@ def sections(text: str) -> list[Section]:
 
 
 def code_spans(text: str) -> Counter[str]:
-    return Counter(re.findall(r"`([^`]+)`", text))
+    """The code and the formulas in a text."""
+    formulas = re.findall(FORMULA, re.sub(CODE, " ", text))
+    return Counter(re.findall(CODE, text)) + Counter(TEXT.sub("", each) for each in formulas)
 
 
 def figures(text: str) -> Counter[Decimal]:
     """Every number that is not part of a name; `1.79 亿` is `179 million`."""
-    prose = re.sub(r"`[^`]+`|\]\([^)]+\)", " ", text)
+    prose = re.sub(rf"{CODE}|{FORMULA}|\]\([^)]+\)", " ", text)
     number = r"(?<![A-Za-z\d.,])(\d[\d,]*(?:\.\d+)*(?:e-?\d+)?)(?: ?(million\b|M\b|万|亿))?"
     values = []
     for digits, multiple in re.findall(number, prose):
@@ -103,7 +107,7 @@ def links(page: Path, text: str, *, translated: bool = False) -> Counter[str]:
     The link of a page to its translation is omitted.
     """
     text = re.sub(r"^\[(中文|English)\].*$", "", text, flags=re.M)
-    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]+`", "", text))
+    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(CODE, "", text))
     return Counter(translated_target(page, each) if translated else each for each in targets)
 
 
@@ -166,8 +170,11 @@ def test_blocks_of_code_are_the_same_except_for_comments(page):
 
 
 def without_comments(blocks: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
-    """The blocks with `#` for each comment."""
-    return [(language, [COMMENT.sub(r"\1#", line) for line in lines]) for language, lines in blocks]
+    """The blocks with `#` for each comment, and formulas without their words."""
+    return [
+        (language, [COMMENT.sub(r"\1#", TEXT.sub("", line)) for line in lines])
+        for language, lines in blocks
+    ]
 
 
 @pytest.mark.parametrize("page", WHOLE, ids=str)
@@ -251,6 +258,11 @@ def test_asterisks_that_are_shown_are_noticed(line, literal):
 )
 def test_figures_are_compared_by_value(english, translation, equal):
     assert (figures(english) == figures(translation)) is equal
+
+
+def test_words_in_a_formula_are_translated():
+    assert code_spans(r"$x \text{ where } y$") == code_spans(r"$x \text{（} y$")
+    assert code_spans(r"$x$") != code_spans(r"$y$")
 
 
 def test_a_hash_in_a_value_is_no_comment():
