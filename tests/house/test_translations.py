@@ -211,6 +211,14 @@ def test_emphasis_is_rendered(page):
     assert [line for line in text.splitlines() if has_literal_asterisks(line)] == []
 
 
+@pytest.mark.parametrize("page", [chinese(page) for page in PAIRS], ids=str)
+def test_lines_do_not_end_between_two_characters_of_chinese(page):
+    """A browser shows a line's end in a paragraph as a space, which Chinese does not have."""
+    text = re.sub(r"^```.*?^```", "", text_of(page), flags=re.M | re.S)
+    character = r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]"
+    assert re.findall(rf".*{character}\n *{character}.*", text) == []
+
+
 def has_literal_asterisks(line: str) -> bool:
     """Whether CommonMark shows the asterisks of a line, as those of `**字。**字`.
 
