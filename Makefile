@@ -6,7 +6,8 @@
 # make test-oldest    the tests with the lowest versions of everything, in .venv-oldest (PYTHON=python3.10)
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
 # make clients    other programs (ultralytics, yolov5, SAHI) find the same boxes; into .venv-clients
-# make clean   remove caches and runs/demo; .venv, .venv-rknn, .venv-clients and .venv-oldest stay
+# make docs    the documents as a site, into site/ (Python 3.11 or newer; into .venv-docs)
+# make clean   remove caches, site/ and runs/demo; .venv and .venv-* stay
 #
 # Everything is installed into .venv from requirements.txt; nothing else is downloaded.
 
@@ -22,7 +23,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	|| { echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3.10"; exit 1; }
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
 
-.PHONY: help demo test gpu check lint docs-check rknn clients test-oldest clean
+.PHONY: help demo test gpu check lint docs-check rknn clients test-oldest docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -44,7 +45,7 @@ lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(RUN) -m mypy --platform win32 --cache-dir .mypy_cache/win32
-	$(RUN) $(VENV)/bin/vermin --quiet --violations --no-tips --eval-annotations --exclude long --exclude file.errors -t=3.10- *.py models data utils experiments examples benchmarks tests
+	$(RUN) $(VENV)/bin/vermin --quiet --violations --no-tips --eval-annotations --exclude long --exclude file.errors -t=3.10- *.py models data utils experiments examples benchmarks docs tests
 
 docs-check: $(VENV)/.installed-dev
 	$(RUN) -m tests.documents
@@ -86,8 +87,24 @@ clients: .venv-clients/.installed
 		> "$$(.venv-clients/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_lent.pth"
 	@touch $@
 
+# A fault in any page ends the build.
+SITE = .venv-docs/bin/python -m sphinx --builder html --conf-dir docs/site --fail-on-warning --keep-going --quiet
+docs: .venv-docs/.installed
+	rm -rf site
+	$(SITE) --doctree-dir .venv-docs/pages-en . site
+	$(SITE) --doctree-dir .venv-docs/pages-zh --define language=zh_CN . site/zh
+	@echo "open site/index.html"
+
+.venv-docs/.installed: requirements-docs.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make docs PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "installing requirements-docs.txt into .venv-docs"
+	rm -rf .venv-docs && $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip --disable-pip-version-check install --quiet -r requirements-docs.txt
+	@touch $@
+
 clean:
-	rm -rf runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf runs/demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

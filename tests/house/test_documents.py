@@ -82,6 +82,33 @@ def test_every_image_is_on_a_page():
     assert {path.name for path in (ROOT / "docs" / "images").iterdir()} <= targets
 
 
+def linked_pages(page: Path) -> set[Path]:
+    """The files that a page's list entries link to, from ROOT."""
+    targets = re.findall(r"^- \[.+\]\((.+)\)$", text_of(page), re.M)
+    return {(ROOT / page.parent / target).resolve().relative_to(ROOT) for target in targets}
+
+
+def test_every_page_is_in_the_table_of_contents():
+    """The site's navigation is made of it; reports have a table of contents of their own."""
+    reports = Path("docs/benchmarks")
+    folders = (Path(), Path("docs"), Path("models/weights"), Path("data/images"))
+    pages = {page for page in PAGES if page.parent in folders and not is_chinese(page)}
+    listed = linked_pages(Path("docs/README.md"))
+    assert listed == pages - {Path("docs/README.md")} | {reports / "README.md"}
+    linked = re.findall(r"\]\(([^)/]+\.md)\)", text_of(reports / "README.md"))
+    written = {page.name for page in PAGES if page.parent == reports} - {"README.md"}
+    assert set(linked) == written
+
+
+def is_chinese(page: Path) -> bool:
+    return page.name.endswith((".zh.md", ".zh-CN.md"))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name.endswith(".zh.md")], ids=str)
+def test_a_page_in_chinese_lies_beside_the_english_one(page):
+    assert page.with_name(page.name.replace(".zh.md", ".md")) in PAGES
+
+
 @pytest.mark.parametrize(
     ("text", "anchors"),
     [

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.house.source_tree import ROOT, imported_modules, module_name, parse, product_files
+from tests.house.source_tree import (
+    ROOT,
+    SCRIPTS,
+    imported_modules,
+    module_name,
+    parse,
+    product_files,
+)
 
 # Room of models/ -> the other rooms of it that it may import. A missing room may import all.
 MAY_IMPORT = {
@@ -21,6 +29,9 @@ MAY_IMPORT = {
     "formats": {"network", "runtimes", "quantization", "export"},
     "export": {"network", "conversion", "runtimes", "formats", "quantization"},
 }
+
+
+DIAGRAM = ROOT / "docs" / "images" / "architecture.svg"
 
 
 def models_files() -> list[Path]:
@@ -43,6 +54,18 @@ def test_no_path_leads_into_another_room(path: Path) -> None:
     assert list(paths_upwards(path, parse(path))) == []
 
 
+def test_the_diagram_has_every_room() -> None:
+    folders = {path.parent.name for path in (ROOT / "models").glob("*/__init__.py")}
+    assert set(rooms_in_diagram()) == {
+        "scripts", "data", "utils", *(f"models/{name}" for name in folders),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", product_files(), ids=file_name)
+def test_imports_point_downwards_in_the_diagram(path: Path) -> None:
+    assert list(imports_upwards(path, parse(path))) == []
+
+
 # The rules above must be able to fail: each is shown code that breaks it.
 
 
@@ -61,6 +84,21 @@ def test_no_path_leads_into_another_room(path: Path) -> None:
 )
 def test_wrong_rooms_are_noticed(name: str, code: str, count: int) -> None:
     assert len(list(forbidden_rooms(ROOT / name, ast.parse(code)))) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "count"),
+    [
+        ("models/reparam/orepa.py", "from models.network import detector", 1),
+        ("models/formats/rknn.py", "from models.runtimes import runner", 0),  # the same row
+        ("utils/boxes.py", "from data.labels import read_label_file", 1),
+        ("data/labels.py", "from models.network import anchors", 1),  # side by side, no arrow
+        ("data/labels.py", "from utils.boxes import box_area", 0),
+        ("utils/boxes.py", "import train", 1),
+    ],
+)
+def test_imports_upwards_are_noticed(name: str, code: str, count: int) -> None:
+    assert len(list(imports_upwards(ROOT / name, ast.parse(code)))) == count
 
 
 @pytest.mark.parametrize(
@@ -103,3 +141,38 @@ def paths_upwards(path: Path, tree: ast.Module) -> Iterator[str]:
         if "__file__" in code and leaves and rooms:
             yield f"{path.name}:{node.lineno}: {code}"
             return
+
+
+def rooms_in_diagram() -> dict[str, tuple[int, int]]:
+    """Room -> upper and lower edge of its box."""
+    boxes = re.findall(
+        r'data-room="([^"]+)" x="\d+" y="(\d+)" width="\d+" height="(\d+)"',
+        DIAGRAM.read_text(encoding="utf-8"),
+    )
+    return {room: (int(y), int(y) + int(height)) for room, y, height in boxes}
+
+
+def room_of(module: str) -> str | None:
+    """The room of a module, as in the diagram; None for what is not in it."""
+    parts = module.split(".")
+    if parts[0] in SCRIPTS:
+        return "scripts"
+    if parts[0] == "models" and len(parts) > 1:
+        return f"models/{parts[1]}"
+    return parts[0]
+
+
+def imports_upwards(path: Path, tree: ast.Module) -> Iterator[str]:
+    """Imports of a room that is drawn neither below the file's own nor in the same row."""
+    rooms, module = rooms_in_diagram(), module_name(path)
+    own = room_of(module)
+    if own not in rooms or path.stem == "__main__":  # a command, which may import as scripts do
+        return
+    top, bottom = rooms[own]
+    for line, imported in imported_modules(tree):
+        other = room_of(imported)
+        if other == own or other not in rooms:
+            continue
+        is_row = rooms[other] == (top, bottom)
+        if not is_row and rooms[other][0] < bottom:
+            yield f"{path.name}:{line}: {own} imports {imported}"

@@ -1,0 +1,193 @@
+"""Sphinx settings of the site: `make docs` builds English pages into site/, Chinese into site/zh.
+
+The pages are those that GitHub shows, from the README on: links between files are links between
+pages, and docs/README.md is the table of contents of both languages. Chinese pages lie beside the
+English ones (`data.zh.md`); those without one are linked in English. Nothing is loaded from a
+network when the site is read, formulas are MathML, and every warning is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util import logging
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTENTS = "docs/README.md"
+REPORTS = "docs/benchmarks/README"
+CHINESE = "zh_CN"
+CHINESE_HOME = "README.zh-CN.md"
+SECTIONS = {  # of CONTENTS, in Chinese
+    "Start": "入门",
+    "At work": "使用",
+    "Networks": "网络",
+    "Help": "帮助",
+    "Evidence and code": "证据与代码",
+}
+logger = logging.getLogger(__name__)
+
+project = "reparam-yolov5"
+author = project_copyright = "The reparam-yolov5 authors"
+extensions = ["myst_parser"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = [".*", "site", "runs", "tests", "experiments", "examples", "benchmarks", "utils"]
+highlight_language = "text"
+myst_enable_extensions = ["dollarmath"]
+myst_fence_as_directive = ["math"]
+myst_heading_anchors = 4
+
+html_theme = "furo"
+html_math_renderer = "mathml"
+html_title = "Re-parameterizable YOLOv5"
+html_show_sourcelink = False
+html_copy_source = False
+html_css_files = ["site.css"]
+html_static_path = ["static"]
+templates_path = ["templates"]
+html_sidebars = {
+    "**": [
+        "sidebar/brand.html",
+        "language.html",
+        "sidebar/search.html",
+        "sidebar/scroll-start.html",
+        "sidebar/navigation.html",
+        "sidebar/scroll-end.html",
+    ]
+}
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("config-inited", choose_pages)
+    app.connect("source-read", add_contents)
+    app.connect("doctree-read", link_other_language, priority=100)
+    app.connect("html-page-context", name_other_language)
+    app.connect("build-finished", write_start)
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
+
+
+def choose_pages(_app: Sphinx, config: Config) -> None:
+    """The pages of one language: `-D language=zh_CN` for the Chinese ones."""
+    if config.language == CHINESE:
+        config.include_patterns = [CHINESE_HOME, "**.zh.md"]
+        config.root_doc = CHINESE_HOME.removesuffix(".md")
+        config.html_title = "可重参数化的 YOLOv5"
+    else:
+        config.include_patterns = ["*.md", "docs/**.md", "data/**.md", "models/**.md"]
+        config.exclude_patterns = [*config.exclude_patterns, CHINESE_HOME, "**.zh.md"]
+        config.root_doc = "README"
+
+
+def twin(page: str) -> str:
+    """The path of a page in the other language, whether or not it exists; from ROOT."""
+    if page == CHINESE_HOME:
+        return "README.md"
+    if page == "README.md":
+        return CHINESE_HOME
+    if page.endswith(".zh.md"):
+        return page.removesuffix(".zh.md") + ".md"
+    return page.removesuffix(".md") + ".zh.md"
+
+
+def contents() -> dict[str, list[tuple[str, str]]]:
+    """Section of CONTENTS -> title and path (from ROOT) of its pages."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    section = ""
+    for line in (ROOT / CONTENTS).read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            section = line.removeprefix("## ")
+        elif match := re.fullmatch(r"- \[(.+)\]\((.+)\)", line):
+            path = os.path.normpath(Path(CONTENTS).parent / match[2]).replace(os.sep, "/")
+            found.setdefault(section, []).append((match[1], path))
+    return found
+
+
+def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Give the first page the table of contents, and the page of reports the reports."""
+    if docname == REPORTS:
+        source[0] += "\n\n```{toctree}\n:hidden:\n:glob:\n\n*_20*\n```\n"
+    if docname != app.config.root_doc:
+        return
+    for section, pages in contents().items():
+        entries = [(title, path) for title, path in pages if path != "README.md"]
+        if app.config.language == CHINESE:
+            found = [twin(path) for _, path in entries if (ROOT / twin(path)).is_file()]
+            lines = [f"/{path.removesuffix('.md')}" for path in found]
+            section = SECTIONS[section]
+        else:
+            lines = [f"{title} </{path.removesuffix('.md')}>" for title, path in entries]
+            lines += [f"/{CONTENTS.removesuffix('.md')}"] if section == "Start" else []
+        if lines:
+            entry = "\n".join(lines)
+            source[0] += f"\n\n```{{toctree}}\n:hidden:\n:caption: {section}\n\n{entry}\n```\n"
+
+
+def link_other_language(app: Sphinx, doctree: nodes.document) -> None:
+    """Links to pages of the other language lead into its site; they are no downloads."""
+    docname = app.env.docname
+    for link in list(doctree.findall(addnodes.download_reference)):
+        file, _, fragment = link["reftarget"].partition("#")
+        page = os.path.normpath(Path(docname).parent / file).replace(os.sep, "/")
+        if not page.endswith(".md"):
+            continue
+        if not (ROOT / twin(page)).is_file() and app.config.language != CHINESE:
+            logger.warning("%s is no page of this site", page, location=link)
+        target = site_path(app, docname, page) + (f"#{fragment}" if fragment else "")
+        link.replace_self(nodes.reference("", "", *link.children, refuri=target))
+
+
+def site_path(app: Sphinx, docname: str, page: str) -> str:
+    """From a page of this site to one of the other language's; they are `site` and `site/zh`."""
+    up = "../" * docname.count("/")
+    folder = "../" if app.config.language == CHINESE else "zh/"
+    return f"{up}{folder}{page.removesuffix('.md')}.html"
+
+
+def name_other_language(
+    app: Sphinx, pagename: str, _template: str, context: dict[str, Any], _doctree: object
+) -> None:
+    """Where the page in the other language is, for the link above the search."""
+    page = twin(f"{pagename}.md")
+    if not (ROOT / page).is_file():
+        page = "README.md" if app.config.language == CHINESE else CHINESE_HOME
+    context["other_language"] = "English" if app.config.language == CHINESE else "中文"
+    context["other_language_path"] = site_path(app, pagename, page)
+
+
+def write_start(app: Sphinx, error: Exception | None) -> None:
+    """index.html leads to the first page."""
+    if error is None:
+        page = f"{app.config.root_doc}.html"
+        text = f'<!doctype html><meta charset="utf-8"><title>{app.config.html_title}</title>'
+        text += f'<meta http-equiv="refresh" content="0; url={page}"><a href="{page}">{page}</a>\n'
+        (Path(app.outdir) / "index.html").write_text(text, encoding="utf-8")
+
+
+def visit_inline(translator: Any, node: nodes.math) -> None:
+    """A formula in a line."""
+    translator.body.append(mathml(node, block=False))
+    raise nodes.SkipNode
+
+
+def visit_block(translator: Any, node: nodes.math_block) -> None:
+    """A formula on lines of its own, which scrolls where it is too wide."""
+    translator.body.append(f'<div class="formula">{mathml(node, block=True)}</div>\n')
+    raise nodes.SkipNode
+
+
+def mathml(node: nodes.Element, *, block: bool) -> str:
+    """A formula in TeX as MathML, which browsers show by themselves."""
+    try:
+        return str(tex2mathml(node.astext(), as_block=block))
+    except MathError as error:
+        logger.warning("%s: %s", node.astext(), error, location=node)
+        return ""
