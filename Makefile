@@ -2,6 +2,7 @@
 # make test    the tests; `make test SLOW=1` adds the slow ones
 # make gpu     the tests that need a GPU (under 5 minutes)
 # make check   lint, types and tests: what CI runs
+# make docs-check    every command of README and docs is run, in a copy of the project
 # make test-oldest    the tests with the lowest versions of everything, in .venv-oldest (PYTHON=python3.10)
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
 # make clients    other programs (ultralytics, yolov5, SAHI) find the same boxes; into .venv-clients
@@ -22,7 +23,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	|| { echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3.10"; exit 1; }
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
 
-.PHONY: help demo test gpu check lint rknn clients test-oldest docs clean
+.PHONY: help demo test gpu check lint docs-check rknn clients test-oldest docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -45,6 +46,9 @@ lint: $(VENV)/.installed-dev
 	$(RUN) -m mypy
 	$(RUN) -m mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(RUN) $(VENV)/bin/vermin --quiet --violations --no-tips --eval-annotations --exclude long --exclude file.errors -t=3.10- *.py models data utils experiments examples benchmarks docs tests
+
+docs-check: $(VENV)/.installed-dev
+	$(RUN) -m tests.documents
 
 rknn: .venv-rknn/.installed
 

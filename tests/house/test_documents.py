@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import functools
 import re
-import shlex
-import subprocess
+import urllib.parse
 from pathlib import Path
 
 import pytest
 
-from models.export import request
-from utils import convert_config, detect_config, train_config, val_config
-from utils.cli import flag_of
+from tests.documents.commands import CONFIGS, spellings
+from tests.documents.pages import all_pages, anchors_of, parsed, targets_of, tokens_of
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(
-    Path(name)
-    for name in subprocess.run(
-        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
-)
-CONFIGS = {
-    "train": (train_config.TrainConfig, train_config.REFUSED),
-    "val": (val_config.ValConfig, val_config.REFUSED),
-    "detect": (detect_config.DetectConfig, detect_config.REFUSED),
-    "export": (request.ExportConfig, request.REFUSED),
-    "convert": (convert_config.ConvertConfig, {}),
-}
+PAGES = [Path(name) for name in all_pages()]
 
 
 def text_of(page: Path) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
-
-
-def spellings(script: str) -> dict[str, str]:
-    """Every spelling of every flag of a script, with the flag it means."""
-    config, _ = CONFIGS[script]
-    return {
-        spelling: flag_of(field.name)
-        for field in dataclasses.fields(config)
-        for flag in (flag_of(field.name), *field.metadata["aliases"])
-        for spelling in (flag, flag.replace("--", "--no-", 1))
-    }
 
 
 @pytest.mark.parametrize("script", ["train", "val", "detect", "export"])
@@ -88,27 +62,24 @@ def test_messages_on_the_troubleshooting_page_are_those_of_the_program():
     assert [part for part in parts if part and part not in said_in_source()] == []
 
 
-def anchors(page: Path) -> list[str]:
-    """The fragments that GitHub gives a page's headings."""
-    text = re.sub(r"^```.*?^```", "", text_of(page), flags=re.M | re.S)
-    headings = re.findall(r"^#+ (.*)$", text, re.M)
-    return [
-        re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
-        for heading in headings
-    ]
-
-
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+def test_links_and_images_lead_somewhere(page):
+    for target in targets_of(tokens_of(page.as_posix())):
         if re.match(r"[a-z]+:", target):
             continue
-        file, _, fragment = target.partition("#")
+        file, _, fragment = urllib.parse.unquote(target).partition("#")
         linked = (page.parent / file) if file else page
         path = (ROOT / linked).resolve()
         assert path.exists(), f"{page}: {target}"
         if fragment:
-            assert fragment in anchors(path.relative_to(ROOT)), f"{page}: {target}"
+            anchors = anchors_of(tokens_of(path.relative_to(ROOT).as_posix()))
+            assert fragment in anchors, f"{page}: {target}"
+
+
+def test_every_image_is_on_a_page():
+    targets = {Path(target).name for page in PAGES
+               for target in targets_of(tokens_of(page.as_posix()))}  # fmt: skip
+    assert {path.name for path in (ROOT / "docs" / "images").iterdir()} <= targets
 
 
 def linked_pages(page: Path) -> set[Path]:
@@ -138,26 +109,22 @@ def test_a_page_in_chinese_lies_beside_the_english_one(page):
     assert page.with_name(page.name.replace(".zh.md", ".md")) in PAGES
 
 
-def commands(page: Path) -> list[tuple[str, list[str]]]:
-    """Script and arguments of every command line in a page's blocks."""
-    found = []
-    for block in re.findall(r"^```\w*\n(.*?)^```", text_of(page), re.M | re.S):
-        for line in block.replace("\\\n", " ").splitlines():
-            command = re.match(r"\s*(?:\$ )?python3? (\w+)\.py\b(.*)", line)
-            if command is not None and command[1] in CONFIGS:
-                arguments = shlex.split(command[2].partition(" #")[0])
-                found.append((command[1], arguments))
-    return found
+@pytest.mark.parametrize(
+    ("text", "anchors"),
+    [
+        ("# A `b` c!", {"a-b-c"}),
+        ("# a\n\n# a\n", {"a", "a-1"}),
+        ("## 8 位（bits）", {"8-位bits"}),
+        ("a <a id='b'></a>", {"b"}),
+    ],
+)
+def test_anchors_are_those_of_github(text, anchors):
+    assert anchors_of(parsed(text)) == anchors
 
 
-@pytest.mark.parametrize("page", PAGES, ids=str)
-def test_commands_have_flags_that_exist(page):
-    for script, arguments in commands(page):
-        known = spellings(script)
-        for argument in arguments:
-            flag = argument.partition("=")[0].replace("_", "-")
-            is_known = not flag.startswith("--") or flag in known or flag == "--help"
-            assert is_known, f"{page}: {script}.py {argument}"
+def test_targets_are_found():
+    text = "[a](b.md#c) ![d](e.png 'f') [g][h] <img src=\"i.svg\">\n\n[h]: j.md\n\n`[k](l)`\n"
+    assert targets_of(parsed(text)) == ["b.md#c", "e.png", "j.md", "i.svg"]
 
 
 def blocks(page: Path) -> list[str]:

@@ -1,0 +1,128 @@
+"""Run every command of README and docs: `python -m tests.documents`, or `make docs-check`.
+
+A folder is made with a copy of the tracked files and what a reader has beside them (givens.py). The
+commands of each page are run in a copy of that folder, in their order, two pages at a time; those
+that its Chinese page has too are run once. rules.py says what is smaller than on the page, and what
+is not run and why. Exit code 1: a command failed, or a file that its comment names is not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.documents.commands import Command, commands_of
+from tests.documents.pages import ROOT, code_of, english_page, tokens_of, user_pages
+from tests.documents.rules import IN_YAMLS, as_run, reason_not_run
+from tests.documents.session import Outcome, Session
+
+logger = logging.getLogger("docs-check")
+AT_A_TIME = 2
+
+
+def plan(pages: Sequence[str]) -> dict[str, list[tuple[Command, str]]]:
+    """English page -> its commands and those that translations add, with what is run of each.
+
+    A sentence's command that another one has already run is not run again.
+    """
+    planned: dict[str, list[tuple[Command, str]]] = {}
+    in_sentences: set[str] = set()
+    for page in sorted(pages, key=lambda name: (english_page(name), name != english_page(name))):
+        steps = planned.setdefault(english_page(page), [])
+        known = {text for _, text in steps}
+        for command, text in _steps(page):
+            if text in known or (command.kind != "shell" and text in in_sentences):
+                continue
+            in_sentences.add(text)
+            steps.append((command, text))
+    return {page: steps for page, steps in planned.items() if steps}
+
+
+def _steps(page: str) -> Iterator[tuple[Command, str]]:
+    for command in commands_of(page):
+        if reason_not_run(command) is None:
+            yield command, as_run(command)
+
+
+def make_template(folder: Path) -> None:
+    """The tracked files as they are in this checkout, and what a reader has beside them."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    subprocess.run([sys.executable, "-m", "tests.documents.givens"], cwd=folder, check=True)
+
+
+def run_page(page: str, steps: Sequence[tuple[Command, str]], work: Path) -> list[Outcome]:
+    """Run a page's commands in a folder of their own."""
+    session = Session.open(work / "project", work / Path(page).stem)
+    write_yamls(page, session.folder)
+    outcomes = []
+    for command, text in steps:
+        outcome = session.run(command, text)
+        state = "FAILED" if outcome.problem else "ok"
+        shown = outcome.ran.splitlines()
+        logger.info("%-6s %5.1f s  %s  %s%s", state, outcome.seconds, command.position, shown[0],
+                    " ..." if shown[1:] else "")  # fmt: skip
+        outcomes.append(outcome)
+    if problem := session.close():
+        outcomes.append(Outcome(steps[-1][0], "Ctrl-C", 0.0, problem))
+    return outcomes
+
+
+def write_yamls(page: str, folder: Path) -> None:
+    """`zones.yaml`, which a command reads, is what the page shows."""
+    for code in code_of(page, tokens_of(page)):
+        if code.language == "yaml" and "zones:" in code.text:
+            text = code.text
+            for rule in IN_YAMLS:
+                text = rule.apply(text)
+            (folder / "zones.yaml").write_text(text, encoding="utf-8")
+
+
+def check(pages: Sequence[str], work: Path) -> list[Outcome]:
+    """Run the commands of some pages; returns what failed."""
+    planned = plan(pages)
+    (work / "project").mkdir(parents=True)
+    make_template(work / "project")
+    longest_first = sorted(planned, key=lambda page: -len(planned[page]))
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        waiting = [pool.submit(run_page, page, planned[page], work) for page in longest_first]
+        return [each for done in waiting for each in done.result() if each.problem]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("pages", nargs="*", help="README.md, docs/web.md, ... (default: all)")
+    parser.add_argument("--list", action="store_true", help="show what is run, and run nothing")
+    parser.add_argument("--keep", type=Path, help="work in this new folder and keep it")
+    given = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    pages = given.pages or user_pages()
+    if given.list:
+        for steps in plan(pages).values():
+            for command, text in steps:
+                logger.info("%s  %s\n    %s", command.position, command.text.strip(), text.strip())
+        return 0
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary:
+        failed = check(pages, given.keep or Path(temporary) / "docs")
+    for outcome in failed:
+        logger.error("\n%s  %s\nrun as: %s\n%s", outcome.command.position, outcome.command.text,
+                     outcome.ran, outcome.problem)  # fmt: skip
+    logger.info("%d failed, %.0f s", len(failed), time.monotonic() - start)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,48 @@
+"""Figures of the pages that stand in no report, each with the reason; translations share them."""
+
+from __future__ import annotations
+
+LIMIT = "a limit or a default of the program, which its --help or its tests name"
+VERSION = "a version"
+DATA = "a property of somebody else's data or file"
+# English page -> figure, as it is written there -> the reason.
+KNOWN: dict[str, dict[str, str]] = {
+    "README.md": {
+        "1.76 million": "tests/end_to_end/test_shipped_weights.py counts them in the file",
+    },
+    "docs/comparison.md": {
+        "1,920 px": LIMIT,
+        "0.9": LIMIT,
+        "0.05": LIMIT,
+        "0.5": LIMIT,
+    },
+    "docs/deploy.md": {
+        "95 %": "what the interval covers",
+        "4.6": VERSION,
+        "3.12": VERSION,
+    },
+    "docs/detection.md": {
+        "10 ms": "what browsers do",
+        "100 ms": "what browsers do",
+        "0.83": "a size of YOLOv5's test-time augmentation",
+        "0.67": "a size of YOLOv5's test-time augmentation",
+    },
+    "docs/tracking.md": {
+        "0.31": VERSION,
+        "0.1": LIMIT,
+    },
+    "docs/training.md": {
+        "179 million": LIMIT,
+        "0.25": LIMIT,
+        "0.45": LIMIT,
+        "4,000": LIMIT,
+        "80 %": LIMIT,
+        "30 %": LIMIT,
+        "100 times": "the argument of the command above it",
+    },
+    "docs/web.md": {
+        "10 s": LIMIT,
+        "32 MB": LIMIT,
+        "50 million": LIMIT,
+    },
+}
