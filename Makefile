@@ -88,7 +88,7 @@ clients: .venv-clients/.installed
 	@touch $@
 
 # A fault in any page ends the build.
-SITE = .venv-docs/bin/python -m sphinx --builder html --conf-dir docs/site --fail-on-warning --keep-going --quiet
+SITE = .venv-docs/bin/python -m sphinx --builder html --conf-dir docs/site --fail-on-warning --keep-going --quiet --fresh-env
 docs: .venv-docs/.installed
 	rm -rf site
 	$(SITE) --doctree-dir .venv-docs/pages-en . site
