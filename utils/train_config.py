@@ -63,7 +63,7 @@ class TrainConfig:
         minimum=1,
     )  # fmt: skip
     rect: bool = option(False, "rectangular batches, no mosaic")
-    nosave: bool = option(False, "keep only the last checkpoint")
+    nosave: bool = option(False, "save checkpoints only after improved epochs and the last one")
     noval: bool = option(False, "validate only after the last epoch", "--notest")
     noautoanchor: bool = option(False, "keep the anchors of the yaml, however they fit the boxes")
     noplots: bool = option(False, "draw no images and curves")

@@ -122,10 +122,12 @@ def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
         if app.config.language == CHINESE:
             found = [twin(path) for _, path in entries if (ROOT / twin(path)).is_file()]
             lines = [f"/{path.removesuffix('.md')}" for path in found]
-            section = SECTIONS[section]
+            contents_page = twin(CONTENTS)
         else:
             lines = [f"{title} </{path.removesuffix('.md')}>" for title, path in entries]
-            lines += [f"/{CONTENTS.removesuffix('.md')}"] if section == "Start" else []
+            contents_page = CONTENTS
+        lines += [f"/{contents_page.removesuffix('.md')}"] if section == "Start" else []
+        section = SECTIONS[section] if app.config.language == CHINESE else section
         if lines:
             entry = "\n".join(lines)
             source[0] += f"\n\n```{{toctree}}\n:hidden:\n:caption: {section}\n\n{entry}\n```\n"

@@ -96,8 +96,8 @@ def test_among_several_processes_the_first_one_is_asked(config, tmp_path, fails)
 
 @pytest.mark.slow
 def test_the_lines_of_the_document_run(config, tmp_path, monkeypatch):
-    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    block = re.search(r"### From Python\n+```python\n(.*?)```", text, re.DOTALL)
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    block = re.search(r"## Training\n+```python\n(.*?)```", text, re.DOTALL)
     assert block is not None
     monkeypatch.chdir(tmp_path)
     small = f'data={config.data!r}, cfg={config.cfg!r}, imgsz=64, workers=0, device="cpu", '
@@ -105,6 +105,6 @@ def test_the_lines_of_the_document_run(config, tmp_path, monkeypatch):
     code = code.replace("=100", "=2").replace("=200", "=3")
     assert code.count("epochs=2") == code.count("epochs=3") == 1 and small in code
     names: dict[str, object] = {}
-    compiled = compile(code, "training.md", "exec")
+    compiled = compile(code, "api.md", "exec")
     exec(compiled, names)  # noqa: S102
     assert [row.epoch for row in names["rows"]] == [0, 1, 2]
