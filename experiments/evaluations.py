@@ -2,17 +2,18 @@
 
 Each row of the report is one command, evaluated in a separate process: the official yolov5n and
 v5lite-s on coco128, alone, with test-time augmentation and together, and the weights that ship on
-the data of their cards. What is measured depends on neither the load nor the number of cores.
+the data of their cards. What is measured depends on neither the load nor the number of cores. Rows
+that have a result in the folder of `--runs` are not evaluated again.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import logging
 import shlex
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,10 @@ def evaluate(evaluation: Evaluation, weights: Path, folder: Path) -> dict[str, A
         str(ROOT / name if name.startswith(SHIPPED) else weights / name)
         for name in evaluation.weights
     ]
-    report = folder / "report.json"
+    report = folder / f"{hashlib.sha256(evaluation.command().encode()).hexdigest()[:12]}.json"
+    if report.exists():
+        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        return found
     data = str(folder / f"{evaluation.data}.yaml")
     output = ("--project", str(folder), "--exist-ok", "--noplots", "--report", str(report))
     flags = shlex.split(evaluation.flags)
@@ -119,15 +123,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared",
                         help="folder with data/ and weights/")  # fmt: skip
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "evaluations",
+                        help="folder of what was measured")  # fmt: skip
     parser.add_argument("--out", type=Path, default=REPORTS, help="folder of the report")
     given = parser.parse_args()
     configure_logging()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_data_yamls(given.shared, folder)
-        measured = [
-            (each, evaluate(each, given.shared / "weights", folder)) for each in EVALUATIONS
-        ]
+    given.runs.mkdir(parents=True, exist_ok=True)
+    write_data_yamls(given.shared, given.runs)
+    weights = given.shared / "weights"
+    measured = [(each, evaluate(each, weights, given.runs)) for each in EVALUATIONS]
     date = datetime.date.today().isoformat()
     path = given.out / f"evaluations_cpu_{date}.md"
     path.write_text(report_of(measured, date), encoding="utf-8")

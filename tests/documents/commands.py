@@ -21,7 +21,7 @@ CONFIGS: dict[str, tuple[Any, Mapping[str, str]]] = {
     "convert": (convert_config.ConvertConfig, {}),
 }  # of each script: its flags, and those of YOLOv5 that it refuses
 SHELLS = ("", "bash", "sh", "console", "powershell", "bat")
-PROGRAMS = r"python3?|pip3?|make|torchrun|curl|docker|apt|awk|ssh|grep|source|git|systemctl"
+PROGRAMS = r"python3?|pip3?|make|torchrun|curl|docker|apt|awk|ssh|grep|source|git|systemctl|srun"
 # In a sentence: a program and what it is given, or a script and a flag of it.
 IN_SENTENCES = re.compile(
     rf"(?:{PROGRAMS}|\S*/bin/\S+) \S.*|(?:{'|'.join(CONFIGS)})\.py .*--.*", re.DOTALL

@@ -18,7 +18,7 @@ from tests.documents.pages import ROOT, Section
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?"
 UNITS = (
     r"%|ms|[kMG]B|M\b|px|pixels?|GFLOPs|AP\b|dB|points?|million|times|seconds?|minutes?|hours?|s\b|"
-    r"cycles|images/s|tests|parameters|万|倍|毫秒|秒|分钟|小时|像素|个周期|个测试"
+    r"cycles|images/s|tests|parameters|亿|万|倍|毫秒|秒|分钟|小时|像素|个周期|个测试"
 )
 PACKAGES = (
     r"Python|torch|torchvision|OpenCV|Pillow|numpy|onnx|onnxruntime|onnxslim|SAHI|supervision|"
@@ -27,11 +27,14 @@ PACKAGES = (
 )
 # Behind a package's name, other versions may follow: "OpenCV 4.6.0 and 5.0.0", "3.12 and 3.13".
 VERSIONS = re.compile(
-    rf"(?:{PACKAGES})[ -]v?\d+(?:\.\d+)*(?:(?:,? (?:and|to|or)|,|;|、|和|到) ?\d+(?:\.\d+)+)*"
-    r"|\bv?\d+(?:\.\d+){2,}|\d{4}-\d\d-\d\d|(?!\d+e-?\d)\w*[A-Za-z]\w*[./-]?\d[\w.,-]*",
+    rf"(?:{PACKAGES})[ -]v?\d+(?:\.\d+)*"
+    r"(?:(?:,? (?:and|to|or)|,|;|、| ?和| ?到| ?至) ?\d+(?:\.\d+)+)*"
+    r"|\d+\.\d+ ?(?:or later|or newer|或更新)"
+    r"|\bv?\d+(?:\.\d+){2,}|\d{4}-\d\d-\d\d"
+    r"|(?!\d+e-?\d)\w*[A-Za-z]\w*[./-]?\d[\w.,-]*",  # a name with digits in it
 )
 FIGURE = re.compile(rf"(?<![\w.,])({NUMBER})(?![\w]*-bit)\s?({UNITS})?(?![\d])")
-TIMES_OF = {"million": 1e6, "M": 1e6, "万": 1e4}
+TIMES_OF = {"million": 1e6, "M": 1e6, "万": 1e4, "亿": 1e8}
 SIZE_STEP = 32
 LINKED_REPORT = re.compile(r"benchmarks/(?!README)[\w.-]+\.md|docs/models\.md|^models\.md")
 MODULE = re.compile(r"python -m ((?:experiments|benchmarks)\.\w+)")

@@ -122,6 +122,7 @@ NOT_RUN: dict[str, str] = {
     "pip install -r requirements-evolve.txt": INSTALLS,
     "pip install -r requirements-track.txt": INSTALLS,
     "pip install -r requirements-web.txt": INSTALLS,
+    "pip install -r requirements-examples.txt": INSTALLS,
     "pip install pillow-heif": INSTALLS,
     "pip install av": INSTALLS,
     "pip install rknn-toolkit-lite2": INSTALLS,
@@ -144,6 +145,12 @@ NOT_RUN: dict[str, str] = {
         "needs `make rknn`: tests/end_to_end/test_quantized_presets.py runs it",
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 "
     "train.py ...": "needs two machines",
+    "srun --nodes 2 --ntasks-per-node 1 --gpus-per-node 8 --cpus-per-task 64 torchrun --nnodes 2 "
+    '--nproc-per-node 8 --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d '
+    '--rdzv-endpoint "$MASTER:29500" train.py --data coco.yaml --cfg repyolov5s.yaml '
+    "--batch-size 256": "needs two machines under Slurm",
+    "python -m examples.ray_data --weights best.onnx --source images/ --workers 4":
+        "needs Ray: tests/unit/examples/test_ray_data.py runs it where it is installed",
     "docker run --shm-size 8g": "needs docker",
     "ssh -L 8080:localhost:8080 ...": SYSTEM,
     "systemctl stop": SYSTEM,
