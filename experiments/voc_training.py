@@ -1,10 +1,10 @@
 """How block families start and learn on VOC: `python -m experiments.voc_training --shared DIR`.
 
 Trains yolov5n from scratch on PASCAL VOC 2007 (2500 images) with each row of ROWS and each seed,
-an optimizer step per batch, so that a few epochs are thousands of steps. A run that has a report
-already is not repeated, so the script continues where it was cut off. `--epochs`, `--imgsz` and
-`--single-cls` make it shorter; each setting has runs of its own. After each run the dated report
-is written anew, from all finished runs.
+an optimizer step per batch, so that a few epochs are thousands of steps. Boxes marked difficult are
+ignored, as VOC does. A run that has a report already is not repeated, so the script continues where
+it was cut off. `--epochs`, `--imgsz`, `--amp` and `--single-cls` make it shorter; each setting has
+runs of its own. After each run the dated report is written anew, from all finished runs.
 """
 
 from __future__ import annotations
@@ -29,15 +29,18 @@ from experiments.training_runs import (
     commits_of,
     machine_line,
     mean_and_spread,
+    run_script,
     train_once,
-    voc_yaml,
 )
+from experiments.voc_data import matches_of, voc_yaml, voc_yaml_without_difficult
 from utils.logs import configure_logging
+from utils.metrics.paired_bootstrap import ap_difference_interval
 from utils.plots.figure import make_figure, save_figure, style_axes
 from utils.strict_yaml import find_shipped, read_yaml, write_yaml
 
 logger = logging.getLogger(__name__)
 BATCH_SIZE, HYP = 16, "hyp.scratch-low.yaml"
+COUNTED, PREDICTIONS = "counted.json", "ignored/best_predictions.json"  # in a run's folder
 LOSSES = ("train/box_loss", "train/obj_loss", "train/cls_loss")
 
 
@@ -72,16 +75,31 @@ class Setting:
     epochs: int
     image_size: int
     single_class: bool
+    amp: str = "off"
+
+    @property
+    def data(self) -> Path:
+        """The data yaml of training and evaluation."""
+        return self.runs / "voc07_without_difficult.yaml"
 
     def folder(self, row: Row, seed: int) -> Path:
         """The folder of a run."""
-        kind = "_single" if self.single_class else ""
+        kind = ("_single" if self.single_class else "") + (
+            "" if self.amp == "off" else f"_{self.amp}"
+        )
         name = row.name.replace(",", "").replace(" ", "_")
         return self.runs / f"{name}_{self.image_size}px_{self.epochs}epochs{kind}_seed{seed}"
 
     def finished(self, row: Row, seeds: Sequence[int]) -> list[int]:
         """The seeds with which a row has a report."""
-        return [seed for seed in seeds if (self.folder(row, seed) / "report.json").exists()]
+        return [
+            seed
+            for seed in seeds
+            if all(
+                (self.folder(row, seed) / name).exists()
+                for name in ("report.json", COUNTED, PREDICTIONS)
+            )
+        ]
 
 
 def train_row(row: Row, seed: int, setting: Setting) -> dict[str, Any]:
@@ -90,14 +108,32 @@ def train_row(row: Row, seed: int, setting: Setting) -> dict[str, Any]:
     found = () if searched is None else (
         "--scales", str(setting.folder(searched, seed) / "weights" / "best.pt")
     )  # fmt: skip
+    if not setting.data.exists():
+        voc_yaml_without_difficult(setting.shared, setting.runs)
     return train_once(
         setting.folder(row, seed),
         *("--cfg", "yolov5n.yaml", "--rep-block", row.rep_block, *found),
-        *("--data", str(voc_yaml(setting.shared, setting.runs)), "--noautoanchor"),
+        *("--data", str(setting.data), "--noautoanchor", "--amp", setting.amp),
         *("--hyp", str(hyp_of_a_step_per_batch(setting.runs)), "--seed", str(seed)),
         *("--epochs", str(setting.epochs), "--imgsz", str(setting.image_size)),
         *("--batch-size", str(BATCH_SIZE), *(["--single-cls"] if setting.single_class else [])),
     )
+
+
+def evaluate_row(row: Row, seed: int, setting: Setting) -> None:
+    """Once for each run: AP with difficult boxes counted, and its detections for the bootstrap."""
+    folder = setting.folder(row, seed)
+    common = (
+        "val.py", "--weights", str(folder / "weights" / "best.pt"), "--imgsz",
+        str(setting.image_size), "--device", "cpu", "--project", str(folder), "--exist-ok",
+        "--noplots", *(["--single-cls"] if setting.single_class else []),
+    )  # fmt: skip
+    counted = folder / COUNTED
+    if not counted.exists():
+        data = voc_yaml(setting.shared, setting.runs)
+        run_script(*common, "--name", "counted", "--data", str(data), "--report", str(counted))
+    if not (folder / PREDICTIONS).exists():
+        run_script(*common, "--name", "ignored", "--data", str(setting.data), "--save-json")
 
 
 def hyp_of_a_step_per_batch(folder: Path) -> Path:
@@ -122,24 +158,44 @@ def table(setting: Setting, runs: Mapping[Row, Sequence[int]]) -> list[str]:
         runs: row -> the seeds that are finished, at least one.
     """
     lines = [
-        "| blocks | seeds | AP per seed | AP mean (sd) | AP50 | against plain "
-        "| training loss, last epoch | minutes | commit |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| blocks | seeds | AP per seed | AP mean (sd) | AP50 | difficult counted: AP, AP50 "
+        "| against plain | by bootstrap, per seed | training loss, last epoch | minutes | commit |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     reports = {row: [_report(setting.folder(row, seed)) for seed in runs[row]] for row in runs}
     reference = [report["AP"] for report in reports.get(PLAIN, [])]
     for row, results in reports.items():
         folders = [setting.folder(row, seed) for seed in runs[row]]
         values = [result["AP"] for result in results]
+        counted = [json.loads((folder / COUNTED).read_text()) for folder in folders]
         minutes = ", ".join(f"{result['seconds'] / 60:.0f}" for result in results)
         difference = "" if row == PLAIN or not reference else in_standard_errors(values, reference)
         lines.append(
             f"| {row.name} | {len(values)} | {', '.join(f'{value:.4f}' for value in values)} | "
-            f"{mean_and_spread(values)} | {statistics.mean(r['AP50'] for r in results):.3f} | "
-            f"{difference} | {mean_and_spread([loss_curve(each)[-1] for each in folders])} | "
+            f"{mean_and_spread(values)} | {_mean(results, 'AP50')} | "
+            f"{_mean(counted, 'AP')}, {_mean(counted, 'AP50')} | "
+            f"{difference} | {', '.join(_intervals(setting, row, runs))} | "
+            f"{mean_and_spread([loss_curve(each)[-1] for each in folders])} | "
             f"{minutes} | {commits_of(folders)} |"
         )
     return lines
+
+
+def _mean(results: Sequence[Mapping[str, float]], name: str) -> str:
+    return f"{statistics.mean(result[name] for result in results):.3f}"
+
+
+def _intervals(setting: Setting, row: Row, runs: Mapping[Row, Sequence[int]]) -> list[str]:
+    """Per seed that the plain network has, too: the 95 % interval of the difference in AP."""
+    found = []
+    for seed in sorted(set(runs[row]) & set(runs.get(PLAIN, ())) if row != PLAIN else ()):
+        plain, other = (
+            matches_of(setting.data, setting.folder(each, seed) / PREDICTIONS)
+            for each in (PLAIN, row)
+        )
+        interval = ap_difference_interval(plain, other)
+        found.append(f"{interval.low:+.3f} to {interval.high:+.3f}")
+    return found
 
 
 def _report(folder: Path) -> dict[str, Any]:
@@ -155,8 +211,11 @@ def write_report(out: Path, setting: Setting, seeds: Sequence[int]) -> None:
     lines = [
         f"# Block families from scratch on VOC 2007, {time.strftime('%Y-%m-%d')}", "",
         f"yolov5n, {setting.image_size} px, {setting.epochs} epochs of 2500 images ({classes}), an "
-        f"optimizer step per batch of {BATCH_SIZE} (nbs: {BATCH_SIZE}), otherwise {HYP}, float32. "
-        "COCO AP on 1000 validation images, best checkpoint of each run.", "",
+        f"optimizer step per batch of {BATCH_SIZE} (nbs: {BATCH_SIZE}), otherwise {HYP}, "
+        f"`--amp {setting.amp}`. COCO AP on 1000 validation images, best checkpoint of each run; "
+        "boxes marked difficult are ignored, or counted in the column that says so. Differences "
+        "to plain: of the means in pooled standard errors over seeds, and per seed the 95 % "
+        "interval of a paired bootstrap over images.", "",
         f"{machine_line()} Made by `python -m experiments.voc_training`. Other work ran on the "
         "machine at the same time, so the minutes say little.", "",
         *table(setting, runs), "", f"![AP and training loss]({name}.png)", "",
@@ -186,17 +245,20 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=192)
     parser.add_argument("--single-cls", action="store_true", help="all objects as one class")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
-    parser.add_argument("--only", default="", help="train only rows with this in their name")
+    names = [row.name for row in ROWS]
+    parser.add_argument("--rows", nargs="+", choices=names, default=names, help="train only these")
+    parser.add_argument("--amp", default="off", choices=("off", "bf16", "fp16", "auto"))
     arguments = parser.parse_args()
     configure_logging()
     setting = Setting(
         arguments.shared.resolve(), arguments.runs.resolve(), arguments.epochs, arguments.imgsz,
-        arguments.single_cls,
+        arguments.single_cls, arguments.amp,
     )  # fmt: skip
-    rows = [row for row in ROWS if arguments.only in row.name]
+    rows = [row for row in ROWS if row.name in arguments.rows]
     for seed in arguments.seeds:  # all rows with one seed before any with the next
         for row in rows:
             report = train_row(row, seed, setting)
+            evaluate_row(row, seed, setting)
             logger.info("%s seed %d: AP %.4f", row.name, seed, report["AP"])
             write_report(arguments.out, setting, arguments.seeds)
 
