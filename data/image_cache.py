@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from utils.machine import USED_AT_MOST, free_memory
 from utils.output_files import atomic_path, reported_writing
 from utils.structures import ImageArray, ImageRecord
 
-CacheKind = Literal["none", "ram", "disk"]
+CacheKind = str  # "none", "ram" or "disk"
 _GB = 1e9
 
 Reader = Callable[[int], ImageArray]  # of the image with an index
@@ -38,7 +38,7 @@ class ImageCache(Protocol):
 
 
 @dataclass(slots=True)
-class _Place:
+class _Entry:
     """For one image, read by the thread that has the lock."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -57,7 +57,7 @@ class RecentImages:
 
     def __init__(self, read: Reader, capacity: int) -> None:
         self.read, self.capacity = read, capacity
-        self._places: OrderedDict[int, _Place] = OrderedDict()
+        self._entries: OrderedDict[int, _Entry] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[RecentImages], tuple[Reader, int]]:
@@ -71,14 +71,14 @@ class RecentImages:
             DatasetError: as `read`, which is tried again the next time.
         """
         with self._lock:
-            place = self._places.setdefault(index, _Place())
-            self._places.move_to_end(index)
-            while len(self._places) > self.capacity:
-                self._places.popitem(last=False)
-        with place.lock:
-            if place.image is None:
-                place.image = self.read(index)
-            return place.image
+            entry = self._entries.setdefault(index, _Entry())
+            self._entries.move_to_end(index)
+            while len(self._entries) > self.capacity:
+                self._entries.popitem(last=False)
+        with entry.lock:
+            if entry.image is None:
+                entry.image = self.read(index)
+            return entry.image
 
 
 class DiskCache:

@@ -221,8 +221,8 @@ def worker_deaths_named(*loaders: TrainLoader | EvalLoader) -> Iterator[None]:
         images = [str(path) for loader in loaders for path in loader.in_flight()]
         raise DatasetError(
             "the process that loads images died, killed or out of memory; it was reading "
-            f"{', '.join(images)} (a mosaic reads three more); look at them, or try fewer "
-            "--workers"
+            f"{', '.join(images)} (a mosaic reads three more); look at them, or give it more "
+            "memory"
         ) from None
 
 
