@@ -24,6 +24,8 @@ from experiments.training_runs import REPORTS
 from utils.logs import configure_logging
 
 logger = logging.getLogger(__name__)
+# It unpickles its checkpoints, which torch has refused by default since version 2.6.
+PEER_VARIABLES = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,17 @@ class Setting:
     checkpoint: Path
     peer: Path | None
 
+    @property
+    def peer_python(self) -> Path | None:
+        """The peer's Python; a link to another one stays a link, or it would find no packages."""
+        return self.peer and self.peer.absolute()
+
     def peer_command(self, folder: Path) -> list[str]:
         """yolov5's own detect, drawing and writing."""
-        arguments = ["-m", "yolov5.detect", "--weights", self.checkpoint, "--source", self.video]
+        video, weights = self.video.resolve(), self.checkpoint.resolve()
+        arguments = ["-m", "yolov5.detect", "--weights", weights, "--source", video]
         flags = ["--project", folder, "--name", "peer", "--device", "cpu"]
-        return [str(self.peer), *map(str, [*arguments, *flags])]
+        return [str(self.peer_python), *map(str, [*arguments, *flags])]
 
 
 def run_round(setting: Setting, folder: Path, *, with_peer: bool) -> Round:
@@ -82,7 +90,8 @@ def run_round(setting: Setting, folder: Path, *, with_peer: bool) -> Round:
     ))  # fmt: skip
     counted = json.loads(report.read_text(encoding="utf-8"))
     loop = counted["frames"] / counted["frames_per_second"]
-    peer = seconds_of(setting.peer_command(folder)) if with_peer else None
+    # In a folder of its own: its modules `models` and `utils` have the names of ours.
+    peer = seconds_of(setting.peer_command(folder), folder, PEER_VARIABLES) if with_peer else None
     return Round(stages, counted["frames"], process, loop, peer)
 
 
@@ -91,7 +100,7 @@ def reason_against_peer(setting: Setting) -> str | None:
     if setting.peer is None:
         return "no --peer given"
     try:
-        seconds_of([str(setting.peer), "-c", "import yolov5"])
+        seconds_of([str(setting.peer_python), "-c", "import yolov5.detect"], Path(tempfile.gettempdir()))
     except RunFailedError as error:
         return str(error)
     return None

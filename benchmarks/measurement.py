@@ -7,8 +7,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from experiments.training_runs import ROOT, current_commit, machine_line
 
@@ -34,15 +35,25 @@ class Spread:
         return f"{self.median:.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
 
 
-def seconds_of(command: Sequence[str]) -> float:
-    """Wall time of a command, from its start to its end.
+def seconds_of(
+    command: Sequence[str], folder: Path = ROOT, variables: Mapping[str, str] | None = None
+) -> float:
+    """Wall time of a command that runs in a folder, from its start to its end.
+
+    Args:
+        command: its words.
+        folder: where it runs.
+        variables: of its environment, besides those of this process.
 
     Raises:
         RunFailedError: it failed; the message is its last line.
     """
     start = time.perf_counter()
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False,
+            env={**os.environ, **(variables or {})},
+        )  # fmt: skip
     except OSError as error:
         raise RunFailedError(f"{command[0]}: {error.strerror}") from None
     seconds = time.perf_counter() - start

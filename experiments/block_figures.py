@@ -28,7 +28,7 @@ OTHER_KINDS = {NORM: "norm", "scale": "act"}  # of boxes that are no convolution
 LINE, TEXT = "#52606d", "#1f2933"
 BOX_HEIGHT, PITCH, GAP, MARGIN = 32, 46, 22, 14
 FORK, LEFT = 36.0, 60.0  # where branches part, and where their first boxes begin
-BELOW_TERMS = 20  # room for the line from the sum of kernels to the convolution
+BELOW_TERMS = 30  # room for the line from the sum of kernels to the convolution
 LETTER = 7.6  # width of one, in 14 px Helvetica, on average
 RADIUS = 11
 

@@ -8,18 +8,21 @@ network when the site is read, formulas are MathML, and every warning is an erro
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jieba
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
-from sphinx.util import logging
+from sphinx.util.logging import getLogger
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENTS = "docs/README.md"
@@ -33,7 +36,7 @@ SECTIONS = {  # of CONTENTS, in Chinese
     "Help": "帮助",
     "Evidence and code": "证据与代码",
 }
-logger = logging.getLogger(__name__)
+logger = getLogger(__name__)
 
 project = "reparam-yolov5"
 author = project_copyright = "The reparam-yolov5 authors"
@@ -51,7 +54,8 @@ html_title = "Re-parameterizable YOLOv5"
 html_show_sourcelink = False
 html_copy_source = False
 html_css_files = ["site.css"]
-html_static_path = ["static"]
+MATH_FONT = files("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf"
+html_static_path = ["static", str(MATH_FONT)]
 templates_path = ["templates"]
 html_sidebars = {
     "**": [
@@ -67,9 +71,10 @@ html_sidebars = {
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    jieba.setLogLevel(logging.WARNING)  # it tells how long it takes to load
     app.connect("config-inited", choose_pages)
     app.connect("source-read", add_contents)
-    app.connect("doctree-read", link_other_language, priority=100)
+    app.connect("doctree-read", link_other_language)
     app.connect("html-page-context", name_other_language)
     app.connect("build-finished", write_start)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
@@ -119,32 +124,44 @@ def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
         return
     for section, pages in contents().items():
         entries = [(title, path) for title, path in pages if path != "README.md"]
+        first = [CONTENTS] if section == "Start" else []
         if app.config.language == CHINESE:
-            found = [twin(path) for _, path in entries if (ROOT / twin(path)).is_file()]
+            twins = [twin(path) for path in (*first, *(path for _, path in entries))]
+            found = [path for path in twins if (ROOT / path).is_file()]
             lines = [f"/{path.removesuffix('.md')}" for path in found]
-            contents_page = twin(CONTENTS)
+            section = SECTIONS[section]
         else:
-            lines = [f"{title} </{path.removesuffix('.md')}>" for title, path in entries]
-            contents_page = CONTENTS
-        lines += [f"/{contents_page.removesuffix('.md')}"] if section == "Start" else []
-        section = SECTIONS[section] if app.config.language == CHINESE else section
+            lines = [f"/{path.removesuffix('.md')}" for path in first]
+            lines += [f"{title} </{path.removesuffix('.md')}>" for title, path in entries]
         if lines:
             entry = "\n".join(lines)
             source[0] += f"\n\n```{{toctree}}\n:hidden:\n:caption: {section}\n\n{entry}\n```\n"
 
 
 def link_other_language(app: Sphinx, doctree: nodes.document) -> None:
-    """Links to pages of the other language lead into its site; they are no downloads."""
-    docname = app.env.docname
-    for link in list(doctree.findall(addnodes.download_reference)):
-        file, _, fragment = link["reftarget"].partition("#")
-        page = os.path.normpath(Path(docname).parent / file).replace(os.sep, "/")
-        if not page.endswith(".md"):
+    """Links to pages of the other language lead into its site; MyST warns of all others."""
+    chinese = app.config.language == CHINESE
+    for link in list(doctree.findall(addnodes.pending_xref)):
+        page = f"{link['reftarget']}.md"
+        if link["refdomain"] != "doc" or chinese == is_chinese(page):
             continue
-        if not (ROOT / twin(page)).is_file() and app.config.language != CHINESE:
+        if not is_chinese(page) and page not in english_pages():
             logger.warning("%s is no page of this site", page, location=link)
-        target = site_path(app, docname, page) + (f"#{fragment}" if fragment else "")
+        fragment = f"#{link['reftargetid']}" if link.get("reftargetid") else ""
+        target = site_path(app, app.env.docname, page) + fragment
         link.replace_self(nodes.reference("", "", *link.children, refuri=target))
+
+
+def is_chinese(page: str) -> bool:
+    """Whether a path is that of a Chinese page."""
+    return page == CHINESE_HOME or page.endswith(".zh.md")
+
+
+def english_pages() -> set[str]:
+    """Paths from ROOT of all English pages."""
+    reports = (ROOT / REPORTS).parent.glob("*.md")
+    listed = {path for pages in contents().values() for _, path in pages}
+    return listed | {CONTENTS} | {path.relative_to(ROOT).as_posix() for path in reports}
 
 
 def site_path(app: Sphinx, docname: str, page: str) -> str:

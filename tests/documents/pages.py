@@ -138,17 +138,23 @@ def targets_of(tokens: tuple[Token, ...]) -> list[str]:
 
 def anchors_of(tokens: tuple[Token, ...]) -> set[str]:
     """The fragments that GitHub gives a page's headings, and those of its HTML."""
-    found: list[str] = []
+    html = [child.content for token in tokens for child in (token, *(token.children or ()))
+            if child.type.startswith("html")]  # fmt: skip
+    written = re.findall(r"""(?:id|name)=["']([^"']+)""", "\n".join(html))
+    return {*heading_anchors(tokens), *written}
+
+
+def heading_anchors(tokens: tuple[Token, ...]) -> list[str]:
+    """The fragments that GitHub gives a page's headings, in their order."""
+    names: list[str] = []
     for before, token in itertools.pairwise(tokens):
         if before.type == "heading_open":
             kinds = ("text", "code_inline")
             text = "".join(each.content for each in token.children or () if each.type in kinds)
-            name = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
-            earlier = found.count(name)
-            found += [name, f"{name}-{earlier}"] if earlier else [name]
-    html = [child.content for token in tokens for child in (token, *(token.children or ()))
-            if child.type.startswith("html")]  # fmt: skip
-    return {*found, *re.findall(r"""(?:id|name)=["']([^"']+)""", "\n".join(html))}
+            names.append(re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-"))
+    earlier = (names[:position].count(name) for position, name in enumerate(names))
+    return [f"{name}-{count}" if count else name
+            for name, count in zip(names, earlier, strict=True)]  # fmt: skip
 
 
 def is_quotation(children: list[Token]) -> bool:

@@ -1,0 +1,64 @@
+"""Every page of the built site in a headless Chromium, opened from disk, wide and narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.browser import Browser
+from tests.house.source_tree import ROOT
+
+pytestmark = pytest.mark.slow
+SITE = ROOT / "site"
+OWN = ("search.html", "genindex.html", "index.html")  # of the generator
+PAGES = sorted(path for path in SITE.rglob("*.html") if path.name not in OWN)
+WINDOWS = {"wide": (1440, 900), "narrow": (360, 740)}
+LINKS = "[...document.links].map(each => each.href)"
+BROKEN_IMAGES = (
+    "[...document.images].filter(each => each.loading !== 'lazy' && !each.naturalWidth)"
+    ".map(each => each.src)"
+)
+WIDTH = "document.documentElement.scrollWidth"
+FORMULAS = "[...document.querySelectorAll('math')].map(each => each.getBoundingClientRect().width)"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not PAGES:
+        pytest.skip("the site is not built: make docs")
+    with Browser() as opened:
+        yield opened
+
+
+def page_name(page: Path) -> str:
+    return page.relative_to(SITE).as_posix()
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("page", PAGES or [SITE], ids=page_name)
+def test_a_page_fits_and_loads_nothing_from_a_network(browser, page, window):
+    browser.requests.clear()
+    browser.errors.clear()
+    browser.open(page, *WINDOWS[window])
+    assert browser.evaluate(WIDTH) <= WINDOWS[window][0]
+    assert browser.evaluate(BROKEN_IMAGES) == []
+    assert all(width > 0 for width in browser.evaluate(FORMULAS))
+    assert [each for each in browser.requests if not each.startswith("file:")] == []
+    assert browser.errors == []
+
+
+@pytest.mark.parametrize("page", PAGES or [SITE], ids=page_name)
+def test_links_lead_to_files_and_to_their_parts(browser, page):
+    browser.open(page)
+    for link in browser.evaluate(LINKS):
+        parts = urlsplit(link)
+        if parts.scheme != "file":
+            continue
+        path = Path(unquote(parts.path))
+        assert path.is_file(), link
+        fragment = unquote(parts.fragment)
+        if fragment and path.suffix == ".html":
+            assert f'id="{fragment}"' in path.read_text(encoding="utf-8"), link
