@@ -42,9 +42,9 @@ class DemoConfig:
         epochs: passes over the training images.
     """
 
-    images: int = 240
+    images: int = 300
     imgsz: int = 160
-    epochs: int = 14
+    epochs: int = 16
 
 
 @dataclass(frozen=True, slots=True)
