@@ -16,6 +16,7 @@ KNOWN: dict[str, dict[str, str]] = {
     "README.md": {
         "1.76 million": "tests/end_to_end/test_shipped_weights.py counts them in the file",
         "0.562": NO_REPORT_YET,
+        "1e-12": "tests/block_equivalence.py and tests/unit/utils/metrics assert it",
     },
     "docs/blocks.md": {
         "4.4": "a section of an article",
@@ -34,6 +35,10 @@ KNOWN: dict[str, dict[str, str]] = {
     },
     "docs/conversion.md": {
         "10 pixels": LIMIT,
+        "1e-12": LIMIT,
+        "1e-10": LIMIT,
+        "1e-5": LIMIT,
+        "1e-15": "float64 itself",
         "0.02": LIMIT,
     },
     "docs/data.md": {
@@ -42,6 +47,7 @@ KNOWN: dict[str, dict[str, str]] = {
     },
     "docs/deploy.md": {
         "95 %": "what the interval covers",
+        "1e-5": "tests/end_to_end/test_foreign_programs.py asserts it",
         "4.6": VERSION,
         "3.12": VERSION,
     },
