@@ -1,9 +1,9 @@
 """AP of networks as they are published, by val.py: `python -m experiments.evaluations --help`.
 
 Each row of the report is one command, evaluated in a separate process: the official yolov5n and
-v5lite-s on coco128, alone, with test-time augmentation and together, and the weights that ship on
-the data of their cards. What is measured depends on neither the load nor the number of cores. Rows
-that have a result in the folder of `--runs` are not evaluated again.
+v5lite-s on coco128, alone, with test-time augmentation and together. What is measured depends on
+neither the load nor the number of cores. Rows that have a result in the folder of `--runs` are not
+evaluated again. (A test holds the weights that ship to the AP of their cards.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any
 from experiments.training_runs import (
     REPORTS,
     ROOT,
-    bccd_yaml,
     current_commit,
     machine_line,
     run_script,
@@ -31,8 +30,7 @@ from utils.strict_yaml import read_yaml, write_yaml
 
 logger = logging.getLogger(__name__)
 FIGURES = ("AP", "AP50", "AP_small", "AP_medium", "AP_large")
-DEEPPCB_CLASSES = ["open", "short", "mousebite", "spur", "copper", "pin-hole"]
-SHIPPED = "models/weights"
+DATA = "coco128"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,57 +38,46 @@ class Evaluation:
     """One command of val.py.
 
     Attributes:
-        data: the data yaml's stem.
-        weights: names of files in the folder of weights, or paths in the project.
+        weights: names of files in the folder of weights.
         flags: the other arguments.
     """
 
-    data: str
     weights: tuple[str, ...]
-    flags: str = ""
+    flags: str
 
     def command(self) -> str:
         """As a user types it."""
-        flags = f" {self.flags}" if self.flags else ""
-        return f"python val.py --data {self.data}.yaml --weights {' '.join(self.weights)}{flags}"
+        return f"python val.py --data {DATA}.yaml --weights {' '.join(self.weights)} {self.flags}"
 
 
 EVALUATIONS = (
-    Evaluation("coco128", ("yolov5n.pt",), "--imgsz 640"),
-    Evaluation("coco128", ("yolov5n.pt",), "--imgsz 640 --augment"),
-    Evaluation("coco128", ("v5lite-s.pt",), "--imgsz 640"),
-    Evaluation("coco128", ("yolov5n.pt", "v5lite-s.pt"), "--imgsz 640"),
-    Evaluation("coco128", ("v5lite-s.pt",), "--imgsz 416"),
-    Evaluation("coco128", ("v5lite-s.pt",), "--imgsz 416 --no-rect"),
-    Evaluation("bccd", (f"{SHIPPED}/repyolov5n-bccd.pt",)),
-    Evaluation("bccd", (f"{SHIPPED}/repyolov5n-bccd.pt",), "--no-rect"),
-    Evaluation("deeppcb", (f"{SHIPPED}/repyolov5n-npu-deeppcb.pt",)),
-    Evaluation("deeppcb", (f"{SHIPPED}/repyolov5n-npu-deeppcb.pt",), "--no-rect"),
+    Evaluation(("yolov5n.pt",), "--imgsz 640"),
+    Evaluation(("yolov5n.pt",), "--imgsz 640 --augment"),
+    Evaluation(("v5lite-s.pt",), "--imgsz 640"),
+    Evaluation(("yolov5n.pt", "v5lite-s.pt"), "--imgsz 640"),
+    Evaluation(("v5lite-s.pt",), "--imgsz 416"),
+    Evaluation(("v5lite-s.pt",), "--imgsz 416 --no-rect"),
 )
 
 
-def write_data_yamls(shared: Path, folder: Path) -> None:
-    """coco128.yaml, bccd.yaml and deeppcb.yaml, which read the images in place."""
-    names = read_yaml(ROOT / "data" / "datasets" / "coco128.yaml")["names"]
-    coco = {"path": str(shared / "data" / "coco128"), "names": names}
+def write_data_yaml(shared: Path, folder: Path) -> Path:
+    """coco128.yaml, which reads the images in place."""
+    names = read_yaml(ROOT / "data" / "datasets" / f"{DATA}.yaml")["names"]
     images = "images/train2017"
-    write_yaml(folder / "coco128.yaml", {**coco, "train": images, "val": images})
-    bccd_yaml(shared, folder)
-    boards = {"path": str(shared / "data" / "deeppcb"), "names": DEEPPCB_CLASSES}
-    write_yaml(folder / "deeppcb.yaml", {**boards, "train": "train.txt", "val": "val.txt"})
+    path = folder / f"{DATA}.yaml"
+    root = str(shared / "data" / DATA)
+    write_yaml(path, {"path": root, "train": images, "val": images, "names": names})
+    return path
 
 
 def evaluate(evaluation: Evaluation, weights: Path, folder: Path) -> dict[str, Any]:
     """The report of val.py."""
-    files = [
-        str(ROOT / name if name.startswith(SHIPPED) else weights / name)
-        for name in evaluation.weights
-    ]
+    files = [str(weights / name) for name in evaluation.weights]
     report = folder / f"{hashlib.sha256(evaluation.command().encode()).hexdigest()[:12]}.json"
     if report.exists():
         found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
         return found
-    data = str(folder / f"{evaluation.data}.yaml")
+    data = str(folder / f"{DATA}.yaml")
     output = ("--project", str(folder), "--exist-ok", "--noplots", "--report", str(report))
     flags = shlex.split(evaluation.flags)
     run_script("val.py", "--data", data, "--weights", *files, *flags, "--device", "cpu", *output)
@@ -109,9 +96,8 @@ def report_of(measured: list[tuple[Evaluation, dict[str, Any]]], date: str) -> s
     ]
     lines = [
         f"# AP of published networks, {date}", "",
-        "COCO's AP on the validation images: coco128 (on which yolov5n and v5lite-s were trained), "
-        "BCCD and DeepPCB (official splits; the best epoch of the shipped networks was chosen on "
-        "them). One run each: nothing is random.", "",
+        "COCO's AP on the 128 images of coco128, on which these networks were trained: the rows "
+        "compare, they do not rank. One run each: nothing is random.", "",
         f"{machine_line()} Commit {current_commit()}. Made by `python -m experiments.evaluations`.",
         "", f"| command | images | {heads} |", f"|---|{'---|' * (len(FIGURES) + 1)}", *rows,
     ]  # fmt: skip
@@ -129,7 +115,7 @@ def main() -> None:
     given = parser.parse_args()
     configure_logging()
     given.runs.mkdir(parents=True, exist_ok=True)
-    write_data_yamls(given.shared, given.runs)
+    write_data_yaml(given.shared, given.runs)
     weights = given.shared / "weights"
     measured = [(each, evaluate(each, weights, given.runs)) for each in EVALUATIONS]
     date = datetime.date.today().isoformat()

@@ -31,7 +31,7 @@ VERSIONS = re.compile(
     r"(?:(?:,? (?:and|to|or)|,|;|、| ?和| ?到| ?至) ?\d+(?:\.\d+)+)*"
     r"|\d+\.\d+ ?(?:or later|or newer|或更新)"
     r"|\bv?\d+(?:\.\d+){2,}|\d{4}-\d\d-\d\d"
-    r"|(?!\d+e-?\d)\w*[A-Za-z]\w*[./-]?\d[\w.,-]*",  # a name with digits in it
+    r"|(?<![\dA-Za-z_.])(?!\d+e-?\d)\w*[A-Za-z]\w*[./-]?\d[\w.,-]*",  # a name with digits in it
 )
 FIGURE = re.compile(rf"(?<![\w.,])({NUMBER})(?![\w]*-bit)\s?({UNITS})?(?![\d])")
 TIMES_OF = {"million": 1e6, "M": 1e6, "万": 1e4, "亿": 1e8}

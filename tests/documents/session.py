@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -60,7 +61,7 @@ class Session:
         """Copy the template; the cut training run is put where a command needs it."""
         shutil.copytree(template, folder, symlinks=True)
         shutil.rmtree(folder / CUT_RUN)
-        (folder / ".venv").symlink_to(sys.prefix)
+        make_environment(folder / ".venv")
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         own = {"PATH": path, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / ".cache")}
         inherited = {name: os.environ[name] for name in os.environ if name != "PYTHONPATH"}
@@ -135,6 +136,18 @@ class Session:
             server.kill()
             return "does not end at Ctrl-C"
         return "" if server.returncode == 0 else _problem(server.returncode, output)
+
+
+def make_environment(folder: Path) -> None:
+    """What looks like a reader's environment and leads to this one; nothing is installed there."""
+    programs = folder / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "python3"):
+        text = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n'
+        (programs / name).write_text(text, encoding="utf-8")
+        (programs / name).chmod(0o755)
+    text = f"PATH={shlex.quote(str(programs))}:$PATH\n"
+    (programs / "activate").write_text(text, encoding="utf-8")
 
 
 def _problem(code: int, output: str) -> str:

@@ -79,7 +79,8 @@ def test_links_and_images_lead_somewhere(page):
 def test_every_image_is_on_a_page():
     targets = {Path(target).name for page in PAGES
                for target in targets_of(tokens_of(page.as_posix()))}  # fmt: skip
-    assert {path.name for path in (ROOT / "docs" / "images").iterdir()} <= targets
+    images = (path for path in (ROOT / "docs" / "images").rglob("*") if path.is_file())
+    assert {path.name for path in images} <= targets
 
 
 def linked_pages(page: Path) -> set[Path]:
