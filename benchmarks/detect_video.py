@@ -100,7 +100,8 @@ def reason_against_peer(setting: Setting) -> str | None:
     if setting.peer is None:
         return "no --peer given"
     try:
-        seconds_of([str(setting.peer_python), "-c", "import yolov5.detect"], Path(tempfile.gettempdir()))
+        command = [str(setting.peer_python), "-c", "import yolov5.detect"]
+        seconds_of(command, Path(tempfile.gettempdir()))
     except RunFailedError as error:
         return str(error)
     return None
