@@ -27,6 +27,7 @@ from sphinx.util.logging import getLogger
 ROOT = Path(__file__).resolve().parents[2]
 CONTENTS = "docs/README.md"
 REPORTS = "docs/benchmarks/README"
+SHORT_CODE = 24  # letters
 CHINESE = "zh_CN"
 CHINESE_HOME = "README.zh-CN.md"
 SECTIONS = {  # of CONTENTS, in Chinese
@@ -75,6 +76,7 @@ def setup(app: Sphinx) -> None:
     app.connect("config-inited", choose_pages)
     app.connect("source-read", add_contents)
     app.connect("doctree-read", link_other_language)
+    app.connect("doctree-read", keep_short_code_together)
     app.connect("html-page-context", name_other_language)
     app.connect("build-finished", write_start)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
@@ -150,6 +152,13 @@ def link_other_language(app: Sphinx, doctree: nodes.document) -> None:
         fragment = f"#{link['reftargetid']}" if link.get("reftargetid") else ""
         target = site_path(app, app.env.docname, page) + fragment
         link.replace_self(nodes.reference("", "", *link.children, refuri=target))
+
+
+def keep_short_code_together(_app: Sphinx, doctree: nodes.document) -> None:
+    """Mark code that the style sheet keeps on one line: browsers break flags after hyphens."""
+    for code in doctree.findall(nodes.literal):
+        if len(code.astext()) <= SHORT_CODE:
+            code["classes"].append("short")
 
 
 def is_chinese(page: str) -> bool:
