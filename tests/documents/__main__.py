@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -37,13 +38,19 @@ def plan(pages: Sequence[str]) -> dict[str, list[tuple[Command, str]]]:
     in_sentences: set[str] = set()
     for page in sorted(pages, key=lambda name: (english_page(name), name != english_page(name))):
         steps = planned.setdefault(english_page(page), [])
-        known = {text for _, text in steps}
+        known = {without_comments(text) for _, text in steps}
         for command, text in _steps(page):
-            if text in known or (command.kind != "shell" and text in in_sentences):
+            code = without_comments(text)
+            if code in known or (command.kind != "shell" and code in in_sentences):
                 continue
-            in_sentences.add(text)
+            in_sentences.add(code)
             steps.append((command, text))
     return {page: steps for page, steps in planned.items() if steps}
+
+
+def without_comments(program: str) -> str:
+    """What tells programs apart: comments are translated."""
+    return re.sub(r"(^|\s)#\s.*", "", program)
 
 
 def _steps(page: str) -> Iterator[tuple[Command, str]]:
