@@ -14,19 +14,19 @@ from utils.logs import require_packages
 if __name__ == "__main__":
     require_packages()
 
-from data.dataset_spec import SHIPPED, load_dataset_spec
+from data.datasets import DATASETS_FOLDER
 from utils.cli import check_command_line, check_options, run_script
 from utils.val_config import REFUSED, ValConfig
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    check_command_line(ValConfig, REFUSED, data=SHIPPED)
+    check_command_line(ValConfig, REFUSED, data=DATASETS_FOLDER)
 
 from data.array_loader import ArrayLoader
 from data.dataset import EvalDataset
+from data.dataset_spec import load_dataset_spec
 from data.records import read_records
 from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_networks
 from models.runtimes.runner_predictor import RunnerPredictor
-from utils.detect.tiles import TileRules
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import CheckFailedError, ConfigError, missing_torch
@@ -221,6 +221,7 @@ def _with_tiles(
 ) -> LoadedPredictor:
     """The same network, which sees the tiles of each image, too."""
     from data.image_file import read_image
+    from utils.detect.tiles import TileRules
     from utils.engine.tiled_predictor import TiledPredictor
 
     free = loaded.input_hw == (None, None)

@@ -22,7 +22,6 @@ from utils.command_parser import CommandParser, HelpFormatter, Several
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights, suggest
 from utils.logs import configure_logging, exit_code_after_report, flag_of
 from utils.output_files import check_writable
-from utils.strict_yaml import find_shipped, read_yaml
 
 ConfigT = TypeVar("ConfigT")
 PathUse = Literal["weights", "file", "folder", "file or folder"]
@@ -260,6 +259,8 @@ def check_command_line(
                 if is_weights and value != field.metadata["const"] and not Path(value).exists():
                     raise missing_weights(Path(value))
                 if field.name in yamls:
+                    from utils.strict_yaml import find_shipped, read_yaml  # most name no yaml
+
                     read_yaml(find_shipped(value, yamls[field.name]))
     except UserError as error:
         CommandParser().exit(2, f"error: {error}\n")

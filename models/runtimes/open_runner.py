@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.formats import checkpoint
-from models.formats.format import Format
-from models.formats.table import FORMATS
-from models.runtimes.augmented import AugmentedRunner
-from models.runtimes.ensemble import EnsembleRunner
+from models.formats.table import CHECKPOINT, TABLE, FormatRow
 from models.runtimes.runner import Runner
 from utils.errors import CheckpointError, ConfigError
 
-CHECKPOINT_SUFFIXES = checkpoint.FORMAT.suffixes
+CHECKPOINT_SUFFIXES = CHECKPOINT.suffixes
 
 
 def open_runner(
-    weights: str, *, device: str = "", half: bool = False, formats: Sequence[Format] = FORMATS
+    weights: str, *, device: str = "", half: bool = False, table: Sequence[FormatRow] = TABLE
 ) -> Runner:
     """The network behind `--weights`.
 
@@ -24,7 +20,7 @@ def open_runner(
         weights: a checkpoint or an exported file or folder, known by how its path ends.
         device: as `--device` spells it.
         half: compute in float16; an exported file must have been exported so.
-        formats: those to choose from.
+        table: formats to choose from.
 
     Raises:
         CheckpointError: not a file that can be run.
@@ -32,15 +28,15 @@ def open_runner(
         MissingPackageError: the library for this kind of file is not installed.
     """
     path = weights.rstrip("/").lower()
-    for each in formats:
-        if each.runtime is None or not path.endswith(each.suffixes):
+    for row in table:
+        if not path.endswith(row.suffixes) or (runtime := row.runtime) is None:
             continue
         if not half:
-            return each.runtime.open(weights, device=device)
-        if each.runtime.open_half is None:
+            return runtime.open(weights, device=device)
+        if runtime.open_half is None:
             raise ConfigError(f"--half: {weights} computes in float32; leave out --half")
-        return each.runtime.open_half(weights, device=device)
-    exported = [suffix for each in formats for suffix in each.suffixes
+        return runtime.open_half(weights, device=device)
+    exported = [suffix for row in table for suffix in row.suffixes
                 if suffix not in CHECKPOINT_SUFFIXES]  # fmt: skip
     raise CheckpointError(f"{weights}: neither a .pt checkpoint nor an {', '.join(exported)}")
 
@@ -61,7 +57,13 @@ def open_networks(
     """
     runners: list[Runner] = [open_runner(path, device=device, half=half) for path in weights]
     if augment:
+        from models.runtimes.augmented import AugmentedRunner
+
         runners = [
             AugmentedRunner(runner, path) for runner, path in zip(runners, weights, strict=True)
         ]
-    return runners[0] if len(runners) == 1 else EnsembleRunner(runners, weights)
+    if len(runners) == 1:
+        return runners[0]
+    from models.runtimes.ensemble import EnsembleRunner
+
+    return EnsembleRunner(runners, weights)
