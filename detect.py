@@ -22,11 +22,11 @@ if __name__ == "__main__":
     require_packages()
 
 from data.datasets import DATASETS_FOLDER
-from utils.cli import check_command_line, check_options, run_script
+from utils.cli import check_command_line, check_options, run_checked, run_script
 from utils.detect_config import REFUSED, DetectConfig, DetectorFlags, detector_config
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    check_command_line(DetectConfig, REFUSED, data=DATASETS_FOLDER)
+    checked = check_command_line(DetectConfig, REFUSED, data=DATASETS_FOLDER)
 
 from data.source_options import SourceOptions
 from data.sources import FileSource, open_source
@@ -345,4 +345,4 @@ def _detect_for_exit_code(config: DetectConfig) -> int:
 
 
 if __name__ == "__main__":
-    end_program(main())
+    end_program(run_checked(checked, _detect_for_exit_code))

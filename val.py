@@ -15,11 +15,11 @@ if __name__ == "__main__":
     require_packages()
 
 from data.datasets import DATASETS_FOLDER
-from utils.cli import check_command_line, check_options, run_script
+from utils.cli import check_command_line, check_options, run_checked, run_script
 from utils.val_config import REFUSED, ValConfig
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    check_command_line(ValConfig, REFUSED, data=DATASETS_FOLDER)
+    checked = check_command_line(ValConfig, REFUSED, data=DATASETS_FOLDER)
 
 from data.array_loader import ArrayLoader
 from data.dataset import EvalDataset
@@ -269,4 +269,4 @@ def _run(config: ValConfig) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_checked(checked, _run))
