@@ -58,7 +58,8 @@ from utils.engine.resume import ResumedRun
 from utils.engine.run_folder import EpochEnd, OnEpoch, TrainingRun
 from utils.engine.training_report import TrainResult, log_banner, log_result, training_header
 from utils.engine.training_state import StateConfig, TrainingState, start_training
-from utils.evaluation_report import EvaluationImages, log_table
+from utils.evaluation_images import EvaluationImages
+from utils.evaluation_report import log_table
 from utils.letterbox import choose_input_hw, scale_pixel_tensor
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import run_folder, write_json

@@ -30,7 +30,7 @@ from models.runtimes.runner_predictor import RunnerPredictor
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import CheckFailedError, ConfigError, missing_torch
-from utils.evaluation_report import EvaluationImages, log_table, save_label_files
+from utils.evaluation_report import log_table, save_label_files
 from utils.letterbox import InputSize, choose_input_hw
 from utils.metrics.coco_format import coco_results
 from utils.output_files import run_folder, write_json
@@ -137,11 +137,11 @@ def _evaluate(
     single: bool,
 ) -> Evaluation:
     """Evaluate, print the table, and write images, curves and labels to the folder."""
-    images = (
-        None
-        if config.noplots
-        else EvaluationImages(folder, class_names, score_threshold=config.conf_thres)
-    )
+    images = None
+    if not config.noplots:
+        from utils.evaluation_images import EvaluationImages
+
+        images = EvaluationImages(folder, class_names, score_threshold=config.conf_thres)
     loader = loaded.loader(dataset)
     predict = as_one_class(loaded.predict) if single else loaded.predict
     evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=images)
