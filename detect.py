@@ -28,8 +28,7 @@ from utils.detect_config import REFUSED, DetectConfig, DetectorFlags, detector_c
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     checked = check_command_line(DetectConfig, REFUSED, data=DATASETS_FOLDER)
 
-from data.source_options import SourceOptions
-from data.sources import FileSource, open_source
+from data.sources import FileSource, SourceOptions, open_source
 from models.runtimes.open_runner import open_networks
 from utils.detect.output import DetectionOutput, OutputOptions
 from utils.detect.pipeline import Found, FrameDetector, Source

@@ -14,12 +14,12 @@ import torch
 
 from data.given_images import GivenImage, given_frames
 from detect import load_detector
+from utils.cli import check_values
 from utils.detect.hub_results import HubResults
 from utils.detect.pipeline import STAGES, Found, FrameDetector, StageClock, in_order, prepared
 from utils.detect_config import DetectConfig
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import FittedFrame, Letterbox, round_up_to_stride
-from utils.options import check_values
 from utils.structures import FloatArray, Frame
 
 dependencies = ["torch", "numpy", "cv2", "PIL", "yaml"]  # torch.hub looks whether they are here

@@ -12,7 +12,7 @@ import numpy as np
 
 from data.addresses import DEVICE, SCREEN, file_name
 from data.image_file import decode_image
-from data.source_options import StreamOptions
+from data.stream_options import StreamOptions
 from data.video import VideoReader
 from data.web_content import fetch, has_length
 from utils.errors import DatasetError, MissingPackageError

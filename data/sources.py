@@ -8,14 +8,14 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.addresses import file_name, is_address, without_password
 from data.file_suffixes import LISTED_SUFFIXES, VIDEO_SUFFIXES
 from data.image_file import decode_image, is_jpeg, path_kind, read_content
-from data.source_options import SourceOptions
+from data.stream_options import StreamOptions
 from utils.detect.pipeline import Source, grouped
 from utils.errors import DatasetError
 from utils.letterbox import FittedFrame, InputSize
@@ -25,8 +25,40 @@ if TYPE_CHECKING:
     from data.decoded_image import DecodedImage
     from data.source_items import Item
     from data.video import Shard
+    from utils.detect_config import DetectConfig
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How sources are read.
+
+    Attributes:
+        recursive: folders with all folders below.
+        shard: the part to read; None for everything.
+        streams: of live ones; its stride is that of videos, too.
+    """
+
+    recursive: bool = False
+    shard: Shard | None = None
+    streams: StreamOptions = field(default_factory=StreamOptions)
+
+    @classmethod
+    def of(cls, config: DetectConfig) -> SourceOptions:
+        """What the flags of detect.py ask for.
+
+        Raises:
+            ConfigError: `--shard` names no part.
+        """
+        streams = StreamOptions(
+            config.vid_stride, config.poll, config.every_frame, config.reconnect
+        )
+        if config.shard is None:
+            return cls(config.recursive, streams=streams)
+        from data.video import Shard
+
+        return cls(config.recursive, Shard.parse(config.shard), streams)
 
 
 def open_source(texts: Sequence[str], options: SourceOptions) -> Source:
@@ -69,11 +101,11 @@ def _is_image(address: str, options: SourceOptions) -> bool:
 
 def _expand(text: str, options: SourceOptions) -> Sequence[Item]:
     """The files and addresses that one `--source` names."""
-    if is_address(text):
-        return [text]
     path = Path(text)
     if path.suffix.lower() in LISTED_SUFFIXES | VIDEO_SUFFIXES and path_kind(path) == "file":
         return [path]
+    if is_address(text):
+        return [text]
     from data.source_items import source_items  # folders, patterns and lists
 
     return source_items(text, recursive=options.recursive)

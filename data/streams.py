@@ -18,7 +18,7 @@ from pathlib import Path
 
 from data.addresses import file_name, without_password
 from data.captures import Capture, open_capture
-from data.source_options import StreamOptions
+from data.stream_options import StreamOptions
 from data.video import is_cut_off
 from utils.letterbox import FittedFrame, InputSize
 from utils.structures import Frame, NamedFile, Skipped, StreamState

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.source_options import SourceOptions
-from data.sources import open_source
+from data.sources import SourceOptions, open_source
 from detect import load_detector
 from utils.errors import DatasetError, MissingPackageError, UserError
 from utils.output_files import atomic_path

@@ -10,21 +10,133 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import numbers
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from utils.command_parser import CommandParser, HelpFormatter, Several
-from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights
+from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights, suggest
 from utils.logs import configure_logging, exit_code_after_report, flag_of
-from utils.options import Choices, PathRule, check_values, options_of
 from utils.output_files import check_writable
 
 ConfigT = TypeVar("ConfigT")
+PathUse = Literal["weights", "file", "folder", "file or folder"]
 logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """Which numbers a flag takes; NaN is never one where there is a minimum or a maximum.
+
+    Attributes:
+        minimum: the lowest one; None for any.
+        maximum: the highest one; None for any.
+        besides: others, with a meaning of their own (-1 for "measure").
+        max_values: how many may be given at most; None for any number of them.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    besides: tuple[float, ...] = ()
+    max_values: int | None = None
+
+    def allow(self, value: float) -> bool:
+        """Whether one number is among them."""
+        not_below = self.minimum is None or value >= self.minimum
+        not_above = self.maximum is None or value <= self.maximum
+        return value in self.besides or (not_below and not_above)
+
+    def as_text(self) -> str:
+        """`at least 1, or -1`."""
+        if self.maximum is None:
+            text = f"at least {self.minimum:g}"
+        elif self.minimum is None:
+            text = f"at most {self.maximum:g}"
+        else:
+            text = f"from {self.minimum:g} to {self.maximum:g}"
+        return ", or ".join([text, *(f"{value:g}" for value in self.besides)])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choices:
+    """Which names a flag takes.
+
+    Attributes:
+        names: those.
+        may_call: a name may be followed by arguments, as in `LeakyReLU(0.1)`.
+        instead: other names that users try -> the sentence that says what to do instead.
+    """
+
+    names: Collection[str]
+    may_call: bool = False
+    instead: Mapping[str, str] | None = None
+
+    def check(self, flag: str, text: str) -> None:
+        """Refuse a name that is not among them.
+
+        Raises:
+            ConfigError: naming the closest one.
+        """
+        name = text
+        if self.may_call:
+            name = text.partition("(")[0].strip().removeprefix("torch.").removeprefix("nn.")
+        if self.instead and name in self.instead:
+            raise ConfigError(f"{flag} {text}: {self.instead[name]}")
+        if name not in self.names:
+            hint = suggest(name, self.names, "choices")
+            raise ConfigError(f"{flag} {text}: no such choice{hint}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PathRule:
+    """What a flag's path is for.
+
+    Attributes:
+        use: "weights" are read, the others are written.
+        beside: the field beside whose file an empty path is written.
+        required: the error where the flag is not given.
+        unless: fields; where one of them is given, this one is neither needed nor written.
+    """
+
+    use: PathUse
+    beside: str = ""
+    required: str = ""
+    unless: tuple[str, ...] = ()
+
+
+def option(
+    default: Any,
+    help_text: str,
+    *aliases: str,
+    const: Any = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    besides: tuple[float, ...] = (),
+    max_values: int | None = None,
+    rule: Choices | PathRule | None = None,
+) -> Any:
+    """A dataclass field that is also a flag.
+
+    Args:
+        default: what the flag is when it is not given.
+        help_text: one line for `--help`.
+        *aliases: other spellings, with their dashes (`"--img"`).
+        const: what the bare flag means, for flags whose value may be omitted (`--resume`).
+        minimum: the lowest number allowed; every flag with numbers has one.
+        maximum: the highest number allowed.
+        besides: numbers outside of these that are allowed too.
+        max_values: how many numbers may be given.
+        rule: of text: the names allowed, or what a path is for.
+    """
+    if isinstance(rule, Choices):
+        help_text = f"{help_text}: {', '.join(rule.names)}"
+    limits = Limits(minimum, maximum, besides, max_values)
+    metadata = {"help": help_text, "aliases": aliases, "const": const, "limits": limits}
+    return dataclasses.field(default=default, metadata={**metadata, "rule": rule})
 
 
 def check_options(config: Any) -> None:
@@ -35,7 +147,7 @@ def check_options(config: Any) -> None:
             something is needed, or a path that cannot be written.
     """
     check_values(config)
-    for field, values in options_of(config):
+    for field, values in _options(config):
         rule = field.metadata["rule"]
         if not isinstance(rule, PathRule) or values == (field.metadata["const"],):
             continue
@@ -50,6 +162,37 @@ def check_options(config: Any) -> None:
         for path in filter(None, values):
             if rule.use != "weights":
                 check_writable(Path(path), flag, rule.use)
+
+
+def check_values(config: Any) -> None:
+    """Refuse numbers outside their limits, and names that are no choice.
+
+    Raises:
+        ConfigError: naming the flag and what it takes.
+    """
+    for field, values in _options(config):
+        limits: Limits = field.metadata["limits"]
+        are_numbers = limits.minimum is not None or limits.maximum is not None
+        flag = flag_of(field.name)
+        given = f"{flag} {' '.join(map(str, values))}"
+        if limits.max_values is not None and len(values) > limits.max_values:
+            raise ConfigError(f"{given}: expected {limits.max_values} numbers at most")
+        for each in values:
+            if isinstance(field.metadata["rule"], Choices) and each:
+                field.metadata["rule"].check(flag, each)
+            elif are_numbers and not isinstance(each, numbers.Real):
+                raise ConfigError(f"{given}: must be a number, {limits.as_text()}")
+            elif isinstance(each, numbers.Real) and not limits.allow(float(each)):
+                raise ConfigError(f"{given}: must be {limits.as_text()}")
+
+
+def _options(config: Any) -> list[tuple[Any, tuple[Any, ...]]]:
+    """The fields of a config, each with its values: none, one or several."""
+    pairs = [(field, getattr(config, field.name)) for field in dataclasses.fields(config)]
+    return [
+        (field, tuple(value) if isinstance(value, tuple | list) else (value,) * (value is not None))
+        for field, value in pairs
+    ]
 
 
 def parse(
@@ -91,15 +234,12 @@ def parse(
 def check_command_line(
     config_class: type[ConfigT], refused: Mapping[str, str], **yamls: Path
 ) -> ConfigT:
-    """Answer `--help` and what is wrong with the process's arguments; before slow imports.
+    """The process's arguments; `--help` and what is wrong in them is answered, before slow imports.
 
     Args:
         config_class: as in `parse`.
         refused: as in `parse`.
         **yamls: field that names a yaml -> the folder of those that are shipped.
-
-    Returns:
-        The config, which `run_checked` takes.
 
     Raises:
         SystemExit: with code 2 for a wrong flag or file, 0 for `--help`.
@@ -108,7 +248,7 @@ def check_command_line(
     config = parse(config_class, sys.argv[1:], refused)
     try:
         check_options(config)
-        for field, values in options_of(config):
+        for field, values in _options(config):
             rule = field.metadata["rule"]
             is_weights = isinstance(rule, PathRule) and rule.use == "weights"
             for value in filter(None, values):
@@ -173,11 +313,8 @@ def _add_flag(
 ) -> None:
     """Add the flag of a field, whose type is `hint`."""
     flags = [flag_of(field.name), *field.metadata["aliases"]]
-    shared = {
-        "dest": field.name,
-        "default": default,
-        "help": field.metadata["help"].replace("%", "%%"),
-    }
+    help_text = field.metadata["help"].replace("%", "%%")
+    shared = {"dest": field.name, "default": default, "help": help_text}
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     const, has_choices = field.metadata["const"], isinstance(field.metadata["rule"], Choices)
     if bool in members and const is None:

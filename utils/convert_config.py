@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from utils.architecture_names import REP_BLOCKS, REP_POLICIES
-from utils.options import Choices, PathRule, option
+from utils.cli import Choices, PathRule, option
 
 NO_WEIGHTS = "give a checkpoint: --weights runs/train/exp/weights/best.pt"
 

@@ -8,10 +8,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypedDict
 
+from utils.cli import Choices, PathRule, check_values, option
 from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
 from utils.errors import missing_weights
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
-from utils.options import Choices, PathRule, check_values, option
 from utils.postprocess import PostprocessConfig
 from utils.strict_mapping import check_keys
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from utils.cli import Choices, PathRule, option
 from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
-from utils.options import Choices, PathRule, option
 from utils.postprocess import VAL_POSTPROCESS, PostprocessConfig
 
 REFUSED = {

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from data.dataset_spec import load_dataset_spec
 from data.split.split_lists import write_split
-from utils.cli import run_script
+from utils.cli import option, run_script
 from utils.errors import ConfigError
 from utils.logs import counted
-from utils.options import option
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from models.formats.format import Format
-    from models.runtimes.runner import Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +31,6 @@ class FormatRow:
     def format(self) -> Format:
         """What the module says of it."""
         found: Format = import_module(self.module).FORMAT
-        return found
-
-    @property
-    def runtime(self) -> Runtime | None:
-        """What opens its files; None where that is another format's."""
-        if not self.opened_by:
-            return self.format.runtime
-        module, _, name = self.opened_by.rpartition(".")
-        found: Runtime = getattr(import_module(module), name)
         return found
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
 from models.formats.table import CHECKPOINT, TABLE, FormatRow
-from models.runtimes.runner import Runner
+from models.runtimes.runner import Runner, Runtime
 from utils.errors import CheckpointError, ConfigError
 
 CHECKPOINT_SUFFIXES = CHECKPOINT.suffixes
@@ -29,7 +30,7 @@ def open_runner(
     """
     path = weights.rstrip("/").lower()
     for row in table:
-        if not path.endswith(row.suffixes) or (runtime := row.runtime) is None:
+        if not path.endswith(row.suffixes) or (runtime := runtime_of(row)) is None:
             continue
         if not half:
             return runtime.open(weights, device=device)
@@ -39,6 +40,15 @@ def open_runner(
     exported = [suffix for row in table for suffix in row.suffixes
                 if suffix not in CHECKPOINT_SUFFIXES]  # fmt: skip
     raise CheckpointError(f"{weights}: neither a .pt checkpoint nor an {', '.join(exported)}")
+
+
+def runtime_of(row: FormatRow) -> Runtime | None:
+    """What opens a format's files; None where that is another format's."""
+    if not row.opened_by:
+        return row.format.runtime
+    module, _, name = row.opened_by.rpartition(".")
+    found: Runtime = getattr(import_module(module), name)
+    return found
 
 
 def open_networks(

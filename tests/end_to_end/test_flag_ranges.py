@@ -17,9 +17,9 @@ import train
 import val
 from data.lint import __main__ as lint
 from models.export.request import ExportConfig
+from utils.cli import Limits
 from utils.errors import ConfigError
 from utils.logs import flag_of
-from utils.options import Limits
 from utils.train_config import TrainConfig
 
 SCRIPTS: dict[Any, Any] = {

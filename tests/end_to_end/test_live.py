@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 
 import detect as script
-from data.source_options import SourceOptions
-from data.sources import open_source
+from data.sources import SourceOptions, open_source
 from data.streams import LiveFrames
 from tests.loopback_camera import LoopbackCamera, number_in
 from tests.onnx_builders import save_detector

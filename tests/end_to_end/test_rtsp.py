@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from data.source_options import SourceOptions
-from data.sources import open_source
+from data.sources import SourceOptions, open_source
 from tests.end_to_end.test_live import REPOSITORY, lags, memory_mb, playable_frames, start
 
 DEBIAN_PYTHON = Path("/usr/bin/python3")  # has GStreamer's packages, if any Python has

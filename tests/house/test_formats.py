@@ -10,6 +10,7 @@ import pytest
 
 from models.formats.presets import FORMATS, PRESETS
 from models.formats.table import TABLE
+from models.runtimes.open_runner import runtime_of
 from tests.house.source_tree import ROOMS, ROOT, SCRIPTS
 from tests.house.test_imports import run_python
 
@@ -97,7 +98,7 @@ def test_each_path_belongs_to_one_format():
 def test_a_format_has_suffixes_where_it_has_a_runtime():
     for row in TABLE:
         assert bool(row.suffixes) == (row.format.runtime is not None), row.module
-        assert row.runtime is row.format.runtime, row.module
+        assert runtime_of(row) is row.format.runtime, row.module
 
 
 @pytest.mark.parametrize("module", MODULES)

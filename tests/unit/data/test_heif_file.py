@@ -17,8 +17,7 @@ from data.image_facts import examine_image
 from data.image_file import read_image
 from data.image_series import SeriesPart, has_several, read_series
 from data.records import scan_split
-from data.source_options import SourceOptions
-from data.sources import open_source
+from data.sources import SourceOptions, open_source
 from tests.unit.data.builders import noise, write_image, write_yolo_set
 from utils.errors import DatasetError
 from utils.structures import Frame, Skipped

@@ -13,8 +13,8 @@ from PIL import Image
 from data.image_facts import examine_image
 from data.image_file import read_image
 from data.image_series import SeriesPart, has_several, may_have_several, read_series
-from data.source_options import SourceOptions, StreamOptions
-from data.sources import open_source
+from data.sources import SourceOptions, open_source
+from data.stream_options import StreamOptions
 from data.video import Shard
 from tests.unit.data.builders import noise, write_image
 from tests.unit.data.series import ANIMATED, HW, KINDS, frames, write_series

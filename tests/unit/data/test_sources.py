@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.source_options import SourceOptions, StreamOptions
-from data.sources import FileSource, open_source
+from data.sources import FileSource, SourceOptions, open_source
+from data.stream_options import StreamOptions
 from data.streams import LiveFrames
 from tests.error_messages import BETWEEN, assert_message
 from utils.detect.pipeline import grouped

@@ -9,7 +9,7 @@ import pytest
 
 from data import streams
 from data.addresses import file_name, is_address, without_password
-from data.source_options import StreamOptions
+from data.stream_options import StreamOptions
 from data.streams import LiveSource
 from utils.errors import MissingPackageError
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import pytest
 
 from utils import logs
-from utils.cli import parse, run_script
+from utils.cli import Choices, check_values, option, parse, run_script
 from utils.errors import CheckFailedError, ConfigError
 from utils.logs import report_errors
-from utils.options import Choices, check_values, option
 
 REFUSED = {"--bucket": "copy the files yourself", "--quad": "use --batch-size"}
 

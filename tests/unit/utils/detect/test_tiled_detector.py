@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.source_options import SourceOptions
-from data.sources import open_source
+from data.sources import SourceOptions, open_source
 from tests.blob_network import BlobNetwork, image_with
 from utils.detect.pipeline import FrameDetector, StageClock, prepared
 from utils.detect.tiled_detector import TiledDetector
