@@ -15,18 +15,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data.augment import (
-    NUM_TILES,
-    AugmentConfig,
-    augment_hsv,
-    make_mosaic,
-    mix_up,
-    random_affine,
-    random_flip,
-)
+from data.affine import AffineMap
+from data.augment import AugmentConfig, augment_hsv, mix_up, random_affine, random_flip
 from data.copy_paste import copy_paste
-from data.image_cache import CacheSettings, ImageCache, fill_cache
-from data.image_file import read_image
+from data.image_cache import CacheSettings, ImageCache, RecentImages, fill_cache
+from data.image_file import read_shrunk, shrink_factor
+from data.mosaic import NUM_TILES, Tile, make_mosaic
 from utils.errors import DatasetError
 from utils.letterbox import Letterbox, long_side_hw
 from utils.structures import ImageArray, ImageRecord, IntArray, Outline, Sample, Targets
@@ -51,6 +45,17 @@ class SampleKey(NamedTuple):
 
 
 NUM_COMPANIONS = 2 * NUM_TILES - 1
+# Of resized images that are kept while mosaics are made of them: 256 at 640 px.
+_POOL_BYTES, _MIN_POOL, _MAX_POOL = 3 * 640 * 640 * 256, 64, 1024
+
+
+def mosaic_pool(image_size: int) -> int:
+    """How many images follow one another whose mosaics show no others.
+
+    Args:
+        image_size: side of the network input in pixels.
+    """
+    return min(max(_POOL_BYTES // (3 * image_size**2), _MIN_POOL), _MAX_POOL)
 
 
 class TrainDataset:
@@ -66,6 +71,7 @@ class TrainDataset:
             records sorted by aspect ratio); no mosaics then.
 
     With `cache` every image is decoded once, when the data set is made (`data.image_cache`).
+    Otherwise those that were decoded last are kept for the next mosaics.
     """
 
     def __init__(
@@ -96,9 +102,11 @@ class TrainDataset:
                 "copy_paste is %g, but has no effect: no label is a polygon", augment.copy_paste
             )
         # Filled now: what a worker process stored would be lost to the others.
-        self._cache: ImageCache | None = None
+        makes_mosaics = augment.mosaic > 0 and rect_shapes is None
+        kept = mosaic_pool(image_size) if makes_mosaics else 1
+        self._images: ImageCache = RecentImages(self._read_resized, kept)
         if cache is not None:
-            self._cache = fill_cache(cache, self.records, image_size, self._read_resized)
+            self._images = fill_cache(cache, self.records, image_size, self._read_resized)
 
     def __len__(self) -> int:
         """The number of images."""
@@ -137,16 +145,20 @@ class TrainDataset:
         others = companions or rng.integers(len(self.records), size=NUM_TILES - 1)
         indices = [int(each) for each in rng.permutation([index, *others])]
         tiles = [self._resized(each) for each in indices]
-        image, targets, corners = make_mosaic(tiles, self.image_size, rng)
+        mosaic, targets = make_mosaic(tiles, self.image_size, rng)
+        output_hw = (self.image_size, self.image_size)
         if self.augment.copy_paste > 0:
             outlines = [
                 outline
-                for each, tile, corner in zip(indices, tiles, corners, strict=True)
-                for outline in self._outlines(each, tile[0].shape[:2], corner)
+                for each, tile in zip(indices, mosaic.tiles, strict=True)
+                for outline in self._outlines(each, tile)
             ]
-            image, targets = copy_paste(image, targets, outlines, self.augment.copy_paste, rng)
-        output_hw = (self.image_size, self.image_size)
-        return random_affine(image, targets, self.augment, rng, output_hw=output_hw)
+            canvas, targets = copy_paste(
+                mosaic.canvas(), targets, outlines, self.augment.copy_paste, rng
+            )
+            return random_affine(canvas, targets, self.augment, rng, output_hw=output_hw)
+        affine = AffineMap.draw(mosaic.hw, output_hw, self.augment.ranges, rng)
+        return mosaic.warp(affine), affine.move(targets)
 
     def _single(self, index: int, rng: np.random.Generator) -> tuple[ImageArray, Targets]:
         """One image, letterboxed, then moved by a random affine map."""
@@ -165,25 +177,24 @@ class TrainDataset:
     def _resized(self, index: int) -> tuple[ImageArray, Targets]:
         """An image with its longer side resized to the input size, and its targets."""
         record = self.records[index]
-        image = self._read_resized(record) if self._cache is None else self._cache[index]
+        image = self._images[index]
         height, width = image.shape[:2]
         scale_x, scale_y = width / record.image_hw[1], height / record.image_hw[0]
         scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
         return image, Targets(record.targets.boxes * scale, record.targets.class_ids)
 
-    def _outlines(
-        self, index: int, resized_hw: tuple[int, ...], corner: tuple[int, int]
-    ) -> list[Outline]:
-        """The outlines of an image's objects where the resized image lies in a mosaic."""
+    def _outlines(self, index: int, tile: Tile) -> list[Outline]:
+        """The outlines of an image's objects where its tile lies in a mosaic."""
         record = self.records[index]
-        height, width = resized_hw
+        height, width = tile.image.shape[:2]
         scale = np.array([width / record.image_hw[1], height / record.image_hw[0]], np.float32)
-        offset = np.array(corner, np.float32)
+        offset = np.array((tile.left, tile.top), np.float32)
         outlines = record.outlines or ((),) * len(record.targets)
         return [tuple(polygon * scale + offset for polygon in outline) for outline in outlines]
 
-    def _read_resized(self, record: ImageRecord) -> ImageArray:
-        return _resize_long_side(_read_unchanged(record), self.image_size, cv2.INTER_LINEAR)
+    def _read_resized(self, index: int) -> ImageArray:
+        image = _read_unchanged(self.records[index], needed=self.image_size)
+        return _resize_long_side(image, self.image_size, cv2.INTER_LINEAR)
 
 
 class EvalDataset:
@@ -258,13 +269,20 @@ class EvalDataset:
         )
 
 
-def _read_unchanged(record: ImageRecord) -> ImageArray:
-    """The image of a record; refused if its size changed since the data set was read."""
-    image = read_image(record.path)
-    if image.shape[:2] != record.image_hw:
+def _read_unchanged(record: ImageRecord, needed: int | None = None) -> ImageArray:
+    """The image of a record; refused if its size changed since the data set was read.
+
+    Where the longer side `needed` is at most half of its own, a JPEG comes smaller, as
+    `read_shrunk` says.
+    """
+    height, width = record.image_hw
+    factor = 1 if needed is None else shrink_factor(max(height, width), needed)
+    image = read_shrunk(record.path, factor)
+    if image.shape[:2] not in (record.image_hw, (-(-height // factor), -(-width // factor))):
         raise DatasetError(
-            f"{record.path}: {image.shape[1]}x{image.shape[0]} pixels, was "
-            f"{record.image_hw[1]}x{record.image_hw[0]} when the data set was read; start again"
+            f"{record.path}: {image.shape[1]}x{image.shape[0]} pixels"
+            f"{f' at 1/{factor} of its size' if factor > 1 else ''}, was {width}x{height} when the "
+            "data set was read; start again"
         )
     return image
 

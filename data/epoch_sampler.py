@@ -19,6 +19,11 @@ class EpochSampler:
     All ranks draw the same batches, and each takes its part of every batch: together they see every
     image once. A last batch with fewer images than `min_batch` for each joins the one before.
 
+    The order is cut into blocks of at most `pool` images, equally long give or take one. The other
+    images of a mosaic are drawn from the block of its first, each with the same probability, so
+    that an image has to be decoded once or twice in an epoch and not four times. The order is
+    random, and so is what a block holds: a mosaic shows any four images as often as any others.
+
     Attributes:
         epoch: the one to draw next.
         probabilities: of the images; None takes each once.
@@ -33,9 +38,10 @@ class EpochSampler:
         *,
         keep_batches: bool,
         min_batch: int = 1,
+        pool: int = 256,
     ) -> None:
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
-        self.ranks, self.keep_batches = ranks, keep_batches
+        self.ranks, self.keep_batches, self.pool = ranks, keep_batches, pool
         self.epoch = 0
         self.probabilities: FloatArray | None = None
         self.min_last = ranks.count * min_batch
@@ -56,18 +62,30 @@ class EpochSampler:
         return list(zip(starts, [*starts[1:], self.num_samples], strict=True))
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        rng = np.random.default_rng([self.seed, self.epoch])
+        # A branch of its own: the samples draw from the trunk.
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch], spawn_key=(1,)))
         bounds = self._bounds()
         numbers = np.arange(len(bounds))
         if self.probabilities is not None:
             keys = self._drawn_keys(rng, self.probabilities)
+        elif self.keep_batches:
+            rng.shuffle(numbers)
+            keys = [SampleKey(self.epoch, index) for index in range(self.num_samples)]
         else:
-            order = np.arange(self.num_samples)
-            rng.shuffle(numbers if self.keep_batches else order)
-            keys = [SampleKey(self.epoch, index) for index in order.tolist()]
+            keys = self._shuffled_keys(rng)
         for number in numbers:
             start, end = bounds[number]
             yield list(self.ranks.shard(keys[start:end]))
+
+    def _shuffled_keys(self, rng: np.random.Generator) -> list[SampleKey]:
+        """Each image once, with the images of its mosaic."""
+        order = rng.permutation(self.num_samples)
+        keys = []
+        for block in np.array_split(order, -(-self.num_samples // self.pool)):
+            companions = rng.choice(block, (len(block), NUM_COMPANIONS)).tolist()
+            for index, drawn in zip(block.tolist(), companions, strict=True):
+                keys.append(SampleKey(self.epoch, index, 0, tuple(drawn)))
+        return keys
 
     def _drawn_keys(self, rng: np.random.Generator, probabilities: FloatArray) -> list[SampleKey]:
         """As many samples as images, each with the images of its mosaic."""

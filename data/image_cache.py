@@ -1,13 +1,15 @@
-"""Cache of resized training images, in memory or on disk: each image is decoded once."""
+"""Cache of resized training images: all of them in memory or on disk, or those needed last."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -23,7 +25,7 @@ from utils.structures import ImageArray, ImageRecord
 CacheKind = str  # "none", "ram" or "disk"
 _GB = 1e9
 
-Reader = Callable[[ImageRecord], ImageArray]
+Reader = Callable[[int], ImageArray]  # of the image with an index
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
@@ -33,6 +35,50 @@ class ImageCache(Protocol):
 
     def __getitem__(self, index: int) -> ImageArray:
         """(H, W, 3) uint8 RGB."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """For one image, read by the thread that has the lock."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    image: ImageArray | None = None
+
+
+class RecentImages:
+    """The images that were asked for last; threads that want the same one wait while one reads it.
+
+    A copy in another process starts empty.
+
+    Attributes:
+        read: gives an image.
+        capacity: how many are kept.
+    """
+
+    def __init__(self, read: Reader, capacity: int) -> None:
+        self.read, self.capacity = read, capacity
+        self._entries: OrderedDict[int, _Entry] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[RecentImages], tuple[Reader, int]]:
+        """For `pickle`: how to make another one."""
+        return RecentImages, (self.read, self.capacity)
+
+    def __getitem__(self, index: int) -> ImageArray:
+        """(H, W, 3) uint8 RGB.
+
+        Raises:
+            DatasetError: as `read`, which is tried again the next time.
+        """
+        with self._lock:
+            entry = self._entries.setdefault(index, _Entry())
+            self._entries.move_to_end(index)
+            while len(self._entries) > self.capacity:
+                self._entries.popitem(last=False)
+        with entry.lock:
+            if entry.image is None:
+                entry.image = self.read(index)
+            return entry.image
 
 
 class DiskCache:
@@ -55,20 +101,20 @@ class CacheSettings:
     """Where resized images are cached.
 
     Attributes:
-        kind: in memory, on disk, or not at all.
+        kind: in memory or on disk.
         folder: of a disk cache.
         copies: how many processes of this machine hold a cache in memory.
     """
 
-    kind: CacheKind = "none"
+    kind: CacheKind
     folder: Path = Path("runs/cache")
     copies: int = 1
 
 
 def fill_cache(
     settings: CacheSettings, records: Sequence[ImageRecord], image_size: int, read: Reader
-) -> ImageCache | None:
-    """Read and cache every image once; returns None for kind "none".
+) -> ImageCache:
+    """Read and cache every image once.
 
     Args:
         settings: where to cache them.
@@ -79,25 +125,21 @@ def fill_cache(
     Raises:
         ConfigError: they do not fit into 80 % of the memory or disk that is free now.
     """
-    if settings.kind == "none":
-        return None
     folder = settings.folder
     if settings.kind == "ram":
         need = cache_bytes(records, image_size) * settings.copies
         _check_room("ram", need, free_memory(), "--cache disk")
-        return _in_parallel(records, read, "caching images")
+        return _in_parallel(range(len(records)), read, "caching images")
     with reported_writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / _file_name(record, image_size) for record in records]
-    missing = [
-        (path, record) for path, record in zip(paths, records, strict=True) if not path.exists()
-    ]
-    need = cache_bytes([record for _, record in missing], image_size)
+    missing = [index for index, path in enumerate(paths) if not path.exists()]
+    need = cache_bytes([records[index] for index in missing], image_size)
     _check_room("disk", need, shutil.disk_usage(folder).free, "a smaller --imgsz")
 
-    def write(item: tuple[Path, ImageRecord]) -> None:
-        with atomic_path(item[0]) as temporary, temporary.open("wb") as file:
-            np.save(file, read(item[1]))
+    def write(index: int) -> None:
+        with atomic_path(paths[index]) as temporary, temporary.open("wb") as file:
+            np.save(file, read(index))
 
     _in_parallel(missing, write, f"caching images in {folder}")
     return DiskCache(paths)

@@ -14,6 +14,10 @@ from utils.errors import DatasetError
 from utils.structures import ImageArray
 
 JPEG_START = b"\xff\xd8\xff"
+SHRINK_FACTORS = {
+    1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}  # fmt: skip
 
 
 def read_image(path: Path) -> ImageArray:
@@ -25,6 +29,31 @@ def read_image(path: Path) -> ImageArray:
         DatasetError: the file is missing, empty, too large or not an image.
     """
     return decode_image(path, read_content(path)).pixels
+
+
+def read_shrunk(path: Path, factor: int) -> ImageArray:
+    """As `read_image`; a JPEG is decoded at 1 / `factor` of its size, in a fraction of the time.
+
+    Each of its pixels is about the mean of a square of `factor` x `factor` (libjpeg's scaled
+    inverse DCT); height and width are rounded up. Other formats keep their size.
+
+    Args:
+        path: the file.
+        factor: one of SHRINK_FACTORS.
+
+    Raises:
+        DatasetError: as `read_image`.
+    """
+    content = read_content(path)
+    if not content.startswith(JPEG_START):
+        return decode_image(path, content).pixels
+    _check_jpeg_size(path, content)
+    return as_rgb(by_opencv(path, content, SHRINK_FACTORS[factor]))
+
+
+def shrink_factor(long_side: int, needed: int) -> int:
+    """The largest of SHRINK_FACTORS that leaves a longer side of at least `needed` pixels."""
+    return max(factor for factor in SHRINK_FACTORS if factor == 1 or long_side >= factor * needed)
 
 
 def read_content(path: Path) -> bytes:

@@ -1,4 +1,8 @@
-"""Samples to batches, in worker processes or in this one.
+"""Samples to batches, in this process or by the threads of another one.
+
+One process with many threads, not many processes: the threads share the images that mosaics are
+made of, and what takes time (decoding, resizing, warping, copying) releases Python's lock. It is a
+process of its own so that the training loop has a lock for itself.
 
 Nothing that a batch holds depends on the number of workers: the sampler, which runs in the main
 process, hands out keys that hold all a worker needs to know.
@@ -8,31 +12,57 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from data.array_loader import same_size_batches
-from data.dataset import EvalDataset, SampleKey, TrainDataset
+from data.dataset import EvalDataset, SampleKey, TrainDataset, mosaic_pool
 from data.epoch_sampler import EpochSampler
 from data.image_weights import ImageWeights
 from utils.batches import Batch
 from utils.engine.distributed import Ranks
 from utils.errors import ConfigError, DatasetError
-from utils.structures import Sample
+from utils.structures import ImageArray, Sample
+
+BatchT = TypeVar("BatchT")
+BATCHES_AHEAD = 4  # that are made while the network works
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Samples of one input size (at least one) as a batch."""
+    pixels = _empty_pixels(samples)
+    for planes, sample in zip(pixels.numpy(), samples, strict=True):
+        _split_channels(sample.image, planes)
+    return _labelled(pixels, samples)
+
+
+def _empty_pixels(samples: Sequence[Sample]) -> Tensor:
+    """(B, 3, H, W) uint8, to be written."""
+    height, width, channels = samples[0].image.shape
+    return torch.empty((len(samples), channels, height, width), dtype=torch.uint8)
+
+
+def _split_channels(image: ImageArray, planes: npt.NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) pixels as (3, H, W); copying a transposed view takes far longer."""
+    for plane, channel in zip(planes, cv2.split(image), strict=True):
+        np.copyto(plane, channel)
+
+
+def _labelled(pixels: Tensor, samples: Sequence[Sample]) -> Batch:
+    """A batch of (B, 3, H, W) pixels and the labels of their samples."""
     counts = [len(sample.targets) for sample in samples]
-    images = np.stack([sample.image for sample in samples])
     return Batch(
-        images=torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+        images=pixels,
         image_index=torch.from_numpy(np.repeat(np.arange(len(samples)), counts)),
         class_ids=torch.from_numpy(np.concatenate([s.targets.class_ids for s in samples])),
         boxes=torch.from_numpy(np.concatenate([s.targets.boxes for s in samples])),
@@ -68,11 +98,12 @@ class TrainLoader:
             ranks,
             keep_batches=dataset.rect_shapes is not None,
             min_batch=min_batch,
+            pool=mosaic_pool(dataset.image_size),
         )
         self._loader = _make_loader(dataset, self._sampler, workers, pin_memory)
 
     def in_flight(self) -> list[Path]:
-        """The images that worker processes read last."""
+        """The images that workers read last."""
         return _in_flight(self._loader)
 
     def __len__(self) -> int:
@@ -144,7 +175,8 @@ def train_loader(
     Args:
         dataset: the samples.
         batch_size: images per batch, of which each of `ranks` gets its part.
-        workers: processes that make samples, at most one per core; 0 makes them in this process.
+        workers: threads that make samples, in one process of their own, at most one per core; 0
+            makes them in this process.
         seed: of the order.
         device_is_cuda: put batches in page-locked memory, from which a GPU copies faster.
         ranks: the processes that train together; None is this one alone.
@@ -188,38 +220,65 @@ def worker_deaths_named(*loaders: TrainLoader | EvalLoader) -> Iterator[None]:
             raise
         images = [str(path) for loader in loaders for path in loader.in_flight()]
         raise DatasetError(
-            "a process that loads images died, killed or out of memory; it was reading "
-            f"{', '.join(images)} (a mosaic reads three more); look at them, or try fewer "
-            "--workers"
+            "the process that loads images died, killed or out of memory; it was reading "
+            f"{', '.join(images)} (a mosaic reads three more); look at them, or give it more "
+            "memory"
         ) from None
 
 
-class _WatchedSamples(Dataset[Sample | DatasetError]):
-    """Samples, and what becomes of the workers that make them.
+class _Batches(Dataset[Batch]):
+    """Batches by the keys of their samples, made by several threads after `start_threads`.
 
-    A worker's error reaches the main process as it is (torch would wrap it in a traceback), and of
-    a worker that dies it is known which image it was reading.
+    An error in the data reaches the main process as it is (torch would wrap it in a traceback),
+    and of a process that dies it is known which images its threads were reading.
     """
 
     def __init__(self, dataset: TrainDataset | EvalDataset, workers: int) -> None:
         self.dataset = dataset
         self._in_flight = torch.full((workers,), -1)
         self._in_flight.share_memory_()  # type: ignore[no-untyped-call]
+        self._threads: ThreadPoolExecutor | None = None
+        self._free_slots: SimpleQueue[int] | None = None  # of _in_flight, one per thread
+
+    def start_threads(self) -> None:
+        """In the process that makes batches: work on several samples at a time from now on."""
+        self._free_slots = SimpleQueue()
+        for number in range(len(self._in_flight)):
+            self._free_slots.put(number)
+        self._threads = ThreadPoolExecutor(len(self._in_flight), "samples")
 
     def in_flight(self) -> list[Path]:
-        """The images workers are making samples of, or were when they died."""
+        """The images that threads are making samples of, or were when they died."""
         return [
             self.dataset.records[index].path for index in self._in_flight.tolist() if index >= 0
         ]
 
-    def __getitem__(self, key: Any) -> Sample | DatasetError:
-        worker = get_worker_info()
-        if worker is not None:
-            self._in_flight[worker.id] = key.index if isinstance(key, SampleKey) else key
+    def __getitems__(self, keys: Sequence[SampleKey | int]) -> Batch | DatasetError:
+        """A batch, or what is wrong with one of its images."""
         try:
-            return self.dataset[key]
+            if self._threads is None:
+                return collate([self.dataset[key] for key in keys])  # type: ignore[index]
+            return self._made_by(self._threads, keys)
         except DatasetError as error:
             return error
+
+    def _made_by(self, threads: ThreadPoolExecutor, keys: Sequence[SampleKey | int]) -> Batch:
+        samples = list(threads.map(self._watched, keys))
+        pixels = _empty_pixels(samples)
+        pixels.share_memory_()  # type: ignore[no-untyped-call]  # written where it is read
+        list(threads.map(_split_channels, [sample.image for sample in samples], pixels.numpy()))
+        return _labelled(pixels, samples)
+
+    def _watched(self, key: SampleKey | int) -> Sample:
+        slots = self._free_slots
+        if slots is None:
+            raise RuntimeError("the threads have not been started")
+        slot = slots.get()
+        self._in_flight[slot] = key.index if isinstance(key, SampleKey) else key
+        try:
+            return self.dataset[key]  # type: ignore[index]
+        finally:
+            slots.put(slot)
 
 
 def _make_loader(
@@ -227,15 +286,16 @@ def _make_loader(
     batches: Iterable[list[Any]],
     workers: int,
     pin_memory: bool,
-) -> DataLoader[Sample | DatasetError]:
-    # More processes than cores only get in each other's way.
+) -> DataLoader[Batch]:
+    # More threads than cores only get in each other's way.
     workers = min(workers, os.cpu_count() or 1)
     start_worker: Callable[[int], None] | None = _start_worker if workers > 0 else None
     return DataLoader(
-        _WatchedSamples(dataset, workers),
+        _Batches(dataset, workers),
         batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=_collate_or_error,
+        num_workers=min(workers, 1),
+        prefetch_factor=BATCHES_AHEAD if workers > 0 else None,
+        collate_fn=_as_it_is,
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
         persistent_workers=workers > 0,
@@ -243,28 +303,26 @@ def _make_loader(
     )
 
 
-def _collate_or_error(samples: Sequence[Sample | DatasetError]) -> Batch | DatasetError:
-    good: list[Sample] = []
-    for sample in samples:
-        if isinstance(sample, DatasetError):
-            return sample
-        good.append(sample)
-    return collate(good)
+def _as_it_is(batch: BatchT) -> BatchT:
+    return batch
 
 
-def _unwrap(loader: DataLoader[Sample | DatasetError]) -> Iterator[Batch]:
+def _unwrap(loader: DataLoader[Batch]) -> Iterator[Batch]:
     for batch in loader:
         if isinstance(batch, DatasetError):
             raise batch
         yield batch
 
 
-def _in_flight(loader: DataLoader[Sample | DatasetError]) -> list[Path]:
-    samples = loader.dataset
-    return samples.in_flight() if isinstance(samples, _WatchedSamples) else []
+def _in_flight(loader: DataLoader[Batch]) -> list[Path]:
+    batches = loader.dataset
+    return batches.in_flight() if isinstance(batches, _Batches) else []
 
 
 def _start_worker(_: int) -> None:
-    """One thread per worker process: the workers are the parallelism."""
+    """One thread per sample: these are the parallelism."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    info = get_worker_info()
+    if info is not None and isinstance(info.dataset, _Batches):
+        info.dataset.start_threads()

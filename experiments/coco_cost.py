@@ -25,9 +25,10 @@ import torch
 import torch.distributed as dist
 
 from data.augment import AugmentConfig
-from data.dataset import SampleKey, TrainDataset
+from data.dataset import TrainDataset
 from data.dataset_spec import load_dataset_spec
 from data.image_cache import CacheSettings
+from data.loader import train_loader
 from data.records import read_records
 from experiments.block_costs import PLAIN, Setting, TrainingStep
 from experiments.coco_cost_report import Measured, write_report
@@ -89,14 +90,16 @@ def coco128_records(shared: Path, folder: Path) -> tuple[ImageRecord, ...]:
 
 
 def images_per_second(records: Sequence[ImageRecord], cache: CacheSettings | None) -> float:
-    """How many training samples one process with one thread makes."""
-    dataset = TrainDataset(records, IMAGE_SIZE, AugmentConfig(), 0, cache=cache)
+    """How many training samples one process with one thread makes, in the first epoch of a run."""
+    first = TrainDataset(records, IMAGE_SIZE, AugmentConfig(), 0, cache=cache)
 
     def work() -> None:
-        for index in range(64):
-            dataset[SampleKey(0, index)]
+        dataset = first if cache else TrainDataset(records, IMAGE_SIZE, AugmentConfig(), 0)
+        loader = train_loader(dataset, batch_size=16, workers=0, seed=0, device_is_cuda=False)
+        for _ in loader.epoch(0):
+            pass
 
-    return 64 / median_seconds(work, torch.device("cpu"))
+    return len(records) / median_seconds(work, torch.device("cpu"))
 
 
 def evaluation_seconds(records: Sequence[ImageRecord], num_classes: int) -> float:

@@ -2,12 +2,14 @@
 
 Sizes are those of the network as it is. Presets and ONNX nodes depend on rows and activations, not
 on channels: they are found out on a narrow network of the same rows, with random weights, in some
-ten minutes; `--sizes-only` keeps what the document has of them.
+ten minutes; what was found is kept in the folder of `--runs`, where the same command goes on.
+`--sizes-only` keeps what the document has of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import re
 import tempfile
@@ -36,9 +38,11 @@ from models.reparam.algebra import BatchNorm
 from utils.checkpoint import Checkpoint
 from utils.errors import CheckFailedError
 from utils.logs import configure_logging
+from utils.output_files import write_json
 
 logger = logging.getLogger(__name__)
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "models.md"
 CLASSES = 3
 PLAIN = ("ConvBNAct", "ConvAct")  # of a network that is not re-parameterizable
 # Parameters in millions and GFLOPs at 640, as ultralytics' README and yamls print them.
@@ -186,11 +190,13 @@ def documented(text: str) -> dict[str, list[str]]:
 
 
 class Exports:
-    """What is found by exporting; networks of one graph are exported once."""
+    """What is found by exporting; networks of one graph are exported once, and kept in a file."""
 
-    def __init__(self) -> None:
-        self._presets: dict[str, tuple[str, ...]] = {}
-        self._nodes: dict[str, int] = {}
+    def __init__(self, kept: Path) -> None:
+        self._kept = kept
+        found = json.loads(kept.read_text()) if kept.exists() else {"presets": {}, "nodes": {}}
+        self._presets: dict[str, list[str]] = found["presets"]
+        self._nodes: dict[str, int] = found["nodes"]
 
     def columns(self, spec: ModelSpec) -> list[str]:
         """Of the table: ONNX nodes at the yaml's depth, presets."""
@@ -198,11 +204,17 @@ class Exports:
         deep = narrow(spec).replaced(depth_multiple=spec.depth_multiple)
         as_deep = to_deploy(random_detector(deep))
         if _graph(shallow) not in self._presets:
-            self._presets[_graph(shallow)] = passed_presets(shallow)
+            self._presets[_graph(shallow)] = list(passed_presets(shallow))
+            self._keep()
         if _graph(as_deep) not in self._nodes:
             self._nodes[_graph(as_deep)] = onnx_nodes(as_deep)
+            self._keep()
         passed = _presets_text(self._presets[_graph(shallow)])
         return [str(self._nodes[_graph(as_deep)]), passed]
+
+    def _keep(self) -> None:
+        self._kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self._kept, {"presets": self._presets, "nodes": self._nodes})
 
 
 def _graph(detector: Detector) -> str:
@@ -270,10 +282,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the document; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, default=DOCUMENT, help="file to write")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "model_table", help="kept")
     parser.add_argument("--sizes-only", action="store_true", help="export nothing")
     given = parser.parse_args(argv)
     configure_logging()
-    exports: Exports | KnownExports = Exports()
+    exports: Exports | KnownExports = Exports(given.runs / "exports.json")
     if given.sizes_only:
         before = given.output.read_text(encoding="utf-8") if given.output.exists() else ""
         exports = KnownExports(before)

@@ -47,7 +47,8 @@ def class_names(shared: Path) -> list[str]:
 
 def _coco_json(root: Path, split: str, names: list[str]) -> dict[str, Any]:
     difficult = _difficult_lines(root / "difficult.txt")
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, line in enumerate((root / f"{split}.txt").read_text().split(), 1):
         stem = Path(line).stem
         height, width = _image_hw(root / line)

@@ -78,7 +78,7 @@ class TrainConfig:
     single_cls: bool = option(False, "treat all classes as one")
     optimizer: str = option("SGD", "which optimizer", rule=Choices(("SGD", "Adam", "AdamW")))
     sync_bn: bool = option(False, "norms over the images of all GPUs")
-    workers: int = option(8, "processes that load images, for each GPU", minimum=0)
+    workers: int = option(8, "threads that load images, for each GPU", minimum=0)
     project: str = option("runs/train", "folder of runs", rule=PathRule("folder"))
     name: str = option("exp", "name of this run's folder; a number is added if it exists")
     exist_ok: bool = option(False, "use an existing folder again")

@@ -50,7 +50,7 @@ class ValConfig:
         }),
     )  # fmt: skip
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
-    workers: int = option(8, "processes that load images", minimum=0)
+    workers: int = option(8, "threads that load images", minimum=0)
     single_cls: bool = option(
         False, "treat all classes as one; networks trained so are known without the flag"
     )

@@ -144,7 +144,7 @@ def test_a_loading_process_that_dies_is_named(arguments, tmp_path, capsys, monke
     monkeypatch.setattr(EvalLoader, "in_flight", lambda self: [image])
     assert train.main([*arguments, "--epochs", "1", "--project", str(tmp_path)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: a process that loads images died")
+    assert error.startswith("error: the process that loads images died")
     assert str(image) in error
 
 

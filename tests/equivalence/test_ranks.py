@@ -116,7 +116,7 @@ with process_group(ranks, torch.device("cpu")):
 """
 
 
-def torchrun(*arguments: object, timeout: int = 120) -> subprocess.CompletedProcess[str]:
+def torchrun(*arguments: object, timeout: int = 300) -> subprocess.CompletedProcess[str]:
     """What it prints and answers; after `timeout` seconds its ranks are ended with it."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
                "--nproc-per-node", str(COUNT), *(str(word) for word in arguments)]  # fmt: skip

@@ -10,9 +10,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.augment import AugmentConfig, make_mosaic
+from data.augment import AugmentConfig
 from data.copy_paste import MAX_HIDDEN, copy_paste
 from data.dataset import SampleKey, TrainDataset
+from data.mosaic import make_mosaic
 from tests.unit.data.builders import record, write_image
 from utils.structures import Targets
 
@@ -105,9 +106,9 @@ def test_outlines_lie_where_their_boxes_do_in_a_mosaic(seed):
     dataset = TrainDataset([item], 64, AugmentConfig.only(mosaic=1.0, copy_paste=1.0), seed=0)
     resized = cv2.resize(image, (64, 32))
     targets = Targets(item.targets.boxes * np.float32(0.8), item.targets.class_ids)
-    _, moved, positions = make_mosaic([(resized, targets)] * 4, 64, np.random.default_rng(seed))
-    for box, corner in zip(moved.boxes, positions, strict=True):
-        ((polygon,),) = dataset._outlines(0, (32, 64), corner)
+    mosaic, moved = make_mosaic([(resized, targets)] * 4, 64, np.random.default_rng(seed))
+    for box, tile in zip(moved.boxes, mosaic.tiles, strict=True):
+        ((polygon,),) = dataset._outlines(0, tile)
         bounds = np.concatenate([polygon.min(0), polygon.max(0)]).clip(0, 128)
         np.testing.assert_allclose(bounds, box, atol=1e-4)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data.file_suffixes import IMAGE_SUFFIXES
 from data.image_facts import examine_image, verify_image
-from data.image_file import read_image
+from data.image_file import read_image, read_shrunk, shrink_factor
 from tests.error_messages import assert_message
 from tests.unit.data.builders import noise, write_image
 from utils.errors import DatasetError
@@ -247,3 +247,42 @@ def test_a_large_image_within_the_limit_is_read(tmp_path):
 def test_a_path_with_a_null_character():
     with pytest.raises(DatasetError, match="cannot be read"):
         read_image(Path("a\0.jpg"))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+@pytest.mark.parametrize("hw", [(64, 96), (67, 93), (8, 500), (7, 5)])
+def test_a_shrunk_jpeg_has_the_means_of_squares(tmp_path, factor, hw):
+    path = write_image(tmp_path / "a.jpg", hw)
+    height, width = (-(-side // factor) for side in hw)
+
+    shrunk = read_shrunk(path, factor)
+
+    assert shrunk.shape == (height, width, 3)
+    if min(hw) < 40:  # sharp for its size, and colors are stored at half of it
+        return
+    whole = read_image(path)
+    rows, columns = hw[0] // factor, hw[1] // factor  # squares that are whole
+    squares = whole[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, 3)
+    np.testing.assert_allclose(shrunk[:rows, :columns], squares.mean((1, 3)), atol=6)
+
+
+def test_a_shrunk_jpeg_is_rotated_as_well(tmp_path):
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise((64, 96))).save(path, exif=exif)
+    assert read_shrunk(path, 2).shape == (48, 32, 3)
+
+
+def test_other_formats_keep_their_size(tmp_path):
+    path = write_image(tmp_path / "a.png", (64, 96))
+    assert np.array_equal(read_shrunk(path, 4), read_image(path))
+
+
+@pytest.mark.parametrize(
+    ("long_side", "needed", "factor"),
+    [(640, 640, 1), (640, 320, 2), (639, 320, 1), (1279, 320, 2), (1280, 320, 4), (9999, 32, 8),
+     (10, 320, 1)],
+)  # fmt: skip
+def test_how_far_an_image_may_be_shrunk(long_side, needed, factor):
+    assert shrink_factor(long_side, needed) == factor

@@ -85,7 +85,7 @@ def test_batches_do_not_depend_on_the_workers(records):
     alone = make_loader(records)
     expected = {epoch: fingerprint(alone.epoch(epoch)) for epoch in (0, 1)}
 
-    for workers in (1, 2):
+    for workers in (1, 2, 5):
         loader = make_loader(records, workers)
         # out of order too: continuing at epoch 1 gives what a whole run gives
         for epoch in (1, 0, 1):
@@ -183,7 +183,7 @@ def test_a_worker_that_dies_is_said_with_the_image_in_flight(records):
         Deadly(records, 64, CONFIG, seed=3), batch_size=2, workers=1, seed=3, device_is_cuda=False
     )
     with (
-        pytest.raises(DatasetError, match="a process that loads images died") as caught,
+        pytest.raises(DatasetError, match="the process that loads images died") as caught,
         worker_deaths_named(loader),
     ):
         for _ in loader.epoch(0):
@@ -201,3 +201,21 @@ def test_other_errors_keep_their_trace(records):
     )
     with pytest.raises(RuntimeError, match="a bug"):
         list(loader.epoch(0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_is_decoded_once_where_all_fit_the_pool(records, workers, tmp_path):
+    log = tmp_path / "log"
+
+    class Counting(TrainDataset):
+        def _read_resized(self, index):
+            with log.open("a") as file:
+                file.write(f"{index}\n")
+            return super()._read_resized(index)
+
+    config = AugmentConfig.only(mosaic=1.0, mixup=0.5)
+    dataset = Counting(records, 64, config, seed=3)
+    loader = train_loader(dataset, batch_size=2, workers=workers, seed=3, device_is_cuda=False)
+    for epoch in range(3):
+        list(loader.epoch(epoch))
+    assert sorted(log.read_text().split()) == ["0", "1", "2", "3", "4"]

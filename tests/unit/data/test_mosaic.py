@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from data.augment import make_mosaic, mix_up
+from data.affine import AffineMap, MapRanges
+from data.augment import mix_up
+from data.mosaic import make_mosaic
+from tests.unit.data.builders import noise
 from utils.structures import Targets
 
 SIZE = 64
@@ -29,7 +33,8 @@ def tile(number, hw=(SIZE, SIZE)):
 def test_boxes_follow_the_pixels(hws):
     tiles = [tile(number, hw) for number, hw in enumerate(hws)]
     for seed in range(20):
-        canvas, targets, _ = make_mosaic(tiles, SIZE, np.random.default_rng(seed))
+        mosaic, targets = make_mosaic(tiles, SIZE, np.random.default_rng(seed))
+        canvas = mosaic.canvas()
 
         assert canvas.shape == (2 * SIZE, 2 * SIZE, 3) and canvas.dtype == np.uint8
         assert targets.class_ids.tolist() == [0, 1, 2, 3]
@@ -63,9 +68,67 @@ def test_what_is_cut_off_has_no_area_left():
             break
     rng.bit_generator.state = state
 
-    _, targets, _ = make_mosaic([(image, corner), empty, empty, empty], SIZE, rng)
+    _, targets = make_mosaic([(image, corner), empty, empty, empty], SIZE, rng)
 
     assert targets.boxes[0, 0] == targets.boxes[0, 2] == 0
+
+
+UPRIGHT = MapRanges(degrees=0, translate=0.2, scale=0.6, shear=0, perspective=0)
+
+
+def smooth(number, hw):
+    """An image without sharp edges, by which interpolations could differ."""
+    return np.asarray(cv2.GaussianBlur(noise(hw, number), (0, 0), 3), np.uint8)
+
+
+@pytest.mark.parametrize("hws", [[(64, 64)] * 4, [(64, 20), (33, 64), (64, 64), (10, 64)]])
+def test_tiles_go_where_the_canvas_would_take_them(hws):
+    """Pixel for pixel, but for those that the canvas blends out of two tiles or of one and gray."""
+    tiles = [(smooth(number, hw), Targets.empty()) for number, hw in enumerate(hws)]
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        mosaic, _ = make_mosaic(tiles, SIZE, rng)
+        affine = AffineMap.draw(mosaic.hw, (SIZE, 48), UPRIGHT, rng)
+        assert affine.is_upright
+        canvas, flat = mosaic.canvas(), np.zeros(mosaic.hw, np.uint8)
+        for number, tile in enumerate(mosaic.tiles, 1):
+            x1, y1, x2, y2 = tile.shown(mosaic.side)
+            flat[y1:y2, x1:x2] = number
+        around = np.ones((5, 5), np.uint8)
+        one_tile = (cv2.erode(flat, around) == cv2.dilate(flat, around)).astype(np.uint8)
+        inside = affine.warp(np.repeat(one_tile[..., None], 3, 2))[..., 0] == 1
+        difference = np.abs(mosaic.warp(affine).astype(int) - affine.warp(canvas))
+        assert inside.mean() > 0.3
+        assert difference[inside].max() <= 1  # their coordinates are rounded one by one
+
+
+def test_each_pixel_is_of_the_tile_that_its_middle_comes_from():
+    tiles = [tile(number) for number in range(4)]
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        mosaic, _ = make_mosaic(tiles, SIZE, rng)
+        affine = AffineMap.draw(mosaic.hw, (48, SIZE), UPRIGHT, rng)
+        rows, columns = np.mgrid[:48, :SIZE] + 0.5
+        scale, canvas = affine.matrix[0, 0], mosaic.canvas()
+        x = np.floor((columns - affine.matrix[0, 2]) / scale).astype(int)
+        y = np.floor((rows - affine.matrix[1, 2]) / scale).astype(int)
+        covered = (x >= 0) & (y >= 0) & (x < 2 * SIZE) & (y < 2 * SIZE)
+        expected = np.full((48, SIZE), 114)
+        expected[covered] = canvas[y[covered], x[covered], 0]
+        np.testing.assert_array_equal(mosaic.warp(affine)[..., 0], expected)
+
+
+@pytest.mark.parametrize("name", ["degrees", "shear", "perspective"])
+def test_other_maps_need_the_canvas(name):
+    strength = {"degrees": 10, "shear": 10, "perspective": 0.001}[name]
+    ranges = MapRanges(**{"degrees": 0, "translate": 0.1, "scale": 0.5, "shear": 0,
+                          "perspective": 0, name: strength})  # fmt: skip
+    rng = np.random.default_rng(0)
+    mosaic, _ = make_mosaic([tile(number) for number in range(4)], SIZE, rng)
+    affine = AffineMap.draw(mosaic.hw, (SIZE, SIZE), ranges, rng)
+
+    assert not affine.is_upright
+    np.testing.assert_array_equal(mosaic.warp(affine), affine.warp(mosaic.canvas()))
 
 
 def test_images_without_objects():

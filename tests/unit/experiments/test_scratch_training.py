@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
 from data.dataset_spec import load_dataset_spec
 from data.records import read_records
-from experiments import voc_training
-from experiments.voc_data import matches_of, voc_yaml, voc_yaml_without_difficult
-from experiments.voc_training import (
+from experiments import scratch_training
+from experiments.scratch_training import (
     COUNTED,
     PLAIN,
     PREDICTIONS,
@@ -22,6 +22,7 @@ from experiments.voc_training import (
     train_row,
     write_report,
 )
+from experiments.voc_data import matches_of, voc_yaml, voc_yaml_without_difficult
 from models.reparam.families import block_family
 from tests.unit.data.builders import write_image
 from train import Hyperparameters
@@ -46,7 +47,7 @@ def setting(tmp_path) -> Setting:
     for split in ("train", "val"):
         (root / f"{split}.txt").write_text("images/a.jpg\nimages/b.jpg\n")
     (root / "classes.txt").write_text("cat\ndog\n")
-    return Setting(shared, tmp_path / "runs", 2, 96, single_class=False)
+    return Setting(shared, tmp_path / "runs", 2, 96)
 
 
 def finish(setting: Setting, row, seed: int, AP: float) -> None:
@@ -71,29 +72,33 @@ def test_rows_have_names_of_their_own_and_known_blocks():
 def test_the_flags_are_those_of_train(setting, monkeypatch):
     """And searched scales are those of the same seed."""
     seen = []
-    monkeypatch.setattr(voc_training, "train_once", lambda folder, *flags: seen.append(flags) or {})
+    monkeypatch.setattr(
+        scratch_training, "train_once", lambda folder, *flags: seen.append(flags) or {}
+    )
     train_row(BY_NAME["RepOpt, searched scales"], 1, setting)
     config = parse(TrainConfig, list(seen[0]), REFUSED)
     best = setting.folder(BY_NAME["LinearAdd"], 1) / "weights" / "best.pt"
     assert (config.rep_block, config.scales, config.seed) == ("RepOpt", str(best), 1)
-    assert (config.imgsz, config.epochs, config.single_cls) == (96, 2, False)
+    assert (config.imgsz, config.epochs, config.batch_size) == (96, 2, 16)
 
 
 def test_settings_do_not_share_runs(setting):
     others = [
-        Setting(setting.shared, setting.runs, 3, 96, single_class=False),
-        Setting(setting.shared, setting.runs, 2, 64, single_class=False),
-        Setting(setting.shared, setting.runs, 2, 96, single_class=True),
+        Setting(setting.shared, setting.runs, 3, 96),
+        Setting(setting.shared, setting.runs, 2, 64),
+        Setting(setting.shared, setting.runs, 2, 96, amp="bf16"),
     ]
     folders = {each.folder(row, seed) for each in (setting, *others) for row in ROWS
                for seed in (0, 1)}  # fmt: skip
     assert len(folders) == 4 * 2 * len(ROWS)
 
 
-def test_a_step_per_batch(tmp_path):
-    hyp = Hyperparameters.read(str(hyp_of_a_step_per_batch(tmp_path)))
-    assert hyp.optimizer.accumulate(voc_training.BATCH_SIZE) == 1
-    assert hyp == Hyperparameters.read(str(tmp_path / "nbs16.yaml"))
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_a_step_per_batch(setting, batch_size):
+    setting.runs.mkdir()
+    setting = dataclasses.replace(setting, batch_size=batch_size)
+    hyp = Hyperparameters.read(str(hyp_of_a_step_per_batch(setting)))
+    assert hyp.optimizer.accumulate(batch_size) == 1
 
 
 def test_a_report_of_what_is_finished(setting, tmp_path):
@@ -103,7 +108,7 @@ def test_a_report_of_what_is_finished(setting, tmp_path):
     finish(setting, BY_NAME["RepOpt"], 0, 0.2)
     assert loss_curve(setting.folder(PLAIN, 0)) == pytest.approx([0.6, 0.4])
     write_report(tmp_path, setting, (0, 1, 2))
-    (report,) = tmp_path.glob("voc_training_cpu_*.md")
+    (report,) = tmp_path.glob("scratch_training_voc07_cpu_*.md")
     assert (tmp_path / f"{report.stem}.png").exists()
     rows = [line for line in report.read_text().splitlines() if line.startswith("| ")]
     assert len(rows) == 3  # a head, and two rows with runs

@@ -1,10 +1,11 @@
-"""How block families start and learn on VOC: `python -m experiments.voc_training --shared DIR`.
+"""How block families start and learn: `python -m experiments.scratch_training --shared DIR`.
 
-Trains yolov5n from scratch on PASCAL VOC 2007 (2500 images) with each row of ROWS and each seed,
-an optimizer step per batch, so that a few epochs are thousands of steps. Boxes marked difficult are
-ignored, as VOC does. A run that has a report already is not repeated, so the script continues where
-it was cut off. `--epochs`, `--imgsz`, `--amp` and `--single-cls` make it shorter; each setting has
-runs of its own. After each run the dated report is written anew, from all finished runs.
+Trains yolov5n from scratch with each row of ROWS and each seed, on PASCAL VOC 2007 (2500 images of
+20 classes) or, with `--data bccd`, on blood cells (205 images of 3 classes, on which a network gets
+somewhere in minutes). An optimizer step per batch, so that short runs have many of them. VOC's
+boxes marked difficult are ignored, as VOC does. A run that has a report already is not repeated, so
+the script continues where it was cut off; each setting has runs of its own. After each run the
+dated report is written anew, from all finished runs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import logging
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from experiments.training_runs import (
     REPORTS,
     ROOT,
     ap_curve,
+    bccd_yaml,
     commits_of,
     machine_line,
     mean_and_spread,
@@ -39,7 +41,7 @@ from utils.plots.figure import make_figure, save_figure, style_axes
 from utils.strict_yaml import find_shipped, read_yaml, write_yaml
 
 logger = logging.getLogger(__name__)
-BATCH_SIZE, HYP = 16, "hyp.scratch-low.yaml"
+HYP = "hyp.scratch-low.yaml"
 COUNTED, PREDICTIONS = "counted.json", "ignored/best_predictions.json"  # in a run's folder
 LOSSES = ("train/box_loss", "train/obj_loss", "train/cls_loss")
 
@@ -67,6 +69,30 @@ ROWS = (
 
 
 @dataclass(frozen=True, slots=True)
+class DataSet:
+    """What is learned.
+
+    Attributes:
+        title: for the report.
+        write: makes the data yaml of training and evaluation.
+        write_counted: makes one in which VOC's difficult boxes count; None where there are none.
+    """
+
+    title: str
+    write: Callable[[Path, Path], Path]
+    write_counted: Callable[[Path, Path], Path] | None = None
+
+
+DATA_SETS = {
+    "voc07": DataSet(
+        "VOC 2007, 2500 images of 20 classes, 1000 for validation; boxes marked difficult are "
+        "ignored, or counted in the column that says so", voc_yaml_without_difficult, voc_yaml,
+    ),
+    "bccd": DataSet("blood cells, 205 images of 3 classes, 87 for validation", bccd_yaml),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """Where data and runs are, and how long and large a run is."""
 
@@ -74,31 +100,38 @@ class Setting:
     runs: Path
     epochs: int
     image_size: int
-    single_class: bool
+    data_name: str = "voc07"
+    batch_size: int = 16
     amp: str = "off"
 
     @property
+    def data_set(self) -> DataSet:
+        """What is learned."""
+        return DATA_SETS[self.data_name]
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The files of a finished run."""
+        counted = () if self.data_set.write_counted is None else (COUNTED,)
+        return ("report.json", PREDICTIONS, *counted)
+
     def data(self) -> Path:
-        """The data yaml of training and evaluation."""
-        return self.runs / "voc07_without_difficult.yaml"
+        """The data yaml, written."""
+        return self.data_set.write(self.shared, self.runs)
 
     def folder(self, row: Row, seed: int) -> Path:
         """The folder of a run."""
-        kind = ("_single" if self.single_class else "") + (
-            "" if self.amp == "off" else f"_{self.amp}"
-        )
-        name = row.name.replace(",", "").replace(" ", "_")
-        return self.runs / f"{name}_{self.image_size}px_{self.epochs}epochs{kind}_seed{seed}"
+        row_name = row.name.replace(",", "").replace(" ", "_")
+        kind = "" if self.amp == "off" else f"_{self.amp}"
+        size = f"{self.image_size}px_{self.epochs}epochs_batch{self.batch_size}"
+        return self.runs / f"{self.data_name}_{row_name}_{size}{kind}_seed{seed}"
 
     def finished(self, row: Row, seeds: Sequence[int]) -> list[int]:
         """The seeds with which a row has a report."""
         return [
             seed
             for seed in seeds
-            if all(
-                (self.folder(row, seed) / name).exists()
-                for name in ("report.json", COUNTED, PREDICTIONS)
-            )
+            if all((self.folder(row, seed) / name).exists() for name in self.needed)
         ]
 
 
@@ -108,15 +141,13 @@ def train_row(row: Row, seed: int, setting: Setting) -> dict[str, Any]:
     found = () if searched is None else (
         "--scales", str(setting.folder(searched, seed) / "weights" / "best.pt")
     )  # fmt: skip
-    if not setting.data.exists():
-        voc_yaml_without_difficult(setting.shared, setting.runs)
     return train_once(
         setting.folder(row, seed),
         *("--cfg", "yolov5n.yaml", "--rep-block", row.rep_block, *found),
-        *("--data", str(setting.data), "--noautoanchor", "--amp", setting.amp),
-        *("--hyp", str(hyp_of_a_step_per_batch(setting.runs)), "--seed", str(seed)),
+        *("--data", str(setting.data()), "--noautoanchor", "--amp", setting.amp),
+        *("--hyp", str(hyp_of_a_step_per_batch(setting)), "--seed", str(seed)),
         *("--epochs", str(setting.epochs), "--imgsz", str(setting.image_size)),
-        *("--batch-size", str(BATCH_SIZE), *(["--single-cls"] if setting.single_class else [])),
+        *("--batch-size", str(setting.batch_size)),
     )
 
 
@@ -126,20 +157,20 @@ def evaluate_row(row: Row, seed: int, setting: Setting) -> None:
     common = (
         "val.py", "--weights", str(folder / "weights" / "best.pt"), "--imgsz",
         str(setting.image_size), "--device", "cpu", "--project", str(folder), "--exist-ok",
-        "--noplots", *(["--single-cls"] if setting.single_class else []),
+        "--noplots",
     )  # fmt: skip
-    counted = folder / COUNTED
-    if not counted.exists():
-        data = voc_yaml(setting.shared, setting.runs)
+    counted, write_counted = folder / COUNTED, setting.data_set.write_counted
+    if write_counted is not None and not counted.exists():
+        data = write_counted(setting.shared, setting.runs)
         run_script(*common, "--name", "counted", "--data", str(data), "--report", str(counted))
     if not (folder / PREDICTIONS).exists():
-        run_script(*common, "--name", "ignored", "--data", str(setting.data), "--save-json")
+        run_script(*common, "--name", "ignored", "--data", str(setting.data()), "--save-json")
 
 
-def hyp_of_a_step_per_batch(folder: Path) -> Path:
-    """Write the shipped hyper-parameters into `folder`, with a nominal batch that is the batch."""
-    path = folder / f"nbs{BATCH_SIZE}.yaml"
-    write_yaml(path, {**read_yaml(find_shipped(HYP, HYPS_FOLDER)), "nbs": BATCH_SIZE})
+def hyp_of_a_step_per_batch(setting: Setting) -> Path:
+    """Write the shipped hyper-parameters with a nominal batch that is the batch."""
+    path = setting.runs / f"nbs{setting.batch_size}.yaml"
+    write_yaml(path, {**read_yaml(find_shipped(HYP, HYPS_FOLDER)), "nbs": setting.batch_size})
     return path
 
 
@@ -167,13 +198,14 @@ def table(setting: Setting, runs: Mapping[Row, Sequence[int]]) -> list[str]:
     for row, results in reports.items():
         folders = [setting.folder(row, seed) for seed in runs[row]]
         values = [result["AP"] for result in results]
-        counted = [json.loads((folder / COUNTED).read_text()) for folder in folders]
+        counted = [json.loads((folder / COUNTED).read_text()) for folder in folders
+                   if COUNTED in setting.needed]  # fmt: skip
         minutes = ", ".join(f"{result['seconds'] / 60:.0f}" for result in results)
         difference = "" if row == PLAIN or not reference else in_standard_errors(values, reference)
         lines.append(
             f"| {row.name} | {len(values)} | {', '.join(f'{value:.4f}' for value in values)} | "
             f"{mean_and_spread(values)} | {_mean(results, 'AP50')} | "
-            f"{_mean(counted, 'AP')}, {_mean(counted, 'AP50')} | "
+            f"{_counted(counted)} | "
             f"{difference} | {', '.join(_intervals(setting, row, runs))} | "
             f"{mean_and_spread([loss_curve(each)[-1] for each in folders])} | "
             f"{minutes} | {commits_of(folders)} |"
@@ -185,12 +217,16 @@ def _mean(results: Sequence[Mapping[str, float]], name: str) -> str:
     return f"{statistics.mean(result[name] for result in results):.3f}"
 
 
+def _counted(results: Sequence[Mapping[str, float]]) -> str:
+    return f"{_mean(results, 'AP')}, {_mean(results, 'AP50')}" if results else ""
+
+
 def _intervals(setting: Setting, row: Row, runs: Mapping[Row, Sequence[int]]) -> list[str]:
     """Per seed that the plain network has, too: the 95 % interval of the difference in AP."""
     found = []
     for seed in sorted(set(runs[row]) & set(runs.get(PLAIN, ())) if row != PLAIN else ()):
         plain, other = (
-            matches_of(setting.data, setting.folder(each, seed) / PREDICTIONS)
+            matches_of(setting.data(), setting.folder(each, seed) / PREDICTIONS)
             for each in (PLAIN, row)
         )
         interval = ap_difference_interval(plain, other)
@@ -206,17 +242,17 @@ def _report(folder: Path) -> dict[str, Any]:
 def write_report(out: Path, setting: Setting, seeds: Sequence[int]) -> None:
     """All finished runs: a table as markdown, and the curves as an image beside it."""
     runs = {row: setting.finished(row, seeds) for row in ROWS if setting.finished(row, seeds)}
-    name = f"voc_training_cpu_{time.strftime('%Y-%m-%d')}"
-    classes = "as one class" if setting.single_class else "20 classes"
+    name = f"scratch_training_{setting.data_name}_cpu_{time.strftime('%Y-%m-%d')}"
     lines = [
-        f"# Block families from scratch on VOC 2007, {time.strftime('%Y-%m-%d')}", "",
-        f"yolov5n, {setting.image_size} px, {setting.epochs} epochs of 2500 images ({classes}), an "
-        f"optimizer step per batch of {BATCH_SIZE} (nbs: {BATCH_SIZE}), otherwise {HYP}, "
-        f"`--amp {setting.amp}`. COCO AP on 1000 validation images, best checkpoint of each run; "
-        "boxes marked difficult are ignored, or counted in the column that says so. Differences "
-        "to plain: of the means in pooled standard errors over seeds, and per seed the 95 % "
-        "interval of a paired bootstrap over images.", "",
-        f"{machine_line()} Made by `python -m experiments.voc_training`. Other work ran on the "
+        f"# Block families from scratch on {setting.data_name}, {time.strftime('%Y-%m-%d')}",
+        "",
+        f"yolov5n, {setting.image_size} px, {setting.epochs} epochs, an optimizer step per batch "
+        f"of {setting.batch_size} (nbs: {setting.batch_size}), otherwise {HYP}, "
+        f"`--amp {setting.amp}`. "
+        f"Data: {setting.data_set.title}. COCO AP of each run's best checkpoint. Differences to "
+        "plain: of the means in pooled standard errors over seeds, and per seed the 95 % interval "
+        "of a paired bootstrap over images.", "",
+        f"{machine_line()} Made by `python -m experiments.scratch_training`. Other work ran on the "
         "machine at the same time, so the minutes say little.", "",
         *table(setting, runs), "", f"![AP and training loss]({name}.png)", "",
     ]  # fmt: skip
@@ -238,12 +274,17 @@ def write_report(out: Path, setting: Setting, seeds: Sequence[int]) -> None:
 def main() -> None:
     """Train what is missing; write the report after each run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--shared", type=Path, required=True, help="folder with data/voc07")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "voc", help="folder of runs")
+    parser.add_argument(
+        "--shared", type=Path, required=True, help="folder with data/voc07 and data/bccd"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=ROOT / "runs" / "scratch", help="folder of runs"
+    )
     parser.add_argument("--out", type=Path, default=REPORTS)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--imgsz", type=int, default=192)
-    parser.add_argument("--single-cls", action="store_true", help="all objects as one class")
+    parser.add_argument("--data", choices=DATA_SETS, default="voc07")
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     names = [row.name for row in ROWS]
     parser.add_argument("--rows", nargs="+", choices=names, default=names, help="train only these")
@@ -252,7 +293,7 @@ def main() -> None:
     configure_logging()
     setting = Setting(
         arguments.shared.resolve(), arguments.runs.resolve(), arguments.epochs, arguments.imgsz,
-        arguments.single_cls, arguments.amp,
+        arguments.data, arguments.batch_size, arguments.amp,
     )  # fmt: skip
     rows = [row for row in ROWS if row.name in arguments.rows]
     for seed in arguments.seeds:  # all rows with one seed before any with the next
