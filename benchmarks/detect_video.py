@@ -100,7 +100,9 @@ def reason_against_peer(setting: Setting) -> str | None:
     if setting.peer is None:
         return "no --peer given"
     try:
-        seconds_of([str(setting.peer_python), "-c", "import yolov5.detect"], Path(tempfile.gettempdir()))
+        seconds_of(
+            [str(setting.peer_python), "-c", "import yolov5.detect"], Path(tempfile.gettempdir())
+        )
     except RunFailedError as error:
         return str(error)
     return None
