@@ -14,12 +14,13 @@ from utils.logs import require_packages
 if __name__ == "__main__":
     require_packages()
 
-from data.dataset_spec import SHIPPED, load_dataset_spec
+from data.dataset_spec import load_dataset_spec
+from data.datasets import DATASETS_FOLDER
 from utils.cli import check_command_line, check_options, run_script
 from utils.convert_config import HALF_TOLERANCE, ConvertConfig
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    check_command_line(ConvertConfig, {}, data=SHIPPED)
+    check_command_line(ConvertConfig, {}, data=DATASETS_FOLDER)
     require_packages("torch", "torchvision")
 
 import torch

@@ -21,52 +21,38 @@ from utils.logs import require_packages
 if __name__ == "__main__":
     require_packages()
 
-from data.dataset_spec import SHIPPED, load_dataset_spec
-from utils.cli import check_command_line, check_options, run_script
+from data.datasets import DATASETS_FOLDER
+from utils.cli import check_command_line, check_options, run_checked, run_script
 from utils.detect_config import REFUSED, DetectConfig, DetectorFlags, detector_config
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    check_command_line(DetectConfig, REFUSED, data=SHIPPED)
+    checked = check_command_line(DetectConfig, REFUSED, data=DATASETS_FOLDER)
 
-from data.captures import CaptureOptions
-from data.given_images import GivenImage, ImagePath, given_frames, is_iterator
-from data.image_file import decode_image, read_header
 from data.sources import FileSource, SourceOptions, open_source
-from data.streams import StreamOptions
-from data.video import Shard
 from models.runtimes.open_runner import open_networks
-from models.runtimes.runner import Runner
-from utils.detect.frame_detections import FrameDetections
 from utils.detect.output import DetectionOutput, OutputOptions
-from utils.detect.pipeline import (
-    FrameDetector,
-    Source,
-    StageClock,
-    grouped,
-    in_order,
-    prepared,
-)
-from utils.detect.preview import PreviewWindow
+from utils.detect.pipeline import Found, FrameDetector, Source
 from utils.detect.progress import Progress, folder_of
-from utils.detect.run_log import STAGES, DetectionLog, DetectResult
-from utils.detect.second_network import SecondNetwork, padded_alike, written_summary
+from utils.detect.run_log import DetectionLog, DetectResult
 from utils.detect.stop_signals import StopSignals, end_program
-from utils.detect.tiled_detector import TiledDetector
-from utils.detect.tiles import TileRules
-from utils.detect.tracking import ObjectTracker, rules_for_tracking
-from utils.detect.zones import ZonesFile, zones_of
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import configure_logging, counted
 from utils.output_files import write_json
-from utils.structures import Frame, Skipped, StreamState
+from utils.structures import Frame, NamedFile, Skipped, StreamState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from data.given_images import GivenImage, ImagePath
+    from data.video import Shard
+    from models.runtimes.runner import Runner
+    from utils.detect.frame_detections import FrameDetections
+    from utils.detect.second_network import SecondNetwork
+    from utils.detect.tracking import ObjectTracker
     from utils.web.live_page import LivePage
 
-ImageT = TypeVar("ImageT", bound=GivenImage)
+ImageT = TypeVar("ImageT", bound="GivenImage")
 logger = logging.getLogger(__name__)
 
 
@@ -104,6 +90,8 @@ class Detector:
         Raises:
             DatasetError: an image cannot be read, or `bgr` is needed and not given.
         """
+        from data.given_images import given_frames, is_iterator
+
         if is_iterator(images):
             return self._found_in(given_frames(images, bgr=bgr))
         if isinstance(images, list | tuple):
@@ -132,16 +120,18 @@ class Detector:
                 if isinstance(result, Skipped):
                     log.skip(result)
                 else:
-                    yield FrameDetections(result.frame, result.detections, self.finder.class_names)
+                    yield self._in_frame(result)
         finally:
             opened.stop()
 
     def _found_in(self, frames: Iterator[Frame]) -> Iterator[FrameDetections]:
-        clock, finder = StageClock(STAGES), self.finder
-        batches = grouped(frames, finder.size, finder.network.batch_size or self.batch_size)
-        for result in in_order(finder.find(prepared(batches, clock), clock)):
-            if not isinstance(result, Skipped):
-                yield FrameDetections(result.frame, result.detections, finder.class_names)
+        for found in self.finder.found_in(frames, self.batch_size):
+            yield self._in_frame(found)
+
+    def _in_frame(self, found: Found) -> FrameDetections:
+        from utils.detect.frame_detections import FrameDetections
+
+        return FrameDetections(found.frame, found.detections, self.finder.class_names)
 
 
 def load_detector(
@@ -170,27 +160,30 @@ def detect(config: DetectConfig) -> DetectResult:
         UserError: a flag, the weights or the source is wrong; with `strict`, a file is unreadable.
     """
     check_options(config)
-    source = open_source(config.sources, _source_options(config))
+    options = SourceOptions.of(config)
+    source = open_source(config.sources, options)
     with nullcontext() if config.web is None else _live_page(config, source.streams) as page:
-        return _run(config, source, page)
+        return _run(config, source, options.shard, page)
 
 
-def _run(config: DetectConfig, source: Source, page: LivePage | None) -> DetectResult:
+def _run(
+    config: DetectConfig, source: Source, shard: Shard | None, page: LivePage | None
+) -> DetectResult:
     """The run of `detect`; a page shows it."""
-    zones = zones_of(config, source.files)
-    detector, second = _open_detectors(config)
-    tracker = ObjectTracker(config.rules, detector.class_names, zones) if config.track else None
-    if tracker is not None:  # it needs more than is shown, here alone
-        detector = replace(detector, rules=rules_for_tracking(detector.rules))
-    preview = PreviewWindow() if config.view_img else None
+    detector, second, tracker = _open_all(config, source.files)
+    preview = None
+    if config.view_img:
+        from utils.detect.preview import PreviewWindow
+
+        preview = PreviewWindow()
     names = detector.class_names
     log = DetectionLog(names, config.vid_stride, strict=config.strict, tracks=config.track)
     outputs = OutputOptions.of(config)
     compared = None if second is None else second.files
     watchers = () if page is None else (page.watcher(names, outputs),)
     with (
-        folder_of(config, _shard(config), is_live=source.is_live) as folder,
-        _progress(config, source, folder, zones) as progress,
+        folder_of(config, shard, is_live=source.is_live) as folder,
+        _progress(config, source, folder, tracker) as progress,
         DetectionOutput(
             folder, names, outputs, source.files, progress, compared, watchers
         ) as output,
@@ -214,7 +207,7 @@ def _run(config: DetectConfig, source: Source, page: LivePage | None) -> DetectR
         else:
             if signals.received is None:
                 progress.finish()
-    comparison = written_summary(output.comparison, second, log.frames, folder)
+    comparison = None if second is None else second.write_summary(output, log.frames, folder)
     summary = log.result(folder, source.streams, signals.received, comparison)
     if tracker is not None:
         summary = replace(summary, tracks=tracker.tracks)
@@ -226,6 +219,8 @@ def _run(config: DetectConfig, source: Source, page: LivePage | None) -> DetectR
 
 def _live_page(config: DetectConfig, streams: Sequence[StreamState] | None) -> LivePage:
     """The page of `--web`; None for streams where there is no source."""
+    from data.image_file import decode_image
+    from data.image_formats import read_header
     from utils.web.live_page import LivePage
     from utils.web.uploads import ImageReader
 
@@ -234,14 +229,33 @@ def _live_page(config: DetectConfig, streams: Sequence[StreamState] | None) -> L
 
 
 def _progress(
-    config: DetectConfig, source: Source, folder: Path, zones: ZonesFile | None
+    config: DetectConfig, source: Source, folder: Path, tracker: ObjectTracker | None
 ) -> Progress:
     """Of the run; `source` begins behind what a cut one has written."""
+    zones = None if tracker is None else tracker.zones
     more = {} if zones is None else {"zones": f"{zones.path} (SHA-256 {zones.digest})"}
     progress = Progress.of(config, folder, source.files, **more)
     if isinstance(source, FileSource):
         source.done = progress.done
     return progress
+
+
+def _open_all(
+    config: DetectConfig, files: Sequence[NamedFile]
+) -> tuple[FrameDetector, SecondNetwork | None, ObjectTracker | None]:
+    """The network, the one of `--compare`, and what follows the objects of `--track`."""
+    zones = None
+    if config.track or config.zones is not None:
+        from utils.detect.zones import zones_of  # first: networks take long to open
+
+        zones = zones_of(config, files)
+    detector, second = _open_detectors(config)
+    if not config.track:
+        return detector, second, None
+    from utils.detect.tracking import with_tracker
+
+    detector, tracker = with_tracker(detector, zones)
+    return detector, second, tracker
 
 
 def _open_detector(config: DetectConfig) -> FrameDetector:
@@ -258,12 +272,9 @@ def _open_detector(config: DetectConfig) -> FrameDetector:
     detector = FrameDetector(runner, class_names, size, config.rules)
     if config.tile is None:
         return detector
-    tiles = TileRules.of(
-        config.tile, size, overlap=config.tile_overlap, merge=config.tile_merge,
-        batch_size=config.batch_size,
-    )  # fmt: skip
-    tiles.warn_of_low_scores(config.conf_thres)
-    return TiledDetector.of(detector, tiles)
+    from utils.detect.tiled_detector import with_tiles
+
+    return with_tiles(detector, config)
 
 
 def _open_detectors(config: DetectConfig) -> tuple[FrameDetector, SecondNetwork | None]:
@@ -277,20 +288,11 @@ def _open_detectors(config: DetectConfig) -> tuple[FrameDetector, SecondNetwork 
         return first, None
     if not config.compare:
         raise ConfigError("--compare: is empty; name a checkpoint or an exported file")
+    from utils.detect.second_network import compared_networks
+
     # Its class ids may be others, so the chosen ones are translated when the names are known.
     other = _open_detector(replace(config, weights=config.compare, classes=None))
-    first, other = padded_alike(first, other)
-    return first, SecondNetwork.of(other, first, (config.weights_text, config.compare))
-
-
-def _shard(config: DetectConfig) -> Shard | None:
-    return None if config.shard is None else Shard.parse(config.shard)
-
-
-def _source_options(config: DetectConfig) -> SourceOptions:
-    capture = CaptureOptions(config.vid_stride, config.poll)
-    streams = StreamOptions(capture, config.every_frame, config.reconnect)
-    return SourceOptions(config.recursive, _shard(config), streams)
+    return compared_networks(first, other, (config.weights_text, config.compare))
 
 
 def _class_names(config: DetectConfig, runner: Runner) -> tuple[str, ...]:
@@ -305,6 +307,8 @@ def _class_names(config: DetectConfig, runner: Runner) -> tuple[str, ...]:
             logger.info("--data %s: not needed, %s has names", config.data, config.weights_text)
         names = runner.class_names
     elif config.data is not None:
+        from data.dataset_spec import load_dataset_spec
+
         names = load_dataset_spec(config.data).class_names
     else:
         raise CheckpointError(
@@ -340,4 +344,4 @@ def _detect_for_exit_code(config: DetectConfig) -> int:
 
 
 if __name__ == "__main__":
-    end_program(main())
+    end_program(run_checked(checked, _detect_for_exit_code))

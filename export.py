@@ -14,12 +14,13 @@ from utils.logs import require_packages
 if __name__ == "__main__":
     require_packages()
 
-from data.dataset_spec import SHIPPED, load_dataset_spec
+from data.dataset_spec import load_dataset_spec
+from data.datasets import DATASETS_FOLDER
 from models.export.request import REFUSED, ExportConfig
 from utils.cli import check_command_line, run_script
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    check_command_line(ExportConfig, REFUSED, data=SHIPPED)
+    check_command_line(ExportConfig, REFUSED, data=DATASETS_FOLDER)
     require_packages("torch", "torchvision")
 
 from data.array_loader import ArrayLoader
@@ -43,7 +44,7 @@ from models.export.parity import (
     sizes_to_compare,
 )
 from models.formats.format import Preset
-from models.formats.table import FORMATS, PRESETS
+from models.formats.presets import FORMATS, PRESETS
 from models.quantization.calibration import Calibration, Evaluated
 from models.quantization.equalization import equalization_pairs
 from models.quantization.quantized_file import write_quantized

@@ -16,7 +16,8 @@ from utils.logs import require_packages
 if __name__ == "__main__":
     require_packages()
 
-from data.dataset_spec import SHIPPED, load_dataset_spec
+from data.dataset_spec import load_dataset_spec
+from data.datasets import DATASETS_FOLDER
 from data.hyps import HYPS_FOLDER
 from models.network.model_spec import SPECS_FOLDER
 from utils.cli import check_command_line, check_options, run_script
@@ -24,7 +25,9 @@ from utils.train_config import REFUSED
 from utils.train_config import TrainConfig as TrainConfig  # for callers: `from train import ...`
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    check_command_line(TrainConfig, REFUSED, data=SHIPPED, cfg=SPECS_FOLDER, hyp=HYPS_FOLDER)
+    check_command_line(
+        TrainConfig, REFUSED, data=DATASETS_FOLDER, cfg=SPECS_FOLDER, hyp=HYPS_FOLDER
+    )
     require_packages("torch", "torchvision")
 
 import torch
@@ -55,12 +58,14 @@ from utils.engine.resume import ResumedRun
 from utils.engine.run_folder import EpochEnd, OnEpoch, TrainingRun
 from utils.engine.training_report import TrainResult, log_banner, log_result, training_header
 from utils.engine.training_state import StateConfig, TrainingState, start_training
-from utils.evaluation_report import EvaluationImages, log_table
+from utils.evaluation_images import EvaluationImages
+from utils.evaluation_report import log_table
 from utils.letterbox import choose_input_hw, scale_pixel_tensor
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
-from utils.strict_yaml import find_shipped, from_flat, read_yaml, to_flat
+from utils.strict_mapping import from_flat, to_flat
+from utils.strict_yaml import find_shipped, read_yaml
 
 logger = logging.getLogger(__name__)
 NORM_BATCHES = 8  # on which the norms of a deploy form are measured

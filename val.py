@@ -14,23 +14,23 @@ from utils.logs import require_packages
 if __name__ == "__main__":
     require_packages()
 
-from data.dataset_spec import SHIPPED, load_dataset_spec
-from utils.cli import check_command_line, check_options, run_script
+from data.datasets import DATASETS_FOLDER
+from utils.cli import check_command_line, check_options, run_checked, run_script
 from utils.val_config import REFUSED, ValConfig
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    check_command_line(ValConfig, REFUSED, data=SHIPPED)
+    checked = check_command_line(ValConfig, REFUSED, data=DATASETS_FOLDER)
 
 from data.array_loader import ArrayLoader
 from data.dataset import EvalDataset
+from data.dataset_spec import load_dataset_spec
 from data.records import read_records
 from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_networks
 from models.runtimes.runner_predictor import RunnerPredictor
-from utils.detect.tiles import TileRules
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import CheckFailedError, ConfigError, missing_torch
-from utils.evaluation_report import EvaluationImages, log_table, save_label_files
+from utils.evaluation_report import log_table, save_label_files
 from utils.letterbox import InputSize, choose_input_hw
 from utils.metrics.coco_format import coco_results
 from utils.output_files import run_folder, write_json
@@ -137,11 +137,11 @@ def _evaluate(
     single: bool,
 ) -> Evaluation:
     """Evaluate, print the table, and write images, curves and labels to the folder."""
-    images = (
-        None
-        if config.noplots
-        else EvaluationImages(folder, class_names, score_threshold=config.conf_thres)
-    )
+    images = None
+    if not config.noplots:
+        from utils.evaluation_images import EvaluationImages
+
+        images = EvaluationImages(folder, class_names, score_threshold=config.conf_thres)
     loader = loaded.loader(dataset)
     predict = as_one_class(loaded.predict) if single else loaded.predict
     evaluation = evaluate(predict, loader, len(loader), dataset.records, class_names, watch=images)
@@ -221,6 +221,7 @@ def _with_tiles(
 ) -> LoadedPredictor:
     """The same network, which sees the tiles of each image, too."""
     from data.image_file import read_image
+    from utils.detect.tiles import TileRules
     from utils.engine.tiled_predictor import TiledPredictor
 
     free = loaded.input_hw == (None, None)
@@ -268,4 +269,4 @@ def _run(config: ValConfig) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_checked(checked, _run))

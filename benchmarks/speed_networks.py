@@ -20,13 +20,13 @@ from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import is_deployed, to_deploy
 from models.conversion.expand import expand
 from models.export.exported_file import FileRequest, write_file
-from models.formats.onnx import OnnxRunner
-from models.formats.table import PRESETS
+from models.formats.presets import PRESETS
 from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
 from models.quantization.quantized_onnx import quantize
+from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
-from models.runtimes.network_metadata import FileMetadata
+from models.runtimes.onnx_runner import OnnxRunner
 from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_runner
 from models.runtimes.runner import Runner
 from models.runtimes.torch_runner import TorchRunner

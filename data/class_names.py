@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from data.coco_json import read_categories
 from data.label_rules import UnreadableLabelsError
-from data.voc_xml import read_object_names
 from utils.errors import ConfigError
 from utils.logs import counted
 
@@ -118,6 +117,8 @@ def check_count(file: Path, num_classes: object, class_names: tuple[str, ...]) -
 
 def _gathered(file: Path, folders: Iterable[Path]) -> tuple[str, ...]:
     """The names of all objects in folders of xml files, in alphabetical order."""
+    from data.voc_xml import read_object_names  # loads a parser of xml
+
     found: set[str] = set()
     count = 0
     for folder in sorted(set(folders)):

@@ -11,6 +11,7 @@ from typing import Any
 
 from data.class_names import check_count, data_set_classes, listed_names
 from data.coco_json import read_categories
+from data.datasets import DATASETS_FOLDER
 from data.image_file import path_kind
 from data.split_spec import (
     CocoSplit,
@@ -23,10 +24,10 @@ from data.split_spec import (
 )
 from utils.errors import ConfigError, close_to
 from utils.logs import counted
-from utils.strict_yaml import check_keys, find_shipped, read_yaml
+from utils.strict_mapping import check_keys
+from utils.strict_yaml import find_shipped, read_yaml
 
 logger = logging.getLogger(__name__)
-SHIPPED = Path(__file__).parent / "datasets"
 SPLIT_NAMES = ("train", "val", "test")
 HELD_OUT = ("val", "test")  # may be shares of train
 _OPTIONAL = ("path", "test", "names", "nc", "download", "roboflow", "background_only")
@@ -133,7 +134,7 @@ def load_dataset_spec(
         ConfigError: the yaml is wrong; the message names the file and the key.
         DatasetError: a COCO json is missing or wrong.
     """
-    file = find_shipped(name_or_path, SHIPPED)
+    file = find_shipped(name_or_path, DATASETS_FOLDER)
     content = {**read_yaml(file), **(shares or {})}
     _check_top_keys(file, content)
     root, bases = _folders(file, content.get("path"))

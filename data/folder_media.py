@@ -14,8 +14,8 @@ from data.file_suffixes import (
     UNREADABLE_SUFFIXES,
     VIDEO_SUFFIXES,
 )
-from data.heif_file import is_heif, missing_package
-from data.image_file import JPEG_START, START_BYTES, path_kind
+from data.heif_file import START_BYTES, is_heif, missing_package
+from data.image_file import JPEG_START, path_kind
 from utils.errors import DatasetError
 from utils.logs import counted
 from utils.structures import Skipped

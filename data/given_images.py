@@ -6,25 +6,27 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
 
-from data.captures import HTTP, address_suffix, fetch, file_name, without_password
-from data.decoder_errors import DECODER_ERRORS
+from data.addresses import HTTP, address_suffix, file_name, is_address, without_password
+from data.decoded_image import MAX_PIXELS
 from data.file_suffixes import VIDEO_SUFFIXES
-from data.image_file import MAX_PIXELS, decode_image, path_kind, read_content
-from data.sources import is_address, is_video
+from data.image_file import decode_image, path_kind, read_content
+from data.sources import is_video
 from utils.errors import DatasetError
 from utils.structures import Frame, ImageArray
 
-ImagePath = str | os.PathLike[str]
+if TYPE_CHECKING:
+    from PIL import Image  # what is no PIL image is read without it
+
+ImagePath: TypeAlias = str | os.PathLike[str]
 # A path or http(s) address, an array (H, W, 3), (H, W, 4) or (H, W) of uint8, a PIL image, or the
 # bytes of an image file.
-GivenImage = ImagePath | npt.NDArray[Any] | Image.Image | bytes
+GivenImage: TypeAlias = "ImagePath | npt.NDArray[Any] | Image.Image | bytes"
 
 # Modes of Pillow that do not become RGB in one step, or not without a warning.
 _VIA = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
@@ -54,20 +56,12 @@ def given_frames(
         source, path = f"image{number}", Path(f"image{number}.jpg")
         if isinstance(image, str | os.PathLike):
             source, path, pixels = _read(image)
-        elif isinstance(image, Image.Image):
-            stored = str(getattr(image, "filename", ""))
-            if stored:
-                source, path = stored, Path(stored)
-            pixels = _from_pillow(image, source)
         elif isinstance(image, np.ndarray):
             pixels = _from_array(image, source, bgr)
         elif isinstance(image, bytes):
             pixels = decode_image(Path(source), image).pixels
         else:
-            raise DatasetError(
-                f"{source}: is of type {type(image).__name__}; expected a path, an address, a "
-                "numpy array, a PIL image or the bytes of an image file"
-            )
+            source, path, pixels = _from_pillow(image, source, path)
         yield Frame(pixels, source, path, number + 1, count, 1, 1, fps=None, is_video=False)
 
 
@@ -80,6 +74,8 @@ def _read(image: ImagePath) -> tuple[str, Path, ImageArray]:
         source, path = without_password(text), Path(file_name(text))
         if address_suffix(text) in VIDEO_SUFFIXES or not HTTP.match(text):
             raise _not_an_image(source)
+        from data.web_content import fetch  # files do without urllib
+
         try:
             content = fetch(text)
         except DatasetError as error:
@@ -97,7 +93,23 @@ def _not_an_image(source: str) -> DatasetError:
     )
 
 
-def _from_pillow(image: Image.Image, source: str) -> ImageArray:
+def _from_pillow(image: object, source: str, path: Path) -> tuple[str, Path, ImageArray]:
+    """The name, the path, and the pixels of a PIL image, which may know its file.
+
+    Raises:
+        DatasetError: it is something else, or cannot be converted.
+    """
+    from PIL import Image, ImageOps  # loaded already, where there are PIL images
+
+    from data.decoder_errors import DECODER_ERRORS
+
+    if not isinstance(image, Image.Image):
+        raise DatasetError(
+            f"{source}: is of type {type(image).__name__}; expected a path, an address, a "
+            "numpy array, a PIL image or the bytes of an image file"
+        )
+    if stored := str(getattr(image, "filename", "")):
+        source, path = stored, Path(stored)
     if image.mode.startswith(_DEEP_MODES):
         raise DatasetError(
             f"{source}: has more than 8 bits per pixel (mode {image.mode}), of which only you "
@@ -108,7 +120,7 @@ def _from_pillow(image: Image.Image, source: str) -> ImageArray:
         image = ImageOps.exif_transpose(image)
         if image.mode in _VIA:
             image = image.convert(_VIA[image.mode])
-        return np.array(image.convert("RGB"), np.uint8)
+        return source, path, np.array(image.convert("RGB"), np.uint8)
     except DECODER_ERRORS as error:
         raise DatasetError(f"{source}: cannot be converted to RGB: {error}") from None
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from data.decoder_errors import DECODER_ERRORS
 from utils.errors import DatasetError, first_line
 from utils.structures import ImageArray
 
+START_BYTES = 4096  # of a file, that tell its format
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _COMMON_BRANDS = frozenset({b"mif1", b"msf1"})  # what these hold, the compatible brands say
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
@@ -50,6 +50,8 @@ def open_heif(path: Path, content: bytes) -> tuple[Any, ...]:
         import pillow_heif
     except ImportError:
         raise DatasetError(f"{path}: {_MISSING}") from None
+    from data.decoder_errors import DECODER_ERRORS  # loads Pillow, which `is_heif` does without
+
     try:
         return tuple(pillow_heif.open_heif(BytesIO(content)))
     except DECODER_ERRORS as error:
@@ -65,6 +67,8 @@ def heif_pixels(path: Path, image: Any) -> ImageArray:
     Raises:
         DatasetError: it cannot be decoded.
     """
+    from data.decoder_errors import DECODER_ERRORS
+
     try:
         return np.array(image.to_pillow().convert("RGB"))
     except DECODER_ERRORS as error:

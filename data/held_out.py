@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from data.image_file import read_content, read_header
+from data.image_file import read_content
+from data.image_formats import read_header
 from data.label_rules import LabelledImage, UnreadableLabelsError
 from utils.errors import DatasetError
 from utils.logs import Progress

@@ -26,7 +26,8 @@ import simplejpeg
 from PIL import Image
 
 from data.decoder_errors import DECODER_ERRORS
-from data.image_file import JPEG_START, decode_image, path_kind, read_content, read_header
+from data.image_file import JPEG_START, decode_image, path_kind, read_content
+from data.image_formats import read_header
 from utils.errors import DatasetError
 
 logger = logging.getLogger(__name__)

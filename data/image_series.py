@@ -11,18 +11,11 @@ from types import TracebackType
 import numpy as np
 from PIL import Image, ImageOps
 
+from data.decoded_image import DecodedImage, check_size, decode_deep, with_8_bits
 from data.decoder_errors import DECODER_ERRORS
-from data.heif_file import heif_pixels, is_heif, open_heif
-from data.image_file import (
-    ANIMATED_FORMATS,
-    START_BYTES,
-    DecodedImage,
-    check_size,
-    decode_deep,
-    num_images,
-    read_content,
-    with_8_bits,
-)
+from data.heif_file import START_BYTES, heif_pixels, is_heif, open_heif
+from data.image_file import JPEG_START, read_content
+from data.image_formats import ANIMATED_FORMATS, num_images
 from data.tiff_pages import TIFF_STARTS, put_first, tiff_pages
 from data.video import Shard
 from utils.errors import DatasetError, first_line
@@ -31,6 +24,8 @@ from utils.structures import Skipped
 # Browsers show images that ask for less so long, and most animations count on it.
 SHORTEST_MS, INSTEAD_MS = 10.0, 100.0
 SLOWEST_FPS = 0.01  # that a video is written with, whatever an animation asks for
+_WEBP_ANIMATION = 2  # a bit of the 21st byte
+_BOXES, _BRANDS_END = b"ftyp", 64  # how AVIF and HEIF files begin, and where the brands end
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +67,25 @@ class SeriesPart:
         first = max(first, self.first)
         first += -(first - 1) % self.stride
         return range(first, (count if last is None else last) + 1, self.stride)
+
+
+def may_have_several(path: Path) -> bool:
+    """Whether the beginning of a file allows several images in it, as that of a JPEG does not."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(START_BYTES)
+    except (OSError, ValueError):
+        return False
+    if start.startswith(JPEG_START):
+        return False
+    if start.startswith(b"RIFF"):
+        return start[12:16] == b"VP8X" and len(start) > 20 and bool(start[20] & _WEBP_ANIMATION)
+    if start.startswith(b"\x89PNG"):
+        before, found, _ = start.partition(b"IDAT")
+        return not found or b"acTL" in before
+    if start[4:8] == _BOXES:
+        return b"avis" in start[8:_BRANDS_END] or is_heif(start)
+    return start.startswith((*TIFF_STARTS, b"GIF8"))
 
 
 def has_several(path: Path) -> bool:

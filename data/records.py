@@ -16,7 +16,6 @@ import numpy as np
 
 from data.coco_json import list_coco_images
 from data.dataset_spec import DatasetSpec
-from data.held_out import held_out_split
 from data.image_facts import ImageFacts, ImageIndex
 from data.label_rules import (
     LabelledImage,
@@ -27,7 +26,6 @@ from data.label_rules import (
 from data.labels import list_yolo_images
 from data.scan_result import ScanResult, check_usable, download_hint
 from data.split_spec import CocoSplit, MergedSplit, PlainSplit, SharedSplit, YoloSplit
-from data.voc_split import list_voc_images
 from utils.errors import DatasetError
 from utils.logs import Progress, counted
 from utils.structures import ImageRecord, Targets
@@ -154,6 +152,8 @@ def list_split(spec: DatasetSpec, split: str, *, single_class: bool = False) -> 
         listing = _list_source(spec, source.source, single_class)
     except DatasetError as error:
         raise DatasetError(f"{error}{download_hint(spec)}") from None
+    from data.held_out import held_out_split  # most data sets have splits of their own
+
     chosen = zip(listing.images, held_out_split(listing.images, source.shares), strict=True)
     images = tuple(image for image, part in chosen if part == split)
     return Listing(images, listing.problems if split == "train" else ())
@@ -180,6 +180,8 @@ def _list_part(spec: DatasetSpec, part: PlainSplit, single_class: bool) -> Listi
         categories = dict(zip(spec.category_ids, names, strict=True))
         classes = spec.class_names if spec.is_merged else categories
         return list_coco_images(part.images, part.annotations, classes)
+    from data.voc_split import list_voc_images  # loads a parser of xml
+
     return list_voc_images(part.images, part.annotations, part.split, class_names)
 
 

@@ -8,29 +8,26 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
-from data import captures
-from data.captures import file_name, is_image_address, without_password
-from data.file_suffixes import IMAGE_SUFFIXES, LISTED_SUFFIXES, VIDEO_SUFFIXES
-from data.folder_media import folder_media, pattern_media
-from data.image_file import decode_image, may_have_several, path_kind, read_content
-from data.image_series import SeriesImage, SeriesPart, has_several, read_series
-from data.listing import read_lines, read_standard_input
-from data.streams import LiveFrames, LiveSource, StreamOptions
-from data.video import Shard, read_video_file
+from data.addresses import file_name, is_address, without_password
+from data.file_suffixes import LISTED_SUFFIXES, VIDEO_SUFFIXES
+from data.image_file import decode_image, is_jpeg, path_kind, read_content
+from data.stream_options import StreamOptions
 from utils.detect.pipeline import Source, grouped
 from utils.errors import DatasetError
 from utils.letterbox import FittedFrame, InputSize
 from utils.structures import Frame, Skipped, StreamState
 
+if TYPE_CHECKING:
+    from data.decoded_image import DecodedImage
+    from data.source_items import Item
+    from data.video import Shard
+    from utils.detect_config import DetectConfig
+
 logger = logging.getLogger(__name__)
-LIST_SUFFIXES = (".txt", ".streams")
-STANDARD_INPUT = "-"
-# A file, an address, or an image of a kind that is known to be unreadable.
-Item: TypeAlias = Path | str | Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +36,29 @@ class SourceOptions:
 
     Attributes:
         recursive: folders with all folders below.
-        streams: of live ones; its stride is that of videos, too.
         shard: the part to read; None for everything.
+        streams: of live ones; its stride is that of videos, too.
     """
 
     recursive: bool = False
     shard: Shard | None = None
     streams: StreamOptions = field(default_factory=StreamOptions)
+
+    @classmethod
+    def of(cls, config: DetectConfig) -> SourceOptions:
+        """What the flags of detect.py ask for.
+
+        Raises:
+            ConfigError: `--shard` names no part.
+        """
+        streams = StreamOptions(
+            config.vid_stride, config.poll, config.every_frame, config.reconnect
+        )
+        if config.shard is None:
+            return cls(config.recursive, streams=streams)
+        from data.video import Shard
+
+        return cls(config.recursive, Shard.parse(config.shard), streams)
 
 
 def open_source(texts: Sequence[str], options: SourceOptions) -> Source:
@@ -74,59 +87,28 @@ def open_source(texts: Sequence[str], options: SourceOptions) -> Source:
         raise DatasetError(
             f"--source {without_password(live[0])} is live and cannot be divided by --shard"
         )
+    from data.streams import LiveFrames, LiveSource  # files do without
+
     return LiveFrames(LiveSource(live, options.streams))
 
 
-def is_address(text: str) -> bool:
-    """Whether it names a camera, a screen or something in a network, not a file."""
-    whole = text.isdigit() or captures.SCREEN.fullmatch(text) or captures.DEVICE.fullmatch(text)
-    return bool(whole or captures.ADDRESS.match(text))
-
-
 def _is_image(address: str, options: SourceOptions) -> bool:
-    return options.streams.capture.poll_seconds is None and is_image_address(address)
+    """Whether an address is that of one image, to be read once."""
+    from data.web_content import is_image_address  # files do without urllib
+
+    return options.streams.poll_seconds is None and is_image_address(address)
 
 
 def _expand(text: str, options: SourceOptions) -> Sequence[Item]:
     """The files and addresses that one `--source` names."""
+    path = Path(text)
+    if path.suffix.lower() in LISTED_SUFFIXES | VIDEO_SUFFIXES and path_kind(path) == "file":
+        return [path]
     if is_address(text):
         return [text]
-    if text == STANDARD_INPUT:
-        given = read_standard_input()
-        if isinstance(given, Path):
-            return [given]
-        return _some(_listed(given, Path()), "--source -: standard input is empty")
-    path = Path(text)
-    kind = path_kind(path)
-    if kind == "folder":
-        return folder_media(path, text, options.recursive)
-    if kind == "file" and path.suffix.lower() in LIST_SUFFIXES:
-        return _some(_listed(read_lines(path), path.parent), f"--source {text}: this list is empty")
-    if kind == "file":
-        if path.suffix.lower() in LISTED_SUFFIXES | VIDEO_SUFFIXES:
-            return [path]
-        raise DatasetError(
-            f"--source {text}: the suffix {path.suffix!r} is neither an image's nor a video's "
-            f"(known: {' '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))})"
-        )
-    if any(sign in text for sign in "*?["):
-        return pattern_media(path, text)
-    raise DatasetError(f"--source {text}: no such file or folder")
+    from data.source_items import source_items  # folders, patterns and lists
 
-
-def _some(items: Sequence[Item], message: str) -> Sequence[Item]:
-    if not items:
-        raise DatasetError(message)
-    return items
-
-
-def _listed(lines: Sequence[str], folder: Path) -> list[Item]:
-    """Addresses, and paths: relative ones from the list's folder or the working directory."""
-    items: list[Item] = []
-    for line in lines:
-        beside = folder / line
-        items.append(line if is_address(line) else beside if path_kind(beside) else Path(line))
-    return items
+    return source_items(text, recursive=options.recursive)
 
 
 @dataclass(frozen=True)
@@ -166,7 +148,11 @@ class SourceFile:
         Raises:
             DatasetError: it cannot be read.
         """
-        return captures.fetch(self.item) if isinstance(self.item, str) else read_content(self.path)
+        if not isinstance(self.item, str):
+            return read_content(self.path)
+        from data.web_content import fetch  # files do without urllib
+
+        return fetch(self.item)
 
 
 @dataclass(slots=True)
@@ -192,7 +178,7 @@ class FileSource:
     def of(cls, items: Sequence[Item], options: SourceOptions) -> FileSource:
         """Files in their order."""
         files = tuple(SourceFile(item, position) for position, item in enumerate(items, 1))
-        return cls(files, options.streams.capture.stride, options.shard)
+        return cls(files, options.streams.stride, options.shard)
 
     @property
     def is_live(self) -> bool:
@@ -231,7 +217,7 @@ class FileSource:
                 except DatasetError as error:
                     yield Skipped(file.path, _reason(error, file.path))
                 else:
-                    yield self._image(file, SeriesImage(1, 1, decoded))
+                    yield self._image(file, decoded)
 
     def _files_left(self) -> Sequence[SourceFile]:
         """Those of the part that a cut run has not finished."""
@@ -249,13 +235,11 @@ class FileSource:
     def _frames(self, file: SourceFile) -> Iterator[Frame | Skipped]:
         """Those of a file that has several."""
         any_read = False
-        part = SeriesPart(
-            self.vid_stride,
-            self.shard if self._one_video else None,
-            self.done[1] + 1 if file.position == self.done[0] else 1,
-        )
+        shard = self.shard if self._one_video else None
+        first = self.done[1] + 1 if file.position == self.done[0] else 1
+        frames = self._movie if file.is_movie else self._series
         try:
-            for frame in self._movie(file, part) if file.is_movie else self._series(file, part):
+            for frame in frames(file, shard, first):
                 any_read = True
                 yield frame
                 if self._stopped:
@@ -265,9 +249,10 @@ class FileSource:
                 raise
             yield Skipped(file.path, _reason(error, file.path))
 
-    def _movie(self, file: SourceFile, part: SeriesPart) -> Iterator[Frame]:
-        frames = read_video_file(file.path, part.stride, part.shard, part.first)
-        for reader, index, image in frames:
+    def _movie(self, file: SourceFile, shard: Shard | None, first: int) -> Iterator[Frame]:
+        from data.video import read_video_file
+
+        for reader, index, image in read_video_file(file.path, self.vid_stride, shard, first):
             yield Frame(
                 image=image,
                 source=file.source,
@@ -281,12 +266,22 @@ class FileSource:
                 seconds=reader.seconds,
             )
 
-    def _series(self, file: SourceFile, part: SeriesPart) -> Iterator[Frame | Skipped]:
-        for item in read_series(file.path, part):
-            yield item if isinstance(item, Skipped) else self._image(file, item)
+    def _series(
+        self, file: SourceFile, shard: Shard | None, first: int
+    ) -> Iterator[Frame | Skipped]:
+        from data.image_series import SeriesPart, read_series  # loads Pillow
 
-    def _image(self, file: SourceFile, image: SeriesImage) -> Frame:
-        decoded = image.decoded
+        for image in read_series(file.path, SeriesPart(self.vid_stride, shard, first)):
+            if isinstance(image, Skipped):
+                yield image
+                continue
+            frame = self._image(file, image.decoded)
+            yield replace(
+                frame, frame_index=image.number, frame_count=image.count, fps=image.fps,
+                is_video=True, seconds=image.seconds,
+            )  # fmt: skip
+
+    def _image(self, file: SourceFile, decoded: DecodedImage) -> Frame:
         if decoded.is_rescaled and not self._rescaled:
             self._rescaled = True  # said once, for the first of perhaps many
             logger.info("%s: %d-bit data in a 16-bit file, scaled by that range", file.path,
@@ -297,17 +292,20 @@ class FileSource:
             path=file.path,
             position=file.position,
             num_positions=len(self.files),
-            frame_index=image.number,
-            frame_count=image.count,
-            fps=image.fps,
-            is_video=file.is_video,
-            seconds=image.seconds,
+            frame_index=1,
+            frame_count=1,
+            fps=None,
+            is_video=False,
         )
 
 
 def is_video(path: Path) -> bool:
     """Whether a file has several frames: a video, an animation, a file of pages."""
-    return is_movie(path) or (may_have_several(path) and has_several(path))
+    if is_movie(path) or is_jpeg(path):
+        return is_movie(path)
+    from data.image_series import has_several, may_have_several  # loads Pillow
+
+    return may_have_several(path) and has_several(path)
 
 
 def is_movie(path: Path) -> bool:

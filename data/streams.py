@@ -16,7 +16,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from data.captures import Capture, CaptureOptions, file_name, open_capture, without_password
+from data.addresses import file_name, without_password
+from data.captures import Capture, open_capture
+from data.stream_options import StreamOptions
 from data.video import is_cut_off
 from utils.letterbox import FittedFrame, InputSize
 from utils.structures import Frame, NamedFile, Skipped, StreamState
@@ -27,21 +29,6 @@ RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds before each new try; th
 WAITING_FRAMES = 16  # of a stream of which every frame is wanted; beyond, the sender waits
 POLL_SECONDS = 0.2  # how often a wait looks whether the run has ended
 END_SECONDS = 1.0  # how long the end of a run waits for threads inside a library
-
-
-@dataclass(frozen=True, slots=True)
-class StreamOptions:
-    """How live sources are read.
-
-    Attributes:
-        capture: how each is opened.
-        every_frame: frames wait for the network instead of being dropped.
-        reconnect_seconds: give a stream up when it has sent nothing for so long; None never does.
-    """
-
-    capture: CaptureOptions = field(default_factory=CaptureOptions)
-    every_frame: bool = False
-    reconnect_seconds: float | None = None
 
 
 class LiveSource:
@@ -55,7 +42,7 @@ class LiveSource:
         self,
         addresses: Sequence[str],
         options: StreamOptions,
-        opener: Callable[[str, CaptureOptions], Capture | None] = open_capture,
+        opener: Callable[[str, StreamOptions], Capture | None] = open_capture,
     ) -> None:
         """Choose the streams; none is opened yet.
 
@@ -68,9 +55,7 @@ class LiveSource:
         self.states = [StreamState(without_password(address)) for address in addresses]
         labels = _labels(addresses)
         self._readers = [
-            _StreamReader(
-                partial(opener, address, options.capture), label, options, state, self._run
-            )
+            _StreamReader(partial(opener, address, options), label, options, state, self._run)
             for address, label, state in zip(addresses, labels, self.states, strict=True)
         ]
 
@@ -247,7 +232,7 @@ class _StreamReader(threading.Thread):
 
     def _note_end(self, frame_count: int | None) -> None:
         """Count and log that a file behind an address ended too early."""
-        read = self._num_read * self._options.capture.stride
+        read = self._num_read * self._options.stride
         if frame_count is not None and is_cut_off(read, frame_count):
             self._state.outages += 1
             logger.warning("%s: broken after frame %d of %d; the rest is omitted",

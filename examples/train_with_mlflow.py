@@ -15,7 +15,7 @@ from train import TrainConfig, train
 from utils.cli import run_script
 from utils.engine.training_report import EpochRow, TrainResult
 from utils.errors import MissingPackageError
-from utils.strict_yaml import to_flat
+from utils.strict_mapping import to_flat
 from utils.train_config import REFUSED
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from data.check_images import letterboxed
 from data.image_file import read_image
 from experiments.agreement import Agreement
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
-from models.formats.table import PRESETS
+from models.formats.presets import PRESETS
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
 from utils.logs import configure_logging

@@ -21,12 +21,13 @@ import torch
 from experiments.training_runs import REPORTS, machine_line
 from models.conversion.deploy import to_deploy
 from models.export.exported_file import FileRequest, write_file
-from models.formats.table import PRESETS
+from models.formats.presets import PRESETS
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
 from models.quantization.quantized_onnx import quantize
+from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
-from models.runtimes.network_metadata import INPUT, FileMetadata
+from models.runtimes.network_metadata import INPUT
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 from utils.timing import seconds_in_turn

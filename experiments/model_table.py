@@ -25,7 +25,7 @@ from models.export.exported_file import planned_files, write_file
 from models.export.parity import check_float_errors, errors_of
 from models.export.request import ExportConfig
 from models.formats.format import Preset
-from models.formats.table import PRESETS
+from models.formats.presets import PRESETS
 from models.network.detector import (
     Detector,
     block_counts,

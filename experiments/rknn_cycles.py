@@ -19,13 +19,13 @@ from experiments.training_runs import REPORTS, machine_line
 from models.conversion.deploy import to_deploy
 from models.export.exported_file import FileRequest, network_file, write_file
 from models.formats.npu_layers import NpuLayers
+from models.formats.presets import PRESETS
 from models.formats.rknn import PLATFORM, compile_rknn
 from models.formats.rknn_layers import off_npu
-from models.formats.table import PRESETS
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
+from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
-from models.runtimes.network_metadata import FileMetadata
 from utils.letterbox import network_input
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray

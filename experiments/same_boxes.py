@@ -21,7 +21,7 @@ from data.check_images import letterboxed
 from data.image_file import read_image
 from experiments.agreement import Agreement
 from experiments.training_runs import ROOT, run_script
-from models.formats.table import PRESETS
+from models.formats.presets import PRESETS
 from models.runtimes.open_runner import open_runner
 from utils.draw import draw_detections
 from utils.letterbox import to_pixels

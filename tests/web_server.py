@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from data.image_file import decode_image, read_header
+from data.image_file import decode_image
+from data.image_formats import read_header
 from utils.structures import StreamState
 from utils.web.live_page import LivePage
 from utils.web.uploads import ImageReader

@@ -22,7 +22,6 @@ from utils.command_parser import CommandParser, HelpFormatter, Several
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights, suggest
 from utils.logs import configure_logging, exit_code_after_report, flag_of
 from utils.output_files import check_writable
-from utils.strict_yaml import find_shipped, read_yaml
 
 ConfigT = TypeVar("ConfigT")
 PathUse = Literal["weights", "file", "folder", "file or folder"]
@@ -44,11 +43,6 @@ class Limits:
     maximum: float | None = None
     besides: tuple[float, ...] = ()
     max_values: int | None = None
-
-    @property
-    def are_set(self) -> bool:
-        """Whether the flag takes numbers."""
-        return self.minimum is not None or self.maximum is not None
 
     def allow(self, value: float) -> bool:
         """Whether one number is among them."""
@@ -178,6 +172,7 @@ def check_values(config: Any) -> None:
     """
     for field, values in _options(config):
         limits: Limits = field.metadata["limits"]
+        are_numbers = limits.minimum is not None or limits.maximum is not None
         flag = flag_of(field.name)
         given = f"{flag} {' '.join(map(str, values))}"
         if limits.max_values is not None and len(values) > limits.max_values:
@@ -185,7 +180,7 @@ def check_values(config: Any) -> None:
         for each in values:
             if isinstance(field.metadata["rule"], Choices) and each:
                 field.metadata["rule"].check(flag, each)
-            elif limits.are_set and not isinstance(each, numbers.Real):
+            elif are_numbers and not isinstance(each, numbers.Real):
                 raise ConfigError(f"{given}: must be a number, {limits.as_text()}")
             elif isinstance(each, numbers.Real) and not limits.allow(float(each)):
                 raise ConfigError(f"{given}: must be {limits.as_text()}")
@@ -238,8 +233,8 @@ def parse(
 
 def check_command_line(
     config_class: type[ConfigT], refused: Mapping[str, str], **yamls: Path
-) -> None:
-    """Answer `--help` and what is wrong with the process's arguments; before slow imports.
+) -> ConfigT:
+    """The process's arguments; `--help` and what is wrong in them is answered, before slow imports.
 
     Args:
         config_class: as in `parse`.
@@ -260,9 +255,12 @@ def check_command_line(
                 if is_weights and value != field.metadata["const"] and not Path(value).exists():
                     raise missing_weights(Path(value))
                 if field.name in yamls:
+                    from utils.strict_yaml import find_shipped, read_yaml  # most name no yaml
+
                     read_yaml(find_shipped(value, yamls[field.name]))
     except UserError as error:
         CommandParser().exit(2, f"error: {error}\n")
+    return config
 
 
 def run_script(
@@ -285,12 +283,19 @@ def run_script(
     Returns:
         What `action` returns; 1 after a failed check; 2 after the user's mistake.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    arguments = sys.argv[1:] if argv is None else argv
     configure_logging()
-    config = parse(config_class, argv, refused)
+
+    def run(config: ConfigT) -> int:
+        base = defaults(config)
+        return action(config if base is None else parse(config_class, arguments, refused, base))
+
+    return run_checked(parse(config_class, arguments, refused), run)
+
+
+def run_checked(config: ConfigT, action: Callable[[ConfigT], int]) -> int:
+    """As `run_script`, with a command line that has been parsed."""
     try:
-        if (base := defaults(config)) is not None:
-            config = parse(config_class, argv, refused, base)
         return action(config)
     except UserError as error:
         logger.error("error: %s", error)
@@ -308,11 +313,8 @@ def _add_flag(
 ) -> None:
     """Add the flag of a field, whose type is `hint`."""
     flags = [flag_of(field.name), *field.metadata["aliases"]]
-    shared = {
-        "dest": field.name,
-        "default": default,
-        "help": field.metadata["help"].replace("%", "%%"),
-    }
+    help_text = field.metadata["help"].replace("%", "%%")
+    shared = {"dest": field.name, "default": default, "help": help_text}
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     const, has_choices = field.metadata["const"], isinstance(field.metadata["rule"], Choices)
     if bool in members and const is None:

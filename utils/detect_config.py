@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from utils.cli import Choices, PathRule, check_values, option
-from utils.detect.tiles import MAX_OVERLAP, MERGES, MIN_TILE
+from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
 from utils.errors import missing_weights
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
 from utils.postprocess import PostprocessConfig
-from utils.strict_yaml import check_keys
+from utils.strict_mapping import check_keys
 
 DEFAULT_WEIGHTS = SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
 REFUSED = {

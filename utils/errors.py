@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -74,6 +73,8 @@ def suggest(name: str, known: Iterable[str], adjective: str = "known") -> str:
 
 def close_to(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` is likely a slip in, case aside; None where it is like none."""
+    import difflib  # errors are rare, and every script imports this module
+
     by_folded = {each.casefold(): each for each in known}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1)
     return by_folded[close[0]] if close else None

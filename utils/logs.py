@@ -11,8 +11,6 @@ import io
 import logging
 import os
 import re
-import shlex
-import shutil
 import sys
 import time
 import warnings
@@ -30,7 +28,7 @@ PLAIN_INTERVAL_SECONDS, BAR_INTERVAL_SECONDS = 15.0, 1.0
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # that torchrun sets
 SECONDS_TO_REPORT = 30.0
 SILENT = logging.CRITICAL + 1
-# Module -> what pip calls it: those of requirements-runtime.txt that every script imports.
+# Module -> what pip calls it: those of requirements-runtime.txt that every script may need.
 ALWAYS_NEEDED = MappingProxyType(
     {
         "numpy": "numpy",
@@ -40,6 +38,8 @@ ALWAYS_NEEDED = MappingProxyType(
         "yaml": "pyyaml",
     }
 )
+# Of them those that all runs load; the others are loaded where they are used.
+_ALWAYS_LOADED = ("numpy", "cv2", "simplejpeg")
 # Words of class names whose plural no ending makes; YOLOv5's `persons` is kept.
 IRREGULAR = {
     "aircraft": "aircraft", "child": "children", "deer": "deer", "epoch": "epochs",
@@ -110,7 +110,10 @@ def require_packages(*others: str) -> None:
     """
     for module, package in ALWAYS_NEEDED.items():
         try:
-            importlib.import_module(module)
+            if module in _ALWAYS_LOADED:
+                importlib.import_module(module)
+            elif find_spec(module) is None:
+                _end_with(f"the package {package} is not installed: pip install {package}")
         except ModuleNotFoundError as error:
             needed = ALWAYS_NEEDED.get(error.name or "", error.name)
             _end_with(f"the package {needed} is not installed: pip install {needed}")
@@ -239,6 +242,8 @@ def command_text(script: str, *arguments: str | Path) -> str:
         script: its file name.
         *arguments: not quoted yet.
     """
+    import shlex  # here, so that importing this module stays cheap
+
     file = from_working_directory(SCRIPTS_FOLDER / script)
     return shlex.join(str(each) for each in (_python(), file, *arguments))
 
@@ -251,6 +256,8 @@ def from_working_directory(path: Path) -> Path:
 
 def _python() -> Path:
     """What starts the running Python: a name that the shell finds, else its path."""
+    import shutil
+
     executable = Path(sys.executable)
     for name in ("python", executable.name):
         if (found := shutil.which(name)) is not None and Path(found) == executable:

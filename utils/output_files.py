@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import itertools
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -80,6 +77,8 @@ def run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Iterator[Pa
         yield folder
     except BaseException:
         if folder not in existing and all(path.is_dir() for path in folder.rglob("*")):
+            import shutil
+
             shutil.rmtree(folder, ignore_errors=True)
             for path in itertools.takewhile(lambda each: each not in existing, folder.parents):
                 with suppress(OSError):  # it holds other runs
@@ -104,12 +103,18 @@ def check_writable(path: Path, flag: str, use: str) -> None:
         folder = path if use == "folder" or path.is_dir() else path.absolute().parent
         while not (folder.exists() or folder.is_symlink()):
             folder = folder.absolute().parent
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        _try_to_write(folder)
     except OSError as error:
         raise ConfigError(
             f"{folder}: cannot be written ({error.strerror}); choose another {flag}"
         ) from None
+
+
+def _try_to_write(folder: Path) -> None:
+    """Without `tempfile`, which every run would load for this alone."""
+    file = folder / f"{_TEMPORARY}{os.getpid()}-{time.monotonic_ns()}"
+    file.open("xb").close()
+    file.unlink()
 
 
 @contextmanager
@@ -123,6 +128,9 @@ def atomic_folder(folder: Path, *, stale: Sequence[str] = ()) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be written.
     """
+    import shutil
+    import tempfile
+
     with reported_writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_TEMPORARY))
@@ -149,6 +157,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be written; what was at `path` before is still there.
     """
+    import tempfile  # here, like others above: runs that write nothing load less
+
     with reported_writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not `path.name` and more, which may be too long; cv2.VideoWriter needs the suffix.
@@ -270,6 +280,8 @@ def short_stem(stem: str) -> str:
     content = os.fsencode(stem)
     if len(content) <= MAX_STEM_BYTES:
         return stem
+    import hashlib  # names are seldom so long
+
     digest = hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS]
     beginning = content[: MAX_STEM_BYTES - _DIGEST_CHARS - 1].decode("utf-8", "ignore")
     return f"{beginning}-{digest}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from utils.cli import Choices, PathRule, option
-from utils.detect.tiles import MAX_OVERLAP, MERGES, MIN_TILE
+from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
 from utils.postprocess import VAL_POSTPROCESS, PostprocessConfig
 
 REFUSED = {

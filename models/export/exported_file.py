@@ -26,12 +26,13 @@ from models.export.request import (
 )
 from models.export.traced_file import write_traced
 from models.formats.format import NetworkFile, Preset
-from models.formats.onnx import ONNXRUNTIME, operator_counts
-from models.formats.table import PRESETS
+from models.formats.onnx import operator_counts
+from models.formats.presets import PRESETS
 from models.network.detector import Detector
 from models.quantization.calibration_images import Images
+from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
-from models.runtimes.network_metadata import FileMetadata
+from models.runtimes.onnx_runner import ONNXRUNTIME
 from models.runtimes.runner import Runner
 from utils.checkpoint import Checkpoint, license_of
 from utils.letterbox import choose_input_hw

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.formats.format import FLOAT16_TOLERANCE, Preset
-from models.formats.table import FORMATS, PRESETS
+from models.formats.presets import FORMATS, PRESETS
 from models.quantization.quantized_onnx import METHODS, TECHNIQUES
 from models.runtimes.input_sizes import InputSizes
 from utils.cli import Choices, PathRule, check_options, option

@@ -42,7 +42,6 @@ def write_ascend(source: NetworkFile, folder: Path) -> None:
 
 FORMAT = Format(
     name="Ascend",
-    suffixes=("_ascend_model",),
     runtime=NETWORK_IN_FOLDER,
     presets=(
         Preset(

@@ -79,7 +79,6 @@ def _configuration(num_images: int, outputs: list[str]) -> dict[str, Any]:
 
 FORMAT = Format(
     name="Axera",
-    suffixes=("_axera_model",),
     runtime=NETWORK_IN_FOLDER,
     presets=(
         Preset(

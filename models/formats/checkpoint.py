@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.formats.format import Format, Runtime
-from models.runtimes.runner import Runner
+from models.formats.format import Format
+from models.runtimes.runner import Runner, Runtime
 from utils.errors import missing_torch
 
 
@@ -39,6 +39,5 @@ def open_half(path: str | Path, *, device: str = "") -> Runner:
 
 FORMAT = Format(
     name="PyTorch checkpoint",
-    suffixes=(".pt", ".pth"),
     runtime=Runtime("PyTorch", open_checkpoint, open_half=open_half),
 )

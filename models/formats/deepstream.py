@@ -8,7 +8,7 @@ or boxes, scores and classes as three outputs; they read other files. The parser
 from __future__ import annotations
 
 from models.formats.format import Format, Preset
-from models.formats.onnx import ONNXRUNTIME
+from models.runtimes.onnx_runner import ONNXRUNTIME
 
 FORMAT = Format(
     name="DeepStream",

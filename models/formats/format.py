@@ -11,14 +11,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
-from models.formats.npu_layers import NpuLayers
-from models.quantization.calibration_images import Images
-from models.quantization.qdq_scheme import QdqScheme
-from models.runtimes.input_sizes import InputSizes
-from models.runtimes.network_metadata import FileMetadata
-from models.runtimes.runner import Runner
+if TYPE_CHECKING:
+    from models.formats.npu_layers import NpuLayers
+    from models.quantization.calibration_images import Images
+    from models.quantization.qdq_scheme import QdqScheme
+    from models.runtimes.file_metadata import FileMetadata
+    from models.runtimes.input_sizes import InputSizes
+    from models.runtimes.runner import Runner, Runtime
 
 Head = Literal["decoded", "raw", "sigmoid", "scores", "best", "e2e"]
 
@@ -41,36 +42,6 @@ class Package:
 
     module: str
     requirements: str = "requirements-deploy.txt"
-
-
-class Opener(Protocol):
-    """Opens a file or folder of a format."""
-
-    def __call__(self, path: str | Path, *, device: str = "") -> Runner:
-        """The network, ready to run.
-
-        Raises:
-            CheckpointError: not a file of this format.
-            ConfigError: the runtime does not run on this device.
-            MissingPackageError: the runtime is not installed.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """A program that runs files.
-
-    Attributes:
-        name: of the program.
-        open: opens a file.
-        open_half: the same for float16; None where files are computed in float32 alone.
-        simulated: it stands in for a chip, so its time says nothing.
-    """
-
-    name: str
-    open: Opener
-    open_half: Opener | None = None
-    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +192,10 @@ class SecondRuntime:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A row of the table.
+    """What the module of a format says of it.
 
     Attributes:
         name: of the format, for people.
-        suffixes: how the paths of its files or folders end.
         runtime: opens them; None where other formats' files are opened.
         presets: the kinds of file that export.py writes of it.
         second_runtime: compares ONNX files.
@@ -234,7 +204,6 @@ class Format:
     """
 
     name: str
-    suffixes: tuple[str, ...] = ()
     runtime: Runtime | None = None
     presets: tuple[Preset, ...] = ()
     second_runtime: SecondRuntime | None = None

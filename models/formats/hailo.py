@@ -86,7 +86,6 @@ def _write_suppression(source: NetworkFile, path: Path, end_nodes: list[str]) ->
 
 FORMAT = Format(
     name="Hailo",
-    suffixes=("_hailo_model",),
     runtime=NETWORK_IN_FOLDER,
     presets=(
         Preset(

@@ -70,7 +70,6 @@ def _configuration(source: NetworkFile, march: str, given: Mapping[str, str]) ->
 
 FORMAT = Format(
     name="Horizon",
-    suffixes=("_horizon_model",),
     runtime=NETWORK_IN_FOLDER,
     presets=(
         Preset(

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.formats.format import Format, NetworkFile, Package, Preset, Runtime
+from models.formats.format import Format, NetworkFile, Package, Preset
 from models.runtimes.heads import in_batches
+from models.runtimes.runner import Runtime
 from models.runtimes.sidecar import Sidecar, write_metadata
 from utils.errors import CheckFailedError, CheckpointError, ConfigError, MissingPackageError
 from utils.structures import FloatArray
@@ -103,7 +104,6 @@ def _missing() -> MissingPackageError:
 NCNN = Runtime("ncnn", NcnnRunner)
 FORMAT = Format(
     name="ncnn",
-    suffixes=("_ncnn_model",),
     runtime=NCNN,
     presets=(
         Preset(

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.formats.format import Format, NetworkFile, Preset, SecondRuntime
-from models.formats.onnx import ONNXRUNTIME
 from models.runtimes.heads import Heads, in_batches
 from models.runtimes.input_sizes import InputSizes
 from models.runtimes.network_metadata import NetworkMetadata
+from models.runtimes.onnx_runner import ONNXRUNTIME
 from models.runtimes.runner import Runner
 from utils.errors import CheckpointError
 from utils.structures import FloatArray

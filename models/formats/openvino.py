@@ -29,13 +29,13 @@ from models.formats.format import (
     Preset,
     Quantization,
     QuantizedNetwork,
-    Runtime,
     SecondRuntime,
 )
 from models.quantization.calibration_images import write_array
+from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.heads import Heads, in_batches
-from models.runtimes.network_metadata import FileMetadata, NetworkMetadata
-from models.runtimes.runner import Runner
+from models.runtimes.network_metadata import NetworkMetadata
+from models.runtimes.runner import Runner, Runtime
 from utils.errors import CheckFailedError, CheckpointError, ConfigError, MissingPackageError
 from utils.strict_yaml import read_yaml, write_yaml
 from utils.structures import FloatArray
@@ -263,7 +263,6 @@ PACKAGE = Package("openvino")
 OPENVINO = Runtime("OpenVINO", OpenVinoRunner)
 FORMAT = Format(
     name="OpenVINO",
-    suffixes=("_openvino_model", ".xml"),
     runtime=OPENVINO,
     presets=(
         Preset(

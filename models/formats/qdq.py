@@ -16,9 +16,9 @@ from models.formats.format import (
     Quantization,
     QuantizedNetwork,
 )
-from models.formats.onnx import ONNXRUNTIME, OnnxRunner
 from models.quantization.qdq_scheme import U8S8, U16S8
 from models.quantization.quantized_onnx import quantize
+from models.runtimes.onnx_runner import ONNXRUNTIME, OnnxRunner
 
 QDQ_OPSETS = range(13, 21)  # scales per channel came with 13
 OPSET_OF_16_BITS = 21

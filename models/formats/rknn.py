@@ -22,12 +22,12 @@ from models.formats.format import (
     Preset,
     Quantization,
     QuantizedNetwork,
-    Runtime,
 )
 from models.formats.rknn_layers import off_npu, read_layers
 from models.formats.rknn_process import RknnProcess, find_python
 from models.quantization.calibration_images import write_images
 from models.runtimes.heads import in_batches
+from models.runtimes.runner import Runtime
 from models.runtimes.sidecar import Sidecar, write_metadata
 from utils.errors import CheckFailedError, CheckpointError, ConfigError
 from utils.letterbox import to_pixels
@@ -132,7 +132,6 @@ class RknnRunner:
 SIMULATOR = Runtime("rknn-toolkit2's simulator", RknnRunner, simulated=True)
 FORMAT = Format(
     name="RKNN",
-    suffixes=("_rknn_model",),
     runtime=SIMULATOR,
     presets=(
         Preset(

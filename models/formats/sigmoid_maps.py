@@ -8,7 +8,8 @@ The network takes 0-1: `config(mean_values=[[0, 0, 0]], std_values=[[255, 255, 2
 from __future__ import annotations
 
 from models.formats.format import NPU_OPERATORS, Format, Preset
-from models.formats.onnx import NPU_OPSETS, ONNXRUNTIME
+from models.formats.onnx import NPU_OPSETS
+from models.runtimes.onnx_runner import ONNXRUNTIME
 
 FORMAT = Format(
     name="Probability maps",

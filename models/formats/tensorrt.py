@@ -16,11 +16,11 @@ from models.formats.format import (
     Preset,
     Quantization,
 )
-from models.formats.onnx import ONNXRUNTIME
 from models.formats.qdq import QDQ_OPSETS, write_qdq
 from models.quantization.qdq_scheme import S8S8
 from models.runtimes.input_sizes import InputSizes
 from models.runtimes.network_metadata import INPUT
+from models.runtimes.onnx_runner import ONNXRUNTIME
 
 _STEP, _MAX_BATCH = 32, 8
 

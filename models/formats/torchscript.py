@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from models.formats.format import Format, Preset, Runtime
+from models.formats.format import Format, Preset
 from models.runtimes.heads import Heads, in_batches
 from models.runtimes.network_metadata import TRACED_METADATA, NetworkMetadata
+from models.runtimes.runner import Runtime
 from utils.errors import CheckpointError, missing_torch
 from utils.structures import FloatArray
 
@@ -126,7 +127,6 @@ COREML = "coremltools converts the file of --include torchscript: see docs/deplo
 LIBTORCH = Runtime("libtorch", TorchScriptRunner)
 FORMAT = Format(
     name="TorchScript",
-    suffixes=(".torchscript",),
     runtime=LIBTORCH,
     presets=(
         Preset(

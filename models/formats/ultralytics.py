@@ -8,7 +8,7 @@ programs of ultralytics/yolov5, which read the preset `onnx`.
 from __future__ import annotations
 
 from models.formats.format import Format, Preset
-from models.formats.onnx import ONNXRUNTIME
+from models.runtimes.onnx_runner import ONNXRUNTIME
 
 FORMAT = Format(
     name="ONNX of YOLOv8's kind",

@@ -12,9 +12,10 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from models.formats.format import NetworkFile, Runtime
-from models.formats.onnx import OnnxRunner
+from models.formats.format import NetworkFile
 from models.quantization.calibration_images import FOLDER as CALIBRATION
+from models.runtimes.onnx_runner import OnnxRunner
+from models.runtimes.runner import Runtime
 from models.runtimes.sidecar import write_metadata
 from utils.errors import CheckpointError
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from utils.architecture_names import REP_POLICIES
 from utils.errors import ConfigError, suggest
-from utils.strict_yaml import check_keys, find_shipped, read_yaml
+from utils.strict_mapping import check_keys
+from utils.strict_yaml import find_shipped, read_yaml
 
 SPECS_FOLDER = Path(__file__).parent / "specs"
 DEFAULT_ACTIVATION = "SiLU"

@@ -16,7 +16,6 @@ from pathlib import Path
 from models.export.exported_file import FileRequest, float_request, write_file
 from models.export.onnx_file import NEWEST_OPSET
 from models.formats.format import QuantizedNetwork
-from models.formats.onnx import OnnxRunner
 from models.quantization.bias_correction import correct_biases
 from models.quantization.calibration import Calibration, Candidate
 from models.quantization.equalization import equalized
@@ -25,6 +24,7 @@ from models.quantization.quantization_training import QuantizationTraining, trai
 from models.quantization.quantized_graph import QuantizedGraph
 from models.quantization.quantized_onnx import quantize
 from models.quantization.sensitivity import layer_nodes, sensitivities
+from models.runtimes.onnx_runner import OnnxRunner
 
 FLOAT_SHARE = 0.1  # of the convolutions that `mixed` leaves in float32
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
-from models.formats import checkpoint
-from models.formats.format import Format
-from models.formats.table import FORMATS
-from models.runtimes.augmented import AugmentedRunner
-from models.runtimes.ensemble import EnsembleRunner
-from models.runtimes.runner import Runner
+from models.formats.table import CHECKPOINT, TABLE, FormatRow
+from models.runtimes.runner import Runner, Runtime
 from utils.errors import CheckpointError, ConfigError
 
-CHECKPOINT_SUFFIXES = checkpoint.FORMAT.suffixes
+CHECKPOINT_SUFFIXES = CHECKPOINT.suffixes
 
 
 def open_runner(
-    weights: str, *, device: str = "", half: bool = False, formats: Sequence[Format] = FORMATS
+    weights: str, *, device: str = "", half: bool = False, table: Sequence[FormatRow] = TABLE
 ) -> Runner:
     """The network behind `--weights`.
 
@@ -24,7 +21,7 @@ def open_runner(
         weights: a checkpoint or an exported file or folder, known by how its path ends.
         device: as `--device` spells it.
         half: compute in float16; an exported file must have been exported so.
-        formats: those to choose from.
+        table: formats to choose from.
 
     Raises:
         CheckpointError: not a file that can be run.
@@ -32,17 +29,26 @@ def open_runner(
         MissingPackageError: the library for this kind of file is not installed.
     """
     path = weights.rstrip("/").lower()
-    for each in formats:
-        if each.runtime is None or not path.endswith(each.suffixes):
+    for row in table:
+        if not path.endswith(row.suffixes) or (runtime := runtime_of(row)) is None:
             continue
         if not half:
-            return each.runtime.open(weights, device=device)
-        if each.runtime.open_half is None:
+            return runtime.open(weights, device=device)
+        if runtime.open_half is None:
             raise ConfigError(f"--half: {weights} computes in float32; leave out --half")
-        return each.runtime.open_half(weights, device=device)
-    exported = [suffix for each in formats for suffix in each.suffixes
+        return runtime.open_half(weights, device=device)
+    exported = [suffix for row in table for suffix in row.suffixes
                 if suffix not in CHECKPOINT_SUFFIXES]  # fmt: skip
     raise CheckpointError(f"{weights}: neither a .pt checkpoint nor an {', '.join(exported)}")
+
+
+def runtime_of(row: FormatRow) -> Runtime | None:
+    """What opens a format's files; None where that is another format's."""
+    if not row.opened_by:
+        return row.format.runtime
+    module, _, name = row.opened_by.rpartition(".")
+    found: Runtime = getattr(import_module(module), name)
+    return found
 
 
 def open_networks(
@@ -61,7 +67,13 @@ def open_networks(
     """
     runners: list[Runner] = [open_runner(path, device=device, half=half) for path in weights]
     if augment:
+        from models.runtimes.augmented import AugmentedRunner
+
         runners = [
             AugmentedRunner(runner, path) for runner, path in zip(runners, weights, strict=True)
         ]
-    return runners[0] if len(runners) == 1 else EnsembleRunner(runners, weights)
+    if len(runners) == 1:
+        return runners[0]
+    from models.runtimes.ensemble import EnsembleRunner
+
+    return EnsembleRunner(runners, weights)

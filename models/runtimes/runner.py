@@ -1,10 +1,12 @@
-"""What every runtime offers: images in, decoded predictions out.
+"""What every runtime offers: a file in, a network out; images in, decoded predictions out.
 
 Shapes: B images, N boxes of one image, C classes, H W pixels. No torch here.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from utils.structures import FloatArray
@@ -35,3 +37,33 @@ class Runner(Protocol):
 
     def run(self, images: FloatArray) -> FloatArray:
         """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions, boxes in input pixels."""
+
+
+class Opener(Protocol):
+    """Opens a file or folder of a format."""
+
+    def __call__(self, path: str | Path, *, device: str = "") -> Runner:
+        """The network, ready to run.
+
+        Raises:
+            CheckpointError: not a file of this format.
+            ConfigError: the runtime does not run on this device.
+            MissingPackageError: the runtime is not installed.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A program that runs files.
+
+    Attributes:
+        name: of the program.
+        open: opens a file.
+        open_half: the same for float16; None where files are computed in float32 alone.
+        simulated: it stands in for a chip, so its time says nothing.
+    """
+
+    name: str
+    open: Opener
+    open_half: Opener | None = None
+    simulated: bool = False

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.heads import Heads
-from models.runtimes.network_metadata import FileMetadata, NetworkMetadata
+from models.runtimes.network_metadata import NetworkMetadata
 from utils.errors import CheckpointError
 
 METADATA = "metadata.json"

@@ -145,7 +145,8 @@ def test_a_call_that_is_wrong_leaves_nothing(folder, script, flags):
 @pytest.mark.parametrize("script", [convert, export])
 def test_a_checkpoint_in_a_folder_that_cannot_be_written(folder, monkeypatch, capsys, script):
     """Without --output the file would go beside it; nothing is read before that is said."""
-    monkeypatch.setattr("tempfile.TemporaryFile", failing(OSError(30, "Read-only file system")))
+    refused = failing(OSError(30, "Read-only file system"))
+    monkeypatch.setattr("utils.output_files._try_to_write", refused)
     monkeypatch.setattr(script, "read_weights", failing(AssertionError("no work before that")))
     assert script.main(["--weights", "good.pt"]) == 2
     assert capsys.readouterr().err == (

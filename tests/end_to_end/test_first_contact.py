@@ -18,7 +18,7 @@ import export
 import train
 import val
 from models.export.request import INSTEAD
-from models.formats.table import PRESETS
+from models.formats.presets import PRESETS
 from models.network.detector import build_model
 from models.network.layers import ACTIVATIONS
 from models.quantization import techniques

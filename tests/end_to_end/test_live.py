@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 import detect as script
-from data.sources import LiveFrames, SourceOptions, open_source
+from data.sources import SourceOptions, open_source
+from data.streams import LiveFrames
 from tests.loopback_camera import LoopbackCamera, number_in
 from tests.onnx_builders import save_detector
-from utils.detect.pipeline import Found, FrameDetector, StageClock
-from utils.detect.run_log import STAGES
+from utils.detect.pipeline import STAGES, Found, FrameDetector, StageClock
 from utils.letterbox import InputSize
 from utils.postprocess import PostprocessConfig
 

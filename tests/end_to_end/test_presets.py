@@ -24,7 +24,7 @@ from models.export import exported_file
 from models.export.export_networks import SuppressedNetwork
 from models.export.onnx_file import Expected, check_structure
 from models.formats.format import NPU_OPERATORS
-from models.formats.table import PRESETS
+from models.formats.presets import PRESETS
 from models.network.model_spec import ModelSpec
 from models.runtimes.open_runner import open_runner
 from tests.checkpoint_builders import save_model

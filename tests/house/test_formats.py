@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from models.formats.table import FORMATS, PRESETS
+from models.formats.presets import FORMATS, PRESETS
+from models.formats.table import TABLE
+from models.runtimes.open_runner import runtime_of
 from tests.house.source_tree import ROOMS, ROOT, SCRIPTS
 from tests.house.test_imports import run_python
 
@@ -30,7 +33,7 @@ OWN_MODULES = {
 }
 # Refuses files of other kinds where a checkpoint belongs, and so has to name them.
 EXEMPT = {"utils/checkpoint.py"}
-TABLE = "models/formats/table.py"
+TABLE_FILE = "models/formats/table.py"
 
 MODULES = sorted(
     f"models.formats.{path.stem}"
@@ -58,7 +61,7 @@ def places_of(pattern: str, files: list[Path]) -> set[str]:
 def test_a_format_is_named_in_its_own_module_only(pattern):
     own = {f"models/formats/{stem}.py" for stem in OWN_MODULES[pattern]}
     found = places_of(pattern, product_files())
-    assert found - own - EXEMPT - {TABLE} == set()
+    assert found - own - EXEMPT - {TABLE_FILE} == set()
     assert found >= own  # the pattern is one that finds
 
 
@@ -69,16 +72,17 @@ def test_a_format_named_elsewhere_is_noticed():
 
 
 def test_each_module_is_a_row():
-    rows = {row.name for row in FORMATS}
+    describing = [path for path in MODULES if hasattr(import_module(path), "FORMAT")]
+    assert sorted(row.module for row in TABLE) == describing
     stems = {path.rpartition(".")[2] for path in MODULES}
     own = {stem for stems_ in OWN_MODULES.values() for stem in stems_}
     assert own <= stems
-    assert len(rows) == len(FORMATS)  # no two of one name
+    assert len({each.name for each in FORMATS}) == len(FORMATS)  # no two of one name
     assert len(PRESETS) == sum(len(row.presets) for row in FORMATS)
 
 
 def test_each_path_belongs_to_one_format():
-    suffixes = [(suffix, row.name) for row in FORMATS for suffix in row.suffixes]
+    suffixes = [(suffix, row.module) for row in TABLE for suffix in row.suffixes]
     ambiguous = [
         (one, other)
         for one in suffixes
@@ -86,10 +90,15 @@ def test_each_path_belongs_to_one_format():
         if one != other and one[0].endswith(other[0])
     ]
     assert ambiguous == []
-    for row in FORMATS:
-        for preset in row.presets:
-            opened = [r for r in FORMATS if r.suffixes and preset.suffix.endswith(r.suffixes)]
-            assert [each.runtime for each in opened] == [preset.runtime]
+    for preset in PRESETS.values():
+        opened = [row for row in TABLE if preset.suffix.endswith(row.suffixes)]
+        assert [row.format.runtime for row in opened] == [preset.runtime]
+
+
+def test_a_format_has_suffixes_where_it_has_a_runtime():
+    for row in TABLE:
+        assert bool(row.suffixes) == (row.format.runtime is not None), row.module
+        assert runtime_of(row) is row.format.runtime, row.module
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -147,8 +156,8 @@ def second_runtime_names(name: str) -> list[str]:
     """The runtimes that a preset's ONNX file is compared in, at its defaults."""
     from models.export.parity import takes
     from models.formats.format import NetworkFile
+    from models.runtimes.file_metadata import FileMetadata
     from models.runtimes.input_sizes import InputSizes
-    from models.runtimes.network_metadata import FileMetadata
 
     preset = PRESETS[name]
     if preset.traced or (preset.convert is not None and not preset.keeps_onnx):

@@ -99,6 +99,7 @@ MAY_SCALE_PIXELS = {
     "utils.letterbox",
     "utils.draw",  # the luminance of colors
     "utils.text_ink",  # how much of a pixel a letter covers
+    "benchmarks.bare_onnx",  # imports nothing of the project
     "experiments.class_palette",  # colors, not images
 }
 

@@ -23,6 +23,7 @@ WITHOUT_TORCH = (
     "models.runtimes.runner_predictor",
     "data.array_loader",
     "utils.engine.evaluate",
+    "utils.evaluation_images",
     "utils.evaluation_report",
     "utils.machine",
     "detect",

@@ -24,7 +24,7 @@ UNIX_MODULES = {
 }
 MAY_IMPORT = {"resource": "utils.device"}
 LINUX_FOLDERS = ("/proc/", "/sys/", "/dev/")
-MAY_NAME_LINUX_FOLDERS = {"utils.device", "utils.machine", "data.captures"}  # /dev/video0
+MAY_NAME_LINUX_FOLDERS = {"utils.device", "utils.machine", "data.addresses"}  # /dev/video0
 # Third parties come first: what they need is theirs.
 AS_ON_WINDOWS = """
 import importlib, json, os, signal, sys

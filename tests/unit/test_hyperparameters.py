@@ -10,7 +10,8 @@ from models.losses.loss import LossConfig
 from train import Hyperparameters
 from utils.engine.optim import OptimizerConfig
 from utils.errors import ConfigError
-from utils.strict_yaml import from_flat, to_flat, write_yaml
+from utils.strict_mapping import from_flat, to_flat
+from utils.strict_yaml import write_yaml
 
 SHIPPED = sorted(path.name for path in HYPS_FOLDER.glob("*.yaml"))
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from utils.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
-from utils.detect.zone_counts import FrameCounts
 from utils.output_files import short_stem, write_image
 from utils.structures import Detections, FloatArray, Frame, ImageArray
+
+if TYPE_CHECKING:
+    from utils.detect.zone_counts import FrameCounts
 
 CROP_SCALE, CROP_MARGIN = 1.02, 10  # a crop shows a little more than the box, as YOLOv5's do
 

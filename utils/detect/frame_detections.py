@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.detect.crops import cut_out
-from utils.detect.tables import frame_json
-from utils.draw import draw_detections
 from utils.errors import MissingPackageError
 from utils.structures import Detections, FloatArray, Frame, ImageArray, IntArray
 
@@ -69,6 +66,8 @@ class FrameDetections:
         hide_scores: bool = False,
     ) -> ImageArray:
         """A copy of the image with boxes and names on it, (H, W, 3) uint8 RGB."""
+        from utils.draw import draw_detections  # loads Pillow, for the names
+
         return draw_detections(
             self.image,
             self.detections,
@@ -80,10 +79,14 @@ class FrameDetections:
 
     def crops(self) -> list[ImageArray]:
         """Each detection cut out with the margin of `--save-crop`, RGB; views of the image."""
+        from utils.detect.crops import cut_out
+
         return cut_out(self.image, self.boxes)
 
     def to_json(self) -> str:
         """One line: what `--save-jsonl` writes for the image."""
+        from utils.detect.tables import frame_json
+
         return frame_json(self.frame, self.detections, self.class_names)
 
     def to_pandas(self) -> pandas.DataFrame:

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from utils.detect.annotated_videos import AnnotatedVideos
-from utils.detect.comparison import Comparison
-from utils.detect.comparison_image import ComparisonStyle
-from utils.detect.comparison_output import ComparedFiles, ComparisonOutput
-from utils.detect.crops import Crops
-from utils.detect.progress import Progress
-from utils.detect.tables import CountTable, CsvTable, JsonLines, JsonTable, LabelFiles
-from utils.detect.zone_counts import FrameCounts
-from utils.detect.zone_drawing import draw_numbers, draw_shapes
-from utils.detect_config import DetectConfig
-from utils.draw import draw_detections
 from utils.output_files import (
     STANDARD_OUTPUT,
     GrowingFile,
@@ -31,6 +19,14 @@ from utils.output_files import (
     write_image,
 )
 from utils.structures import Detections, Frame, ImageArray, NamedFile
+
+if TYPE_CHECKING:
+    from utils.detect.annotated_videos import AnnotatedVideos
+    from utils.detect.comparison import Comparison
+    from utils.detect.comparison_output import ComparedFiles, ComparisonOutput
+    from utils.detect.progress import Progress
+    from utils.detect.zone_counts import FrameCounts
+    from utils.detect_config import DetectConfig
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +90,12 @@ class OutputOptions:
             counts=config.zones is not None,
         )
 
+    @property
+    def have_data(self) -> bool:
+        """Whether anything but images and videos is written."""
+        tables = self.csv or self.json or self.counts or self.json_lines is not None
+        return tables or self.labels or self.crops
+
     def draw(
         self,
         frame: Frame,
@@ -102,8 +104,13 @@ class OutputOptions:
         counts: FrameCounts | None = None,
     ) -> ImageArray:
         """The frame's image with boxes, names, lines and zones on it, (H, W, 3) uint8 RGB."""
+        from utils.draw import draw_detections  # loads Pillow, for the names
+
         line, image = self.line_thickness, frame.image
-        image = image if counts is None else draw_shapes(image, counts, line)
+        if counts is not None:
+            from utils.detect.zone_drawing import draw_numbers, draw_shapes
+
+            image = draw_shapes(image, counts, line)
         drawn = draw_detections(image, detections, class_names, line_thickness=line,
                                 hide_labels=self.hide_labels,
                                 hide_scores=self.hide_scores)  # fmt: skip
@@ -155,22 +162,29 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         self._is_empty = progress is None or not progress.sizes
         self._tables: list[GrowingFile] = []
         self._cleanup = contextlib.ExitStack()
-        self._sinks: list[Sink] = []
-        if options.labels:
-            labels = LabelFiles(folder / "labels", options.label_scores, options.label_corners)
-            self._sinks.append(labels)
-        for path, table in _tables(folder, options):
-            self._sinks.append(table(self._open(path), class_names))
-        self.comparison: ComparisonOutput | None = None
-        if compared is not None:
-            look = options.line_thickness, options.hide_labels, options.hide_scores
-            style = ComparisonStyle(compared.names(), class_names, *look)
-            self.comparison = ComparisonOutput(self._open(folder / COMPARE_CSV), compared, style)
-        if options.crops:
-            self._sinks.append(Crops(folder / "crops", class_names, self._names.__contains__))
-        self._sinks.extend(watchers)
+        self._sinks = [*self._open_sinks(folder), *watchers]
+        self.comparison = None if compared is None else self._open_comparison(folder, compared)
         images = AnnotatedImages(folder, options.segment_seconds)
         self._images = self._cleanup.enter_context(images) if options.images else None
+
+    def _open_sinks(self, folder: Path) -> Sequence[Sink]:
+        """The files of data; many runs have none, and load nothing for them."""
+        if not self._options.have_data:
+            return ()
+        from utils.detect.sinks import opened_sinks
+
+        return opened_sinks(
+            folder, self._options, self._class_names, self._open, self._names.__contains__
+        )
+
+    def _open_comparison(self, folder: Path, compared: ComparedFiles) -> ComparisonOutput:
+        from utils.detect.comparison_image import ComparisonStyle
+        from utils.detect.comparison_output import ComparisonOutput
+
+        options = self._options
+        look = options.line_thickness, options.hide_labels, options.hide_scores
+        style = ComparisonStyle(compared.names(), self._class_names, *look)
+        return ComparisonOutput(self._open(folder / COMPARE_CSV), compared, style)
 
     def _open(self, path: Path) -> GrowingFile:
         """A table: a new one, or that of a cut run."""
@@ -233,20 +247,6 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         if kind is not None and self._is_empty:
             for file in self._tables:
                 file.path.unlink(missing_ok=True)
-
-
-def _tables(
-    folder: Path, options: OutputOptions
-) -> Iterator[tuple[Path, Callable[[GrowingFile, Sequence[str]], Sink]]]:
-    if options.csv:
-        yield folder / "predictions.csv", partial(CsvTable, with_tracks=options.tracks)
-    if options.json:
-        yield folder / "predictions.json", JsonTable
-    if options.counts:
-        yield folder / "counts.csv", CountTable
-    if options.json_lines is not None:
-        path = Path(options.json_lines)
-        yield (path if path == STANDARD_OUTPUT else folder / path), JsonLines
 
 
 class OutputNames:
@@ -334,6 +334,8 @@ class AnnotatedImages(AbstractContextManager["AnnotatedImages"]):
             write_image(self._folder / f"{name}{page}{suffix}", drawn)
             return
         if self._videos is None:
+            from utils.detect.annotated_videos import AnnotatedVideos  # images need no encoder
+
             self._videos = AnnotatedVideos(self._folder, self._segment_seconds)
         self._videos.write(frame, name, drawn)
 

@@ -9,18 +9,21 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from utils.detect.comparison import Comparison
-from utils.detect.zone_counts import FrameCounts
 from utils.errors import CheckpointError
 from utils.letterbox import FittedFrame, InputSize, network_input
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import Detections, FloatArray, Frame, NamedFile, Skipped, StreamState
 
+if TYPE_CHECKING:
+    from utils.detect.comparison import Comparison
+    from utils.detect.zone_counts import FrameCounts
+
 ItemT = TypeVar("ItemT")
 logger = logging.getLogger(__name__)
 
+STAGES = ("decode", "preprocess", "inference", "postprocess")  # of what is found
 AHEAD_BATCHES = 2  # read while the network works
 POLL_SECONDS = 0.2  # how often a waiting thread looks whether the other one has ended
 WINDOW_BATCHES = 4  # a batch waits until so many batches' frames have come after its first
@@ -189,6 +192,19 @@ class FrameDetector:
         if not source.is_live:
             batches = ahead(batches, AHEAD_BATCHES)
         return in_order(ahead(self.find(batches, clock), 1))
+
+    def found_in(self, frames: Iterable[Frame], batch_size: int) -> Iterator[Found]:
+        """What is found in frames at hand, in their order; each is read when it is its turn.
+
+        Args:
+            frames: as they are asked for.
+            batch_size: images per run of the network, where its file leaves the choice.
+        """
+        clock = StageClock(STAGES)
+        batches = grouped(frames, self.size, self.network.batch_size or batch_size)
+        for result in in_order(self.find(prepared(batches, clock), clock)):
+            if isinstance(result, Found):
+                yield result
 
     def find(
         self, batches: Iterable[tuple[list[FittedFrame], FloatArray] | Skipped], clock: StageClock

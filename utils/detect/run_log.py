@@ -8,24 +8,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.detect.comparison_output import ComparisonSummary
-from utils.detect.pipeline import StageClock
-from utils.detect.tracking import SourceTracks, tracks_text
+from utils.detect.pipeline import STAGES, StageClock
 from utils.errors import DatasetError
 from utils.logs import PLAIN_INTERVAL_SECONDS, counted
 from utils.structures import Detections, Frame, IntArray, Skipped, StreamState
 
-ItemT = TypeVar("ItemT")
+if TYPE_CHECKING:
+    from utils.detect.comparison_output import ComparisonSummary
+    from utils.detect.tracking import SourceTracks
+
 logger = logging.getLogger(__name__)
 
-STAGES = ("decode", "preprocess", "inference", "postprocess", "write")
-TRACKED_STAGES = (*STAGES[:-1], "track", STAGES[-1])
+RUN_STAGES = (*STAGES, "write")
+TRACKED_STAGES = (*STAGES, "track", "write")
 TERMINAL_INTERVAL_SECONDS = 1.0
 DECIMALS = 3
+MAX_TRACKED_SAID = 10  # videos and streams in the summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class DetectResult:
         skipped = f", {counted(len(self.skipped), 'file')} skipped" if self.skipped else ""
         cut = "" if self.stopped_by is None else "stopped; everything so far is saved\n"
         streams = "".join(f"{stream.as_text()}\n" for stream in self.streams)
-        tracks = tracks_text(self.tracks) if self.tracks else ""
+        tracks = tracks_text(self.tracks)
         compared = "" if self.comparison is None else f"{self.comparison.as_text()}\n"
         return (
             f"{cut}{compared}{streams}{tracks}{counted(self.frames, 'frame')}, "
@@ -88,6 +90,14 @@ class DetectResult:
             f"ms per frame: {stages}; {self.frames_per_second:.1f} frames/s\n"
             f"results are in {self.folder}"
         )
+
+
+def tracks_text(tracks: Sequence[SourceTracks]) -> str:
+    """What was followed, on the console; nothing for none."""
+    lines = [each.as_text() for each in tracks[:MAX_TRACKED_SAID]]
+    if len(tracks) > MAX_TRACKED_SAID:
+        lines.append(f"{len(tracks) - MAX_TRACKED_SAID} more videos; --report lists them")
+    return "".join(f"{line}\n" for line in lines)
 
 
 class DetectionLog:
@@ -104,7 +114,7 @@ class DetectionLog:
         self, class_names: Sequence[str], vid_stride: int, *, strict: bool, tracks: bool = False
     ) -> None:
         self.class_names, self._vid_stride, self._strict = class_names, vid_stride, strict
-        self.clock = StageClock(TRACKED_STAGES if tracks else STAGES)
+        self.clock = StageClock(TRACKED_STAGES if tracks else RUN_STAGES)
         self.frames = self.detections = 0
         self._skipped: list[Skipped] = []
         self._start = time.perf_counter()

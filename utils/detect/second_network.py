@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.detect.comparison import ClassMap, Comparison
-from utils.detect.comparison_output import ComparedFiles, ComparisonOutput, ComparisonSummary
-from utils.detect.pipeline import Found, FrameDetector, StageClock, ahead, prepared
+from utils.detect.comparison_output import ComparedFiles, ComparisonSummary
+from utils.detect.output import DetectionOutput
+from utils.detect.pipeline import STAGES, Found, FrameDetector, StageClock, ahead, prepared
 from utils.letterbox import FittedFrame, InputSize
 from utils.output_files import write_json
 from utils.structures import Detections, Frame, Skipped
 
 logger = logging.getLogger(__name__)
 COMPARE_JSON = "compare.json"
-STAGES = ("decode", "preprocess", "inference", "postprocess")
 
 
 def padded_alike(
@@ -34,6 +34,23 @@ def padded_alike(
     height, width = size.limit_hw
     logger.info("Both networks get images padded to %dx%d px, the only size of one", height, width)
     return replace(first, size=size), replace(second, size=size)
+
+
+def compared_networks(
+    first: FrameDetector, second: FrameDetector, files: tuple[str, str]
+) -> tuple[FrameDetector, SecondNetwork]:
+    """Two networks as they are compared.
+
+    Args:
+        first: whose `--classes` apply to both.
+        second: looks at the first one's frames.
+        files: their weights, as they were given.
+
+    Raises:
+        CheckpointError: their class names differ.
+    """
+    first, second = padded_alike(first, second)
+    return first, SecondNetwork.of(second, first, files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +113,21 @@ class SecondNetwork:
         stages = self.clock.milliseconds_per(count)
         return {name: stages[name] for name in STAGES[1:]}
 
+    def write_summary(
+        self, output: DetectionOutput, frames: int, folder: Path
+    ) -> ComparisonSummary | None:
+        """What was compared in so many frames, written to `compare.json`.
+
+        None where the output is not about two networks.
+        """
+        if output.comparison is None:
+            return None
+        summary = output.comparison.summary(self.milliseconds_per(frames))
+        write_json(folder / COMPARE_JSON, summary.as_report())
+        return summary
+
     def _detections(self, frame: Frame) -> Detections:
         batch = [FittedFrame(0, frame, self.detector.size.letterbox(frame.image_hw))]
         found = self.detector.find(prepared([batch], self.clock), self.clock)
         (detections,) = (each.detections for each in found if isinstance(each, Found))
         return self.classes.in_first(detections)
-
-
-def written_summary(
-    output: ComparisonOutput | None, second: SecondNetwork | None, frames: int, folder: Path
-) -> ComparisonSummary | None:
-    """What was compared in so many frames, written to `compare.json`; None with one network."""
-    if second is None or output is None:
-        return None
-    summary = output.summary(second.milliseconds_per(frames))
-    write_json(folder / COMPARE_JSON, summary.as_report())
-    return summary

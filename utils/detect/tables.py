@@ -8,14 +8,16 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
-from utils.detect.zone_counts import FrameCounts
 from utils.output_files import GrowingFile, atomic_path
 from utils.structures import NO_TRACK, Detections, Frame
+
+if TYPE_CHECKING:
+    from utils.detect.zone_counts import FrameCounts
 
 CSV_COLUMNS = [
     *("Image Name", "Prediction", "Confidence"),  # YOLOv5's; ours follow

@@ -7,8 +7,19 @@ from dataclasses import dataclass, field, replace
 
 from utils.detect.pipeline import Found, FrameDetector, StageClock, prepared
 from utils.detect.tiles import Seen, Tile, TileRules, cut_tiles, in_chunks, merge_detections
+from utils.detect_config import DetectConfig
 from utils.letterbox import FittedFrame
 from utils.structures import FloatArray, Frame, Skipped
+
+
+def with_tiles(detector: FrameDetector, config: DetectConfig) -> TiledDetector:
+    """The same network and rules, which sees the tiles that the flags ask for, too."""
+    tiles = TileRules.of(
+        config.tile or 0, detector.size, overlap=config.tile_overlap, merge=config.tile_merge,
+        batch_size=config.batch_size,
+    )  # fmt: skip
+    tiles.warn_of_low_scores(config.conf_thres)
+    return TiledDetector.of(detector, tiles)
 
 
 @dataclass(frozen=True, slots=True)

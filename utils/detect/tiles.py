@@ -27,9 +27,6 @@ from utils.postprocess import PostprocessConfig, nms
 from utils.structures import Detections, FloatArray, ImageArray, IntArray
 
 logger = logging.getLogger(__name__)
-MERGES = ("nms", "nmm")
-MAX_OVERLAP = 0.9
-MIN_TILE = 32  # pixels; smaller ones are too many
 MERGE_IOS = 0.5  # SAHI's: of the smaller box's area at least this is common
 MIN_MERGED_SCORE = 0.1  # SAHI's; boxes that score less cover everything, and all would grow
 COVERED = 0.5  # of a part's area, which makes it a part of that object

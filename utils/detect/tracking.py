@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.detect.pipeline import Found, StageClock
+from utils.detect.pipeline import Found, FrameDetector, StageClock
 from utils.detect.zone_counts import FrameCounts, ZoneCounter
 from utils.detect.zones import ZonesFile
 from utils.errors import ConfigError, MissingPackageError, first_line
@@ -25,13 +25,25 @@ logger = logging.getLogger(__name__)
 LOW_SCORE = 0.1  # boxes above this continue a track; only those above --conf-thres are shown
 LOST_SECONDS = 1.0  # a track that is not found for longer has ended
 MIN_IOU = 0.3  # of a box and where its track is expected
-MAX_SAID = 10  # videos and streams in the summary
 ASSUMED_FPS = 30.0  # where a camera reports none
 
 
 def rules_for_tracking(rules: PostprocessConfig) -> PostprocessConfig:
     """Which detections a tracker needs, given which are shown: those of a low score as well."""
     return replace(rules, score_threshold=min(rules.score_threshold, LOW_SCORE))
+
+
+def with_tracker(
+    detector: FrameDetector, zones: ZonesFile | None
+) -> tuple[FrameDetector, ObjectTracker]:
+    """A network as its tracker needs it, which is more than is shown, and the tracker.
+
+    Raises:
+        MissingPackageError: `trackers` is not installed.
+        ConfigError: a line or zone names a class that is not detected.
+    """
+    tracker = ObjectTracker(detector.rules, detector.class_names, zones)
+    return replace(detector, rules=rules_for_tracking(detector.rules)), tracker
 
 
 class VideoTracker:
@@ -158,14 +170,6 @@ class SourceTracks:
         return f"{self.source}: {self.num_ids} ids{counts}"
 
 
-def tracks_text(tracks: Sequence[SourceTracks]) -> str:
-    """The summary of several on the console; nothing for none."""
-    lines = [each.as_text() for each in tracks[:MAX_SAID]]
-    if len(tracks) > MAX_SAID:
-        lines.append(f"{len(tracks) - MAX_SAID} more videos; --report lists them")
-    return "".join(f"{line}\n" for line in lines)
-
-
 @dataclass(slots=True)
 class _Followed:
     """A video or stream that is being followed."""
@@ -204,7 +208,11 @@ class _Followed:
 
 
 class ObjectTracker:
-    """Follows the objects of every video and stream of a run, and counts them."""
+    """Follows the objects of every video and stream of a run, and counts them.
+
+    Attributes:
+        zones: lines and zones to count at; None where nothing is counted.
+    """
 
     def __init__(
         self,
@@ -226,7 +234,7 @@ class ObjectTracker:
         _libraries()
         for shape in (*zones.lines, *zones.zones) if zones else ():
             shape.class_ids(class_names, rules.classes)
-        self._rules, self._class_names, self._zones = rules, class_names, zones
+        self._rules, self._class_names, self.zones = rules, class_names, zones
         self._open: dict[int, _Followed] = {}
         self._ended: list[SourceTracks] = []
         self._image_said = False
@@ -275,10 +283,10 @@ class ObjectTracker:
         return self._open[frame.position]
 
     def _counter(self, frame: Frame) -> ZoneCounter | None:
-        if self._zones is None:
+        if self.zones is None:
             return None
         try:
-            return ZoneCounter(self._zones, frame.image_hw, self._class_names, self._rules.classes)
+            return ZoneCounter(self.zones, frame.image_hw, self._class_names, self._rules.classes)
         except ConfigError as error:
             if not self._ended and not self._open:
                 raise

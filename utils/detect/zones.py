@@ -18,7 +18,8 @@ import numpy as np
 
 from utils.detect_config import DetectConfig
 from utils.errors import ConfigError, suggest
-from utils.strict_yaml import check_keys, read_yaml
+from utils.strict_mapping import check_keys
+from utils.strict_yaml import read_yaml
 from utils.structures import FloatArray, NamedFile
 
 Point = tuple[float, float]

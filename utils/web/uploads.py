@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from utils.detect.frame_detections import FrameDetections
-from utils.detect.pipeline import Found, FrameDetector, StageClock, grouped, prepared
-from utils.detect.run_log import STAGES
+from utils.detect.pipeline import FrameDetector
 from utils.errors import DatasetError, UserError, first_line
 from utils.structures import Frame, ImageArray
 
@@ -127,8 +126,6 @@ class UploadWorker(threading.Thread):
 
 def found_in(pixels: ImageArray, detector: FrameDetector) -> FrameDetections:
     """What the network finds in one image, (H, W, 3) uint8 RGB."""
-    clock, source = StageClock(STAGES), str(NAME)
-    frame = Frame(pixels, source, NAME, 1, 1, 1, 1, fps=None, is_video=False)
-    batches = prepared(grouped(iter([frame]), detector.size, 1), clock)
-    found = [each for each in detector.find(batches, clock) if isinstance(each, Found)]
-    return FrameDetections(frame, found[0].detections, detector.class_names)
+    frame = Frame(pixels, str(NAME), NAME, 1, 1, 1, 1, fps=None, is_video=False)
+    (found,) = detector.found_in([frame], 1)
+    return FrameDetections(frame, found.detections, detector.class_names)

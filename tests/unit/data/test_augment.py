@@ -10,7 +10,7 @@ from data.augment import AugmentConfig, augment_hsv, random_affine, random_flip
 from tests.error_messages import assert_message
 from tests.unit.data.builders import noise
 from utils.errors import ConfigError
-from utils.strict_yaml import to_dataclass
+from utils.strict_mapping import to_dataclass
 from utils.structures import Targets
 
 HW = (120, 160)

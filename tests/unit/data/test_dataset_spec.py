@@ -5,7 +5,8 @@ import logging
 import pytest
 
 from data.augment import AugmentConfig
-from data.dataset_spec import SHIPPED, load_dataset_spec
+from data.dataset_spec import load_dataset_spec
+from data.hyps import HYPS_FOLDER
 from data.records import scan_split
 from data.split_spec import CocoSplit, MergedSplit, SharedSplit, VocSplit, YoloSplit
 from tests.error_messages import assert_message
@@ -228,7 +229,7 @@ RECIPES = {  # lrf, cls, obj, scale, mixup, copy_paste: where YOLOv5's three rec
 
 @pytest.mark.parametrize("level", RECIPES)
 def test_shipped_recipes(level):
-    recipe = read_yaml(SHIPPED.parent / "hyps" / f"hyp.scratch-{level}.yaml")
+    recipe = read_yaml(HYPS_FOLDER / f"hyp.scratch-{level}.yaml")
 
     names = ("lrf", "cls", "obj", "scale", "mixup", "copy_paste")
     assert tuple(recipe[name] for name in names) == RECIPES[level]

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from data.dataset_spec import load_dataset_spec
+from data.decoded_image import MAX_PIXELS, MAX_PIXELS_PER_BYTE
 from data.image_facts import examine_image
-from data.image_file import MAX_PIXELS, MAX_PIXELS_PER_BYTE, read_header, read_image
+from data.image_file import read_image
+from data.image_formats import read_header
 from data.image_series import SeriesPart, has_several, read_series
 from data.records import scan_split
 from tests.unit.data.builders import write_yaml

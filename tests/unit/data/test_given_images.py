@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import image_file
+from data import decoded_image
 from data.given_images import given_frames, is_iterator
 from data.image_file import read_image
 from utils.errors import DatasetError
@@ -89,7 +89,7 @@ def test_what_is_no_image_is_refused(image, message):
 
 def test_an_image_with_too_many_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr("data.given_images.MAX_PIXELS", 3000)
-    monkeypatch.setattr(image_file, "MAX_PIXELS", 3000)
+    monkeypatch.setattr(decoded_image, "MAX_PIXELS", 3000)
     path = tmp_path / "large.png"
     cv2.imwrite(str(path), RED)
     for image in (RED, Image.fromarray(RED), path, path.read_bytes()):

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.captures import CaptureOptions
 from data.image_facts import examine_image
-from data.image_file import may_have_several, read_image
-from data.image_series import SeriesPart, has_several, read_series
+from data.image_file import read_image
+from data.image_series import SeriesPart, has_several, may_have_several, read_series
 from data.sources import SourceOptions, open_source
-from data.streams import StreamOptions
+from data.stream_options import StreamOptions
 from data.video import Shard
 from tests.unit.data.builders import noise, write_image
 from tests.unit.data.series import ANIMATED, HW, KINDS, frames, write_series
@@ -274,7 +273,7 @@ def test_the_second_image_of_an_mpo_is_a_preview(tmp_path):
 
 def source(path: Path, **options: object):
     stride = options.pop("stride", 1)
-    streams = StreamOptions(CaptureOptions(stride))
+    streams = StreamOptions(stride)
     return open_source((str(path),), SourceOptions(streams=streams, **options))
 
 

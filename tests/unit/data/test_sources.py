@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.captures import CaptureOptions
-from data.sources import FileSource, LiveFrames, SourceOptions, open_source
-from data.streams import StreamOptions
+from data.sources import FileSource, SourceOptions, open_source
+from data.stream_options import StreamOptions
+from data.streams import LiveFrames
 from tests.error_messages import BETWEEN, assert_message
 from utils.detect.pipeline import grouped
 from utils.errors import DatasetError
@@ -29,7 +29,7 @@ def save_image(path, image_hw=(20, 30)):
 
 def opened(text, stride=1, **options):
     """The source that `--source text` names."""
-    streams = StreamOptions(CaptureOptions(stride))
+    streams = StreamOptions(stride)
     return open_source((text,), SourceOptions(streams=streams, **options))
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from data import streams
-from data.captures import CaptureOptions, file_name, without_password
-from data.sources import is_address
-from data.streams import LiveSource, StreamOptions
+from data.addresses import file_name, is_address, without_password
+from data.stream_options import StreamOptions
+from data.streams import LiveSource
 from utils.errors import MissingPackageError
 
 
@@ -102,7 +102,7 @@ def test_a_file_behind_an_address_is_read_whole_and_once():
 @pytest.mark.parametrize(("count", "stride", "is_cut"), [(30, 1, 0), (100, 1, 1), (120, 4, 0)])
 def test_a_file_behind_an_address_that_is_cut_off_is_said(count, stride, is_cut, caplog):
     camera = Camera(FakeCapture(30, fps=1000, frame_count=count))
-    source = source_of(camera, capture=CaptureOptions(stride))
+    source = source_of(camera, stride=stride)
     assert len(list(source.groups())) == 30
     assert source.states[0].outages == is_cut
     assert ("rtsp://door/1: broken after frame 30 of 100" in caplog.text) == bool(is_cut)
@@ -224,6 +224,5 @@ def test_the_options_reach_the_opener():
         seen.append((address, options))
         return FakeCapture(1, frame_count=1)
 
-    capture = CaptureOptions(stride=3)
-    list(source_of(opener, "0", capture=capture).groups())
-    assert seen == [("0", capture)]
+    list(source_of(opener, "0", stride=3).groups())
+    assert seen == [("0", StreamOptions(stride=3))]

@@ -8,15 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.error_messages import assert_message
-from utils.errors import ConfigError
-from utils.strict_yaml import (
-    check_keys,
-    find_shipped,
-    read_yaml,
-    suggest,
-    to_dataclass,
-    write_yaml,
-)
+from utils.errors import ConfigError, suggest
+from utils.strict_mapping import check_keys, to_dataclass
+from utils.strict_yaml import find_shipped, read_yaml, write_yaml
 
 
 @dataclass(frozen=True, slots=True)

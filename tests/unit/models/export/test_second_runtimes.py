@@ -21,9 +21,9 @@ from models.export.parity import (
 from models.formats import opencv
 from models.formats.format import NetworkFile
 from models.formats.opencv import OpenCvRunner
-from models.formats.table import FORMATS, PRESETS
+from models.formats.presets import FORMATS, PRESETS
+from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
-from models.runtimes.network_metadata import FileMetadata
 from tests.model_builders import tiny_spec, trained_model
 from utils.errors import CheckFailedError
 from utils.postprocess import PostprocessConfig

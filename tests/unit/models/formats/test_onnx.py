@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from models.formats.onnx import OnnxRunner
+from models.runtimes.onnx_runner import OnnxRunner
 from tests.onnx_builders import OUR_METADATA, save_detector, save_graph
 from utils.errors import CheckpointError, ConfigError
 

@@ -16,11 +16,11 @@ import pytest
 
 import export
 from models.formats.openvino import OpenVinoRunner, SignalStack, without_telemetry
+from models.formats.presets import PRESETS
 from models.formats.rknn_worker import answers_apart
-from models.formats.table import PRESETS
 from models.quantization.quantized_onnx import quantize, worst_layers
+from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
-from models.runtimes.network_metadata import FileMetadata
 from tests.checkpoint_builders import save_model
 from tests.house.source_tree import ROOT
 from tests.model_builders import tiny_spec, trained_model

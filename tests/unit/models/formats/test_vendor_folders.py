@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import export
-from models.formats.table import PRESETS
+from models.formats.presets import PRESETS
 from models.formats.vendor_folder import NETWORK_IN_FOLDER
 from models.runtimes.open_runner import open_runner
 from tests.checkpoint_builders import save_model

@@ -6,8 +6,9 @@ import gzip
 import tempfile
 from pathlib import Path
 
-from models.formats.format import Format, NetworkFile, Preset, Runtime
-from models.formats.onnx import OnnxRunner
+from models.formats.format import Format, NetworkFile, Preset
+from models.runtimes.onnx_runner import OnnxRunner
+from models.runtimes.runner import Runtime
 from utils.errors import CheckpointError
 
 
@@ -34,7 +35,6 @@ def open_toy(path: str | Path, *, device: str = "") -> OnnxRunner:
 TOY = Runtime("toy runtime", open_toy)
 FORMAT = Format(
     name="Toy",
-    suffixes=(".toy",),
     runtime=TOY,
     presets=(
         Preset(

@@ -17,14 +17,14 @@ from packaging.version import Version
 
 from models.conversion.deploy import to_deploy
 from models.export.exported_file import FileRequest, write_file
-from models.formats.table import PRESETS
+from models.formats.presets import PRESETS
 from models.network.detector import Detector
 from models.quantization.bias_correction import correct_biases
 from models.quantization.qdq_scheme import QdqScheme
 from models.quantization.quantized_graph import QuantizedGraph
 from models.quantization.quantized_onnx import WIDENS_SCALES, quantize
+from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
-from models.runtimes.network_metadata import FileMetadata
 from tests.model_builders import tiny_spec, trained_model
 from tests.quantized_builders import need_wide_scales
 from utils.errors import CheckpointError

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
-from models.runtimes.network_metadata import FileMetadata, NetworkMetadata
+from models.runtimes.network_metadata import NetworkMetadata
 from models.runtimes.sidecar import Sidecar, write_metadata
 from utils.errors import CheckpointError
 from utils.strict_yaml import read_yaml, write_yaml

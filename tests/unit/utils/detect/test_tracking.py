@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from utils.detect.pipeline import Found, StageClock
+from utils.detect.run_log import tracks_text
 from utils.detect.tracking import (
     LOST_SECONDS,
     LOW_SCORE,
     ObjectTracker,
     VideoTracker,
     rules_for_tracking,
-    tracks_text,
 )
 from utils.detect.zones import read_zones
 from utils.errors import ConfigError, MissingPackageError

@@ -18,7 +18,8 @@ from utils.cli import parse
 from utils.engine import hyper_search
 from utils.engine.hyper_search import SPACE, search
 from utils.errors import ConfigError, DivergedError
-from utils.strict_yaml import read_yaml, to_flat
+from utils.strict_mapping import to_flat
+from utils.strict_yaml import read_yaml
 from utils.train_config import TrainConfig
 
 BASE = to_flat(train_script.Hyperparameters())

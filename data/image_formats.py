@@ -1,0 +1,160 @@
+"""Image files of all kinds but JPEG: their headers, which Pillow reads, and their pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from data.decoded_image import (
+    DecodedImage,
+    as_rgb,
+    by_opencv,
+    check_size,
+    decode_deep,
+    too_large,
+)
+from data.decoder_errors import DECODER_ERRORS
+from data.file_suffixes import UNREADABLE_SUFFIXES
+from data.heif_file import START_BYTES, heif_pixels, is_heif, open_heif
+from data.tiff_pages import put_first, tiff_pages
+from utils.errors import DatasetError
+from utils.structures import ImageArray
+
+DEEP_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})  # may have 16 bits
+_PILLOW_FORMATS = frozenset({"AVIF", "GIF", "WEBP"})  # OpenCV's builds differ in these
+ANIMATED_FORMATS = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # not MPO: its second is a preview
+_AVIF_STARTS = (b"ftypavif", b"ftypavis")  # from the fifth byte on
+_ORDINARY_FORMATS = frozenset({"BMP", "JPEG", "MPO", "PNG", "WEBP"})
+# Nothing else is opened: to load an EPS Pillow starts Ghostscript, and of kinds that only OpenCV
+# knows nobody asks the size before gigabytes are reserved.
+_FORMATS = DEEP_FORMATS | _PILLOW_FORMATS | _ORDINARY_FORMATS | {"DIB"}
+_EXIF_ORIENTATION = 0x0112
+_ROTATED_90 = frozenset({5, 6, 7, 8})  # orientations that swap height and width
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What the first bytes of an image file say.
+
+    Attributes:
+        kind: Pillow's name of the format.
+        image_hw: height and width after EXIF orientation.
+    """
+
+    kind: str
+    image_hw: tuple[int, int]
+
+
+def decode_by_header(path: Path, content: bytes) -> DecodedImage:
+    """The pixels of a file's content of any kind; `path` is named in messages.
+
+    Raises:
+        DatasetError: it is too large, of a format that cannot be read, cut off, or not an image.
+    """
+    kind = read_header(path, content).kind
+    if kind == "HEIF":
+        return DecodedImage(heif_pixels(path, _only_heif(path, content)))
+    if kind in _PILLOW_FORMATS:
+        return DecodedImage(_by_pillow(path, content))
+    if kind == "TIFF":
+        content = _page_first(path, content)
+    if kind in DEEP_FORMATS:
+        return decode_deep(path, content)
+    return DecodedImage(as_rgb(by_opencv(path, content, cv2.IMREAD_COLOR)))
+
+
+def read_header(path: Path, content: bytes) -> ImageHeader:
+    """Format and size of an image, before any of it is decoded.
+
+    Raises:
+        DatasetError: it has too many pixels, is one of several in its file, or of a format that
+            cannot be read.
+    """
+    if is_heif(content[:START_BYTES]):
+        width, height = _only_heif(path, content).size
+        return ImageHeader("HEIF", (height, width))
+    try:
+        with Image.open(BytesIO(content)) as image:
+            kind, (width, height) = image.format or "", image.size
+            if kind in ANIMATED_FORMATS and num_images(image) > 1:
+                raise _several(path, kind)
+            if kind == "PNG":  # its orientation may stand behind pixels, which are then decoded
+                check_size(path, len(content), height, width)
+            # Pillow rotates TIFF itself; everything else it leaves as stored.
+            rotated = kind != "TIFF" and image.getexif().get(_EXIF_ORIENTATION) in _ROTATED_90
+    except UnidentifiedImageError:
+        kind, width, height, rotated = "", 0, 0, False
+    except Image.DecompressionBombError:
+        raise too_large(path) from None
+    except DECODER_ERRORS as error:
+        raise DatasetError(f"{path}: cannot be decoded: {error}") from None
+    _check_kind(path, content, kind)
+    if kind == "TIFF" and (page_first := _page_first(path, content)) is not content:
+        return read_header(path, page_first)
+    check_size(path, len(content), height, width)
+    return ImageHeader(kind, (width, height) if rotated else (height, width))
+
+
+def _check_kind(path: Path, content: bytes, kind: str) -> None:
+    suffix = path.suffix.lower()
+    if content[4:12] in _AVIF_STARTS and ".avif" not in Image.registered_extensions():
+        raise DatasetError(f"{path}: AVIF needs Pillow 11.3 or newer; or save it as JPEG or PNG")
+    if suffix in UNREADABLE_SUFFIXES and kind not in _ORDINARY_FORMATS:
+        raise DatasetError(f"{path}: {suffix} files cannot be read; save it as JPEG or PNG")
+    if kind not in _FORMATS:
+        raise DatasetError(f"{path}: not an image that can be decoded")
+
+
+def num_images(image: Image.Image) -> int:
+    """How many images an opened file shows, one after the other; open it anew to read them.
+
+    The first one of an APNG may be there for programs that know no APNG. Of a damaged GIF the last
+    one counted is broken.
+    """
+    try:
+        count = int(getattr(image, "n_frames", 1))
+    except DECODER_ERRORS:
+        count = image.tell() + 2
+    return count - bool(getattr(image, "default_image", False))
+
+
+def _several(path: Path, kind: str) -> DatasetError:
+    article = "an" if kind == "AVIF" else "a"
+    return DatasetError(f"{path}: {article} {kind} of several images; save the one meant as PNG")
+
+
+def _only_heif(path: Path, content: bytes) -> Any:
+    """The opened image of a file that has one, of a size that may be decoded."""
+    images = open_heif(path, content)
+    if len(images) != 1:
+        raise _several(path, "HEIF")
+    width, height = images[0].size
+    check_size(path, len(content), height, width)
+    return images[0]
+
+
+def _page_first(path: Path, content: bytes) -> bytes:
+    """The content of a TIFF of one page; where a preview comes before it, with the page first."""
+    found = tiff_pages(BytesIO(content))
+    if len(found.pages) > 1:
+        raise _several(path, "TIFF")
+    if not found.pages or found.pages[0].offset == found.start:
+        return content
+    changed = bytearray(content)
+    put_first(changed, found.pages[0])
+    return bytes(changed)
+
+
+def _by_pillow(path: Path, content: bytes) -> ImageArray:
+    """(H, W, 3) RGB, rotated as the EXIF orientation says."""
+    try:
+        with Image.open(BytesIO(content)) as image:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except DECODER_ERRORS as error:
+        raise DatasetError(f"{path}: cannot be decoded: {error}") from None

@@ -1,0 +1,62 @@
+"""Sources that name several things: folders, patterns, lists and standard input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from data.addresses import is_address
+from data.file_suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from data.folder_media import folder_media, pattern_media
+from data.image_file import path_kind
+from data.listing import read_lines, read_standard_input
+from utils.errors import DatasetError
+from utils.structures import Skipped
+
+LIST_SUFFIXES = (".txt", ".streams")
+STANDARD_INPUT = "-"
+# A file, an address, or an image of a kind that is known to be unreadable.
+Item: TypeAlias = Path | str | Skipped
+
+
+def source_items(text: str, *, recursive: bool) -> Sequence[Item]:
+    """The files and addresses that a `--source` names, which is neither of them itself.
+
+    Raises:
+        DatasetError: there is no such thing, or no images and videos in it.
+    """
+    if text == STANDARD_INPUT:
+        given = read_standard_input()
+        if isinstance(given, Path):
+            return [given]
+        return _some(_listed(given, Path()), "--source -: standard input is empty")
+    path = Path(text)
+    kind = path_kind(path)
+    if kind == "folder":
+        return folder_media(path, text, recursive)
+    if kind == "file" and path.suffix.lower() in LIST_SUFFIXES:
+        return _some(_listed(read_lines(path), path.parent), f"--source {text}: this list is empty")
+    if kind == "file":
+        raise DatasetError(
+            f"--source {text}: the suffix {path.suffix!r} is neither an image's nor a video's "
+            f"(known: {' '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))})"
+        )
+    if any(sign in text for sign in "*?["):
+        return pattern_media(path, text)
+    raise DatasetError(f"--source {text}: no such file or folder")
+
+
+def _some(items: Sequence[Item], message: str) -> Sequence[Item]:
+    if not items:
+        raise DatasetError(message)
+    return items
+
+
+def _listed(lines: Sequence[str], folder: Path) -> list[Item]:
+    """Addresses, and paths: relative ones from the list's folder or the working directory."""
+    items: list[Item] = []
+    for line in lines:
+        beside = folder / line
+        items.append(line if is_address(line) else beside if path_kind(beside) else Path(line))
+    return items
