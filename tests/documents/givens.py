@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 import export
-from examples.blood_cells import write_blood_cells
+from data.synthetic.dataset import SyntheticConfig, write_dataset
 from models.export.request import ExportConfig
 from models.network.detector import build_model
 from models.network.model_spec import SPECS_FOLDER, ModelSpec
@@ -46,7 +46,7 @@ def main() -> None:
 
 def write_data(folder: Path) -> None:
     """`my.yaml` of drawn blood cells, and a coco128 of them where its yaml looks for it."""
-    write_blood_cells(folder, IMAGES)
+    write_dataset(folder, SyntheticConfig(IMAGES, 640, kind="cells"))
     names = read_yaml(folder / "data.yaml")["names"]
     splits = {"train": "images/train", "val": "images/val", "test": "images/val"}
     write_yaml(Path("my.yaml"), {"path": folder.as_posix(), **splits, "names": names})
