@@ -17,7 +17,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 CLIENT_TESTS := tests/end_to_end/test_yolov5_clients.py tests/end_to_end/test_foreign_programs.py \
-	tests/end_to_end/test_hub.py tests/end_to_end/test_python_api.py
+	tests/end_to_end/test_hub.py tests/end_to_end/test_python_api.py \
+	tests/unit/benchmarks/test_stages.py
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	|| { echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3.10"; exit 1; }
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')

@@ -39,7 +39,7 @@ def made_up(count: int) -> tuple[list[ImageRecord], dict[int, Detections]]:
         records.append(
             ImageRecord(Path(), (SIDE, SIDE), targets, number, areas, crowd=Targets.empty())
         )
-        near = boxes + rng.normal(0, 4, boxes.shape).astype(np.float32)
+        near = boxes + rng.integers(-8, 9, boxes.shape).astype(np.float32) / 2
         others = _boxes(rng, DETECTIONS - OBJECTS)
         guessed = rng.integers(0, NUM_CLASSES, len(others))
         scores = np.sort(rng.random(DETECTIONS))[::-1].astype(np.float32)

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.measurement import PeerFailedError
 from benchmarks.rounds import Contestant, Turn
 
-PROGRAM = Path(__file__).with_name("peer_program.py")
+PROGRAM = Path(__file__).parent / "peer_program.py"
 LIMIT_SECONDS = 600.0  # of one answer
 # Pickled networks are what the peer loads; no usage data, and settings beside its other files.
 ENVIRONMENT = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "YOLO_OFFLINE": "true",

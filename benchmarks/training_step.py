@@ -69,6 +69,11 @@ def bare_step(batch: Batch, config: StateConfig) -> Callable[[], None]:
     return step
 
 
+def one_step(step: Callable[[], None]) -> Turn:
+    """Seconds of a step after one that is not counted."""
+    return Turn(timed(step))
+
+
 @contextmanager
 def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant]]:
     """Both take the same batch."""
@@ -76,8 +81,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
     found = []
     for name, config in SETTINGS.items():
         for kind, make in (("ours", whole_step), ("network", bare_step)):
-            step = make(batch, config)
-            found.append(Contestant(f"{kind}, {name}", lambda step=step: Turn(timed(step))))
+            found.append(Contestant(f"{kind}, {name}", partial(one_step, make(batch, config))))
     if peer is not None:
         path = options.folder / "batch.npz"
         np.savez(path, images=batch.images.numpy(), targets=peer_targets(batch))
