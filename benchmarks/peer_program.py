@@ -126,12 +126,14 @@ def compute_loss(cfg: str, maps: str, hyp: dict[str, float], *, reorder: bool) -
             leaf.grad = None
         loss, _ = criterion([ordered(each) for each in leaves] if reorder else leaves, targets)
         loss.backward()
-        return float(loss)
+        return float(loss.detach())
 
     def turn() -> Answer:
         seconds = timed(both, 5)
-        squares = sum(float(leaf.grad.double().square().sum()) for leaf in leaves)
-        return {"seconds": seconds, "facts": {"loss": both(), "gradient norm": squares**0.5}}
+        gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+        squares = [float(each.double().square().sum()) for each in gradients]
+        facts = {"loss": both(), "gradient norm": sum(squares) ** 0.5}
+        return {"seconds": seconds, "facts": facts}
 
     return turn
 
@@ -169,8 +171,12 @@ def suppress(decoded: str, score: float, iou: float, max_detections: int) -> Tas
 
     rows = torch.from_numpy(np.load(decoded))
 
-    def work() -> Any:
-        return non_max_suppression(rows, score, iou, multi_label=True, max_det=max_detections)
+    def work() -> list[Any]:
+        # One at a time: it drops the rest of a batch that takes it too long.
+        return [
+            non_max_suppression(row[None], score, iou, multi_label=True, max_det=max_detections)[0]
+            for row in rows
+        ]
 
     def turn() -> Answer:
         seconds = timed(work, 5) / len(rows)

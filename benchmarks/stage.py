@@ -34,9 +34,7 @@ from utils.structures import FloatArray
 
 logger = logging.getLogger(__name__)
 RUNS = ROOT / "runs" / "bench"
-CLIENTS_PYTHON = (
-    ROOT / ".venv-clients" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-)
+PEER_PYTHON = ROOT / ".venv-peer" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "onnxruntime", "pycocotools")
 
 
@@ -218,7 +216,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
         help="folder with data/coco128, data/video/street.mp4 and weights/yolov5n.pt",
     )  # fmt: skip
     parser.add_argument(
-        "--peer", type=Path, default=CLIENTS_PYTHON, help="a Python with the package yolov5"
+        "--peer", type=Path, default=PEER_PYTHON, help="a Python with the package yolov5"
     )
     parser.add_argument("--runs", type=Path, default=RUNS, help="where rounds are kept")
 
