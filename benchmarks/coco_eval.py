@@ -141,7 +141,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
 
 STAGE = Stage(
     name="coco_eval",
-    title="COCO's figures, 1,000 images with 100 detections each of 80 classes; the peer is "
+    title="COCO's figures, {count:,} images with 100 detections each of 80 classes; the peer is "
     "pycocotools",
     floor="one sort of all detections by class and score",
     rows=(

@@ -110,7 +110,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
 
 STAGE = Stage(
     name="image_index",
-    title="Reading a data set of small made-up images with a label each",
+    title="Reading a data set of {count:,} small made-up images with a label each",
     floor="first start: reading and decoding each file once; second: one stat of each file; "
     "both on all cores",
     rows=(

@@ -82,7 +82,8 @@ def _norm(maps: Sequence[torch.Tensor]) -> float:
 
 STAGE = Stage(
     name="loss",
-    title="Loss and assignment, forward and backward, of the maps of yolov5s, 320 px, batch 16",
+    title="Loss and assignment, forward and backward, of the maps of yolov5s, {imgsz} px, batch "
+    "{count}",
     floor="one copy of the maps: their gradient, as large as they are, must be written",
     rows=(
         Row(

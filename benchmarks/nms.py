@@ -82,7 +82,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
 
 STAGE = Stage(
     name="nms",
-    title="Suppression at score 0.001 and IoU 0.6, several classes a box, yolov5n.pt, 640 px",
+    title="Suppression at score 0.001 and IoU 0.6, several classes a box, yolov5n.pt, {imgsz} px",
     floor="finding the pairs of box and class above the threshold, and one sort of their scores",
     rows=(
         Row("suppression in numpy (val.py on a CPU)", "numpy", "peer", "pairs sorted",

@@ -125,7 +125,7 @@ class Stage:
 
     Attributes:
         name: of the module.
-        title: what is measured.
+        title: what is measured; may have {count} and {imgsz} of the run.
         floor: what the floors are.
         rows: of the table.
         prepare: makes the contestants.
@@ -223,7 +223,8 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
 
 def stage_main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     """The command line of a stage: measure, print its rows; returns the exit code."""
-    parser = argparse.ArgumentParser(description=stage.title)
+    described = stage.title.format(count=stage.count, imgsz=stage.image_size)
+    parser = argparse.ArgumentParser(description=described)
     add_common_flags(parser)
     parser.add_argument("--rounds", type=int, default=stage.rounds)
     parser.add_argument("--imgsz", type=int, default=stage.image_size, help="side of the input")
@@ -232,7 +233,7 @@ def stage_main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(argv)
     configure_logging()
-    logger.info("%s", stage.title)
+    logger.info("%s", stage.title.format_map(vars(given)))
     try:
         found = run_stage(stage, given)
     except UserError as error:

@@ -85,10 +85,11 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
 
 STAGE = Stage(
     name="val",
-    title="val.py with its defaults on 128 images of coco128, yolov5n.pt, 640 px: whole processes",
+    title="val.py with its defaults on {count} images of coco128, yolov5n.pt, {imgsz} px: whole "
+    "processes",
     floor="the folded network alone, on batches of the same shapes",
     rows=(
-        Row("val.py, 128 images, end to end", "ours", "peer", "network alone", "s", 1.0,
+        Row("val.py, {count} images, end to end", "ours", "peer", "network alone", "s", 1.0,
             Goal("at most 0.5 of the peer", 0.5)),
     ),
     prepare=prepare,

@@ -169,8 +169,8 @@ def test_one_report_of_several_stages(tiny_shared, tmp_path, monkeypatch, capsys
     (report,) = tmp_path.glob("bench_cpu_*.md")
     text = report.read_text()
     for stage in (coco_eval.STAGE, nms.STAGE):
-        assert f"## {stage.name}\n" in text and all(f"| {row.title} |" in text
-                                                    for row in stage.rows)  # fmt: skip
+        assert f"## {stage.name}\n" in text
+        assert all(f"| {row.title} |" in text for row in stage.rows)
     for part in ("Commit ", "Load before", "numpy ", "Peer: skipped", "- AP: ours "):
         assert part in text
     raw = json.loads(report.with_suffix(".json").read_text())
