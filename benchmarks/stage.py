@@ -156,7 +156,7 @@ class Stage:
 def open_peer(python: Path, folder: Path) -> Iterator[tuple[Peer | None, dict[str, Any]]]:
     """The peer with its versions, or None with the reason."""
     try:
-        with Peer(python, folder) as peer:
+        with Peer(python.absolute(), folder) as peer:  # a link stays a link
             yield peer, dict(peer.versions)
     except PeerFailedError as error:
         logger.warning("the peer is skipped: %s", error)
