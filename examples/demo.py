@@ -1,9 +1,9 @@
 """The whole workflow in minutes: draw blood cells, train, convert, evaluate, export, detect.
 
-Training starts from the shipped weights, which know photographs of blood cells. `make demo` runs it.
-Each step is the command a user would type, printed before it runs; all files go to runs/demo. Exit
-code 1: a step failed, the AP is not that of a network that learned (0.50 to 0.98), or the deploy
-form does not reach the train form's AP to four decimals.
+Training starts from the shipped weights, which know photographs of blood cells. `make demo` runs
+it. Each step is the command a user would type, printed before it runs; all files go to runs/demo.
+Exit code 1: a step failed, the AP is not that of a network that learned (0.50 to 0.98), or the
+deploy form does not reach the train form's AP to four decimals.
 """
 
 from __future__ import annotations
