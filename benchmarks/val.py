@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,9 +32,9 @@ def run_ours(options: Options, data: Path) -> Turn:
     report = options.folder / "report.json"
     flags = ["--imgsz", options.image_size, "--batch-size", BATCH_SIZE, "--device", "cpu",
              "--project", options.folder / "val", "--report", report]  # fmt: skip
-    environment = {**os.environ, "XDG_CACHE_HOME": str(options.folder / "cache")}
+    cache = {"XDG_CACHE_HOME": str(options.folder / "cache")}
     command = script("val.py", "--weights", options.weights, "--data", data, *flags)
-    seconds = seconds_of(command, environment)
+    seconds = seconds_of(command, cache)
     found = json.loads(report.read_text(encoding="utf-8"))
     names = ("AP", "AP50", "precision", "recall", "images")
     parts = {f"ours, {name}": found["ms_per_image"][name] / 1e3 * found["images"]
