@@ -35,7 +35,10 @@ from utils.structures import FloatArray
 logger = logging.getLogger(__name__)
 RUNS = ROOT / "runs" / "bench"
 PEER_PYTHON = ROOT / ".venv-peer" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "onnxruntime", "pycocotools")
+PACKAGES = (
+    *("torch", "torchvision", "numpy", "opencv-python", "opencv-python-headless"),
+    *("onnxruntime", "pycocotools"),
+)
 
 
 @dataclass(frozen=True, slots=True)
