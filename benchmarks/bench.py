@@ -122,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging()
     runs = given.runs.resolve()
     paths = ["--shared", given.shared.resolve(), "--peer", given.peer.absolute(), "--runs", runs]
+    others += ["--fresh"] if given.fresh else []
     try:
         stages, failed = chosen(given.stages), list[str]()
         if not given.report_only:

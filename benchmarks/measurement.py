@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from experiments.training_runs import ROOT, current_commit
 
+CHANGED = "+"  # after a commit: tracked files differ from it
+
 
 class RunFailedError(Exception):
     """A command that is measured ended with an error."""
@@ -95,7 +97,7 @@ def load_average() -> float | None:
 
 
 def checked_out() -> str:
-    """The short hash of the commit, with `+` where tracked files differ from it."""
+    """The short hash of the commit, with CHANGED where tracked files differ from it."""
     command = ["git", "status", "--porcelain", "--untracked-files=no"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return current_commit() + ("+" if found.stdout.strip() else "")
+    return current_commit() + (CHANGED if found.stdout.strip() else "")

@@ -19,7 +19,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measured_file import MeasuredFile
-from benchmarks.measurement import PeerFailedError, RunFailedError, checked_out, load_average
+from benchmarks.measurement import (
+    CHANGED,
+    PeerFailedError,
+    RunFailedError,
+    checked_out,
+    load_average,
+)
 from benchmarks.peer import Peer
 from benchmarks.rounds import Contestant, Found, run_rounds
 from benchmarks.rows import Agreement, Row, stage_lines
@@ -183,6 +189,8 @@ def run_stage(stage: Stage, given: argparse.Namespace) -> Found:
     try:
         with open_peer(given.peer, folder) as (peer, versions):
             setting = {**_setting(stage, given), "peer": versions}
+            if given.fresh or setting["commit"].endswith(CHANGED):  # what changed is not known
+                stage.file(runs).unlink(missing_ok=True)
             with MeasuredFile(stage.file(runs), setting, replace=True) as measured:
                 measured.add({"started": _now(), "load": load_average()})
                 with stage.prepare(options, peer) as contestants:
@@ -222,6 +230,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
         "--peer", type=Path, default=PEER_PYTHON, help="a Python with the package yolov5"
     )
     parser.add_argument("--runs", type=Path, default=RUNS, help="where rounds are kept")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is measured")
 
 
 def stage_main(stage: Stage, argv: Sequence[str] | None = None) -> int:

@@ -140,6 +140,19 @@ def test_yolov5_answers_and_agrees(stage, flags, shared, tmp_path, monkeypatch):
         check(stage, found)
 
 
+def test_what_is_measured_is_kept_until_it_is_asked_anew(tmp_path, monkeypatch):
+    def numbers(commit, *flags):
+        monkeypatch.setattr("benchmarks.stage.checked_out", lambda: commit)
+        found = measure(coco_eval, tmp_path, tmp_path / "runs", "--count", "2", *flags)
+        return found.seconds["ours"][0]
+
+    first = numbers("abc")
+    assert numbers("abc") == first
+    assert numbers("abc", "--fresh") != first
+    assert numbers("abc+") != numbers("abc+")  # what changed is not known
+    assert numbers("def") != numbers("abc")
+
+
 def test_data_written_for_the_index_is_as_labelled(tmp_path):
     image_index.write_images(tmp_path / "made", 9)
     contents = {path.read_bytes() for path in (tmp_path / "made" / "images").iterdir()}
