@@ -31,7 +31,10 @@ from utils.timing import seconds_in_turn
 RUNS = 20  # that are profiled, after one that is not
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 INTEGER_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
-MOVES = frozenset({"Transpose", "ReorderInput", "ReorderOutput", "Reshape", "Slice", "Split"})
+MOVES = frozenset(
+    {"Transpose", "ReorderInput", "ReorderOutput", "Reshape", "Slice", "Split"}
+    | {"Resize", "Upsample", "MaxPool", "NhwcMaxPool"}  # of integers or floats alike
+)
 NETWORKS = (("yolov5n.yaml", "SiLU"), ("yolov5n.yaml", "LeakyReLU(0.1)"))
 CLEAN_UP = {"session.enable_quant_qdq_cleanup": "1"}
 # What stays in float32, by ONNX operator; the head always does.
