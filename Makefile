@@ -4,6 +4,7 @@
 # make check   lint, types and tests: what CI runs
 # make docs-check    every command of README and docs is run, in a copy of the project
 # make test-oldest    the tests with the lowest versions of everything, in .venv-oldest (PYTHON=python3.10)
+# make bench   every stage against YOLOv5 (into .venv-peer) and its floor: a dated report; under 15 minutes on two cores
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
 # make clients    other programs (ultralytics, yolov5, SAHI) find the same boxes; into .venv-clients
 # make docs    the documents as a site, into site/ (Python 3.11 or newer; into .venv-docs)
@@ -22,8 +23,9 @@ CLIENT_TESTS := tests/end_to_end/test_yolov5_clients.py tests/end_to_end/test_fo
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	|| { echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3.10"; exit 1; }
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
+SHARED ?= ../shared
 
-.PHONY: help demo test gpu check lint docs-check rknn clients test-oldest docs clean
+.PHONY: help demo test gpu check lint docs-check bench rknn clients test-oldest docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -49,6 +51,19 @@ lint: $(VENV)/.installed-dev
 
 docs-check: $(VENV)/.installed-dev
 	$(RUN) -m tests.documents
+
+# SHARED: the folder with data/coco128, data/video/street.mp4 and weights/yolov5n.pt. BENCH: flags.
+bench: $(VENV)/.installed-dev
+	@$(MAKE) --no-print-directory .venv-peer/.installed || echo "no peer: its columns are skipped"
+	$(RUN) -m benchmarks.bench --shared $(SHARED) $(BENCH)
+
+.venv-peer/.installed: requirements-peer.txt $(VENV)/.installed-dev
+	@echo "installing requirements-peer.txt into .venv-peer"
+	rm -rf .venv-peer && $(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r requirements-peer.txt
+	$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(.venv-peer/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_lent.pth"
+	@touch $@
 
 rknn: .venv-rknn/.installed
 

@@ -86,6 +86,12 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "Quantization",
     "Runtime",
     "SecondRuntime",
+    # benchmarks: frozen dataclasses, of which each stage's table is made
+    "Agreement",
+    "Goal",
+    "Row",
+    "Stage",
+    "StateConfig",
     # models/network: frozen dataclasses, of which the table of layers is made
     "LayerRow",
     "csp_row",
@@ -101,6 +107,7 @@ MAY_SCALE_PIXELS = {
     "utils.text_ink",  # how much of a pixel a letter covers
     "benchmarks.bare_onnx",  # imports nothing of the project
     "experiments.class_palette",  # colors, not images
+    "benchmarks.peer_program",  # imports nothing of this project
 }
 
 
