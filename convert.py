@@ -37,7 +37,11 @@ from models.checkpoints.yolov5_state_dict import (
 )
 from models.conversion.convert_result import BeforeAfter, ConvertResult
 from models.conversion.deploy import is_deployed, to_deploy
-from models.conversion.equivalence import check_equivalence, measure_equivalence
+from models.conversion.equivalence import (
+    check_equivalence,
+    compare_exactly,
+    measure_equivalence,
+)
 from models.conversion.expand import expand
 from models.conversion.stem import stem_name, with_stem
 from models.conversion.yolov5_form import as_yolov5
@@ -79,6 +83,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
     input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
     if config.to == "native":
         return _to_native(source, checkpoint, model, output, input_hw)
+    checkpoint = checkpoint.for_inference()  # what else it holds may take memory now
     change_stem = _stem_change(config)
     is_folded = config.to == checkpoint.form == "deploy"
     if is_folded and not config.half and stem_name(change_stem(model)) == stem_name(model):
@@ -87,20 +92,21 @@ def convert(config: ConvertConfig) -> ConvertResult:
     change_form = _form_change(config, model)
     validation = _validation(config, checkpoint, stride, max(input_hw))
     sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
-    batches = check_inputs(sizes, () if validation is None else validation.records)
-    converted = _converted(checkpoint, change_stem(change_form(model)), config)
+    records = () if validation is None else validation.records
+    inputs = [torch.from_numpy(batch) for batch in check_inputs(sizes, records)]
+    exact = compare_exactly(
+        model,
+        inputs,
+        change_form=None if is_folded else change_form,
+        change_stem=None if config.stem == "keep" else change_stem,
+    )
     with atomic_path(output) as temporary:
         save, load = _file_format(config.to)
+        converted = _converted(checkpoint, change_stem(change_form(model)), config)
         save(temporary, converted)
+        converted = replace(converted, weights={})  # from here on, as they were written
         saved = build_from_checkpoint(load(temporary))
-        equivalence = measure_equivalence(
-            model,
-            saved,
-            [torch.from_numpy(batch) for batch in batches],
-            change_form=None if is_folded else change_form,
-            change_stem=change_stem,
-            tolerance=_tolerance(config),
-        )
+        equivalence = measure_equivalence(model, saved, inputs, exact, _tolerance(config))
         check_equivalence(equivalence, every_block=config.verbose)
         AP = None if validation is None else _compare_AP(model, saved, validation, config)
     result = _result(checkpoint, converted, model, saved, output, input_hw)

@@ -67,3 +67,9 @@ def measured_with(module: str, rounds: int) -> str:
         f"commit {current_commit()}. rounds in turn: {rounds}; median (lowest to highest). Made by "
         f"`python -m {module}`."
     )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    cells = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(row)} |" for row in cells]

@@ -38,9 +38,17 @@ class BlockReport:
 
 
 @torch.no_grad()
-def block_reports(before: nn.Module, after: nn.Module) -> list[BlockReport]:
-    """A report for every convolution block of two float64 networks of the same rows."""
-    generator = torch.Generator().manual_seed(0)
+def block_reports(
+    before: nn.Module, after: nn.Module, random: torch.Generator | None = None
+) -> list[BlockReport]:
+    """A report for every convolution block of two float64 networks of the same rows.
+
+    Args:
+        before: a network, or some of its rows.
+        after: of the same names.
+        random: makes the inputs; None begins anew.
+    """
+    generator = random or torch.Generator().manual_seed(0)
     reports = []
     for name, old in _blocks(before):
         new = after.get_submodule(name)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from models.conversion.block_report import BlockReport, block_reports
-from models.conversion.deploy import equivalence_error
+from models.conversion.deploy import relative_error, to_deploy
+from models.network.changed_copy import as_double, changed_copy
 from models.network.detector import Detector
 from utils.errors import ConversionError
 
@@ -37,36 +39,137 @@ class Equivalence:
     blocks: tuple[BlockReport, ...]
 
 
+class ExactComparison(NamedTuple):
+    """A network and its conversion, both computed in float64.
+
+    Attributes:
+        error: relative, of the worst output map.
+        blocks: each block that was folded or expanded, on its own.
+        maps: what the network itself computes, for each input.
+    """
+
+    error: float
+    blocks: tuple[BlockReport, ...]
+    maps: list[tuple[Tensor, ...]]
+
+
+@torch.no_grad()
+def compare_exactly(
+    model: Detector,
+    inputs: Sequence[Tensor],
+    *,
+    change_form: Callable[[Detector], Detector] | None,
+    change_stem: Callable[[Detector], Detector] | None,
+) -> ExactComparison:
+    """Convert and compare in float64, row by row where rows can be folded on their own.
+
+    Args:
+        model: in float32; it does not change.
+        inputs: (B, 3, H, W) float32 each.
+        change_form: folds or expands; None where the form stays.
+        change_stem: changes the first layer after that; None where it stays.
+    """
+    changed, rows = _rows(model, change_form, change_stem)
+    before = _RowByRow(model, inputs)
+    after = _RowByRow(changed, inputs)
+    random = None if change_form is None else torch.Generator().manual_seed(0)
+    blocks: list[BlockReport] = []
+    for index in range(len(model.layers)):  # no variable here keeps a row
+        blocks += _compare_row(index, next(rows), before, after, random)
+    error = max(map(relative_error, before.maps(), after.maps()))
+    return ExactComparison(error, tuple(blocks), before.maps())
+
+
+def _compare_row(
+    index: int, row: _Row, before: _RowByRow, after: _RowByRow, random: torch.Generator | None
+) -> list[BlockReport]:
+    """Run a row in both forms; reports of its blocks if there is something to draw inputs with."""
+    before.run(index, row.before)
+    after.run(index, row.after)
+    if random is None:
+        return []
+    name = str(index)
+    was, became = nn.ModuleDict({name: row.before}), nn.ModuleDict({name: row.folded})
+    reports = block_reports(was, became, random)
+    return [replace(report, name=f"layers.{report.name}") for report in reports]
+
+
+class _Row(NamedTuple):
+    """A row in float64: as it was, in the other form, and that with another stem."""
+
+    before: nn.Module
+    folded: nn.Module
+    after: nn.Module
+
+
+def _rows(
+    model: Detector,
+    change_form: Callable[[Detector], Detector] | None,
+    change_stem: Callable[[Detector], Detector] | None,
+) -> tuple[Detector, Iterator[_Row]]:
+    """The rows of a conversion, and a network that runs the changed ones.
+
+    What is only folded is made row by row: a network in float64 takes twice its memory.
+    """
+    if change_form is to_deploy and change_stem is None:
+        return model, _folded_rows(model)
+    exact = changed_copy(model, as_double)
+    folded = exact if change_form is None else change_form(exact)
+    after = folded if change_stem is None else change_stem(folded)
+    return after, map(_Row, exact.layers, folded.layers, after.layers)
+
+
+def _folded_rows(model: Detector) -> Iterator[_Row]:
+    for layer in model.layers:
+        row = changed_copy(layer, as_double)
+        folded = to_deploy(row)
+        yield _Row(row, folded, folded)
+        del row, folded  # before the next ones are made
+
+
+class _RowByRow:
+    """Runs the rows of a network, handed in one after the other, on several inputs."""
+
+    def __init__(self, network: Detector, inputs: Sequence[Tensor]) -> None:
+        self._network = network
+        self._outputs = [{-1: x.double()} for x in inputs]
+        self._last: list[Tensor | tuple[Tensor, ...]] = []
+
+    def run(self, index: int, layer: nn.Module) -> None:
+        """Run the next row."""
+        self._last = [self._network.run_row(index, layer, each) for each in self._outputs]
+
+    def maps(self) -> list[tuple[Tensor, ...]]:
+        """The raw predictions for each input, after the last row."""
+        return [each for each in self._last if not isinstance(each, Tensor)]
+
+
+@torch.no_grad()
 def measure_equivalence(
     model: Detector,
     saved: Detector,
     inputs: Sequence[Tensor],
-    *,
-    change_form: Callable[[Detector], Detector] | None,
-    change_stem: Callable[[Detector], Detector],
+    exact: ExactComparison,
     tolerance: float | None = None,
 ) -> Equivalence:
-    """Compare a network with its conversion as saved, and with the same conversion in float64.
+    """Compare a network with its conversion as saved, in float32.
 
     Args:
         model: in float32.
         saved: the converted network, read back from its file.
-        inputs: (B, 3, H, W) float32 each.
-        change_form: folds or expands; None where the form stays.
-        change_stem: changes the first layer after that.
+        inputs: those of `exact`.
+        exact: the same conversion in float64.
         tolerance: limit of the float32 error; by default 1e-5, or 4 times the float32 error of
             `model` itself where that is more.
     """
-    exact = copy.deepcopy(model).double()
-    exact_changed = exact if change_form is None else change_form(exact)
+    maps = [model(x) for x in inputs]
     if tolerance is None:
-        tolerance = max(FLOAT32_TOLERANCE, 4 * equivalence_error(exact, model, inputs))
-    blocks = [] if change_form is None else block_reports(exact, exact_changed)
+        tolerance = max(FLOAT32_TOLERANCE, 4 * max(map(relative_error, exact.maps, maps)))
     return Equivalence(
-        float64=equivalence_error(exact, change_stem(exact_changed), inputs),
-        float32=equivalence_error(model, saved, inputs),
+        float64=exact.error,
+        float32=max(map(relative_error, maps, map(saved, inputs))),
         allowed=tolerance,
-        blocks=tuple(blocks),
+        blocks=exact.blocks,
     )
 
 

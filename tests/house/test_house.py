@@ -100,6 +100,7 @@ MAY_SCALE_PIXELS = {
     "utils.draw",  # the luminance of colors
     "utils.text_ink",  # how much of a pixel a letter covers
     "experiments.class_palette",  # colors, not images
+    "benchmarks.peer_training",  # another program's loop, which runs without this project
 }
 
 
