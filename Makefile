@@ -3,6 +3,7 @@
 # make gpu     the tests that need a GPU (under 5 minutes)
 # make check   lint, types and tests: what CI runs
 # make test-oldest    the tests with the lowest versions of everything, in .venv-oldest (PYTHON=python3.10)
+# make bench   every stage against YOLOv5 (after `make clients`) and its floor: a dated report; under 15 minutes
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
 # make clients    other programs (ultralytics, yolov5, SAHI) find the same boxes; into .venv-clients
 # make clean   remove caches and runs/demo; .venv, .venv-rknn, .venv-clients and .venv-oldest stay
@@ -16,12 +17,15 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 CLIENT_TESTS := tests/end_to_end/test_yolov5_clients.py tests/end_to_end/test_foreign_programs.py \
-	tests/end_to_end/test_hub.py tests/end_to_end/test_python_api.py
+	tests/end_to_end/test_hub.py tests/end_to_end/test_python_api.py \
+	tests/unit/benchmarks/test_stages.py
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	|| { echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3.10"; exit 1; }
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
 
-.PHONY: help demo test gpu check lint rknn clients test-oldest clean
+SHARED ?= ../shared
+
+.PHONY: help demo test gpu check lint bench rknn clients test-oldest clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -44,6 +48,10 @@ lint: $(VENV)/.installed-dev
 	$(RUN) -m mypy
 	$(RUN) -m mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(RUN) $(VENV)/bin/vermin --quiet --violations --no-tips --eval-annotations --exclude long --exclude file.errors -t=3.10- *.py models data utils experiments examples benchmarks tests
+
+# SHARED: the folder with data/coco128, data/video/street.mp4 and weights/yolov5n.pt.
+bench: $(VENV)/.installed-dev
+	$(RUN) -m benchmarks.bench --shared $(SHARED) $(BENCH)
 
 rknn: .venv-rknn/.installed
 

@@ -1,94 +1,99 @@
-"""Seconds from the start of detect.py to the first box: `python -m benchmarks.cold_start`.
+"""detect.py on one image, from starting the process to its end: `python -m benchmarks.cold_start`.
 
-One image, with an ONNX file and with a checkpoint in turn: from starting the process until the line
-with its boxes is read. One run of each before is not counted: files are in the system's memory.
+With a checkpoint and with an ONNX file of it. The first round warms the system's memory of files.
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
-import logging
-import subprocess
-import tempfile
-import time
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from benchmarks.measurement import RunFailedError, Spread, measured_with, script, seconds_of
-from experiments.training_runs import REPORTS, ROOT
-from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS, configure_logging
+from benchmarks.measurement import RunFailedError, output_of, script, seconds_of
+from benchmarks.peer import Peer
+from benchmarks.rounds import Contestant, Turn
+from benchmarks.rows import Agreement, Goal, Row
+from benchmarks.stage import Options, Stage, stage_main
 
-logger = logging.getLogger(__name__)
+FLOORS = {
+    "import torch": "import torch",
+    "import OpenCV and onnxruntime": "import cv2, onnxruntime",
+}
 
 
-def seconds_to_first_box(weights: Path, image: Path, folder: Path) -> float:
-    """Of a process of its own.
+def detect_once(weights: Path, image: Path, options: Options) -> Turn:
+    """A process of detect.py that writes its boxes as text.
 
     Raises:
-        RunFailedError: it finds nothing, or fails.
+        RunFailedError: it fails.
     """
-    flags = ["--nosave", "--save-jsonl", "-", "--project", folder, "--device", "cpu"]
-    command = script("detect.py", "--weights", weights, "--source", image, *flags)
-    start = time.perf_counter()
-    with subprocess.Popen(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        line = process.stdout.readline() if process.stdout is not None else ""
-        seconds = time.perf_counter() - start
-        process.communicate()
-    if not line or not json.loads(line)["detections"]:
-        raise RunFailedError(f"detect.py found nothing in {image} with {weights}")
-    return seconds
+    project = options.folder / "detect"
+    before = set(project.glob("*"))
+    flags = ["--nosave", "--save-txt", "--project", project, "--device", "cpu",
+             "--imgsz", options.image_size]  # fmt: skip
+    seconds = seconds_of(script("detect.py", "--weights", weights, "--source", image, *flags))
+    made = set(project.glob("*")) - before
+    files = [file for folder in made for file in folder.glob("labels/*.txt")]
+    boxes = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+    if not boxes:
+        raise RunFailedError(f"detect.py found nothing in {image.name} with {weights.name}")
+    return Turn(seconds, {"boxes": boxes})
 
 
-def report(found: dict[str, list[float]], image: Path, date: str) -> str:
-    """The whole report in Markdown."""
-    rounds = len(next(iter(found.values())))
-    rows = [f"| {name} | {Spread(tuple(seconds)).as_text()} |" for name, seconds in found.items()]
-    lines = [
-        f"# From the start of detect.py to the first box, {date}", "",
-        f"One image ({image.name}), seconds from starting the process.", "",
-        measured_with("benchmarks.cold_start", rounds), "",
-        "| weights | seconds |", "|---|---|", *rows,
-    ]  # fmt: skip
-    return "\n".join(lines) + "\n"
+def bare_import(code: str) -> Turn:
+    """A process that only imports."""
+    return Turn(seconds_of([sys.executable, "-c", code]))
+
+
+@contextmanager
+def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant]]:
+    """Exports the checkpoint; the peer takes the checkpoint itself."""
+    image, exported = options.images()[0], options.folder / "network.onnx"
+    flags = ["--output", exported, "--imgsz", options.image_size, "--dynamic"]
+    output_of(script("export.py", "--weights", options.weights, *flags))
+    found = [
+        Contestant("ours, .pt", partial(detect_once, options.weights, image, options)),
+        Contestant("ours, .onnx", partial(detect_once, exported, image, options)),
+    ]
+    found += [Contestant(name, partial(bare_import, code)) for name, code in FLOORS.items()]
+    if peer is not None:
+        found.append(
+            peer.run(
+                "peer, .pt",
+                "detect",
+                weights=str(options.weights),
+                source=str(image),
+                image_size=options.image_size,
+                save=False,
+            )
+        )
+    yield found
+
+
+STAGE = Stage(
+    name="cold_start",
+    title="Detection in one image in a new process, yolov5n, 640 px",
+    floor="a process that imports torch, or OpenCV and onnxruntime, and ends",
+    rows=(
+        Row("detect, one image, new process, .pt", "ours, .pt", "peer, .pt", "import torch", "s",
+            1.0, Goal("at most 0.35 of the peer", 0.35)),
+        Row("detect, one image, new process, .onnx (peer: .pt)", "ours, .onnx", "peer, .pt",
+            "import OpenCV and onnxruntime", "s", 1.0, Goal("keep 0.34 s")),
+    ),
+    prepare=prepare,
+    agreements=(
+        Agreement("boxes", "ours, .pt", "peer, .pt"),
+        Agreement("boxes", "ours, .onnx", "ours, .pt"),
+    ),
+    rounds=5,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write the report; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--checkpoint", type=Path, default=SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
-    )
-    parser.add_argument(
-        "--image", type=Path, default=min(SAMPLE_IMAGES.glob("deeppcb_*.jpg")), help="with objects"
-    )
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=REPORTS)
-    given = parser.parse_args(argv)
-    configure_logging()
-    checkpoint, image = given.checkpoint.resolve(), given.image.resolve()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        exported = folder / f"{checkpoint.stem}.onnx"
-        found: dict[str, list[float]] = {exported.name: [], checkpoint.name: []}
-        try:
-            seconds_of(script("export.py", "--weights", checkpoint, "--output", exported))
-            for number in range(given.rounds + 1):
-                for weights in (exported, checkpoint):
-                    seconds = seconds_to_first_box(weights, image, folder)
-                    if number:
-                        found[weights.name].append(seconds)
-        except RunFailedError as error:
-            logger.error("%s", error)
-            return 1
-    date = datetime.date.today().isoformat()
-    path = given.out / f"cold_start_cpu_{date}.md"
-    path.write_text(report(found, image, date), encoding="utf-8")
-    logger.info("%s", path)
-    return 0
+    """Measure and print; returns the exit code."""
+    return stage_main(STAGE, argv)
 
 
 if __name__ == "__main__":

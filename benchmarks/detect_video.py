@@ -1,171 +1,107 @@
-"""detect.py on a video against its floor: `python -m benchmarks.detect_video --video street.mp4`.
+"""detect.py on a video, boxes drawn and the video written: `python -m benchmarks.detect_video`.
 
-Boxes are drawn and the video is written. The floor is the larger of two times, measured in the same
-rounds: that of the network alone, and what all stages take on all cores together, divided by the
-number of cores. `--peer` names a Python that has the package yolov5 of PyPI, which then detects in
-the same video with the checkpoint. Run nothing else at the same time.
+The floor is the larger of two times, measured in the same rounds: that of the network alone, and
+what all stages take on all cores together, divided by the number of cores.
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime
+import itertools
 import json
-import logging
 import os
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from benchmarks.measurement import RunFailedError, Spread, measured_with, script, seconds_of
-from benchmarks.stage_times import STAGES, StageTimes, time_stages
-from experiments.training_runs import REPORTS
-from utils.logs import configure_logging
+from benchmarks.measurement import output_of, script, seconds_of
+from benchmarks.peer import Peer
+from benchmarks.rounds import Contestant, Turn
+from benchmarks.rows import Agreement, Row
+from benchmarks.stage import Options, Stage, stage_main
+from benchmarks.stage_times import time_stages
+from data.video import read_video_file
+from utils.video_output import VideoFile
 
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """Seconds of one round.
-
-    Attributes:
-        stages: each by itself.
-        frames: how many the video has.
-        process: of detect.py, from its start to its end.
-        loop: of its frames, loading the network not counted.
-        peer: of the peer's process; None where it is skipped.
-    """
-
-    stages: StageTimes
-    frames: int
-    process: float
-    loop: float
-    peer: float | None
+VIDEO = "data/video/street.mp4"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What is measured.
-
-    Attributes:
-        video: the source.
-        weights: the exported file.
-        checkpoint: what it was exported from, for the peer.
-        peer: the peer's Python; None for none.
-    """
-
-    video: Path
-    weights: Path
-    checkpoint: Path
-    peer: Path | None
-
-    def peer_command(self, folder: Path) -> list[str]:
-        """yolov5's own detect, drawing and writing."""
-        arguments = ["-m", "yolov5.detect", "--weights", self.checkpoint, "--source", self.video]
-        flags = ["--project", folder, "--name", "peer", "--device", "cpu"]
-        return [str(self.peer), *map(str, [*arguments, *flags])]
+def clip(source: Path, path: Path, count: int) -> Path:
+    """The first frames of a video as a video."""
+    frames = itertools.islice(read_video_file(source, 1), count)
+    reader, _, image = next(frames)
+    with VideoFile(path, reader.fps, (image.shape[0], image.shape[1])) as output:
+        output.write(image)
+        for _, _, image in frames:
+            output.write(image)
+    return path
 
 
-def run_round(setting: Setting, folder: Path, *, with_peer: bool) -> Round:
-    """Measure everything once.
-
-    Raises:
-        RunFailedError: detect.py or the peer failed.
-    """
-    stages = time_stages(setting.weights, setting.video, folder)
+def run_ours(weights: Path, video: Path, folder: Path) -> Turn:
+    """A process of detect.py; a part of it is the loop over its frames, loading not counted."""
     report = folder / "report.json"
-    process = seconds_of(script(
-        "detect.py", "--weights", setting.weights, "--source", setting.video, "--device", "cpu",
-        "--project", folder, "--report", report,
+    seconds = seconds_of(script(
+        "detect.py", "--weights", weights, "--source", video, "--device", "cpu",
+        "--project", folder / "detect", "--report", report,
     ))  # fmt: skip
     counted = json.loads(report.read_text(encoding="utf-8"))
-    loop = counted["frames"] / counted["frames_per_second"]
-    peer = seconds_of(setting.peer_command(folder)) if with_peer else None
-    return Round(stages, counted["frames"], process, loop, peer)
+    frames = counted["frames"]
+    facts = {"frames": frames, "boxes": counted["detections"]}
+    return Turn(seconds, facts, {"ours, frames": frames / counted["frames_per_second"]})
 
 
-def reason_against_peer(setting: Setting) -> str | None:
-    """Why the peer cannot be measured; None where it can."""
-    if setting.peer is None:
-        return "no --peer given"
-    try:
-        seconds_of([str(setting.peer), "-c", "import yolov5"])
-    except RunFailedError as error:
-        return str(error)
-    return None
+def run_stages(weights: Path, video: Path, folder: Path) -> Turn:
+    """Each stage by itself; the seconds are the floor of all of them together."""
+    found = time_stages(weights, video, folder)
+    alone = {f"{stage} alone": seconds for stage, seconds in found.wall.items()}
+    cores = {f"{stage} alone, all cores": seconds for stage, seconds in found.cores.items()}
+    return Turn(found.floor(os.cpu_count() or 1), also={**alone, **cores})
 
 
-def report(rounds: Sequence[Round], setting: Setting, skipped: str | None, date: str) -> str:
-    """The whole report in Markdown."""
-    num_cores = os.cpu_count() or 1
-    frames = rounds[0].frames
-    loops = Spread(tuple(each.loop for each in rounds))
-    floors = Spread(tuple(each.stages.floor(num_cores) for each in rounds))
-    ratios = Spread(tuple(each.loop / each.stages.floor(num_cores) for each in rounds))
-    lines = [
-        f"# Detection in a video, {date}", "",
-        f"{setting.video.name}, {frames} frames, {setting.weights.name}: boxes drawn, video "
-        "written. Seconds, over all frames.", "",
-        measured_with("benchmarks.detect_video", len(rounds)), "",
-        "| stage alone | wall | all cores |", "|---|---|---|",
-    ]  # fmt: skip
-    for stage in STAGES:
-        wall = Spread(tuple(each.stages.wall[stage] for each in rounds))
-        cores = Spread(tuple(each.stages.cores[stage] for each in rounds))
-        lines.append(f"| {stage} | {wall.as_text()} | {cores.as_text()} |")
-    process = Spread(tuple(each.process for each in rounds))
-    lines += [
-        "", f"The floor is the larger of the network's wall time and the sum of the last column "
-        f"divided by {num_cores} cores.",
-        "", "| | seconds |", "|---|---|",
-        f"| floor | {floors.as_text()} |",
-        f"| detect.py, frames | {loops.as_text()} |",
-        f"| detect.py, whole process | {process.as_text()} |",
-    ]  # fmt: skip
-    peers = tuple(each.peer for each in rounds if each.peer is not None)
-    if peers:
-        times = Spread(tuple(each.peer / each.process for each in rounds if each.peer is not None))
-        lines += [
-            f"| yolov5's detect with {setting.checkpoint.name}, whole process | "
-            f"{Spread(peers).as_text()} |", "",
-            f"detect.py takes {ratios.as_text()} times the floor; yolov5 takes {times.as_text()} "
-            "times as long as detect.py.",
-        ]  # fmt: skip
-    else:
-        lines += ["", f"detect.py takes {ratios.as_text()} times the floor. Peer: {skipped}."]
-    return "\n".join(lines) + "\n"
+@contextmanager
+def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant]]:
+    """Exports the checkpoint; the peer takes the checkpoint itself."""
+    video = clip(options.file(VIDEO), options.folder / "clip.mp4", options.count)
+    weights = options.folder / "network.onnx"
+    output_of(script("export.py", "--weights", options.weights, "--dynamic", "--output", weights))
+    found = [
+        Contestant("stages", partial(run_stages, weights, video, options.folder)),
+        Contestant("ours", partial(run_ours, weights, video, options.folder)),
+    ]
+    if peer is not None:
+        found.append(
+            peer.run(
+                "peer",
+                "detect",
+                weights=str(options.weights),
+                source=str(video),
+                image_size=options.image_size,
+                save=True,
+            )
+        )
+    yield found
+
+
+STAGE = Stage(
+    name="detect_video",
+    title="Detection in a video, yolov5n, boxes drawn and the video written; ours runs the ONNX "
+    "file, the peer the checkpoint",
+    floor="the larger of the network's time and the sum of all stages' divided by the cores",
+    rows=(
+        Row("detect.py, video, whole process", "ours", "peer", "stages", "s", 1.0),
+        Row("detect.py, video, its frames", "ours, frames", "", "stages", "s", 1.0),
+    ),
+    prepare=prepare,
+    # Codecs and the form of the network differ: nearly the same boxes.
+    agreements=(Agreement("boxes", "ours", "peer", relative=0.02),),
+    rounds=3,
+    count=100,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write the report; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--video", type=Path, required=True, help="street.mp4, for example")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="yolov5n.pt, for example")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peer", type=Path, help="a Python with the package yolov5 (optional)")
-    parser.add_argument("--out", type=Path, default=REPORTS)
-    given = parser.parse_args(argv)
-    configure_logging()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        weights = folder / f"{given.checkpoint.stem}.onnx"
-        setting = Setting(given.video.resolve(), weights, given.checkpoint.resolve(), given.peer)
-        skipped = reason_against_peer(setting)
-        try:
-            exported = script("export.py", "--weights", setting.checkpoint, "--dynamic")
-            seconds_of([*exported, "--output", str(weights)])
-            rounds = [run_round(setting, folder, with_peer=skipped is None)
-                      for _ in range(given.rounds)]  # fmt: skip
-        except RunFailedError as error:
-            logger.error("%s", error)
-            return 1
-    date = datetime.date.today().isoformat()
-    path = given.out / f"detect_video_cpu_{date}.md"
-    path.write_text(report(rounds, setting, skipped, date), encoding="utf-8")
-    logger.info("%s", path)
-    return 0
+    """Measure and print; returns the exit code."""
+    return stage_main(STAGE, argv)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def claims(sections: Sections, networks: tuple[str, str]) -> list[Claim]:
 
 def ratio(values: list[float], others: list[float]) -> str:
     """Median, lowest and highest of the ratios round by round."""
-    return Spread(tuple(ratios(values, others))).as_text()
+    return Spread(tuple(ratios(values, others))).as_text(2)
 
 
 def _inference_claims(section: Sections, networks: tuple[str, str]) -> Iterator[Claim]:

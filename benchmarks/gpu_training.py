@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_setting import BLOCKS, GpuSetting
-from benchmarks.peer import NoPeerError, Peer, peer_python
+from benchmarks.measurement import PeerFailedError
+from benchmarks.peer_loop import PeerLoop, peer_python
 from benchmarks.synchronisations import counted_synchronisations
 from benchmarks.time_budget import RoundLimit
 from benchmarks.timed_training import TimedTraining, loss_call, training_peak_mb
@@ -44,9 +45,9 @@ def families(bench: GpuSetting, limit: RoundLimit) -> Iterator[dict[str, Any]]:
     found: dict[str, Any] = {"images": bench.images}
     with ExitStack() as opened:
         try:
-            peer = opened.enter_context(Peer(peer_python(bench.peer_python), bench.steps))
+            peer = opened.enter_context(PeerLoop(peer_python(bench.peer_python), bench.steps))
             peer.step(1)
-        except NoPeerError as error:
+        except PeerFailedError as error:
             found["peer"] = {"reason": str(error)}
             found["ms"] = interleaved_ms(work, bench.steps.rounds, bench.device, limit.reached)
         else:
@@ -69,7 +70,7 @@ class _PeerSteps:
         reason: why it takes no more steps; None while it does.
     """
 
-    def __init__(self, peer: Peer, count: int) -> None:
+    def __init__(self, peer: PeerLoop, count: int) -> None:
         self._peer, self._count = peer, count
         self.reason: str | None = None
 
@@ -78,7 +79,7 @@ class _PeerSteps:
         try:
             if self.reason is None:
                 self._peer.step(self._count)
-        except NoPeerError as error:
+        except PeerFailedError as error:
             self.reason = str(error)
 
     def summary(self) -> dict[str, Any]:

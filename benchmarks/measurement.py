@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.training_runs import ROOT, current_commit, machine_line
@@ -15,6 +15,10 @@ from experiments.training_runs import ROOT, current_commit, machine_line
 
 class RunFailedError(Exception):
     """A command that is measured ended with an error."""
+
+
+class PeerFailedError(RunFailedError):
+    """The peer cannot measure something; the rest goes on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +32,51 @@ class Spread:
         """The middle one."""
         return statistics.median(self.values)
 
-    def as_text(self, decimals: int = 2) -> str:
-        """`median (lowest to highest)`."""
+    def as_text(self, decimals: int | None = None) -> str:
+        """`median (lowest to highest)`, by default with three digits that count."""
+        shown = digits_after(self.median) if decimals is None else decimals
         low, high = min(self.values), max(self.values)
-        return f"{self.median:.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
+        return f"{self.median:.{shown}f} ({low:.{shown}f} to {high:.{shown}f})"
 
 
-def seconds_of(command: Sequence[str]) -> float:
-    """Wall time of a command, from its start to its end.
+def digits_after(value: float, significant: int = 3) -> int:
+    """Digits after the point with which a value has so many that count; at most 6."""
+    before, size = 0, abs(value)
+    while size >= 1:
+        before, size = before + 1, size / 10
+    while 0 < size < 0.1 and before > -6:
+        before, size = before - 1, size * 10
+    return min(max(significant - before, 0), 6)
+
+
+def seconds_of(command: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
+    """Wall time of a command, from its start to its end, in this environment or the process's own.
 
     Raises:
         RunFailedError: it failed; the message is its last line.
     """
     start = time.perf_counter()
+    output_of(command, environment)
+    return time.perf_counter() - start
+
+
+def output_of(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    """What a command writes to its standard output.
+
+    Raises:
+        RunFailedError: it failed; the message is its last line.
+    """
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
+        )
     except OSError as error:
         raise RunFailedError(f"{command[0]}: {error.strerror}") from None
-    seconds = time.perf_counter() - start
     if done.returncode:
         lines = [*done.stdout.splitlines(), *done.stderr.splitlines(), "no output"]
-        raise RunFailedError(f"{command[0]} ended with {done.returncode}: {lines[-2]}")
-    return seconds
+        said = next((line for line in reversed(lines[:-1]) if line.strip()), lines[-1])
+        raise RunFailedError(f"{command[0]} ended with {done.returncode}: {said.strip()}")
+    return done.stdout
 
 
 def script(name: str, *arguments: object) -> list[str]:
@@ -57,15 +84,25 @@ def script(name: str, *arguments: object) -> list[str]:
     return [sys.executable, name, *map(str, arguments)]
 
 
+def load_average() -> float | None:
+    """Processes that run or wait, over the last minute; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def checked_out() -> str:
+    """The short hash of the commit, with `+` where tracked files differ from it."""
+    command = ["git", "status", "--porcelain", "--untracked-files=no"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return current_commit() + ("+" if found.stdout.strip() else "")
+
+
 def measured_with(module: str, rounds: int) -> str:
     """The line of a report that says where its figures come from."""
-    import onnxruntime  # here: what it measures needs it, this module does not
-
-    load = f"load before {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
+    load = load_average()
+    before = "load unknown" if load is None else f"load before {load:.1f}"
     return (
-        f"{machine_line()} onnxruntime {onnxruntime.__version__}, {os.cpu_count()} cores, {load}, "
-        f"commit {current_commit()}. rounds in turn: {rounds}; median (lowest to highest). Made by "
-        f"`python -m {module}`."
+        f"{machine_line()} {os.cpu_count()} cores, {before}, commit {checked_out()}. Rounds in "
+        f"turn: {rounds}; median (lowest to highest). Made by `python -m {module}`."
     )
 
 

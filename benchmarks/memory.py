@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.measurement import Spread, measured_with, script, table
-from benchmarks.peer import NoPeerError, Peer, peer_python
+from benchmarks.measurement import PeerFailedError, Spread, measured_with, script, table
+from benchmarks.peer_loop import PeerLoop, peer_python
 from benchmarks.process_memory import ProcessCost, cost_of
 from benchmarks.timed_training import TimedTraining, host_batch
 from data.dataset_spec import load_dataset_spec
@@ -51,11 +51,11 @@ def training_peaks(setting: Setting, python: str) -> dict[str, Any]:
         if "reason" in found:
             continue
         try:
-            with Peer(peer_python(python), setting) as peer:
+            with PeerLoop(peer_python(python), setting) as peer:
                 peer.step(STEPS)
                 found.setdefault(PEER, []).append(peer.peak_mb())
                 found["version"] = peer.version
-        except NoPeerError as error:
+        except PeerFailedError as error:
             found["reason"] = str(error)
     return found
 
@@ -128,7 +128,7 @@ def _training_rows(training: dict[str, Any]) -> list[tuple[str, str, str]]:
     for name in (OURS, PEER):
         if name in training:
             pairs = zip(training[name], training[OURS], strict=False)
-            ratio = Spread(tuple(value / ours for value, ours in pairs)).as_text()
+            ratio = Spread(tuple(value / ours for value, ours in pairs)).as_text(2)
             rows.append((name, Spread(tuple(training[name])).as_text(0), ratio))
     return rows
 
@@ -141,10 +141,10 @@ def _conversion_rows(converted: dict[str, Any]) -> list[tuple[str, str, str]]:
     factor = Spread(tuple((whole.peak_mb - base.peak_mb) / converted["mb"]
                           for whole, base in pairs))  # fmt: skip
     return [
-        ("seconds", seconds.as_text(), f"under {MAX_SECONDS:g}"),
-        ("of them to import, seconds", imports.as_text(), ""),
+        ("seconds", seconds.as_text(2), f"under {MAX_SECONDS:g}"),
+        ("of them to import, seconds", imports.as_text(2), ""),
         ("peak, MB", peak.as_text(0), ""),
-        ("peak beyond imports / checkpoint", factor.as_text(), f"at most {MAX_FACTOR:g}"),
+        ("peak beyond imports / checkpoint", factor.as_text(2), f"at most {MAX_FACTOR:g}"),
     ]
 
 

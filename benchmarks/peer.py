@@ -1,122 +1,93 @@
-"""The training loop of ultralytics/yolov5 beside ours: a process of its own that takes orders.
+"""The peer in a Python of its own, kept alive between rounds and told to do one turn at a time.
 
-It is the package yolov5 from PyPI, in a Python that has it (`make clients` makes one): its licence
-and requirements are not ours.
+Requests and answers are lines of JSON; benchmarks/peer_program.py is the other side.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import select
 import subprocess
-import sys
-import tempfile
+import threading
+import time
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from experiments.block_costs import Setting
-from experiments.training_runs import ROOT
-from models.memory_probe import OBJECTS_PER_IMAGE
+from benchmarks.measurement import PeerFailedError
+from benchmarks.rounds import Contestant, Turn
 
-CLIENTS = ROOT / ".venv-clients" / "bin" / "python"
-MAX_SECONDS = 90.0  # without an answer
-SECONDS_TO_END = 10.0
-
-
-class NoPeerError(Exception):
-    """The package is not there, or cannot do what is asked; the message says why."""
+PROGRAM = Path(__file__).parent / "peer_program.py"
+LIMIT_SECONDS = 600.0  # of one answer
+# Pickled networks are what the peer loads; no usage data, and settings beside its other files.
+ENVIRONMENT = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "YOLO_OFFLINE": "true",
+               "YOLO_AUTOINSTALL": "false", "PIN_MEMORY": "False", "MPLBACKEND": "Agg"}  # fmt: skip
 
 
-def peer_python(given: str = "") -> str:
-    """The Python that has the package: the one given, this one, or that of `make clients`.
-
-    Raises:
-        NoPeerError: none has it.
-    """
-    if given:
-        return given
-    if find_spec("yolov5") is not None:
-        return sys.executable
-    if CLIENTS.exists():
-        return str(CLIENTS)
-    raise NoPeerError("the package yolov5 is not installed")
-
-
-class Peer(AbstractContextManager["Peer"]):
-    """A running process of `peer_training`.
+class PeerProcess(AbstractContextManager["PeerProcess"]):
+    """One process of the peer.
 
     Attributes:
-        version: of the package.
+        versions: of its packages, as it says when it starts.
     """
 
-    def __init__(self, python: str, setting: Setting) -> None:
-        """Start it and wait until its network is built.
+    def __init__(self, python: Path, folder: Path, program: Path = PROGRAM) -> None:
+        """Start it in a folder, where it writes and where peer.log has what it prints.
 
         Raises:
-            NoPeerError: it cannot be built there.
+            PeerFailedError: there is no such Python, or the package is not installed in it.
         """
-        content = {
-            "cfg": setting.cfg,
-            "image_size": setting.image_size,
-            "batch_size": setting.batch_size,
-            "boxes_per_image": OBJECTS_PER_IMAGE,
-            "device": str(setting.device),
-            "amp": setting.amp,
-        }
-        script = Path(__file__).with_name("peer_training.py")
-        self._home = tempfile.TemporaryDirectory()  # it would write settings into the user's
-        quiet = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLOv5_AUTOINSTALL": "false",
-                 "YOLO_CONFIG_DIR": self._home.name, "YOLOV5_CONFIG_DIR": self._home.name,
-                 "MPLCONFIGDIR": self._home.name}  # fmt: skip
+        self._log = folder / "peer.log"
+        # Isolated: neither this project's packages nor the user's are on its path.
+        command = [str(python), "-I", str(program)]
+        environment = {**os.environ, **ENVIRONMENT, "YOLO_CONFIG_DIR": str(folder),
+                       "YOLOV5_CONFIG_DIR": str(folder)}  # fmt: skip
+        with self._log.open("ab") as log:
+            try:
+                self._process = subprocess.Popen(
+                    command, cwd=folder, env=environment, text=True, encoding="utf-8",
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                )  # fmt: skip
+            except OSError as error:
+                raise PeerFailedError(
+                    f"{python.name}: {error.strerror}; `make clients` installs the peer"
+                ) from None
         try:
-            self._process = subprocess.Popen(
-                [python, str(script), json.dumps(content)], cwd=self._home.name, text=True,
-                env={**os.environ, **quiet}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-        except OSError as error:
-            self._home.cleanup()
-            raise NoPeerError(f"{python}: {error.strerror}") from None
-        try:
-            self.version = str(self._answer()["version"])
-        except NoPeerError:
+            self.versions: dict[str, str] = self._answer()["versions"]
+        except PeerFailedError:
             self.__exit__(None, None, None)
             raise
 
-    def step(self, count: int) -> float:
-        """Let it take so many steps; returns their seconds as it measured them."""
-        return float(self._ask(f"step {count}")["seconds"])
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer.
 
-    def peak_mb(self) -> float:
-        """MB it had at the most."""
-        return float(self._ask("peak")["peak_mb"])
-
-    def _ask(self, command: str) -> dict[str, Any]:
-        if self._process.stdin is None:
-            raise RuntimeError("started without a pipe")
-        try:
-            self._process.stdin.write(f"{command}\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise NoPeerError("its process has ended") from None
+        Raises:
+            PeerFailedError: the process ended; the message is the last line that it printed.
+        """
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):  # it has ended: there is no answer either
+                self._process.stdin.write(json.dumps(request) + "\n")
+                self._process.stdin.flush()
         return self._answer()
 
+    def is_alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
     def _answer(self) -> dict[str, Any]:
-        if self._process.stdout is None:
-            raise RuntimeError("started without a pipe")
-        if not select.select([self._process.stdout], [], [], MAX_SECONDS)[0]:
-            raise NoPeerError(f"its process did not answer for {MAX_SECONDS:.0f} s")
-        line = self._process.stdout.readline()
+        timer = threading.Timer(LIMIT_SECONDS, self._process.kill)
+        timer.start()
+        line = "" if self._process.stdout is None else self._process.stdout.readline()
+        timer.cancel()
         if not line:
-            raise NoPeerError("its process has ended")
-        found: dict[str, Any] = json.loads(line)
-        if "error" in found:
-            raise NoPeerError(str(found["error"]))
-        return found
+            self._process.wait()
+            said = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
+            last = next((each.strip() for each in reversed(said) if each.strip()), "no message")
+            raise PeerFailedError(last[:300])
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def __exit__(
         self,
@@ -124,13 +95,73 @@ class Peer(AbstractContextManager["Peer"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End the process, by force if it does not end by itself."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        """Close its standard input, which ends it, and wait."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         try:
-            self._process.wait(SECONDS_TO_END)
+            self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._home.cleanup()
+
+
+class Peer(AbstractContextManager["Peer"]):
+    """Contestants of the peer.
+
+    Attributes:
+        versions: see PeerProcess.
+    """
+
+    def __init__(self, python: Path, folder: Path, program: Path = PROGRAM) -> None:
+        """As PeerProcess.
+
+        Raises:
+            PeerFailedError: as PeerProcess.
+        """
+        self._start = lambda: PeerProcess(python, folder, program)
+        self._process = self._start()
+        self.versions = self._process.versions
+
+    def contestant(self, name: str, task: str, **arguments: Any) -> Contestant:
+        """A series that takes its turns in the process that stays, which prepares it once.
+
+        Args:
+            name: of the series.
+            task: of benchmarks/peer_program.py.
+            **arguments: its arguments, as JSON.
+        """
+
+        def turn() -> Turn:
+            if not self._process.is_alive():
+                self._process.__exit__(None, None, None)
+                self._process = self._start()
+            return _turn(self._process.ask(key=name, task=task, arguments=arguments))
+
+        return Contestant(name, turn)
+
+    def run(self, name: str, task: str, **arguments: Any) -> Contestant:
+        """A series in which every turn is a process, timed from its start to its end."""
+
+        def turn() -> Turn:
+            start = time.perf_counter()
+            with self._start() as process:
+                found = _turn(process.ask(key=name, task=task, arguments=arguments))
+            return Turn(time.perf_counter() - start, found.facts, found.also)
+
+        return Contestant(name, turn)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the process."""
+        self._process.__exit__(kind, error, traceback)
+
+
+def _turn(answer: dict[str, Any]) -> Turn:
+    return Turn(answer["seconds"], answer.get("facts", {}), answer.get("also", {}))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
-import os
 import sys
 import tempfile
 import time
@@ -66,7 +65,7 @@ def report(found: dict[str, tuple[Growth, ...]], images: dict[str, str], rounds:
         rows = []
         for growth in growths:
             values = "; ".join(
-                f"{at:g}: {value.as_text()}"
+                f"{at:g}: {value.as_text(2)}"
                 for at, value in zip(growth.sizes, growth.values, strict=True)
             )
             power = f"{growth.power:.2f} ({growth.last_power:.2f})"
@@ -109,12 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="folder with data/coco128; without it images are drawn")  # fmt: skip
     parser.add_argument("--out", type=Path, default=REPORTS)
     parser.add_argument("--rehearse", action="store_true", help="smallest sizes: it works or not")
-    parser.add_argument("--read", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    configure_logging(os.environ)
-    if arguments.read:
-        print_reading(arguments.read)
-        return 0
+    configure_logging()
     logging.getLogger("data").setLevel(logging.WARNING)
     sizes = SMALLEST if arguments.rehearse else Sizes()
     with tempfile.TemporaryDirectory() as folder:
@@ -130,14 +125,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     path.write_text(report(found, images, sizes.rounds), encoding="utf-8")
     sys.stdout.write(f"{path}\n")
     return 0
-
-
-def print_reading(yaml: str) -> None:
-    """In a process of its own: read a data set and print the seconds."""
-    spec = load_dataset_spec(yaml)
-    start = time.perf_counter()
-    read_records(spec, "train")
-    sys.stdout.write(f"{time.perf_counter() - start}\n")
 
 
 if __name__ == "__main__":

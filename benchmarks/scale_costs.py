@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +17,13 @@ import numpy as np
 import torch
 
 from benchmarks.growth import Growth
-from benchmarks.measurement import Spread
+from benchmarks.measurement import Spread, output_of
 from benchmarks.timed_training import TimedTraining, host_batch, loss_call
 from data.augment import AugmentConfig
 from data.dataset import TrainDataset
 from data.loader import TrainLoader, train_loader
 from experiments.block_costs import PLAIN, Setting, interleaved_ms
 from experiments.coco_cost import evaluation, ranks_per_second
-from experiments.training_runs import ROOT
 from models.conversion.deploy import to_deploy
 from utils.batches import Batch
 from utils.engine.training_state import StateConfig
@@ -122,14 +121,10 @@ def write_files(folder: Path, count: int) -> Path:
 
 def _starts(yaml: Path, cache: Path) -> tuple[float, float]:
     """Milliseconds to read a data set without an index, and with the one made then."""
-    command = [sys.executable, "-m", "benchmarks.scale", "--read", str(yaml)]
+    command = [sys.executable, "-m", "benchmarks.data_set_reader", str(yaml)]
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    seconds = []
-    for _ in range(2):
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True,
-                              env=environment)  # fmt: skip
-        seconds.append(1e3 * float(done.stdout.splitlines()[-1]))
-    return seconds[0], seconds[1]
+    first, again = (json.loads(output_of(command, environment)) for _ in range(2))
+    return 1e3 * first["seconds"], 1e3 * again["seconds"]
 
 
 def made_up_records(count: int, boxes: int) -> tuple[ImageRecord, ...]:

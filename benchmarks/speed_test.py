@@ -19,15 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import cv2
 import torch
 
+from benchmarks.measured_file import MeasuredFile
 from benchmarks.speed_networks import TimedNetwork, standard_networks, users_networks
 from benchmarks.speed_report import STAGES, Measurement, Speed, write_report
 from data.check_images import letterboxed
@@ -37,7 +35,6 @@ from utils.detect.pipeline import Found, FrameDetector, StageClock, prepared
 from utils.errors import ConfigError, DatasetError, UserError
 from utils.letterbox import FittedFrame, InputSize
 from utils.logs import Progress, configure_logging
-from utils.output_files import GrowingFile
 from utils.postprocess import PostprocessConfig
 from utils.structures import Frame
 
@@ -105,53 +102,7 @@ def _frames(paths: Sequence[Path], size: InputSize) -> Iterator[list[FittedFrame
         yield [FittedFrame(number, frame, size.letterbox(frame.image_hw))]
 
 
-class Results(AbstractContextManager["Results"]):
-    """What is measured so far, in a file that a cut run goes on with."""
-
-    def __init__(self, folder: Path, setting: dict[str, Any]) -> None:
-        """Read what is there.
-
-        Raises:
-            ConfigError: it was measured with other settings.
-        """
-        self.path = folder / MEASURED
-        self.entries: list[dict[str, Any]] = []
-        content = self.path.read_bytes() if self.path.exists() else b""
-        kept = content[: content.rfind(b"\n") + 1]  # a line that was cut off is measured again
-        lines = [json.loads(line) for line in kept.splitlines()]
-        if lines and lines[0] != setting:
-            different = ", ".join(key for key in setting if lines[0].get(key) != setting[key])
-            raise ConfigError(
-                f"{self.path}: was begun with another {different}; give the same, or another --runs"
-            )
-        self.entries = lines[1:]
-        self._file = GrowingFile(self.path, len(kept))
-        if not lines:
-            self._write(setting)
-
-    def has(self, **key: Any) -> bool:
-        """Whether there is an entry with these values."""
-        return any(entry.items() >= key.items() for entry in self.entries)
-
-    def add(self, entry: dict[str, Any]) -> None:
-        """Keep an entry."""
-        self.entries.append(entry)
-        self._write(entry)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self._file.__exit__(kind, error, traceback)
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry).encode() + b"\n")
-
-
-def measure(setting: Setting, networks: Sequence[TimedNetwork], results: Results) -> None:
+def measure(setting: Setting, networks: Sequence[TimedNetwork], results: MeasuredFile) -> None:
     """Measure what `results` lacks: every block with each network in turn."""
     done = {(each["count"], each["run"], each["block"], each["network"])
             for each in results.entries if "block" in each}  # fmt: skip
@@ -172,7 +123,10 @@ def measure(setting: Setting, networks: Sequence[TimedNetwork], results: Results
 
 
 def measure_cold(
-    setting: Setting, networks: Sequence[TimedNetwork], results: Results, arguments: Sequence[str]
+    setting: Setting,
+    networks: Sequence[TimedNetwork],
+    results: MeasuredFile,
+    arguments: Sequence[str],
 ) -> None:
     """The first image of a new process, as often as there are repeats."""
     rounds = [(run, network) for run in range(setting.repeats) for network in networks]
@@ -249,8 +203,7 @@ def _run(argv: Sequence[str]) -> None:
         "source": str(given.source), "counts": list(counts), "repeats": given.repeats,
         "image_size": given.imgsz, "threads": given.threads, "opencv_threads": cv2.getNumThreads(),
     }  # fmt: skip
-    given.runs.mkdir(parents=True, exist_ok=True)
-    with Results(given.runs, described) as results:
+    with MeasuredFile(given.runs / MEASURED, described) as results:
         measure_cold(setting, networks, results, argv)
         measure(setting, networks, results)
     speed = Speed(networks, counts, [Measurement.of(each) for each in results.entries])

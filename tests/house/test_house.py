@@ -86,6 +86,12 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "Quantization",
     "Runtime",
     "SecondRuntime",
+    # benchmarks: frozen dataclasses, of which each stage's table is made
+    "Agreement",
+    "Goal",
+    "Row",
+    "Stage",
+    "StateConfig",
     # models/network: frozen dataclasses, of which the table of layers is made
     "LayerRow",
     "csp_row",
@@ -100,7 +106,8 @@ MAY_SCALE_PIXELS = {
     "utils.draw",  # the luminance of colors
     "utils.text_ink",  # how much of a pixel a letter covers
     "experiments.class_palette",  # colors, not images
-    "benchmarks.peer_training",  # another program's loop, which runs without this project
+    "benchmarks.peer_loop_program",  # another program's loop, which runs without this project
+    "benchmarks.peer_program",  # imports nothing of this project
 }
 
 

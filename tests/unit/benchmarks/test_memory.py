@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measurement import RunFailedError
+from benchmarks.measurement import PeerFailedError, RunFailedError
 from benchmarks.memory import OURS, PEER, report
-from benchmarks.peer import NoPeerError, Peer, peer_python
+from benchmarks.peer_loop import PeerLoop, peer_python
 from benchmarks.process_memory import ProcessCost, cost_of
 from experiments.block_costs import Setting
 
@@ -51,8 +51,8 @@ def test_ratios_are_those_of_the_rounds():
 
 
 def test_a_python_without_the_package():
-    with pytest.raises(NoPeerError, match="yolov5"):
-        Peer(sys.executable, Setting("yolov5n.yaml", 64, 1, 1))
-    with pytest.raises(NoPeerError, match="No such file"):
-        Peer("/no/such/python", Setting("yolov5n.yaml", 64, 1, 1))
+    with pytest.raises(PeerFailedError, match="yolov5"):
+        PeerLoop(sys.executable, Setting("yolov5n.yaml", 64, 1, 1))
+    with pytest.raises(PeerFailedError, match="No such file"):
+        PeerLoop("/no/such/python", Setting("yolov5n.yaml", 64, 1, 1))
     assert peer_python("/my/python") == "/my/python"

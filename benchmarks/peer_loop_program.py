@@ -1,19 +1,19 @@
-"""Steps of the training loop of the package yolov5, in its own Python: see `benchmarks.peer`.
+"""Steps of the training loop of the package yolov5, in its own Python: see `benchmarks.peer_loop`.
 
-Runs where that package is installed, without this project, on one batch of made-up images. It reads
-a command per line, `step COUNT` or `peak`, and answers each with a line of JSON.
+Runs where that package is installed, without this project, on one batch of made-up images. Requests
+and answers are lines of JSON: first the setting, then {"steps"} for so many, or {} for the peak.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -113,35 +113,28 @@ def made_up_images(setting: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=random), targets
 
 
-def answers(commands: Iterator[str], loop: PeerLoop) -> Iterator[dict[str, Any]]:
-    """What each command gives."""
-    kinds: dict[str, Callable[..., dict[str, Any]]] = {
-        "step": lambda count: {"seconds": loop.steps(int(count))},
-        "peak": lambda: {"peak_mb": loop.peak_mb()},
-    }
-    for line in commands:
-        name, *arguments = line.split()
-        yield kinds[name](*arguments)
+def answer(loop: PeerLoop, request: dict[str, Any]) -> dict[str, Any]:
+    """What a request gives."""
+    if "steps" in request:
+        return {"seconds": loop.steps(request["steps"])}
+    return {"peak_mb": loop.peak_mb()}
 
 
-def main(out: TextIO) -> None:
-    """Build the loop of the setting on the command line, then answer."""
+def main() -> None:
+    """Say which package this is, build its loop, and answer until there are no more requests."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)  # what the package prints is no answer
 
-    def say(content: dict[str, Any]) -> None:
-        out.write(f"{json.dumps(content)}\n")
-        out.flush()
+        def say(content: dict[str, Any]) -> None:
+            answers.write(f"{json.dumps(content)}\n")
+            answers.flush()
 
-    try:
-        loop = PeerLoop(json.loads(sys.argv[1]))
-    except Exception as error:  # noqa: BLE001 - a package of others may fail in any way
-        say({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"})
-        return
-    say({"version": version("yolov5"), "torch": torch.__version__})
-    for answer in answers(iter(sys.stdin), loop):
-        say(answer)
+        say({"versions": {"yolov5": version("yolov5"), "torch": torch.__version__}})
+        loop = PeerLoop(json.loads(sys.stdin.readline()))
+        say({})
+        for line in sys.stdin:
+            say(answer(loop, json.loads(line)))
 
 
 if __name__ == "__main__":
-    answered = sys.stdout
-    with redirect_stdout(sys.stderr):  # what the package prints is no answer
-        main(answered)
+    main()

@@ -1,0 +1,104 @@
+"""Suppression at score 0.001, as val.py needs it: `python -m benchmarks.nms`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+
+from benchmarks.peer import Peer
+from benchmarks.rounds import Contestant, Turn, timed
+from benchmarks.rows import Agreement, Goal, Row
+from benchmarks.stage import Options, Stage, stage_main
+from models.runtimes.torch_predictor import postprocess_on_device
+from models.runtimes.torch_runner import TorchRunner
+from utils.postprocess import VAL_POSTPROCESS, postprocess
+from utils.structures import Detections, FloatArray
+
+REPEATS = 5
+
+
+def suppressed(run: Callable[[], Sequence[Detections]], count: int) -> Turn:
+    """Seconds per image, how many boxes stay and the sum of their scores."""
+    seconds = timed(run, REPEATS, count)
+    found = run()
+    total = float(sum(each.scores.astype(np.float64).sum() for each in found))
+    return Turn(seconds, {"boxes": sum(map(len, found)), "sum of scores": total})
+
+
+def sort_floor(decoded: FloatArray) -> Turn:
+    """Seconds per image of sorting the scores of all pairs of box and class that count."""
+    scores = []
+    for rows in decoded:
+        of_classes = rows[rows[:, 4] > VAL_POSTPROCESS.score_threshold]
+        products = of_classes[:, 5:] * of_classes[:, 4:5]
+        scores.append(products[products > VAL_POSTPROCESS.score_threshold])
+    seconds = timed(lambda: [np.sort(each) for each in scores], REPEATS, len(decoded))
+    return Turn(seconds, {"pairs": sum(map(len, scores))})
+
+
+@contextmanager
+def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant]]:
+    """All take the same decoded rows, of real images."""
+    runner = TorchRunner(options.weights, device="cpu")
+    rows = [runner.run(image[None]) for image in options.network_inputs()]
+    decoded = np.ascontiguousarray(np.concatenate(rows))
+    tensors = torch.from_numpy(decoded)
+
+    def in_numpy() -> list[Detections]:
+        return [postprocess(each, VAL_POSTPROCESS) for each in decoded]
+
+    def in_torch() -> list[Detections]:
+        return [postprocess_on_device(each, VAL_POSTPROCESS) for each in tensors]
+
+    found = [
+        Contestant("numpy", partial(suppressed, in_numpy, len(decoded))),
+        Contestant("torch", partial(suppressed, in_torch, len(decoded))),
+        Contestant("sort", partial(sort_floor, decoded)),
+    ]
+    if peer is not None:
+        saved = options.folder / "decoded.npy"
+        np.save(saved, decoded)
+        found.append(
+            peer.contestant(
+                "peer",
+                "suppress",
+                decoded=str(saved),
+                score=VAL_POSTPROCESS.score_threshold,
+                iou=VAL_POSTPROCESS.iou_threshold,
+                max_detections=VAL_POSTPROCESS.max_detections,
+            )
+        )
+    yield found
+
+
+STAGE = Stage(
+    name="nms",
+    title="Suppression at score 0.001 and IoU 0.6, several classes a box, yolov5n.pt, 640 px",
+    floor="one sort of the scores of all pairs of box and class above the threshold",
+    rows=(
+        Row("suppression in numpy (val.py on a CPU)", "numpy", "peer", "sort",
+            goal=Goal("at most 0.33 of the peer", 0.33)),
+        Row("suppression in torch (val.py on a GPU)", "torch", "peer", "sort"),
+    ),
+    prepare=prepare,
+    agreements=(
+        Agreement("boxes", "numpy", "torch"),
+        Agreement("boxes", "numpy", "peer"),
+        Agreement("sum of scores", "numpy", "peer", relative=1e-5),
+    ),
+    rounds=7,
+    count=16,
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; returns the exit code."""
+    return stage_main(STAGE, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
