@@ -24,7 +24,7 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
 
 import torch
 
-from data.check_images import check_inputs
+from data.check_images import NUM_IMAGES, check_inputs
 from data.dataset import EvalDataset
 from data.loader import EvalLoader, eval_loader
 from data.records import read_records
@@ -61,8 +61,9 @@ from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 FileFormat = tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoint]]
-# Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not.
-CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
+# Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not,
+# with and without cells that no border is near.
+CHECK_CELLS = ((3, 3), (2, 4), (4, 1))
 AP_DECIMALS = 4
 SEED = 0  # of the branches of an expanded network
 
@@ -92,11 +93,10 @@ def convert(config: ConvertConfig) -> ConvertResult:
     change_form = _form_change(config, model)
     validation = _validation(config, checkpoint, stride, max(input_hw))
     sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
-    records = () if validation is None else validation.records
-    inputs = [torch.from_numpy(batch) for batch in check_inputs(sizes, records)]
+    images, noise = _check_inputs(sizes, () if validation is None else validation.records)
     exact = compare_exactly(
         model,
-        inputs,
+        noise,
         change_form=None if is_folded else change_form,
         change_stem=None if config.stem == "keep" else change_stem,
     )
@@ -106,13 +106,24 @@ def convert(config: ConvertConfig) -> ConvertResult:
         save(temporary, converted)
         converted = replace(converted, weights={})  # from here on, as they were written
         saved = build_from_checkpoint(load(temporary))
-        equivalence = measure_equivalence(model, saved, inputs, exact, _tolerance(config))
+        equivalence = measure_equivalence(
+            model, saved, [*images, *noise], exact, _tolerance(config)
+        )
         check_equivalence(equivalence, every_block=config.verbose)
         AP = None if validation is None else _compare_AP(model, saved, validation, config)
     result = _result(checkpoint, converted, model, saved, output, input_hw)
     if config.to == "yolov5":
         write_yaml(output.with_suffix(".yaml"), yolov5_yaml(saved.spec))
     return replace(result, equivalence=equivalence, AP=AP)
+
+
+def _check_inputs(
+    sizes: Sequence[tuple[int, int]], records: Sequence[ImageRecord]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """For each size a batch of images, of the user's where there are any, and one of noise."""
+    num_images = NUM_IMAGES if records else 1
+    batches = [torch.from_numpy(batch) for batch in check_inputs(sizes, records, num_images)]
+    return batches[::2], batches[1::2]
 
 
 def _form_change(config: ConvertConfig, model: Detector) -> Callable[[Detector], Detector]:

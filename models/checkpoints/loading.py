@@ -49,7 +49,7 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
     """
     spec = ModelSpec.from_yaml(checkpoint.spec, "checkpoint")
     weights = checkpoint.best_weights if averaged else checkpoint.weights
-    with torch.device("meta"):  # a wrong size takes no memory before it is refused
+    with torch.device("meta"), _Uninitialized():  # a wrong size is refused before it takes memory
         _check_sizes(build_model(spec, form=checkpoint.form), weights)
     with _Uninitialized():
         model = build_model(spec, form=checkpoint.form)

@@ -38,6 +38,21 @@ def to_deploy(model: nn.Module) -> nn.Module:
     return deployed
 
 
+def fold_in_place(module: nn.Module) -> nn.Module:
+    """As `to_deploy`, but `module` becomes its deploy form block by block, and is used up.
+
+    Returns:
+        `module`, or what a block that was handed in has become.
+    """
+    if isinstance(module, RepBlock):
+        return module.to_deploy()
+    if isinstance(module, ConcatNorm):
+        module.fold_norm()
+    for name, child in module.named_children():
+        setattr(module, name, fold_in_place(child))
+    return module
+
+
 def _outermost_blocks(module: nn.Module) -> Iterator[RepBlock]:
     """Blocks that no other block holds."""
     if isinstance(module, RepBlock):

@@ -10,8 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.conversion.block_report import BlockReport, block_reports
-from models.conversion.deploy import relative_error, to_deploy
+from models.conversion.block_report import BlockReport, block_outputs, compare_blocks
+from models.conversion.deploy import (
+    equivalence_error,
+    fold_in_place,
+    relative_error,
+    to_deploy,
+)
 from models.network.changed_copy import as_double, changed_copy
 from models.network.detector import Detector
 from utils.errors import ConversionError
@@ -45,11 +50,13 @@ class ExactComparison(NamedTuple):
     Attributes:
         error: relative, of the worst output map.
         blocks: each block that was folded or expanded, on its own.
+        inputs: of both.
         maps: what the network itself computes, for each input.
     """
 
     error: float
     blocks: tuple[BlockReport, ...]
+    inputs: Sequence[Tensor]
     maps: list[tuple[Tensor, ...]]
 
 
@@ -77,29 +84,30 @@ def compare_exactly(
     for index in range(len(model.layers)):  # no variable here keeps a row
         blocks += _compare_row(index, next(rows), before, after, random)
     error = max(map(relative_error, before.maps(), after.maps()))
-    return ExactComparison(error, tuple(blocks), before.maps())
+    return ExactComparison(error, tuple(blocks), inputs, before.maps())
 
 
 def _compare_row(
     index: int, row: _Row, before: _RowByRow, after: _RowByRow, random: torch.Generator | None
 ) -> list[BlockReport]:
     """Run a row in both forms; reports of its blocks if there is something to draw inputs with."""
-    before.run(index, row.before)
-    after.run(index, row.after)
-    if random is None:
-        return []
     name = str(index)
-    was, became = nn.ModuleDict({name: row.before}), nn.ModuleDict({name: row.folded})
-    reports = block_reports(was, became, random)
+    before.run(index, row.before)
+    outputs = [] if random is None else block_outputs(nn.ModuleDict({name: row.before}), random)
+    folded, changed = row.change()
+    after.run(index, changed)
+    reports = compare_blocks(outputs, nn.ModuleDict({name: folded}))
     return [replace(report, name=f"layers.{report.name}") for report in reports]
 
 
 class _Row(NamedTuple):
-    """A row in float64: as it was, in the other form, and that with another stem."""
+    """A row in float64, and what gives it in the other form, and that with another stem.
+
+    The first one may be used up by that.
+    """
 
     before: nn.Module
-    folded: nn.Module
-    after: nn.Module
+    change: Callable[[], tuple[nn.Module, nn.Module]]
 
 
 def _rows(
@@ -112,19 +120,25 @@ def _rows(
     What is only folded is made row by row: a network in float64 takes twice its memory.
     """
     if change_form is to_deploy and change_stem is None:
-        return model, _folded_rows(model)
+        return model, map(_folded_row, model.layers)
     exact = changed_copy(model, as_double)
     folded = exact if change_form is None else change_form(exact)
     after = folded if change_stem is None else change_stem(folded)
-    return after, map(_Row, exact.layers, folded.layers, after.layers)
+    pairs = zip(folded.layers, after.layers, strict=True)
+    return after, (
+        _Row(row, lambda pair=pair: pair)  # type: ignore[misc]  # a default that is bound
+        for row, pair in zip(exact.layers, pairs, strict=True)
+    )
 
 
-def _folded_rows(model: Detector) -> Iterator[_Row]:
-    for layer in model.layers:
-        row = changed_copy(layer, as_double)
-        folded = to_deploy(row)
-        yield _Row(row, folded, folded)
-        del row, folded  # before the next ones are made
+def _folded_row(layer: nn.Module) -> _Row:
+    row = changed_copy(layer, as_double)
+
+    def change() -> tuple[nn.Module, nn.Module]:
+        folded = fold_in_place(row)
+        return folded, folded
+
+    return _Row(row, change)
 
 
 class _RowByRow:
@@ -157,17 +171,17 @@ def measure_equivalence(
     Args:
         model: in float32.
         saved: the converted network, read back from its file.
-        inputs: those of `exact`.
+        inputs: (B, 3, H, W) float32 each.
         exact: the same conversion in float64.
         tolerance: limit of the float32 error; by default 1e-5, or 4 times the float32 error of
             `model` itself where that is more.
     """
-    maps = [model(x) for x in inputs]
     if tolerance is None:
-        tolerance = max(FLOAT32_TOLERANCE, 4 * max(map(relative_error, exact.maps, maps)))
+        own = max(map(relative_error, exact.maps, map(model, exact.inputs)))
+        tolerance = max(FLOAT32_TOLERANCE, 4 * own)
     return Equivalence(
         float64=exact.error,
-        float32=max(map(relative_error, maps, map(saved, inputs))),
+        float32=equivalence_error(model, saved, inputs),
         allowed=tolerance,
         blocks=exact.blocks,
     )

@@ -10,9 +10,8 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from models.network.changed_copy import changed_copy
+from models.network.flops import network_gflops as network_gflops  # for callers: it belongs here
 from models.network.layer_registry import LAYERS
 from models.network.layer_rows import BuiltLayer, RowContext
 from models.network.layers import ConvFactory, DetectHead, Form, Join, activation_maker
@@ -216,20 +215,6 @@ def _set_norms(model: Detector) -> None:
 def count_parameters(model: nn.Module) -> int:
     """The number of elements of all parameters; buffers such as running means do not count."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> float:
-    """2 x multiply-adds of all convolutions and matrix products for one image, in units of 1e9.
-
-    Runs a copy on torch's meta device: no memory is allocated and `model` is not changed.
-    """
-    shadow = changed_copy(model, lambda tensor: tensor.to("meta")).to("meta")
-    for module in shadow.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()  # one image may leave one value per channel, too few to train with
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shadow(torch.empty(1, 3, *input_hw, device="meta"))
-    return float(counter.get_total_flops()) / 1e9
 
 
 def block_counts(model: nn.Module) -> dict[str, int]:
