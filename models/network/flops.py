@@ -38,7 +38,7 @@ def _of_convolutions(model: nn.Module, input_hw: tuple[int, int]) -> int | None:
     if first.is_meta or not isinstance(stride, int) or any(side % stride for side in input_hw):
         return None
     shadow = _evaluated(changed_copy(model, lambda tensor: tensor))
-    counts = []
+    counts: list[int] = []
     for columns in (1, 2):
         image = torch.zeros(1, 3, 2 * stride, 2 * columns * stride, dtype=first.dtype,
                             device=first.device)  # fmt: skip
@@ -51,7 +51,8 @@ def _of_convolutions(model: nn.Module, input_hw: tuple[int, int]) -> int | None:
     # Of 2 x 2 cells of the coarsest map, and so a multiple of four for whole cells.
     constant, of_cells = 2 * counts[0] - counts[1], counts[1] - counts[0]
     height, width = input_hw
-    return constant + of_cells * (height // stride) * (width // stride) // 4
+    cells = (height // stride) * (width // stride)
+    return constant + of_cells * cells // 4
 
 
 def _evaluated(network: nn.Module) -> nn.Module:
@@ -76,7 +77,7 @@ class _Convolutions(TorchFunctionMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.flops = 0
 
     def __torch_function__(
@@ -112,4 +113,4 @@ def _of_everything(model: nn.Module, input_hw: tuple[int, int]) -> int:
     shadow = _evaluated(changed_copy(model, lambda tensor: tensor.to("meta")).to("meta"))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shadow(torch.empty(1, 3, *input_hw, device="meta"))
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
