@@ -3,10 +3,10 @@
 # make gpu     the tests that need a GPU (under 5 minutes)
 # make check   lint, types and tests: what CI runs
 # make test-oldest    the tests with the lowest versions of everything, in .venv-oldest (PYTHON=python3.10)
-# make bench   every stage against YOLOv5 (after `make clients`) and its floor: a dated report; under 15 minutes
+# make bench   every stage against YOLOv5 (into .venv-peer) and its floor: a dated report; under 15 minutes on two cores
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
 # make clients    other programs (ultralytics, yolov5, SAHI) find the same boxes; into .venv-clients
-# make clean   remove caches and runs/demo; .venv, .venv-rknn, .venv-clients and .venv-oldest stay
+# make clean   remove caches and runs/demo; .venv, .venv-rknn, .venv-clients, .venv-peer and .venv-oldest stay
 #
 # Everything is installed into .venv from requirements.txt; nothing else is downloaded.
 
@@ -17,12 +17,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 CLIENT_TESTS := tests/end_to_end/test_yolov5_clients.py tests/end_to_end/test_foreign_programs.py \
-	tests/end_to_end/test_hub.py tests/end_to_end/test_python_api.py \
-	tests/unit/benchmarks/test_stages.py
+	tests/end_to_end/test_hub.py tests/end_to_end/test_python_api.py
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	|| { echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3.10"; exit 1; }
 MARKERS := $(if $(SLOW),-m 'not gpu and not benchmark')
-
 SHARED ?= ../shared
 
 .PHONY: help demo test gpu check lint bench rknn clients test-oldest clean
@@ -49,9 +47,18 @@ lint: $(VENV)/.installed-dev
 	$(RUN) -m mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(RUN) $(VENV)/bin/vermin --quiet --violations --no-tips --eval-annotations --exclude long --exclude file.errors -t=3.10- *.py models data utils experiments examples benchmarks tests
 
-# SHARED: the folder with data/coco128, data/video/street.mp4 and weights/yolov5n.pt.
+# SHARED: the folder with data/coco128, data/video/street.mp4 and weights/yolov5n.pt. BENCH: flags.
 bench: $(VENV)/.installed-dev
+	@$(MAKE) --no-print-directory .venv-peer/.installed || echo "no peer: its columns are skipped"
 	$(RUN) -m benchmarks.bench --shared $(SHARED) $(BENCH)
+
+.venv-peer/.installed: requirements-peer.txt $(VENV)/.installed-dev
+	@echo "installing requirements-peer.txt into .venv-peer"
+	rm -rf .venv-peer && $(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r requirements-peer.txt
+	$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(.venv-peer/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_lent.pth"
+	@touch $@
 
 rknn: .venv-rknn/.installed
 

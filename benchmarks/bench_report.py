@@ -59,9 +59,10 @@ def _stage_text(stage: Stage, found: Found) -> list[str]:
     """What is measured, the floor, all series, and what agrees."""
     setting, row = found.setting, stage.rows[0]
     unit, scale = row.unit, row.scale
+    flags = " ".join(f"--{name} {setting[name]}" for name in ("rounds", "imgsz", "count"))
     lines = [
-        f"{stage.title}. Floor: {stage.floor}. `python -m benchmarks.{stage.name} --rounds "
-        f"{setting['rounds']} --imgsz {setting['imgsz']} --count {setting['count']}`", "",
+        f"{stage.title.format_map(setting)}. Floor: {stage.floor}. "
+        f"`python -m benchmarks.{stage.name} {flags}`", "",
         f"| series | {unit} | rounds | found in the last round |", "|---|---|---|---|",
     ]  # fmt: skip
     for name, seconds in found.seconds.items():

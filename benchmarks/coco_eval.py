@@ -24,8 +24,8 @@ from utils.structures import Detections, FloatArray, ImageRecord, Targets
 NUM_CLASSES = 80
 OBJECTS, DETECTIONS = 7, 100  # of an image; COCO's val2017 has 7.3 objects
 SIDE = 640
+# In the order of pycocotools' list.
 FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
-_STATS = (0, 1, 2, 3, 4, 5, 6, 7, 8)  # the same in pycocotools' list
 
 
 def made_up(count: int) -> tuple[list[ImageRecord], dict[int, Detections]]:
@@ -45,7 +45,9 @@ def made_up(count: int) -> tuple[list[ImageRecord], dict[int, Detections]]:
         scores = np.sort(rng.random(DETECTIONS))[::-1].astype(np.float32)
         order = rng.permutation(DETECTIONS)
         found[number] = Detections(
-            np.concatenate((near, others))[order], scores, np.concatenate((classes, guessed))[order]
+            np.concatenate((near, others))[order].astype(np.float32, copy=False),
+            scores,
+            np.concatenate((classes, guessed))[order],
         )
     return records, found
 
@@ -83,9 +85,9 @@ def by_pycocotools(records: Sequence[ImageRecord], found: Mapping[int, Detection
         evaluation.accumulate()
         evaluation.summarize()
         seconds = time.perf_counter() - start
-    stats = {name: float(evaluation.stats[index])
-             for name, index in zip(FIGURES, _STATS, strict=True)}  # fmt: skip
-    return Turn(seconds, stats)
+    # -1 where there is no such object, which ours states as 0.
+    stats = zip(FIGURES, evaluation.stats[: len(FIGURES)], strict=True)
+    return Turn(seconds, {name: max(float(value), 0.0) for name, value in stats})
 
 
 def _coco_json(records: Sequence[ImageRecord]) -> dict[str, list[dict[str, object]]]:
@@ -139,7 +141,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
 
 STAGE = Stage(
     name="coco_eval",
-    title="COCO's figures, 1,000 images with 100 detections each of 80 classes; the peer is "
+    title="COCO's figures, {count:,} images with 100 detections each of 80 classes; the peer is "
     "pycocotools",
     floor="one sort of all detections by class and score",
     rows=(

@@ -74,7 +74,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
 
 STAGE = Stage(
     name="cold_start",
-    title="Detection in one image in a new process, yolov5n, 640 px",
+    title="Detection in one image in a new process, yolov5n, {imgsz} px",
     floor="a process that imports torch, or OpenCV and onnxruntime, and ends",
     rows=(
         Row("detect, one image, new process, .pt", "ours, .pt", "peer, .pt", "import torch", "s",

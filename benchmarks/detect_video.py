@@ -84,8 +84,8 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
 
 STAGE = Stage(
     name="detect_video",
-    title="Detection in a video, yolov5n, boxes drawn and the video written; ours runs the ONNX "
-    "file, the peer the checkpoint",
+    title="Detection in a video of {count} frames, yolov5n, boxes drawn and the video written; "
+    "ours runs the ONNX file, the peer the checkpoint",
     floor="the larger of the network's time and the sum of all stages' divided by the cores",
     rows=(
         Row("detect.py, video, whole process", "ours", "peer", "stages", "s", 1.0),

@@ -116,7 +116,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
 
 STAGE = Stage(
     name="inference",
-    title="yolov5n.pt and decoding, 640 px, batch 8; the peer folds when it loads",
+    title="yolov5n.pt and decoding, {imgsz} px, batch {count}; the peer folds when it loads",
     floor="the multiply-adds of the network at the rate of one large matrix product (float32)",
     rows=(
         Row("network in PyTorch, as loaded", "as loaded", "peer", "matrix product"),

@@ -87,7 +87,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
 
 STAGE = Stage(
     name="loader",
-    title="Training samples: mosaic, affine map, HSV and flip, no cache, batches of 16",
+    title="Training samples: mosaic, affine map, HSV and flip, no cache, {imgsz} px, batches of 16",
     floor="reading and decoding each file once, on as many threads as there are workers",
     rows=tuple(
         Row(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
             level.grad = None
         total = criterion(maps, batch).total
         torch.autograd.backward(total)
-        return float(total)
+        return float(total.detach())
 
     def ours() -> Turn:
         seconds = timed(both, REPEATS)
@@ -60,7 +61,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
     found = [Contestant("ours", ours), Contestant("copy of the maps", copied)]
     if peer is not None:
         path, hyp = options.folder / "maps.npz", scaled_hyp(options.image_size)
-        content = {str(number): level.detach().numpy() for number, level in enumerate(maps)}
+        content: dict[str, Any] = {str(n): level.detach().numpy() for n, level in enumerate(maps)}
         np.savez(path, targets=peer_targets(batch), **content)
         for name, reorder in (("peer", False), ("peer, with its head's order", True)):
             found.append(
@@ -81,7 +82,8 @@ def _norm(maps: Sequence[torch.Tensor]) -> float:
 
 STAGE = Stage(
     name="loss",
-    title="Loss and assignment, forward and backward, of the maps of yolov5s, 320 px, batch 16",
+    title="Loss and assignment, forward and backward, of the maps of yolov5s, {imgsz} px, batch "
+    "{count}",
     floor="one copy of the maps: their gradient, as large as they are, must be written",
     rows=(
         Row(

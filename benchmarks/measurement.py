@@ -49,23 +49,28 @@ def digits_after(value: float, significant: int = 3) -> int:
     return min(max(significant - before, 0), 6)
 
 
-def seconds_of(command: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
-    """Wall time of a command, from its start to its end, in this environment or the process's own.
+def seconds_of(command: Sequence[str], variables: Mapping[str, str] | None = None) -> float:
+    """Wall time of a command, as `output_of` runs it, from its start to its end.
 
     Raises:
         RunFailedError: it failed; the message is its last line.
     """
     start = time.perf_counter()
-    output_of(command, environment)
+    output_of(command, variables)
     return time.perf_counter() - start
 
 
-def output_of(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+def output_of(command: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
     """What a command writes to its standard output.
+
+    Args:
+        command: run in the project's folder.
+        variables: of its environment, besides those of this process.
 
     Raises:
         RunFailedError: it failed; the message is its last line.
     """
+    environment = {**os.environ, **(variables or {})}
     try:
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
@@ -73,9 +78,9 @@ def output_of(command: Sequence[str], environment: Mapping[str, str] | None = No
     except OSError as error:
         raise RunFailedError(f"{command[0]}: {error.strerror}") from None
     if done.returncode:
-        lines = [*done.stdout.splitlines(), *done.stderr.splitlines(), "no output"]
-        said = next((line for line in reversed(lines[:-1]) if line.strip()), lines[-1])
-        raise RunFailedError(f"{command[0]} ended with {done.returncode}: {said.strip()}")
+        lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+        raise RunFailedError(f"{command[0]} ended with {done.returncode}: {said}")
     return done.stdout
 
 

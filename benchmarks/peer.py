@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,10 +22,21 @@ from benchmarks.measurement import PeerFailedError
 from benchmarks.rounds import Contestant, Turn
 
 PROGRAM = Path(__file__).parent / "peer_program.py"
+FONT = "Arial.ttf"
 LIMIT_SECONDS = 600.0  # of one answer
 # Pickled networks are what the peer loads; no usage data, and settings beside its other files.
 ENVIRONMENT = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "YOLO_OFFLINE": "true",
                "YOLO_AUTOINSTALL": "false", "PIN_MEMORY": "False", "MPLBACKEND": "Agg"}  # fmt: skip
+
+
+def provide_font(folder: Path) -> None:
+    """Put a font under the name of one that the peer would download, where matplotlib has it."""
+    found = find_spec("matplotlib")
+    if found is None or found.origin is None or (folder / FONT).exists():
+        return
+    source = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    if source.exists():
+        shutil.copyfile(source, folder / FONT)
 
 
 class PeerProcess(AbstractContextManager["PeerProcess"]):
@@ -40,6 +53,7 @@ class PeerProcess(AbstractContextManager["PeerProcess"]):
             PeerFailedError: there is no such Python, or the package is not installed in it.
         """
         self._log = folder / "peer.log"
+        provide_font(folder)
         # Isolated: neither this project's packages nor the user's are on its path.
         command = [str(python), "-I", str(program)]
         environment = {**os.environ, **ENVIRONMENT, "YOLO_CONFIG_DIR": str(folder),
@@ -52,7 +66,7 @@ class PeerProcess(AbstractContextManager["PeerProcess"]):
                 )  # fmt: skip
             except OSError as error:
                 raise PeerFailedError(
-                    f"{python.name}: {error.strerror}; `make clients` installs the peer"
+                    f"{python.name}: {error.strerror}; `make bench` installs the peer"
                 ) from None
         try:
             self.versions: dict[str, str] = self._answer()["versions"]
@@ -121,8 +135,8 @@ class Peer(AbstractContextManager["Peer"]):
         Raises:
             PeerFailedError: as PeerProcess.
         """
-        self._start = lambda: PeerProcess(python, folder, program)
-        self._process = self._start()
+        self._arguments = python, folder, program
+        self._process = PeerProcess(*self._arguments)
         self.versions = self._process.versions
 
     def contestant(self, name: str, task: str, **arguments: Any) -> Contestant:
@@ -137,7 +151,7 @@ class Peer(AbstractContextManager["Peer"]):
         def turn() -> Turn:
             if not self._process.is_alive():
                 self._process.__exit__(None, None, None)
-                self._process = self._start()
+                self._process = PeerProcess(*self._arguments)
             return _turn(self._process.ask(key=name, task=task, arguments=arguments))
 
         return Contestant(name, turn)
@@ -147,7 +161,7 @@ class Peer(AbstractContextManager["Peer"]):
 
         def turn() -> Turn:
             start = time.perf_counter()
-            with self._start() as process:
+            with PeerProcess(*self._arguments) as process:
                 found = _turn(process.ask(key=name, task=task, arguments=arguments))
             return Turn(time.perf_counter() - start, found.facts, found.also)
 

@@ -37,7 +37,7 @@ class Row:
     """A line of the table.
 
     Attributes:
-        title: what is done.
+        title: what is done; may have {count} and {imgsz} of the run.
         ours: the series' name.
         peer: its; empty for none.
         floor: its; empty for none.
@@ -70,8 +70,9 @@ class Row:
         """In Markdown, under HEAD."""
         met = {None: "", True: "yes", False: "no"}[self.is_met(found)]
         goal = "" if self.goal is None else self.goal.text
+        title = self.title.format_map(found.setting)
         cells = (
-            self.title, self.unit, _text(found.spread(self.ours, self.scale)),
+            title, self.unit, _text(found.spread(self.ours, self.scale)),
             self._of_peer(found), _text(found.ratios(self.ours, self.peer)),
             _text(found.spread(self.floor, self.scale)),
             _text(found.ratios(self.ours, self.floor)), goal, met,

@@ -34,9 +34,7 @@ from utils.structures import FloatArray
 
 logger = logging.getLogger(__name__)
 RUNS = ROOT / "runs" / "bench"
-CLIENTS_PYTHON = (
-    ROOT / ".venv-clients" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-)
+PEER_PYTHON = ROOT / ".venv-peer" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "onnxruntime", "pycocotools")
 
 
@@ -127,7 +125,7 @@ class Stage:
 
     Attributes:
         name: of the module.
-        title: what is measured.
+        title: what is measured; may have {count} and {imgsz} of the run.
         floor: what the floors are.
         rows: of the table.
         prepare: makes the contestants.
@@ -158,7 +156,7 @@ class Stage:
 def open_peer(python: Path, folder: Path) -> Iterator[tuple[Peer | None, dict[str, Any]]]:
     """The peer with its versions, or None with the reason."""
     try:
-        with Peer(python, folder) as peer:
+        with Peer(python.absolute(), folder) as peer:  # a link stays a link
             yield peer, dict(peer.versions)
     except PeerFailedError as error:
         logger.warning("the peer is skipped: %s", error)
@@ -218,14 +216,15 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
         help="folder with data/coco128, data/video/street.mp4 and weights/yolov5n.pt",
     )  # fmt: skip
     parser.add_argument(
-        "--peer", type=Path, default=CLIENTS_PYTHON, help="a Python with the package yolov5"
+        "--peer", type=Path, default=PEER_PYTHON, help="a Python with the package yolov5"
     )
     parser.add_argument("--runs", type=Path, default=RUNS, help="where rounds are kept")
 
 
 def stage_main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     """The command line of a stage: measure, print its rows; returns the exit code."""
-    parser = argparse.ArgumentParser(description=stage.title)
+    described = stage.title.format(count=stage.count, imgsz=stage.image_size)
+    parser = argparse.ArgumentParser(description=described)
     add_common_flags(parser)
     parser.add_argument("--rounds", type=int, default=stage.rounds)
     parser.add_argument("--imgsz", type=int, default=stage.image_size, help="side of the input")
@@ -234,7 +233,7 @@ def stage_main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(argv)
     configure_logging()
-    logger.info("%s", stage.title)
+    logger.info("%s", stage.title.format_map(vars(given)))
     try:
         found = run_stage(stage, given)
     except UserError as error:

@@ -92,7 +92,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
 
 STAGE = Stage(
     name="training_step",
-    title="A training step of yolov5s, 320 px, batch 16",
+    title="A training step of yolov5s, {imgsz} px, batch {count}",
     floor="the network alone, forward and backward, in the same precision",
     rows=(
         Row("training step, float32", "ours, float32", "peer", "network, float32", "s", 1.0),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,9 +32,9 @@ def run_ours(options: Options, data: Path) -> Turn:
     report = options.folder / "report.json"
     flags = ["--imgsz", options.image_size, "--batch-size", BATCH_SIZE, "--device", "cpu",
              "--project", options.folder / "val", "--report", report]  # fmt: skip
-    environment = {**os.environ, "XDG_CACHE_HOME": str(options.folder / "cache")}
+    cache = {"XDG_CACHE_HOME": str(options.folder / "cache")}
     command = script("val.py", "--weights", options.weights, "--data", data, *flags)
-    seconds = seconds_of(command, environment)
+    seconds = seconds_of(command, cache)
     found = json.loads(report.read_text(encoding="utf-8"))
     names = ("AP", "AP50", "precision", "recall", "images")
     parts = {f"ours, {name}": found["ms_per_image"][name] / 1e3 * found["images"]
@@ -85,10 +84,11 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
 
 STAGE = Stage(
     name="val",
-    title="val.py with its defaults on 128 images of coco128, yolov5n.pt, 640 px: whole processes",
+    title="val.py with its defaults on {count} images of coco128, yolov5n.pt, {imgsz} px: whole "
+    "processes",
     floor="the folded network alone, on batches of the same shapes",
     rows=(
-        Row("val.py, 128 images, end to end", "ours", "peer", "network alone", "s", 1.0,
+        Row("val.py, {count} images, end to end", "ours", "peer", "network alone", "s", 1.0,
             Goal("at most 0.5 of the peer", 0.5)),
     ),
     prepare=prepare,

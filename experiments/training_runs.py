@@ -41,7 +41,7 @@ def train_once(folder: Path, *flags: str) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _COMMIT_FILE).write_text(current_commit(), encoding="utf-8")
         output = ("--project", str(folder.parent), "--name", folder.name, "--exist-ok")
-        run_script("train.py", *flags, *_COMMON, *output, "--report", str(report))
+        run_script("train.py", *_COMMON, *flags, *output, "--report", str(report))
     content: dict[str, Any] = json.loads(report.read_text())
     return content
 
@@ -56,16 +56,6 @@ def bccd_yaml(shared: Path, folder: Path) -> Path:
     }
     names = ["RBC", "WBC", "Platelets"]
     write_yaml(path, {"path": str(shared / "data" / "bccd"), **splits, "names": names})
-    return path
-
-
-def voc_yaml(shared: Path, folder: Path) -> Path:
-    """Write a data yaml into `folder` that reads the VOC 2007 images in place."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, root = folder / "voc07.yaml", shared / "data" / "voc07"
-    names = (root / "classes.txt").read_text(encoding="utf-8").split()
-    splits = {"train": "train.txt", "val": "val.txt"}
-    write_yaml(path, {"path": str(root), **splits, "names": names})
     return path
 
 

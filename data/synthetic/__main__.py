@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.synthetic.dataset import SyntheticConfig, write_dataset
+from data.synthetic.dataset import KINDS, SyntheticConfig, write_dataset
 from utils.errors import UserError
 from utils.logs import configure_logging
 
@@ -28,10 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=defaults.images, help="labelled images")
     parser.add_argument("--size", type=int, default=defaults.size, help="long side in pixels")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="same seed, same bytes")
+    parser.add_argument("--kind", default=defaults.kind, choices=KINDS, help="what to draw")
     flags = parser.parse_args(sys.argv[1:] if argv is None else argv)
     configure_logging()
     try:
-        write_dataset(flags.out, SyntheticConfig(flags.images, flags.size, flags.seed))
+        write_dataset(flags.out, SyntheticConfig(flags.images, flags.size, flags.seed, flags.kind))
     except UserError as error:
         logger.error("error: %s", error)
         return 2

@@ -30,13 +30,18 @@ class Motion:
     spin: float
 
 
-def write_clip(path: Path, size: int, generator: np.random.Generator) -> None:
-    """Write NUM_FRAMES frames as mp4, `size` wide and three quarters of it high.
+def clip_hw(size: int) -> tuple[int, int]:
+    """Height and width of a clip: video wants even sides."""
+    return size * 3 // 8 * 2, size // 2 * 2
+
+
+def write_clip(path: Path, frames: Iterator[ImageArray], size: int) -> None:
+    """Write frames as mp4, `size` wide and three quarters of it high.
 
     Raises:
         DatasetError: OpenCV was built without a writer for mp4.
     """
-    width, height = size // 2 * 2, size * 3 // 8 * 2  # video wants even sides
+    height, width = clip_hw(size)
     with atomic_path(path) as temporary:
         writer = cv2.VideoWriter(
             str(temporary),
@@ -46,7 +51,7 @@ def write_clip(path: Path, size: int, generator: np.random.Generator) -> None:
         )
         if not writer.isOpened():
             raise DatasetError(f"{path}: this OpenCV cannot write mp4; install opencv-python")
-        for frame in draw_frames(generator, (height, width)):
+        for frame in frames:
             writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         writer.release()
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from data.synthetic.clip import write_clip
+from data.synthetic import cells, shapes
+from data.synthetic.clip import clip_hw, draw_frames, write_clip
 from data.synthetic.scenes import draw_scene
-from data.synthetic.shapes import CLASS_NAMES
 from utils.boxes import xyxy_to_cxcywh
 from utils.errors import ConfigError, DatasetError
 from utils.logs import Progress
@@ -36,6 +36,27 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What can be drawn.
+
+    Attributes:
+        class_names: in class-id order.
+        image: one image, RGB uint8, of a height and width, and the objects in it.
+        frames: those of a clip.
+    """
+
+    class_names: tuple[str, ...]
+    image: Callable[[np.random.Generator, tuple[int, int]], tuple[ImageArray, Targets]]
+    frames: Callable[[np.random.Generator, tuple[int, int]], Iterator[ImageArray]]
+
+
+KINDS = {
+    "shapes": Kind(shapes.CLASS_NAMES, draw_scene, draw_frames),
+    "cells": Kind(cells.CLASS_NAMES, cells.draw_smear, cells.draw_slide),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class SyntheticConfig:
     """What to draw.
 
@@ -43,11 +64,13 @@ class SyntheticConfig:
         images: labelled images, training and validation together.
         size: long side of the images in pixels.
         seed: the same seed gives the same bytes.
+        kind: one of KINDS.
     """
 
     images: int = 240
     size: int = 320
     seed: int = 0
+    kind: str = "shapes"
 
     def __post_init__(self) -> None:
         if self.images < MIN_IMAGES:
@@ -56,6 +79,8 @@ class SyntheticConfig:
             raise ConfigError(f"--size {self.size}: must be at least {MIN_SIZE} pixels")
         if self.seed < 0:
             raise ConfigError(f"--seed {self.seed}: must not be negative")
+        if self.kind not in KINDS:
+            raise ConfigError(f"--kind {self.kind}: must be one of {', '.join(KINDS)}")
 
 
 def write_dataset(folder: Path, config: SyntheticConfig) -> Path:
@@ -81,14 +106,16 @@ def write_dataset(folder: Path, config: SyntheticConfig) -> Path:
     # First of all, so that a run cut short leaves a folder that the next one may clear.
     write_json(folder / MARKER, {"made_by": "data.synthetic", "files": files})
     _write_images(folder, config, names)
-    write_clip(folder / CLIP, config.size, np.random.default_rng([config.seed, len(SPLITS)]))
+    kind = KINDS[config.kind]
+    frames = kind.frames(np.random.default_rng([config.seed, len(SPLITS)]), clip_hw(config.size))
+    write_clip(folder / CLIP, frames, config.size)
     write_yaml(
         folder / "data.yaml",
         {
             "path": ".",
             "train": "images/train",
             "val": "images/val",
-            "names": dict(enumerate(CLASS_NAMES)),
+            "names": dict(enumerate(kind.class_names)),
         },
     )
     logger.info(
@@ -122,7 +149,7 @@ def _write_images(folder: Path, config: SyntheticConfig, names: dict[str, list[s
     work = [(split, number) for split in SPLITS for number in range(len(names[split]))]
     for split, number in Progress(work, len(work), "drawing", "image"):
         generator = np.random.default_rng([config.seed, SPLITS.index(split), number])
-        image, targets = draw_scene(generator, _image_hw(generator, config.size))
+        image, targets = KINDS[config.kind].image(generator, _image_hw(generator, config.size))
         _write_jpeg(folder / "images" / split / f"{names[split][number]}.jpg", image)
         if split != "unseen":
             text = label_text(targets, (image.shape[0], image.shape[1]))

@@ -65,7 +65,7 @@ def test_an_error_is_the_last_line_printed_and_the_next_turn_has_a_new_process(t
 
 
 def test_the_peer_is_skipped_with_a_reason(tmp_path):
-    with pytest.raises(PeerFailedError, match=r"^nopython: No such file.*make clients"):
+    with pytest.raises(PeerFailedError, match=r"^nopython: No such file.*make bench"):
         PeerProcess(tmp_path / "nopython", tmp_path)
     if find_spec("yolov5") is None:
         with pytest.raises(PeerFailedError, match=r"^the package yolov5 is not installed in this"):
@@ -73,17 +73,17 @@ def test_the_peer_is_skipped_with_a_reason(tmp_path):
 
 
 def stub_package(folder):
-    """A package of this name whose suppression keeps everything and prints to standard output."""
+    """A package of this name whose data set counts files and prints to standard output."""
     utils = folder / "yolov5" / "utils"
     utils.mkdir(parents=True)
     for path in (folder / "yolov5" / "__init__.py", utils / "__init__.py"):
         path.touch()
-    (utils / "general.py").write_text(
-        "import os, torch\n"
-        "def non_max_suppression(rows, score, iou, multi_label, max_det):\n"
+    (utils / "dataloaders.py").write_text(
+        "import os\n"
+        "def LoadImagesAndLabels(images, image_size, batch_size):\n"
         "    print('{\"seconds\": 0}')\n"
         "    os.write(1, b'noise')\n"
-        "    return [torch.ones(max_det, 6) for _ in rows]\n"
+        "    return os.listdir(images)\n"
     )
     information = folder / "yolov5-1.2.3.dist-info"
     information.mkdir()
@@ -91,12 +91,13 @@ def stub_package(folder):
 
 
 def test_what_the_package_prints_is_no_answer(tmp_path):
-    np = pytest.importorskip("numpy")
     stub_package(tmp_path)
-    np.save(tmp_path / "rows.npy", np.zeros((2, 4, 7), np.float32))
-    arguments = {"decoded": str(tmp_path / "rows.npy"), "score": 0.1, "iou": 0.5,
-                 "max_detections": 3}  # fmt: skip
-    request = json.dumps({"key": "a", "task": "suppress", "arguments": arguments})
+    images = tmp_path / "data" / "images"
+    images.mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg", "../labels.cache"):
+        (images / name).touch()
+    arguments = {"images": str(images), "image_size": 64, "first": True}
+    request = json.dumps({"key": "a", "task": "read_data_set", "arguments": arguments})
     code = f"import runpy, sys; sys.path.insert(0, {str(tmp_path)!r}); "
     code += f"runpy.run_path({str(PROGRAM)!r}, run_name='__main__')"
     done = subprocess.run(
@@ -105,5 +106,5 @@ def test_what_the_package_prints_is_no_answer(tmp_path):
     )  # fmt: skip
     ready, *answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert ready["versions"]["yolov5"] == "1.2.3" and len(answers) == 2
-    assert answers[0]["facts"] == {"boxes": 6, "sum of scores": 6.0} and answers[0]["seconds"] > 0
-    assert "noise" in done.stderr
+    assert answers[0]["facts"] == {"images": 2} and answers[0]["seconds"] > 0
+    assert "noise" in done.stderr and not (tmp_path / "data" / "labels.cache").exists()

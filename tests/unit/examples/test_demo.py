@@ -27,15 +27,15 @@ def demo() -> ModuleType:
     ("train_ap", "deploy_ap", "code", "said"),
     [
         (
-            0.5,
-            0.5,
+            0.6,
+            0.6,
             0,
             "passed: mAP50-95 of the deploy form equals the train form's to four decimals",
         ),
-        (0.5, 0.50004, 0, "passed"),  # the same to four decimals
-        (0.5, 0.5001, 1, "failed: mAP50-95 0.50000 in train form, 0.50010 in deploy form"),
-        (0.1, 0.1, 1, "failed: mAP50-95 0.1000 is not between 0.1 and 0.95"),  # learned nothing
-        (0.96, 0.96, 1, "failed: mAP50-95 0.9600 is not between"),  # too easy to be true
+        (0.6, 0.60004, 0, "passed"),  # the same to four decimals
+        (0.6, 0.6001, 1, "failed: mAP50-95 0.60000 in train form, 0.60010 in deploy form"),
+        (0.49, 0.49, 1, "failed: mAP50-95 0.4900 is not between 0.5 and 0.98"),  # learned little
+        (0.99, 0.99, 1, "failed: mAP50-95 0.9900 is not between"),  # too easy to be true
         (float("nan"), 0.5, 1, "failed: mAP50-95 nan is not between"),  # not measured
     ],
 )
