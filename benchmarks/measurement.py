@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.training_runs import ROOT, current_commit
+from experiments.training_runs import ROOT, current_commit, machine_line
 
 CHANGED = "+"  # after a commit: tracked files differ from it
 
@@ -101,3 +101,19 @@ def checked_out() -> str:
     command = ["git", "status", "--porcelain", "--untracked-files=no"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return current_commit() + (CHANGED if found.stdout.strip() else "")
+
+
+def measured_with(module: str, rounds: int) -> str:
+    """The line of a report that says where its figures come from."""
+    load = load_average()
+    before = "load unknown" if load is None else f"load before {load:.1f}"
+    return (
+        f"{machine_line()} {os.cpu_count()} cores, {before}, commit {checked_out()}. Rounds in "
+        f"turn: {rounds}; median (lowest to highest). Made by `python -m {module}`."
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    cells = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(row)} |" for row in cells]

@@ -119,9 +119,20 @@ def _random_batch(setting: Setting) -> Batch:
 
 
 def interleaved_ms(
-    work: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
+    work: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    enough: Callable[[], bool] = lambda: False,
 ) -> dict[str, list[float]]:
-    """Name -> milliseconds in each of `rounds` rounds, after one warm-up round."""
+    """Name -> milliseconds in each round, after one warm-up round.
+
+    Args:
+        work: name -> what is timed.
+        rounds: as many, at least one.
+        device: waited for before and after.
+        enough: asked after each round, the warm-up too, whether it was the last; one that counts
+            is made in any case.
+    """
     found: dict[str, list[float]] = {name: [] for name in work}
     for number in range(rounds + 1):
         for name, call in work.items():
@@ -132,6 +143,8 @@ def interleaved_ms(
             if number > 0:
                 found[name].append((time.perf_counter() - start) * 1e3)
         logger.info("round %d of %d", number, rounds)
+        if enough() and number > 0:
+            break
     return found
 
 

@@ -102,23 +102,25 @@ def images_per_second(records: Sequence[ImageRecord], cache: CacheSettings | Non
     return len(records) / median_seconds(work, torch.device("cpu"))
 
 
-def evaluation_seconds(records: Sequence[ImageRecord], num_classes: int) -> float:
-    """COCO's figures of these images with 100 detections each."""
+def evaluation(
+    records: Sequence[ImageRecord], num_classes: int, found_per_image: int = 100
+) -> Callable[[], None]:
+    """A call that computes COCO's figures of these images with made-up detections."""
     rng = np.random.default_rng(0)
     detections = {}
     for record in records:
         height, width = record.image_hw
-        corner = rng.uniform(0, 0.7, (100, 2)) * (width, height)
-        boxes = np.concatenate([corner, corner + rng.uniform(8, 90, (100, 2))], 1)
-        scores = np.sort(rng.random(100))[::-1].astype(np.float32)
-        classes = rng.integers(0, num_classes, 100)
+        corner = rng.uniform(0, 0.7, (found_per_image, 2)) * (width, height)
+        boxes = np.concatenate([corner, corner + rng.uniform(8, 90, (found_per_image, 2))], 1)
+        scores = np.sort(rng.random(found_per_image))[::-1].astype(np.float32)
+        classes = rng.integers(0, num_classes, found_per_image)
         detections[record.image_id] = Detections(boxes.astype(np.float32), scores, classes)
     names = [str(number) for number in range(num_classes)]
 
     def work() -> None:
         coco_metrics(match_images(records, detections, num_classes), names)
 
-    return median_seconds(work, torch.device("cpu"))
+    return work
 
 
 def ranks_per_second(count: int, batch_size: int) -> float:
@@ -159,7 +161,7 @@ def measure(options: Options, folder: Path) -> Measured:
     torch.set_num_threads(1)  # as a loader's process
     fresh = images_per_second(records, None)
     cached = images_per_second(records, CacheSettings("ram"))
-    evaluating = evaluation_seconds(records, 80)
+    evaluating = median_seconds(evaluation(records, 80), torch.device("cpu"))
     torch.set_num_threads(os.cpu_count() or 1)
     steps, values, sizes = {}, {}, {}
     for name in NETWORKS:

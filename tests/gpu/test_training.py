@@ -6,16 +6,14 @@ import math
 import shutil
 import subprocess
 import sys
-import warnings
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.synchronisations import counted_synchronisations
 from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
 from data.loader import eval_loader
@@ -204,26 +202,8 @@ def test_the_gpu_is_not_waited_for_in_every_batch(machine, data, tmp_path):
     flags = {"amp": amp, "batch_size": batch_size, "noval": True, "nosave": True}
     counts = []
     for epochs in (2, 4):
-        with counted_synchronisations(machine) as found:
+        with counted_synchronisations(machine.torch_device) as found:
             trained(machine, data, tmp_path / str(epochs), epochs=epochs, **flags)
         counts.append(found)
     more = counts[1] - counts[0]
     assert more.total() <= 2 * SYNCHRONISATIONS_PER_EPOCH, more.most_common()
-
-
-@contextmanager
-def counted_synchronisations(machine: Machine) -> Iterator[Counter[str]]:
-    """How often the host waits for the GPU in this region, by the line that makes it wait."""
-    found: Counter[str] = Counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        if machine.is_gpu:
-            torch.cuda.set_sync_debug_mode("warn")
-        try:
-            yield found
-        finally:
-            if machine.is_gpu:
-                torch.cuda.set_sync_debug_mode("default")
-    for warning in caught:
-        if "synchronizing" in str(warning.message):
-            found[f"{Path(warning.filename).name}:{warning.lineno}"] += 1

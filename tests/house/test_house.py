@@ -107,6 +107,7 @@ MAY_SCALE_PIXELS = {
     "utils.text_ink",  # how much of a pixel a letter covers
     "benchmarks.bare_onnx",  # imports nothing of the project
     "experiments.class_palette",  # colors, not images
+    "benchmarks.peer_loop_program",  # another program's loop, which runs without this project
     "benchmarks.peer_program",  # imports nothing of this project
 }
 
