@@ -25,7 +25,7 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
 
 import torch
 
-from data.check_images import NUM_IMAGES, check_inputs
+from data.check_images import check_inputs
 from data.dataset import EvalDataset
 from data.loader import EvalLoader, eval_loader
 from data.records import read_records
@@ -38,11 +38,7 @@ from models.checkpoints.yolov5_state_dict import (
 )
 from models.conversion.convert_result import BeforeAfter, ConvertResult
 from models.conversion.deploy import is_deployed, to_deploy
-from models.conversion.equivalence import (
-    check_equivalence,
-    compare_exactly,
-    measure_equivalence,
-)
+from models.conversion.equivalence import check_equivalence, measure_equivalence
 from models.conversion.expand import expand
 from models.conversion.stem import stem_name, with_stem
 from models.conversion.yolov5_form import as_yolov5
@@ -62,9 +58,8 @@ from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 FileFormat = tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoint]]
-# Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not,
-# with and without cells that no border is near.
-CHECK_CELLS = ((3, 3), (2, 4), (4, 1))
+# Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not.
+CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 AP_DECIMALS = 4
 SEED = 0  # of the branches of an expanded network
 
@@ -85,7 +80,6 @@ def convert(config: ConvertConfig) -> ConvertResult:
     input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
     if config.to == "native":
         return _to_native(source, checkpoint, model, output, input_hw)
-    checkpoint = checkpoint.for_inference()  # what else it holds may take memory now
     change_stem = _stem_change(config)
     is_folded = config.to == checkpoint.form == "deploy"
     if is_folded and not config.half and stem_name(change_stem(model)) == stem_name(model):
@@ -94,21 +88,19 @@ def convert(config: ConvertConfig) -> ConvertResult:
     change_form = _form_change(config, model)
     validation = _validation(config, checkpoint, stride, max(input_hw))
     sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
-    images, noise = _check_inputs(sizes, () if validation is None else validation.records)
-    exact = compare_exactly(
-        model,
-        noise,
-        change_form=None if is_folded else change_form,
-        change_stem=None if config.stem == "keep" else change_stem,
-    )
+    batches = check_inputs(sizes, () if validation is None else validation.records)
+    converted = _converted(checkpoint, change_stem(change_form(model)), config)
     with atomic_path(output) as temporary:
         save, load = _file_format(config.to)
-        converted = _converted(checkpoint, change_stem(change_form(model)), config)
         save(temporary, converted)
-        converted = replace(converted, weights={})  # from here on, as they were written
         saved = build_from_checkpoint(load(temporary))
         equivalence = measure_equivalence(
-            model, saved, [*images, *noise], exact, _tolerance(config)
+            model,
+            saved,
+            [torch.from_numpy(batch) for batch in batches],
+            change_form=None if is_folded else change_form,
+            change_stem=change_stem,
+            tolerance=_tolerance(config),
         )
         check_equivalence(equivalence, every_block=config.verbose)
         AP = None if validation is None else _compare_AP(model, saved, validation, config)
@@ -116,15 +108,6 @@ def convert(config: ConvertConfig) -> ConvertResult:
     if config.to == "yolov5":
         write_yaml(output.with_suffix(".yaml"), yolov5_yaml(saved.spec))
     return replace(result, equivalence=equivalence, AP=AP)
-
-
-def _check_inputs(
-    sizes: Sequence[tuple[int, int]], records: Sequence[ImageRecord]
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """For each size a batch of images, of the user's where there are any, and one of noise."""
-    num_images = NUM_IMAGES if records else 1
-    batches = [torch.from_numpy(batch) for batch in check_inputs(sizes, records, num_images)]
-    return batches[::2], batches[1::2]
 
 
 def _form_change(config: ConvertConfig, model: Detector) -> Callable[[Detector], Detector]:

@@ -16,20 +16,17 @@ SEED = 0
 
 
 def check_inputs(
-    sizes_hw: Sequence[tuple[int, int]],
-    records: Sequence[ImageRecord] = (),
-    num_images: int = NUM_IMAGES,
+    sizes_hw: Sequence[tuple[int, int]], records: Sequence[ImageRecord] = ()
 ) -> list[FloatArray]:
     """For each size, a batch of letterboxed images and one of noise, (B, 3, H, W) RGB in 0-1.
 
     Args:
         sizes_hw: heights and widths of the network input.
         records: images of the user's data set; smooth random ones take the place of missing ones.
-        num_images: in each batch of images.
     """
     rng = np.random.default_rng(SEED)
-    images = [read_image(record.path) for record in records[:num_images]]
-    while len(images) < num_images:
+    images = [read_image(record.path) for record in records[:NUM_IMAGES]]
+    while len(images) < NUM_IMAGES:
         coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
         smooth = cv2.resize(coarse, (320, 240), interpolation=cv2.INTER_CUBIC)
         images.append(smooth.astype(np.uint8, copy=False))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from models.checkpoints.repvgg_weights import SourceBlock, load_backbone, read_repvgg
 from models.checkpoints.yolov5_weights import read_yolov5
@@ -36,9 +34,6 @@ def read_weights(path: str | Path) -> Checkpoint:
 def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> Detector:
     """The network a checkpoint describes, in eval mode, float32.
 
-    Weights are taken over without a copy where their type fits: network and checkpoint then share
-    them, so that a network takes the memory of its file once.
-
     Args:
         checkpoint: of either form.
         averaged: load the averaged (EMA) weights where there are any, which score best; False
@@ -49,40 +44,14 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
     """
     spec = ModelSpec.from_yaml(checkpoint.spec, "checkpoint")
     weights = checkpoint.best_weights if averaged else checkpoint.weights
-    with torch.device("meta"), _Uninitialized():  # a wrong size is refused before it takes memory
+    with torch.device("meta"):  # a wrong size takes no memory before it is refused
         _check_sizes(build_model(spec, form=checkpoint.form), weights)
-    with _Uninitialized():
-        model = build_model(spec, form=checkpoint.form)
-    model.load_state_dict(_fitting(weights, model.state_dict()), assign=True)
-    return model.eval()
-
-
-class _Uninitialized(TorchFunctionMode):
-    """A region in which random initial values are not drawn: all of them are replaced anyway."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
-
-
-def _fitting(weights: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in the types of a network's own, each with memory that is its own and no larger."""
-    fitting, taken = {}, set[int]()
-    for name, tensor in weights.items():
-        fit = tensor.detach().to(like[name].dtype).contiguous()
-        storage = fit.untyped_storage()
-        is_own = storage.data_ptr() not in taken and storage.nbytes() == fit.nbytes
-        taken.add(storage.data_ptr())
-        fitting[name] = fit if is_own else fit.clone()
-    return fitting
+    model = build_model(spec, form=checkpoint.form)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"checkpoint: weights do not fit the architecture: {error}") from None
+    return model.float().eval()
 
 
 def _check_sizes(model: Detector, weights: dict[str, Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from models.conversion.deploy import relative_error
 from models.network.detector import block_kind
 from models.reparam.rep_block import ConvAct, RepBlock
 
-INPUT_HW = (5, 6)  # odd and even: every border a stride of 2 can meet
+INPUT_HW = (9, 10)  # odd and even: every border a stride of 2 can meet
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,55 +37,23 @@ class BlockReport:
     weight_spread_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class BlockOutput:
-    """What a convolution block computes of random numbers.
-
-    Attributes:
-        name: of the module.
-        kind: of block.
-        weight_spread: as in BlockReport.
-        x: (1, in, h, w) float64.
-        y: its output.
-    """
-
-    name: str
-    kind: str
-    weight_spread: float
-    x: Tensor
-    y: Tensor
-
-
+@torch.no_grad()
 def block_reports(before: nn.Module, after: nn.Module) -> list[BlockReport]:
     """A report for every convolution block of two float64 networks of the same rows."""
-    return compare_blocks(block_outputs(before, torch.Generator().manual_seed(0)), after)
-
-
-@torch.no_grad()
-def block_outputs(network: nn.Module, random: torch.Generator) -> list[BlockOutput]:
-    """Of every convolution block of a float64 network, or of some of its rows."""
-    outputs = []
-    for name, block in _blocks(network):
-        kernel, channels = _kernel(block)
-        x = torch.randn(1, channels, *INPUT_HW, generator=random, dtype=torch.float64)
-        outputs.append(BlockOutput(name, block_kind(block), _spread(kernel), x, block(x)))
-    return outputs
-
-
-@torch.no_grad()
-def compare_blocks(outputs: Sequence[BlockOutput], after: nn.Module) -> list[BlockReport]:
-    """Reports of the blocks of the same names in another form, in float64 too."""
+    generator = torch.Generator().manual_seed(0)
     reports = []
-    for output in outputs:
-        block = after.get_submodule(output.name)
+    for name, old in _blocks(before):
+        new = after.get_submodule(name)
+        kernel, channels = _kernel(old)
+        x = torch.randn(2, channels, *INPUT_HW, generator=generator, dtype=torch.float64)
         reports.append(
             BlockReport(
-                name=output.name,
-                block_before=output.kind,
-                block_after=block_kind(block),
-                rel_error_float64=relative_error([output.y], [block(output.x)]),
-                weight_spread_before=output.weight_spread,
-                weight_spread_after=_spread(_kernel(block)[0]),
+                name=name,
+                block_before=block_kind(old),
+                block_after=block_kind(new),
+                rel_error_float64=relative_error([old(x)], [new(x)]),
+                weight_spread_before=_spread(kernel),
+                weight_spread_after=_spread(_kernel(new)[0]),
             )
         )
     return reports

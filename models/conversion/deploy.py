@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Sequence
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -29,37 +29,18 @@ def to_deploy(model: nn.Module) -> nn.Module:
     """
     if model.training:
         raise ValueError("only a network in eval mode has a deploy form; call .eval()")
-    # What the copy has in the place of each block; copying that, too, would double the memory.
-    folded: dict[int, Any] = {id(block): block.to_deploy() for block in _outermost_blocks(model)}
-    deployed = copy.deepcopy(model, folded)
-    for module in deployed.modules():
-        if isinstance(module, ConcatNorm):
-            module.fold_norm()
-    return deployed
+    return _with_blocks_replaced(copy.deepcopy(model))
 
 
-def fold_in_place(module: nn.Module) -> nn.Module:
-    """As `to_deploy`, but `module` becomes its deploy form block by block, and is used up.
-
-    Returns:
-        `module`, or what a block that was handed in has become.
-    """
+def _with_blocks_replaced(module: nn.Module) -> nn.Module:
+    """Folds outermost blocks, in place: a block may hold others."""
     if isinstance(module, RepBlock):
         return module.to_deploy()
     if isinstance(module, ConcatNorm):
         module.fold_norm()
     for name, child in module.named_children():
-        setattr(module, name, fold_in_place(child))
+        setattr(module, name, _with_blocks_replaced(child))
     return module
-
-
-def _outermost_blocks(module: nn.Module) -> Iterator[RepBlock]:
-    """Blocks that no other block holds."""
-    if isinstance(module, RepBlock):
-        yield module
-        return
-    for child in module.children():
-        yield from _outermost_blocks(child)
 
 
 def is_deployed(model: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections import Counter
@@ -10,8 +11,8 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from models.network.flops import network_gflops as network_gflops  # for callers: it belongs here
 from models.network.layer_registry import LAYERS
 from models.network.layer_rows import BuiltLayer, RowContext
 from models.network.layers import ConvFactory, DetectHead, Form, Join, activation_maker
@@ -77,35 +78,16 @@ class Detector(nn.Module):
         """
         outputs: dict[int, Tensor] = {-1: images}
         output: Tensor | tuple[Tensor, ...] = images
-        for index, layer in enumerate(self.layers):
-            output = self.run_row(index, layer, outputs)
+        for index, (layer, sources) in enumerate(zip(self.layers, self._sources, strict=True)):
+            inputs = [outputs[source] for source in sources]
+            output = layer(inputs) if isinstance(layer, Join) else layer(inputs[0])
+            if isinstance(output, Tensor):
+                outputs[index] = output
+            for source in sources:
+                if self._last_use[source] == index:
+                    outputs.pop(source, None)
         if isinstance(output, Tensor):
             raise TypeError("the last layer of a detector is its head")
-        return output
-
-    def run_row(
-        self, index: int, layer: nn.Module, outputs: dict[int, Tensor]
-    ) -> Tensor | tuple[Tensor, ...]:
-        """One step of `forward`, with any layer in the position of a row.
-
-        Args:
-            index: of the row.
-            layer: what to run there.
-            outputs: of the rows before, by index, -1 the images; those that no later row reads are
-                removed, and this row's is added.
-
-        Returns:
-            Its output: of the last row, the raw predictions.
-        """
-        sources = self._sources[index]
-        inputs = [outputs[source] for source in sources]
-        output: Tensor | tuple[Tensor, ...]
-        output = layer(inputs) if isinstance(layer, Join) else layer(inputs[0])
-        if isinstance(output, Tensor):
-            outputs[index] = output
-        for source in sources:
-            if self._last_use[source] == index:
-                outputs.pop(source, None)
         return output
 
 
@@ -215,6 +197,20 @@ def _set_norms(model: Detector) -> None:
 def count_parameters(model: nn.Module) -> int:
     """The number of elements of all parameters; buffers such as running means do not count."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> float:
+    """2 x multiply-adds of all convolutions and matrix products for one image, in units of 1e9.
+
+    Runs a copy on torch's meta device: no memory is allocated and `model` is not changed.
+    """
+    shadow = copy.deepcopy(model).to("meta")
+    for module in shadow.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()  # one image may leave one value per channel, too few to train with
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shadow(torch.empty(1, 3, *input_hw, device="meta"))
+    return float(counter.get_total_flops()) / 1e9
 
 
 def block_counts(model: nn.Module) -> dict[str, int]:

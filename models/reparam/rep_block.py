@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 EPS = 1e-3  # YOLOv5 trains with these two instead of torch's 1e-5 and 0.1
 MOMENTUM = 0.03
@@ -90,8 +89,7 @@ class RepBlock(nn.Module, ABC):
 def conv_from_params(params: ConvParams, like: Tensor) -> nn.Conv2d:
     """A trainable Conv2d of these parameters, in the dtype and on the device of `like`."""
     out_channels, in_per_group, height, width = params.weight.shape
-    conv = skip_init(  # type: ignore[no-untyped-call]  # all of it is written below
-        nn.Conv2d,
+    conv = nn.Conv2d(
         in_per_group * params.groups,
         out_channels,
         (height, width),
@@ -102,10 +100,9 @@ def conv_from_params(params: ConvParams, like: Tensor) -> nn.Conv2d:
         dtype=like.dtype,
         device=like.device,
     )
-    if not isinstance(conv, nn.Conv2d) or conv.bias is None:
-        raise TypeError("a convolution has a bias by default")
     conv.weight.copy_(params.weight)
-    conv.bias.copy_(params.bias)
+    if conv.bias is not None:  # always, by default; for mypy
+        conv.bias.copy_(params.bias)
     return conv
 
 

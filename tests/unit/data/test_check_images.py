@@ -28,9 +28,3 @@ def test_images_are_smooth_and_not_flat_unlike_noise():
 def test_the_same_ones_each_time():
     for one, other in zip(check_inputs([(64, 64)]), check_inputs([(64, 64)]), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_as_many_images_as_asked_for():
-    for count in (1, 6):
-        images, noise = check_inputs([(64, 96)], num_images=count)
-        assert images.shape == (count, 3, 64, 96) and noise.shape == (1, 3, 64, 96)

@@ -7,7 +7,6 @@ import torch
 
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import to_deploy
-from models.reparam.families import FAMILIES
 from tests.checkpoint_builders import checkpoint_of, save_model, tensors_equal
 from tests.model_builders import tiny_spec, trained_model
 from utils.errors import CheckpointError
@@ -57,45 +56,3 @@ def test_a_size_that_the_weights_do_not_have(model):
         build_from_checkpoint(dataclasses.replace(checkpoint, spec=huge))
     assert str(caught.value).startswith("checkpoint: weights do not fit the architecture: layers.0")
     assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("form", ["train", "deploy"])
-@pytest.mark.parametrize("family", [None, *FAMILIES])
-def test_weights_are_taken_over_without_a_copy(family, form):
-    """Constants that no file holds are computed as ever, and nothing is drawn."""
-    network = trained_model(tiny_spec(rep_block=family))
-    network = to_deploy(network) if form == "deploy" else network
-    checkpoint = checkpoint_of(network, form)
-    state = torch.get_rng_state()
-    built = build_from_checkpoint(checkpoint)
-    assert torch.equal(torch.get_rng_state(), state)
-    for name, tensor in built.state_dict().items():
-        assert tensor.data_ptr() == checkpoint.weights[name].data_ptr()
-    constants = dict(network.named_buffers())
-    assert tensors_equal(dict(built.named_buffers()), constants)
-    wanted = {name: p.requires_grad for name, p in network.named_parameters()}
-    assert {name: p.requires_grad for name, p in built.named_parameters()} == wanted
-
-
-def test_tensors_that_share_memory_in_a_file_do_not_in_a_network(model):
-    weights = {**model.state_dict()}
-    weights["layers.0.bn.weight"] = weights["layers.0.bn.bias"]
-    running = torch.stack([weights[f"layers.0.bn.running_{name}"] for name in ("mean", "var")])
-    weights["layers.0.bn.running_mean"], weights["layers.0.bn.running_var"] = running
-    checkpoint = dataclasses.replace(checkpoint_of(model), weights=weights)
-    block = build_from_checkpoint(checkpoint).layers[0]
-    assert torch.equal(block.bn.weight, block.bn.bias)
-    assert block.bn.weight.data_ptr() != block.bn.bias.data_ptr()
-    for tensor in block.state_dict().values():  # as large as what is saved of it
-        assert tensor.untyped_storage().nbytes() == tensor.nbytes
-
-
-def test_weights_lie_in_memory_as_a_new_network_has_them(model):
-    """Whatever a file says of their order."""
-    weights = {
-        name: tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
-        for name, tensor in model.state_dict().items()
-    }
-    built = build_from_checkpoint(dataclasses.replace(checkpoint_of(model), weights=weights))
-    assert tensors_equal(built.state_dict(), model.state_dict())
-    assert all(tensor.is_contiguous() for tensor in built.state_dict().values())
