@@ -24,9 +24,11 @@ if __name__ == "__main__":
 from data.dataset_spec import SHIPPED, load_dataset_spec
 from utils.cli import check_command_line, check_options, run_script
 from utils.detect_config import REFUSED, DetectConfig, DetectorFlags, detector_config
+from utils.openmp import let_threads_sleep
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(DetectConfig, REFUSED, data=SHIPPED)
+    let_threads_sleep()  # before torch is loaded
 
 from data.captures import CaptureOptions
 from data.given_images import GivenImage, ImagePath, given_frames, is_iterator
