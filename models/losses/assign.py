@@ -72,7 +72,8 @@ class Assignment:
 
     def levels(self) -> tuple[Assignment, ...]:
         """The same, level by level."""
-        indices, numbers = self.indices.split(self.pairs, 1), self.numbers.split(self.pairs)
+        indices = torch.split(self.indices, list(self.pairs), 1)
+        numbers = torch.split(self.numbers, list(self.pairs))
         return tuple(
             Assignment((len(each),), index, each)
             for index, each in zip(indices, numbers, strict=True)

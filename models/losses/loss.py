@@ -116,7 +116,7 @@ class DetectionLoss:
                  for weight, count in zip(of_pairs, assignment.pairs, strict=True)]  # fmt: skip
         each = torch.cat(parts)
 
-        in_box, of_object, in_class = predicted.split((4, 1, self.num_classes), 1)
+        in_box, of_object, in_class = torch.split(predicted, [4, 1, self.num_classes], 1)
         ciou = paired_ciou(boxes_in_cell(in_box.sigmoid(), assignment.anchors), assignment.boxes)
         box = ((1 - ciou) * each).sum() * self.box_gain
         class_ = self._class_term(in_class, assignment.class_ids, each) * self.class_gain
@@ -214,8 +214,8 @@ class DetectionLoss:
         cross_entropy = CrossEntropy(self.config.obj_pw, self.config.fl_gamma)
         added = cross_entropy.of_targets(predicted, targets) - cross_entropy.of_nothing(predicted)
         levels = zip(
-            cross_entropy.of_nothing(logits).split(cells),
-            (added * assignment.is_last).split(assignment.pairs),
+            torch.split(cross_entropy.of_nothing(logits), list(cells)),
+            torch.split(added * assignment.is_last, list(assignment.pairs)),
             self.balance,
             strict=False,
         )
@@ -241,7 +241,8 @@ def paired_ciou(boxes: Tensor, others: Tensor) -> Tensor:
     Returns:
         (K,) between -1.5 and 1.
     """
-    (centre, size), (other_centre, other_size) = boxes.split(2, 1), others.split(2, 1)
+    centre, size = torch.split(boxes, 2, 1)
+    other_centre, other_size = torch.split(others, 2, 1)
     (width, height), (other_width, other_height) = size.unbind(1), other_size.unbind(1)
     half, other_half = size / 2, other_size / 2
     start, end = centre - half, centre + half

@@ -74,20 +74,20 @@ class _Reading(torch.autograd.Function):
         ctx.pairs, ctx.num_anchors = pairs, num_anchors
         ctx.layouts = [_MapLayout.of(level) for level in raw]
         maps = [split_anchors(level, num_anchors) for level in raw]
-        where = indices[:4].split(pairs, 1)
+        where = torch.split(indices[:4], list(pairs), 1)
         rows = [level[tuple(index)] for level, index in zip(maps, where, strict=True)]
         objectness = [level[..., 4].reshape(-1) for level in maps]
         dtype = torch.promote_types(raw[0].dtype, torch.float32)
         return torch.cat(rows).to(dtype), torch.cat(objectness).to(dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (indices,), (of_rows, of_objectness) = ctx.saved_tensors, gradients
         cells = [layout.cells * ctx.num_anchors for layout in ctx.layouts]
-        where = indices[:4].split(ctx.pairs, 1)
-        parts = zip(ctx.layouts, where, of_rows.split(ctx.pairs), of_objectness.split(cells),
-                    strict=True)  # fmt: skip
+        where = torch.split(indices[:4], list(ctx.pairs), 1)
+        parts = zip(ctx.layouts, where, torch.split(of_rows, list(ctx.pairs)),
+                    torch.split(of_objectness, cells), strict=True)  # fmt: skip
         grads: list[Tensor] = []
         for layout, index, rows, objectness in parts:
             grad = layout.zeros(of_rows.device)

@@ -109,7 +109,7 @@ class BoxCoder:
         images = torch.cat([image for image, _ in levels])
         order = images.argsort(stable=True)
         counts = images.bincount(minlength=len(maps[0])).tolist()
-        return list(torch.cat([rows for _, rows in levels])[order].split(counts))
+        return list(torch.split(torch.cat([rows for _, rows in levels])[order], counts))
 
     def encode(self, decoded: Tensor, grids_hw: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
         """Boxes, objectness and class probabilities -> the raw predictions that decode to them.
