@@ -15,7 +15,8 @@ from utils.boxes import box_area
 from utils.structures import BoolArray, FloatArray, IntArray
 
 NMS_CHUNK = 256  # boxes; small enough for the cache, large enough for few calls
-SORTED_FIRST = 4 * NMS_CHUNK  # of all boxes; nearly always enough of them stay
+SORTED_FIRST = 4 * NMS_CHUNK  # of all boxes; often enough of them stay
+ROUNDING = 1e-5  # relative, more than that of an IoU in float32
 CLASS_OFFSET = 7680.0  # px between the boxes of two classes, wider than any network input
 
 
@@ -59,9 +60,11 @@ def nms(boxes: FloatArray, scores: FloatArray, iou_threshold: float, max_keep: i
     kept = np.zeros(0, np.int64)
     # A chunk at a time, so that the worst boxes are never looked at once enough better ones stay.
     for chunk in _chunks_in_order(scores):
-        both = np.concatenate((kept, chunk))
-        better, worse = _overlaps(boxes[both], boxes[chunk], iou_threshold)
-        kept = np.concatenate((kept, chunk[_stays(better - len(kept), worse, len(chunk))]))
+        if len(kept):
+            _, worse = _overlaps(boxes[kept], boxes[chunk], iou_threshold)
+            chunk = np.delete(chunk, worse)
+        stays = _stays(*_overlaps(boxes[chunk], boxes[chunk], iou_threshold), len(chunk))
+        kept = np.concatenate((kept, chunk[stays]))
         if len(kept) >= max_keep:
             break
     return kept[:max_keep]
@@ -80,17 +83,15 @@ def best_in_order(scores: FloatArray, count: int) -> IntArray:
 def _chunks_in_order(scores: FloatArray) -> Iterator[IntArray]:
     """Indices of (P,) scores, best first, in chunks; the worse ones are sorted once asked for."""
     first = best_in_order(scores, SORTED_FIRST)
-    yield from _split(first)
-    if len(first) < len(scores):
-        left = np.ones(len(scores), np.bool_)
-        left[first] = False
-        rest = np.flatnonzero(left)
-        yield from _split(rest[np.argsort(-scores[rest], kind="stable")])
-
-
-def _split(indices: IntArray) -> Iterator[IntArray]:
-    for start in range(0, len(indices), NMS_CHUNK):
-        yield indices[start : start + NMS_CHUNK]
+    rest = np.zeros(0, np.int64)
+    for start in range(0, len(scores), NMS_CHUNK):
+        if start == len(first):
+            left = np.ones(len(scores), np.bool_)
+            left[first] = False
+            rest = np.flatnonzero(left)
+            rest = rest[np.argsort(-scores[rest], kind="stable")]
+        in_order, begin = (first, start) if start < len(first) else (rest, start - len(first))
+        yield in_order[begin : begin + NMS_CHUNK]
 
 
 def _overlaps(
@@ -103,40 +104,42 @@ def _overlaps(
     """
     left_1, top_1, right_1, bottom_1 = np.ascontiguousarray(first.T)
     left_2, top_2, right_2, bottom_2 = np.ascontiguousarray(second.T)
-    # Most pairs, all of different classes among them, do not even share a column of pixels.
-    share = np.minimum(right_1[:, None], right_2) > np.maximum(left_1[:, None], left_2)
-    one, other = np.divmod(np.flatnonzero(share), len(second))
-    height = np.minimum(bottom_1[one], bottom_2[other]) - np.maximum(top_1[one], top_2[other])
-    tall = height > 0
-    one, other, height = one[tall], other[tall], height[tall]
-    width = np.minimum(right_1[one], right_2[other]) - np.maximum(left_1[one], left_2[other])
-    shared = width * height
-    union = box_area(first)[one] + box_area(second)[other] - shared
     with np.errstate(invalid="ignore"):  # boxes beyond what float32 can multiply: they stay
-        above = shared / union > iou_threshold
-    return one[above], other[above]
+        # The share of its own width, or height, that a box has in common with another is at least
+        # their IoU. For most pairs it is not, all of different classes among them.
+        least = np.float32(iou_threshold * (1 - ROUNDING))
+        width = np.minimum(right_1[:, None], right_2)
+        width -= np.maximum(left_1[:, None], left_2)
+        pairs = np.flatnonzero(width > (least * (right_1 - left_1))[:, None])
+        one, other = np.divmod(pairs, len(second))
+        height = np.minimum(bottom_1.take(one), bottom_2.take(other))
+        height -= np.maximum(top_1.take(one), top_2.take(other))
+        near = np.flatnonzero(height > (least * (bottom_1 - top_1)).take(one))
+        one, other, height = one.take(near), other.take(near), height.take(near)
+        shared = np.maximum(width.take(pairs.take(near)), 0) * np.maximum(height, 0)
+        union = box_area(first).take(one) + box_area(second).take(other) - shared
+        above = np.flatnonzero(shared / union > iou_threshold)
+    return one.take(above), other.take(above)
 
 
 def _stays(better: IntArray, worse: IntArray, count: int) -> BoolArray:
-    """(count,) which boxes of a chunk stay, best first, given overlaps.
+    """(count,) which boxes of a chunk stay, best first, given which overlap.
 
     A box stays where none that stays suppresses it. Each round settles at least the first box
     that is not settled yet, so nothing changes any more after at most `count` rounds; in practice
     few.
 
     Args:
-        better: (E,) index in the chunk; negative for boxes that were kept before.
+        better: (E,) index in the chunk.
         worse: (E,) index in the chunk; pairs in which it is not the worse one do not count.
         count: boxes in the chunk.
     """
-    open_ = np.ones(count, np.bool_)
-    open_[worse[better < 0]] = False
-    counts = (better >= 0) & (better < worse)
-    better, worse = better[counts], worse[counts]
-    stays = open_
+    in_order = better < worse
+    better, worse = better[in_order], worse[in_order]
+    stays = np.ones(count, np.bool_)
     while True:
-        now = open_.copy()
+        now = np.ones(count, np.bool_)
         now[worse[stays[better]]] = False
-        if np.array_equal(now, stays):
+        if (now == stays).all():
             return stays
         stays = now
