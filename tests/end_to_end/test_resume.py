@@ -129,6 +129,7 @@ def test_so_is_one_whose_images_are_drawn_by_weight(arguments, tmp_path):
     assert any(load_checkpoint(folder / "weights" / "last.pt").training["AP_of_class"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 def test_so_is_one_in_bf16_with_channels_last(arguments, tmp_path, optimizer):
     mixed = [*arguments, "--amp", "bf16", "--channels-last", "--optimizer", optimizer]
