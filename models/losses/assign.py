@@ -113,9 +113,8 @@ def assign(
         Pairs ordered by level, then neighbour (own cell, left, top, right, bottom), then anchor,
         then object.
     """
-    # A row of the first tables is one anchor of one level.
     rows = [(level, each) for level, sizes in enumerate(anchors) for each in range(len(sizes))]
-    level_of_row, anchor_of_row = image_index.new_tensor(rows).unbind(1)
+    level_of_row, anchor_of_row = image_index.new_tensor(rows).unbind(1)  # tables of all anchors
     in_cells = boxes_cxcywh / boxes_cxcywh.new_tensor(strides)[:, None, None]  # (levels, M, 4)
     sides = torch.cat([level / stride for level, stride in zip(anchors, strides, strict=True)])
     ratio = in_cells[level_of_row, :, 2:] / sides[:, None]
@@ -124,25 +123,22 @@ def assign(
     level = level_of_row[anchor_row]
     boxes = in_cells[level, object_index]
     sizes_xy = boxes.new_tensor([(width, height) for height, width in grids_hw])[level]
-
     moves, chosen = _neighbour_moves(boxes[:, :2], sizes_xy)
     neighbour, pair = chosen.nonzero(as_tuple=True)  # (K,), by neighbour, level, anchor, object
     order = level[pair].argsort(stable=True)
     neighbour, pair = neighbour[order], pair[order]
     anchor_row, object_index, boxes = anchor_row[pair], object_index[pair], boxes[pair]
-
     centre = boxes[:, :2]
     corner = (centre - moves[neighbour]).long()
     cell = torch.minimum(corner.clamp(min=0), sizes_xy[pair].long() - 1)
-    indices = torch.stack((
-        image_index[object_index], anchor_of_row[anchor_row], cell[:, 1], cell[:, 0],
-        class_ids[object_index],
-    ))  # fmt: skip
+    image, (column, row) = image_index[object_index], cell.unbind(1)
+    anchor, class_id = anchor_of_row[anchor_row], class_ids[object_index]
     max_height, max_width = (max(sizes) for sizes in zip(*grids_hw, strict=True))
-    anchor_of_image = indices[0] * len(rows) + anchor_row
-    is_last = _last_of_equals((anchor_of_image * max_height + cell[:, 1]) * max_width + cell[:, 0])
-    numbers = (centre - corner, boxes[:, 2:], sides[anchor_row], is_last[:, None].to(boxes.dtype))
+    key = ((image * len(rows) + anchor_row) * max_height + row) * max_width + column
+    is_last = _last_of_equals(key)[:, None].to(boxes.dtype)
+    numbers = (centre - corner, boxes[:, 2:], sides[anchor_row], is_last)
     pairs = level[pair].bincount(minlength=len(anchors)).tolist()
+    indices = torch.stack((image, anchor, row, column, class_id))
     return Assignment(tuple(pairs), indices, torch.cat(numbers, 1))
 
 

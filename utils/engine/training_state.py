@@ -266,17 +266,10 @@ def start_training(
         check_compiler()
         parallel.compile()  # in place: the network's parameters keep their names
     return TrainingState(
-        model=model,
-        parallel=parallel,
-        ema=ema,
-        optimizer=optimizer,
-        precision=precision,
-        channels_last=channels_last,
-        memory_format=memory_format,
-        frozen=frozen,
-        best=BestEpoch(patience),
-        ranks=ranks,
-    )
+        model=model, parallel=parallel, ema=ema, optimizer=optimizer, precision=precision,
+        channels_last=channels_last, memory_format=memory_format, frozen=frozen,
+        best=BestEpoch(patience), ranks=ranks,
+    )  # fmt: skip
 
 
 def describe_precision(state: TrainingState, config: StateConfig) -> str:
