@@ -128,17 +128,15 @@ def assign(
     order = level[pair].argsort(stable=True)
     neighbour, pair = neighbour[order], pair[order]
     anchor_row, object_index, boxes = anchor_row[pair], object_index[pair], boxes[pair]
-    centre = boxes[:, :2]
-    corner = (centre - moves[neighbour]).long()
+    corner = (boxes[:, :2] - moves[neighbour]).long()
     cell = torch.minimum(corner.clamp(min=0), sizes_xy[pair].long() - 1)
-    image, (column, row) = image_index[object_index], cell.unbind(1)
-    anchor, class_id = anchor_of_row[anchor_row], class_ids[object_index]
-    max_height, max_width = (max(sizes) for sizes in zip(*grids_hw, strict=True))
+    image, class_id, (column, row) = image_index[object_index], class_ids[object_index], cell.T
+    max_height, max_width = map(max, zip(*grids_hw, strict=True))
     key = ((image * len(rows) + anchor_row) * max_height + row) * max_width + column
-    is_last = _last_of_equals(key)[:, None].to(boxes.dtype)
-    numbers = (centre - corner, boxes[:, 2:], sides[anchor_row], is_last)
+    is_last = _last_of_equals(key)[:, None]
+    numbers = (boxes[:, :2] - corner, boxes[:, 2:], sides[anchor_row], is_last.to(boxes.dtype))
     pairs = level[pair].bincount(minlength=len(anchors)).tolist()
-    indices = torch.stack((image, anchor, row, column, class_id))
+    indices = torch.stack((image, anchor_of_row[anchor_row], row, column, class_id))
     return Assignment(tuple(pairs), indices, torch.cat(numbers, 1))
 
 
