@@ -24,9 +24,11 @@ if __name__ == "__main__":
 from data.datasets import DATASETS_FOLDER
 from utils.cli import check_command_line, check_options, run_checked, run_script
 from utils.detect_config import REFUSED, DetectConfig, DetectorFlags, detector_config
+from utils.openmp import let_threads_sleep
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     checked = check_command_line(DetectConfig, REFUSED, data=DATASETS_FOLDER)
+    let_threads_sleep()  # before torch is loaded
 
 from data.sources import FileSource, SourceOptions, open_source
 from models.runtimes.open_runner import open_networks

@@ -18,9 +18,11 @@ from data.dataset_spec import load_dataset_spec
 from data.datasets import DATASETS_FOLDER
 from models.export.request import REFUSED, ExportConfig
 from utils.cli import check_command_line, run_script
+from utils.openmp import let_threads_sleep
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(ExportConfig, REFUSED, data=DATASETS_FOLDER)
+    let_threads_sleep()  # before torch is loaded
     require_packages("torch", "torchvision")
 
 from data.array_loader import ArrayLoader

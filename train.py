@@ -21,6 +21,7 @@ from data.datasets import DATASETS_FOLDER
 from data.hyps import HYPS_FOLDER
 from models.network.model_spec import SPECS_FOLDER
 from utils.cli import check_command_line, check_options, run_script
+from utils.openmp import let_threads_sleep
 from utils.train_config import REFUSED
 from utils.train_config import TrainConfig as TrainConfig  # for callers: `from train import ...`
 
@@ -28,6 +29,7 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
     check_command_line(
         TrainConfig, REFUSED, data=DATASETS_FOLDER, cfg=SPECS_FOLDER, hyp=HYPS_FOLDER
     )
+    let_threads_sleep()  # before torch is loaded
     require_packages("torch", "torchvision")
 
 import torch
@@ -57,7 +59,12 @@ from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, describe_opt
 from utils.engine.resume import ResumedRun
 from utils.engine.run_folder import EpochEnd, OnEpoch, TrainingRun
 from utils.engine.training_report import TrainResult, log_banner, log_result, training_header
-from utils.engine.training_state import StateConfig, TrainingState, start_training
+from utils.engine.training_state import (
+    StateConfig,
+    TrainingState,
+    describe_precision,
+    start_training,
+)
 from utils.evaluation_images import EvaluationImages
 from utils.evaluation_report import log_table
 from utils.letterbox import choose_input_hw, scale_pixel_tensor
@@ -250,9 +257,10 @@ def open_run(
     batch_size: int,
 ) -> Iterator[TrainingRun]:
     """A new folder, or the one of the run that goes on; the first of all processes writes there."""
-    # A path that a resumed run finds from any folder, and the sizes that were chosen.
+    # A path that a resumed run finds from any folder, and what was chosen where it was left open.
     teacher = str(Path(config.teacher).absolute()) if config.teacher else ""
-    opt = {**to_flat(config), "teacher": teacher, "batch_size": batch_size, "imgsz": images.size}
+    opt = {**to_flat(config), "teacher": teacher, "batch_size": batch_size, "imgsz": images.size,
+           "channels_last": state.channels_last}  # fmt: skip
     known = {"license": start.license} if start.license else {}
     described = Checkpoint("train", start.model.spec.to_yaml(), images.class_names, {}, images.size,
                            training={"teacher": resume.teacher_digest(teacher)},
@@ -266,6 +274,7 @@ def open_run(
                           is_new=resumed is None and not config.exist_ok,
                           first_epoch=state.next_epoch, writes=state.ranks.is_first)  # fmt: skip
         logger.info("%s", describe_network(start.model, (images.size, images.size)))
+        logger.info("%s", describe_precision(state, StateConfig.of(config)))
         logger.info("%s", describe_optimizer(state.optimizer, hyp.optimizer, batch_size))
         logger.info("Saving to %s", run.folder)
         yield run

@@ -16,10 +16,12 @@ if __name__ == "__main__":
 
 from data.datasets import DATASETS_FOLDER
 from utils.cli import check_command_line, check_options, run_checked, run_script
+from utils.openmp import let_threads_sleep
 from utils.val_config import REFUSED, ValConfig
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     checked = check_command_line(ValConfig, REFUSED, data=DATASETS_FOLDER)
+    let_threads_sleep()  # before torch is loaded
 
 from data.array_loader import ArrayLoader
 from data.dataset import EvalDataset

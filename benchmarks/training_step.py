@@ -55,7 +55,7 @@ def bare_step(batch: Batch, config: StateConfig) -> Callable[[], None]:
     torch.manual_seed(0)
     model = build_model(ModelSpec.from_file(CFG)).train()
     device = batch.images.device
-    memory_format = order_in_memory(model, device, channels_last=config.channels_last)
+    memory_format = order_in_memory(model, device, channels_last=bool(config.channels_last))
     images = scale_pixel_tensor(batch.images, torch.float32)
     images = images.contiguous(memory_format=memory_format)
     precision = Precision.choose(config.amp, device)

@@ -23,11 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.boxes import cxcywh_to_xyxy
-from utils.structures import BoolArray, Detections, FloatArray, IntArray
+from utils.nms import best_in_order, class_aware_nms
+from utils.structures import Detections, FloatArray, IntArray
 
 MAX_CANDIDATES = 30_000
-NMS_CHUNK = 256  # boxes; small enough for the cache, large enough for few calls
-CLASS_OFFSET = 7680.0  # px between the boxes of two classes, wider than any network input
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +67,15 @@ def postprocess(decoded: FloatArray, config: PostprocessConfig) -> Detections:
     Returns:
         Boxes in pixels of the network input, best score first.
     """
-    candidates = decoded[decoded[:, 4] > config.score_threshold]
+    candidates = decoded[np.flatnonzero(decoded[:, 4] > config.score_threshold)]
     scores = candidates[:, 5:] * candidates[:, 4:5]
     rows, class_ids = _choose_classes(scores, config)
     chosen_scores = scores[rows, class_ids]
     if len(rows) > MAX_CANDIDATES:
-        best = np.argsort(-chosen_scores, kind="stable")[:MAX_CANDIDATES]
+        best = best_in_order(chosen_scores, MAX_CANDIDATES)
         rows, class_ids, chosen_scores = rows[best], class_ids[best], chosen_scores[best]
-    boxes = cxcywh_to_xyxy(candidates[rows, :4])
-    found = Detections(
-        boxes.astype(np.float32, copy=False), chosen_scores.astype(np.float32), class_ids
-    )
+    boxes = cxcywh_to_xyxy(candidates[:, :4]).astype(np.float32, copy=False)
+    found = Detections(boxes[rows], chosen_scores.astype(np.float32, copy=False), class_ids)
     suppress_within = np.zeros_like(class_ids) if config.class_agnostic else class_ids
     keep = class_aware_nms(
         found.boxes, found.scores, suppress_within, config.iou_threshold, config.max_detections
@@ -86,95 +83,14 @@ def postprocess(decoded: FloatArray, config: PostprocessConfig) -> Detections:
     return found[keep]
 
 
-def class_aware_nms(
-    boxes: FloatArray,
-    scores: FloatArray,
-    class_ids: IntArray,
-    iou_threshold: float,
-    max_keep: int,
-) -> IntArray:
-    """`nms` in which only boxes of the same class suppress each other.
-
-    Args:
-        boxes: (P, 4) xyxy in pixels of a network input.
-        scores: (P,).
-        class_ids: (P,).
-        iou_threshold: as in `nms`.
-        max_keep: as in `nms`, over all classes together.
-
-    Returns:
-        (K,) indices of the kept boxes, best score first.
-    """
-    # Boxes of different classes are moved apart by YOLOv5's 7680 px, in float32 as there: the
-    # rounding of the moved boxes decides borderline overlaps, and so decides them as in YOLOv5.
-    moved = boxes + (class_ids * CLASS_OFFSET).astype(np.float32)[:, None]
-    return nms(moved, scores, iou_threshold, max_keep)
-
-
-def nms(boxes: FloatArray, scores: FloatArray, iou_threshold: float, max_keep: int) -> IntArray:
-    """Greedy non-maximum suppression: keep the best box, drop what overlaps it, and so on.
-
-    Args:
-        boxes: (P, 4) xyxy in any unit.
-        scores: (P,); equal scores keep their order.
-        iou_threshold: a box whose IoU with a better kept one is above this is dropped.
-        max_keep: stop after this many.
-
-    Returns:
-        (K,) indices of the kept boxes, best score first.
-    """
-    order = np.argsort(-scores, kind="stable")
-    kept = np.zeros(0, np.int64)
-    # A chunk at a time, so that the worst boxes are never looked at once enough better ones stay.
-    for start in range(0, len(order), NMS_CHUNK):
-        if len(kept) >= max_keep:
-            break
-        chunk = order[start : start + NMS_CHUNK]
-        if len(kept):
-            chunk = chunk[~_overlaps(boxes[kept], boxes[chunk], iou_threshold).any(0)]
-        stays = _undominated(np.triu(_overlaps(boxes[chunk], boxes[chunk], iou_threshold), 1))
-        kept = np.concatenate((kept, chunk[stays]))
-    return kept[:max_keep]
-
-
-def _overlaps(first: FloatArray, second: FloatArray, iou_threshold: float) -> BoolArray:
-    """(M, N): whether the IoU of each of (M, 4) and each of (N, 4) boxes is above the threshold."""
-    left_1, top_1, right_1, bottom_1 = first.T[:, :, None]
-    left_2, top_2, right_2, bottom_2 = np.ascontiguousarray(second.T)
-    shared = np.minimum(right_1, right_2)
-    shared -= np.maximum(left_1, left_2)
-    height = np.minimum(bottom_1, bottom_2)
-    height -= np.maximum(top_1, top_2)
-    shared = np.maximum(shared, 0, out=shared)
-    shared *= np.maximum(height, 0, out=height)
-    union = (right_1 - left_1) * (bottom_1 - top_1) + (right_2 - left_2) * (bottom_2 - top_2)
-    union -= shared
-    with np.errstate(invalid="ignore"):  # two empty boxes, 0 / 0: they stay
-        shared /= union
-    above: BoolArray = shared > iou_threshold
-    return above
-
-
-def _undominated(overlaps: BoolArray) -> BoolArray:
-    """(N,) which boxes stay, given (N, N) whether i suppresses j if i stays; only i < j do.
-
-    A box stays where none that stays suppresses it. Each round settles at least the first box
-    that is not settled yet, so nothing changes any more after at most N rounds; in practice few.
-    """
-    stays = np.ones(len(overlaps), np.bool_)
-    while True:
-        now: BoolArray = ~np.logical_or.reduce(overlaps[stays])
-        if np.array_equal(now, stays):
-            return stays
-        stays = now
-
-
 def _choose_classes(
     scores: FloatArray, config: PostprocessConfig
 ) -> tuple[npt.NDArray[np.int64], IntArray]:
     """(P,) row and (P,) class of every (box, class) pair that counts, in row order."""
     if config.multi_label:
-        rows, class_ids = np.nonzero(scores > config.score_threshold)
+        # Faster than np.nonzero of two dimensions.
+        flat = np.flatnonzero(scores > config.score_threshold)
+        rows, class_ids = np.divmod(flat, scores.shape[1])
     else:
         class_ids = scores.argmax(axis=1) if len(scores) else np.zeros(0, np.int64)
         rows = np.arange(len(scores))

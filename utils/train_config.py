@@ -112,7 +112,9 @@ class TrainConfig:
     compile: bool = option(
         False, "compile the network (torch.compile); the first steps take minutes"
     )
-    channels_last: bool = option(False, "keep channels beside each other in memory")
+    channels_last: bool | None = option(
+        None, "keep channels beside each other in memory (default: where the device gains by it)"
+    )
     teacher: str = option(
         "", "checkpoint of a larger network to learn from, beside the labels",
         rule=PathRule("weights"),

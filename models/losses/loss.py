@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from models.losses.assign import LevelAssignment, assign
+from models.losses.assign import Assignment, assign
+from models.losses.cross_entropy import CrossEntropy
+from models.losses.read_maps import read_maps
 from models.network.anchors import ANCHOR_THRESHOLD
-from models.network.box_coder import BoxCoder, boxes_in_cell, split_anchors
+from models.network.box_coder import BoxCoder, boxes_in_cell
 from utils.batches import Batch
 from utils.engine.distributed import Ranks
 
@@ -106,29 +107,29 @@ class DetectionLoss:
             raw_predictions: per level (B, A * (5 + C), H, W) logits.
             batch: its boxes are xyxy in input pixels.
         """
-        device = raw_predictions[0].device
-        assignments = self.assign(raw_predictions, batch)
-        box = torch.zeros((), device=device)
-        objectness = torch.zeros((), device=device)
-        class_ = torch.zeros((), device=device)
-        num_images = raw_predictions[0].shape[0]
-        pairs = [len(assignment.class_ids) for assignment in assignments]
-        of_images, of_pairs, global_images = self._weights(num_images, pairs, device)
-        levels = zip(raw_predictions, assignments, self.balance, of_pairs, strict=False)
-        for raw, on_host, balance, weight in levels:
-            assignment = on_host.to(device)
-            maps = split_anchors(raw, len(self.coder.anchors[0]) // 2)
-            level_box, iou, level_class = self._responsible_terms(maps, assignment)
-            box = box + level_box * weight
-            class_ = class_ + level_class * weight
-            objectness = objectness + balance * self._objectness_term(maps, assignment, iou)
-        box, objectness = box * self.box_gain, objectness * (self.objectness_gain * of_images)
-        class_ = class_ * self.class_gain
+        num_anchors, num_images = len(self.coder.anchors[0]) // 2, len(raw_predictions[0])
+        assignment = self.assign(raw_predictions, batch).to(raw_predictions[0].device)
+        predicted, all_objectness = read_maps(raw_predictions, assignment, num_anchors)
+        of_images, of_pairs, global_images = self._weights(num_images, assignment.pairs, predicted)
+        # What each pair counts: its level's weight, divided by the pairs that the mean is over.
+        parts = [(weight / max(count, 1)).expand(count)
+                 for weight, count in zip(of_pairs, assignment.pairs, strict=True)]  # fmt: skip
+        each = torch.cat(parts)
+
+        in_box, of_object, in_class = torch.split(predicted, [4, 1, self.num_classes], 1)
+        ciou = paired_ciou(boxes_in_cell(in_box.sigmoid(), assignment.anchors), assignment.boxes)
+        box = ((1 - ciou) * each).sum() * self.box_gain
+        class_ = self._class_term(in_class, assignment.class_ids, each) * self.class_gain
+        cells = [num_images * num_anchors * raw.shape[2] * raw.shape[3] for raw in raw_predictions]
+        targets = ciou.detach().clamp(min=0)
+        objectness = self._objectness_term(
+            all_objectness, cells, of_object.squeeze(1), targets, assignment
+        ) * (self.objectness_gain * of_images)
         total = (box + objectness + class_) * global_images
         return LossTerms(total, box, objectness, class_)
 
     def _weights(
-        self, num_images: int, pairs: Sequence[int], device: torch.device
+        self, num_images: int, pairs: Sequence[int], like: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """How much this process's means count in the loss of the batch that all processes share.
 
@@ -147,21 +148,20 @@ class DetectionLoss:
         Args:
             num_images: B_p.
             pairs: K_p of each level.
-            device: of the result. The numbers are filled in there: nothing waits for a copy.
+            like: has the device and dtype of the result. The numbers are filled in there: nothing
+                waits for a copy.
 
         Returns:
             () weight of objectness, (levels,) weights w_p, () B.
         """
         count = self.ranks.count
         numbers = (num_images, *pairs)
-        local = torch.stack([torch.full((), float(n), device=device) for n in numbers])
+        local = torch.stack([like.new_full((), float(n)) for n in numbers])
         mean = self.ranks.average(local)
         weights = local / mean.clamp(min=1 / count)
         return weights[0], weights[1:], mean[0] * count
 
-    def assign(
-        self, raw_predictions: Sequence[Tensor], batch: Batch
-    ) -> tuple[LevelAssignment, ...]:
+    def assign(self, raw_predictions: Sequence[Tensor], batch: Batch) -> Assignment:
         """The responsible anchors for a batch's labels, on the device of these."""
         boxes = batch.boxes
         centres_sizes = torch.cat(
@@ -177,58 +177,51 @@ class DetectionLoss:
             ratio_threshold=self.config.anchor_t,
         )
 
-    def _responsible_terms(
-        self, maps: Tensor, assignment: LevelAssignment
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Box term, (K,) CIoU without gradient, and class term of the responsible anchors."""
-        where = (
-            assignment.image_index,
-            assignment.anchor_index,
-            assignment.row,
-            assignment.column,
-        )
-        predicted = maps[where].float()  # (K, 5 + C)
-        if not len(predicted):  # keeps the graph whole: the mean of nothing would be NaN
-            nothing = predicted.sum()
-            return nothing, nothing.detach(), nothing
-        probability = predicted[:, :4].sigmoid()
-        boxes = boxes_in_cell(probability, assignment.anchors)
-        ciou = paired_ciou(boxes, assignment.boxes)
-        return (1 - ciou).mean(), ciou.detach(), self._class_term(predicted[:, 5:], assignment)
+    def _class_term(self, logits: Tensor, class_ids: Tensor, weights: Tensor) -> Tensor:
+        """Cross-entropy of every class by itself; with one class there is nothing to tell apart.
 
-    def _class_term(self, logits: Tensor, assignment: LevelAssignment) -> Tensor:
-        """Cross-entropy of every class by itself; with one class there is nothing to tell apart."""
+        Args:
+            logits: (K, C).
+            class_ids: (K,).
+            weights: (K,) how much each row counts.
+        """
         if self.num_classes == 1:
             return logits.sum() * 0
-        epsilon = self.label_smoothing
-        targets = torch.full_like(logits, 0.5 * epsilon)
-        rows = torch.arange(len(targets), device=logits.device)
-        targets[rows, assignment.class_ids] = targets.new_full((), 1 - 0.5 * epsilon)
-        return self._cross_entropy(logits, targets, self.config.cls_pw)
+        cross_entropy = CrossEntropy(self.config.cls_pw, self.config.fl_gamma)
+        losses = cross_entropy.of_classes(logits, class_ids, self.label_smoothing)
+        return (losses.sum(1) * weights).sum() / self.num_classes
 
-    def _objectness_term(self, maps: Tensor, assignment: LevelAssignment, iou: Tensor) -> Tensor:
-        """Cross-entropy of every cell's objectness; the target is how well the box already fits."""
-        logits = maps[..., 4].float()
-        targets = torch.zeros_like(logits)
-        # Two objects may claim one anchor; as in YOLOv5 the later one stays.
-        targets[
-            assignment.image_index, assignment.anchor_index, assignment.row, assignment.column
-        ] = iou.clamp(min=0).to(targets.dtype)
-        return self._cross_entropy(logits, targets, self.config.obj_pw)
+    def _objectness_term(
+        self,
+        logits: Tensor,
+        cells: Sequence[int],
+        predicted: Tensor,
+        targets: Tensor,
+        assignment: Assignment,
+    ) -> Tensor:
+        """Cross-entropy of every anchor's objectness; the target is how well the box already fits.
 
-    def _cross_entropy(self, logits: Tensor, targets: Tensor, positive_weight: float) -> Tensor:
-        """Mean binary cross-entropy, focal where configured (Lin et al. 2017, eq. 5)."""
-        weight = logits.new_full((), positive_weight)
-        gamma = self.config.fl_gamma
-        if gamma == 0:
-            return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight)
-        loss = F.binary_cross_entropy_with_logits(
-            logits, targets, pos_weight=weight, reduction="none"
+        It is computed as if all targets were 0, and corrected for the few that are not. Two objects
+        may claim one anchor; as in YOLOv5 the later one stays.
+
+        Args:
+            logits: (N,) of all anchors, level by level.
+            cells: how many of them each level has.
+            predicted: (K,) those of the responsible anchors.
+            targets: (K,) theirs.
+            assignment: says which of these are the last.
+        """
+        cross_entropy = CrossEntropy(self.config.obj_pw, self.config.fl_gamma)
+        added = cross_entropy.of_targets(predicted, targets) - cross_entropy.of_nothing(predicted)
+        levels = zip(
+            torch.split(cross_entropy.of_nothing(logits), list(cells)),
+            torch.split(added * assignment.is_last, list(assignment.pairs)),
+            self.balance,
+            strict=False,
         )
-        probability = logits.sigmoid()
-        of_target = targets * probability + (1 - targets) * (1 - probability)
-        alpha = targets * 0.25 + (1 - targets) * 0.75
-        return (loss * alpha * (1 - of_target) ** gamma).mean()
+        means = [(nothing.sum() + more.sum()) * (balance / max(len(nothing), 1))
+                 for nothing, more, balance in levels]  # fmt: skip
+        return torch.stack(means).sum()
 
 
 _EPS = 1e-7
@@ -248,20 +241,24 @@ def paired_ciou(boxes: Tensor, others: Tensor) -> Tensor:
     Returns:
         (K,) between -1.5 and 1.
     """
-    centre, size = boxes[:, :2], boxes[:, 2:]
-    other_centre, other_size = others[:, :2], others[:, 2:]
-    start, end = centre - size / 2, centre + size / 2
-    other_start, other_end = other_centre - other_size / 2, other_centre + other_size / 2
+    centre, size = torch.split(boxes, 2, 1)
+    other_centre, other_size = torch.split(others, 2, 1)
+    (width, height), (other_width, other_height) = size.unbind(1), other_size.unbind(1)
+    half, other_half = size / 2, other_size / 2
+    start, end = centre - half, centre + half
+    other_start, other_end = other_centre - other_half, other_centre + other_half
 
     overlap = (torch.minimum(end, other_end) - torch.maximum(start, other_start)).clamp(min=0)
-    intersection = overlap.prod(1)
-    iou = intersection / (size.prod(1) + other_size.prod(1) - intersection + _EPS)
+    # Not prod(1), whose gradient reads on the host whether there are zeros.
+    across, down = overlap.unbind(1)
+    intersection = across * down
+    iou = intersection / (width * height + other_width * other_height - intersection + _EPS)
 
     hull = torch.maximum(end, other_end) - torch.minimum(start, other_start)
     distance = (other_centre - centre).square().sum(1) / (hull.square().sum(1) + _EPS)
 
-    angle = torch.atan(size[:, 0] / (size[:, 1] + _EPS))
-    other_angle = torch.atan(other_size[:, 0] / (other_size[:, 1] + _EPS))
+    angle = torch.atan(width / (height + _EPS))
+    other_angle = torch.atan(other_width / (other_height + _EPS))
     aspect = (4 / math.pi**2) * (other_angle - angle).square()
     with torch.no_grad():
         weight = aspect / (1 - iou + aspect + _EPS)

@@ -97,6 +97,20 @@ class BoxCoder:
         levels = zip(maps, self.anchors, self.strides, strict=True)
         return torch.cat([_decode_level(*level) for level in levels], 1)
 
+    def decode_above(self, raw_predictions: Sequence[Tensor], objectness: float) -> list[Tensor]:
+        """`decode`, but only boxes whose objectness is above a threshold.
+
+        Returns:
+            Per image (n, 5 + C), in the order in which `decode` has them.
+        """
+        maps = [_at_least_float32(raw) for raw in raw_predictions]
+        levels = [_decode_above(*level, objectness)
+                  for level in zip(maps, self.anchors, self.strides, strict=True)]  # fmt: skip
+        images = torch.cat([image for image, _ in levels])
+        order = images.argsort(stable=True)
+        counts = images.bincount(minlength=len(maps[0])).tolist()
+        return list(torch.split(torch.cat([rows for _, rows in levels])[order], counts))
+
     def encode(self, decoded: Tensor, grids_hw: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
         """Boxes, objectness and class probabilities -> the raw predictions that decode to them.
 
@@ -127,6 +141,20 @@ def _decode_level(raw: Tensor, anchors: tuple[float, ...], stride: int) -> Tenso
     centres = (centre_offset(xy) + corners) * stride
     decoded = torch.cat((centres, size_ratio(wh) * sizes, rest), -1)
     return decoded.reshape(batch, num_anchors * height * width, probability.shape[-1])
+
+
+def _decode_above(
+    raw: Tensor, anchors: tuple[float, ...], stride: int, objectness: float
+) -> tuple[Tensor, Tensor]:
+    """(n,) image and (n, 5 + C) values of the boxes above, by image, anchor, row, column."""
+    maps = split_anchors(raw, len(anchors) // 2)
+    where = (maps[..., 4].sigmoid() > objectness).nonzero(as_tuple=True)
+    image, anchor, row, column = where
+    probability = maps[where].sigmoid()
+    corners, sizes = torch.stack((column, row), 1), raw.new_tensor(anchors).view(-1, 2)[anchor]
+    centres = (centre_offset(probability[:, :2]) + corners) * stride
+    rows = (centres, size_ratio(probability[:, 2:4]) * sizes, probability[:, 4:])
+    return image, torch.cat(rows, 1)
 
 
 def _encode_level(

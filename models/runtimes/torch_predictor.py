@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from utils.batches import Batch
 from utils.engine.criterion import Criterion
 from utils.engine.predictor import BatchPrediction, StageTimes
 from utils.letterbox import scale_pixel_tensor
-from utils.postprocess import CLASS_OFFSET, MAX_CANDIDATES, PostprocessConfig, postprocess
+from utils.nms import CLASS_OFFSET
+from utils.postprocess import MAX_CANDIDATES, PostprocessConfig, postprocess
 from utils.structures import Detections
 
 
@@ -53,9 +55,8 @@ class TorchPredictor:
         images = scale_pixel_tensor(batch.images, torch.float16 if self.half else torch.float32)
         prepared = self._now()
         raw = self.model(images)
-        decoded = self.coder.decode(raw)
         inferred = self._now()
-        detections = postprocess_batch(decoded, self.config)
+        detections = self._detections(raw)
         done = self._now()
         loss = None
         if self.criterion is not None:
@@ -63,6 +64,13 @@ class TorchPredictor:
             loss = (box, objectness, class_)
         seconds = StageTimes(prepared - start, inferred - prepared, done - inferred)
         return BatchPrediction(detections, seconds, loss)
+
+    def _detections(self, raw: Sequence[Tensor]) -> list[Detections]:
+        """Of each image; on CPUs only what can become one is decoded."""
+        if self.device.type != "cpu":
+            return postprocess_batch(self.coder.decode(raw), self.config)
+        found = self.coder.decode_above(raw, self.config.score_threshold)
+        return [postprocess(rows.float().numpy(), self.config) for rows in found]
 
     def _now(self) -> float:
         if self.device.type == "cuda":

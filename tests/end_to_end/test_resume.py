@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,16 @@ def test_so_is_one_whose_images_are_drawn_by_weight(arguments, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_so_is_one_in_bf16_with_channels_last(arguments, tmp_path, optimizer):
+    mixed = [*arguments, "--amp", "bf16", "--channels-last", "--optimizer", optimizer]
+    assert finish(*mixed, "--project", tmp_path / "whole")[0] == 0
+    folder = kill_and_resume(mixed, tmp_path / "killed", seed=4)
+    assert_same_run(folder, tmp_path / "whole" / "exp")
+    assert load_checkpoint(folder / "weights" / "last.pt").config["opt"]["channels_last"] is True
+
+
+@pytest.mark.slow
 def test_so_is_one_whose_steps_are_multiplied(arguments, tmp_path):
     """The scales are in the checkpoint; here they were learnt, so that no default gives them."""
     searched = [*arguments, "--rep-block", "LinearAdd", "--epochs", 1, "--project", tmp_path / "s"]
@@ -207,6 +218,18 @@ def test_settings_of_another_version_are_named(finished, capsys):
     checkpoint.config["opt"]["turbo"] = True
     save_checkpoint(last, checkpoint)
     assert "with settings this one does not have (turbo)" in refusal(capsys, "--resume", last)
+
+
+def test_a_run_keeps_the_memory_format_that_was_chosen(finished):
+    """Also where the machine that goes on would choose another; older runs had no choice."""
+    last = finished / "weights" / "last.pt"
+    checkpoint = load_checkpoint(last)
+    assert TrainConfig().channels_last is None
+    assert checkpoint.config["opt"].pop("channels_last") is False
+    for stored, expected in (({"channels_last": True}, True), ({}, False)):
+        config = {**checkpoint.config, "opt": {**checkpoint.config["opt"], **stored}}
+        save_checkpoint(last, replace(checkpoint, config=config))
+        assert settings_to_continue(TrainConfig(resume=str(last))).channels_last is expected
 
 
 def test_other_classes_are_refused(finished, tmp_path, capsys):

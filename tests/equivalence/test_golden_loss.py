@@ -44,7 +44,8 @@ def reported(terms):
 
 @pytest.mark.parametrize("number", BATCHES)
 def test_assignment(training, criterion, number):
-    levels = criterion.assign(raw_maps(training, number), stored_batch(training, number))
+    found = criterion.assign(raw_maps(training, number), stored_batch(training, number))
+    levels = found.levels()
     assert len(levels) == 3
     for level, found in enumerate(levels):
         indices = torch.stack(

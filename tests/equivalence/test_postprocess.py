@@ -9,14 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.runtimes.torch_predictor import postprocess_batch, postprocess_on_device
-from utils.postprocess import (
-    CLASS_OFFSET,
-    MAX_CANDIDATES,
-    NMS_CHUNK,
-    VAL_POSTPROCESS,
-    PostprocessConfig,
-    postprocess,
-)
+from utils.boxes import pairwise_iou
+from utils.nms import CLASS_OFFSET, NMS_CHUNK, SORTED_FIRST, nms
+from utils.postprocess import MAX_CANDIDATES, VAL_POSTPROCESS, PostprocessConfig, postprocess
 
 F = np.float32
 
@@ -183,3 +178,17 @@ def test_a_chain_of_boxes_each_suppressed_by_the_one_before():
     decoded[:, 5] = 1
     config = PostprocessConfig(0.1, 0.4, max_detections=len(decoded))
     assert assert_both_follow(decoded, config) == len(decoded) // 2
+
+
+@pytest.mark.parametrize("max_keep", [10, SORTED_FIRST // 2, 10 * SORTED_FIRST])
+def test_more_boxes_than_are_sorted_at_first(max_keep):
+    """With scores of few values, so that equal ones lie on both sides of every border."""
+    rng = np.random.default_rng(max_keep)
+    corners = rng.integers(0, 400, (3 * SORTED_FIRST, 2)).astype(F)
+    boxes = np.concatenate((corners, corners + rng.integers(3, 12, corners.shape)), 1).astype(F)
+    scores = rng.choice([0.25, 0.5, 0.6, 0.75], len(boxes)).astype(F)
+    left, kept = np.argsort(-scores, kind="stable"), []
+    while len(left) and len(kept) < max_keep:
+        kept.append(int(left[0]))
+        left = left[pairwise_iou(boxes[left[:1]], boxes[left])[0] <= F(0.3)]
+    assert nms(boxes, scores, 0.3, max_keep).tolist() == kept

@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from utils.boxes import box_area
 from utils.letterbox import InputSize, Letterbox
-from utils.postprocess import PostprocessConfig, nms
+from utils.nms import nms
+from utils.postprocess import PostprocessConfig
 from utils.structures import Detections, FloatArray, ImageArray, IntArray
 
 logger = logging.getLogger(__name__)

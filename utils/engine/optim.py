@@ -19,6 +19,7 @@ from utils.logs import counted
 NOMINAL_BATCH_SIZE = 64  # YOLOv5's
 MAX_GRADIENT_NORM = 10.0
 MIN_WARMUP_BATCHES = 100
+FUSED_ON = ("cpu", "cuda")  # kinds of devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,25 +153,48 @@ def build_optimizer(
 ) -> Optimizer:
     """SGD (Nesterov), Adam or AdamW over biases, weights and norms, in this order of groups.
 
-    Modules that are `TapScaled` have their steps multiplied.
+    Modules that are `TapScaled` have their steps multiplied. A step is one pass over the memory
+    where torch has such a kernel.
 
     Raises:
         ValueError: another name.
     """
-    groups = ParameterGroups.of(model)
+    groups, fused = ParameterGroups.of(model), _can_be_fused(model)
+    betas = (momentum, 0.999)
     optimizer: Optimizer
     if name == "SGD":
-        optimizer = SGD(groups.biases, lr=lr, momentum=momentum, nesterov=True)
+        optimizer = SGD(groups.biases, lr=lr, momentum=momentum, nesterov=True, fused=fused)
     elif name == "Adam":
-        optimizer = Adam(groups.biases, lr=lr, betas=(momentum, 0.999))
+        optimizer = Adam(groups.biases, lr=lr, betas=betas, fused=fused)
     elif name == "AdamW":
-        optimizer = AdamW(groups.biases, lr=lr, betas=(momentum, 0.999), weight_decay=0.0)
+        optimizer = AdamW(groups.biases, lr=lr, betas=betas, weight_decay=0.0, fused=fused)
     else:
         raise ValueError(f"unknown optimizer {name!r}")
     optimizer.add_param_group({"params": groups.weights, "weight_decay": weight_decay})
     optimizer.add_param_group({"params": groups.norms, "weight_decay": 0.0})
     TapMultipliers(model, optimizer)
     return optimizer
+
+
+def _can_be_fused(model: nn.Module) -> bool | None:
+    """Whether torch has one kernel for a whole step; None leaves the choice to torch."""
+    kinds = {(each.device.type, each.is_floating_point()) for each in model.parameters()}
+    return kinds <= {(device, True) for device in FUSED_ON} or None
+
+
+def load_optimizer_state(optimizer: Optimizer, state: Mapping[int, Any]) -> None:
+    """Go on with the state of an optimizer over the same parameters.
+
+    The optimizer keeps the settings it was made with. What belongs to a parameter is laid out in
+    memory as that is: a fused step goes through both from end to end, and takes one order for the
+    other without a word.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)
 
 
 def describe_optimizer(optimizer: Optimizer, config: OptimizerConfig, batch_size: int) -> str:
@@ -302,11 +326,14 @@ class ModelEMA(Generic[ModelT]):
         self.updates += 1
         decay = ema_decay(self.updates)
         current = model.state_dict()
-        averages, values = [], []
+        averages, values, counts, new_counts = [], [], [], []
         for name, average in self.model.state_dict().items():
             if average.dtype.is_floating_point:
                 averages.append(average)
                 values.append(current[name].detach().to(average.dtype))
             else:
-                average.copy_(current[name])
+                counts.append(average)
+                new_counts.append(current[name])
+        if counts:
+            torch._foreach_copy_(counts, new_counts)
         torch._foreach_lerp_(averages, values, 1 - decay)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from utils.checkpoint import Checkpoint, load_checkpoint
+from utils.engine.optim import load_optimizer_state
 from utils.engine.training_state import TrainingState
 from utils.errors import ConfigError
 from utils.logs import counted
@@ -56,8 +57,7 @@ def continue_from(resumed: ResumedRun | None, state: TrainingState, batches_per_
     checkpoint, progress = resumed.checkpoint, resumed.checkpoint.training
     if progress is None:
         raise ValueError("the checkpoint holds no progress")
-    groups = state.optimizer.state_dict()["param_groups"]
-    state.optimizer.load_state_dict({"state": progress["optimizer"], "param_groups": groups})
+    load_optimizer_state(state.optimizer, progress["optimizer"])
     if progress["scaler"]:  # empty where the run had no loss scaling, on a CPU for example
         state.precision.scaler.load_state_dict(progress["scaler"])
     state.ema.model.load_state_dict(checkpoint.best_weights)
@@ -187,6 +187,7 @@ def _stored_config(last: Path, stored: dict[str, Any]) -> TrainConfig:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
     }
+    values.setdefault("channels_last", False)  # of runs older than the flag
     return TrainConfig(**values)
 
 

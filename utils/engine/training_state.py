@@ -34,7 +34,7 @@ class StateConfig:
         amp: see Precision.choose.
         sync_bn: norms over the images of all GPUs.
         compile: compile the network with torch.compile.
-        channels_last: keep channels beside each other in memory.
+        channels_last: keep channels beside each other in memory; None where the device gains.
     """
 
     optimizer: str = "SGD"
@@ -42,7 +42,7 @@ class StateConfig:
     amp: str = "off"
     sync_bn: bool = False
     compile: bool = False
-    channels_last: bool = False
+    channels_last: bool | None = False
 
     @classmethod
     def of(cls, config: TrainConfig) -> StateConfig:
@@ -83,6 +83,11 @@ class Precision:
             return nullcontext()
         return torch.autocast(device.type, dtype=self.dtype)
 
+    def describe(self) -> str:
+        """For the console."""
+        names = {torch.bfloat16: "mixed bf16", torch.float16: "mixed fp16"}
+        return "float32" if self.dtype is None else names[self.dtype]
+
     def forget_unscaling(self) -> None:
         """Let gradients be gathered and unscaled anew, at the same scale."""
         if self.scaler.is_enabled():
@@ -95,6 +100,19 @@ def _automatic_dtype(device: torch.device) -> torch.dtype | None:
     if device.type == "cpu" and _cpu_features().get("avx512_bf16", False):
         return torch.bfloat16
     return None
+
+
+def gains_by_channels_last(device: torch.device, dtype: torch.dtype | None) -> bool:
+    """Whether channels last make training steps faster, as far as it is known.
+
+    Decided by what the processor is and not by a measurement, which other programs disturb: the
+    order of sums depends on it, and the same seed has to give the same weights.
+
+    Args:
+        device: where to compute.
+        dtype: of the autocast region; None is float32.
+    """
+    return device.type == "cpu" and dtype is torch.bfloat16 and _automatic_dtype(device) is dtype
 
 
 def _cpu_features() -> dict[str, Any]:
@@ -154,6 +172,7 @@ class TrainingState:
         ema: its average.
         optimizer: with groups biases, weights, norms.
         precision: autocast and loss scaling.
+        channels_last: whether kernels lie with their channels beside each other.
         memory_format: in which images lie in memory.
         frozen: layers kept in eval mode, whose parameters have no gradient.
         next_epoch: the epoch to train next, counted from 0.
@@ -171,6 +190,7 @@ class TrainingState:
     ema: ModelEMA[nn.Module]
     optimizer: Optimizer
     precision: Precision
+    channels_last: bool = False
     memory_format: torch.memory_format = torch.contiguous_format
     frozen: Sequence[nn.Module] = ()
     next_epoch: int = 0
@@ -231,8 +251,12 @@ def start_training(
     """
     ranks = ranks or Ranks()
     device = next(model.parameters()).device
-    frozen = freeze_layers(layers, config.freeze)
-    memory_format = order_in_memory(model, device, channels_last=config.channels_last)
+    frozen, precision = freeze_layers(layers, config.freeze), Precision.choose(config.amp, device)
+    channels_last = config.channels_last
+    if channels_last is None:  # in all ranks the same, whatever machines they run on
+        channels_last = ranks.broadcast(lambda: gains_by_channels_last(device, precision.dtype))
+    for network in (model, ema.model):
+        memory_format = order_in_memory(network, device, channels_last=channels_last)
     weight_decay = hyp.scaled_weight_decay(batch_size)
     optimizer = build_optimizer(
         model, config.optimizer, lr=hyp.lr0, momentum=hyp.momentum, weight_decay=weight_decay
@@ -242,16 +266,22 @@ def start_training(
         check_compiler()
         parallel.compile()  # in place: the network's parameters keep their names
     return TrainingState(
-        model=model,
-        parallel=parallel,
-        ema=ema,
-        optimizer=optimizer,
-        precision=Precision.choose(config.amp, device),
-        memory_format=memory_format,
-        frozen=frozen,
-        best=BestEpoch(patience),
-        ranks=ranks,
-    )
+        model=model, parallel=parallel, ema=ema, optimizer=optimizer, precision=precision,
+        channels_last=channels_last, memory_format=memory_format, frozen=frozen,
+        best=BestEpoch(patience), ranks=ranks,
+    )  # fmt: skip
+
+
+def describe_precision(state: TrainingState, config: StateConfig) -> str:
+    """Numbers and memory format of a run in one line, and the flags that change a choice."""
+    order = "channels last" if state.channels_last else "channels first"
+    chosen = []
+    if config.amp == "auto" and state.precision.dtype is not None:
+        chosen.append("--amp off")
+    if config.channels_last is None and state.channels_last:
+        chosen.append("--no-channels-last")
+    faster = f" (faster on this device; {' and '.join(chosen)} to change it)" if chosen else ""
+    return f"Precision: {state.precision.describe()}, {order} in memory{faster}"
 
 
 def freeze_layers(layers: nn.ModuleList, freeze: Sequence[int]) -> tuple[nn.Module, ...]:

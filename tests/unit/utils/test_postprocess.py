@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.postprocess import MAX_CANDIDATES, PostprocessConfig, class_aware_nms, nms, postprocess
+from utils.nms import class_aware_nms, nms
+from utils.postprocess import MAX_CANDIDATES, PostprocessConfig, postprocess
 
 # cx, cy, w, h, objectness, two class probabilities
 CAT = [10, 10, 8, 8, 0.5, 1.0, 0.25]

@@ -55,7 +55,7 @@ def run(objects, grids):
         strides=STRIDES,
         grids_hw=grids,
         ratio_threshold=THRESHOLD,
-    )
+    ).levels()
 
 
 # In sixteenths of a pixel, so that every step of the rule is exact; borders of cells included.
@@ -84,6 +84,12 @@ def test_against_the_rule(objects):
         assert found.boxes.tolist() == boxes
         sizes = [[side / STRIDES[level] for side in ANCHORS[level][a]] for _, a, _ in order]
         assert found.anchors.tolist() == sizes
+        # Of the pairs that want one anchor of one cell, the last.
+        wanted = [(objects[number][0], anchor, *expected[neighbour, anchor, number][:2])
+                  for neighbour, anchor, number in order]  # fmt: skip
+        assert found.is_last.tolist() == [
+            float(each not in wanted[place + 1 :]) for place, each in enumerate(wanted)
+        ]
 
 
 def test_by_hand():

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.losses.loss import DetectionLoss, LossConfig
-from models.network.box_coder import BoxCoder
+from models.losses.loss import DetectionLoss, LossConfig, paired_ciou
+from models.network.box_coder import BoxCoder, boxes_in_cell, split_anchors
 from utils.batches import Batch
 
 ANCHORS = ((10.0, 13.0, 16.0, 30.0), (30.0, 61.0, 62.0, 45.0), (116.0, 90.0, 156.0, 198.0))
@@ -48,7 +49,7 @@ def slow_terms(loss: DetectionLoss, raw: list[torch.Tensor], batch: Batch) -> li
     """Box, objectness and class terms."""
     config, terms = loss.config, [0.0, 0.0, 0.0]
     channels, levels = 5 + loss.num_classes, [level.detach() for level in raw]
-    for maps, level, balance in zip(levels, loss.assign(raw, batch), BALANCE, strict=True):
+    for maps, level, balance in zip(levels, loss.assign(raw, batch).levels(), BALANCE, strict=True):
         count, targets, box, class_ = len(level.row), {}, [], []
         for k in range(count):
             image, anchor = int(level.image_index[k]), int(level.anchor_index[k])
@@ -157,7 +158,7 @@ def test_perfect_predictions_cost_less_than_others():
     loss = DetectionLoss(CODER, 3, 96, LossConfig())
     raw, batch = random_raw(3, seed=4), labels(OBJECTS)
     better = [level.detach().clone() for level in raw]
-    for maps, level in zip(better, loss.assign(raw, batch), strict=True):
+    for maps, level in zip(better, loss.assign(raw, batch).levels(), strict=True):
         split = maps.view(2, 2, 8, *maps.shape[2:])
         split[:, :, 4] = -8
         folder = (level.image_index, level.anchor_index, slice(None), level.row, level.column)
@@ -242,3 +243,72 @@ def test_a_wait_is_noticed():
         float(torch.ones(2)[torch.tensor([True, False])].sum())
     assert "aten._local_scalar_dense.default" in reads.found
     assert "aten.index.Tensor" in reads.found
+
+
+# Several objects of one size in one cell: they want the same anchors.
+CROWD = [(1, class_id, 50.3 + class_id, 20.1, 71.9 + class_id, 50.8) for class_id in (0, 1, 2, 2)]
+
+
+def in_float64(loss_inputs: tuple[list[torch.Tensor], Batch]) -> tuple[list[torch.Tensor], Batch]:
+    raw, batch = loss_inputs
+    batch = replace(batch, boxes=batch.boxes.double())
+    return [level.detach().double().requires_grad_() for level in raw], batch
+
+
+def dense_total(loss: DetectionLoss, raw: list[torch.Tensor], batch: Batch) -> torch.Tensor:
+    """Level by level, each with a target for every anchor, by torch's own functions."""
+    config, total = loss.config, raw[0].new_zeros(())
+    for maps, level, balance in zip(raw, loss.assign(raw, batch).levels(), BALANCE, strict=True):
+        split = split_anchors(maps, 2)
+        where = tuple(level.indices[:4])
+        predicted = split[where]
+        ciou = paired_ciou(boxes_in_cell(predicted[:, :4].sigmoid(), level.anchors), level.boxes)
+        targets = torch.zeros_like(split[..., 4])
+        for k, index in enumerate(zip(*(each.tolist() for each in where), strict=True)):
+            targets[index] = float(ciou[k].detach().clamp(min=0))
+        class_targets = torch.nn.functional.one_hot(level.class_ids, loss.num_classes).double()
+        class_targets = class_targets * (1 - loss.label_smoothing) + loss.label_smoothing / 2
+        objectness = dense_cross_entropy(split[..., 4], targets, config.obj_pw, config.fl_gamma)
+        class_ = dense_cross_entropy(
+            predicted[:, 5:], class_targets, config.cls_pw, config.fl_gamma
+        )
+        total = total + objectness * balance * loss.objectness_gain
+        if len(predicted):
+            total = total + (1 - ciou).mean() * loss.box_gain + class_ * loss.class_gain
+    return total * len(raw[0])
+
+
+def dense_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, weight: float, gamma: float
+) -> torch.Tensor:
+    p = logits.sigmoid()
+    loss = -(weight * targets * p.log() + (1 - targets) * (1 - p).log())
+    right = targets * p + (1 - targets) * (1 - p)
+    focal = (targets * 0.25 + (1 - targets) * 0.75) * (1 - right) ** gamma if gamma else 1
+    return (loss * focal).mean()
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_value_and_gradient_in_float64(config, smoothing, memory_format):
+    loss = DetectionLoss(CODER, 3, 96, config, label_smoothing=smoothing)
+    raw, batch = in_float64((random_raw(3, seed=6), labels(OBJECTS + CROWD)))
+    assert min(level.is_last.min() for level in loss.assign(raw, batch).levels()) == 0
+    raw = [level.detach().contiguous(memory_format=memory_format).requires_grad_() for level in raw]
+    found, expected = loss(raw, batch).total, dense_total(loss, raw, batch)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-12)
+    gradients = [torch.autograd.grad(total, raw) for total in (found, expected)]
+    for level, one, other in zip(raw, *gradients, strict=True):
+        assert one.stride() == level.stride()
+        assert (one - other).abs().max() < 1e-12 * other.abs().max()
+
+
+@pytest.mark.parametrize("bias", [-8.0, 0.0, 8.0])
+def test_float32_keeps_its_digits(bias):
+    """Also where the network is sure, rightly or wrongly."""
+    loss = DetectionLoss(CODER, 3, 96, LossConfig())
+    raw, batch = random_raw(3, seed=7), labels(OBJECTS + CROWD)
+    raw = [(level * 2 + bias).detach() for level in raw]
+    exact = loss([level.double() for level in raw], batch).parts().tolist()
+    assert loss(raw, batch).parts().tolist() == pytest.approx(exact, rel=1e-6)

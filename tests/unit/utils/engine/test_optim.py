@@ -12,9 +12,11 @@ from utils.engine.optim import (
     MAX_GRADIENT_NORM,
     OptimizerConfig,
     ParameterGroups,
+    StepSettings,
     build_optimizer,
     clip_gradients,
     describe_optimizer,
+    load_optimizer_state,
 )
 
 WORDS = {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005}
@@ -155,3 +157,65 @@ def test_groups_are_described_without_what_is_frozen():
     )
     model[0].requires_grad_(False)
     assert "1 weights (decay 0.0005)" in describe_optimizer(optimizer, hyp, 24)
+
+
+def convolutions(dtype: torch.dtype = torch.float32, *, channels_last: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    layers = (nn.Conv2d(8, 16, 3, bias=False), nn.BatchNorm2d(16), nn.Conv2d(16, 4, 1))
+    return nn.Sequential(*layers).to(dtype=dtype, memory_format=order).train()
+
+
+def steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int, first: int = 0) -> None:
+    for number in range(first, first + count):
+        generator = torch.Generator().manual_seed(number)
+        images = torch.randn(3, 8, 5, 6, generator=generator, dtype=torch.float64)
+        StepSettings(0.1, 0.02, 0.03, 0.8 + 0.01 * number, 1).apply(optimizer)
+        model(images.to(model[0].weight.dtype)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_fused_steps_are_those_of_the_loop(name, dtype, bound, channels_last):
+    fused, looped = (convolutions(dtype, channels_last=channels_last) for _ in range(2))
+    one = build_optimizer(fused, name, **WORDS)
+    other = build_optimizer(looped, name, **WORDS)
+    assert all(group["fused"] for group in one.param_groups)
+    for group in other.param_groups:
+        group.update(fused=False, foreach=False)
+    steps(fused, one, 5)
+    steps(looped, other, 5)
+    for found, expected in zip(fused.parameters(), looped.parameters(), strict=True):
+        assert (found - expected).abs().max() <= bound * expected.abs().max()
+
+
+@pytest.mark.parametrize("stored_fused", [False, True])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_a_state_is_taken_up_whatever_its_order_in_memory(name, stored_fused):
+    """Also one that steps without a kernel of their own left, as older versions took them."""
+    whole, first = (convolutions(channels_last=True) for _ in range(2))
+    optimizer = build_optimizer(whole, name, **WORDS)
+    steps(whole, optimizer, 4)
+
+    before = build_optimizer(first, name, **WORDS)
+    for group in before.param_groups:
+        group["fused"] = stored_fused
+    steps(first, before, 2)
+    state = {number: {key: value.contiguous() for key, value in values.items()}
+             for number, values in before.state_dict()["state"].items()}  # fmt: skip
+    resumed = convolutions(channels_last=True)
+    resumed.load_state_dict(first.state_dict())
+    after = build_optimizer(resumed, name, **WORDS)
+    load_optimizer_state(after, state)
+    for parameter, values in after.state.items():
+        for value in values.values():
+            assert value.ndim == 0 or value.stride() == parameter.stride()
+    assert all(group["fused"] for group in after.param_groups)
+    steps(resumed, after, 2, first=2)
+    for found, expected in zip(resumed.parameters(), whole.parameters(), strict=True):
+        if stored_fused:
+            assert torch.equal(found, expected)
+        assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()

@@ -1,0 +1,70 @@
+"""A training state that is saved and taken up goes on to the last bit, in every precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.losses.loss import DetectionLoss, LossConfig
+from models.memory_probe import made_up_batch
+from models.network.box_coder import BoxCoder
+from models.network.detector import Detector, build_model
+from tests.model_builders import tiny_spec
+from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from utils.engine.epoch import train_batch
+from utils.engine.optim import ModelEMA, OptimizerConfig
+from utils.engine.resume import ResumedRun, continue_from, progress_of
+from utils.engine.training_state import StateConfig, TrainingState, start_training
+from utils.train_config import TrainConfig
+
+CPU, SIDE = torch.device("cpu"), 64
+
+
+def fresh() -> Detector:
+    torch.manual_seed(0)
+    return build_model(tiny_spec(rep_block="RepVGG"))
+
+
+def started(model: Detector, config: StateConfig) -> TrainingState:
+    return start_training(
+        model, model.layers, ModelEMA(model), OptimizerConfig(), config, batch_size=4
+    )
+
+
+def train(state: TrainingState, steps: int) -> None:
+    criterion = DetectionLoss(BoxCoder.of(state.model), 3, SIDE, LossConfig())
+    for _ in range(steps):
+        train_batch(state, criterion, made_up_batch(4, SIDE), CPU)
+
+
+def everything(state: TrainingState) -> list[torch.Tensor]:
+    moments = [value for values in state.optimizer.state.values() for value in values.values()]
+    return [*state.model.state_dict().values(), *state.ema.model.state_dict().values(), *moments]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize(("amp", "channels_last"), [("off", False), ("off", True), ("bf16", True)])
+def test_to_the_last_bit(tmp_path, optimizer, amp, channels_last):
+    config = StateConfig(optimizer=optimizer, amp=amp, channels_last=channels_last)
+    whole, first = started(fresh(), config), started(fresh(), config)
+    train(whole, 4)
+
+    train(first, 2)
+    path, model = tmp_path / "last.pt", first.model
+    saved = Checkpoint("train", model.spec.to_yaml(), ("a", "b", "c"), model.state_dict(), SIDE,
+                       ema_weights=first.ema.model.state_dict(),
+                       training=progress_of(first, 0, 2))  # fmt: skip
+    save_checkpoint(path, saved)
+    checkpoint = load_checkpoint(path)
+    again = fresh()
+    again.load_state_dict(checkpoint.weights)
+    resumed = started(again, config)
+    run = ResumedRun(Path(path), checkpoint, checkpoint.training or {}, TrainConfig(), {})
+    continue_from(run, resumed, 2)
+    train(resumed, 2)
+
+    found, expected = everything(resumed), everything(whole)
+    assert len(found) == len(expected) > 100
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
