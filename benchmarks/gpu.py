@@ -27,6 +27,7 @@ from benchmarks.gpu_loading import loading
 from benchmarks.gpu_report import report_text
 from benchmarks.gpu_setting import GpuSetting, describe_machine, full_setting, rehearsal
 from benchmarks.gpu_training import compiled, families, memory, parts, variants
+from benchmarks.measurement import warnings_only
 from benchmarks.time_budget import RoundLimit, TimeBudget
 from experiments.training_runs import REPORTS, ROOT, current_commit
 from utils.errors import ConfigError, UserError
@@ -136,16 +137,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of the report")
     arguments = parser.parse_args(argv)
     configure_logging()
-    # The loop says every epoch, and data sets say what they hold.
-    for name in ("utils", "data", "experiments"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     out = arguments.out or (ROOT / "runs" / "gpu" if arguments.rehearse else REPORTS)
     budget = TimeBudget.of_minutes(
         arguments.minutes,
         {name: each.weight for name, each in SECTIONS.items() if name in arguments.only},
     )
     try:
-        return _run(arguments, out, budget)
+        # The loop says every epoch, and data sets say what they hold.
+        with warnings_only("utils", "data", "experiments"):
+            return _run(arguments, out, budget)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from experiments.training_runs import ROOT, current_commit, machine_line
@@ -89,6 +91,20 @@ def output_of(command: Sequence[str], variables: Mapping[str, str] | None = None
 def script(name: str, *arguments: object) -> list[str]:
     """The command that runs a script of this project."""
     return [sys.executable, name, *map(str, arguments)]
+
+
+@contextmanager
+def warnings_only(*names: str) -> Iterator[None]:
+    """A region in which these loggers, and those below them, say no more than warnings."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
 
 
 def load_average() -> float | None:

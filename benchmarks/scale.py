@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.growth import Growth, plot_growths
-from benchmarks.measurement import measured_with, table
+from benchmarks.measurement import measured_with, table, warnings_only
 from benchmarks.scale_costs import (
     LOADED,
     SMALLEST,
@@ -110,9 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rehearse", action="store_true", help="smallest sizes: it works or not")
     arguments = parser.parse_args(argv)
     configure_logging()
-    logging.getLogger("data").setLevel(logging.WARNING)
     sizes = SMALLEST if arguments.rehearse else Sizes()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings_only("data"):
         found = measure(sizes, arguments.shared.resolve(), Path(folder))
     date = time.strftime("%Y-%m-%d")
     arguments.out.mkdir(parents=True, exist_ok=True)

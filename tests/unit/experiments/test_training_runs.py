@@ -47,11 +47,11 @@ def test_what_is_missing_is_trained(tmp_path, trained):
     folder = tmp_path / "runs" / "plain_seed1"
     assert train_once(folder, *FLAGS) == {"run": 1}
     (command,) = trained
-    assert command[: len(FLAGS) + 1] == ("train.py", *FLAGS)
-    common = command[len(FLAGS) + 1 :]
-    assert common[common.index("--amp") :][:2] == ("--amp", "off")
-    assert common[-7:] == (
-        "--project", str(folder.parent), "--name", folder.name, "--exist-ok",
+    assert command[0] == "train.py"
+    assert command[command.index("--amp") :][:2] == ("--amp", "off")
+    # Last, so that they count where a flag is there twice.
+    assert command[-7 - len(FLAGS) :] == (
+        *FLAGS, "--project", str(folder.parent), "--name", folder.name, "--exist-ok",
         "--report", str(folder / "report.json"),
     )  # fmt: skip
     assert (folder / "commit.txt").read_text() == "abc1234"

@@ -88,7 +88,7 @@ def test_against_the_rule(objects):
         wanted = [(objects[number][0], anchor, *expected[neighbour, anchor, number][:2])
                   for neighbour, anchor, number in order]  # fmt: skip
         assert found.is_last.tolist() == [
-            float(each not in wanted[place + 1 :]) for place, each in enumerate(wanted)
+            float(each not in wanted[index + 1 :]) for index, each in enumerate(wanted)
         ]
 
 
