@@ -32,7 +32,8 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
 
 from data.sources import FileSource, SourceOptions, open_source
 from models.runtimes.open_runner import open_networks
-from utils.detect.output import DetectionOutput, OutputOptions
+from utils.detect.output import DetectionOutput
+from utils.detect.output_options import OutputOptions
 from utils.detect.pipeline import Found, FrameDetector, Source
 from utils.detect.progress import Progress, folder_of
 from utils.detect.run_log import DetectionLog, DetectResult

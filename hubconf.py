@@ -100,8 +100,8 @@ class HubModel:
             UserError: an image cannot be read, or a value is out of its range.
         """
         if augment:
-            raise ConfigError("augment=True: there is no test-time augmentation; a larger size "
-                              "finds smaller objects")  # fmt: skip
+            raise ConfigError("augment=True: not by torch.hub; take load_detector(weights, "
+                              "augment=True) from detect.py")  # fmt: skip
         images = list(ims) if isinstance(ims, list | tuple) else [ims]
         frames = [
             replace(frame, path=frame.path.with_suffix(".jpg"))  # what YOLOv5 saves it as

@@ -101,11 +101,10 @@ class TrainDataset:
             logger.warning(
                 "copy_paste is %g, but has no effect: no label is a polygon", augment.copy_paste
             )
-        # Filled now: what a worker process stored would be lost to the others.
         makes_mosaics = augment.mosaic > 0 and rect_shapes is None
         kept = mosaic_pool(image_size) if makes_mosaics else 1
         self._images: ImageCache = RecentImages(self._read_resized, kept)
-        if cache is not None:
+        if cache is not None:  # filled now: what the loading process stored would not be kept
             self._images = fill_cache(cache, self.records, image_size, self._read_resized)
 
     def __len__(self) -> int:

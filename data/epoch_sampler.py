@@ -21,8 +21,9 @@ class EpochSampler:
 
     The order is cut into blocks of at most `pool` images, equally long give or take one. The other
     images of a mosaic are drawn from the block of its first, each with the same probability, so
-    that an image has to be decoded once or twice in an epoch and not four times. The order is
-    random, and so is what a block holds: a mosaic shows any four images as often as any others.
+    that one process decodes an image about once in an epoch and not four times (of several ranks,
+    each decodes the part of the block that its mosaics show). The order is random, and so is what a
+    block holds: an image shares its mosaics with any other as often as with any further one.
 
     Attributes:
         epoch: the one to draw next.

@@ -34,7 +34,7 @@ logger = logging.getLogger("demo")
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """Sizes of the data set and of the training; the defaults take about two minutes on two cores.
+    """Sizes of the data set and of the training; the defaults take three minutes on two cores.
 
     Attributes:
         images: labelled images.

@@ -23,7 +23,8 @@ from tests import web_server
 from tests.end_to_end.test_detect import ROWS
 from tests.onnx_builders import save_detector
 from tests.web_server import Answer, ask, connect, open_events, serving
-from utils.detect.output import DetectionOutput, OutputOptions
+from utils.detect.output import DetectionOutput
+from utils.detect.output_options import OutputOptions
 from utils.structures import Frame
 from utils.web import app, uploads
 from utils.web.address import TOKEN_VARIABLE

@@ -26,7 +26,7 @@ from tests.end_to_end.test_web import video_frames
 from tests.loopback_camera import LoopbackCamera
 from tests.onnx_builders import save_detector
 from tests.web_server import serving
-from utils.detect.output import OutputOptions
+from utils.detect.output_options import OutputOptions
 from utils.structures import Detections
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from utils.boxes import xyxy_to_cxcywh
 from utils.detect.frame_detections import FrameDetections
-from utils.detect.output import DetectionOutput, OutputOptions
+from utils.detect.output import DetectionOutput
+from utils.detect.output_options import OutputOptions
 from utils.detect.pipeline import Found
 from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import count_by_name

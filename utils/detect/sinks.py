@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from utils.detect.crops import Crops
+from utils.detect.output_options import OutputOptions, Sink
 from utils.detect.tables import CountTable, CsvTable, JsonLines, JsonTable, LabelFiles
 from utils.output_files import STANDARD_OUTPUT, GrowingFile
-
-if TYPE_CHECKING:
-    from utils.detect.output import OutputOptions, Sink
 
 
 def opened_sinks(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.detect.output import OutputOptions
+from utils.detect.output_options import OutputOptions
 from utils.detect.pipeline import FrameDetector
 from utils.detect.stop_signals import StopSignals
 from utils.detect.tables import frame_line

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.video_builders import read_video
-from utils.detect.output import DetectionOutput, OutputNames, OutputOptions
+from utils.detect.output import DetectionOutput, OutputNames
+from utils.detect.output_options import OutputOptions
 from utils.detect.zone_counts import FrameCounts, LineCount, ZoneCount
 from utils.detect.zones import Shape
 from utils.structures import NO_TRACK, Detections, Frame
