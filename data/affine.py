@@ -102,20 +102,28 @@ class AffineMap:
         return np.asarray(warped, np.uint8)
 
     def move(self, targets: Targets) -> Targets:
-        """The upright boxes around the moved corners, cut at the canvas.
-
-        Those left with less than 2 pixels, a tenth of their area, or an aspect above 100 are
-        dropped.
-        """
+        """The upright boxes around the moved corners, as `cut` leaves them."""
         if not len(targets):
             return targets
         corners = targets.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2).astype(np.float64)
         mapped = corners @ self.matrix[:, :2].T + self.matrix[:, 2]
         points = mapped[..., :2] / mapped[..., 2:]
         around = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
-        moved = clip_boxes(around.astype(np.float32), self.output_hw)
-        keep = _worth_keeping(targets.boxes * np.float32(self.scale), moved)
-        return Targets(moved, targets.class_ids)[keep]
+        return self.cut(targets, around.astype(np.float32))
+
+    def cut(self, targets: Targets, moved: FloatArray) -> Targets:
+        """Objects with boxes that this map has moved, cut at the canvas.
+
+        Those left with less than 2 pixels, a tenth of their area, or an aspect above 100 are
+        dropped.
+
+        Args:
+            targets: as they were.
+            moved: (N, 4) xyxy, where their boxes have gone.
+        """
+        left = clip_boxes(moved, self.output_hw)
+        keep = _worth_keeping(targets.boxes * np.float32(self.scale), left)
+        return Targets(left, targets.class_ids)[keep]
 
 
 def pixel_matrix(matrix: Matrix) -> Matrix:

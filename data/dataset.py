@@ -144,7 +144,7 @@ class TrainDataset:
         others = companions or rng.integers(len(self.records), size=NUM_TILES - 1)
         indices = [int(each) for each in rng.permutation([index, *others])]
         tiles = [self._resized(each) for each in indices]
-        mosaic, targets = make_mosaic(tiles, self.image_size, rng)
+        mosaic = make_mosaic(tiles, self.image_size, rng)
         output_hw = (self.image_size, self.image_size)
         if self.augment.copy_paste > 0:
             outlines = [
@@ -153,11 +153,11 @@ class TrainDataset:
                 for outline in self._outlines(each, tile)
             ]
             canvas, targets = copy_paste(
-                mosaic.canvas(), targets, outlines, self.augment.copy_paste, rng
+                mosaic.canvas(), mosaic.targets, outlines, self.augment.copy_paste, rng
             )
             return random_affine(canvas, targets, self.augment, rng, output_hw=output_hw)
         affine = AffineMap.draw(mosaic.hw, output_hw, self.augment.ranges, rng)
-        return mosaic.warp(affine), affine.move(targets)
+        return mosaic.warp(affine)
 
     def _single(self, index: int, rng: np.random.Generator) -> tuple[ImageArray, Targets]:
         """One image, letterboxed, then moved by a random affine map."""

@@ -207,6 +207,25 @@ def test_hue_turns_the_color_circle():
     np.testing.assert_array_equal(augment_hsv(red, AugmentConfig.only(hsv_h=0.5), rng), red)
 
 
+@pytest.mark.parametrize("hsv_h", [0.015, 0.4, 1.0])
+def test_levels_are_multiplied_and_rounded_down(hsv_h):
+    """As by tables of float64, but for hues beyond the circle, which OpenCV itself turns back."""
+    image = noise((64, 64))
+    config = AugmentConfig.only(hsv_h=hsv_h, hsv_s=0.7, hsv_v=0.4)
+    for seed in range(20):
+        factors = 1 + np.random.default_rng(seed).uniform(-1, 1, 3) * (hsv_h, 0.7, 0.4)
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV) * factors
+        hsv[..., 0] %= 180
+        expected = cv2.cvtColor(np.clip(hsv, 0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB)
+
+        changed = augment_hsv(image, config, np.random.default_rng(seed))
+
+        difference = np.abs(changed.astype(int) - expected)
+        assert (difference > 0).mean() < 0.05
+        assert np.percentile(difference, 99.9) <= 9, "a step of the hue, at most"
+        assert abs(changed.mean() - expected.mean()) < 0.05
+
+
 @pytest.mark.parametrize("name", ["hsv_s", "scale", "mosaic", "translate", "fliplr"])
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
 def test_values_out_of_range(name, value):

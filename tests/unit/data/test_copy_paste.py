@@ -106,8 +106,8 @@ def test_outlines_lie_where_their_boxes_do_in_a_mosaic(seed):
     dataset = TrainDataset([item], 64, AugmentConfig.only(mosaic=1.0, copy_paste=1.0), seed=0)
     resized = cv2.resize(image, (64, 32))
     targets = Targets(item.targets.boxes * np.float32(0.8), item.targets.class_ids)
-    mosaic, moved = make_mosaic([(resized, targets)] * 4, 64, np.random.default_rng(seed))
-    for box, tile in zip(moved.boxes, mosaic.tiles, strict=True):
+    mosaic = make_mosaic([(resized, targets)] * 4, 64, np.random.default_rng(seed))
+    for box, tile in zip(mosaic.targets.boxes, mosaic.tiles, strict=True):
         ((polygon,),) = dataset._outlines(0, tile)
         bounds = np.concatenate([polygon.min(0), polygon.max(0)]).clip(0, 128)
         np.testing.assert_allclose(bounds, box, atol=1e-4)
