@@ -11,7 +11,6 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from models.network.layer_registry import LAYERS
 from models.network.layer_rows import BuiltLayer, RowContext
@@ -204,6 +203,8 @@ def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> 
 
     Runs a copy on torch's meta device: no memory is allocated and `model` is not changed.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # takes a tenth of a second to load
+
     shadow = copy.deepcopy(model).to("meta")
     for module in shadow.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
