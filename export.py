@@ -57,7 +57,7 @@ from utils.batches import ArrayBatch
 from utils.checkpoint import Checkpoint
 from utils.engine.evaluate import evaluate
 from utils.engine.predictor import Predictor, as_one_class
-from utils.errors import ConfigError
+from utils.errors import CheckFailedError, ConfigError
 from utils.letterbox import choose_input_hw
 from utils.logs import SAMPLE_IMAGES, command_text, counted, from_working_directory
 from utils.output_files import atomic_folder, atomic_path, write_json
@@ -232,13 +232,17 @@ def _evaluate(
 
 @contextmanager
 def _atomic_output(output: Path, preset: Preset) -> Iterator[Path]:
-    """A path to write to, which becomes the output when everything is verified."""
-    if preset.is_folder:
-        with atomic_folder(output, stale=preset.stale) as folder:
-            yield folder
-    else:
-        with atomic_path(output) as file:
-            yield file
+    """A path to write to, which becomes the output when everything is verified.
+
+    Raises:
+        CheckFailedError: that of the block, about the output.
+    """
+    is_folder = preset.is_folder
+    with atomic_folder(output, stale=preset.stale) if is_folder else atomic_path(output) as path:
+        try:
+            yield path
+        except CheckFailedError as error:  # the path has a name that nobody knows
+            raise type(error)(str(error).replace(path.name, output.name)) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from torch import nn
 from models.formats.format import Preset
 from models.formats.onnx import import_onnx
 from models.runtimes.network_metadata import INPUT
-from utils.errors import CheckFailedError, MissingPackageError
+from utils.errors import CheckFailedError, MissingPackageError, first_line
 
 DEFAULT_OPSET = 17
 NEWEST_OPSET = 20  # that is written here
@@ -127,6 +127,9 @@ def _traced(network: nn.Module, options: OnnxOptions) -> bytes:
 
     The newer exporter (dynamo) ignores opsets below 18 without an error and writes source paths of
     this machine into the file.
+
+    Raises:
+        CheckFailedError: the opset lacks what the network computes.
     """
     axes: dict[int, str] = {}
     if "batch" in options.dynamic:
@@ -144,16 +147,22 @@ def _traced(network: nn.Module, options: OnnxOptions) -> bytes:
         every_axis[name] = _output_axes(answer.ndim, options)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter announces its retirement at each call
-        torch.onnx.export(
-            network,
-            (example,),
-            buffer,  # type: ignore[arg-type]
-            dynamo=False,
-            opset_version=options.opset,
-            input_names=[INPUT],
-            output_names=list(options.outputs),
-            dynamic_axes=every_axis if axes else None,
-        )
+        try:
+            torch.onnx.export(
+                network,
+                (example,),
+                buffer,  # type: ignore[arg-type]
+                dynamo=False,
+                opset_version=options.opset,
+                input_names=[INPUT],
+                output_names=list(options.outputs),
+                dynamic_axes=every_axis if axes else None,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise CheckFailedError(
+                f"opset {options.opset} does not hold this network ({first_line(error)}); "
+                "take another --opset or --preset; no file is left behind"
+            ) from None
     return buffer.getvalue()
 
 

@@ -92,7 +92,9 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(positions, B, channels) -> the same."""
-        x = self.ma(self.q(x), self.k(x), self.v(x), need_weights=False)[0] + x
+        # With weights it is matrix products and a softmax, which ONNX has in every opset.
+        apart = torch.onnx.is_in_onnx_export()
+        x = self.ma(self.q(x), self.k(x), self.v(x), need_weights=apart)[0] + x
         y: Tensor = self.fc2(self.fc1(x)) + x
         return y
 

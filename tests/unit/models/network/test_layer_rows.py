@@ -161,7 +161,8 @@ def test_one_step_lowers_the_loss(name):
 
 
 @each_row
-def test_onnx(name, tmp_path):
+@pytest.mark.parametrize("opset", [11, 20])  # the oldest and the newest
+def test_onnx(name, opset, tmp_path):
     import onnxruntime
 
     if name == "ZeroPad2d":
@@ -171,7 +172,7 @@ def test_onnx(name, tmp_path):
         model = random_model(ROWS[name][0])
     network = DecodedNetwork(to_deploy(model)).eval()
     path = tmp_path / "row.onnx"
-    write_onnx(path, network, OnnxOptions(input_hw=(32, 64)), {})
+    write_onnx(path, network, OnnxOptions(input_hw=(32, 64), opset=opset), {})
     x = torch.rand(1, 3, 32, 64)
     with torch.no_grad():
         expected = network(x)
