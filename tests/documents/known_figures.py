@@ -6,16 +6,10 @@ LIMIT = "a limit or a default of the program, which its --help or its tests name
 VERSION = "a version"
 DATA = "a property of somebody else's data or file"
 # `python -m experiments.evaluations` writes a report of these; then this list refuses them.
-NO_REPORT_YET = "measured by the command beside it on the date beside it"
-DETECTION_TABLE = (
-    "0.365 0.562 0.161 0.382 0.521 0.369 0.560 0.151 0.385 0.538 "
-    "0.364 0.561 0.146 0.387 0.524 0.370 0.564 0.152 0.411 0.543"
-)
 # English page -> figure, as it is written there -> the reason.
 KNOWN: dict[str, dict[str, str]] = {
     "README.md": {
         "1.76 million": "tests/end_to_end/test_shipped_weights.py counts them in the file",
-        "0.562": NO_REPORT_YET,
         "1e-12": "tests/block_equivalence.py and tests/unit/utils/metrics assert it",
     },
     "docs/blocks.md": {
@@ -56,7 +50,6 @@ KNOWN: dict[str, dict[str, str]] = {
         "100 ms": "what browsers do",
         "0.83": "a size of YOLOv5's test-time augmentation",
         "0.67": "a size of YOLOv5's test-time augmentation",
-        **dict.fromkeys(DETECTION_TABLE.split(), NO_REPORT_YET),
     },
     "docs/tracking.md": {
         "0.31": VERSION,
@@ -67,7 +60,6 @@ KNOWN: dict[str, dict[str, str]] = {
         "0.45": LIMIT,
         "4,000": LIMIT,
         "30 %": LIMIT,
-        **dict.fromkeys(("0.318", "0.481", "0.311", "0.482"), NO_REPORT_YET),
         "100 times": "the argument of the command above it",
     },
     "docs/web.md": {
