@@ -185,7 +185,7 @@ def site_path(app: Sphinx, docname: str, page: str) -> str:
 def name_other_language(
     app: Sphinx, pagename: str, _template: str, context: dict[str, Any], _doctree: object
 ) -> None:
-    """Where the page in the other language is, or else its first page: the link above the search."""
+    """Where the other language has this page, or else its first one: the link above the search."""
     page, chinese = twin(f"{pagename}.md"), app.config.language == CHINESE
     name = "English" if chinese else "中文"
     if not (ROOT / page).is_file():
