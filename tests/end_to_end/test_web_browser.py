@@ -176,7 +176,7 @@ def test_hostile_names_and_an_uploaded_image(browser, detector, tmp_path, window
         boxes = np.array([[1, 2, 30, 40], [5, 5, 60, 40]], np.float32)
         found = Detections(boxes, np.ones(2, np.float32), np.arange(2))
         for frame in video_frames(2):
-            watcher.write(frame, "", found)
+            watcher.write(frame, "", found, None)
         open_page(browser, page.url, window)
         browser.wait_until("document.querySelector('.view img').dataset.frame === '2'")
         assert sorted(row[0] for row in browser.evaluate(ROW)) == sorted(HOSTILE)
@@ -212,7 +212,7 @@ def test_the_token_leaves_the_address_bar(browser, detector, monkeypatch) -> Non
     with serving(lambda: detector.finder) as page:
         watcher = page.watcher(HOSTILE, OutputOptions())
         for frame in video_frames(1):
-            watcher.write(frame, "", Detections.empty())
+            watcher.write(frame, "", Detections.empty(), None)
         open_page(browser, page.url)
         assert browser.evaluate("location.search") == ""
         assert browser.evaluate("document.cookie") == ""  # scripts cannot read it
