@@ -59,11 +59,6 @@ class ImageFacts:
     bits: int | None = None
 
 
-def verify_image(path: Path) -> tuple[int, int]:
-    """Height and width after EXIF orientation; the rest is examine_image's."""
-    return examine_image(path).image_hw
-
-
 def examine_image(path: Path) -> ImageFacts:
     """Size and digest of an image, once the whole file has been decoded.
 

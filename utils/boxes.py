@@ -34,11 +34,6 @@ def xyxy_to_xywh(boxes: FloatArray) -> FloatArray:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
-def xywh_to_xyxy(boxes: FloatArray) -> FloatArray:
-    """Left-top corner and size, as COCO json writes boxes, to corners."""
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-
-
 def clip_boxes(boxes: FloatArray, image_hw: tuple[int, int]) -> FloatArray:
     """Boxes cut off at the edges of an image of height and width `image_hw`."""
     height, width = image_hw

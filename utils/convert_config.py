@@ -55,7 +55,7 @@ class ConvertConfig:
     )  # fmt: skip
     batch_size: int = option(16, "images per batch for AP", "--batch", minimum=1)
     device: str = option("", "cpu, mps, a GPU number; empty for the best there is (AP only)")
-    workers: int = option(8, "processes that load images", minimum=0)
+    workers: int = option(8, "threads that load images", minimum=0)
     half: bool = option(
         False, "store weights in 16 bits: half the file, which runs in 32 bits as before"
     )

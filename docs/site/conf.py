@@ -48,6 +48,7 @@ highlight_language = "text"
 myst_enable_extensions = ["dollarmath"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4
+smartquotes = False  # a flag keeps its two hyphens
 
 html_theme = "furo"
 html_math_renderer = "mathml"
@@ -58,6 +59,7 @@ html_css_files = ["site.css"]
 MATH_FONT = files("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf"
 html_static_path = ["static", str(MATH_FONT)]
 templates_path = ["templates"]
+locale_dirs = ["docs/site/locale"]  # from ROOT
 html_sidebars = {
     "**": [
         "sidebar/brand.html",
@@ -183,11 +185,12 @@ def site_path(app: Sphinx, docname: str, page: str) -> str:
 def name_other_language(
     app: Sphinx, pagename: str, _template: str, context: dict[str, Any], _doctree: object
 ) -> None:
-    """Where the page in the other language is, for the link above the search."""
-    page = twin(f"{pagename}.md")
+    """Where the other language has this page, or else its first one: the link above the search."""
+    page, chinese = twin(f"{pagename}.md"), app.config.language == CHINESE
+    name = "English" if chinese else "中文"
     if not (ROOT / page).is_file():
-        page = "README.md" if app.config.language == CHINESE else CHINESE_HOME
-    context["other_language"] = "English" if app.config.language == CHINESE else "中文"
+        page, name = ("README.md", name) if chinese else (CHINESE_HOME, "中文首页")
+    context["other_language"] = name
     context["other_language_path"] = site_path(app, pagename, page)
 
 

@@ -14,6 +14,8 @@ from models.network.detector import Detector
 from models.reparam.algebra import BatchNorm
 from models.reparam.rep_block import RepBlock
 
+Maps = Sequence[Tensor]  # raw predictions, one map per level
+
 
 @overload
 def to_deploy(model: Detector) -> Detector: ...
@@ -48,7 +50,7 @@ def is_deployed(model: nn.Module) -> bool:
     return not any(isinstance(module, RepBlock | BatchNorm) for module in model.modules())
 
 
-def relative_error(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+def relative_error(reference: Maps, other: Maps) -> float:
     """Largest |a - b| / max |a| of the worst map; infinite where a value is not finite."""
     worst = 0.0
     for a, b in zip(reference, other, strict=True):
@@ -60,15 +62,23 @@ def relative_error(reference: Sequence[Tensor], other: Sequence[Tensor]) -> floa
     return worst
 
 
-@torch.no_grad()
 def equivalence_error(model: nn.Module, other: nn.Module, inputs: Sequence[Tensor]) -> float:
     """The worst `relative_error` of two networks' raw predictions over several inputs.
 
     Both are run in the dtype of their weights.
     """
-    return max(
-        relative_error(model(_as_weights(model, x)), other(_as_weights(other, x))) for x in inputs
-    )
+    return worst_error(raw_maps(model, inputs), raw_maps(other, inputs))
+
+
+def worst_error(maps: Sequence[Maps], others: Sequence[Maps]) -> float:
+    """The worst `relative_error` of two networks' `raw_maps` of the same inputs."""
+    return max(relative_error(a, b) for a, b in zip(maps, others, strict=True))
+
+
+@torch.no_grad()
+def raw_maps(model: nn.Module, inputs: Sequence[Tensor]) -> list[Maps]:
+    """The raw predictions of each input, in the dtype of the weights."""
+    return [model(_as_weights(model, x)) for x in inputs]
 
 
 def _as_weights(model: nn.Module, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from models.conversion.block_report import BlockReport, block_reports
-from models.conversion.deploy import equivalence_error
+from models.conversion.deploy import raw_maps, worst_error
 from models.network.detector import Detector
 from utils.errors import ConversionError
 
@@ -59,12 +59,13 @@ def measure_equivalence(
     """
     exact = copy.deepcopy(model).double()
     exact_changed = exact if change_form is None else change_form(exact)
+    maps, exact_maps = raw_maps(model, inputs), raw_maps(exact, inputs)
     if tolerance is None:
-        tolerance = max(FLOAT32_TOLERANCE, 4 * equivalence_error(exact, model, inputs))
+        tolerance = max(FLOAT32_TOLERANCE, 4 * worst_error(exact_maps, maps))
     blocks = [] if change_form is None else block_reports(exact, exact_changed)
     return Equivalence(
-        float64=equivalence_error(exact, change_stem(exact_changed), inputs),
-        float32=equivalence_error(model, saved, inputs),
+        float64=worst_error(exact_maps, raw_maps(change_stem(exact_changed), inputs)),
+        float32=worst_error(maps, raw_maps(saved, inputs)),
         allowed=tolerance,
         blocks=tuple(blocks),
     )

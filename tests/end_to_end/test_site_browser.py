@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,6 +17,12 @@ SITE = ROOT / "site"
 OWN = ("search.html", "genindex.html", "index.html")  # of the generator
 PAGES = sorted(path for path in SITE.rglob("*.html") if path.name not in OWN)
 WINDOWS = {"wide": (1440, 900), "narrow": (360, 740)}
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+LABELS = (  # of the theme, outside of the page's text
+    "[...document.querySelectorAll('.skip-to-content, .back-to-top, .toc-title, .context')]"
+    ".map(each => each.textContent.trim())"
+)
+LANGUAGE = "document.querySelector('.language a').textContent"
 LINKS = "[...document.links].map(each => each.href)"
 BROKEN_IMAGES = (
     "[...document.images].filter(each => each.loading !== 'lazy' && !each.naturalWidth)"
@@ -62,3 +69,14 @@ def test_links_lead_to_files_and_to_their_parts(browser, page):
         fragment = unquote(parts.fragment)
         if fragment and path.suffix == ".html":
             assert f'id="{fragment}"' in path.read_text(encoding="utf-8"), link
+
+
+@pytest.mark.parametrize("page", PAGES or [SITE], ids=page_name)
+def test_labels_are_in_the_language_of_the_page(browser, page):
+    browser.open(page)
+    chinese = page.is_relative_to(SITE / "zh")
+    assert browser.evaluate("document.documentElement.lang") == ("zh-CN" if chinese else "en")
+    labels = browser.evaluate(LABELS)
+    assert labels
+    assert [each for each in labels if bool(CHINESE.search(each)) is not chinese] == []
+    assert bool(CHINESE.search(browser.evaluate(LANGUAGE))) is not chinese

@@ -126,22 +126,3 @@ def test_anchors_are_those_of_github(text, anchors):
 def test_targets_are_found():
     text = "[a](b.md#c) ![d](e.png 'f') [g][h] <img src=\"i.svg\">\n\n[h]: j.md\n\n`[k](l)`\n"
     assert targets_of(parsed(text)) == ["b.md#c", "e.png", "j.md", "i.svg"]
-
-
-def blocks(page: Path) -> list[str]:
-    """What is in a page's blocks, without comments."""
-    found = re.findall(r"^```\w*\n(.*?)^```", text_of(page), re.M | re.S)
-    return ["\n".join(re.sub(r"\s*#.*", "", line) for line in block.splitlines())
-            for block in found]  # fmt: skip
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if p.name.endswith(".zh-CN.md")], ids=str)
-def test_pages_in_chinese_are_in_step_with_the_english_ones(page):
-    english = page.with_name(page.name.replace(".zh-CN", ""))
-    for pattern in (r"^#+ ", r"^\|", r"^!\["):  # headings, rows of tables, images
-        theirs, ours = (re.findall(pattern, text_of(each), re.M) for each in (english, page))
-        assert len(ours) <= len(theirs)
-    known = blocks(english)
-    assert [block for block in blocks(page) if block not in known] == []
-    figures = r"0\.\d{2,}"
-    assert set(re.findall(figures, text_of(page))) <= set(re.findall(figures, text_of(english)))

@@ -7,8 +7,6 @@ policy allows no other scripts and styles than these and no address at all.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import itertools
 import json
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.content_policy import source_hash
 from utils.engine.evaluate import Evaluation
 from utils.errors import UserError
 from utils.gallery.cases import KIND_NAMES, KINDS, Case, find_cases
@@ -124,7 +123,7 @@ def _page(
         "score_threshold": f"{threshold:g}", "iou_threshold": f"{IOU_THRESHOLD:g}",
         "per_group": f"{per_group:,}", "max_crops": f"{MAX_CROPS:,}",
         "shown": f"{len(selection.cases):,}", "total": f"{selection.counts.total():,}",
-        "script_hash": _hash(script), "style_hash": _hash(style),
+        "script_hash": source_hash(script), "style_hash": source_hash(style),
     }  # fmt: skip
     parts = {name: html.escape(plain_text(text)) for name, text in texts.items()}
     parts |= {"style": style, "script": script}
@@ -138,12 +137,6 @@ def _page(
     return _MARK.sub(lambda mark: parts[mark[1]], head), _MARK.sub(
         lambda mark: parts[mark[1]], tail
     )
-
-
-def _hash(content: str) -> str:
-    """As a content security policy names a script or a style."""
-    digest = hashlib.sha256(content.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
 def _data(

@@ -146,10 +146,6 @@ def _pairs_of_image(
     return rows, columns, iou[rows, columns]
 
 
-def _crowd(record: ImageRecord) -> BoolArray:
-    return np.arange(len(record.targets) + len(record.crowd)) >= len(record.targets)
-
-
 def _areas(record: ImageRecord) -> FloatArray64:
     return np.concatenate([record.areas, box_area(record.crowd.boxes)]).astype(np.float64)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -20,6 +18,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from utils.content_policy import source_hash
 from utils.errors import DatasetError, UserError
 from utils.web.address import Access
 from utils.web.board import LiveBoard, is_set_within
@@ -138,7 +137,7 @@ class _View:
         self._html = page.replace("{{style}}", style).replace("{{script}}", script)
         self._policy = (
             f"default-src 'none'; img-src blob: data:; connect-src 'self'; "
-            f"script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
+            f"script-src '{source_hash(script)}'; style-src '{source_hash(style)}'; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
 
@@ -265,9 +264,3 @@ async def _uploaded(request: Request) -> bytes:
         return bytes(await files[0].read())
     finally:
         await form.close()
-
-
-def _hash(content: str) -> str:
-    """As a content security policy names a script or a style."""
-    digest = hashlib.sha256(content.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -26,6 +27,7 @@ RATE_SECONDS = 5.0  # over which the rate is measured
 RATE_FRAMES = 256
 MAX_WAITING_LINES = 256  # of one reader of the events
 MAX_READERS = 32
+WATCHED_SECONDS = 3.0  # a page asks more often, unless an answer is under way
 LONGEST_SIDE, JPEG_QUALITY = 1920, 85
 
 
@@ -134,6 +136,7 @@ class LiveBoard:
         self._streams = streams
         self._slots = {position: _Slot() for position in range(1, len(streams) + 1)}
         self._readers: set[EventReader] = set()
+        self._asked, self._told = -math.inf, threading.Event()
 
     @property
     def version(self) -> int:
@@ -185,6 +188,11 @@ class LiveBoard:
             self._version += 1
         self.doorbell.ring()
 
+    def wait_told(self, seconds: float) -> None:
+        """Wait, at most this long, until whoever looked of late has asked again after the end."""
+        if time.monotonic() - self._asked < WATCHED_SECONDS:
+            self._told.wait(seconds)
+
     def subscribe(self) -> EventReader | None:
         """A new reader of events; None where there are too many."""
         with self._lock:
@@ -219,6 +227,9 @@ class LiveBoard:
         """What the page shows beside the images, ready for JSON."""
         now = time.monotonic()
         with self._lock:
+            self._asked = now
+            if self._ended:
+                self._told.set()
             sources = [
                 self._source_values(position, slot, now) for position, slot in self._slots.items()
             ]

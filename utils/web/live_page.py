@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 MAX_CONNECTIONS = 128
 KEEP_ALIVE_SECONDS = 15
 END_SECONDS = 1.5  # how long the end of a run waits for answers under way
+FAREWELL_SECONDS = 2.0  # and before that for a page between two questions, which asks for the end
 POLL_SECONDS = 0.2
 
 
@@ -153,6 +154,7 @@ class LivePage(AbstractContextManager["LivePage"]):
     ) -> None:
         """Tell those who look on that the run has ended, and end the server."""
         self.board.end()
+        self.board.wait_told(FAREWELL_SECONDS)
         self._worker.stop()
         if self.thread is not None and self._listening is not None:
             self._server.should_exit = True

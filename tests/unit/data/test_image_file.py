@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from data.file_suffixes import IMAGE_SUFFIXES
-from data.image_facts import examine_image, verify_image
+from data.image_facts import examine_image
 from data.image_file import read_image, read_shrunk, shrink_factor
 from tests.error_messages import assert_message
 from tests.unit.data.builders import noise, write_image
@@ -27,7 +27,7 @@ def test_pixels_are_rgb(tmp_path):
 
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, noise((48, 64)))
-    assert verify_image(path) == (48, 64)
+    assert examine_image(path).image_hw == (48, 64)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -53,7 +53,7 @@ def test_exif_orientation(tmp_path, orientation, suffix):
 
     image = read_image(path)
 
-    assert verify_image(path) == image.shape[:2] == (120, 200)
+    assert examine_image(path).image_hw == image.shape[:2] == (120, 200)
     assert np.abs(image.astype(int) - upright).mean() < 2
 
 
@@ -76,13 +76,13 @@ def test_every_kind_becomes_rgb_with_8_bits(tmp_path, pixels, expected, suffix):
 
     assert image.shape == (20, 30, 3) and image.dtype == np.uint8
     assert tuple(image[5, 5]) == expected
-    assert verify_image(path) == (20, 30)
+    assert examine_image(path).image_hw == (20, 30)
 
 
 def test_the_content_counts_not_the_suffix(tmp_path):
     path = write_image(tmp_path / "a.png").rename(tmp_path / "a.jpg")
 
-    assert verify_image(path) == read_image(path).shape[:2] == (48, 64)
+    assert examine_image(path).image_hw == read_image(path).shape[:2] == (48, 64)
 
 
 def test_bytes_after_the_end_are_left_alone(tmp_path):
@@ -90,7 +90,7 @@ def test_bytes_after_the_end_are_left_alone(tmp_path):
     path.write_bytes(path.read_bytes() + b"more")
     before = path.read_bytes()
 
-    assert verify_image(path) == (48, 64)
+    assert examine_image(path).image_hw == (48, 64)
     assert path.read_bytes() == before
 
 
@@ -103,7 +103,7 @@ def test_cut_off_files(tmp_path, suffix, share):
     path.write_bytes(content[: int(len(content) * share)])
 
     with pytest.raises(DatasetError) as caught:
-        verify_image(path)
+        examine_image(path)
 
     assert str(caught.value).startswith(f"{path}: ")
 
@@ -112,7 +112,7 @@ def test_images_too_small(tmp_path):
     path = write_image(tmp_path / "a.png", (9, 64))
 
     with pytest.raises(DatasetError) as caught:
-        verify_image(path)
+        examine_image(path)
 
     assert_message(str(caught.value), f"{path}: ", "64x9 ... at least 10")
 
@@ -130,7 +130,7 @@ def test_files_that_are_no_images(tmp_path, content, verified, read):
     if content is not None:
         path.write_bytes(content)
 
-    for action, message in ((verify_image, verified), (read_image, read)):
+    for action, message in ((examine_image, verified), (read_image, read)):
         with pytest.raises(DatasetError) as caught:
             action(path)
         assert_message(str(caught.value), f"{path}: ", message)
@@ -153,7 +153,7 @@ def test_every_format_listed_is_read(tmp_path, suffix):
     image = read_image(path)
 
     assert f".{suffix}" in IMAGE_SUFFIXES
-    assert verify_image(path) == image.shape[:2] == (48, 64)
+    assert examine_image(path).image_hw == image.shape[:2] == (48, 64)
     assert np.abs(image.astype(int) - pixels).mean() < 6
 
 
@@ -165,7 +165,7 @@ def test_the_orientation_of_an_avif(tmp_path):
     path = tmp_path / "a.avif"
     Image.fromarray(noise((48, 64))).save(path, exif=exif)
 
-    assert verify_image(path) == read_image(path).shape[:2] == (64, 48)
+    assert examine_image(path).image_hw == read_image(path).shape[:2] == (64, 48)
 
 
 @pytest.mark.parametrize("name", ["a.avif", "a.jpg"])
@@ -174,7 +174,7 @@ def test_an_avif_where_pillow_is_older(tmp_path, monkeypatch, name):
     path = tmp_path / name
     path.write_bytes(b"\x00\x00\x00\x1cftypavif\x00\x00\x00\x00")
 
-    for action in (verify_image, read_image):
+    for action in (examine_image, read_image):
         with pytest.raises(DatasetError) as caught:
             action(path)
         assert str(caught.value).startswith(f"{path}: AVIF needs Pillow 11.3 or newer")
@@ -220,7 +220,7 @@ def write_jpeg_claim(path: Path, width: int, height: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("action", [verify_image, read_image])
+@pytest.mark.parametrize("action", [examine_image, read_image])
 @pytest.mark.parametrize(
     ("name", "write"), [("a.png", write_claim), ("a.jpg", write_jpeg_claim)], ids=["png", "jpeg"]
 )
@@ -241,7 +241,7 @@ def test_a_large_image_within_the_limit_is_read(tmp_path):
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        assert verify_image(path) == (9_500, 9_500)
+        assert examine_image(path).image_hw == (9_500, 9_500)
 
 
 def test_a_path_with_a_null_character():

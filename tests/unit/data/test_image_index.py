@@ -16,8 +16,6 @@ from data import image_facts
 from data.image_facts import ImageIndex
 from utils.errors import DatasetError
 
-LONG_AGO = time.time() - 1000
-
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):

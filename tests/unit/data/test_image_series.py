@@ -22,7 +22,6 @@ from utils.errors import DatasetError
 from utils.structures import Frame, Skipped
 
 MEAN_LOSS = 8  # of 255: GIF has 256 colors; other images differ by 70 and more
-CUT_OFF = "the rest is omitted"
 
 
 @pytest.fixture(params=KINDS)

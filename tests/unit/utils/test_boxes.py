@@ -13,7 +13,6 @@ from utils.boxes import (
     clip_boxes,
     cxcywh_to_xyxy,
     pairwise_iou,
-    xywh_to_xyxy,
     xyxy_to_cxcywh,
     xyxy_to_xywh,
 )
@@ -42,13 +41,12 @@ def test_hand_examples() -> None:
 def test_round_trips(numbers: np.ndarray) -> None:
     boxes = quarters(numbers)
     assert np.array_equal(cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)), boxes)
-    assert np.array_equal(xywh_to_xyxy(xyxy_to_xywh(boxes)), boxes)
+    corner_and_size = xyxy_to_xywh(boxes)
+    assert np.array_equal(corner_and_size[:, :2] + corner_and_size[:, 2:], boxes[:, 2:])
 
 
 @pytest.mark.parametrize(
-    "convert",
-    [xyxy_to_cxcywh, cxcywh_to_xyxy, xyxy_to_xywh, xywh_to_xyxy],
-    ids=lambda f: f.__name__,
+    "convert", [xyxy_to_cxcywh, cxcywh_to_xyxy, xyxy_to_xywh], ids=lambda f: f.__name__
 )
 def test_formats_keep_empty_input_and_dtype(convert) -> None:
     assert convert(EMPTY).shape == (0, 4)

@@ -106,3 +106,18 @@ def test_a_drawing_under_way_holds_nobody_up():
     go_on.set()
     looking.join()
     assert board.jpeg(1)[0].frame_index == 2
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_the_end_is_told_to_those_who_looked_of_late(looked):
+    board = LiveBoard()
+    if looked:
+        board.as_values()
+    board.end()
+    ending = threading.Thread(target=board.wait_told, args=(60,))
+    ending.start()
+    ending.join(0.2 if looked else 30)
+    assert ending.is_alive() is looked
+    assert board.as_values()["ended"]
+    ending.join(30)
+    assert not ending.is_alive()
