@@ -1,0 +1,283 @@
+"""The runs of `experiments.block_training`: which networks, on which data, and how they start."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data.hyps import HYPS_FOLDER
+from experiments.limited_training import DIVERGED_FILE, epochs_of
+from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
+from experiments.training_runs import ROOT, bccd_yaml, note_commit
+from experiments.voc_data import voc_yaml_without_difficult
+from utils.openmp import let_threads_sleep
+from utils.strict_yaml import find_shipped, read_yaml, write_yaml
+
+logger = logging.getLogger(__name__)
+HYP, WARMUP_EPOCHS = "hyp.scratch-low.yaml", 3.0
+SCRATCH, PRETRAINED = "scratch", "yolov5n.pt"
+STARTS = (SCRATCH, PRETRAINED)
+STRAIGHT = "experiments/straight_n.yaml"
+LEAKY = "LeakyReLU(0.1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A network.
+
+    Attributes:
+        name: in the table.
+        rep_block: block family.
+        scales_of: the row whose run of the same seed found its scales.
+        activation: of the convolutions; empty for the yaml's.
+        cfg: model yaml.
+        starts: from which it is trained.
+        teacher: checkpoint that it learns from, beside the labels.
+    """
+
+    name: str
+    rep_block: str
+    scales_of: str = ""
+    activation: str = ""
+    cfg: str = "yolov5n.yaml"
+    starts: tuple[str, ...] = STARTS
+    teacher: str = ""
+
+    def taught_by(self, teacher: str) -> Row:
+        """The same network, which learns from a teacher too."""
+        taught = self.scales_of and with_teacher(self.scales_of)
+        return replace(self, name=with_teacher(self.name), teacher=teacher, scales_of=taught)
+
+
+def with_teacher(name: str) -> str:
+    """The name of a row that learns from a teacher."""
+    return f"{name}, with teacher"
+
+
+PLAIN = Row("plain", "none")
+# Expanded from trained weights, RepVGG starts as the plain network either way.
+ROWS = (
+    PLAIN,
+    Row("RepVGG, start=plain", "RepVGG(start=plain)"),
+    Row("RepVGG, start=paper", "RepVGG(start=paper)", starts=(SCRATCH,)),
+    Row("OREPA, start=plain", "OREPA(start=plain)"),
+    Row("OREPA, start=paper", "OREPA(start=paper)"),
+    Row("OREPAVGG", "OREPAVGG"),
+    Row("DBB", "DBB"),
+    Row("ACB", "ACB"),
+    Row("plain, LeakyReLU", "none", activation=LEAKY),
+    Row("RepVGG, LeakyReLU", "RepVGG(start=plain)", activation=LEAKY),
+    Row("RepOpt", "RepOpt"),
+    Row("LinearAdd", "LinearAdd"),
+    Row("RepOpt, searched scales", "RepOpt", scales_of="LinearAdd"),
+    Row("OREPA, one scale per branch", "OREPA(start=paper, scaling=scalar)"),
+    Row("OREPA, no scales", "OREPA(start=paper, scaling=none)"),
+    Row("OREPA, no norm after the sum", "OREPA(start=paper, post_bn=false)"),
+    Row("ACB without 1x3", "ACB(horizontal=false)"),
+    Row("ACB without 3x1", "ACB(vertical=false)"),
+    Row("ACB without branch norms", "ACB(branch_bn=false)"),
+    Row("straight, plain", "none", cfg=STRAIGHT, starts=(SCRATCH,)),
+    Row("straight, OREPA", "OREPA(start=plain)", cfg=STRAIGHT, starts=(SCRATCH,)),
+    Row("straight, OREPAVGG", "OREPAVGG", cfg=STRAIGHT, starts=(SCRATCH,)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """What is learned.
+
+    Attributes:
+        title: for the report.
+        write: makes the data yaml in a folder, from the shared one.
+    """
+
+    title: str
+    write: Callable[[Path, Path], Path]
+
+
+DATA_SETS = {
+    "voc07": DataSet(
+        "VOC 2007, 2500 images of 20 classes, 1000 for validation; boxes marked difficult are "
+        "ignored, or counted in the column that says so", voc_yaml_without_difficult,
+    ),
+    "bccd": DataSet("blood cells, 205 images of 3 classes, 87 for validation", bccd_yaml),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where data and runs are, how long and large a run is, and how it is computed.
+
+    Attributes:
+        start: one of STARTS.
+        eval_interval: epochs from one evaluation to the next.
+        device: as train.py takes it.
+        threads: of the processor for each run, and as many that load images.
+    """
+
+    shared: Path
+    runs: Path
+    epochs: int
+    image_size: int
+    data_name: str = "voc07"
+    batch_size: int = 16
+    amp: str = "off"
+    start: str = SCRATCH
+    eval_interval: int = 1
+    device: str = "cpu"
+    threads: int = 1
+
+    @property
+    def data_set(self) -> DataSet:
+        """What is learned."""
+        return DATA_SETS[self.data_name]
+
+    def data(self) -> Path:
+        """The data yaml, written."""
+        return self.data_set.write(self.shared, self.runs)
+
+    def folder(self, row: Row, seed: int) -> Path:
+        """The folder of a run."""
+        row_name = row.name.replace(",", "").replace(" ", "_")
+        start = "" if self.start == SCRATCH else f"from_{Path(self.start).stem}_"
+        kind = "" if self.amp == "off" else f"_{self.amp}"
+        size = f"{self.image_size}px_{self.epochs}epochs_batch{self.batch_size}"
+        every = "" if self.eval_interval == 1 else f"_every{self.eval_interval}"
+        name = f"{self.data_name}_{start}{row_name}_{size}{kind}{every}_seed{seed}"
+        return self.runs / name
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRun:
+    """One row trained with one seed, then evaluated: a job of `run_queue`.
+
+    Attributes:
+        needs: the run that finds its scales, if there is one.
+    """
+
+    setting: Setting
+    row: Row
+    seed: int
+    data: Path
+    hyp: Path
+    needs: tuple[BlockRun, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.setting.folder(self.row, self.seed)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.folder.name
+
+    def is_trained(self) -> bool:
+        """Whether all epochs have ended."""
+        epochs = epochs_of(self.folder)
+        finished = bool(epochs) and epochs[-1]["epoch"] + 1 == self.setting.epochs
+        return finished or (self.folder / "report.json").exists()
+
+    def is_finished(self) -> bool:
+        """Whether it is trained and evaluated, or diverged."""
+        if (self.folder / DIVERGED_FILE).exists():
+            return True
+        return self.is_trained() and all(
+            (self.folder / name).exists() for name in (FIGURES_FILE, DRAWS_FILE)
+        )
+
+    def advance(self, seconds: float) -> None:
+        """Train and evaluate, in processes of their own, as far as the time goes.
+
+        Raises:
+            subprocess.CalledProcessError: one of them failed.
+        """
+        end = time.monotonic() + seconds
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            if not self.is_trained():
+                note_commit(self.folder)
+                self._run("experiments.limited_training", f"{seconds:.0f}", *self.flags(), end=end)
+            if self.is_trained() and not self.is_finished():
+                self._run("experiments.run_evaluation", *self._evaluation(), end=end)
+        except subprocess.TimeoutExpired:
+            logger.info("%s: stopped within an epoch or the evaluation", self.name)
+
+    def flags(self) -> tuple[str, ...]:
+        """Of train.py."""
+        setting, row = self.setting, self.row
+        weights = setting.shared / "weights" / setting.start
+        start = () if setting.start == SCRATCH else ("--weights", str(weights))
+        activation = ("--activation", row.activation) if row.activation else ()
+        taught = ("--teacher", row.teacher) if row.teacher else ()
+        scales = [str(need.folder / "weights" / "best.pt") for need in self.needs]
+        found = ("--scales", *scales) if scales else ()
+        return (
+            *("--cfg", row.cfg, "--rep-block", row.rep_block, *start, *activation, *taught, *found),
+            *("--data", str(self.data), "--noautoanchor", "--amp", setting.amp),
+            *("--hyp", str(self.hyp), "--seed", str(self.seed), "--epochs", str(setting.epochs)),
+            *("--imgsz", str(setting.image_size), "--batch-size", str(setting.batch_size)),
+            *("--eval-interval", str(setting.eval_interval), "--noplots", "--cache", "ram"),
+            *("--workers", str(setting.threads), "--device", setting.device),
+            *("--project", str(self.folder.parent), "--name", self.folder.name, "--exist-ok"),
+            *("--report", str(self.folder / "report.json")),
+        )
+
+    def _evaluation(self) -> tuple[str, ...]:
+        setting = self.setting
+        return (
+            *(str(self.folder), "--data", str(self.data), "--imgsz", str(setting.image_size)),
+            *("--device", setting.device, "--workers", str(setting.threads)),
+        )
+
+    def _run(self, module: str, *arguments: str, end: float) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.setting.threads)}
+        let_threads_sleep(environment)
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
+            subprocess.run(
+                [sys.executable, "-m", module, *arguments], cwd=ROOT, check=True, env=environment,
+                timeout=max(0, end - time.monotonic()), stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+
+def runs_of(setting: Setting, rows: Sequence[Row], seeds: Sequence[int]) -> list[BlockRun]:
+    """The runs, all rows with one seed before any with the next; a row's scales are found first.
+
+    Rows that are not trained from the setting's start are skipped.
+    """
+    data, hyp = setting.data(), write_hyp(setting)
+    found: dict[tuple[str, int], BlockRun] = {}
+    known = {row.name: row for row in (*ROWS, *rows)}
+
+    def add(row: Row, seed: int) -> BlockRun:
+        if (row.name, seed) not in found:
+            needs = (add(known[row.scales_of], seed),) if row.scales_of else ()
+            found[row.name, seed] = BlockRun(setting, row, seed, data, hyp, needs)
+        return found[row.name, seed]
+
+    for seed in seeds:
+        for row in rows:
+            if setting.start in row.starts:
+                add(row, seed)
+    return list(found.values())
+
+
+def write_hyp(setting: Setting) -> Path:
+    """Write the shipped hyper-parameters for a step per batch, and a tenth of warm-up at most."""
+    path = setting.runs / f"hyp_batch{setting.batch_size}_{setting.epochs}epochs.yaml"
+    shipped = read_yaml(find_shipped(HYP, HYPS_FOLDER))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    changed = {"nbs": setting.batch_size, "warmup_epochs": warmup_epochs(setting)}
+    write_yaml(path, {**shipped, **changed})
+    return path
+
+
+def warmup_epochs(setting: Setting) -> float:
+    """A tenth of the run, as many as are shipped at most."""
+    return min(WARMUP_EPOCHS, setting.epochs / 10)
