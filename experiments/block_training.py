@@ -48,13 +48,15 @@ def main() -> int:
     parser.add_argument("--amp", default="off", choices=("off", "bf16", "fp16", "auto"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
+    parser.add_argument("--threads", type=int, default=0,
+                        help="of the processor for each run (default: its share of the cores)")  # fmt: skip
     parser.add_argument("--minutes", type=float, default=WITHOUT_LIMIT, help="end in this time")
     given = parser.parse_args()
     configure_logging()
     setting = Setting(
         given.shared.resolve(), given.runs.resolve(), given.epochs, given.imgsz, given.data,
         given.batch_size, given.amp, given.start, given.eval_interval, given.device,
-        max(1, (os.cpu_count() or 1) // given.parallel),
+        given.threads or max(1, (os.cpu_count() or 1) // given.parallel),
     )  # fmt: skip
     rows = [row for row in ROWS if row.name in given.rows]
     if given.teacher:
