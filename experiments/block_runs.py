@@ -237,13 +237,26 @@ class BlockRun:
         )
 
     def _run(self, module: str, *arguments: str, end: float) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.setting.threads)}
-        let_threads_sleep(environment)
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
-            subprocess.run(
-                [sys.executable, "-m", module, *arguments], cwd=ROOT, check=True, env=environment,
-                timeout=max(0, end - time.monotonic()), stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+        run_module(module, arguments, self.setting.threads, end - time.monotonic(),
+                   self.folder / "log.txt")  # fmt: skip
+
+
+def run_module(
+    module: str, arguments: Sequence[str], threads: int, seconds: float, log: Path
+) -> None:
+    """Run a module as a program in a process of its own, whose output is added to a file.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not ended in that time, and was killed.
+        subprocess.CalledProcessError: it failed.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    let_threads_sleep(environment)
+    with log.open("a", encoding="utf-8") as file:
+        subprocess.run(
+            [sys.executable, "-m", module, *arguments], cwd=ROOT, check=True, env=environment,
+            timeout=max(0, seconds), stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip
 
 
 def runs_of(setting: Setting, rows: Sequence[Row], seeds: Sequence[int]) -> list[BlockRun]:

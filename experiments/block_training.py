@@ -48,8 +48,7 @@ def main() -> int:
     parser.add_argument("--amp", default="off", choices=("off", "bf16", "fp16", "auto"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
-    parser.add_argument("--threads", type=int, default=0,
-                        help="of the processor for each run (default: its share of the cores)")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=0, help="of each run (default: its share)")
     parser.add_argument("--minutes", type=float, default=WITHOUT_LIMIT, help="end in this time")
     given = parser.parse_args()
     configure_logging()
