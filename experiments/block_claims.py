@@ -77,7 +77,7 @@ def cost_sentences(results: Results) -> list[str]:
     plain, orepa = costs.get(_PLAIN), costs.get("OREPA, start=plain")
     for name in ("DBB", _REPVGG):
         other = costs.get(name)
-        if plain is None or orepa is None or other is None:
+        if plain is None or orepa is None or other is None or other[1] <= plain[1]:
             continue
         faster, extra = other[0] / orepa[0], (orepa[1] - plain[1]) / (other[1] - plain[1])
         verdict = "confirmed" if faster >= 1.5 and extra <= 0.35 else "not seen"

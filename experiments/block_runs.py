@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -203,11 +203,22 @@ class BlockRun:
         try:
             if not self.is_trained():
                 note_commit(self.folder)
-                self._run("experiments.limited_training", f"{seconds:.0f}", *self.flags(), end=end)
+                self.train(end)
             if self.is_trained() and not self.is_finished():
-                self._run("experiments.run_evaluation", *self._evaluation(), end=end)
+                self._evaluate(end)
         except subprocess.TimeoutExpired:
             logger.info("%s: stopped within an epoch or the evaluation", self.name)
+
+    def train(self, end: float) -> None:
+        """Train or go on until `end`, in `time.monotonic`'s seconds.
+
+        Raises:
+            subprocess.TimeoutExpired: it had to be killed then.
+            subprocess.CalledProcessError: it failed.
+        """
+        limit = f"{end - time.monotonic():.0f}"
+        self.run_program(sys.executable, "-m", "experiments.limited_training", limit,
+                         *self.flags(), end=end)  # fmt: skip
 
     def flags(self) -> tuple[str, ...]:
         """Of train.py."""
@@ -229,34 +240,36 @@ class BlockRun:
             *("--report", str(self.folder / "report.json")),
         )
 
-    def _evaluation(self) -> tuple[str, ...]:
+    def _evaluate(self, end: float) -> None:
         setting = self.setting
-        return (
-            *(str(self.folder), "--data", str(self.data), "--imgsz", str(setting.image_size)),
+        self.run_program(
+            *(sys.executable, "-m", "experiments.run_evaluation", str(self.folder)),
+            *("--data", str(self.data), "--imgsz", str(setting.image_size)),
             *("--device", setting.device, "--workers", str(setting.threads)),
+            end=end,
         )
 
-    def _run(self, module: str, *arguments: str, end: float) -> None:
-        run_module(module, arguments, self.setting.threads, end - time.monotonic(),
+    def run_program(self, *command: str, end: float, **environment: str) -> None:
+        """Run a command; what it prints goes into `log.txt`.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not ended at `end`, and was killed.
+            subprocess.CalledProcessError: it failed.
+        """
+        threads = {"OMP_NUM_THREADS": str(self.setting.threads)}
+        run_logged(command, {**threads, **environment}, end - time.monotonic(),
                    self.folder / "log.txt")  # fmt: skip
 
 
-def run_module(
-    module: str, arguments: Sequence[str], threads: int, seconds: float, log: Path
+def run_logged(
+    command: Sequence[str], environment: Mapping[str, str], seconds: float, log: Path
 ) -> None:
-    """Run a module as a program in a process of its own, whose output is added to a file.
-
-    Raises:
-        subprocess.TimeoutExpired: it has not ended in that time, and was killed.
-        subprocess.CalledProcessError: it failed.
-    """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    let_threads_sleep(environment)
+    """Run a command in the project's root, with these variables besides the present ones."""
+    changed = {**os.environ, **environment}
+    let_threads_sleep(changed)
     with log.open("a", encoding="utf-8") as file:
-        subprocess.run(
-            [sys.executable, "-m", module, *arguments], cwd=ROOT, check=True, env=environment,
-            timeout=max(0, seconds), stdout=file, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        subprocess.run(command, cwd=ROOT, check=True, env=changed, timeout=max(0, seconds),
+                       stdout=file, stderr=subprocess.STDOUT)  # fmt: skip
 
 
 def runs_of(setting: Setting, rows: Sequence[Row], seeds: Sequence[int]) -> list[BlockRun]:

@@ -8,6 +8,14 @@ runs have many of them. VOC's boxes marked difficult are ignored, as VOC does.
 Finished runs are not repeated, and the others go on where they were cut off, at the end of an epoch
 to the last bit; each setting has runs of its own. `--parallel K` trains K runs at a time, on the
 cores or on one GPU (`--device 0`). `--minutes 8` ends in that time, and the same command goes on.
+The report is written when a command ends, from all finished runs of its setting.
+
+`--peer PYTHON` adds a run by the package yolov5 (ultralytics/yolov5 from PyPI), with the Python
+that has it: `.venv-peer/bin/python` after `make bench`. Its weights are evaluated as ours are.
+
+On a machine without a network it needs, besides the working tree, DIR/data/voc07 (52 MB), for
+`--start yolov5n.pt` DIR/weights/yolov5n.pt (4 MB), and these packages of requirements.txt: torch,
+torchvision, numpy, opencv-python, pillow, simplejpeg, pyyaml, tqdm, scipy, matplotlib, tensorboard.
 """
 
 from __future__ import annotations
@@ -15,10 +23,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.block_runs import DATA_SETS, ROWS, SCRATCH, STARTS, Setting, runs_of
+from experiments.block_runs import DATA_SETS, ROWS, SCRATCH, STARTS, BlockRun, Setting, runs_of
 from experiments.block_training_report import write_report
+from experiments.peer_training import PEER, peer_run
 from experiments.run_queue import run_jobs
 from experiments.training_runs import REPORTS, ROOT
 from utils.logs import configure_logging
@@ -27,30 +37,9 @@ logger = logging.getLogger(__name__)
 WITHOUT_LIMIT = 1e6  # minutes
 
 
-def main() -> int:
-    """Train what is missing as far as the time goes."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--shared", type=Path, required=True, help="folder with data/ and weights/yolov5n.pt"
-    )
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "blocks")
-    parser.add_argument("--out", type=Path, default=REPORTS, help="folder of the report")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--imgsz", type=int, default=192)
-    parser.add_argument("--data", choices=DATA_SETS, default="voc07")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
-    names = [row.name for row in ROWS]
-    parser.add_argument("--rows", nargs="+", choices=names, default=names, help="train only these")
-    parser.add_argument("--start", choices=STARTS, default=SCRATCH, help="weights to start from")
-    parser.add_argument("--teacher", default="", help="checkpoint that the rows learn from, too")
-    parser.add_argument("--eval-interval", type=int, default=1)
-    parser.add_argument("--amp", default="off", choices=("off", "bf16", "fp16", "auto"))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
-    parser.add_argument("--threads", type=int, default=0, help="of each run (default: its share)")
-    parser.add_argument("--minutes", type=float, default=WITHOUT_LIMIT, help="end in this time")
-    given = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train what is missing as far as the time goes; 1 if a run failed."""
+    given = parse_arguments(argv)
     configure_logging()
     setting = Setting(
         given.shared.resolve(), given.runs.resolve(), given.epochs, given.imgsz, given.data,
@@ -60,11 +49,39 @@ def main() -> int:
     rows = [row for row in ROWS if row.name in given.rows]
     if given.teacher:
         rows = [row.taught_by(str(Path(given.teacher).resolve())) for row in rows]
-    jobs = runs_of(setting, rows, given.seeds)
+    jobs: list[BlockRun] = runs_of(setting, rows, given.seeds)
+    if given.peer:
+        jobs.append(peer_run(setting, given.seeds[0], given.peer.absolute()))
     failed = run_jobs(jobs, given.parallel, 60 * given.minutes)
     logger.info("%d of %d runs finished", sum(job.is_finished() for job in jobs), len(jobs))
-    write_report(given.out, setting, (*ROWS, *(row.taught_by("") for row in ROWS)), given.seeds)
+    taught = (row.taught_by("") for row in ROWS)
+    write_report(given.out, setting, (*ROWS, PEER, *taught), given.seeds)
     return 1 if failed else 0
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; None takes the process's."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add, names = parser.add_argument, [row.name for row in ROWS]
+    add("--shared", type=Path, required=True, help="folder with data/ and weights/yolov5n.pt")
+    add("--runs", type=Path, default=ROOT / "runs" / "blocks", help="folder of runs")
+    add("--out", type=Path, default=REPORTS, help="folder of the report")
+    add("--data", choices=DATA_SETS, default="voc07")
+    add("--start", choices=STARTS, default=SCRATCH, help="weights to start from")
+    add("--rows", nargs="+", choices=names, default=names, help="train only these")
+    add("--seeds", type=int, nargs="+", default=(0, 1, 2))
+    add("--epochs", type=int, default=30)
+    add("--imgsz", type=int, default=192)
+    add("--batch-size", type=int, default=16)
+    add("--amp", default="off", choices=("off", "bf16", "fp16", "auto"))
+    add("--eval-interval", type=int, default=1, help="evaluate every so many epochs")
+    add("--teacher", default="", help="checkpoint that the rows learn from, beside the labels")
+    add("--peer", type=Path, metavar="PYTHON", help="train one run by the package yolov5, too")
+    add("--device", default="cpu")
+    add("--parallel", type=int, default=1, help="runs at a time")
+    add("--threads", type=int, default=0, help="of each run (default: its share of the cores)")
+    add("--minutes", type=float, default=WITHOUT_LIMIT, help="end in this time")
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

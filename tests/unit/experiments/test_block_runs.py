@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from experiments.block_runs import (
     ROWS,
     BlockRun,
     Setting,
-    run_module,
+    run_logged,
     runs_of,
     warmup_epochs,
     write_hyp,
@@ -122,8 +123,9 @@ class Programs:
     def __init__(self, epochs: int) -> None:
         self.epochs, self.modules = epochs, list[str]()
 
-    def __call__(self, module, arguments, threads, seconds, log):
-        assert threads == 1 and seconds > 0 and log.name == "log.txt"
+    def __call__(self, command, environment, seconds, log):
+        assert environment == {"OMP_NUM_THREADS": "1"} and seconds > 0 and log.name == "log.txt"
+        _, _, module, *arguments = command
         self.modules.append(module)
         if module == "experiments.limited_training":
             line = json.dumps({"epoch": self.epochs - 1, "seconds": 1.0, "peak_memory_mb": 1.0})
@@ -142,7 +144,7 @@ def run(setting) -> BlockRun:
 @pytest.fixture
 def with_programs(monkeypatch):
     """Make runs use these programs."""
-    return lambda programs: monkeypatch.setattr(block_runs, "run_module", programs)
+    return lambda programs: monkeypatch.setattr(block_runs, "run_logged", programs)
 
 
 def test_a_run_is_trained_then_evaluated(run, with_programs):
@@ -174,8 +176,8 @@ def test_what_is_trained_is_not_trained_again(run, with_programs):
 
 
 def test_a_process_that_outlasts_its_time_is_no_failure(run, with_programs):
-    def never_ends(module, arguments, threads, seconds, log):
-        raise subprocess.TimeoutExpired(module, seconds)
+    def never_ends(command, environment, seconds, log):
+        raise subprocess.TimeoutExpired(command, seconds)
 
     with_programs(never_ends)
     run.advance(100)
@@ -183,8 +185,8 @@ def test_a_process_that_outlasts_its_time_is_no_failure(run, with_programs):
 
 
 def test_a_failure_is_raised(run, with_programs):
-    def fails(module, *_):
-        raise subprocess.CalledProcessError(2, module)
+    def fails(command, *_):
+        raise subprocess.CalledProcessError(2, command)
 
     with_programs(fails)
     with pytest.raises(subprocess.CalledProcessError):
@@ -202,8 +204,7 @@ def test_a_run_that_diverged_is_not_repeated(run):
     [(10, subprocess.CalledProcessError), (0, subprocess.TimeoutExpired)],
 )
 def test_programs_end_in_time_or_fail(tmp_path, seconds, error):
-    """A module that does not exist fails, and prints why."""
+    code = "import os; raise SystemExit(os.environ['WHY'])"
     with pytest.raises(error):
-        run_module("no_such_module", [], 1, seconds, tmp_path / "log.txt")
-    if seconds:
-        assert "No module named no_such_module" in (tmp_path / "log.txt").read_text()
+        run_logged([sys.executable, "-c", code], {"WHY": "as told"}, seconds, tmp_path / "log.txt")
+    assert (tmp_path / "log.txt").read_text() == ("as told\n" if seconds else "")
