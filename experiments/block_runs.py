@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.hyps import HYPS_FOLDER
-from experiments.limited_training import DIVERGED_FILE, epochs_of
+from experiments.limited_training import Program, epochs_of, train_within
 from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
-from experiments.training_runs import ROOT, bccd_yaml, note_commit
+from experiments.training_runs import bccd_yaml, note_commit
 from experiments.voc_data import voc_yaml_without_difficult
-from utils.openmp import let_threads_sleep
 from utils.strict_yaml import find_shipped, read_yaml, write_yaml
 
-logger = logging.getLogger(__name__)
 HYP, WARMUP_EPOCHS = "hyp.scratch-low.yaml", 3.0
 SCRATCH, PRETRAINED = "scratch", "yolov5n.pt"
 STARTS = (SCRATCH, PRETRAINED)
 STRAIGHT = "experiments/straight_n.yaml"
 LEAKY = "LeakyReLU(0.1)"
+LOG_FILE, DIVERGED_FILE = "log.txt", "diverged.txt"
+DIVERGED = "training has diverged"  # train.py's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,28 +198,39 @@ class BlockRun:
         """
         end = time.monotonic() + seconds
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            if not self.is_trained():
-                note_commit(self.folder)
-                self.train(end)
-            if self.is_trained() and not self.is_finished():
-                self._evaluate(end)
-        except subprocess.TimeoutExpired:
-            logger.info("%s: stopped within an epoch or the evaluation", self.name)
+        if not self.is_trained():
+            note_commit(self.folder)
+            self.train(end)
+        if self.is_trained() and not self.is_finished():
+            self.program(*self._evaluation()).run(end)
 
     def train(self, end: float) -> None:
-        """Train or go on until `end`, in `time.monotonic`'s seconds.
+        """Train or go on, until `end` at the latest, in `time.monotonic`'s seconds.
 
         Raises:
-            subprocess.TimeoutExpired: it had to be killed then.
-            subprocess.CalledProcessError: it failed.
+            subprocess.CalledProcessError: it failed for another reason than having diverged.
         """
-        limit = f"{end - time.monotonic():.0f}"
-        self.run_program(sys.executable, "-m", "experiments.limited_training", limit,
-                         *self.flags(), end=end)  # fmt: skip
+        last = self.folder / "weights" / "last.pt"
+        if last.exists():
+            flags: tuple[str, ...] = ("--resume", str(last))
+        else:  # cut off in the first epoch
+            flags = self.flags()
+            (self.folder / "results.csv").unlink(missing_ok=True)
+        command = (sys.executable, "train.py", *flags, *self._how())
+        try:
+            train_within(self.program(*command), self.folder, self.setting.epochs, end)
+        except subprocess.CalledProcessError:
+            if DIVERGED not in (self.folder / LOG_FILE).read_text(encoding="utf-8")[-2000:]:
+                raise
+            (self.folder / DIVERGED_FILE).touch()
+
+    def program(self, *command: str, **environment: str) -> Program:
+        """A command with the run's number of threads and its log."""
+        threads = {"OMP_NUM_THREADS": str(self.setting.threads)}
+        return Program(command, {**threads, **environment}, self.folder / LOG_FILE)
 
     def flags(self) -> tuple[str, ...]:
-        """Of train.py."""
+        """Those of train.py that say what is trained."""
         setting, row = self.setting, self.row
         weights = setting.shared / "weights" / setting.start
         start = () if setting.start == SCRATCH else ("--weights", str(weights))
@@ -235,41 +244,23 @@ class BlockRun:
             *("--hyp", str(self.hyp), "--seed", str(self.seed), "--epochs", str(setting.epochs)),
             *("--imgsz", str(setting.image_size), "--batch-size", str(setting.batch_size)),
             *("--eval-interval", str(setting.eval_interval), "--noplots", "--cache", "ram"),
-            *("--workers", str(setting.threads), "--device", setting.device),
             *("--project", str(self.folder.parent), "--name", self.folder.name, "--exist-ok"),
+        )
+
+    def _how(self) -> tuple[str, ...]:
+        """Flags that may change when a run goes on."""
+        return (
+            *("--workers", str(self.setting.threads), "--device", self.setting.device),
             *("--report", str(self.folder / "report.json")),
         )
 
-    def _evaluate(self, end: float) -> None:
+    def _evaluation(self) -> tuple[str, ...]:
         setting = self.setting
-        self.run_program(
+        return (
             *(sys.executable, "-m", "experiments.run_evaluation", str(self.folder)),
             *("--data", str(self.data), "--imgsz", str(setting.image_size)),
             *("--device", setting.device, "--workers", str(setting.threads)),
-            end=end,
         )
-
-    def run_program(self, *command: str, end: float, **environment: str) -> None:
-        """Run a command; what it prints goes into `log.txt`.
-
-        Raises:
-            subprocess.TimeoutExpired: it has not ended at `end`, and was killed.
-            subprocess.CalledProcessError: it failed.
-        """
-        threads = {"OMP_NUM_THREADS": str(self.setting.threads)}
-        run_logged(command, {**threads, **environment}, end - time.monotonic(),
-                   self.folder / "log.txt")  # fmt: skip
-
-
-def run_logged(
-    command: Sequence[str], environment: Mapping[str, str], seconds: float, log: Path
-) -> None:
-    """Run a command in the project's root, with these variables besides the present ones."""
-    changed = {**os.environ, **environment}
-    let_threads_sleep(changed)
-    with log.open("a", encoding="utf-8") as file:
-        subprocess.run(command, cwd=ROOT, check=True, env=changed, timeout=max(0, seconds),
-                       stdout=file, stderr=subprocess.STDOUT)  # fmt: skip
 
 
 def runs_of(setting: Setting, rows: Sequence[Row], seeds: Sequence[int]) -> list[BlockRun]:

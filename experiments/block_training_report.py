@@ -15,8 +15,7 @@ from experiments.block_claims import (
     kernel_sentences,
     teacher_sentences,
 )
-from experiments.block_runs import HYP, PLAIN, SCRATCH, Row, Setting, warmup_epochs
-from experiments.limited_training import DIVERGED_FILE
+from experiments.block_runs import DIVERGED_FILE, HYP, PLAIN, SCRATCH, Row, Setting, warmup_epochs
 from experiments.run_comparison import Difference, Result, image_interval
 from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
 from experiments.training_runs import commits_of, machine_line, mean_and_spread

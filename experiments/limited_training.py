@@ -1,75 +1,144 @@
-"""A run of train.py in limited time: `python -m experiments.limited_training SECONDS FLAGS`.
+"""A run of train.py, or of YOLOv5's, in limited time: it is watched from outside.
 
-Ends when an epoch has ended and another one would not fit in SECONDS; the same command goes on from
-there. Each epoch adds a line to `epochs.jsonl` in the run's folder: its number, its seconds (null
-for the first one of a process, which also reads the images) and the most memory used so far in MB.
-A run whose loss or gradients stay non-finite leaves `diverged.txt`.
+Such a run writes `results.csv` and, last in an epoch, `weights/last.pt`, from which it goes on
+after it was killed. Each epoch that ends adds a line to `epochs.jsonl` in the run's folder: its
+number and its seconds (null for the first one of a process, which also reads the images).
 """
 
 from __future__ import annotations
 
+import csv
 import json
-import logging
-import sys
+import os
+import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train import train_as_given
-from utils.cli import parse
-from utils.device import choose_device, peak_memory_mb
-from utils.engine.resume import settings_to_continue
-from utils.engine.run_folder import OnEpoch
-from utils.engine.training_report import EpochRow
-from utils.errors import DivergedError
-from utils.logs import configure_logging
-from utils.train_config import REFUSED, TrainConfig
+from experiments.training_runs import ROOT
+from utils.openmp import let_threads_sleep
 
-logger = logging.getLogger(__name__)
-EPOCHS_FILE, DIVERGED_FILE = "epochs.jsonl", "diverged.txt"
+EPOCHS_FILE = "epochs.jsonl"
 MARGIN = 2.0  # as many times the longest epoch so far must be left for another one
-Train = Callable[[TrainConfig, OnEpoch], object]
+POLL_SECONDS, SETTLE_SECONDS = 0.2, 1.0
 
 
-class OutOfTimeError(Exception):
-    """Another epoch would not fit."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command, the variables of its environment besides the present ones, and its log.
 
-
-class Clock:
-    """Notes each epoch, and ends a run that is out of time.
-
-    Args:
-        config: of the run.
-        seconds: that the run has.
+    Attributes:
+        log: file to which is added what it prints.
     """
 
-    def __init__(self, config: TrainConfig, seconds: float) -> None:
-        self._path = run_folder(config) / EPOCHS_FILE
-        self._epochs, self._device = config.epochs, choose_device(config.device)
-        self._last = time.monotonic()
-        self._end, self._longest, self._is_first = self._last + seconds, 0.0, True
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
 
-    def __call__(self, row: EpochRow) -> None:
-        """Called when an epoch is saved.
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it in the project's root."""
+        environment = {**os.environ, **self.environment}
+        let_threads_sleep(environment)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(self.command, cwd=ROOT, env=environment, stdout=log,
+                                    stderr=subprocess.STDOUT)  # fmt: skip
+
+    def run(self, end: float) -> bool:
+        """Whether it ended before `end`, in `time.monotonic`'s seconds; else it is stopped.
 
         Raises:
-            OutOfTimeError: there is another epoch, for which there is no time.
+            subprocess.CalledProcessError: it failed.
         """
-        now = time.monotonic()
-        took, self._last = now - self._last, now
-        line = {"epoch": row.epoch, "seconds": None if self._is_first else took,
-                "peak_memory_mb": peak_memory_mb(self._device)}  # fmt: skip
-        with self._path.open("a", encoding="utf-8") as file:
+        with self.start() as process:
+            while process.poll() is None:
+                if time.monotonic() >= end:
+                    process.terminate()
+                    return False
+                time.sleep(POLL_SECONDS)
+        self.check(process)
+        return True
+
+    def check(self, process: subprocess.Popen[bytes]) -> None:
+        """Raise an error if the process, which has ended, failed."""
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, self.command)
+
+
+def train_within(program: Program, folder: Path, epochs: int, end: float) -> bool:
+    """Train until the end, or until an epoch has ended and another one would not fit.
+
+    Args:
+        program: that trains into `folder`, or goes on there.
+        folder: of the run, which exists.
+        epochs: of the whole run.
+        end: in `time.monotonic`'s seconds; a process that still runs then is stopped.
+
+    Returns:
+        Whether the process ended by itself.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    watch = _Watch(folder)
+    with program.start() as process:
+        while True:
+            is_running = process.poll() is None
+            now = time.monotonic()
+            is_late = now >= end
+            if watch.has_epoch_ended(now) and end - now < MARGIN * watch.longest:
+                is_late = watch.epoch + 1 < epochs
+                time.sleep(SETTLE_SECONDS)  # YOLOv5 saves its best checkpoint after the last one
+            if not is_running:
+                break
+            if is_late:
+                process.terminate()
+                return False
+            time.sleep(POLL_SECONDS)
+    program.check(process)
+    return True
+
+
+class _Watch:
+    """Sees epochs of one process end, and notes them.
+
+    Attributes:
+        epoch: the last one that ended, from 0; -1 before the first of this process.
+        longest: seconds of an epoch so far.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.epoch, self.longest = -1, 0.0
+        self._folder, self._start = folder, time.monotonic()
+        self._saved = self._version()
+
+    def has_epoch_ended(self, now: float) -> bool:
+        """Whether another one has ended since the last call, to be called often."""
+        if self._version() == self._saved or last_epoch(self._folder) == self.epoch:
+            return False
+        took, is_first = now - self._start, self.epoch < 0
+        self._saved, self._start, self.epoch = self._version(), now, last_epoch(self._folder)
+        self.longest = max(self.longest, took)
+        with (self._folder / EPOCHS_FILE).open("a", encoding="utf-8") as file:
+            line = {"epoch": self.epoch, "seconds": None if is_first else took}
             file.write(json.dumps(line) + "\n")
-        self._longest, self._is_first = max(self._longest, took), False
-        if row.epoch + 1 < self._epochs and self._end - now < MARGIN * self._longest:
-            raise OutOfTimeError(f"epoch {row.epoch + 1} of {self._epochs}")
+        return True
+
+    def _version(self) -> int:
+        """Another number after each time that the checkpoint was written; 0 without one."""
+        last = self._folder / "weights" / "last.pt"
+        return last.stat().st_mtime_ns if last.exists() else 0
 
 
-def run_folder(config: TrainConfig) -> Path:
-    """Where the run's files go."""
-    return Path(config.project) / config.name
+def last_epoch(folder: Path) -> int:
+    """The last epoch in a run's results.csv, from 0; -1 if there is none."""
+    path = folder / "results.csv"
+    if not path.exists():
+        return -1
+    with path.open(encoding="utf-8") as file:
+        rows = [int(row["epoch"]) for row in csv.DictReader(file, skipinitialspace=True)]
+    return rows[-1] if rows else -1
 
 
 def epochs_of(folder: Path) -> list[dict[str, Any]]:
@@ -78,46 +147,3 @@ def epochs_of(folder: Path) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows = {row["epoch"]: row for row in map(json.loads, lines)}
     return [rows[epoch] for epoch in sorted(rows)]
-
-
-def config_of(flags: Sequence[str]) -> TrainConfig:
-    """The run of train.py's flags, or where it stood."""
-    config = parse(TrainConfig, flags, REFUSED)
-    last = run_folder(config) / "weights" / "last.pt"
-    if last.exists():
-        stood = settings_to_continue(TrainConfig(resume=str(last)))
-        return parse(TrainConfig, (*flags, "--resume", str(last)), REFUSED, stood)
-    for name in ("results.csv", EPOCHS_FILE):  # of a run that was cut off in its first epoch
-        (run_folder(config) / name).unlink(missing_ok=True)
-    return config
-
-
-def train_within(flags: Sequence[str], seconds: float, train: Train = train_as_given) -> bool:
-    """Train or go on; whether that was to the end.
-
-    Args:
-        flags: of train.py, with --project, --name and --exist-ok.
-        seconds: from now.
-        train: train.py's function.
-    """
-    config = config_of(flags)
-    try:
-        train(config, Clock(config, seconds))
-    except OutOfTimeError as error:
-        logger.info("Out of time after %s", error)
-        return False
-    except DivergedError as error:
-        (run_folder(config) / DIVERGED_FILE).write_text(f"{error}\n", encoding="utf-8")
-        raise
-    return True
-
-
-def main() -> None:
-    """Train as the command line says."""
-    configure_logging()
-    seconds, *flags = sys.argv[1:]
-    train_within(flags, float(seconds))
-
-
-if __name__ == "__main__":
-    main()

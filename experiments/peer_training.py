@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peer import ENVIRONMENT, provide_font
 from data.dataset_spec import load_dataset_spec
 from data.records import read_records
 from experiments.block_runs import PRETRAINED, BlockRun, Row, Setting, write_hyp
+from experiments.limited_training import train_within
+from experiments.peer_package import peer_environment
 from utils.boxes import xyxy_to_cxcywh
 from utils.strict_yaml import write_yaml
 
-PEER = Row("plain, by ultralytics/yolov5", "none")
-PROGRAM = Path(__file__).with_name("peer_training_program.py")
+PEER = Row("plain, by the package yolov5", "none")
+PROGRAM = Path(__file__).parent / "peer_training_program.py"
 SPLITS = ("train", "val")
 
 
@@ -34,15 +35,10 @@ class PeerRun(BlockRun):
 
     python: Path = Path()
 
-    def is_trained(self) -> bool:
-        """Whether its training has ended."""
-        return (self.folder / "trained.txt").exists()
-
     def train(self, end: float) -> None:
-        """Train or go on until `end`.
+        """Train or go on, until `end` at the latest, in `time.monotonic`'s seconds.
 
         Raises:
-            subprocess.TimeoutExpired: it has not ended then.
             subprocess.CalledProcessError: it failed.
         """
         setting = self.setting
@@ -56,13 +52,10 @@ class PeerRun(BlockRun):
             "cache": "ram", "workers": setting.threads, "device": setting.device,
             "project": str(self.folder.parent), "name": self.folder.name, "exist_ok": True,
         }  # fmt: skip
-        provide_font(self.folder)
-        folder = str(self.folder)
         # Isolated: neither this project's packages nor the user's are on its path.
-        self.run_program(
-            *(str(self.python), "-I", str(PROGRAM), folder, json.dumps(arguments)), end=end,
-            **ENVIRONMENT, YOLO_CONFIG_DIR=folder, YOLOV5_CONFIG_DIR=folder, WANDB_MODE="disabled",
-        )  # fmt: skip
+        command = (str(self.python), "-I", str(PROGRAM), str(self.folder), json.dumps(arguments))
+        program = self.program(*command, **peer_environment(self.folder))
+        train_within(program, self.folder, setting.epochs, end)
 
 
 def peer_run(setting: Setting, seed: int, python: Path) -> PeerRun:

@@ -32,7 +32,7 @@ class Result:
         figures: what `run_evaluation` measured, by name.
         draws: (1 + R,) AP on the images, and on R mixtures of them.
         epoch_seconds: median over epochs; None where no epoch was timed.
-        peak_memory_mb: the most that it took; None where the system does not tell.
+        peak_memory_mb: the most that its last process took; None where that is not known.
     """
 
     figures: dict[str, Any]
@@ -43,15 +43,14 @@ class Result:
     @classmethod
     def read(cls, folder: Path) -> Result:
         """The run in a folder, trained and evaluated."""
-        epochs = epochs_of(folder)
-        seconds = [epoch["seconds"] for epoch in epochs if epoch["seconds"] is not None]
-        memory = [epoch["peak_memory_mb"] for epoch in epochs
-                  if epoch["peak_memory_mb"] is not None]  # fmt: skip
+        seconds = [each["seconds"] for each in epochs_of(folder) if each["seconds"] is not None]
+        report = folder / "report.json"  # of train.py; the package yolov5 writes none
+        trained = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
         return cls(
             json.loads((folder / FIGURES_FILE).read_text(encoding="utf-8")),
             np.load(folder / DRAWS_FILE),
             statistics.median(seconds) if seconds else None,
-            max(memory, default=None),
+            trained.get("peak_memory_mb"),
         )
 
 

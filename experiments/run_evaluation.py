@@ -15,23 +15,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
+from data.loader import eval_loader
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.kernel_statistics import layer_kernels, skeleton
+from models.network.detector import Detector
+from models.runtimes.torch_predictor import TorchPredictor
+from models.runtimes.torch_runner import fastest_form
+from utils.device import choose_device
+from utils.engine.evaluate import Evaluation, evaluate
 from utils.logs import configure_logging
 from utils.metrics.coco import CocoMetrics, coco_metrics
 from utils.metrics.matches import match_images
 from utils.metrics.paired_bootstrap import average_precisions, image_draws
 from utils.output_files import write_json
+from utils.postprocess import VAL_POSTPROCESS
 from utils.structures import FloatArray, ImageRecord, Targets
-from utils.val_config import ValConfig
-from val import validate
 
 FIGURES_FILE, DRAWS_FILE = "evaluation.json", "bootstrap.npy"
 FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
-RESAMPLES = 1000
+RESAMPLES, BATCH_SIZE = 1000, 32
 
 
 def evaluate_run(
@@ -46,24 +53,32 @@ def evaluate_run(
         device: as val.py takes it.
         workers: threads that load images.
     """
-    weights = folder / "weights" / "best.pt"
-    found = validate(ValConfig(
-        weights=str(weights), data=str(data), imgsz=image_size, device=device, workers=workers,
-        project=str(folder), name="evaluation", exist_ok=True, noplots=True,
-    )).evaluation  # fmt: skip
-    names = load_dataset_spec(str(data)).class_names
-    records = [with_crowds_as_objects(each)
-               for each in read_records(load_dataset_spec(str(data)), "val")]  # fmt: skip
-    counted = coco_metrics(match_images(records, found.detections, len(names)), names)
+    spec = load_dataset_spec(data)
+    records, names = read_records(spec, "val"), spec.class_names
+    model = build_from_checkpoint(read_weights(folder / "weights" / "best.pt"))
+    kernels = skeleton([layer.merged for layer in layer_kernels(model)])
+    found = _evaluate(model, records, names, image_size, choose_device(device), workers)
+    all_objects = [with_crowds_as_objects(record) for record in records]
+    counted = coco_metrics(match_images(all_objects, found.detections, len(names)), names)
     np.save(folder / DRAWS_FILE, average_precisions(
         found.matches, image_draws(len(found.matches.image_ids), RESAMPLES)
     ))  # fmt: skip
-    model = build_from_checkpoint(read_weights(weights))
     write_json(folder / FIGURES_FILE, {
         **_figures(found.metrics), "crowds_counted": _figures(counted),
         "per_class": {row.name: row.AP for row in found.metrics.per_class},
-        "skeleton": skeleton([layer.merged for layer in layer_kernels(model)]).tolist(),
+        "skeleton": kernels.tolist(),
     })  # fmt: skip
+
+
+def _evaluate(
+    model: Detector, records: Sequence[ImageRecord], class_names: Sequence[str], image_size: int,
+    device: torch.device, workers: int,
+) -> Evaluation:  # fmt: skip
+    """As val.py does it."""
+    dataset = EvalDataset(records, image_size, BATCH_SIZE, stride=model.stride, rect=True)
+    loader = eval_loader(dataset, workers=workers, device_is_cuda=False)
+    predict = TorchPredictor(fastest_form(model, device, torch.float32), VAL_POSTPROCESS)
+    return evaluate(predict, loader, len(loader), dataset.records, class_names)
 
 
 def _figures(metrics: CocoMetrics) -> dict[str, Any]:

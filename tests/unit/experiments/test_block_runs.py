@@ -5,29 +5,32 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from experiments import block_runs
 from experiments.block_runs import (
+    DIVERGED,
+    DIVERGED_FILE,
     PLAIN,
     PRETRAINED,
     ROWS,
     BlockRun,
     Setting,
-    run_logged,
     runs_of,
     warmup_epochs,
     write_hyp,
 )
-from experiments.limited_training import DIVERGED_FILE, EPOCHS_FILE
+from experiments.limited_training import EPOCHS_FILE, Program
 from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
 from models.reparam.families import block_family
 from tests.unit.experiments.voc_builder import write_voc
 from train import Hyperparameters
 from utils.cli import parse
+from utils.engine import epoch
+from utils.engine.resume import CHANGEABLE
 from utils.train_config import REFUSED, TrainConfig
 
 BY_NAME = {row.name: row for row in ROWS}
@@ -117,94 +120,106 @@ def test_warm_up_is_short_in_short_runs(setting, epochs, warmup):
     assert Hyperparameters.read(str(write_hyp(setting))).optimizer.warmup_epochs == warmup
 
 
-class Programs:
-    """Stands for the processes of a run: each leaves the files of the real one."""
+class Trainer:
+    """Stands for train.py: comes as far as `epochs`, or fails with that exit code."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs, self.modules = epochs, list[str]()
+    def __init__(self, epochs: int, code: int = 0, said: str = "") -> None:
+        self.epochs, self.code, self.said = epochs, code, said
+        self.commands: list[tuple[str, ...]] = []
 
-    def __call__(self, command, environment, seconds, log):
-        assert environment == {"OMP_NUM_THREADS": "1"} and seconds > 0 and log.name == "log.txt"
-        _, _, module, *arguments = command
-        self.modules.append(module)
-        if module == "experiments.limited_training":
-            line = json.dumps({"epoch": self.epochs - 1, "seconds": 1.0, "peak_memory_mb": 1.0})
-            (log.parent / EPOCHS_FILE).write_text(f"{line}\n")
-        else:
-            assert arguments[0] == str(log.parent)
-            (log.parent / FIGURES_FILE).write_text("{}")
-            (log.parent / DRAWS_FILE).write_bytes(b"")
+    def __call__(self, program: Program, folder: Path, epochs: int, end: float) -> bool:
+        assert program.environment == {"OMP_NUM_THREADS": "1"} and epochs == 2
+        assert program.command[1] == "train.py" and end > time.monotonic()
+        self.commands.append(tuple(program.command[2:]))
+        program.log.write_text(self.said)
+        if self.code:
+            raise subprocess.CalledProcessError(self.code, program.command)
+        (folder / "weights").mkdir(exist_ok=True)
+        (folder / "weights" / "last.pt").touch()
+        lines = [json.dumps({"epoch": each, "seconds": 1.0}) for each in range(self.epochs)]
+        (folder / EPOCHS_FILE).write_text("\n".join(lines))
+        return self.epochs == epochs
 
 
 @pytest.fixture
-def run(setting) -> BlockRun:
+def run(setting, monkeypatch) -> BlockRun:
+    """Its evaluation leaves its files at once."""
+
+    def evaluate(program: Program, end: float) -> bool:
+        assert program.command[2:4] == ("experiments.run_evaluation", str(program.log.parent))
+        for name in (FIGURES_FILE, DRAWS_FILE):
+            (program.log.parent / name).touch()
+        return True
+
+    monkeypatch.setattr(Program, "run", evaluate)
     return runs_of(setting, [PLAIN], [0])[0]
 
 
 @pytest.fixture
-def with_programs(monkeypatch):
-    """Make runs use these programs."""
-    return lambda programs: monkeypatch.setattr(block_runs, "run_logged", programs)
+def trained_by(monkeypatch):
+    """Make runs use this trainer."""
+    return lambda trainer: monkeypatch.setattr(block_runs, "train_within", trainer)
 
 
-def test_a_run_is_trained_then_evaluated(run, with_programs):
-    programs = Programs(epochs=2)
-    with_programs(programs)
+def test_a_run_is_trained_then_evaluated(run, trained_by):
+    trained_by(Trainer(epochs=2))
     assert not run.is_finished()
     run.advance(100)
-    assert programs.modules == ["experiments.limited_training", "experiments.run_evaluation"]
     assert run.is_finished() and (run.folder / "commit.txt").exists()
 
 
-def test_what_is_cut_off_is_not_evaluated(run, with_programs):
-    with_programs(Programs(epochs=1))
+def test_what_is_cut_off_goes_on(run, trained_by):
+    first, second = Trainer(epochs=1), Trainer(epochs=2)
+    trained_by(first)
     run.advance(100)
-    assert not run.is_trained() and not run.is_finished()
-    later = Programs(epochs=2)
-    with_programs(later)
+    assert not run.is_trained() and not (run.folder / FIGURES_FILE).exists()
+    trained_by(second)
     run.advance(100)
-    assert len(later.modules) == 2 and run.is_finished()
+    assert run.is_finished()
+    start, resumed = (parse(TrainConfig, list(each.commands[0]), REFUSED)
+                      for each in (first, second))  # fmt: skip
+    assert start.resume is None and start.seed == 0
+    assert resumed.resume == str(run.folder / "weights" / "last.pt")
+    assert start.report == resumed.report == str(run.folder / "report.json")
+    changed = {field.name for field in dataclasses.fields(TrainConfig)
+               if getattr(resumed, field.name) != field.default}  # fmt: skip
+    assert changed - {"resume"} <= CHANGEABLE
 
 
-def test_what_is_trained_is_not_trained_again(run, with_programs):
+def test_a_run_that_saved_nothing_starts_anew(run, trained_by):
+    """Its rows would come before those of the new run."""
+    run.folder.mkdir(parents=True)
+    (run.folder / "results.csv").write_text("epoch\n0\n")
+    trainer = Trainer(epochs=2)
+    trained_by(trainer)
+    run.advance(100)
+    assert "--resume" not in trainer.commands[0]
+    assert not (run.folder / "results.csv").exists()
+
+
+def test_what_is_trained_is_not_trained_again(run, trained_by):
     run.folder.mkdir(parents=True)
     (run.folder / "report.json").write_text("{}")
-    programs = Programs(epochs=2)
-    with_programs(programs)
+    trainer = Trainer(epochs=2)
+    trained_by(trainer)
     run.advance(100)
-    assert programs.modules == ["experiments.run_evaluation"]
+    assert run.is_finished() and trainer.commands == []
+    assert not (run.folder / "commit.txt").exists()  # of the code that trained
 
 
-def test_a_process_that_outlasts_its_time_is_no_failure(run, with_programs):
-    def never_ends(command, environment, seconds, log):
-        raise subprocess.TimeoutExpired(command, seconds)
-
-    with_programs(never_ends)
-    run.advance(100)
-    assert not run.is_trained()
-
-
-def test_a_failure_is_raised(run, with_programs):
-    def fails(command, *_):
-        raise subprocess.CalledProcessError(2, command)
-
-    with_programs(fails)
+def test_a_failure_is_raised(run, trained_by):
+    trained_by(Trainer(epochs=0, code=2, said="error: --data: no such file\n"))
     with pytest.raises(subprocess.CalledProcessError):
         run.advance(100)
+    assert not run.is_finished()
 
 
-def test_a_run_that_diverged_is_not_repeated(run):
-    run.folder.mkdir(parents=True)
-    (run.folder / DIVERGED_FILE).write_text("loss\n")
+def test_a_run_that_diverges_is_finished(run, trained_by):
+    trained_by(Trainer(epochs=0, code=1, said=f"failed: 10 in a row: {DIVERGED}; try\n"))
+    run.advance(100)
     assert run.is_finished() and not run.is_trained()
+    assert (run.folder / DIVERGED_FILE).exists()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "error"),
-    [(10, subprocess.CalledProcessError), (0, subprocess.TimeoutExpired)],
-)
-def test_programs_end_in_time_or_fail(tmp_path, seconds, error):
-    code = "import os; raise SystemExit(os.environ['WHY'])"
-    with pytest.raises(error):
-        run_logged([sys.executable, "-c", code], {"WHY": "as told"}, seconds, tmp_path / "log.txt")
-    assert (tmp_path / "log.txt").read_text() == ("as told\n" if seconds else "")
+def test_train_says_so_when_it_has_diverged():
+    assert DIVERGED in Path(epoch.__file__).read_text(encoding="utf-8")

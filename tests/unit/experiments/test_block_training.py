@@ -41,7 +41,7 @@ def test_a_teacher(flags, jobs, tmp_path):
 
 def test_one_run_by_the_package(flags, jobs):
     main([*flags, "--rows", "plain", "--peer", "python"])
-    assert [job.row.name for job in jobs] == ["plain"] * 3 + ["plain, by ultralytics/yolov5"]
+    assert [job.row.name for job in jobs] == ["plain"] * 3 + ["plain, by the package yolov5"]
 
 
 @pytest.mark.parametrize(("parallel", "threads"), [("1", 8), ("3", 2), ("16", 1)])
@@ -63,6 +63,6 @@ def test_without_time_there_is_only_a_report(flags, monkeypatch, tmp_path):
     ((out, setting, rows, seeds),) = written
     assert (out, seeds, setting.epochs) == (tmp_path / "out", [5], 30)
     names = [row.name for row in rows]
-    assert {"plain", "plain, by ultralytics/yolov5", "DBB, with teacher"} <= set(names)
+    assert {"plain", "plain, by the package yolov5", "DBB, with teacher"} <= set(names)
     assert len(names) == len(set(names))
     assert list((tmp_path / "runs").glob("voc07_plain*")) == []

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.block_runs import PLAIN, ROWS, Setting
+from experiments.block_runs import DIVERGED_FILE, PLAIN, ROWS, Setting
 from experiments.block_training_report import ap_curve, loss_curve, write_report
-from experiments.limited_training import DIVERGED_FILE
 from tests.unit.experiments.run_builders import write_run
 
 BY_NAME = {row.name: row for row in ROWS}

@@ -1,56 +1,107 @@
-"""Runs end in time, and the same flags go on where they ended."""
+"""Trainings are watched: their epochs are noted, and they end when another would not fit."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
 
 from experiments import limited_training
 from experiments.limited_training import (
-    DIVERGED_FILE,
     EPOCHS_FILE,
-    Clock,
-    OutOfTimeError,
+    Program,
     epochs_of,
+    last_epoch,
     train_within,
 )
-from utils.engine.training_report import EpochRow
-from utils.errors import DivergedError
-from utils.train_config import TrainConfig
+
+# Writes an epoch each `pause` seconds, as train.py does: figures first, then the checkpoint.
+TRAINER = """
+import pathlib, sys, time
+folder, epochs, pause = pathlib.Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+results, last = folder / "results.csv", folder / "weights" / "last.pt"
+last.parent.mkdir(exist_ok=True)
+done = len(results.read_text().splitlines()) - 1 if results.exists() else 0
+for epoch in range(done, epochs):
+    time.sleep(pause)
+    rows = results.read_text() if results.exists() else "  epoch,  loss\\n"
+    results.write_text(rows + f"  {epoch},  0.1\\n")
+    last.write_text(f"{epoch}")
+print("trained", epochs)
+"""
 
 
-def row(epoch: int) -> EpochRow:
-    return EpochRow(epoch, (0.1, 0.1, 0.1), None, None, None, None, None, (0.01, 0.01, 0.01))
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(limited_training, "POLL_SECONDS", 0.005)
+    monkeypatch.setattr(limited_training, "SETTLE_SECONDS", 0.0)
 
 
-@pytest.fixture
-def config(tmp_path) -> TrainConfig:
-    (tmp_path / "run").mkdir()
-    return TrainConfig(cfg="yolov5n.yaml", epochs=3, device="cpu", project=str(tmp_path),
-                       name="run", exist_ok=True)  # fmt: skip
+def trainer(folder, epochs: int, pause: float) -> Program:
+    command = (sys.executable, "-c", TRAINER, str(folder), str(epochs), str(pause))
+    return Program(command, {}, folder / "log.txt")
 
 
-@pytest.fixture
-def at(monkeypatch):
-    """Set the time in seconds."""
-    now = [0.0]
-    monkeypatch.setattr(limited_training.time, "monotonic", lambda: now[0])
-
-    def set_time(seconds: float) -> None:
-        now[0] = seconds
-
-    return set_time
+def test_training_to_the_end(tmp_path):
+    assert train_within(trainer(tmp_path, 3, 0.1), tmp_path, 3, time.monotonic() + 60)
+    first, *others = epochs_of(tmp_path)
+    assert [each["epoch"] for each in (first, *others)] == [0, 1, 2]
+    assert first["seconds"] is None
+    assert all(0.05 < each["seconds"] < 10 for each in others)
+    assert "trained 3" in (tmp_path / "log.txt").read_text()
 
 
-def test_epochs_are_noted(config, at, tmp_path):
-    clock = Clock(config, 1000)
-    for epoch, seconds in enumerate((10, 18, 27)):
-        at(seconds)
-        clock(row(epoch))
-    epochs = epochs_of(tmp_path / "run")
-    assert [(each["epoch"], each["seconds"]) for each in epochs] == [(0, None), (1, 8), (2, 9)]
-    assert all(each["peak_memory_mb"] > 0 for each in epochs)
+def test_training_ends_where_another_epoch_would_not_fit(tmp_path, monkeypatch):
+    """And the same call goes on there."""
+    with monkeypatch.context() as careful:
+        careful.setattr(limited_training, "MARGIN", 1e6)
+        assert not train_within(trainer(tmp_path, 3, 0.1), tmp_path, 3, time.monotonic() + 60)
+    assert [each["epoch"] for each in epochs_of(tmp_path)] == [0]
+    assert train_within(trainer(tmp_path, 3, 0.1), tmp_path, 3, time.monotonic() + 60)
+    assert [each["epoch"] for each in epochs_of(tmp_path)] == [0, 1, 2]
+    assert (tmp_path / "weights" / "last.pt").read_text() == "2"
+
+
+def test_the_last_epoch_is_followed_by_what_ends_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(limited_training, "MARGIN", 1e6)
+    assert train_within(trainer(tmp_path, 1, 0.0), tmp_path, 1, time.monotonic() + 60)
+
+
+def test_an_epoch_that_takes_too_long_is_cut_off(tmp_path):
+    start = time.monotonic()
+    assert not train_within(trainer(tmp_path, 1, 60), tmp_path, 1, start + 0.2)
+    assert time.monotonic() - start < 30 and epochs_of(tmp_path) == []
+
+
+def test_training_that_fails(tmp_path):
+    program = Program((sys.executable, "-c", "raise SystemExit(2)"), {}, tmp_path / "log.txt")
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        train_within(program, tmp_path, 1, time.monotonic() + 60)
+    assert error.value.returncode == 2
+
+
+def test_a_program_that_ends_in_time(tmp_path):
+    code = "import os; print(os.environ['WHO'], os.environ['OMP_WAIT_POLICY'])"
+    log = tmp_path / "log.txt"
+    log.write_text("before\n")
+    environment = {"WHO": "it", "OMP_WAIT_POLICY": "PASSIVE"}
+    assert Program((sys.executable, "-c", code), environment, log).run(time.monotonic() + 60)
+    assert log.read_text() == "before\nit PASSIVE\n"
+
+
+def test_a_program_that_does_not(tmp_path):
+    program = Program((sys.executable, "-c", "input()"), {}, tmp_path / "log.txt")
+    assert not program.run(time.monotonic())
+
+
+def test_a_program_that_fails(tmp_path):
+    program = Program((sys.executable, "-c", "raise SystemExit('why')"), {}, tmp_path / "log.txt")
+    with pytest.raises(subprocess.CalledProcessError):
+        program.run(time.monotonic() + 60)
+    assert (tmp_path / "log.txt").read_text() == "why\n"
 
 
 def test_a_repeated_epoch_counts_once(tmp_path):
@@ -60,67 +111,6 @@ def test_a_repeated_epoch_counts_once(tmp_path):
 
 
 def test_no_epochs(tmp_path):
-    assert epochs_of(tmp_path) == []
-
-
-@pytest.mark.parametrize(("seconds", "is_out"), [(29, True), (31, False)])
-def test_another_epoch_has_to_fit_twice(config, at, seconds, is_out):
-    clock = Clock(config, seconds)
-    at(10)
-    if is_out:
-        with pytest.raises(OutOfTimeError):
-            clock(row(0))
-    else:
-        clock(row(0))
-
-
-def test_the_last_epoch_is_not_cut_off(config, at):
-    """After it there is no epoch to go on with."""
-    clock = Clock(config, 5)
-    at(10)
-    clock(row(2))
-
-
-def flags_of(config: TrainConfig) -> list[str]:
-    return ["--cfg", config.cfg, "--epochs", "3", "--device", "cpu", "--project", config.project,
-            "--name", config.name, "--exist-ok"]  # fmt: skip
-
-
-def test_training_to_the_end(config):
-    assert train_within(flags_of(config), 1000, lambda config, clock: clock(row(2)))
-
-
-def test_training_that_is_out_of_time(config):
-    assert not train_within(flags_of(config), 0, lambda config, clock: clock(row(0)))
-
-
-def test_a_run_that_saved_nothing_starts_anew(config, tmp_path):
-    for name in ("results.csv", EPOCHS_FILE):
-        (tmp_path / "run" / name).write_text('{"epoch": 0}\n')
-    seen: list[TrainConfig] = []
-    train_within(flags_of(config), 1000, lambda config, clock: seen.append(config))
-    assert seen == [config]
-    assert not (tmp_path / "run" / "results.csv").exists() and not epochs_of(tmp_path / "run")
-
-
-def test_a_run_that_saved_goes_on(config, tmp_path, monkeypatch):
-    """With the settings that it was started with."""
-    last = tmp_path / "run" / "weights" / "last.pt"
-    last.parent.mkdir()
-    last.touch()
-    stood = TrainConfig(cfg="yolov5n.yaml", epochs=3, seed=7, resume=str(last))
-    monkeypatch.setattr(limited_training, "settings_to_continue", lambda config: stood)
-    (tmp_path / "run" / EPOCHS_FILE).write_text('{"epoch": 0}\n')
-    seen: list[TrainConfig] = []
-    train_within(flags_of(config), 1000, lambda config, clock: seen.append(config))
-    assert (seen[0].resume, seen[0].seed) == (str(last), 7)
-    assert epochs_of(tmp_path / "run") == [{"epoch": 0}]
-
-
-def test_divergence_is_noted(config, tmp_path):
-    def diverge(config, clock):
-        raise DivergedError("ten in a row")
-
-    with pytest.raises(DivergedError):
-        train_within(flags_of(config), 1000, diverge)
-    assert (tmp_path / "run" / DIVERGED_FILE).read_text() == "ten in a row\n"
+    assert epochs_of(tmp_path) == [] and last_epoch(tmp_path) == -1
+    (tmp_path / "results.csv").write_text("epoch, loss\n")
+    assert last_epoch(tmp_path) == -1

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 
 from data.dataset_spec import load_dataset_spec
 from data.records import read_records
-from experiments import block_runs
+from experiments import peer_training
 from experiments.block_runs import PRETRAINED, Setting
 from experiments.peer_training import PROGRAM, peer_run, write_yolo_copy
 from experiments.peer_training_program import provide_roboflow
@@ -51,18 +50,20 @@ def test_what_is_copied_is_not_copied_again(setting, tmp_path):
 @pytest.mark.parametrize(("start", "weights"), [("scratch", ""), (PRETRAINED, "yolov5n.pt")])
 def test_the_package_trains_as_we_do(setting, monkeypatch, start, weights):
     seen = []
-    monkeypatch.setattr(block_runs, "run_logged", lambda *call: seen.append(call))
+    monkeypatch.setattr(peer_training, "train_within", lambda *call: seen.append(call))
     run = peer_run(dataclasses.replace(setting, start=start), 3, Path("/peer/python"))
     run.folder.mkdir(parents=True)
-    run.train(time.monotonic() + 100)
-    ((command, environment, _, log),) = seen
-    assert command[:4] == ("/peer/python", "-I", str(PROGRAM), str(run.folder))
-    arguments = json.loads(command[4])
+    run.train(100.0)
+    ((program, folder, epochs, end),) = seen
+    assert (folder, epochs, end) == (run.folder, 2, 100.0)
+    assert program.command[:4] == (str(Path("/peer/python")), "-I", str(PROGRAM), str(run.folder))
+    arguments = json.loads(program.command[4])
     assert Path(arguments["weights"]).name == weights
     assert (arguments["epochs"], arguments["imgsz"], arguments["batch_size"]) == (2, 96, 16)
     assert (arguments["seed"], arguments["hyp"]) == (3, str(run.hyp))
-    assert Path(arguments["project"]) / arguments["name"] == run.folder == log.parent
-    assert environment["OMP_NUM_THREADS"] == "1"
+    assert Path(arguments["project"]) / arguments["name"] == run.folder
+    assert program.environment["OMP_NUM_THREADS"] == "1"
+    assert program.environment["YOLO_AUTOINSTALL"] == "false"
 
 
 @pytest.mark.parametrize("is_resumed", [False, True])
@@ -85,7 +86,6 @@ def test_the_program_goes_on_where_it_stood(tmp_path, is_resumed):
                    env={**os.environ, "PYTHONPATH": str(package.parent)})  # fmt: skip
     flags = json.loads((tmp_path / "flags.json").read_text())
     assert flags == {"epochs": 2, "resume": str(last) if is_resumed else False}
-    assert (tmp_path / "trained.txt").exists()
 
 
 def test_stand_ins_are_written_again(tmp_path):

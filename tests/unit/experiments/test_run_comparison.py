@@ -92,8 +92,9 @@ def test_a_run_is_read(tmp_path):
 
 
 def test_a_run_without_times_is_read(tmp_path):
-    """As runs had before their epochs were noted."""
+    """As that of another program, or whose epochs were not noted."""
     write_run(tmp_path / "run", 0.25)
-    (tmp_path / "run" / "epochs.jsonl").unlink()
+    for name in ("epochs.jsonl", "report.json"):
+        (tmp_path / "run" / name).unlink()
     found = Result.read(tmp_path / "run")
     assert (found.epoch_seconds, found.peak_memory_mb) == (None, None)
