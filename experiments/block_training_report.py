@@ -19,6 +19,7 @@ from experiments.block_runs import DIVERGED_FILE, HYP, PLAIN, SCRATCH, Row, Sett
 from experiments.run_comparison import Difference, Result, image_interval
 from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
 from experiments.training_runs import commits_of, machine_line, mean_and_spread
+from utils.metrics.coco import MIN_MEANINGFUL_AP
 from utils.plots.figure import line_color, make_figure, save_figure, style_axes
 
 LOSSES = ("train/box_loss", "train/obj_loss", "train/cls_loss")
@@ -164,7 +165,8 @@ def write_report(out: Path, setting: Setting, rows: Sequence[Row], seeds: Sequen
         *cost_table(setting, runs, results),
         "",
         "Claims ([claims](../claims.md)). Confirmed: the 95 % interval lies above 0; contradicted: "
-        "below 0; not seen: it holds 0 and is below what is claimed; undecided: neither.",
+        "below 0; not seen: it holds 0 and is below what is claimed; undecided: neither, or an AP "
+        f"below {MIN_MEANINGFUL_AP:g}, at which networks that have learned little are alike.",
         "",
         *ap_sentences(results),
         *cost_sentences(results),

@@ -21,7 +21,7 @@ from experiments.training_runs import ROOT
 from utils.openmp import let_threads_sleep
 
 EPOCHS_FILE = "epochs.jsonl"
-MARGIN = 2.0  # as many times the longest epoch so far must be left for another one
+MARGIN = 1.25  # as many times the seconds of the last epoch must be left for another one
 POLL_SECONDS, SETTLE_SECONDS = 0.2, 1.0
 
 
@@ -87,7 +87,7 @@ def train_within(program: Program, folder: Path, epochs: int, end: float) -> boo
             is_running = process.poll() is None
             now = time.monotonic()
             is_late = now >= end
-            if watch.has_epoch_ended(now) and end - now < MARGIN * watch.longest:
+            if watch.has_epoch_ended(now) and end - now < MARGIN * watch.seconds:
                 is_late = watch.epoch + 1 < epochs
                 time.sleep(SETTLE_SECONDS)  # YOLOv5 saves its best checkpoint after the last one
             if not is_running:
@@ -105,11 +105,11 @@ class _Watch:
 
     Attributes:
         epoch: the last one that ended, from 0; -1 before the first of this process.
-        longest: seconds of an epoch so far.
+        seconds: of that epoch.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.epoch, self.longest = -1, 0.0
+        self.epoch, self.seconds = -1, 0.0
         self._folder, self._start = folder, time.monotonic()
         self._saved = self._version()
 
@@ -117,11 +117,10 @@ class _Watch:
         """Whether another one has ended since the last call, to be called often."""
         if self._version() == self._saved or last_epoch(self._folder) == self.epoch:
             return False
-        took, is_first = now - self._start, self.epoch < 0
+        is_first, self.seconds = self.epoch < 0, now - self._start
         self._saved, self._start, self.epoch = self._version(), now, last_epoch(self._folder)
-        self.longest = max(self.longest, took)
         with (self._folder / EPOCHS_FILE).open("a", encoding="utf-8") as file:
-            line = {"epoch": self.epoch, "seconds": None if is_first else took}
+            line = {"epoch": self.epoch, "seconds": None if is_first else self.seconds}
             file.write(json.dumps(line) + "\n")
         return True
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from experiments.limited_training import epochs_of
 from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
+from utils.metrics.coco import MIN_MEANINGFUL_AP
 
 COVERAGE = 0.95
 
@@ -60,6 +61,7 @@ class Difference:
 
     Attributes:
         mean: of the means over seeds.
+        level: the lower of those means.
         seeds: of the first and the second row.
         standard_error: of the mean, from the spread between seeds; None with one seed each.
         images: ends of the 95 % interval by bootstrap over images, seeds as they are.
@@ -67,6 +69,7 @@ class Difference:
     """
 
     mean: float
+    level: float
     seeds: tuple[int, int]
     standard_error: float | None
     images: tuple[float, float]
@@ -76,18 +79,20 @@ class Difference:
     def between(cls, first: Sequence[Result], second: Sequence[Result]) -> Difference:
         """Of two rows with at least one run each."""
         sides = [[float(run.draws[0]) for run in side] for side in (first, second)]
-        mean = statistics.mean(sides[1]) - statistics.mean(sides[0])
-        images = image_interval(first, second)
-        counts = (len(first), len(second))
-        error = standard_error(*sides)
+        means = [statistics.mean(side) for side in sides]
+        mean, level, counts = means[1] - means[0], min(means), (len(first), len(second))
+        images, error = image_interval(first, second), standard_error(*sides)
         if error is None:
-            return cls(mean, counts, None, images, None)
+            return cls(mean, level, counts, None, images, None)
         seeds = t_quantile(sum(counts) - 2) * error
         half = float(np.hypot(seeds, (images[1] - images[0]) / 2))
-        return cls(mean, counts, error, images, (mean - half, mean + half))
+        return cls(mean, level, counts, error, images, (mean - half, mean + half))
 
     def verdict(self, at_least: float) -> str:
-        """What it says of the claim that the second row is better by `at_least`."""
+        """What it says of the claim that the second row is better by `at_least`.
+
+        Networks that have learned next to nothing are alike, which is no finding.
+        """
         if self.interval is None:
             return "undecided"
         low, high = self.interval
@@ -95,7 +100,8 @@ class Difference:
             return "confirmed"
         if high < 0:
             return "contradicted"
-        return "not seen" if high < at_least else "undecided"
+        has_learned = self.level >= MIN_MEANINGFUL_AP
+        return "not seen" if has_learned and high < at_least else "undecided"
 
     def __str__(self) -> str:
         """`+0.012 (+2.1 se of 3 and 3 seeds; 95 %: -0.001 to +0.025)`."""

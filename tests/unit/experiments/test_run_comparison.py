@@ -75,6 +75,11 @@ def test_verdicts(second, at_least, verdict):
     assert found.verdict(at_least) == verdict
 
 
+def test_that_beginners_are_alike_is_no_finding():
+    found = Difference.between(*rows((0.020, 0.021, 0.019), (0.019, 0.021, 0.020)))
+    assert found.verdict(0.01) == "undecided"
+
+
 def test_as_text():
     found = Difference.between(*rows((0.20, 0.22), (0.30, 0.32)))
     assert str(found) == "+0.1000 (+7.1 se, 2 and 2 seeds; 95 %: +0.0392 to +0.1608)"
