@@ -5,10 +5,10 @@ PASCAL VOC 2007 (2500 images of 20 classes) or, with `--data bccd`, on blood cel
 classes, on which a network gets somewhere in minutes). An optimizer step per batch, so that short
 runs have many of them. VOC's boxes marked difficult are ignored, as VOC does.
 
-Finished runs are not repeated, and the others go on where they were cut off, at the end of an epoch
-to the last bit; each setting has runs of its own. `--parallel K` trains K runs at a time, on the
-cores or on one GPU (`--device 0`). `--minutes 8` ends in that time, and the same command goes on.
-The report is written when a command ends, from all finished runs of its setting.
+Finished runs are not repeated, and the others go on after the last epoch that was saved; each
+setting has runs of its own. `--parallel K` trains K runs at a time, on the cores or on one GPU
+(`--device 0`). `--minutes 8` ends in that time, and the same command goes on; so it does after
+Ctrl-C. The report is written when a command ends, from all finished runs of its setting.
 
 `--peer PYTHON` adds a run by the package yolov5 (ultralytics/yolov5 from PyPI), with the Python
 that has it: `.venv-peer/bin/python` after `make bench`. Its weights are evaluated as ours are.

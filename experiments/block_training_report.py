@@ -19,6 +19,7 @@ from experiments.block_runs import DIVERGED_FILE, HYP, PLAIN, SCRATCH, Row, Sett
 from experiments.run_comparison import Difference, Result, image_interval
 from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
 from experiments.training_runs import commits_of, machine_line, mean_and_spread
+from utils.logs import counted
 from utils.metrics.coco import MIN_MEANINGFUL_AP
 from utils.plots.figure import line_color, make_figure, save_figure, style_axes
 
@@ -65,13 +66,13 @@ def accuracy_table(setting: Setting, runs: Finished, results: Results) -> list[s
         values = [figures["AP"] for figures in found]
         sizes = ", ".join(f"{statistics.mean(figures[name] for figures in found):.3f}"
                           for name in ("AP_small", "AP_medium", "AP_large"))  # fmt: skip
-        counted = [figures["crowds_counted"] for figures in found]
+        all_boxes = [figures["crowds_counted"] for figures in found]
         losses = [loss_curve(setting.folder(row, seed))[-1] for seed in seeds]
         lines.append(
             f"| {row.name} | {len(values)} | {', '.join(f'{value:.4f}' for value in values)} | "
             f"{mean_and_spread(values)} | "
             f"{mean_and_spread([figures['AP50'] for figures in found])} | {sizes} | "
-            f"{_mean(counted, 'AP')}, {_mean(counted, 'AP50')} | "
+            f"{_mean(all_boxes, 'AP')}, {_mean(all_boxes, 'AP50')} | "
             f"{_against_plain(row, results)} | {_intervals(row, runs, results)} | "
             f"{mean_and_spread(losses)} |"
         )
@@ -148,13 +149,14 @@ def write_report(out: Path, setting: Setting, rows: Sequence[Row], seeds: Sequen
         f"yolov5n, {setting.image_size} px, {setting.epochs} epochs, an optimizer step per batch "
         f"of {setting.batch_size} (nbs: {setting.batch_size}), {warmup_epochs(setting):g} epochs "
         f"of warm-up, otherwise {HYP}, `--amp {setting.amp}`, evaluated every "
-        f"{setting.eval_interval} epochs. "
+        f"{'epoch' if setting.eval_interval == 1 else f'{setting.eval_interval} epochs'}. "
         f"Data: {setting.data_set.title}. COCO AP of each run's best checkpoint. Differences to "
         "plain: of the means, in standard errors over seeds (pooled variance), and the 95 % "
         "interval over both seeds (Student's t) and images (paired bootstrap); per seed the "
         "interval over images alone. Intervals are not corrected for their number.",
         "",
-        f"{machine_line()} Made by `python -m experiments.block_training`.",
+        f"{machine_line()} Each run had {counted(setting.threads, 'thread')}. Made by "
+        "`python -m experiments.block_training`.",
         "",
         *accuracy_table(setting, runs, results),
         *diverged_lines(setting, rows, seeds),
