@@ -16,6 +16,7 @@ from experiments.block_claims import (
     teacher_sentences,
 )
 from experiments.block_runs import DIVERGED_FILE, HYP, PLAIN, SCRATCH, Row, Setting, warmup_epochs
+from experiments.peer_training import PEER
 from experiments.run_comparison import Difference, Result, image_interval
 from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
 from experiments.training_runs import commits_of, machine_line, mean_and_spread
@@ -146,20 +147,11 @@ def write_report(out: Path, setting: Setting, rows: Sequence[Row], seeds: Sequen
     lines = [
         f"# Block families from {setting.start} on {setting.data_name}, {date}",
         "",
-        f"yolov5n, {setting.image_size} px, {setting.epochs} epochs, an optimizer step per batch "
-        f"of {setting.batch_size} (nbs: {setting.batch_size}), {warmup_epochs(setting):g} epochs "
-        f"of warm-up, otherwise {HYP}, `--amp {setting.amp}`, evaluated every "
-        f"{'epoch' if setting.eval_interval == 1 else f'{setting.eval_interval} epochs'}. "
-        f"Data: {setting.data_set.title}. COCO AP of each run's best checkpoint. Differences to "
-        "plain: of the means, in standard errors over seeds (pooled variance), and the 95 % "
-        "interval over both seeds (Student's t) and images (paired bootstrap); per seed the "
-        "interval over images alone. Intervals are not corrected for their number.",
-        "",
-        f"{machine_line()} Each run had {counted(setting.threads, 'thread')}. Made by "
-        "`python -m experiments.block_training`.",
+        *_introduction(setting),
         "",
         *accuracy_table(setting, runs, results),
         *diverged_lines(setting, rows, seeds),
+        *(["", "The package yolov5 computes in float32 on a CPU."] if PEER in runs else []),
         "",
         "An epoch is the median of those timed, evaluation included, with other runs beside it on "
         "the machine. Memory is that of the tensors on a GPU, else of the process with its images.",
@@ -181,6 +173,23 @@ def write_report(out: Path, setting: Setting, rows: Sequence[Row], seeds: Sequen
     out.mkdir(parents=True, exist_ok=True)
     _save_curves(out / f"{name}.png", setting, runs)
     (out / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _introduction(setting: Setting) -> list[str]:
+    """What was trained, how differences are measured, and on which machine."""
+    return [
+        f"yolov5n, {setting.image_size} px, {setting.epochs} epochs, an optimizer step per batch "
+        f"of {setting.batch_size} (nbs: {setting.batch_size}), {warmup_epochs(setting):g} epochs "
+        f"of warm-up, otherwise {HYP}, `--amp {setting.amp}`, evaluated every "
+        f"{'epoch' if setting.eval_interval == 1 else f'{setting.eval_interval} epochs'}. "
+        f"Data: {setting.data_set.title}. COCO AP of each run's best checkpoint. Differences to "
+        "plain: of the means, in standard errors over seeds (pooled variance), and the 95 % "
+        "interval over both seeds (Student's t) and images (paired bootstrap); per seed the "
+        "interval over images alone. Intervals are not corrected for their number.",
+        "",
+        f"{machine_line()} Each run had {counted(setting.threads, 'thread')}. Made by "
+        "`python -m experiments.block_training`.",
+    ]
 
 
 def _save_curves(path: Path, setting: Setting, runs: Finished) -> None:
