@@ -8,35 +8,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import threading
 import time
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from benchmarks.measurement import PeerFailedError
 from benchmarks.rounds import Contestant, Turn
+from experiments.peer_package import peer_environment
 
 PROGRAM = Path(__file__).parent / "peer_program.py"
-FONT = "Arial.ttf"
 LIMIT_SECONDS = 600.0  # of one answer
-# Pickled networks are what the peer loads; no usage data, and settings beside its other files.
-ENVIRONMENT = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "YOLO_OFFLINE": "true",
-               "YOLO_AUTOINSTALL": "false", "PIN_MEMORY": "False", "MPLBACKEND": "Agg"}  # fmt: skip
-
-
-def provide_font(folder: Path) -> None:
-    """Put a font under the name of one that the peer would download, where matplotlib has it."""
-    found = find_spec("matplotlib")
-    if found is None or found.origin is None or (folder / FONT).exists():
-        return
-    source = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    if source.exists():
-        shutil.copyfile(source, folder / FONT)
 
 
 class PeerProcess(AbstractContextManager["PeerProcess"]):
@@ -53,11 +38,9 @@ class PeerProcess(AbstractContextManager["PeerProcess"]):
             PeerFailedError: there is no such Python, or the package is not installed in it.
         """
         self._log = folder / "peer.log"
-        provide_font(folder)
         # Isolated: neither this project's packages nor the user's are on its path.
         command = [str(python), "-I", str(program)]
-        environment = {**os.environ, **ENVIRONMENT, "YOLO_CONFIG_DIR": str(folder),
-                       "YOLOV5_CONFIG_DIR": str(folder)}  # fmt: skip
+        environment = {**os.environ, **peer_environment(folder)}
         with self._log.open("ab") as log:
             try:
                 self._process = subprocess.Popen(

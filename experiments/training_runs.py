@@ -39,11 +39,16 @@ def train_once(folder: Path, *flags: str) -> dict[str, Any]:
         logger.info("training %s", folder.name)
         (folder / "results.csv").unlink(missing_ok=True)  # of a run that was cut off
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _COMMIT_FILE).write_text(current_commit(), encoding="utf-8")
+        note_commit(folder)
         output = ("--project", str(folder.parent), "--name", folder.name, "--exist-ok")
         run_script("train.py", *_COMMON, *flags, *output, "--report", str(report))
     content: dict[str, Any] = json.loads(report.read_text())
     return content
+
+
+def note_commit(folder: Path) -> None:
+    """Write which commit trains the run in `folder`, which `commits_of` reads."""
+    (folder / _COMMIT_FILE).write_text(current_commit(), encoding="utf-8")
 
 
 def bccd_yaml(shared: Path, folder: Path) -> Path:

@@ -1,34 +1,21 @@
-"""PASCAL VOC 2007 as the experiments need it: boxes marked difficult ignored, or counted as any."""
+"""PASCAL VOC 2007 as the experiments need it: boxes marked difficult are ignored."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data.dataset_spec import load_dataset_spec
-from data.records import read_records
-from utils.metrics.matches import ImageMatches, match_images
 from utils.strict_yaml import write_yaml
-from utils.structures import Detections
 
 SPLITS = ("train", "val")
 
 
-def voc_yaml(shared: Path, folder: Path) -> Path:
-    """Write a data yaml into `folder` that reads the images and all boxes in place."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, root = folder / "voc07.yaml", shared / "data" / "voc07"
-    splits = {split: f"{split}.txt" for split in SPLITS}
-    write_yaml(path, {"path": str(root), **splits, "names": class_names(shared)})
-    return path
-
-
 def voc_yaml_without_difficult(shared: Path, folder: Path) -> Path:
-    """As `voc_yaml`; difficult boxes are crowd regions: not learned, neither hit nor missed."""
+    """Write a data yaml into `folder` that reads the images in place.
+
+    Difficult boxes are crowd regions: not learned, neither hit nor missed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path, root = folder / "voc07_without_difficult.yaml", shared / "data" / "voc07"
     splits: dict[str, Any] = {}
@@ -84,23 +71,3 @@ def _corner_box(box: list[float], width: int, height: int) -> list[float]:
     """Centre and size as shares of the image -> x, y, w, h in pixels."""
     x, y, w, h = box
     return [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-
-
-def matches_of(data: Path, predictions: Path) -> ImageMatches:
-    """What val.py wrote with --save-json, matched with the labels of the same data yaml."""
-    spec = load_dataset_spec(data)
-    records = read_records(spec, "val")
-    rows: dict[int, list[dict[str, Any]]] = {record.image_id: [] for record in records}
-    for row in json.loads(predictions.read_text()):
-        rows[row["image_id"]].append(row)
-    found = {image_id: _detections(each) for image_id, each in rows.items()}
-    return match_images(records, found, len(spec.class_names))
-
-
-def _detections(rows: Iterable[dict[str, Any]]) -> Detections:
-    """COCO results of one image, best score first."""
-    ordered = sorted(rows, key=lambda row: -float(row["score"]))
-    boxes = np.array([row["bbox"] for row in ordered], np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    scores = np.array([row["score"] for row in ordered], np.float32)
-    return Detections(boxes, scores, np.array([row["category_id"] for row in ordered], np.int64))

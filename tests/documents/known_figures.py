@@ -20,6 +20,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "5,000": DATA,
         "64,115": DATA,
         "118,287": DATA,
+        "95 %": "what the interval covers",
     },
     "docs/comparison.md": {
         "1,920 px": LIMIT,

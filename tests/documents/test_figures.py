@@ -17,6 +17,10 @@ from tests.documents.pages import ROOT, english_page, parsed, sections_of, token
 
 GENERATED = ("docs/models.md", "docs/models.zh.md")  # `python -m experiments.model_table` writes it
 CHECKED = [page for page in user_pages() if page not in GENERATED]
+RENAMED = {
+    "experiments.int8_remedies": "experiments.int8_techniques",
+    "experiments.scratch_training": "experiments.block_training",
+}
 REPORTS = sorted((ROOT / "docs" / "benchmarks").glob("*_20??-??-??.md"))
 
 
@@ -59,7 +63,7 @@ def test_reports_say_how_and_when_they_were_made(path):
     assert made_by
     assert path.stem[-10:] in text
     for module in made_by:
-        name = {"experiments.int8_remedies": "experiments.int8_techniques"}.get(module, module)
+        name = RENAMED.get(module, module)
         assert (ROOT / name.replace(".", "/")).with_suffix(".py").is_file(), module
 
 

@@ -63,14 +63,22 @@ def ap_difference_interval(
             f"{len(first.image_ids)} images, resamples {resamples} and coverage {coverage}: "
             "expected at least 1, at least 1, and between 0 and 1"
         )
-    images = len(first.image_ids)
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(images, np.full(images, 1 / images), resamples)
-    counts = np.concatenate((np.ones((1, images), np.int64), draws))
+    counts = image_draws(len(first.image_ids), resamples, seed)
     differences = average_precisions(second, counts) - average_precisions(first, counts)
     tail = (1 - coverage) / 2
     low, high = np.quantile(differences[1:], (tail, 1 - tail)).tolist()
     return Interval(low, high, float(differences[0]))
+
+
+def image_draws(images: int, resamples: int, seed: int = 0) -> IntArray:
+    """How often each image is taken in each of the draws.
+
+    Returns:
+        (1 + resamples, images) each image once, then what was drawn with replacement; the same for
+        the same arguments.
+    """
+    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples)
+    return np.concatenate((np.ones((1, images), np.int64), draws))
 
 
 def average_precisions(evaluated: ImageMatches, counts: IntArray) -> FloatArray64:
