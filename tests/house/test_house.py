@@ -149,6 +149,12 @@ def test_pixels_are_scaled_in_one_module() -> None:
 # The rules above must be able to fail: each is shown code that breaks it.
 
 
+def test_findings_name_their_files() -> None:
+    files = [ROOT / "train.py", ROOT / "utils" / "boxes.py"]
+    found = findings(lambda path: [f"line {n}" for n in (1, 2) if path.stem == "boxes"], files)
+    assert found == "utils/boxes.py: line 1\nutils/boxes.py: line 2"
+
+
 @pytest.mark.parametrize("name", ["utils/general.py", "data/image_utils.py"])
 def test_vague_names_are_noticed(name: str) -> None:
     assert len(list(vague_names(ROOT / name))) == 1
