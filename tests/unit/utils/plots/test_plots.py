@@ -91,9 +91,7 @@ def test_results_errors_name_file_and_place(tmp_path: Path, change, message) -> 
     assert str(caught.value).startswith(f"{path}{message}")
 
 
-@pytest.mark.parametrize(
-    ("num_classes", "count"), [(0, 0), (3, 0), (3, 1), (3, 1500), (80, 1500)]
-)
+@pytest.mark.parametrize(("num_classes", "count"), [(0, 0), (3, 0), (3, 1), (3, 1500), (80, 1500)])
 def test_labels(tmp_path: Path, num_classes: int, count: int) -> None:
     generator = np.random.default_rng(0)
     class_ids = generator.integers(0, max(num_classes, 1), count)
