@@ -14,7 +14,7 @@ import export
 import train
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from models.export.request import ExportConfig
-from tests.model_builders import write_small_yolov5
+from tests.model_builders import write_tiny
 from utils.checkpoint import load_checkpoint
 from utils.cli import parse
 from utils.logs import command_text
@@ -53,7 +53,7 @@ def stand(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     write_dataset(Path("my data"), SyntheticConfig(images=12, size=SIZE, seed=0))
-    write_small_yolov5(folder / "small net.yaml")
+    write_tiny(folder / "tiny net.yaml")
     return folder
 
 
@@ -65,7 +65,7 @@ def stand(tmp_path, monkeypatch) -> Path:
     ],
 )
 def test_after_training(stand, capsys, flags):
-    given = ["--data", "my data/data.yaml", "--cfg", "small net.yaml", "--imgsz", str(SIZE),
+    given = ["--data", "my data/data.yaml", "--cfg", "tiny net.yaml", "--imgsz", str(SIZE),
              "--epochs", "1", "--batch-size", "4", "--workers", "0", "--device", "cpu",
              "--project", "my runs", "--noplots", *flags]  # fmt: skip
     assert train.main(given) == 0
@@ -91,7 +91,7 @@ def test_after_training(stand, capsys, flags):
 def test_training_takes_the_size_of_its_start(stand, capsys):
     given = ["--data", "my data/data.yaml", "--epochs", "1", "--batch-size", "4", "--workers",
              "0", "--device", "cpu", "--noplots"]  # fmt: skip
-    assert train.main([*given, "--cfg", "small net.yaml", "--imgsz", str(SIZE)]) == 0
+    assert train.main([*given, "--cfg", "tiny net.yaml", "--imgsz", str(SIZE)]) == 0
     best = "runs/train/exp/weights/best.pt"
     capsys.readouterr()
     assert train.main([*given, "--weights", best]) == 0

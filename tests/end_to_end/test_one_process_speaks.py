@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.equivalence.test_ranks import torchrun
-from tests.model_builders import write_small_yolov5
+from tests.model_builders import write_tiny
 from tests.unit.data.builders import write_yolo_set
 
 
@@ -25,7 +25,7 @@ def lines_of_ours(done: subprocess.CompletedProcess[str]) -> list[str]:
 @pytest.fixture
 def flags(tmp_path) -> list[object]:
     data = write_yolo_set(tmp_path / "set", dict.fromkeys("abcd", "0 0.5 0.5 0.4 0.4\n"))
-    return ["--cfg", write_small_yolov5(tmp_path / "small.yaml"), "--data", data, "--imgsz", 64,
+    return ["--cfg", write_tiny(tmp_path / "tiny.yaml"), "--data", data, "--imgsz", 64,
             "--batch-size", 4, "--epochs", 1, "--workers", 0, "--device", "cpu", "--noplots",
             "--project", tmp_path / "runs"]  # fmt: skip
 

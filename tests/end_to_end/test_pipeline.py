@@ -22,6 +22,7 @@ from data.synthetic.shapes import CLASS_NAMES
 from models.checkpoints.loading import build_from_checkpoint
 from models.network.detector import network_gflops
 from models.reparam.rep_block import RepBlock
+from tests.checkpoint_builders import CLASS_NAMES as TINY_CLASSES
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from utils.checkpoint import load_checkpoint
@@ -82,6 +83,12 @@ def onnx_file(folder, best) -> tuple[Path, dict]:
     arguments = ("--weights", best, "--imgsz", SIZE, "--output", output)
     entry = run(export, folder / "export.json", *arguments)["files"][0]
     return output, entry
+
+
+@pytest.fixture(scope="module")
+def tiny(folder) -> Path:
+    """Weights of few layers, for what does not depend on them."""
+    return save_model(folder / "tiny.pt", trained_model(tiny_spec()))
 
 
 def validate(tmp_path, data, weights, *arguments) -> tuple[dict, list]:
@@ -319,30 +326,39 @@ def test_what_export_reports(onnx_file):
         (["--imgsz", "64", "96", "--batch-size", "2"], [2, 3, 64, 96]),
     ],
 )
-def test_kinds_of_files(tmp_path, best, flags, shape, opset):
+def test_kinds_of_files(tmp_path, tiny, flags, shape, opset):
     output = tmp_path / "a.onnx"
-    arguments = ("--weights", best, "--imgsz", SIZE, "--opset", opset, "--output", output, *flags)
+    arguments = ("--weights", tiny, "--imgsz", SIZE, "--opset", opset, "--output", output, *flags)
     assert run(export, tmp_path / "e.json", *arguments)["files"][0]["opset"] == opset
     model = onnx.load(str(output))
     (given,), (answer,) = model.graph.input, model.graph.output
     dims = [dim.dim_param or dim.dim_value for dim in given.type.tensor_type.shape.dim]
     assert (given.name, dims) == ("images", shape)
     assert answer.name == "output0"
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    assert metadata["names"] == repr(dict(enumerate(CLASS_NAMES)))
+    assert_metadata(output, TINY_CLASSES)
+
+
+def test_what_an_exported_file_says(onnx_file):
+    assert_metadata(onnx_file[0], CLASS_NAMES)
+
+
+def assert_metadata(path: Path, class_names: tuple[str, ...]) -> None:
+    metadata = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    assert metadata["names"] == repr(dict(enumerate(class_names)))
     assert (metadata["stride"], metadata["strides"]) == ("32", "[8, 16, 32]")
     assert metadata["head"] == "decoded"
     assert len(json.loads(metadata["anchors"])) == 3
     assert json.loads(metadata["input"])["color"] == "RGB"
     assert "license" not in metadata
-    text = output.read_bytes()
-    assert str(Path.cwd()).encode() not in text and b"/site-packages/" not in text
+    content = path.read_bytes()
+    assert str(Path.cwd()).encode() not in content and b"/site-packages/" not in content
 
 
-def test_exporting_twice_gives_the_same_bytes(tmp_path, best, onnx_file):
-    output = tmp_path / "again.onnx"
-    run(export, tmp_path / "e.json", "--weights", best, "--imgsz", SIZE, "--output", output)
-    assert output.read_bytes() == onnx_file[0].read_bytes()
+def test_exporting_twice_gives_the_same_bytes(tmp_path, tiny):
+    for name in ("one", "other"):
+        output = tmp_path / f"{name}.onnx"
+        run(export, tmp_path / "e.json", "--weights", tiny, "--imgsz", SIZE, "--output", output)
+    assert (tmp_path / "one.onnx").read_bytes() == output.read_bytes()
 
 
 def test_val_of_an_exported_file(tmp_path, data, best, onnx_file):

@@ -7,9 +7,6 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +16,14 @@ import torch
 
 import train
 from data.synthetic.dataset import SyntheticConfig, write_dataset
-from tests.house.source_tree import ROOT
-from tests.model_builders import write_small_yolov5
+from tests.model_builders import write_tiny
+from tests.train_process import PATIENCE_SECONDS, start
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.engine.resume import settings_to_continue
 from utils.train_config import NEWEST, TrainConfig
 
-SIZE, EPOCHS, PATIENCE_SECONDS = 64, 12, 120
+SIZE, EPOCHS = 64, 12
+MAX_WAIT_SECONDS = 0.3  # after the first epoch; the others take longer
 
 
 @pytest.fixture(scope="module")
@@ -33,30 +31,18 @@ def arguments(tmp_path_factory) -> list[str]:
     """The flags of a run of seconds whose steps do not repeat."""
     folder = tmp_path_factory.mktemp("resume")
     data = write_dataset(folder / "data", SyntheticConfig(images=16, size=SIZE, seed=0))
-    cfg = write_small_yolov5(folder / "small.yaml")
+    cfg = write_tiny(folder / "tiny.yaml")
     given = ["--data", data, "--cfg", cfg, "--imgsz", SIZE, "--epochs", EPOCHS, "--batch-size", 4,
              "--workers", 0, "--device", "cpu", "--noplots", "--deterministic", "--amp", "off",
              ]  # fmt: skip
     return [str(word) for word in given]
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    """train.py in a process of its own: it can be killed, and its settings die with it."""
-    command = [sys.executable, "train.py", *(str(word) for word in arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def finish(*arguments: object) -> tuple[int, str]:
-    process = start(*arguments)
-    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
-    return process.returncode, errors.decode()
-
-
 @pytest.fixture(scope="module")
 def whole(arguments, tmp_path_factory) -> Path:
     """The folder of a run that nothing disturbed."""
     project = tmp_path_factory.mktemp("whole")
-    assert finish(*arguments, "--project", project)[0] == 0
+    assert finish(project, *arguments, "--project", project)[0] == 0
     return project / "exp"
 
 
@@ -88,19 +74,22 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, skipinitialspace=True))
 
 
+def finish(folder: Path, *arguments: object) -> tuple[int, str]:
+    """The exit code of train.py, and what it wrote to stderr, which `folder` keeps."""
+    return start(folder, *arguments).finish()
+
+
 def kill_and_resume(arguments: list[str], project: Path, seed: int) -> Path:
     """The folder of a run that was killed at some moment after its first epoch, and resumed."""
-    process = start(*arguments, "--project", project)
+    run = start(project, *arguments, "--project", project)
     last = project / "exp" / "weights" / "last.pt"
     limit = time.monotonic() + PATIENCE_SECONDS
-    while not last.exists() and time.monotonic() < limit:
+    while not last.exists() and run.process.is_alive() and time.monotonic() < limit:
         time.sleep(0.01)
-    time.sleep(random.Random(seed).uniform(0, 0.5))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+    time.sleep(random.Random(seed).uniform(0, MAX_WAIT_SECONDS))
+    run.kill()
     assert load_checkpoint(last).training["epoch"] < EPOCHS - 1
-    assert finish("--resume", last)[0] == 0
+    assert finish(project, "--resume", last)[0] == 0
     return project / "exp"
 
 
@@ -123,7 +112,7 @@ def test_killed_at_any_moment_and_resumed_is_the_same_to_the_last_bit(
 def test_so_is_one_whose_images_are_drawn_by_weight(arguments, tmp_path):
     """Which depends on each class's AP after the last epoch; sizes vary as well."""
     varied = [*arguments, "--image-weights", "--multi-scale", "--imgsz", "128"]
-    assert finish(*varied, "--project", tmp_path / "whole")[0] == 0
+    assert finish(tmp_path, *varied, "--project", tmp_path / "whole")[0] == 0
     folder = kill_and_resume(varied, tmp_path / "killed", seed=2)
     assert_same_run(folder, tmp_path / "whole" / "exp")
     assert any(load_checkpoint(folder / "weights" / "last.pt").training["AP_of_class"])
@@ -133,7 +122,7 @@ def test_so_is_one_whose_images_are_drawn_by_weight(arguments, tmp_path):
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 def test_so_is_one_in_bf16_with_channels_last(arguments, tmp_path, optimizer):
     mixed = [*arguments, "--amp", "bf16", "--channels-last", "--optimizer", optimizer]
-    assert finish(*mixed, "--project", tmp_path / "whole")[0] == 0
+    assert finish(tmp_path, *mixed, "--project", tmp_path / "whole")[0] == 0
     folder = kill_and_resume(mixed, tmp_path / "killed", seed=4)
     assert_same_run(folder, tmp_path / "whole" / "exp")
     assert load_checkpoint(folder / "weights" / "last.pt").config["opt"]["channels_last"] is True
@@ -143,10 +132,10 @@ def test_so_is_one_in_bf16_with_channels_last(arguments, tmp_path, optimizer):
 def test_so_is_one_whose_steps_are_multiplied(arguments, tmp_path):
     """The scales are in the checkpoint; here they were learnt, so that no default gives them."""
     searched = [*arguments, "--rep-block", "LinearAdd", "--epochs", 1, "--project", tmp_path / "s"]
-    assert finish(*searched)[0] == 0
+    assert finish(tmp_path, *searched)[0] == 0
     best = tmp_path / "s" / "exp" / "weights" / "best.pt"
     multiplied = [*arguments, "--rep-block", "RepOpt", "--scales", best]
-    assert finish(*multiplied, "--project", tmp_path / "whole")[0] == 0
+    assert finish(tmp_path, *multiplied, "--project", tmp_path / "whole")[0] == 0
     folder = kill_and_resume(multiplied, tmp_path / "killed", seed=3)
     assert_same_run(folder, tmp_path / "whole" / "exp")
 
@@ -164,9 +153,8 @@ def refusal(capsys, *arguments: object) -> str:
 
 def test_a_finished_run_can_be_extended(finished, tmp_path):
     last, report = finished / "weights" / "last.pt", tmp_path / "report.json"
-    code, errors = finish(
-        "--resume", last, "--epochs", EPOCHS + 1, "--batch-size", 8, "--report", report
-    )
+    longer = ["--epochs", EPOCHS + 1, "--batch-size", 8, "--report", report]
+    code, errors = finish(tmp_path, "--resume", last, *longer)
     assert code == 0, errors
     assert [row["epoch"] for row in rows(finished)] == [str(epoch) for epoch in range(EPOCHS + 1)]
     assert json.loads(report.read_text())["epochs"] == EPOCHS + 1

@@ -12,7 +12,7 @@ import pytest
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from tests.equivalence.test_ranks import torchrun
 from tests.house.source_tree import ROOT
-from tests.model_builders import write_small_yolov5
+from tests.model_builders import write_tiny
 from train import TrainConfig, train
 from utils.checkpoint import load_checkpoint
 from utils.engine.training_report import COLUMNS, EpochRow
@@ -22,7 +22,7 @@ from utils.engine.training_report import COLUMNS, EpochRow
 def config(tmp_path) -> TrainConfig:
     """A run of seconds."""
     data = write_dataset(tmp_path / "data", SyntheticConfig(images=8, size=64, seed=0))
-    cfg = write_small_yolov5(tmp_path / "small.yaml")
+    cfg = write_tiny(tmp_path / "tiny.yaml")
     return TrainConfig(
         data=str(data), cfg=str(cfg), imgsz=64, epochs=6, batch_size=4, workers=0, device="cpu",
         noplots=True, project=str(tmp_path / "runs"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import resource
 import signal
-import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,8 +14,7 @@ import torch
 import train
 from data.loader import EvalLoader, TrainLoader
 from data.synthetic.dataset import SyntheticConfig, write_dataset
-from tests.house.source_tree import ROOT
-from tests.model_builders import write_small_yolov5
+from tests.model_builders import write_tiny
 from utils.checkpoint import load_checkpoint
 from utils.strict_yaml import write_yaml
 
@@ -26,7 +26,7 @@ def arguments(tmp_path_factory) -> list[str]:
     """The flags of a run of seconds."""
     folder = tmp_path_factory.mktemp("faults")
     data = write_dataset(folder / "data", SyntheticConfig(images=16, size=SIZE, seed=0))
-    cfg = write_small_yolov5(folder / "small.yaml")
+    cfg = write_tiny(folder / "tiny.yaml")
     given = ["--data", data, "--cfg", cfg, "--imgsz", SIZE, "--batch-size", 2, "--workers", 0,
              "--device", "cpu", "--noplots", "--amp", "off"]  # fmt: skip
     return [str(word) for word in given]
@@ -45,23 +45,28 @@ def test_a_run_that_diverges_stops_and_names_the_images(arguments, tmp_path, cap
     assert all(line.startswith("epoch ") and (".jpg" in line or ".png" in line) for line in skipped)
 
 
-def test_a_full_disk_loses_nothing_that_was_written(arguments, tmp_path):
-    """A limit on the size of files stands for the full disk: both make writing fail halfway."""
+@contextmanager
+def files_up_to(num_bytes: int) -> Iterator[None]:
+    """Longer files cannot be written, as on a full disk: both make writing fail halfway."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_loses_nothing_that_was_written(arguments, tmp_path, capsys):
     assert train.main([*arguments, "--epochs", "1", "--project", str(tmp_path)]) == 0
     last = tmp_path / "exp" / "weights" / "last.pt"
     before = last.read_bytes()
-
-    def limited() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 4,) * 2)
-
-    done = subprocess.run(
-        [sys.executable, "train.py", "--resume", str(last), "--epochs", "2"],
-        cwd=ROOT, preexec_fn=limited, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "failed: " in done.stderr and "cannot be written (File too large)" in done.stderr
-    assert "Traceback" not in done.stderr
+    with files_up_to(len(before) // 4):
+        assert train.main(["--resume", str(last), "--epochs", "2"]) == 1
+    errors = capsys.readouterr().err
+    assert "failed: " in errors and "cannot be written (File too large)" in errors
+    assert "Traceback" not in errors
     assert last.read_bytes() == before
     assert load_checkpoint(last).training["epoch"] == 0
     assert sorted(path.name for path in last.parent.iterdir()) == ["best.pt", "last.pt"]

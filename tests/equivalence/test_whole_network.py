@@ -86,11 +86,13 @@ def test_both_ways_to_a_deploy_form_agree(changes):
     assert equivalence_error(folded, built, images(torch.float32)) == 0
 
 
+@pytest.mark.slow  # test_shelf.py loads folded weights of narrower ones into those built as such
 @pytest.mark.parametrize("name", SHIPPED)
 def test_both_ways_give_the_same_shapes_for_shipped_networks(name):
     assert shapes(to_deploy(meta_model(name))) == shapes(meta_model(name, "deploy"))
 
 
+@pytest.mark.slow  # as above, on tiny networks
 @pytest.mark.parametrize("family", FAMILIES)
 def test_both_ways_give_the_same_shapes_for_every_family(family):
     spec = ModelSpec.from_file("yolov5n.yaml").replaced(rep_block=family)

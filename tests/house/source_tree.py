@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -12,16 +13,35 @@ SCRIPTS = ("train", "val", "detect", "convert", "export")
 HUB = "hubconf"  # beside the scripts, where torch.hub looks for it
 
 
-def product_files() -> list[Path]:
+@functools.cache
+def product_files() -> tuple[Path, ...]:
     """Everything that is not a test."""
     folders = (*ROOMS, "examples", "experiments", "benchmarks")
     inner = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    return sorted([*ROOT.glob("*.py"), *inner])
+    return tuple(sorted([*ROOT.glob("*.py"), *inner]))
 
 
-def all_files() -> list[Path]:
+@functools.cache
+def all_files() -> tuple[Path, ...]:
     """Everything, tests included."""
-    return [*product_files(), *sorted((ROOT / "tests").rglob("*.py"))]
+    return (*product_files(), *sorted((ROOT / "tests").rglob("*.py")))
+
+
+def file_name(path: Path) -> str:
+    """`models/network/detector.py`, on every system."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def findings(rule: Callable[[Path], Iterable[str]], paths: Sequence[Path]) -> str:
+    """`file: finding` of all that a rule finds in the files, one per line: a test asserts none.
+
+    One test per rule, not per file and rule: those would be thousands.
+
+    Raises:
+        AssertionError: there are no files, so the rule could find nothing.
+    """
+    assert paths
+    return "\n".join(f"{file_name(path)}: {found}" for path in paths for found in rule(path))
 
 
 def module_name(path: Path) -> str:
@@ -30,7 +50,9 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def parse(path: Path) -> ast.Module:
+    """The file as a tree, which nobody changes: all rules share it."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 

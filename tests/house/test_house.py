@@ -15,6 +15,7 @@ from tests.house.source_tree import (
     SCRIPTS,
     all_files,
     dotted_name,
+    findings,
     imported_modules,
     module_name,
     parse,
@@ -112,71 +113,75 @@ MAY_SCALE_PIXELS = {
 }
 
 
-def each(paths: list[Path]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
-
-
 def test_the_five_scripts_are_here() -> None:
     assert [name for name in SCRIPTS if not (ROOT / f"{name}.py").is_file()] == []
 
 
-@each(all_files())
-def test_module_is_named_after_a_thing(path: Path) -> None:
-    assert path.stem not in BANNED_STEMS
-    assert not path.stem.endswith("_utils")
+def test_modules_are_named_after_things() -> None:
+    assert findings(vague_names, all_files()) == ""
 
 
-@each(all_files())
-def test_sizes(path: Path) -> None:
-    is_test = path.relative_to(ROOT).parts[0] == "tests"
-    max_file_lines, max_function_lines = MAX_TEST_LINES if is_test else MAX_LINES
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= max_file_lines
-    long = [
-        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
-        for node in ast.walk(parse(path))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.end_lineno is not None
-        and node.end_lineno - node.lineno + 1 > max_function_lines
-    ]
-    assert long == []
+def test_sizes() -> None:
+    assert findings(sizes_above_limit, all_files()) == ""
 
 
-@each(product_files())
-def test_imports_point_downwards(path: Path) -> None:
-    assert list(forbidden_imports(path, parse(path))) == []
+def test_imports_point_downwards() -> None:
+    assert findings(lambda path: forbidden_imports(path, parse(path)), product_files()) == ""
 
 
-@each(product_files())
-def test_heavy_optional_libraries_are_imported_where_they_are_used(path: Path) -> None:
-    early = [
-        f"line {node.lineno}: {ast.unparse(node)}"
-        for node in run_at_import(parse(path))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for _, module in imported_modules(node)
-        if module.split(".")[0] in LAZY_LIBRARIES
-    ]
-    assert early == []
+def test_heavy_optional_libraries_are_imported_where_they_are_used() -> None:
+    assert findings(lambda path: early_imports(parse(path)), product_files()) == ""
 
 
-@each(product_files())
-def test_importing_only_defines_names(path: Path) -> None:
-    assert list(loud_calls(parse(path))) == []
+def test_importing_only_defines_names() -> None:
+    assert findings(lambda path: loud_calls(parse(path)), product_files()) == ""
 
 
-@each(product_files())
-def test_assert_is_for_tests(path: Path) -> None:
-    # `python -O` removes asserts: a check of the user's input must raise.
-    lines = [node.lineno for node in ast.walk(parse(path)) if isinstance(node, ast.Assert)]
-    assert lines == []
+def test_assert_is_for_tests() -> None:
+    assert findings(lambda path: asserts(parse(path)), product_files()) == ""
 
 
-@each(product_files())
-def test_pixels_are_scaled_in_one_module(path: Path) -> None:
-    if module_name(path) not in MAY_SCALE_PIXELS:
-        assert list(pixel_scalings(parse(path))) == []
+def test_pixels_are_scaled_in_one_module() -> None:
+    files = [path for path in product_files() if module_name(path) not in MAY_SCALE_PIXELS]
+    assert findings(lambda path: pixel_scalings(parse(path)), files) == ""
 
 
 # The rules above must be able to fail: each is shown code that breaks it.
+
+
+def test_findings_name_their_files() -> None:
+    files = [ROOT / "train.py", ROOT / "utils" / "boxes.py"]
+    found = findings(lambda path: [f"line {n}" for n in (1, 2) if path.stem == "boxes"], files)
+    assert found == "utils/boxes.py: line 1\nutils/boxes.py: line 2"
+
+
+@pytest.mark.parametrize("name", ["utils/general.py", "data/image_utils.py"])
+def test_vague_names_are_noticed(name: str) -> None:
+    assert len(list(vague_names(ROOT / name))) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "name", "count"),
+    [
+        (50, "utils/f.py", 0),
+        (51, "utils/f.py", 1),
+        (60, "tests/test_f.py", 0),
+        (61, "tests/test_f.py", 1),
+        (351, "utils/f.py", 2),  # the file, too
+    ],
+)
+def test_long_files_and_functions_are_noticed(lines: int, name: str, count: int) -> None:
+    code = "def f():\n" + "    g()\n" * (lines - 1)
+    assert len(list(above_limit(code, ast.parse(code), is_test=name.startswith("tests")))) == count
+
+
+def test_early_imports_are_noticed() -> None:
+    code = "import onnx.helper\nfrom optuna import trial\ndef f():\n    import onnx"
+    assert len(list(early_imports(ast.parse(code)))) == 2
+
+
+def test_asserts_are_noticed() -> None:
+    assert len(list(asserts(ast.parse("def f(x):\n    assert x")))) == 1
 
 
 @pytest.mark.parametrize(
@@ -247,6 +252,43 @@ def test_scaled_pixels_are_noticed(code: str) -> None:
 @pytest.mark.parametrize("code", ["SCALE = 1 / 255", "255 - image", "np.full((2, 2), 255)"])
 def test_constants_are_no_scaled_pixels(code: str) -> None:
     assert list(pixel_scalings(ast.parse(code))) == []
+
+
+def vague_names(path: Path) -> Iterator[str]:
+    if path.stem in BANNED_STEMS or path.stem.endswith("_utils"):
+        yield "names no thing"
+
+
+def sizes_above_limit(path: Path) -> Iterator[str]:
+    is_test = path.relative_to(ROOT).parts[0] == "tests"
+    return above_limit(path.read_text(encoding="utf-8"), parse(path), is_test=is_test)
+
+
+def above_limit(code: str, tree: ast.Module, *, is_test: bool) -> Iterator[str]:
+    max_file_lines, max_function_lines = MAX_TEST_LINES if is_test else MAX_LINES
+    if (lines := len(code.splitlines())) > max_file_lines:
+        yield f"{lines} lines"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            if (lines := node.end_lineno - node.lineno + 1) > max_function_lines:
+                yield f"{node.name}: {lines} lines"
+
+
+def early_imports(tree: ast.Module) -> Iterator[str]:
+    """Imports of heavy libraries that run when the module is imported."""
+    for node in run_at_import(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for _, module in imported_modules(node):
+                if module.split(".")[0] in LAZY_LIBRARIES:
+                    yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def asserts(tree: ast.Module) -> Iterator[str]:
+    """`python -O` removes asserts: a check of the user's input must raise."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            yield f"line {node.lineno}: assert"
 
 
 def pixel_scalings(tree: ast.Module) -> Iterator[str]:

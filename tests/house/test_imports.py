@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 
-import pytest
-
-from tests.house.source_tree import ROOT, module_name, product_files
+from tests.house.source_tree import ROOMS, ROOT, SCRIPTS, module_name, product_files
 
 WITHOUT_TORCH = (
     "utils.structures",
@@ -64,6 +63,20 @@ changed = {key: [before[key], after[key]] for key in before if before[key] != af
 sys.stdout.write("\\n" + json.dumps(changed))
 """
 
+WITHOUT_TORCH_CHECK = """
+import importlib, json, sys
+sys.modules["torch"] = sys.modules["torchvision"] = None
+own, failed = tuple(json.loads(sys.argv[1])), {}
+for name in sys.argv[2:]:
+    for earlier in [each for each in sys.modules if each.split(".")[0] in own]:
+        del sys.modules[earlier]
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        failed[name] = str(error)
+sys.stdout.write(json.dumps(failed))
+"""
+
 
 def run_python(code: str, *arguments: str) -> str:
     done = subprocess.run(
@@ -84,11 +97,22 @@ def test_importing_every_module_changes_nothing_else() -> None:
     assert printed == ""
 
 
-@pytest.mark.parametrize("module", WITHOUT_TORCH)
-def test_module_works_where_torch_is_not_installed(module: str) -> None:
-    # None in sys.modules makes `import torch` fail as if it were missing.
-    code = (
-        "import importlib, sys; sys.modules['torch'] = None; sys.modules['torchvision'] = None\n"
-        "importlib.import_module(sys.argv[1])"
-    )
-    run_python(code, module)
+def test_modules_work_where_torch_is_not_installed() -> None:
+    assert modules_without_torch(WITHOUT_TORCH) == {}
+
+
+def test_a_module_that_needs_torch_is_noticed() -> None:
+    # The second one is imported after the first has failed.
+    failed = modules_without_torch(["models.network.detector", "train", "utils.boxes"])
+    assert set(failed) == {"models.network.detector", "train"}
+    assert "torch" in failed["train"]
+
+
+def modules_without_torch(modules: Sequence[str]) -> dict[str, str]:
+    """Those of some modules that cannot be imported where torch is not installed, with the error.
+
+    In one process, where each is the first of the project's modules to be imported. None in
+    sys.modules makes `import torch` fail as if it were missing.
+    """
+    own = json.dumps([*ROOMS, *SCRIPTS])
+    return json.loads(run_python(WITHOUT_TORCH_CHECK, own, *modules))

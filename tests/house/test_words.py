@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.source_tree import ROOT, all_files
+from tests.house.source_tree import ROOT, all_files, file_name, findings
 
 # What we do not write -> what we write. A pattern matches whole words; `_` ends a word.
 AVOIDED = {
@@ -42,6 +42,7 @@ AVOIDED_NAMES = {
     "everywhere": "global",
     "silence": "zero_init",
 }
+ANY_AVOIDED_NAME = re.compile(rf"\b({'|'.join(AVOIDED_NAMES)})\b")
 ALLOWED = re.compile(
     r"""--remedy                      # the alias of --technique
     |int8_remedies_cpu               # a dated report
@@ -52,29 +53,28 @@ ALLOWED = re.compile(
 WITH_A_TABLE_OF_WORDS = ("CONTRIBUTING.md", "tests/house/test_words.py")
 
 
-def relative_name(path: Path) -> str:
-    """`tests/house/test_words.py`, on every system."""
-    return path.relative_to(ROOT).as_posix()
-
-
 def text_files() -> list[Path]:
     """Code, documents and settings; not docs/benchmarks, whose reports keep their date's words."""
     documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
     settings = [ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("requirements*.txt")]
     yamls = [path for room in ("data", "models") for path in (ROOT / room).rglob("*.yaml")]
     files = [*all_files(), *documents, *settings, *yamls]
-    return [path for path in files if relative_name(path) not in WITH_A_TABLE_OF_WORDS]
+    return [path for path in files if file_name(path) not in WITH_A_TABLE_OF_WORDS]
 
 
-@pytest.mark.parametrize("path", text_files(), ids=relative_name)
-def test_words_of_the_field(path: Path) -> None:
-    assert list(avoided_words(path.read_text(encoding="utf-8"), relative_name(path))) == []
+def test_words_of_the_field() -> None:
+    assert (
+        findings(
+            lambda path: avoided_words(path.read_text(encoding="utf-8"), file_name(path)),
+            text_files(),
+        )
+        == ""
+    )
 
 
-@pytest.mark.parametrize("path", all_files(), ids=relative_name)
-def test_names_of_the_field(path: Path) -> None:
-    if relative_name(path) not in WITH_A_TABLE_OF_WORDS:
-        assert list(avoided_names(path.read_text(encoding="utf-8"))) == []
+def test_names_of_the_field() -> None:
+    code = [path for path in text_files() if path.suffix == ".py"]
+    assert findings(lambda path: avoided_names(path.read_text(encoding="utf-8")), code) == ""
 
 
 @pytest.mark.parametrize(
@@ -108,15 +108,21 @@ def avoided_words(text: str, name: str) -> Iterator[str]:
         re.compile(rf"(?<![a-z])({pattern})(?![a-z])", re.IGNORECASE): term
         for pattern, term in avoided.items()
     }
-    for number, line in enumerate(text.splitlines(), 1):
-        line = ALLOWED.sub("", line)
-        for pattern, term in patterns.items():
-            for match in pattern.finditer(line):
-                yield f"{number}: {match[0]} ({term})"
+    text = ALLOWED.sub("", text)
+    for pattern, term in patterns.items():
+        for match in pattern.finditer(text):
+            yield f"{line_of(match)}: {match[0]} ({term})"
+
+
+def line_of(match: re.Match[str]) -> int:
+    """The line, from 1, in which a match begins."""
+    return match.string.count("\n", 0, match.start()) + 1
 
 
 def avoided_names(code: str) -> Iterator[str]:
     """`line: name (what we write)` for each identifier to avoid."""
+    if not ANY_AVOIDED_NAME.search(code):  # tokenizing is slow
+        return
     for token in tokenize.generate_tokens(io.StringIO(code).readline):
         if token.type == tokenize.NAME and token.string in AVOIDED_NAMES:
             yield f"{token.start[0]}: {token.string} ({AVOIDED_NAMES[token.string]})"

@@ -8,7 +8,7 @@ import pytest
 
 from data.synthetic.dataset import SyntheticConfig, write_dataset
 from examples.train_with_mlflow import EXPERIMENT, train_with_mlflow
-from tests.model_builders import write_small_yolov5
+from tests.model_builders import write_tiny
 from train import TrainConfig
 from utils.engine.training_report import COLUMNS
 from utils.errors import MissingPackageError
@@ -19,7 +19,7 @@ from utils.errors import MissingPackageError
 def test_a_run_of_mlflow_has_what_the_folder_has(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
     data = write_dataset(tmp_path / "data", SyntheticConfig(images=8, size=64, seed=0))
-    cfg = write_small_yolov5(tmp_path / "small.yaml")
+    cfg = write_tiny(tmp_path / "tiny.yaml")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     store = (tmp_path / "store").as_uri()
     config = TrainConfig(

@@ -22,7 +22,7 @@ from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
 from tests.equivalence.test_ranks import SIZE, whole_batch
-from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
+from tests.model_builders import tiny_spec, trained_model, write_tiny
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from utils.errors import ConfigError
 
@@ -213,9 +213,8 @@ def save_model_of(path: Path, cfg: Path) -> Path:
 
 def test_a_run_with_a_teacher(tmp_path, capsys):
     data = write_dataset(tmp_path / "data", SyntheticConfig(images=16, size=SIZE, seed=0))
-    cfg = write_small_yolov5(
-        tmp_path / "small.yaml", anchors=[[9, 9] * 3, [30, 30] * 3, [60, 60] * 3]
-    )
+    cfg = write_tiny(tmp_path / "teacher.yaml", anchors=[[9, 9] * 2, [30, 30] * 2, [60, 60] * 2])
+    small = write_tiny(tmp_path / "student.yaml", width_multiple=0.125)
     flags = ["--data", data, "--imgsz", SIZE, "--batch-size", 8, "--workers", 0, "--device", "cpu",
              "--noplots", "--amp", "off", "--project", tmp_path, "--noautoanchor"]  # fmt: skip
     flags = [str(word) for word in flags]
@@ -224,7 +223,7 @@ def test_a_run_with_a_teacher(tmp_path, capsys):
 
     report = tmp_path / "report.json"
     code = train.main(
-        [*flags, "--cfg", "repyolov5n.yaml", "--epochs", "1", "--teacher", str(teacher),
+        [*flags, "--cfg", str(small), "--epochs", "1", "--teacher", str(teacher),
          "--name", "student", "--report", str(report), "--multi-scale"]
     )  # fmt: skip
 

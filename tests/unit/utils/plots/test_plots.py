@@ -65,8 +65,9 @@ def test_results(tmp_path: Path, quality, best) -> None:
     columns = read_results(path)
     assert [len(columns[AP50]), len(columns[AP])] == [len(quality)] * 2
     assert best_row(columns) == best
-    plot_results(path, tmp_path / "results.png")
-    assert_image(tmp_path / "results.png")
+    if len(quality) != 2:  # every kind of figure once: drawing is slow
+        plot_results(path, tmp_path / "results.png")
+        assert_image(tmp_path / "results.png")
 
 
 def test_results_of_a_killed_run_lose_the_half_row(tmp_path: Path) -> None:
@@ -90,10 +91,8 @@ def test_results_errors_name_file_and_place(tmp_path: Path, change, message) -> 
     assert str(caught.value).startswith(f"{path}{message}")
 
 
-@pytest.mark.parametrize("num_classes", NAMES)
-@pytest.mark.parametrize("count", [0, 1, 1500])
+@pytest.mark.parametrize(("num_classes", "count"), [(0, 0), (3, 0), (3, 1), (3, 1500), (80, 1500)])
 def test_labels(tmp_path: Path, num_classes: int, count: int) -> None:
-    count = count if num_classes else 0
     generator = np.random.default_rng(0)
     class_ids = generator.integers(0, max(num_classes, 1), count)
     boxes = generator.uniform(0, 1, (count, 4)).astype(np.float32)
@@ -103,8 +102,7 @@ def test_labels(tmp_path: Path, num_classes: int, count: int) -> None:
     assert np.array_equal(boxes, before)
 
 
-@pytest.mark.parametrize("num_classes", NAMES)
-@pytest.mark.parametrize("seen", ["all", "one missing"])
+@pytest.mark.parametrize(("num_classes", "seen"), [(0, "all"), (3, "one missing"), (80, "all")])
 def test_score_and_pr_curves(tmp_path: Path, num_classes: int, seen: str) -> None:
     confidence = np.linspace(0, 1, 1000)
     precision = np.tile(confidence, (num_classes, 1))
@@ -120,8 +118,7 @@ def test_score_and_pr_curves(tmp_path: Path, num_classes: int, seen: str) -> Non
         assert_image(tmp_path / name)
 
 
-@pytest.mark.parametrize("num_classes", NAMES)
-@pytest.mark.parametrize("count", [0, 7])
+@pytest.mark.parametrize(("num_classes", "count"), [(0, 0), (3, 0), (3, 7), (80, 7)])
 def test_confusion_matrix(tmp_path: Path, num_classes: int, count: int) -> None:
     matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     matrix[0, 0] = count  # every other column is empty
