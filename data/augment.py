@@ -17,7 +17,7 @@ from utils.structures import FloatArray, ImageArray, Targets
 
 MIXUP_BETA = 32.0  # nearly equal parts of both images
 _PROBABILITIES = ("flipud", "fliplr", "mosaic", "mixup", "copy_paste")
-_ROUND_DOWN = np.full(3, -0.498)  # what OpenCV rounds to the nearest level; whole levels stay
+_ROUND_DOWN = -0.498  # what OpenCV rounds to the nearest level; whole levels stay
 _UP_TO_ONE = ("hsv_h", "hsv_s", "hsv_v", "translate", "scale")
 
 
@@ -84,7 +84,7 @@ def augment_hsv(image: ImageArray, config: AugmentConfig, rng: np.random.Generat
     factors = 1 + rng.uniform(-1, 1, 3) * strength
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     if 179 * factors[0] <= 255:  # OpenCV turns a hue of 180 and more back into the circle
-        varied = cv2.transform(hsv, np.c_[np.diag(factors), _ROUND_DOWN], dst=hsv)
+        varied = cv2.transform(hsv, np.c_[np.diag(factors), np.full(3, _ROUND_DOWN)], dst=hsv)
     else:
         varied = cv2.LUT(hsv, _levels_times(factors))  # five times as slow
     return np.asarray(cv2.cvtColor(varied, cv2.COLOR_HSV2RGB, dst=hsv), np.uint8)
