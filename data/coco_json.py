@@ -21,6 +21,7 @@ from data.coco_file import (
     to_integer,
     to_positive,
 )
+from data.file_states import Evidence
 from data.label_rules import (
     Box,
     LabelledImage,
@@ -66,7 +67,10 @@ def read_categories(file: Path, class_names: Sequence[str] = ()) -> dict[int, st
 
 
 def list_coco_images(
-    folder: Path, file: Path, classes: Mapping[int, str] | Sequence[str]
+    folder: Path,
+    file: Path,
+    classes: Mapping[int, str] | Sequence[str],
+    evidence: Evidence | None = None,
 ) -> Listing:
     """The images a COCO json lists, sorted by their COCO id, and what is wrong with the json.
 
@@ -75,11 +79,14 @@ def list_coco_images(
         file: the json.
         classes: category id -> name in the data set's first json, in the order of the class ids; or
             the names alone, by which the json's categories are then recognised, whatever their ids.
+        evidence: is told what was looked at.
 
     Raises:
         DatasetError: the json is missing or malformed, its categories contradict `classes`, or
             it has two meanings.
     """
+    evidence = evidence or Evidence()
+    evidence.note(file)
     content, repairs = read_coco_json(file), Repairs(file)
     categories = make_categories(content, repairs)
     if isinstance(classes, Mapping):
@@ -88,7 +95,7 @@ def list_coco_images(
     else:
         names = categories.names.items()
         class_of = {id_: classes.index(name) for id_, name in names if name in classes}
-    entries = make_images(folder, content["images"], repairs)
+    entries = make_images(folder, content["images"], repairs, evidence)
     of_image, strays = group_by_image(entries, content["annotations"], repairs)
     images = tuple(
         LabelledImage(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 
@@ -82,6 +82,32 @@ class LabelledImage:
     label_file: Path | None = None
 
 
+class LazyImages(Sequence[LabelledImage]):
+    """Images that are described when they are asked for, which takes less memory.
+
+    Args:
+        count: how many there are.
+        describe: the image with an index.
+    """
+
+    def __init__(self, count: int, describe: Callable[[int], LabelledImage]) -> None:
+        self._numbers, self._describe = range(count), describe
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> LabelledImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[LabelledImage, ...]: ...
+    def __getitem__(self, index: int | slice) -> LabelledImage | tuple[LabelledImage, ...]:
+        """One image, or several."""
+        if isinstance(index, slice):
+            return tuple(map(self._describe, self._numbers[index]))
+        return self._describe(self._numbers[index])
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What a split lists, before any image is opened.
@@ -89,10 +115,12 @@ class Listing:
     Attributes:
         images: in the order of their ids.
         problems: of the list and of files that describe all images.
+        reading: what the files together say about how each label file is read.
     """
 
-    images: tuple[LabelledImage, ...]
+    images: Sequence[LabelledImage]
     problems: tuple[Problem, ...] = ()
+    reading: str = ""
 
 
 def no_labels() -> LabelSet:

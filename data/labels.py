@@ -9,15 +9,18 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from data.file_states import Evidence
 from data.label_rules import (
     MAX_OVERSHOOT,
     Box,
     LabelledImage,
     LabelSet,
+    LazyImages,
     Listing,
     Problem,
     UnreadableLabelsError,
@@ -26,7 +29,7 @@ from data.label_rules import (
     make_outline,
     no_labels,
 )
-from data.listing import list_images
+from data.listing import list_images, stem
 from data.scan_result import find_orphans
 
 BOX_COLUMNS = 5
@@ -39,34 +42,40 @@ class _RowError(ValueError):
     """A row that must be dropped; the text says what was found and the rule."""
 
 
-def list_yolo_images(images: Sequence[Path], class_names: tuple[str, ...] | None) -> Listing:
+def list_yolo_images(
+    images: Sequence[Path],
+    class_names: tuple[str, ...] | None,
+    evidence: Evidence | None = None,
+) -> Listing:
     """The images of folders and .txt lists, sorted by path, numbered from 0.
 
     Args:
         images: folders (searched with their subfolders) and .txt files (one image per line).
         class_names: what class ids may refer to; None allows every class id.
+        evidence: is told what was looked at.
 
     Raises:
         DatasetError: a folder or list is missing or unreadable.
     """
-    paths = sorted(path for source in images for path in list_images(source))
-    files = [label_path(path) for path in paths]
-    columns = landmark_columns(files)
-    problems = find_orphans(zip(paths, files, strict=True))
+    evidence = evidence or Evidence()
+    paths = [path for source in images for path in list_images(source, evidence)]
+    paths.sort(key=lambda path: path.replace(os.sep, "\0"))  # as `Path` sorts: part by part
+    files = _label_files(paths)
+    columns = landmark_columns(files, evidence)
+    problems = find_orphans(paths, files, evidence)
     if columns is not None:
         message = (
-            f"{paths[0].parent}: label rows of {columns} columns are boxes with landmarks; "
+            f"{Path(paths[0]).parent}: label rows of {columns} columns are boxes with landmarks; "
             "the landmarks are ignored"
         )
         problems.append(Problem("noted", message))
     read = functools.partial(read_label_file, class_names=class_names, landmark_columns=columns)
-    return Listing(
-        tuple(
-            LabelledImage(path, image_id, functools.partial(read, file), file)
-            for image_id, (path, file) in enumerate(zip(paths, files, strict=True))
-        ),
-        tuple(problems),
-    )
+
+    def image(number: int) -> LabelledImage:
+        file = Path(files[number])
+        return LabelledImage(Path(paths[number]), number, functools.partial(read, file), file)
+
+    return Listing(LazyImages(len(paths), image), tuple(problems), f"landmarks {columns}")
 
 
 def label_path(image: Path) -> Path:
@@ -80,6 +89,19 @@ def label_path(image: Path) -> Path:
             parts[index] = "labels"
             break
     return Path(*parts, image.stem + ".txt")
+
+
+def _label_files(images: Iterable[str]) -> list[str]:
+    """`label_path` of many images, most of which share their folders."""
+    starts: dict[str, str] = {}
+    files = []
+    for image in images:
+        cut = image.rfind(os.sep) + 1
+        start = image[:cut]
+        if start not in starts:
+            starts[start] = str(label_path(Path(start, "x"))).removesuffix("x.txt")
+        files.append(f"{starts[start]}{stem(image[cut:])}.txt")
+    return files
 
 
 def read_label_file(
@@ -217,9 +239,12 @@ Row = tuple[float, ...]
 Point = tuple[float, float]
 
 
-def landmark_columns(label_files: Sequence[Path]) -> int | None:
+def landmark_columns(
+    label_files: Sequence[str | Path], evidence: Evidence | None = None
+) -> int | None:
     """The number of columns of a data set's landmark rows; None where long rows are polygons."""
-    rows = _long_rows(label_files[:: max(1, len(label_files) // MAX_FILES)])
+    some = label_files[:: max(1, len(label_files) // MAX_FILES)]
+    rows = _long_rows(some, evidence or Evidence())
     if not rows:
         return None
     ((columns, count),) = Counter(map(len, rows)).most_common(1)
@@ -266,12 +291,13 @@ def _is_far(row: Row, visible: Sequence[Point]) -> bool:
     return False
 
 
-def _long_rows(files: Iterable[Path]) -> list[Row]:
+def _long_rows(files: Iterable[str | Path], evidence: Evidence) -> list[Row]:
     """Rows that are no boxes, as numbers."""
     rows: list[Row] = []
     for file in files:
+        evidence.note(file)
         try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, ValueError):
             continue
         for columns in map(str.split, lines):

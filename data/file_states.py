@@ -1,0 +1,144 @@
+"""What a listing looked at: files, by what changes when they do, and the names in folders."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from utils.structures import IntArray
+
+State = tuple[int, int, int, int]  # size, times of the last change of content and state, inode
+MISSING: State = (-1, -1, -1, -1)
+UNSETTLED: State = (-2, -2, -2, -2)  # equals no state that is found
+SETTLED_NS = 2_000_000_000  # since the last change: FAT's clock ticks every two seconds
+
+
+def settled_state(path: str | Path) -> State:
+    """The state of a file that is then read, by which a later change can be told.
+
+    A file changed in the last moments has none: it might change again within a tick of the clock.
+    """
+    now = time.time_ns()
+    ((size, modified, changed, inode),) = _states([path])
+    if max(modified, changed) > now - SETTLED_NS:
+        return UNSETTLED
+    return size, modified, changed, inode
+
+
+def find_states(paths: Sequence[str]) -> IntArray:
+    """(N, 4) states of files as they are now."""
+    numbers = chain.from_iterable(_states(paths))
+    return np.fromiter(numbers, np.int64, 4 * len(paths)).reshape(-1, 4)
+
+
+def _states(paths: Iterable[str | Path]) -> Iterator[State]:
+    stat = os.stat
+    for path in paths:
+        try:
+            found = stat(path)
+        except (OSError, ValueError):  # ValueError: a name with a NUL
+            yield MISSING
+        else:
+            yield found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+@dataclass(frozen=True, slots=True)
+class FolderNames:
+    """What is in a folder, in the order of the file system.
+
+    Attributes:
+        identity: device and inode; None where it cannot be read.
+        files: names of all that is no folder.
+        folders: name -> whether it is a link.
+    """
+
+    identity: tuple[int, int] | None
+    files: tuple[str, ...] = ()
+    folders: tuple[tuple[str, bool], ...] = ()
+
+    @classmethod
+    def read(cls, folder: str) -> FolderNames:
+        """Those of a folder; none where it cannot be read."""
+        try:
+            found = Path(folder).stat()
+            with os.scandir(folder) as entries:
+                files, folders = [], []
+                for entry in entries:
+                    if _is_folder(entry):
+                        folders.append((entry.name, entry.is_symlink()))
+                    else:
+                        files.append(entry.name)
+        except (OSError, ValueError):  # ValueError: a name with a NUL
+            return cls(None)
+        return cls((found.st_dev, found.st_ino), tuple(files), tuple(folders))
+
+    def digest(self) -> str:
+        """Of all but the device, whose number may change when the machine starts anew."""
+        inode = None if self.identity is None else self.identity[1]
+        names = "\0".join((*self.files, repr((inode, self.folders))))
+        return hashlib.sha256(os.fsencode(names)).hexdigest()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that cannot be followed
+        return False
+
+
+def start_of_paths(folder: str) -> str:
+    """What the paths in a folder begin with; nothing for the working directory, as in `Path`."""
+    return str(Path(folder, "x"))[:-1]
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Everything that the result of reading a split depends on besides its yaml.
+
+    A file is noted before it is read, so that what was read is never older than its state.
+
+    Attributes:
+        files: their paths, of which some may be there twice.
+        states: four numbers for each.
+    """
+
+    files: list[str] = field(default_factory=list)
+    states: array[int] = field(default_factory=lambda: array("q"))
+    _folders: dict[str, FolderNames] = field(default_factory=dict)
+
+    def note(self, file: str | Path) -> None:
+        """A file that is read, or looked for, next."""
+        self.add(str(file), settled_state(file))
+
+    def add(self, file: str, state: State) -> int:
+        """A file that was read; returns its number."""
+        self.files.append(file)
+        self.states.extend(state)
+        return len(self.files) - 1
+
+    def folder(self, path: str | Path) -> FolderNames:
+        """What is in a folder, read once."""
+        path = str(path)
+        if path not in self._folders:
+            self._folders[path] = FolderNames.read(path)
+        return self._folders[path]
+
+    def note_tree(self, folder: Path) -> None:
+        """A folder that is searched next, and all folders in it; links are not followed."""
+        waiting = [str(folder)]
+        while waiting:
+            parent = waiting.pop()
+            prefix = start_of_paths(parent)
+            waiting += [prefix + name for name, link in self.folder(parent).folders if not link]
+
+    def digests(self) -> dict[str, str]:
+        """Folder -> digest of the names in it."""
+        return {path: names.digest() for path, names in self._folders.items()}
