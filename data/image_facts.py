@@ -113,9 +113,9 @@ def _verify_jpeg(path: Path, content: bytes) -> tuple[int, int]:
 
 
 def _may_be_turned(content: bytes) -> bool:
-    """Whether a JPEG has EXIF data, or segments out of order: Pillow then looks for its orientation.
+    """Whether a JPEG has EXIF data, or segments out of order, in which Pillow has to look.
 
-    Pillow takes ten times as long.
+    It takes ten times as long.
     """
     position = 2
     while content[position : position + 2] != _START_OF_PIXELS:

@@ -79,7 +79,7 @@ class LabelledImage:
     path: Path
     image_id: int
     read_labels: Callable[[tuple[int, int]], LabelSet]
-    label_file: Path | None = None
+    label_file: str | None = None
 
 
 class LazyImages(Sequence[LabelledImage]):
@@ -144,6 +144,8 @@ def check_box(
         The box inside the image (None: it must be dropped), the kind of problem (None: there is
         none) and its description.
     """
+    if 0 <= box[0] < box[2] <= limit_wh[0] and 0 <= box[1] < box[3] <= limit_wh[1]:
+        return box, None, ""
     if not all(map(math.isfinite, box)):
         return None, "dropped", f"box is {format_numbers(box)}, must be finite; row dropped"
     for name, low, high in (("width", box[0], box[2]), ("height", box[1], box[3])):

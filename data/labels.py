@@ -6,6 +6,7 @@ so a file may hold both kinds. Boxes with landmarks are recognised, see `landmar
 
 from __future__ import annotations
 
+import codecs
 import functools
 import itertools
 import math
@@ -31,6 +32,7 @@ from data.label_rules import (
 )
 from data.listing import list_images, stem
 from data.scan_result import find_orphans
+from utils.structures import Outline
 
 BOX_COLUMNS = 5
 MAX_CLASS_ID = 1_000_000
@@ -72,7 +74,7 @@ def list_yolo_images(
     read = functools.partial(read_label_file, class_names=class_names, landmark_columns=columns)
 
     def image(number: int) -> LabelledImage:
-        file = Path(files[number])
+        file = files[number]
         return LabelledImage(Path(paths[number]), number, functools.partial(read, file), file)
 
     return Listing(LazyImages(len(paths), image), tuple(problems), f"landmarks {columns}")
@@ -105,7 +107,7 @@ def _label_files(images: Iterable[str]) -> list[str]:
 
 
 def read_label_file(
-    path: Path,
+    path: str | Path,
     image_hw: tuple[int, int],
     *,
     class_names: tuple[str, ...] | None,
@@ -123,7 +125,8 @@ def read_label_file(
         UnreadableLabelsError: the file is not text.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # Path's takes longer
+            text = file.read().removeprefix(codecs.BOM_UTF8).decode()
     except FileNotFoundError:
         return no_labels()
     except (OSError, ValueError) as error:
@@ -137,15 +140,17 @@ def read_label_file(
         [class_id for class_id, _, _ in rows],
         problems,
         areas=[area * height * width for _, _, area in rows],
-        outlines=[
-            make_outline([[x * side for x, side in zip(corners, itertools.cycle((width, height)))]])
-            for corners in rows.values()
-        ],
+        outlines=[_outline(corners, image_hw) if corners else () for corners in rows.values()],
     )
 
 
+def _outline(corners: Sequence[float], image_hw: tuple[int, int]) -> Outline:
+    height, width = image_hw
+    return make_outline([[x * side for x, side in zip(corners, itertools.cycle((width, height)))]])
+
+
 def _parse_rows(
-    path: Path, text: str, class_names: tuple[str, ...] | None, landmark_columns: int | None
+    path: str | Path, text: str, class_names: tuple[str, ...] | None, landmark_columns: int | None
 ) -> tuple[dict[tuple[int, Box, float], Sequence[float]], list[Problem]]:
     """The distinct good rows as (class, box, area) -> corners, and the problems of the others."""
     problems: list[Problem] = []
@@ -154,29 +159,28 @@ def _parse_rows(
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        location = f"{path}:{number}"
         try:
             class_id, box, area, corners = _parse_row(line.split(), landmark_columns)
         except _RowError as error:
-            problems.append(Problem("dropped", f"{location}: {error}; row dropped"))
+            problems.append(Problem("dropped", f"{path}:{number}: {error}; row dropped"))
             continue
         if class_names is not None and class_id >= len(class_names):
             message = (
                 f"class is {class_id}, but names has {len(class_names)} entries "
                 f"(0 to {len(class_names) - 1}); add the name or fix the label"
             )
-            problems.append(Problem("unknown_class", f"{location}: {message}"))
+            problems.append(Problem("unknown_class", f"{path}:{number}: {message}"))
             continue
         inside, kind, message = check_box(box, (1.0, 1.0), ROUNDING)
         if kind is not None:
-            problems.append(Problem(kind, f"{location}: {message}"))
+            problems.append(Problem(kind, f"{path}:{number}: {message}"))
         if inside is None:
             continue
         row = class_id, inside, area
         rows.setdefault(row, corners)
         if (first := first_line.setdefault(row, number)) != number:
             message = f"same object as in line {first}; duplicate removed"
-            problems.append(Problem("duplicate", f"{location}: {message}"))
+            problems.append(Problem("duplicate", f"{path}:{number}: {message}"))
     return rows, problems
 
 
@@ -184,7 +188,7 @@ def _parse_row(
     columns: Sequence[str], landmark_columns: int | None
 ) -> tuple[int, Box, float, Sequence[float]]:
     """Class id, box, area and corners (x1 y1 x2 ..., none of a box) with the image as unit."""
-    numbers = [_parse_number(column) for column in columns]
+    numbers = _parse_numbers(columns)
     if len(numbers) == landmark_columns:
         numbers = numbers[:BOX_COLUMNS]
     polygon = len(numbers) >= MIN_POLYGON_COLUMNS and len(numbers) % 2 == 1
@@ -207,9 +211,20 @@ def _parse_row(
     return class_id, box, width * height, ()
 
 
+def _parse_numbers(columns: Sequence[str]) -> list[float]:
+    text = "".join(columns)
+    if text.isascii() and "_" not in text:  # Python also reads `1_0` and digits of other scripts
+        try:
+            numbers = list(map(float, columns))
+        except ValueError:
+            numbers = [math.nan]
+        if math.isfinite(sum(numbers)):
+            return numbers
+    return [_parse_number(column) for column in columns]  # it says which one is wrong
+
+
 def _parse_number(column: str) -> float:
     try:
-        # Python also reads `1_0` and digits of other scripts.
         number = float(column if column.isascii() and "_" not in column else "none")
     except ValueError:
         raise _RowError(f"{column!r} is not a number") from None

@@ -222,7 +222,7 @@ def _check_image(image: LabelledImage, known: Known) -> CheckedImage:
         return checked(label_state, reason=unreadable(error))
     labels = None
     if label_file is not None and label_state is not None:
-        labels = known.labels(path, state, str(label_file), label_state)
+        labels = known.labels(path, state, label_file, label_state)
     try:
         labels = labels or image.read_labels(facts.image_hw)
     except UnreadableLabelsError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +122,7 @@ class ScanRows:
     """A scan that grows by one image after the other."""
 
     def __init__(self, evidence: Evidence, *, outlines: bool, single_class: bool) -> None:
-        self._evidence = evidence
+        self._evidence, self._folders = evidence, evidence.forget_names()
         self._records = TableRows(outlines=outlines, single_class=single_class)
         self._numbers = {
             name: array("q") for name in ("images", "label_files", "image_hws", "bits", "rows")
@@ -139,7 +139,7 @@ class ScanRows:
         numbers["images"].append(self._evidence.add(path, checked.state))
         label_file = -1
         if image.label_file is not None and checked.label_state is not None:
-            label_file = self._evidence.add(str(image.label_file), checked.label_state)
+            label_file = self._evidence.add(image.label_file, checked.label_state)
         numbers["label_files"].append(label_file)
         numbers["image_hws"].extend(facts.image_hw if facts else (0, 0))
         numbers["bits"].append((facts.bits if facts else 0) or 0)
@@ -161,11 +161,11 @@ class ScanRows:
         used = arrays["rows"] >= 0
         digests = np.frombuffer(self._digests, np.uint8).reshape(-1, _DIGEST_BYTES)
         notes = (
-            *_repeated(records.paths, map(bytes, digests[used])),
+            *_repeated(records.paths, digests[used]),
             *_rescaled(records.paths, arrays["bits"][used]),
         )
         return Scan(
-            folders=self._evidence.digests(),
+            folders=self._folders,
             files=self._evidence.files,
             states=np.array(self._evidence.states, np.int64).reshape(-1, 4),
             images=arrays["images"],
@@ -246,17 +246,19 @@ class Known:
         )
 
 
-def _repeated(paths: Sequence[str], digests: Iterable[bytes]) -> Iterator[Problem]:
+def _repeated(paths: Sequence[str], digests: npt.NDArray[np.uint8]) -> Iterator[Problem]:
     """Notes on images that are listed twice, and on copies under other names."""
-    again = [path for path, count in Counter(paths).items() if count > 1]
-    if again:
+    if len(set(paths)) < len(paths):
+        again = [path for path, count in Counter(paths).items() if count > 1]
         yield _note(
             f"{counted(len(again), 'image')} listed more than once and counted as often: "
             f"{_some(again)}"
         )
+    if len(np.unique(digests.view(f"S{_DIGEST_BYTES}"))) == len(paths):
+        return
     first: dict[bytes, str] = {}
     copies = []
-    for path, digest in zip(paths, digests, strict=True):
+    for path, digest in zip(paths, map(bytes, digests), strict=True):
         original = first.setdefault(digest, path)
         if original != path:
             copies.append(f"{path} = {original}")

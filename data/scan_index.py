@@ -1,8 +1,8 @@
 """Scans of a data set's splits, kept between runs in the user's cache folder.
 
 Each data set has a SQLite file, never beside its images, with the latest scans, one for each split
-and each way to read it. A scan is a `.npz` file's content, of which nothing is unpickled and every
-part has a checksum.
+and each way to read it. A scan is in several parts, each the content of a `.npy` file, of which
+nothing is unpickled, and its checksum.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import os
 import sqlite3
-import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import PIL
 
 from data.image_facts import RULES
@@ -33,13 +36,16 @@ logger = logging.getLogger(__name__)
 WAIT_SECONDS = 10.0  # for another run that writes the same file
 MAX_SCANS = 16  # of a data set; those that have not been written for longest go first
 _TABLE = (
-    "CREATE TABLE IF NOT EXISTS scans "
-    "(number INTEGER PRIMARY KEY, key TEXT UNIQUE, rules TEXT, content BLOB)"
+    "CREATE TABLE IF NOT EXISTS parts "
+    "(key TEXT, rules TEXT, name TEXT, checksum INTEGER, content BLOB)"
 )
-_DELETE = (
-    "DELETE FROM scans WHERE number NOT IN (SELECT number FROM scans ORDER BY number DESC LIMIT ?)"
+_SELECT = "SELECT key, name, checksum, content FROM parts"
+_INSERT = "INSERT INTO parts VALUES (?, ?, ?, ?, ?)"
+_DELETE_OLD = (
+    "DELETE FROM parts WHERE key NOT IN "
+    "(SELECT key FROM parts GROUP BY key ORDER BY max(rowid) DESC LIMIT ?)"
 )
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError)
 
 
 def user_cache_folder() -> Path:
@@ -69,24 +75,27 @@ class ScanIndex:
 
     def find(self, key: str) -> Scan | None:
         """The scan of a split and a way to read it, perhaps outdated."""
-        query = "SELECT content FROM scans WHERE key = ? AND rules = ?"
-        return next(iter(self._read(query, _digest(key), self._rules)), None)
+        found = self._read(f"{_SELECT} WHERE key = ? AND rules = ?", _digest(key), self._rules)
+        return found[0] if found else None
 
     def all(self) -> list[Scan]:
         """Those of all splits and ways to read them, the latest last."""
-        return self._read("SELECT content FROM scans WHERE rules = ? ORDER BY number", self._rules)
+        return self._read(f"{_SELECT} WHERE rules = ? ORDER BY rowid", self._rules)
 
     def keep(self, key: str, scan: Scan) -> None:
         """Replace the scan of a split and a way to read it."""
         if self._file is None:
             return
-        row = (_digest(key), self._rules, _encode(scan))
+        digest = _digest(key)
+        parts = ((digest, self._rules, *part) for part in _encode(scan))
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(self._open(self._file)) as database, database:
+                database.execute("PRAGMA page_size = 65536")  # large ones are read faster
                 database.execute(_TABLE)
-                database.execute("REPLACE INTO scans (key, rules, content) VALUES (?, ?, ?)", row)
-                database.execute(_DELETE, (MAX_SCANS,))
+                database.execute("DELETE FROM parts WHERE key = ?", (digest,))
+                database.executemany(_INSERT, parts)
+                database.execute(_DELETE_OLD, (MAX_SCANS,))
         except (OSError, sqlite3.Error) as error:
             logger.info("%s: not written (%s); files are read anew next time", self._file, error)
 
@@ -96,7 +105,8 @@ class ScanIndex:
             return []
         try:
             with contextlib.closing(self._open(file)) as database:
-                return [_decode(content) for (content,) in database.execute(query, values)]
+                scans = itertools.groupby(database.execute(query, values), lambda row: row[0])
+                return [_decode(part[1:] for part in parts) for _, parts in scans]
         except (sqlite3.Error, *_DAMAGE) as error:
             logger.info("%s: cannot be read (%s); files are read anew", file, error)
             if not isinstance(error, sqlite3.OperationalError):  # damaged, not merely locked
@@ -116,10 +126,12 @@ def _digest(key: str) -> str:
     return digest.hexdigest()
 
 
+Part = tuple[str, int, bytes | memoryview]  # name, checksum and content
 _PREFIX = "record_"  # of the names of a table's arrays
+_DERIVED = f"{_PREFIX}image_hws"  # the scan has them
 
 
-def _encode(scan: Scan) -> memoryview:
+def _encode(scan: Scan) -> Iterator[Part]:
     texts = {
         "folders": scan.folders,
         "image_ids": scan.records.image_ids,
@@ -128,26 +140,32 @@ def _encode(scan: Scan) -> memoryview:
         ],
         "reading": scan.reading,
     }
-    arrays: dict[str, Any] = {
-        "texts": np.frombuffer(json.dumps(texts).encode("ascii"), np.uint8),
-        "files": np.frombuffer(os.fsencode("\0".join([*scan.files, ""])), np.uint8),
-        **_arrays(scan),
-        **{_PREFIX + name: array for name, array in _arrays(scan.records).items()},
-    }
-    del arrays[f"{_PREFIX}image_hws"]  # the scan has them
+    yield _part("texts", np.frombuffer(json.dumps(texts).encode("ascii"), np.uint8))
+    yield _part("files", np.frombuffer(os.fsencode("\0".join([*scan.files, ""])), np.uint8))
+    for prefix, holder in (("", scan), (_PREFIX, scan.records)):
+        for field in dataclasses.fields(holder):
+            array = getattr(holder, field.name)
+            if isinstance(array, np.ndarray) and prefix + field.name != _DERIVED:
+                yield _part(prefix + field.name, array)
+
+
+def _part(name: str, array: npt.NDArray[Any]) -> Part:
     content = BytesIO()
-    np.savez(content, **arrays)
-    return content.getbuffer()
+    np.save(content, array)
+    return name, zlib.crc32(content.getbuffer()), content.getbuffer()
 
 
-def _arrays(holder: Scan | RecordTable) -> dict[str, Any]:
-    values = {field.name: getattr(holder, field.name) for field in dataclasses.fields(holder)}
-    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+def _decode(parts: Iterable[Part]) -> Scan:
+    """The scan of its parts.
 
-
-def _decode(content: bytes) -> Scan:
-    with np.load(BytesIO(content)) as found:
-        arrays = dict(found)
+    Raises:
+        ValueError, KeyError, TypeError, EOFError: something is damaged.
+    """
+    arrays: dict[str, Any] = {}
+    for name, checksum, content in parts:
+        if zlib.crc32(content) != checksum:
+            raise ValueError(f"{name} is damaged")
+        arrays[name] = np.load(BytesIO(content))
     texts = json.loads(arrays.pop("texts").tobytes())
     files = os.fsdecode(arrays.pop("files").tobytes()).split("\0")[:-1]
     of_records = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_PREFIX)}

@@ -76,7 +76,7 @@ def list_voc_images(
     for image_id, image in enumerate(sorted(listed)):
         file = annotations / xmls.of(image)
         read_labels = functools.partial(read, file)
-        labelled.append(LabelledImage(images / image, image_id, read_labels, file))
+        labelled.append(LabelledImage(images / image, image_id, read_labels, str(file)))
     return Listing(tuple(labelled), tuple(problems))
 
 
