@@ -66,9 +66,9 @@ class RecordTable(Sequence[ImageRecord]):
         return np.diff(self.starts)
 
     @property
-    def crowd_counts(self) -> IntArray:
-        """(R,) how many regions of each image do not count."""
-        return np.diff(self.crowd_starts)
+    def num_backgrounds(self) -> int:
+        """How many images show neither objects nor regions that do not count."""
+        return int((np.diff(self.starts) + np.diff(self.crowd_starts) == 0).sum())
 
     def __len__(self) -> int:
         """The number of images."""
@@ -145,12 +145,12 @@ class TableRows:
         numbers["hws"].extend(image_hw)
         numbers["starts"].append(numbers["starts"][-1] + len(labels.targets))
         numbers["crowd_starts"].append(numbers["crowd_starts"][-1] + len(labels.crowd))
-        values["boxes"] += labels.targets.boxes.tobytes()
-        values["class_ids"] += labels.targets.class_ids.tobytes()
-        values["areas"] += labels.areas.tobytes()
+        values["boxes"] += np.asarray(labels.targets.boxes, np.float32).tobytes()
+        values["class_ids"] += np.asarray(labels.targets.class_ids, np.int64).tobytes()
+        values["areas"] += np.asarray(labels.areas, np.float32).tobytes()
         if len(labels.crowd):
-            values["crowd_boxes"] += labels.crowd.boxes.tobytes()
-            values["crowd_ids"] += labels.crowd.class_ids.tobytes()
+            values["crowd_boxes"] += np.asarray(labels.crowd.boxes, np.float32).tobytes()
+            values["crowd_ids"] += np.asarray(labels.crowd.class_ids, np.int64).tobytes()
         if self._outlines:
             for outline in labels.outlines:
                 self._append_outline(outline)

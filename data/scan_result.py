@@ -40,11 +40,10 @@ class ScanResult:
     def summary(self) -> str:
         """Numbers of images and objects, and of what else there is, in one line."""
         records = self.records
-        empty = records.object_counts + records.crowd_counts == 0
         without = f" ({self.num_without_file} without a label file)" * bool(self.num_without_file)
         found = (
             (len(records.crowd_ids), "crowd region", ""),
-            (int(empty.sum()), "background", without),
+            (records.num_backgrounds, "background", without),
             (self.count("unreadable"), "image", " skipped"),
             (self.count("dropped"), "label row", " dropped"),
             (self.count("clipped"), "label row", " clipped"),
