@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from data.coco_file import (
 from data.file_states import Evidence
 from data.label_rules import (
     Box,
-    LabelledImage,
     LabelSet,
     Listing,
     Problem,
@@ -97,17 +95,21 @@ def list_coco_images(
         class_of = {id_: classes.index(name) for id_, name in names if name in classes}
     entries = make_images(folder, content["images"], repairs, evidence)
     of_image, strays = group_by_image(entries, content["annotations"], repairs)
-    images = tuple(
-        LabelledImage(
-            image.path,
-            image.image_id,
-            functools.partial(_read_annotations, file, image, of_image[image.image_id], class_of),
-        )
-        for image in join_same_files(entries, of_image, repairs)
-    )
+    images = join_same_files(entries, of_image, repairs)
     unknown = _unknown_categories(file, content, categories, class_of)
     notes = _notes(file, content, categories, class_of)
-    return Listing(images, (*repairs.problems(), *notes, *unknown, *strays))
+
+    def read_labels(index: int, image_hw: tuple[int, int]) -> LabelSet:
+        annotations = of_image[images[index].image_id]
+        return _read_annotations(file, images[index], annotations, class_of, image_hw)
+
+    return Listing(
+        [str(image.path) for image in images],
+        [image.image_id for image in images],
+        [None] * len(images),
+        read_labels,
+        (*repairs.problems(), *notes, *unknown, *strays),
+    )
 
 
 def _check_categories(file: Path, categories: Categories, known: Mapping[int, str]) -> None:

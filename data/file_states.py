@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -23,14 +22,15 @@ _CHUNK = 4096  # files
 SETTLED_NS = 2_000_000_000  # since the last change: FAT's clock ticks every two seconds
 
 
-def settled_state(path: str | Path) -> State:
-    """The state of a file that is then read, by which a later change can be told.
+def settled_states(paths: Sequence[str]) -> IntArray:
+    """(N, 4) states of files that are then read, by which later changes can be told.
 
     A file changed in the last moments has none: it might change again within a tick of the clock.
     """
     now = time.time_ns()
-    state = _state(path)
-    return UNSETTLED if max(state[1:3]) > now - SETTLED_NS else state
+    states = find_states(paths)
+    states[states[:, 1:3].max(1, initial=0) > now - SETTLED_NS] = UNSETTLED
+    return states
 
 
 def find_states(paths: Sequence[str]) -> IntArray:
@@ -109,28 +109,24 @@ def start_of_paths(folder: str) -> str:
 
 @dataclass(slots=True)
 class Evidence:
-    """Everything that the result of reading a split depends on besides its yaml.
+    """What a listing depends on besides the data yaml.
 
     A file is noted before it is read, so that what was read is never older than its state.
 
     Attributes:
-        files: their paths, of which some may be there twice.
-        states: four numbers for each.
+        files: their paths.
+        states: of each.
     """
 
     files: list[str] = field(default_factory=list)
-    states: array[int] = field(default_factory=lambda: array("q"))
+    states: list[State] = field(default_factory=list)
     _folders: dict[str, FolderNames] = field(default_factory=dict)
 
-    def note(self, file: str | Path) -> None:
-        """A file that is read, or looked for, next."""
-        self.add(str(file), settled_state(file))
-
-    def add(self, file: str, state: State) -> int:
-        """A file that was read; returns its number."""
-        self.files.append(file)
-        self.states.extend(state)
-        return len(self.files) - 1
+    def note(self, *files: str | Path) -> None:
+        """Files that are read, or looked for, next."""
+        paths = list(map(str, files))
+        self.files += paths
+        self.states += map(tuple, settled_states(paths).tolist())
 
     def folder(self, path: str | Path) -> FolderNames:
         """What is in a folder, read once."""
@@ -147,8 +143,6 @@ class Evidence:
             prefix = start_of_paths(parent)
             waiting += [prefix + name for name, link in self.folder(parent).folders if not link]
 
-    def forget_names(self) -> dict[str, str]:
-        """Folder -> digest of the names in it, which are many and not needed any more."""
-        digests = {path: names.digest() for path, names in self._folders.items()}
-        self._folders.clear()
-        return digests
+    def folders(self) -> dict[str, str]:
+        """Folder -> digest of the names in it."""
+        return {path: names.digest() for path, names in self._folders.items()}

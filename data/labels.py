@@ -7,7 +7,6 @@ so a file may hold both kinds. Boxes with landmarks are recognised, see `landmar
 from __future__ import annotations
 
 import codecs
-import functools
 import itertools
 import math
 import os
@@ -19,9 +18,7 @@ from data.file_states import Evidence
 from data.label_rules import (
     MAX_OVERSHOOT,
     Box,
-    LabelledImage,
     LabelSet,
-    LazyImages,
     Listing,
     Problem,
     UnreadableLabelsError,
@@ -71,13 +68,15 @@ def list_yolo_images(
             "the landmarks are ignored"
         )
         problems.append(Problem("noted", message))
-    read = functools.partial(read_label_file, class_names=class_names, landmark_columns=columns)
 
-    def image(number: int) -> LabelledImage:
-        file = files[number]
-        return LabelledImage(Path(paths[number]), number, functools.partial(read, file), file)
+    def read_labels(index: int, image_hw: tuple[int, int]) -> LabelSet:
+        return read_label_file(
+            files[index], image_hw, class_names=class_names, landmark_columns=columns
+        )
 
-    return Listing(LazyImages(len(paths), image), tuple(problems), f"landmarks {columns}")
+    return Listing(
+        paths, range(len(paths)), files, read_labels, tuple(problems), f"landmarks {columns}"
+    )
 
 
 def label_path(image: Path) -> Path:

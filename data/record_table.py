@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -84,6 +85,45 @@ class RecordTable(Sequence[ImageRecord]):
             return tuple(map(self._record, range(*index.indices(len(self)))))
         return self._record(range(len(self))[index])
 
+    def join(self, other: RecordTable) -> RecordTable:
+        """These records and others, of which both or none have outlines."""
+
+        def joined(name: str) -> Any:
+            first, second = getattr(self, name), getattr(other, name)
+            if not isinstance(first, np.ndarray):
+                return [*first, *second]
+            if name.endswith("starts") and len(first):
+                second = second[1:] + first[-1]
+            return np.concatenate([first, second])
+
+        return RecordTable(*(joined(field.name) for field in dataclasses.fields(self)))
+
+    def take(self, rows: IntArray) -> RecordTable:
+        """The records of some rows."""
+        starts, objects = _take(self.starts, rows)
+        crowd_starts, crowds = _take(self.crowd_starts, rows)
+        polygon_starts, corner_starts, corners = (
+            self.polygon_starts, self.corner_starts, np.zeros(0, np.int64),
+        )  # fmt: skip
+        if len(polygon_starts):
+            polygon_starts, polygons = _take(self.polygon_starts, objects)
+            corner_starts, corners = _take(self.corner_starts, polygons)
+        return RecordTable(
+            paths=[self.paths[row] for row in rows.tolist()],
+            image_ids=[self.image_ids[row] for row in rows.tolist()],
+            image_hws=self.image_hws[rows],
+            starts=starts,
+            boxes=self.boxes[objects],
+            class_ids=self.class_ids[objects],
+            areas=self.areas[objects],
+            crowd_starts=crowd_starts,
+            crowd_boxes=self.crowd_boxes[crowds],
+            crowd_ids=self.crowd_ids[crowds],
+            polygon_starts=polygon_starts,
+            corner_starts=corner_starts,
+            corners=self.corners[corners],
+        )
+
     def _record(self, row: int) -> ImageRecord:
         start, end = self.starts[row : row + 2].tolist()
         crowd_start, crowd_end = self.crowd_starts[row : row + 2].tolist()
@@ -108,6 +148,14 @@ class RecordTable(Sequence[ImageRecord]):
             tuple(polygons[one - first[0] : other - first[0]])
             for one, other in itertools.pairwise(first)
         )
+
+
+def _take(starts: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Some rows of a column of lists: where each begins then, and indices of their elements."""
+    counts = np.diff(starts)[rows]
+    ends = np.cumsum(counts)
+    indices = np.arange(counts.sum()) + np.repeat(starts[rows] - (ends - counts), counts)
+    return np.concatenate([[0], ends]), indices
 
 
 class TableRows:

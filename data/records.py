@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 
 from data.coco_json import list_coco_images
 from data.dataset_spec import DatasetSpec
-from data.file_states import UNSETTLED, Evidence, settled_state
+from data.file_states import UNSETTLED, Evidence
 from data.image_facts import examine_image
-from data.label_rules import LabelledImage, Listing, Problem, UnreadableLabelsError
+from data.label_rules import Listing, Problem, UnreadableLabelsError
 from data.labels import list_yolo_images
 from data.record_table import RecordTable
-from data.scan import CheckedImage, Known, ScanRows, unreadable
-from data.scan_index import ScanIndex
+from data.scan import CheckedImage, FindingRows, ListedImages, Scan, unreadable
+from data.scan_index import Facts, ScanIndex
 from data.scan_result import ScanResult, check_usable, download_hint
 from data.split_spec import CocoSplit, MergedSplit, PlainSplit, SharedSplit, YoloSplit
 from utils.errors import DatasetError
@@ -113,15 +114,8 @@ def scan_split(
     if scan is None or not scan.is_current():
         evidence = Evidence()
         listing = list_split(spec, split, evidence, single_class=single_class)
-        known = Known(index.all(), scan, listing.reading)
-        rows = ScanRows(evidence, outlines=outlines, single_class=single_class)
-        images = _check_all(listing.images, known)
-        with warnings.catch_warnings():
-            # Pillow also warns about odd metadata; what makes an image unusable is an error.
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            for image in Progress(images, len(listing.images), f"reading {split}", "image"):
-                rows.append(image)
-        scan = rows.scan(listing)
+        rows = FindingRows(outlines=outlines, single_class=single_class)
+        scan = _read(listing, evidence, rows, known=scan, index=index, title=f"reading {split}")
         index.keep(key, scan)
     return scan.result()
 
@@ -156,13 +150,12 @@ def list_split(
         raise DatasetError(f"{error}{download_hint(spec)}") from None
     from data.held_out import held_out_split  # most data sets have splits of their own
 
-    for image in listing.images:  # all of them decide which are in this split
-        evidence.note(image.path)
-        if image.label_file is not None:
-            evidence.note(image.label_file)
-    chosen = zip(listing.images, held_out_split(listing.images, source.shares), strict=True)
-    images = tuple(image for image, part in chosen if part == split)
-    return replace(listing, images=images, problems=listing.problems if split == "train" else ())
+    for file in (*listing.paths, *listing.label_files):  # all of them decide which are in this one
+        if file is not None:
+            evidence.note(file)
+    parts = held_out_split(listing.images, source.shares)
+    chosen = [index for index, part in enumerate(parts) if part == split]
+    return listing.select(chosen, listing.problems if split == "train" else ())
 
 
 def _list_source(
@@ -171,13 +164,7 @@ def _list_source(
     """All images of a source, numbered from 0 where it merges several."""
     if not isinstance(source, MergedSplit):
         return _list_part(spec, source, evidence, single_class)
-    parts = [_list_part(spec, part, evidence, single_class) for part in source.parts]
-    listed = [image for part in parts for image in part.images]
-    return Listing(
-        tuple(replace(image, image_id=number) for number, image in enumerate(listed)),
-        tuple(problem for part in parts for problem in part.problems),
-        ", ".join(part.reading for part in parts),
-    )
+    return Listing.merge([_list_part(spec, part, evidence, single_class) for part in source.parts])
 
 
 def _list_part(
@@ -196,37 +183,64 @@ def _list_part(
     return list_voc_images(part.images, part.annotations, part.split, class_names, evidence)
 
 
-def _check_all(images: Sequence[LabelledImage], known: Known) -> Iterator[CheckedImage]:
+def _read(
+    listing: Listing,
+    evidence: Evidence,
+    rows: FindingRows,
+    *,
+    known: Scan | None,
+    index: ScanIndex,
+    title: str,
+) -> Scan:
+    """Read the images and labels of a listing, as far as they are not known."""
+    listed, matches = ListedImages.look(listing), np.full(len(listing.paths), -1)
+    if known is not None:
+        matches = known.match(listed)
+    unknown: list[int] = np.flatnonzero(matches < 0).tolist()
+    facts = index.facts({listing.paths[number] for number in unknown})
+    checked = Progress(_check_all(listed, unknown, facts), len(unknown), title, "image")
+    with warnings.catch_warnings():
+        # Pillow also warns about odd metadata; what makes an image unusable is an error.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        for number, image in zip(unknown, checked, strict=True):
+            rows.append(listing.paths[number], listing.image_ids[number], image)
+            if image.try_again:
+                listed.label_states[number] = UNSETTLED
+    found = rows.findings()
+    if known is not None:
+        matches[unknown] = len(known.label_files) + np.arange(len(unknown))
+        found = known.found.join(found).take(matches)
+    return Scan.of(listed, evidence, found)
+
+
+def _check_all(
+    listed: ListedImages, numbers: Sequence[int], facts: Facts
+) -> Iterator[CheckedImage]:
     """Check images on several threads (decoding releases Python's lock), results in order."""
 
-    def check(numbers: range) -> list[CheckedImage]:
-        return [_check_image(images[number], known) for number in numbers]
+    def check(part: Sequence[int]) -> list[CheckedImage]:
+        return [_check_image(listed, number, facts) for number in part]
 
-    numbers = range(len(images))
-    parts = [numbers[start : start + _PART] for start in numbers[::_PART]]
+    parts = [numbers[start : start + _PART] for start in range(0, len(numbers), _PART)]
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         for start in range(0, len(parts), _PARTS_AHEAD):
             for checked in pool.map(check, parts[start : start + _PARTS_AHEAD]):
                 yield from checked
 
 
-def _check_image(image: LabelledImage, known: Known) -> CheckedImage:
-    """Read an image and its labels, as far as they are not known."""
-    path, label_file = str(image.path), image.label_file
-    state = settled_state(path)
-    label_state = None if label_file is None else settled_state(label_file)
-    checked = functools.partial(CheckedImage, image, state)
+def _check_image(listed: ListedImages, number: int, known: Facts) -> CheckedImage:
+    """Read an image, unless its facts are known, and its labels."""
+    path = listed.listing.paths[number]
+    state, facts = known.get(path, (UNSETTLED, None))
     try:
-        facts = known.facts(path, state) or examine_image(image.path)
+        if facts is None or state == UNSETTLED or list(state) != listed.states[number].tolist():
+            facts = examine_image(Path(path))
     except DatasetError as error:
-        return checked(label_state, reason=unreadable(error))
-    labels = None
-    if label_file is not None and label_state is not None:
-        labels = known.labels(path, state, label_file, label_state)
+        return CheckedImage(reason=unreadable(error))
     try:
-        labels = labels or image.read_labels(facts.image_hw)
+        labels = listed.listing.read_labels(number, facts.image_hw)
     except UnreadableLabelsError as error:
-        if isinstance(error.__context__, OSError):  # which says nothing about its content
-            label_state = UNSETTLED
-        return checked(label_state, facts, reason=Problem("unreadable", str(error)))
-    return checked(label_state, facts, labels)
+        # An error of the system says nothing about the content.
+        of_system = isinstance(error.__context__, OSError)
+        return CheckedImage(facts, None, Problem("unreadable", str(error)), of_system)
+    return CheckedImage(facts, labels)

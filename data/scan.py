@@ -1,19 +1,20 @@
-"""What reading a split found, what that depends on, and what of it is known from an earlier run."""
+"""What reading a split found, what that depends on, and what of it is still true later."""
 
 from __future__ import annotations
 
+import dataclasses
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from data.file_states import UNSETTLED, Evidence, FolderNames, State, find_states
+from data.file_states import UNSETTLED, Evidence, FolderNames, State, find_states, settled_states
 from data.image_facts import ImageFacts, examine_image
-from data.label_rules import LabelledImage, LabelSet, Listing, Problem
+from data.label_rules import LabelSet, Listing, Problem
 from data.record_table import RecordTable, TableRows
 from data.scan_result import ScanResult
 from utils.errors import DatasetError
@@ -24,15 +25,27 @@ _DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
-    """What reading a split found in I listed images and in F files, theirs and others.
+class CheckedImage:
+    """What was found in an image and in its label file.
 
     Attributes:
-        folders: folder -> digest of the names in it.
-        files: paths of what was read or looked for; some may be there twice.
-        states: (F, 4) int64, their states before that.
-        images: (I,) int64, index of each image among the files.
-        label_files: (I,) int64, index of its label file; -1 where one file holds all labels.
+        facts: None where the image cannot be read.
+        labels: None where it is skipped.
+        reason: why it is skipped.
+        try_again: the label file may be as it should be.
+    """
+
+    facts: ImageFacts | None = None
+    labels: LabelSet | None = None
+    reason: Problem | None = None
+    try_again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found in I images.
+
+    Attributes:
         image_hws: (I, 2) int64 height and width; 0 of an image that cannot be read.
         digests: (I, 32) uint8, of the images' content.
         bits: (I,) int64, see ImageFacts; 0 for none.
@@ -40,14 +53,8 @@ class Scan:
         rows: (I,) int64, index of its record; -1 where it is skipped.
         records: of the other images.
         problems: index of the image (-1: of the whole split) and what is wrong.
-        reading: see Listing.
     """
 
-    folders: Mapping[str, str]
-    files: Sequence[str]
-    states: IntArray
-    images: IntArray
-    label_files: IntArray
     image_hws: IntArray
     digests: npt.NDArray[np.uint8]
     bits: IntArray
@@ -55,7 +62,178 @@ class Scan:
     rows: IntArray
     records: RecordTable
     problems: Sequence[tuple[int, Problem]]
+
+    def facts(self, index: int) -> ImageFacts | None:
+        """Of one image; None if it cannot be read."""
+        height, width = self.image_hws[index].tolist()
+        if not height:
+            return None
+        digest, bits = self.digests[index].tobytes(), int(self.bits[index])
+        return ImageFacts((height, width), digest, bits or None)
+
+    def join(self, other: Findings) -> Findings:
+        """Those in these images and in others, without the problems of the whole split."""
+        rows = np.where(other.rows < 0, -1, other.rows + len(self.records))
+        count = len(self.rows)
+        return Findings(
+            np.concatenate([self.image_hws, other.image_hws]),
+            np.concatenate([self.digests, other.digests]),
+            np.concatenate([self.bits, other.bits]),
+            np.concatenate([self.has_file, other.has_file]),
+            np.concatenate([self.rows, rows]),
+            self.records.join(other.records),
+            [
+                *(each for each in self.problems if each[0] >= 0),
+                *((index + count, problem) for index, problem in other.problems),
+            ],
+        )
+
+    def take(self, order: IntArray) -> Findings:
+        """Those in some of the images."""
+        rows = self.rows[order]
+        used = rows >= 0
+        positions: dict[int, list[int]] = {index: [] for index, _ in self.problems}
+        for position, index in enumerate(order.tolist()):
+            if index in positions:
+                positions[index].append(position)
+        problems = [
+            (position, problem) for index, problem in self.problems for position in positions[index]
+        ]
+        return Findings(
+            self.image_hws[order],
+            self.digests[order],
+            self.bits[order],
+            self.has_file[order],
+            np.where(used, np.cumsum(used) - 1, -1),
+            self.records.take(rows[used]),
+            sorted(problems, key=lambda each: each[0]),
+        )
+
+
+class FindingRows:
+    """Findings that grow by one image after the other.
+
+    Args:
+        outlines: keep the polygons of objects.
+        single_class: take every object as class 0.
+    """
+
+    def __init__(self, *, outlines: bool, single_class: bool) -> None:
+        self._records = TableRows(outlines=outlines, single_class=single_class)
+        self._image_hws, self._bits, self._rows = array("q"), array("q"), array("q")
+        self._has_file, self._digests = bytearray(), bytearray()
+        self._problems: list[tuple[int, Problem]] = []
+
+    def append(self, path: str, image_id: int, checked: CheckedImage) -> None:
+        """The next image."""
+        index, facts, labels = len(self._rows), checked.facts, checked.labels
+        self._image_hws.extend(facts.image_hw if facts else (0, 0))
+        self._bits.append((facts.bits if facts else 0) or 0)
+        self._digests += facts.digest if facts else bytes(_DIGEST_BYTES)
+        self._has_file.append(labels is None or labels.has_file)
+        self._rows.append(-1 if labels is None else len(self._records))
+        if facts is not None and labels is not None:
+            self._records.append(path, image_id, facts.image_hw, labels)
+            self._problems += [(index, problem) for problem in labels.problems]
+        if checked.reason is not None:
+            self._problems.append((index, checked.reason))
+
+    def findings(self) -> Findings:
+        """All of them."""
+        return Findings(
+            np.array(self._image_hws, np.int64).reshape(-1, 2),
+            np.frombuffer(self._digests, np.uint8).reshape(-1, _DIGEST_BYTES),
+            np.array(self._bits, np.int64),
+            np.frombuffer(self._has_file, np.bool_),
+            np.array(self._rows, np.int64),
+            self._records.table(),
+            self._problems,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImages:
+    """A listing and the states of its I images before any was read.
+
+    Attributes:
+        listing: the images.
+        states: (I, 4) theirs.
+        label_states: (I, 4) of their label files; UNSETTLED where one file holds all.
+    """
+
+    listing: Listing
+    states: IntArray
+    label_states: IntArray
+
+    @classmethod
+    def look(cls, listing: Listing) -> ListedImages:
+        """As they are now."""
+        states = settled_states(listing.paths)
+        label_states = np.full_like(states, UNSETTLED[0])
+        has_own = np.array([file is not None for file in listing.label_files], np.bool_)
+        label_states[has_own] = settled_states([file for file in listing.label_files if file])
+        return cls(listing, states, label_states)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What reading a split found in I listed images, and F files that this depends on.
+
+    Attributes:
+        folders: folder -> digest of the names in it.
+        files: paths of what was read or looked for, first the images; some may be there twice.
+        states: (F, 4) int64, their states before that.
+        label_files: (I,) int64, index of each image's label file among the files; -1 where one
+            file holds all labels.
+        reading: see Listing.
+        found: in the images.
+    """
+
+    folders: Mapping[str, str]
+    files: Sequence[str]
+    states: IntArray
+    label_files: IntArray
     reading: str
+    found: Findings
+
+    @classmethod
+    def of(cls, listed: ListedImages, evidence: Evidence, found: Findings) -> Scan:
+        """Of what was found in the images of a listing.
+
+        Args:
+            listed: the images.
+            evidence: what the listing depends on.
+            found: in them.
+        """
+        listing, records = listed.listing, found.records
+        used = np.flatnonzero(found.rows >= 0)
+        records = dataclasses.replace(
+            records,
+            paths=[listing.paths[index] for index in used.tolist()],
+            image_ids=[listing.image_ids[index] for index in used.tolist()],
+        )
+        notes = (
+            *_repeated(records.paths, found.digests[used]),
+            *_rescaled(records.paths, found.bits[used]),
+        )
+        problems = [(-1, problem) for problem in (*notes, *listing.problems)]
+        has_own = np.array([file is not None for file in listing.label_files], np.bool_)
+        return cls(
+            folders=evidence.folders(),
+            files=[*listing.paths, *filter(None, listing.label_files), *evidence.files],
+            states=np.concatenate(
+                [
+                    listed.states,
+                    listed.label_states[has_own],
+                    np.array(evidence.states, np.int64).reshape(-1, 4),
+                ]
+            ),
+            label_files=np.where(has_own, len(has_own) + np.cumsum(has_own) - 1, -1),
+            reading=listing.reading,
+            found=dataclasses.replace(
+                found, records=records, problems=[*problems, *found.problems]
+            ),
+        )
 
     def is_current(self) -> bool:
         """Whether reading the split again would find the same.
@@ -70,18 +248,52 @@ class Scan:
         if not np.array_equal(find_states(self.files), self.states):
             return False
         return all(
-            _fails_alike(Path(self.files[self.images[number]]), problem)
-            for number, problem in self.problems
-            if number >= 0 and not self.image_hws[number, 0]
+            _fails_alike(Path(self.files[index]), problem)
+            for index, problem in self.found.problems
+            if index >= 0 and self.found.facts(index) is None
         )
 
     def result(self) -> ScanResult:
         """What the run goes on with."""
-        without = np.flatnonzero((self.rows >= 0) & ~self.has_file)
+        found = self.found
+        without = np.flatnonzero((found.rows >= 0) & ~found.has_file)
         first = Path(self.files[self.label_files[without[0]]]) if len(without) else None
-        return ScanResult(
-            self.records, tuple(problem for _, problem in self.problems), len(without), first
+        problems = tuple(problem for _, problem in found.problems)
+        return ScanResult(found.records, problems, len(without), first)
+
+    def facts(self, paths: Collection[str]) -> dict[str, tuple[State, ImageFacts]]:
+        """State and facts of those of some images that it knows."""
+        known = {}
+        for index, path in enumerate(self.files[: len(self.label_files)]):
+            if path in paths and (facts := self.found.facts(index)) is not None:
+                size, modified, changed, inode = self.states[index].tolist()
+                known[path] = (size, modified, changed, inode), facts
+        return known
+
+    def match(self, listed: ListedImages) -> IntArray:
+        """(I,) which of its images each listed one is, unchanged and not skipped; -1 for none."""
+        listing = listed.listing
+        index_of = {path: index for index, path in enumerate(self.files[: len(self.label_files)])}
+        matches = np.array([index_of.get(path, -1) for path in listing.paths], np.int64)
+        if self.reading != listing.reading:
+            matches[:] = -1
+        at = np.flatnonzero(matches >= 0)
+        files = self.label_files[matches[at]]
+        same = (self.found.rows[matches[at]] >= 0) & (files >= 0)
+        for states, found in (
+            (self.states[matches[at]], listed.states[at]),
+            (self.states[files], listed.label_states[at]),
+        ):
+            same &= (states == found).all(1) & (found != UNSETTLED).all(1)
+        same &= np.array(
+            [
+                self.files[file] == listing.label_files[index]
+                for file, index in zip(files.tolist(), at.tolist(), strict=True)
+            ],
+            np.bool_,
         )
+        matches[at[~same]] = -1
+        return matches
 
 
 def unreadable(error: DatasetError) -> Problem:
@@ -95,155 +307,6 @@ def _fails_alike(path: Path, problem: Problem) -> bool:
     except DatasetError as error:
         return unreadable(error) == problem
     return False
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedImage:
-    """An image of a split after it has been read.
-
-    Attributes:
-        image: as it was listed.
-        state: of the image before it was read.
-        label_state: of its label file before it was read; None where it has none of its own.
-        facts: None where it cannot be read.
-        labels: None where it is skipped.
-        reason: why it is skipped.
-    """
-
-    image: LabelledImage
-    state: State
-    label_state: State | None
-    facts: ImageFacts | None = None
-    labels: LabelSet | None = None
-    reason: Problem | None = None
-
-
-class ScanRows:
-    """A scan that grows by one image after the other."""
-
-    def __init__(self, evidence: Evidence, *, outlines: bool, single_class: bool) -> None:
-        self._evidence, self._folders = evidence, evidence.forget_names()
-        self._records = TableRows(outlines=outlines, single_class=single_class)
-        self._numbers = {
-            name: array("q") for name in ("images", "label_files", "image_hws", "bits", "rows")
-        }
-        self._has_file = bytearray()
-        self._digests = bytearray()
-        self._problems: list[tuple[int, Problem]] = []
-
-    def append(self, checked: CheckedImage) -> None:
-        """The next image of the listing."""
-        image, facts, labels = checked.image, checked.facts, checked.labels
-        path, numbers = str(image.path), self._numbers
-        index = len(numbers["images"])
-        numbers["images"].append(self._evidence.add(path, checked.state))
-        label_file = -1
-        if image.label_file is not None and checked.label_state is not None:
-            label_file = self._evidence.add(image.label_file, checked.label_state)
-        numbers["label_files"].append(label_file)
-        numbers["image_hws"].extend(facts.image_hw if facts else (0, 0))
-        numbers["bits"].append((facts.bits if facts else 0) or 0)
-        self._digests += facts.digest if facts else bytes(_DIGEST_BYTES)
-        self._has_file.append(labels is None or labels.has_file)
-        if facts is not None and labels is not None:
-            numbers["rows"].append(len(self._records))
-            self._records.append(path, image.image_id, facts.image_hw, labels)
-            self._problems += [(index, problem) for problem in labels.problems]
-        else:
-            numbers["rows"].append(-1)
-        if checked.reason is not None:
-            self._problems.append((index, checked.reason))
-
-    def scan(self, listing: Listing) -> Scan:
-        """All of it, with what is wrong with the listing."""
-        arrays = {name: np.array(each, np.int64) for name, each in self._numbers.items()}
-        records = self._records.table()
-        used = arrays["rows"] >= 0
-        digests = np.frombuffer(self._digests, np.uint8).reshape(-1, _DIGEST_BYTES)
-        notes = (
-            *_repeated(records.paths, digests[used]),
-            *_rescaled(records.paths, arrays["bits"][used]),
-        )
-        return Scan(
-            folders=self._folders,
-            files=self._evidence.files,
-            states=np.array(self._evidence.states, np.int64).reshape(-1, 4),
-            images=arrays["images"],
-            label_files=arrays["label_files"],
-            image_hws=arrays["image_hws"].reshape(-1, 2),
-            digests=digests,
-            bits=arrays["bits"],
-            has_file=np.frombuffer(self._has_file, np.bool_),
-            rows=arrays["rows"],
-            records=records,
-            problems=[
-                *((-1, problem) for problem in (*notes, *listing.problems)),
-                *self._problems,
-            ],
-            reading=listing.reading,
-        )
-
-
-class Known:
-    """What earlier scans tell about images and label files that have not changed since.
-
-    Args:
-        scans: of the data set, the latest last, from which images are known.
-        same: the one of the same split and settings, from which labels are known, too.
-        reading: of the listing.
-    """
-
-    def __init__(self, scans: Sequence[Scan], same: Scan | None, reading: str) -> None:
-        self._scans = scans
-        self._images = {
-            scan.files[file]: (number, row)
-            for number, scan in enumerate(scans)
-            for row, file in enumerate(scan.images.tolist())
-            if scan.image_hws[row, 0]
-        }
-        self._same = same if same is not None and same.reading == reading else None
-        self._labelled: dict[str, int] = {}
-        self._problems: dict[int, list[Problem]] = {}
-        if self._same is not None:
-            labelled = np.flatnonzero((self._same.rows >= 0) & (self._same.label_files >= 0))
-            files = self._same.images[labelled].tolist()
-            self._labelled = {
-                self._same.files[file]: row
-                for row, file in zip(labelled.tolist(), files, strict=True)
-            }
-            for row, problem in self._same.problems:
-                self._problems.setdefault(row, []).append(problem)
-
-    def facts(self, path: str, state: State) -> ImageFacts | None:
-        """Those of an image."""
-        number, row = self._images.get(path, (0, -1))
-        if row < 0 or state == UNSETTLED:
-            return None
-        scan = self._scans[number]
-        if tuple(scan.states[scan.images[row]].tolist()) != state:
-            return None
-        height, width = scan.image_hws[row].tolist()
-        return ImageFacts((height, width), scan.digests[row].tobytes(), int(scan.bits[row]) or None)
-
-    def labels(self, path: str, state: State, file: str, label_state: State) -> LabelSet | None:
-        """Those of an image and its label file."""
-        scan, row = self._same, self._labelled.get(path, -1)
-        if scan is None or row < 0 or scan.files[scan.label_files[row]] != file:
-            return None
-        if UNSETTLED in (state, label_state):
-            return None
-        both = scan.states[[scan.images[row], scan.label_files[row]]].tolist()
-        if list(map(tuple, both)) != [state, label_state]:
-            return None
-        record = scan.records[int(scan.rows[row])]
-        return LabelSet(
-            targets=record.targets,
-            areas=record.areas,
-            crowd=record.crowd,
-            outlines=record.outlines,
-            problems=tuple(self._problems.get(row, ())),
-            has_file=bool(scan.has_file[row]),
-        )
 
 
 def _repeated(paths: Sequence[str], digests: npt.NDArray[np.uint8]) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ import logging
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 
-from data.image_facts import RULES
+from data.file_states import State
+from data.image_facts import RULES, ImageFacts
 from data.image_file import path_kind
 from data.label_rules import Problem
 from data.record_table import RecordTable
-from data.scan import Scan
+from data.scan import Findings, Scan
 
 logger = logging.getLogger(__name__)
+Facts = Mapping[str, tuple[State, ImageFacts]]  # of images by their paths
 WAIT_SECONDS = 10.0  # for another run that writes the same file
 MAX_SCANS = 16  # of a data set; those that have not been written for longest go first
 _TABLE = (
@@ -78,9 +80,13 @@ class ScanIndex:
         found = self._read(f"{_SELECT} WHERE key = ? AND rules = ?", _digest(key), self._rules)
         return found[0] if found else None
 
-    def all(self) -> list[Scan]:
-        """Those of all splits and ways to read them, the latest last."""
-        return self._read(f"{_SELECT} WHERE rules = ? ORDER BY rowid", self._rules)
+    def facts(self, paths: Set[str]) -> Facts:
+        """What is known of images, whatever the split and the way to read it."""
+        found: dict[str, tuple[State, ImageFacts]] = {}
+        if paths:
+            for scan in self._read(f"{_SELECT} WHERE rules = ? ORDER BY rowid", self._rules):
+                found.update(scan.facts(paths))
+        return found
 
     def keep(self, key: str, scan: Scan) -> None:
         """Replace the scan of a split and a way to read it."""
@@ -127,26 +133,24 @@ def _digest(key: str) -> str:
 
 
 Part = tuple[str, int, bytes | memoryview]  # name, checksum and content
-_PREFIX = "record_"  # of the names of a table's arrays
-_DERIVED = f"{_PREFIX}image_hws"  # the scan has them
+_DERIVED = ("records.image_hws",)  # the findings have them
 
 
 def _encode(scan: Scan) -> Iterator[Part]:
     texts = {
         "folders": scan.folders,
-        "image_ids": scan.records.image_ids,
-        "problems": [
-            (row, problem.kind, problem.text, problem.count) for row, problem in scan.problems
-        ],
+        "image_ids": [*scan.found.records.image_ids],
+        "problems": [(index, *dataclasses.astuple(each)) for index, each in scan.found.problems],
         "reading": scan.reading,
     }
     yield _part("texts", np.frombuffer(json.dumps(texts).encode("ascii"), np.uint8))
     yield _part("files", np.frombuffer(os.fsencode("\0".join([*scan.files, ""])), np.uint8))
-    for prefix, holder in (("", scan), (_PREFIX, scan.records)):
+    holders: dict[str, Any] = {"": scan, "found": scan.found, "records": scan.found.records}
+    for prefix, holder in holders.items():
         for field in dataclasses.fields(holder):
-            array = getattr(holder, field.name)
-            if isinstance(array, np.ndarray) and prefix + field.name != _DERIVED:
-                yield _part(prefix + field.name, array)
+            array, name = getattr(holder, field.name), f"{prefix}.{field.name}"
+            if isinstance(array, np.ndarray) and name not in _DERIVED:
+                yield _part(name, array)
 
 
 def _part(name: str, array: npt.NDArray[Any]) -> Part:
@@ -161,23 +165,24 @@ def _decode(parts: Iterable[Part]) -> Scan:
     Raises:
         ValueError, KeyError, TypeError, EOFError: something is damaged.
     """
-    arrays: dict[str, Any] = {}
-    for name, checksum, content in parts:
+    holders: dict[str, dict[str, Any]] = {"": {}, "found": {}, "records": {}}
+    for part, checksum, content in parts:
         if zlib.crc32(content) != checksum:
-            raise ValueError(f"{name} is damaged")
-        arrays[name] = np.load(BytesIO(content))
-    texts = json.loads(arrays.pop("texts").tobytes())
-    files = os.fsdecode(arrays.pop("files").tobytes()).split("\0")[:-1]
-    of_records = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_PREFIX)}
-    used = arrays["rows"] >= 0
+            raise ValueError(f"{part} is damaged")
+        prefix, _, name = part.rpartition(".")
+        holders[prefix][name] = np.load(BytesIO(content))
+    of_scan, of_images, of_records = holders.values()
+    texts = json.loads(of_scan.pop("texts").tobytes())
+    files = os.fsdecode(of_scan.pop("files").tobytes()).split("\0")[:-1]
+    used = np.flatnonzero(of_images["rows"] >= 0)
     records = RecordTable(
-        paths=[files[file] for file in arrays["images"][used].tolist()],
+        paths=[files[index] for index in used.tolist()],
         image_ids=texts["image_ids"],
-        image_hws=arrays["image_hws"][used],
-        **{name.removeprefix(_PREFIX): array for name, array in of_records.items()},
+        image_hws=of_images["image_hws"][used],
+        **of_records,
     )
-    problems = [(row, Problem(*problem)) for row, *problem in texts["problems"]]
+    problems = [(index, Problem(*problem)) for index, *problem in texts["problems"]]
+    found = Findings(records=records, problems=problems, **of_images)
     return Scan(
-        folders=texts["folders"], files=files, records=records, problems=problems,
-        reading=texts["reading"], **arrays,
-    )  # fmt: skip
+        folders=texts["folders"], files=files, reading=texts["reading"], found=found, **of_scan
+    )

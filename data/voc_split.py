@@ -7,7 +7,6 @@ without a split file, all images of the folder are meant.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from data.file_states import Evidence
 from data.file_suffixes import LISTED_SUFFIXES
 from data.image_file import path_kind
-from data.label_rules import LabelledImage, Listing, Problem
+from data.label_rules import LabelSet, Listing, Problem
 from data.listing import read_lines
 from data.scan_result import orphan_problem
 from data.voc_xml import read_voc_file
@@ -71,13 +70,19 @@ def list_voc_images(
     )
     orphans = xmls.orphans(known.files)
     problems += [orphan_problem(annotations, orphans)] if orphans else []
-    read = functools.partial(read_voc_file, class_names=class_names)
-    labelled = []
-    for image_id, image in enumerate(sorted(listed)):
-        file = annotations / xmls.of(image)
-        read_labels = functools.partial(read, file)
-        labelled.append(LabelledImage(images / image, image_id, read_labels, str(file)))
-    return Listing(tuple(labelled), tuple(problems))
+    listed.sort()
+    files = [annotations / xmls.of(image) for image in listed]
+
+    def read_labels(index: int, image_hw: tuple[int, int]) -> LabelSet:
+        return read_voc_file(files[index], image_hw, class_names=class_names)
+
+    return Listing(
+        [str(images / image) for image in listed],
+        range(len(listed)),
+        [str(file) for file in files],
+        read_labels,
+        tuple(problems),
+    )
 
 
 def _search(folder: Path, suffixes: frozenset[str], evidence: Evidence) -> Iterator[PurePosixPath]:
