@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -84,6 +84,10 @@ class RecordTable(Sequence[ImageRecord]):
         if isinstance(index, slice):
             return tuple(map(self._record, range(*index.indices(len(self)))))
         return self._record(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        """The records, in order."""
+        return map(self._record, range(len(self)))
 
     def join(self, other: RecordTable) -> RecordTable:
         """These records and others, of which both or none have outlines."""

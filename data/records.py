@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 MAX_PROBLEMS_SHOWN = 20
 MAX_THREADS = 16
 MANY_WITHOUT_FILE = 0.1  # of the images: more suggest that the labels are in another folder
+QUICK_SECONDS = 200e-6  # for an image and its labels: one thread checks more than several then
 _PART = 32  # images that a thread checks before it asks for others
 _PARTS_AHEAD = 64  # handed to the threads at once, so that a large set needs no large queue
 
@@ -216,7 +218,11 @@ def _read(
 def _check_all(
     listed: ListedImages, numbers: Sequence[int], facts: Facts
 ) -> Iterator[CheckedImage]:
-    """Check images on several threads (decoding releases Python's lock), results in order."""
+    """Check images, in order, on several threads where that is faster.
+
+    Decoding and waiting for files release Python's lock. Threads that do so for moments only lose
+    more time by waiting for each other.
+    """
 
     def check(part: Sequence[int]) -> list[CheckedImage]:
         return [_check_image(listed, number, facts) for number in part]
@@ -224,7 +230,12 @@ def _check_all(
     parts = [numbers[start : start + _PART] for start in range(0, len(numbers), _PART)]
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         for start in range(0, len(parts), _PARTS_AHEAD):
-            for checked in pool.map(check, parts[start : start + _PARTS_AHEAD]):
+            first, *others = parts[start : start + _PARTS_AHEAD]
+            began = time.perf_counter()
+            checked = check(first)
+            is_quick = time.perf_counter() - began < QUICK_SECONDS * len(first)
+            yield from checked
+            for checked in map(check, others) if is_quick else pool.map(check, others):
                 yield from checked
 
 
