@@ -200,7 +200,7 @@ class _Validation:
         single: all classes count as one.
     """
 
-    records: tuple[ImageRecord, ...]
+    records: Sequence[ImageRecord]
     loader: EvalLoader
     class_names: tuple[str, ...]
     single: bool

@@ -238,7 +238,7 @@ def _with_tiles(
 
 
 def _dataset(
-    records: tuple[ImageRecord, ...],
+    records: Sequence[ImageRecord],
     loaded: LoadedPredictor,
     input_hw: tuple[int, int],
     config: ValConfig,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def loading(bench: GpuSetting, limit: RoundLimit) -> Iterator[dict[str, Any]]:
     }  # fmt: skip
 
 
-def _records(bench: GpuSetting) -> tuple[str, tuple[ImageRecord, ...]]:
+def _records(bench: GpuSetting) -> tuple[str, Sequence[ImageRecord]]:
     """coco128 where it is, else drawn images; and which of them."""
     if (bench.shared / "data" / "coco128").is_dir():
         return "coco128", coco128_records(bench.shared, bench.folder)
@@ -69,7 +69,7 @@ def _records(bench: GpuSetting) -> tuple[str, tuple[ImageRecord, ...]]:
 
 
 def _loader(
-    records: tuple[ImageRecord, ...], bench: GpuSetting, cache: CacheSettings | None
+    records: Sequence[ImageRecord], bench: GpuSetting, cache: CacheSettings | None
 ) -> TrainLoader:
     dataset = TrainDataset(records, bench.steps.image_size, AugmentConfig(), 0, cache=cache)
     return train_loader(

@@ -26,7 +26,7 @@ from benchmarks.peer import Peer
 from benchmarks.rounds import Contestant, Turn
 from benchmarks.rows import Agreement, Goal, Row
 from benchmarks.stage import Options, Stage, stage_main, write_data_yaml
-from data.image_facts import SETTLED_NS
+from data.file_states import SETTLED_NS
 from data.image_file import read_image
 
 HEIGHT, WIDTH = 48, 64

@@ -12,7 +12,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.growth import Growth, plot_growths
@@ -77,7 +77,7 @@ def report(found: dict[str, tuple[Growth, ...]], images: dict[str, str], rounds:
 def _loaded_records(shared: Path, folder: Path, size: int) -> tuple[ImageRecord, ...]:
     """Photos of coco128 where they are, else drawn images, for the loader."""
     if (shared / "data" / "coco128").is_dir():
-        records = coco128_records(shared, folder)
+        records: Iterable[ImageRecord] = coco128_records(shared, folder)
     else:
         yaml = write_dataset(folder / "drawn", SyntheticConfig(2 * LOADED, size))
         records = read_records(load_dataset_spec(yaml), "train")

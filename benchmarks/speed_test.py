@@ -153,7 +153,7 @@ def print_cold(setting: Setting, network: TimedNetwork) -> None:
 def _readable(source: Path, count: int) -> tuple[Path, ...]:
     """As many of the images as are needed, those that cannot be read skipped; read once: warm."""
     found: list[Path] = []
-    for path in list_images(source):
+    for path in map(Path, list_images(source)):
         try:
             read_image(path)
         except DatasetError as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.file_states import Evidence
 from data.image_file import path_kind
 from data.label_rules import Problem
 from utils.errors import DatasetError
@@ -140,20 +141,23 @@ def _root(content: Mapping[str, Sequence[Entry]]) -> int | None:
     return None if used else ROOT_ID
 
 
-def make_images(folder: Path, entries: Sequence[Entry], repairs: Repairs) -> list[CocoImage]:
+def make_images(
+    folder: Path, entries: Sequence[Entry], repairs: Repairs, evidence: Evidence
+) -> list[CocoImage]:
     """The images of a json, ids ascending and different.
 
     Args:
         folder: what `file_name` is relative to.
         entries: of "images".
         repairs: receives what is repaired.
+        evidence: is told what was looked at.
 
     Raises:
         DatasetError: an id or a file name is missing, or an id names two files.
     """
     images: dict[int, CocoImage] = {}
     for entry in entries:
-        image = _make_image(folder, entry, repairs)
+        image = _make_image(folder, entry, repairs, evidence)
         known = images.setdefault(image.image_id, image)
         if known.path != image.path:
             raise DatasetError(
@@ -165,7 +169,7 @@ def make_images(folder: Path, entries: Sequence[Entry], repairs: Repairs) -> lis
     return [images[image_id] for image_id in sorted(images)]
 
 
-def _make_image(folder: Path, entry: Entry, repairs: Repairs) -> CocoImage:
+def _make_image(folder: Path, entry: Entry, repairs: Repairs, evidence: Evidence) -> CocoImage:
     image_id, name = to_integer(entry.get("id")), _to_file_name(entry.get("file_name"))
     if image_id is None or name is None:
         raise DatasetError(
@@ -173,9 +177,11 @@ def _make_image(folder: Path, entry: Entry, repairs: Repairs) -> CocoImage:
         )
     _count_text(repairs, "image ids", entry["id"])
     path = folder / name
-    if "\\" in name and path_kind(path) is None:
-        repairs.add("file names have backslashes; read as folders", repr(name))
-        path = folder / name.replace("\\", "/")
+    if "\\" in name:
+        evidence.note(path)
+        if path_kind(path) is None:
+            repairs.add("file names have backslashes; read as folders", repr(name))
+            path = folder / name.replace("\\", "/")
     sides = tuple(entry.get(key) for key in ("height", "width"))
     height, width = (to_positive(side) for side in sides)
     if any(_is_unusual(entry, key) for key in ("height", "width")):

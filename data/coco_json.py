@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from data.coco_file import (
     to_integer,
     to_positive,
 )
+from data.file_states import Evidence
 from data.label_rules import (
     Box,
-    LabelledImage,
     LabelSet,
     Listing,
     Problem,
@@ -66,7 +65,10 @@ def read_categories(file: Path, class_names: Sequence[str] = ()) -> dict[int, st
 
 
 def list_coco_images(
-    folder: Path, file: Path, classes: Mapping[int, str] | Sequence[str]
+    folder: Path,
+    file: Path,
+    classes: Mapping[int, str] | Sequence[str],
+    evidence: Evidence | None = None,
 ) -> Listing:
     """The images a COCO json lists, sorted by their COCO id, and what is wrong with the json.
 
@@ -75,11 +77,14 @@ def list_coco_images(
         file: the json.
         classes: category id -> name in the data set's first json, in the order of the class ids; or
             the names alone, by which the json's categories are then recognised, whatever their ids.
+        evidence: is told what was looked at.
 
     Raises:
         DatasetError: the json is missing or malformed, its categories contradict `classes`, or
             it has two meanings.
     """
+    evidence = evidence or Evidence()
+    evidence.note(file)
     content, repairs = read_coco_json(file), Repairs(file)
     categories = make_categories(content, repairs)
     if isinstance(classes, Mapping):
@@ -88,19 +93,23 @@ def list_coco_images(
     else:
         names = categories.names.items()
         class_of = {id_: classes.index(name) for id_, name in names if name in classes}
-    entries = make_images(folder, content["images"], repairs)
+    entries = make_images(folder, content["images"], repairs, evidence)
     of_image, strays = group_by_image(entries, content["annotations"], repairs)
-    images = tuple(
-        LabelledImage(
-            image.path,
-            image.image_id,
-            functools.partial(_read_annotations, file, image, of_image[image.image_id], class_of),
-        )
-        for image in join_same_files(entries, of_image, repairs)
-    )
+    images = join_same_files(entries, of_image, repairs)
     unknown = _unknown_categories(file, content, categories, class_of)
     notes = _notes(file, content, categories, class_of)
-    return Listing(images, (*repairs.problems(), *notes, *unknown, *strays))
+
+    def read_labels(index: int, image_hw: tuple[int, int]) -> LabelSet:
+        annotations = of_image[images[index].image_id]
+        return _read_annotations(file, images[index], annotations, class_of, image_hw)
+
+    return Listing(
+        [str(image.path) for image in images],
+        [image.image_id for image in images],
+        [None] * len(images),
+        read_labels,
+        (*repairs.problems(), *notes, *unknown, *strays),
+    )
 
 
 def _check_categories(file: Path, categories: Categories, known: Mapping[int, str]) -> None:

@@ -30,9 +30,9 @@ class ExportImages:
         single_class: all classes count as one.
     """
 
-    val: tuple[ImageRecord, ...] = ()
-    calibration: tuple[ImageRecord, ...] = ()
-    train: tuple[ImageRecord, ...] = ()
+    val: Sequence[ImageRecord] = ()
+    calibration: Sequence[ImageRecord] = ()
+    train: Sequence[ImageRecord] = ()
     class_names: tuple[str, ...] = ()
     single_class: bool = False
 

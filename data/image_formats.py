@@ -87,7 +87,7 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
             if kind == "PNG":  # its orientation may stand behind pixels, which are then decoded
                 check_size(path, len(content), height, width)
             # Pillow rotates TIFF itself; everything else it leaves as stored.
-            rotated = kind != "TIFF" and image.getexif().get(_EXIF_ORIENTATION) in _ROTATED_90
+            rotated = kind != "TIFF" and _orientation(image) in _ROTATED_90
     except UnidentifiedImageError:
         kind, width, height, rotated = "", 0, 0, False
     except Image.DecompressionBombError:
@@ -99,6 +99,15 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
         return read_header(path, page_first)
     check_size(path, len(content), height, width)
     return ImageHeader(kind, (width, height) if rotated else (height, width))
+
+
+def _orientation(image: Image.Image) -> object:
+    """By EXIF; of a JPEG Pillow asks XMP, too, but OpenCV, which decodes it, does not."""
+    if image.format not in ("JPEG", "MPO"):
+        return image.getexif().get(_EXIF_ORIENTATION)
+    exif = Image.Exif()
+    exif.load(image.info.get("exif", b""))
+    return exif.get(_EXIF_ORIENTATION)
 
 
 def _check_kind(path: Path, content: bytes, kind: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -79,20 +82,69 @@ class LabelledImage:
     path: Path
     image_id: int
     read_labels: Callable[[tuple[int, int]], LabelSet]
-    label_file: Path | None = None
+    label_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a split lists, before any image is opened.
+    """The images that a split lists, in the order of their ids, before any is opened.
 
     Attributes:
-        images: in the order of their ids.
+        paths: where they are.
+        image_ids: see ImageRecord.
+        label_files: where the labels of each are looked for; None where one file holds all.
+        read_labels: an image's index and its (height, width) -> its labels. Raises
+            UnreadableLabelsError for a file that cannot be used.
         problems: of the list and of files that describe all images.
+        reading: what the files together say about how each label file is read.
     """
 
-    images: tuple[LabelledImage, ...]
+    paths: Sequence[str]
+    image_ids: Sequence[int]
+    label_files: Sequence[str | None]
+    read_labels: Callable[[int, tuple[int, int]], LabelSet]
     problems: tuple[Problem, ...] = ()
+    reading: str = ""
+
+    @property
+    def images(self) -> tuple[LabelledImage, ...]:
+        """Each with all that concerns it."""
+        columns = zip(self.paths, self.image_ids, self.label_files, strict=True)
+        return tuple(
+            LabelledImage(Path(path), image_id, functools.partial(self.read_labels, index), file)
+            for index, (path, image_id, file) in enumerate(columns)
+        )
+
+    def select(self, indices: Sequence[int], problems: tuple[Problem, ...]) -> Listing:
+        """Some of the images."""
+        return Listing(
+            [self.paths[index] for index in indices],
+            [self.image_ids[index] for index in indices],
+            [self.label_files[index] for index in indices],
+            lambda index, image_hw: self.read_labels(indices[index], image_hw),
+            problems,
+            self.reading,
+        )
+
+    @classmethod
+    def merge(cls, parts: Sequence[Listing]) -> Listing:
+        """The images of several, numbered from 0."""
+        paths = [path for part in parts for path in part.paths]
+        ends = list(itertools.accumulate(len(part.paths) for part in parts))
+
+        def read_labels(index: int, image_hw: tuple[int, int]) -> LabelSet:
+            part = bisect.bisect_right(ends, index)
+            start = ends[part] - len(parts[part].paths)
+            return parts[part].read_labels(index - start, image_hw)
+
+        return cls(
+            paths,
+            range(len(paths)),
+            [file for part in parts for file in part.label_files],
+            read_labels,
+            tuple(problem for part in parts for problem in part.problems),
+            ", ".join(part.reading for part in parts),
+        )
 
 
 def no_labels() -> LabelSet:
@@ -116,6 +168,8 @@ def check_box(
         The box inside the image (None: it must be dropped), the kind of problem (None: there is
         none) and its description.
     """
+    if 0 <= box[0] < box[2] <= limit_wh[0] and 0 <= box[1] < box[3] <= limit_wh[1]:
+        return box, None, ""
     if not all(map(math.isfinite, box)):
         return None, "dropped", f"box is {format_numbers(box)}, must be finite; row dropped"
     for name, low, high in (("width", box[0], box[2]), ("height", box[1], box[3])):

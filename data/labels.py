@@ -6,17 +6,18 @@ so a file may hold both kinds. Boxes with landmarks are recognised, see `landmar
 
 from __future__ import annotations
 
-import functools
+import codecs
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from data.file_states import Evidence
 from data.label_rules import (
     MAX_OVERSHOOT,
     Box,
-    LabelledImage,
     LabelSet,
     Listing,
     Problem,
@@ -26,8 +27,9 @@ from data.label_rules import (
     make_outline,
     no_labels,
 )
-from data.listing import list_images
+from data.listing import list_images, stem
 from data.scan_result import find_orphans
+from utils.structures import Outline
 
 BOX_COLUMNS = 5
 MAX_CLASS_ID = 1_000_000
@@ -39,33 +41,41 @@ class _RowError(ValueError):
     """A row that must be dropped; the text says what was found and the rule."""
 
 
-def list_yolo_images(images: Sequence[Path], class_names: tuple[str, ...] | None) -> Listing:
+def list_yolo_images(
+    images: Sequence[Path],
+    class_names: tuple[str, ...] | None,
+    evidence: Evidence | None = None,
+) -> Listing:
     """The images of folders and .txt lists, sorted by path, numbered from 0.
 
     Args:
         images: folders (searched with their subfolders) and .txt files (one image per line).
         class_names: what class ids may refer to; None allows every class id.
+        evidence: is told what was looked at.
 
     Raises:
         DatasetError: a folder or list is missing or unreadable.
     """
-    paths = sorted(path for source in images for path in list_images(source))
-    files = [label_path(path) for path in paths]
-    columns = landmark_columns(files)
-    problems = find_orphans(zip(paths, files, strict=True))
+    evidence = evidence or Evidence()
+    paths = [path for source in images for path in list_images(source, evidence)]
+    paths.sort(key=lambda path: path.replace(os.sep, "\0"))  # as `Path` sorts: part by part
+    files = _label_files(paths)
+    columns = landmark_columns(files, evidence)
+    problems = find_orphans(paths, files, evidence)
     if columns is not None:
         message = (
-            f"{paths[0].parent}: label rows of {columns} columns are boxes with landmarks; "
+            f"{Path(paths[0]).parent}: label rows of {columns} columns are boxes with landmarks; "
             "the landmarks are ignored"
         )
         problems.append(Problem("noted", message))
-    read = functools.partial(read_label_file, class_names=class_names, landmark_columns=columns)
+
+    def read_labels(index: int, image_hw: tuple[int, int]) -> LabelSet:
+        return read_label_file(
+            files[index], image_hw, class_names=class_names, landmark_columns=columns
+        )
+
     return Listing(
-        tuple(
-            LabelledImage(path, image_id, functools.partial(read, file), file)
-            for image_id, (path, file) in enumerate(zip(paths, files, strict=True))
-        ),
-        tuple(problems),
+        paths, range(len(paths)), files, read_labels, tuple(problems), f"landmarks {columns}"
     )
 
 
@@ -82,8 +92,21 @@ def label_path(image: Path) -> Path:
     return Path(*parts, image.stem + ".txt")
 
 
+def _label_files(images: Iterable[str]) -> list[str]:
+    """`label_path` of many images, most of which share their folders."""
+    starts: dict[str, str] = {}
+    files = []
+    for image in images:
+        cut = image.rfind(os.sep) + 1
+        start = image[:cut]
+        if start not in starts:
+            starts[start] = str(label_path(Path(start, "x"))).removesuffix("x.txt")
+        files.append(f"{starts[start]}{stem(image[cut:])}.txt")
+    return files
+
+
 def read_label_file(
-    path: Path,
+    path: str | Path,
     image_hw: tuple[int, int],
     *,
     class_names: tuple[str, ...] | None,
@@ -101,7 +124,8 @@ def read_label_file(
         UnreadableLabelsError: the file is not text.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # Path's takes longer
+            text = file.read().removeprefix(codecs.BOM_UTF8).decode()
     except FileNotFoundError:
         return no_labels()
     except (OSError, ValueError) as error:
@@ -115,15 +139,17 @@ def read_label_file(
         [class_id for class_id, _, _ in rows],
         problems,
         areas=[area * height * width for _, _, area in rows],
-        outlines=[
-            make_outline([[x * side for x, side in zip(corners, itertools.cycle((width, height)))]])
-            for corners in rows.values()
-        ],
+        outlines=[_outline(corners, image_hw) if corners else () for corners in rows.values()],
     )
 
 
+def _outline(corners: Sequence[float], image_hw: tuple[int, int]) -> Outline:
+    height, width = image_hw
+    return make_outline([[x * side for x, side in zip(corners, itertools.cycle((width, height)))]])
+
+
 def _parse_rows(
-    path: Path, text: str, class_names: tuple[str, ...] | None, landmark_columns: int | None
+    path: str | Path, text: str, class_names: tuple[str, ...] | None, landmark_columns: int | None
 ) -> tuple[dict[tuple[int, Box, float], Sequence[float]], list[Problem]]:
     """The distinct good rows as (class, box, area) -> corners, and the problems of the others."""
     problems: list[Problem] = []
@@ -132,29 +158,28 @@ def _parse_rows(
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        location = f"{path}:{number}"
         try:
             class_id, box, area, corners = _parse_row(line.split(), landmark_columns)
         except _RowError as error:
-            problems.append(Problem("dropped", f"{location}: {error}; row dropped"))
+            problems.append(Problem("dropped", f"{path}:{number}: {error}; row dropped"))
             continue
         if class_names is not None and class_id >= len(class_names):
             message = (
                 f"class is {class_id}, but names has {len(class_names)} entries "
                 f"(0 to {len(class_names) - 1}); add the name or fix the label"
             )
-            problems.append(Problem("unknown_class", f"{location}: {message}"))
+            problems.append(Problem("unknown_class", f"{path}:{number}: {message}"))
             continue
         inside, kind, message = check_box(box, (1.0, 1.0), ROUNDING)
         if kind is not None:
-            problems.append(Problem(kind, f"{location}: {message}"))
+            problems.append(Problem(kind, f"{path}:{number}: {message}"))
         if inside is None:
             continue
         row = class_id, inside, area
         rows.setdefault(row, corners)
         if (first := first_line.setdefault(row, number)) != number:
             message = f"same object as in line {first}; duplicate removed"
-            problems.append(Problem("duplicate", f"{location}: {message}"))
+            problems.append(Problem("duplicate", f"{path}:{number}: {message}"))
     return rows, problems
 
 
@@ -162,7 +187,7 @@ def _parse_row(
     columns: Sequence[str], landmark_columns: int | None
 ) -> tuple[int, Box, float, Sequence[float]]:
     """Class id, box, area and corners (x1 y1 x2 ..., none of a box) with the image as unit."""
-    numbers = [_parse_number(column) for column in columns]
+    numbers = _parse_numbers(columns)
     if len(numbers) == landmark_columns:
         numbers = numbers[:BOX_COLUMNS]
     polygon = len(numbers) >= MIN_POLYGON_COLUMNS and len(numbers) % 2 == 1
@@ -185,9 +210,20 @@ def _parse_row(
     return class_id, box, width * height, ()
 
 
+def _parse_numbers(columns: Sequence[str]) -> list[float]:
+    text = "".join(columns)
+    if text.isascii() and "_" not in text:  # Python also reads `1_0` and digits of other scripts
+        try:
+            numbers = list(map(float, columns))
+        except ValueError:
+            numbers = [math.nan]
+        if math.isfinite(sum(numbers)):
+            return numbers
+    return [_parse_number(column) for column in columns]  # it says which one is wrong
+
+
 def _parse_number(column: str) -> float:
     try:
-        # Python also reads `1_0` and digits of other scripts.
         number = float(column if column.isascii() and "_" not in column else "none")
     except ValueError:
         raise _RowError(f"{column!r} is not a number") from None
@@ -217,9 +253,12 @@ Row = tuple[float, ...]
 Point = tuple[float, float]
 
 
-def landmark_columns(label_files: Sequence[Path]) -> int | None:
+def landmark_columns(
+    label_files: Sequence[str | Path], evidence: Evidence | None = None
+) -> int | None:
     """The number of columns of a data set's landmark rows; None where long rows are polygons."""
-    rows = _long_rows(label_files[:: max(1, len(label_files) // MAX_FILES)])
+    some = label_files[:: max(1, len(label_files) // MAX_FILES)]
+    rows = _long_rows(some, evidence or Evidence())
     if not rows:
         return None
     ((columns, count),) = Counter(map(len, rows)).most_common(1)
@@ -266,12 +305,13 @@ def _is_far(row: Row, visible: Sequence[Point]) -> bool:
     return False
 
 
-def _long_rows(files: Iterable[Path]) -> list[Row]:
+def _long_rows(files: Iterable[str | Path], evidence: Evidence) -> list[Row]:
     """Rows that are no boxes, as numbers."""
     rows: list[Row] = []
     for file in files:
+        evidence.note(file)
         try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, ValueError):
             continue
         for columns in map(str.split, lines):

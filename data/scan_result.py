@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.dataset_spec import DatasetSpec
+from data.file_states import Evidence
 from data.label_rules import Problem, ProblemKind
+from data.listing import stem
+from data.record_table import RecordTable
 from data.split_spec import MergedSplit, PlainSplit, SharedSplit, YoloSplit
 from utils.errors import DatasetError
 from utils.logs import counted
-from utils.structures import ImageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class ScanResult:
         missing_labels: where the label file of the first of them was looked for.
     """
 
-    records: tuple[ImageRecord, ...]
+    records: RecordTable
     problems: tuple[Problem, ...]
     num_without_file: int
     missing_labels: Path | None = None
@@ -37,14 +39,11 @@ class ScanResult:
 
     def summary(self) -> str:
         """Numbers of images and objects, and of what else there is, in one line."""
-        num_objects = sum(len(record.targets) for record in self.records)
-        num_backgrounds = sum(
-            len(record.targets) + len(record.crowd) == 0 for record in self.records
-        )
+        records = self.records
         without = f" ({self.num_without_file} without a label file)" * bool(self.num_without_file)
         found = (
-            (sum(len(record.crowd) for record in self.records), "crowd region", ""),
-            (num_backgrounds, "background", without),
+            (len(records.crowd_ids), "crowd region", ""),
+            (records.num_backgrounds, "background", without),
             (self.count("unreadable"), "image", " skipped"),
             (self.count("dropped"), "label row", " dropped"),
             (self.count("clipped"), "label row", " clipped"),
@@ -53,7 +52,7 @@ class ScanResult:
             (self.count("unknown_class"), "label row", " of unknown classes"),
             (self.count("orphan"), "label file", " without an image"),
         )
-        entries = [counted(len(self.records), "image"), counted(num_objects, "object")]
+        entries = [counted(len(records), "image"), counted(len(records.boxes), "object")]
         entries += [counted(count, noun) + rest for count, noun, rest in found if count]
         return ", ".join(entries)
 
@@ -76,8 +75,8 @@ def check_usable(spec: DatasetSpec, split: str, result: ScanResult) -> None:
         raise DatasetError(f"{spec.name}: no usable image in {split}{reason}{download_hint(spec)}")
     if spec.background_only:
         return
-    num_crowds = sum(len(record.crowd) for record in result.records)
-    if num_crowds and not any(len(record.targets) for record in result.records):
+    num_crowds = len(result.records.crowd_ids)
+    if num_crowds and not len(result.records.boxes):
         raise DatasetError(
             f"{spec.name}: {split} has {counted(num_crowds, 'crowd region')} and no object; crowd "
             "regions are not learned, and in them detections do not count; set iscrowd (COCO) or "
@@ -128,32 +127,41 @@ def download_hint(spec: DatasetSpec) -> str:
 MIN_NUMBERS = 5  # of a row; other .txt files beside images hold class names or notes
 
 
-def find_orphans(pairs: Iterable[tuple[Path, Path]]) -> list[Problem]:
+def find_orphans(
+    images: Sequence[str], label_files: Sequence[str], evidence: Evidence
+) -> list[Problem]:
     """One problem for each folder that has YOLO label files without an image.
 
     A label file whose image is in the folder but not in the list is none.
 
     Args:
-        pairs: images and their label files.
+        images: paths of images.
+        label_files: theirs.
+        evidence: is told what was looked at.
     """
-    image_folders: dict[Path, set[Path]] = {}
-    expected: set[Path] = set()
-    for image, label in pairs:
-        image_folders.setdefault(label.parent, set()).add(image.parent)
-        expected.add(label)
+    image_folders: dict[str, set[str]] = {}  # here a folder is what the paths in it begin with
+    expected = set(label_files)
+    for image, file in zip(images, label_files, strict=True):
+        start, end = (path[: path.rfind(os.sep) + 1] for path in (image, file))
+        image_folders.setdefault(end, set()).add(start)
     problems = []
-    for folder, sources in sorted(image_folders.items()):
-        unclaimed = [name for name in _files(folder) if folder / name not in expected]
-        unclaimed = [name for name in unclaimed if Path(name).suffix.lower() == ".txt"]
+    for start in sorted(image_folders, key=Path):
+        folder = Path(start)
+        unclaimed = sorted(
+            name
+            for name in _files(folder, evidence)
+            if name.lower().endswith(".txt") and start + name not in expected
+        )
         if not unclaimed:
             continue
         claimed = {
-            f"{Path(name).stem}.txt"
-            for source in sources
-            for name in _files(source)
-            if Path(name).suffix.lower() != ".txt"
+            f"{stem(name)}.txt"
+            for source in image_folders[start]
+            for name in _files(Path(source), evidence)
+            if not name.lower().endswith(".txt")
         }
-        orphans = [name for name in unclaimed if name not in claimed and _has_row(folder / name)]
+        orphans = [name for name in unclaimed if name not in claimed]
+        orphans = [name for name in orphans if _has_row(folder / name, evidence)]
         problems += [orphan_problem(folder, orphans)] if orphans else []
     return problems
 
@@ -164,18 +172,14 @@ def orphan_problem(folder: Path, names: list[str]) -> Problem:
     return Problem("orphan", text, len(names))
 
 
-def _files(folder: Path) -> list[str]:
-    """Sorted names in a folder, hidden ones and folders skipped; none where it is missing."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_file()]
-    except (OSError, ValueError):  # ValueError: a name with a NUL
-        return []
-    return sorted(name for name in names if not name.startswith("."))
+def _files(folder: Path, evidence: Evidence) -> Iterator[str]:
+    """Names in a folder, hidden ones and folders skipped; none where it is missing."""
+    return (name for name in evidence.folder(folder).files if not name.startswith("."))
 
 
-def _has_row(path: Path) -> bool:
+def _has_row(path: Path, evidence: Evidence) -> bool:
     """Whether the first line of a file is that of a label file."""
+    evidence.note(path)
     try:
         with path.open("rb") as file:
             columns = file.readline(4096).split()

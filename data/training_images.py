@@ -15,6 +15,7 @@ from data.dataset_spec import DatasetSpec
 from data.image_cache import CacheKind, CacheSettings, cache_bytes
 from data.image_weights import ImageWeights
 from data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
+from data.record_table import RecordTable
 from data.records import read_records
 from utils.engine.distributed import Ranks
 from utils.errors import ConfigError
@@ -218,18 +219,16 @@ MAX_CLASSES_LISTED = 12
 
 def box_sizes(records: Sequence[ImageRecord], image_size: int) -> SizeArray:
     """(N, 2) width and height of all boxes, in pixels of images with that longer side."""
-    found = [np.zeros((0, 2))]
-    for record in records:
-        boxes = record.targets.boxes.astype(np.float64)
-        found.append((boxes[:, 2:] - boxes[:, :2]) * image_size / max(record.image_hw))
-    return np.concatenate(found)
+    table = RecordTable.of(records)
+    boxes = table.boxes.astype(np.float64)
+    longer_sides = np.repeat(table.image_hws.max(1, initial=1), table.object_counts)
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]) * image_size / longer_sides[:, None])
 
 
 def objects_per_class(records: Iterable[ImageRecord], num_classes: int) -> list[int]:
     """The number of objects of each of C classes, crowd regions not counted."""
-    ids = [record.targets.class_ids for record in records]
-    together = np.concatenate([np.zeros(0, np.int64), *ids])
-    return [int(count) for count in np.bincount(together, minlength=num_classes)]
+    class_ids = RecordTable.of(records).class_ids
+    return [int(count) for count in np.bincount(class_ids, minlength=num_classes)]
 
 
 def objects_per_size(sizes: SizeArray) -> dict[str, int]:

@@ -7,16 +7,16 @@ without a split file, all images of the folder are meant.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from data.file_states import Evidence
 from data.file_suffixes import LISTED_SUFFIXES
 from data.image_file import path_kind
-from data.label_rules import LabelledImage, Listing, Problem
+from data.label_rules import LabelSet, Listing, Problem
 from data.listing import read_lines
 from data.scan_result import orphan_problem
 from data.voc_xml import read_voc_file
@@ -27,7 +27,11 @@ _CLASS_FILE_LINE = re.compile(r"(.+?)\s+(-1|0|1)")  # `000005 -1`, as in VOC's p
 
 
 def list_voc_images(
-    images: Path, annotations: Path, split: Path | None, class_names: tuple[str, ...] | None
+    images: Path,
+    annotations: Path,
+    split: Path | None,
+    class_names: tuple[str, ...] | None,
+    evidence: Evidence | None = None,
 ) -> Listing:
     """The images of a VOC split, sorted by path, numbered from 0.
 
@@ -36,18 +40,22 @@ def list_voc_images(
         annotations: the folder of the xml files.
         split: one name per line; None for all images.
         class_names: the names objects may have; None takes every name as class 0.
+        evidence: is told what was looked at.
 
     Raises:
         DatasetError: the split file or a folder is missing, or a line names two images.
     """
+    evidence = evidence or Evidence()
     for folder in (images, annotations):
         if path_kind(folder) != "folder":
             raise DatasetError(f"{folder}: no such folder")
-    known = _KnownImages.search(images)
+        evidence.note_tree(folder)
+    known = _KnownImages.search(images, evidence)
     problems: list[Problem] = []
     if split is None:
         listed = list(known.files)
     else:
+        evidence.note(split)
         named = [known.find(line, split) for line in read_lines(split)]
         listed = list(dict.fromkeys(named))
         if len(listed) < len(named):
@@ -57,26 +65,37 @@ def list_voc_images(
             )
             problems.append(Problem("duplicate", f"{split}: {text}", len(named) - len(listed)))
     xmls = _XmlFiles(
-        frozenset(_search(annotations, _XML)), Counter(file.stem for file in known.files)
+        frozenset(_search(annotations, _XML, evidence)),
+        Counter(file.stem for file in known.files),
     )
     orphans = xmls.orphans(known.files)
     problems += [orphan_problem(annotations, orphans)] if orphans else []
-    read = functools.partial(read_voc_file, class_names=class_names)
-    labelled = []
-    for image_id, image in enumerate(sorted(listed)):
-        file = annotations / xmls.of(image)
-        read_labels = functools.partial(read, file)
-        labelled.append(LabelledImage(images / image, image_id, read_labels, file))
-    return Listing(tuple(labelled), tuple(problems))
+    listed.sort()
+    files = [annotations / xmls.of(image) for image in listed]
+
+    def read_labels(index: int, image_hw: tuple[int, int]) -> LabelSet:
+        return read_voc_file(files[index], image_hw, class_names=class_names)
+
+    return Listing(
+        [str(images / image) for image in listed],
+        range(len(listed)),
+        [str(file) for file in files],
+        read_labels,
+        tuple(problems),
+    )
 
 
-def _search(folder: Path, suffixes: frozenset[str]) -> Iterator[PurePosixPath]:
+def _search(folder: Path, suffixes: frozenset[str], evidence: Evidence) -> Iterator[PurePosixPath]:
     """Files of these suffixes in a folder and its sub-folders, relative to it, hidden ones not."""
     for path in sorted(folder.rglob("*")):
         relative = PurePosixPath(path.relative_to(folder))
         hidden = any(part.startswith(".") for part in relative.parts)
-        if path.suffix.lower() in suffixes and not hidden and path.is_file():
+        if path.suffix.lower() not in suffixes or hidden:
+            continue
+        if path.is_file():
             yield relative
+        else:
+            evidence.note(path)  # a link to nothing may lead to a file later
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +113,9 @@ class _KnownImages:
     index: Mapping[PurePosixPath, Sequence[PurePosixPath]]
 
     @classmethod
-    def search(cls, folder: Path) -> _KnownImages:
+    def search(cls, folder: Path, evidence: Evidence) -> _KnownImages:
         """Those in a folder and its sub-folders."""
-        files = tuple(_search(folder, LISTED_SUFFIXES))
+        files = tuple(_search(folder, LISTED_SUFFIXES, evidence))
         index: dict[PurePosixPath, list[PurePosixPath]] = {}
         for file in files:
             index.setdefault(file.with_suffix(""), []).append(file)

@@ -79,7 +79,7 @@ def median_seconds(work: Callable[[], object], device: torch.device) -> float:
     return statistics.median(found[1:])
 
 
-def coco128_records(shared: Path, folder: Path) -> tuple[ImageRecord, ...]:
+def coco128_records(shared: Path, folder: Path) -> Sequence[ImageRecord]:
     """The 128 images of coco128 with their labels."""
     names = load_dataset_spec("coco128.yaml").class_names
     yaml = folder / "coco128.yaml"

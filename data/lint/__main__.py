@@ -85,12 +85,13 @@ def _errors(spec: DatasetSpec, scans: Mapping[str, ScanResult]) -> list[str]:
 
 
 def _split_report(scan: ScanResult) -> dict[str, Any]:
+    records = scan.records
     kinds = ("unreadable", "unknown_class", "dropped", "clipped", "duplicate", "repaired", "orphan")
     return {
-        "pictures": len(scan.records),
-        "objects": sum(len(record.targets) for record in scan.records),
-        "crowd_regions": sum(len(record.crowd) for record in scan.records),
-        "backgrounds": sum(len(record.targets) + len(record.crowd) == 0 for record in scan.records),
+        "pictures": len(records),
+        "objects": len(records.boxes),
+        "crowd_regions": len(records.crowd_ids),
+        "backgrounds": records.num_backgrounds,
         "without_label_file": scan.num_without_file,
         **{kind: scan.count(kind) for kind in kinds},  # type: ignore[arg-type]
     }

@@ -223,7 +223,7 @@ def test_sources_without_images(tmp_path, name, message):
 
 
 def test_an_empty_folder_lists_nothing(tmp_path):
-    assert list_yolo_images([tmp_path], NAMES).images == ()
+    assert len(list_yolo_images([tmp_path], NAMES).images) == 0
 
 
 def test_polygons_are_kept_as_outlines_in_pixels(tmp_path):

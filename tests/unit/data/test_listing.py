@@ -27,7 +27,7 @@ def test_every_suffix_of_an_image_is_listed_and_no_other(tmp_path):
 
     found = list_images(tmp_path)
 
-    assert sorted(path.suffix for path in found) == sorted([*suffixes, ".JPE"])
+    assert sorted(Path(path).suffix for path in found) == sorted([*suffixes, ".JPE"])
 
 
 def test_a_link_to_its_own_folder_is_listed_once(tmp_path):
@@ -37,7 +37,7 @@ def test_a_link_to_its_own_folder_is_listed_once(tmp_path):
     (images / "again").symlink_to(images)
     (images / "deep" / "up").symlink_to(tmp_path)
 
-    assert sorted(list_images(images)) == [images / "b.png", images / "deep" / "a.png"]
+    assert sorted(list_images(images)) == [str(images / "b.png"), str(images / "deep" / "a.png")]
 
 
 def test_links_that_lead_to_each_other_are_listed_once(tmp_path):
@@ -48,7 +48,7 @@ def test_links_that_lead_to_each_other_are_listed_once(tmp_path):
 
     found = sorted(list_images(tmp_path))
 
-    assert found == [tmp_path / "one" / "one.png", tmp_path / "two" / "two.png"]
+    assert found == [str(tmp_path / "one" / "one.png"), str(tmp_path / "two" / "two.png")]
 
 
 def test_a_link_out_of_the_folder_is_followed(tmp_path):
@@ -56,7 +56,7 @@ def test_a_link_out_of_the_folder_is_followed(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "link").symlink_to(tmp_path / "far")
 
-    assert list_images(tmp_path / "images") == [tmp_path / "images" / "link" / "a.png"]
+    assert list_images(tmp_path / "images") == [str(tmp_path / "images" / "link" / "a.png")]
 
 
 def test_lists_keep_names_that_are_no_utf_8(tmp_path):

@@ -124,7 +124,7 @@ def test_entries_of_split_files(tmp_path, line, file):
     (image,) = list_voc_images(images, images, split, NAMES).images
 
     assert image.path == images / file
-    assert image.label_file == (images / file).with_suffix(".xml")
+    assert image.label_file == str((images / file).with_suffix(".xml"))
 
 
 def test_a_line_that_names_two_images_stops(tmp_path):
