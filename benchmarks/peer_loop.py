@@ -29,7 +29,7 @@ def peer_python(given: str = "") -> str:
         PeerFailedError: none has it.
     """
     if given:
-        return str(Path(given).absolute())  # of a link, too: an environment is known by its own path
+        return str(Path(given).absolute())  # not resolved: an environment is known by its link
     if find_spec("yolov5") is not None:
         return sys.executable
     if CLIENTS.exists():

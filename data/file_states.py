@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
@@ -19,6 +19,7 @@ State = tuple[int, int, int, int]  # size, times of the last change of content a
 MISSING: State = (-1, -1, -1, -1)
 UNSETTLED: State = (-2, -2, -2, -2)  # equals no state that is found
 _CHUNK = 4096  # files
+_INODES = 1 << 63
 SETTLED_NS = 2_000_000_000  # since the last change: FAT's clock ticks every two seconds
 
 
@@ -40,12 +41,15 @@ def find_states(paths: Sequence[str]) -> IntArray:
     for start in range(0, len(paths), _CHUNK):
         some = paths[start : start + _CHUNK]
         try:
-            states = map(fields, map(os.stat, some))
-            numbers = np.fromiter(chain.from_iterable(states), np.int64, 4 * len(some))
-        except (OSError, ValueError):  # one is missing, which takes another way of counting
-            numbers = np.array([_state(path) for path in some], np.int64)
-        found[start : start + len(some)] = numbers.reshape(-1, 4)
+            states = _as_rows(map(fields, map(os.stat, some)), len(some))
+        except (OSError, ValueError, OverflowError):  # one is missing, or has a large number
+            states = _as_rows(map(_state, some), len(some))
+        found[start : start + len(some)] = states
     return found
+
+
+def _as_rows(states: Iterable[State], count: int) -> IntArray:
+    return np.fromiter(chain.from_iterable(states), np.int64, 4 * count).reshape(-1, 4)
 
 
 def _state(path: str | Path) -> State:
@@ -54,7 +58,8 @@ def _state(path: str | Path) -> State:
         found = stat(path)
     except (OSError, ValueError):  # ValueError: a name with a NUL
         return MISSING
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+    inode = found.st_ino % _INODES  # some systems give numbers of 64 bits
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, inode
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ import numpy as np
 from data.coco_json import list_coco_images
 from data.dataset_spec import DatasetSpec
 from data.file_states import UNSETTLED, Evidence
+from data.findings import CheckedImage, FindingRows, unreadable
 from data.image_facts import examine_image
 from data.label_rules import Listing, Problem, UnreadableLabelsError
 from data.labels import list_yolo_images
 from data.record_table import RecordTable
-from data.scan import CheckedImage, FindingRows, ListedImages, Scan, unreadable
+from data.scan import ListedImages, Scan
 from data.scan_index import Facts, ScanIndex
 from data.scan_result import ScanResult, check_usable, download_hint
 from data.split_spec import CocoSplit, MergedSplit, PlainSplit, SharedSplit, YoloSplit
@@ -52,7 +53,7 @@ def read_records(
         strict: make anything wrong with images or labels an error.
         single_class: take every object as class 0.
         outlines: keep the polygons of objects.
-        indexed: read no image and no label file that an earlier run has read, unless it changed.
+        indexed: read only what has changed since an earlier run.
 
     Raises:
         DatasetError: files are missing, a class is beyond the names, no image is usable, or
@@ -152,9 +153,8 @@ def list_split(
         raise DatasetError(f"{error}{download_hint(spec)}") from None
     from data.held_out import held_out_split  # most data sets have splits of their own
 
-    for file in (*listing.paths, *listing.label_files):  # all of them decide which are in this one
-        if file is not None:
-            evidence.note(file)
+    # All of them decide which are in this one.
+    evidence.note(*listing.paths, *filter(None, listing.label_files))
     parts = held_out_split(listing.images, source.shares)
     chosen = [index for index, part in enumerate(parts) if part == split]
     return listing.select(chosen, listing.problems if split == "train" else ())

@@ -27,11 +27,12 @@ import numpy.typing as npt
 import PIL
 
 from data.file_states import State
+from data.findings import Findings
 from data.image_facts import RULES, ImageFacts
 from data.image_file import path_kind
 from data.label_rules import Problem
 from data.record_table import RecordTable
-from data.scan import Findings, Scan
+from data.scan import Scan
 
 logger = logging.getLogger(__name__)
 Facts = Mapping[str, tuple[State, ImageFacts]]  # of images by their paths
@@ -125,7 +126,7 @@ class ScanIndex:
 
 
 def _digest(key: str) -> str:
-    """Of a key and of the code that reads labels, so that no change of the one needs the other."""
+    """Of a key, and of the code that reads labels, whose changes need no other number than this."""
     digest = hashlib.sha256(key.encode("utf-8", "backslashreplace"))
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())

@@ -131,7 +131,7 @@ class TrainingImages:
             strict: any bad image or label row is an error.
             single_class: treat all classes as one.
             outlines: also read the objects' polygons.
-            indexed: decode no image that an earlier run found sound.
+            indexed: read only what has changed since an earlier run.
 
         Raises:
             DatasetError: something is wrong with the files.

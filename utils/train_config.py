@@ -124,6 +124,6 @@ class TrainConfig:
     eval_interval: int = option(1, "validate every N epochs", minimum=1)
     strict: bool = option(False, "any bad image or label row is an error")
     no_cache_index: bool = option(
-        False, "check every image anew, also those that earlier runs found sound"
+        False, "read every image and label file anew, not only what has changed"
     )
     report: str = option("", "write the result to this JSON file", rule=PathRule("file"))

@@ -85,7 +85,7 @@ class ValConfig:
     )  # fmt: skip
     strict: bool = option(False, "any bad image or label row is an error")
     no_cache_index: bool = option(
-        False, "check every image anew, also those that earlier runs found sound"
+        False, "read every image and label file anew, not only what has changed"
     )
     fail_under: float | None = option(
         None, "exit with 1 when AP is below this", minimum=0, maximum=1

@@ -286,3 +286,35 @@ def test_other_formats_keep_their_size(tmp_path):
 )  # fmt: skip
 def test_how_far_an_image_may_be_shrunk(long_side, needed, factor):
     assert shrink_factor(long_side, needed) == factor
+
+
+def segment(marker, content):
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def exif(orientation):
+    found = Image.Exif()
+    found[ORIENTATION] = orientation
+    return segment(0xE1, found.tobytes())
+
+
+XMP = b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><rdf:RDF tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_jpeg_is_turned_as_its_exif_data_say(tmp_path, seed):
+    """Wherever they are; orientations in XMP are not decoded by."""
+    rng = np.random.default_rng(seed)
+    parts = [
+        segment(0xFE, b"a comment"),
+        segment(0xE2, b"ICC\xff\xe1"),
+        segment(0xE1, XMP),
+        b"\xff",
+    ]
+    parts += [exif(int(rng.integers(1, 9)))] if rng.random() < 0.7 else []
+    chosen = [parts[index] for index in rng.permutation(len(parts))[: rng.integers(len(parts) + 1)]]
+    path = write_image(tmp_path / "a.jpg")
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + b"".join(chosen) + content[2:])
+
+    assert verify_image(path) == read_image(path).shape[:2]
