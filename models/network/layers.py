@@ -277,7 +277,7 @@ def activation_maker(text: str, where: str) -> Callable[[], nn.Module]:
     # The convolution before keeps its own input for backward, so its output may be overwritten.
     kwargs = {"inplace": True, **call.kwargs} if call.name in _IN_PLACE else call.kwargs
     try:
-        kind(*call.args, **kwargs)(torch.zeros(1))  # wrong argument types only fail in use
+        kind(*call.args, **kwargs)(torch.zeros(1, device="cpu"))  # wrong types only fail in use
     except (TypeError, RuntimeError) as error:
         raise ConfigError(f"{where}: {text!r}: {first_line(error)}") from None
     return lambda: kind(*call.args, **kwargs)
