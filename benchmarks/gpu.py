@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 
 from benchmarks.gpu_inference import density, inference
 from benchmarks.gpu_loading import loading
@@ -109,6 +108,8 @@ def measure(run: Run, bench: GpuSetting, budget: TimeBudget) -> None:
 
 def head_of(bench: GpuSetting, arguments: argparse.Namespace) -> dict[str, Any]:
     """What a report says before its figures."""
+    import torchvision  # takes two seconds, and `--help` needs none of it
+
     steps, is_gpu = bench.steps, bench.device.type == "cuda"
     return {
         "card": torch.cuda.get_device_name(bench.device) if is_gpu else "a CPU",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 
 from utils.machine import processor_name
 from utils.strict_yaml import write_yaml
@@ -84,6 +83,8 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 def machine_line() -> str:
     """Processor, GPU and versions in one line, for the head of a report."""
+    import torchvision  # takes two seconds, and `--help` needs none of it
+
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
         f"Machine: {processor_name()}, {torch.get_num_threads()} torch threads, {gpu}. "

@@ -1,62 +1,35 @@
 """Run every command of README and docs: `python -m tests.documents`, or `make docs-check`.
 
-A folder is made with a copy of the tracked files and what a reader has beside them (givens.py). The
-commands of each page are run in a copy of that folder, in their order, two pages at a time; those
-that its Chinese page has too are run once. rules.py says what is smaller than on the page, and what
-is not run and why. Exit code 1: a command failed, or a file that its comment names is not there.
+A folder is made with a copy of the tracked files and what a reader has beside them (givens.py).
+The commands of each page are run in a copy of that folder, in their order, two pages at a time; one
+that an earlier page has is not run again (plan.py). rules.py says what is smaller than on the page,
+and what is not run and why. Exit code 1: a command failed, or a file that its comment names is not
+there.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import logging
-import re
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.documents.commands import Command, commands_of
-from tests.documents.pages import ROOT, code_of, english_page, tokens_of, user_pages
-from tests.documents.rules import IN_YAMLS, as_run, reason_not_run
+from tests.documents.commands import Command
+from tests.documents.pages import ROOT, code_of, tokens_of, user_pages
+from tests.documents.plan import plan
+from tests.documents.rules import IN_YAMLS
 from tests.documents.session import Outcome, Session
 
 logger = logging.getLogger("docs-check")
 AT_A_TIME = 2
-
-
-def plan(pages: Sequence[str]) -> dict[str, list[tuple[Command, str]]]:
-    """English page -> its commands and those that translations add, with what is run of each.
-
-    A sentence's command that another one has already run is not run again.
-    """
-    planned: dict[str, list[tuple[Command, str]]] = {}
-    in_sentences: set[str] = set()
-    for page in sorted(pages, key=lambda name: (english_page(name), name != english_page(name))):
-        steps = planned.setdefault(english_page(page), [])
-        known = {without_comments(text) for _, text in steps}
-        for command, text in _steps(page):
-            code = without_comments(text)
-            if code in known or (command.kind != "shell" and code in in_sentences):
-                continue
-            in_sentences.add(code)
-            steps.append((command, text))
-    return {page: steps for page, steps in planned.items() if steps}
-
-
-def without_comments(program: str) -> str:
-    """What tells programs apart: comments are translated."""
-    return re.sub(r"(^|\s)#\s.*", "", program)
-
-
-def _steps(page: str) -> Iterator[tuple[Command, str]]:
-    for command in commands_of(page):
-        if reason_not_run(command) is None:
-            yield command, as_run(command)
 
 
 def make_template(folder: Path) -> None:
@@ -66,12 +39,13 @@ def make_template(folder: Path) -> None:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    compileall.compile_dir(folder, quiet=1)  # once, for all copies
     subprocess.run([sys.executable, "-m", "tests.documents.givens"], cwd=folder, check=True)
 
 
 def run_page(page: str, steps: Sequence[tuple[Command, str]], work: Path) -> list[Outcome]:
     """Run a page's commands in a folder of their own."""
-    session = Session.open(work / "project", work / Path(page).stem)
+    session = Session.open(work / "project", work / page.removesuffix(".md").replace("/", "-"))
     write_yamls(page, session.folder)
     outcomes = []
     for command, text in steps:
@@ -127,7 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for outcome in failed:
         logger.error("\n%s  %s\nrun as: %s\n%s", outcome.command.position, outcome.command.text,
                      outcome.ran, outcome.problem)  # fmt: skip
-    logger.info("%d failed, %.0f s", len(failed), time.monotonic() - start)
+    used = os.times()
+    logger.info("%d failed, %.0f s, %.0f s of processor time", len(failed),
+                time.monotonic() - start, used.children_user + used.children_system)  # fmt: skip
     return 1 if failed else 0
 
 

@@ -69,9 +69,12 @@ SMALLER = (
          "installs packages, or runs all tests"),
     Rule(r"--weights FILE\b", "--weights best.pt", "a network"),
     Rule(r"(--epochs |\bepochs=)(\d+)", _epochs, "epochs take hours; the commands do not change"),
-    Rule(r"(epochs=\d+)", rf"\1, imgsz={SIZE}, workers=0", "small images", r"TrainConfig\("),
+    Rule(r"(epochs=\d+)", rf"\1, imgsz={SIZE}, workers=0, noplots=True",
+         "small images; tests look at the plots", r"TrainConfig\("),
     Rule(r"(--evolve )(\d+)", _searches, "each is a training"),
     Rule(r"(--(?:imgsz|img) |\bimgsz=)\d+", rf"\g<1>{SIZE}", "small images"),
+    Rule(END, " --epochs 1", "epochs take hours; the commands do not change",
+         r"\btrain\.py(?!.*--(epochs|resume|help)\b)"),
     Rule(END, f" --imgsz {SIZE}", "small images", r"\btrain\.py(?!.*--(imgsz|img|resume|help)\b)"),
     Rule(r"(--batch(?:-size)? )\d+", r"\g<1>4", "eight images to learn from"),
     Rule(r"(--calibration-images )\d+", r"\g<1>4", "eight images to learn from"),
@@ -97,19 +100,28 @@ SMALLER = (
 # Of the yamls that commands read.
 IN_YAMLS = (Rule(r"\bperson\b", "RBC", "the networks that are here find blood cells"),)
 
-# What `...` stands for, command by command.
+# What `...` stands for, command by command: where another page has the whole command, that one.
 SPELLED_OUT = {
     "python train.py ... --evolve 200 --name exp --exist-ok":
         "python train.py --data my.yaml --cfg yolov5n.yaml --epochs 10 --evolve 200 --name exp "
         "--exist-ok",
     "torchrun --nproc-per-node 4 train.py ...":
-        "torchrun --nproc-per-node 4 train.py --data my.yaml --cfg yolov5n.yaml --epochs 1",
+        "torchrun --nproc-per-node 4 train.py --data coco.yaml --cfg repyolov5s.yaml "
+        "--batch-size 128",
     "torchrun --nproc-per-node 2 train.py --device 0,1 ...":
         "torchrun --nproc-per-node 2 train.py --device 0,1 --data my.yaml --cfg yolov5n.yaml "
         "--epochs 1 --name two",
     "python val.py --data coco128.yaml --imgsz 640 --weights ...":
-        "python val.py --data coco128.yaml --imgsz 640 --weights yolov5n.pt",
+        "python val.py --weights yolov5n.pt --data coco128.yaml --imgsz 640",
+    "val.py --gallery": "python val.py --weights best.pt --data my.yaml --gallery",
 }  # fmt: skip
+
+# A command that is run on each page that has it, and how a later one there names what it writes.
+# Others are run once.
+READ_LATER = (
+    (r"convert\.py.*--to train", r"-train\.pt"),
+    (r"detect\.py.*--shard", r"exp-\*of16"),
+)
 
 INSTALLS = "installs packages, which needs the network"
 ENVIRONMENT = "makes an environment: the checks run in one that is complete"
@@ -181,3 +193,10 @@ def as_run(command: Command) -> str:
     for rule in (*(COMPLETED if command.kind == "sentence" else ()), *SMALLER):
         text = rule.apply(text)
     return text
+
+
+def is_read_by(written: str, later: str) -> bool:
+    """Whether a command, as it is run, reads what an earlier one has written."""
+    return any(
+        re.search(writes, written) and re.search(reads, later) for writes, reads in READ_LATER
+    )

@@ -82,10 +82,11 @@ class Session:
         return Outcome(command, text, time.monotonic() - start, problem)
 
     def _restore_training(self, text: str) -> None:
+        """Put the cut run there, the newest one: as if it had been cut a moment ago."""
         run = self.folder / CUT_RUN
         if RESUMES.search(text) or (f"{CUT_RUN.as_posix()}/" in text and not run.exists()):
             shutil.rmtree(run, ignore_errors=True)
-            shutil.copytree(self.template / CUT_RUN, run)
+            shutil.copytree(self.template / CUT_RUN, run, copy_function=shutil.copyfile)
 
     def _call(self, kind: str, text: str) -> str:
         """The problem of a command, empty where there is none."""

@@ -30,6 +30,7 @@ from tests.documents.pages import (
     tokens_of,
     user_pages,
 )
+from tests.documents.plan import plan, without_comments
 from utils.cli import parse
 
 PAGES = user_pages()
@@ -92,6 +93,37 @@ def test_tests_that_are_named_in_reasons_exist():
     named = set(chain.from_iterable(re.findall(r"tests/[\w/]+\.py", text) for text in spelled))
     assert len(named) >= 4
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_every_program_is_run_once_with_each_set_of_flags_and_again_where_its_files_are_read():
+    planned = plan(PAGES)
+    run = [without_comments(text) for steps in planned.values() for _, text in steps]
+    given = {without_comments(rules.as_run(command)) for command in all_commands()
+             if rules.reason_not_run(command) is None}  # fmt: skip
+    assert set(run) == given
+    again = {code for code in run if run.count(code) > 1}
+    assert all(any(re.search(writes, code) for writes, _ in rules.READ_LATER) for code in again)
+
+
+@pytest.mark.parametrize(("writes", "reads"), rules.READ_LATER)
+def test_what_is_read_later_is_written_before_on_the_same_page(writes, reads):
+    readers = 0
+    for steps in plan(PAGES).values():
+        texts = [text for _, text in steps]
+        for number, text in enumerate(texts):
+            if re.search(reads, text) and not re.search(writes, text):
+                assert any(re.search(writes, before) for before in texts[:number]), text
+                readers += 1
+    assert readers
+
+
+def test_a_command_promises_the_files_that_every_page_promises():
+    promised = {(without_comments(text), name) for steps in plan(PAGES).values()
+                for command, text in steps for name in command.promised}  # fmt: skip
+    for command in all_commands():
+        if rules.reason_not_run(command) is None:
+            code = without_comments(rules.as_run(command))
+            assert {(code, name) for name in command.promised} <= promised, command.position
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -172,6 +204,9 @@ def test_lines_are_counted():
     [
         ("python train.py --data a.yaml --cfg b.yaml --epochs 300 --imgsz 640",
          "python train.py --data a.yaml --cfg b.yaml --epochs 1 --imgsz 64 --workers 0 --noplots"),
+        ("python train.py --cfg b.yaml",
+         "python train.py --cfg b.yaml --epochs 1 --imgsz 64 --workers 0 --noplots"),
+        ("python train.py --resume", "python train.py --resume --workers 0"),
         ("python detect.py --weights best.pt --source rtsp://door/1",
          "python detect.py --weights best.pt --source street.mp4"),
         ("python val.py --data coco128.yaml --weights a.pt --noplots",
@@ -184,6 +219,6 @@ def test_commands_become_small(text, run):
 
 
 def test_sentences_are_completed():
-    assert rules.as_run(Command("a.md", 1, "sentence", "val.py --gallery")) == (
-        "python val.py --gallery --weights best.pt --data my.yaml --workers 0 --noplots"
+    assert rules.as_run(Command("a.md", 1, "sentence", "val.py --task test")) == (
+        "python val.py --task test --weights best.pt --data my.yaml --workers 0 --noplots"
     )

@@ -139,6 +139,14 @@ def test_a_detector_called_from_python(folder):
     assert loaded & unused == set()
 
 
+def test_a_checkpoint_loads_no_compiler(folder):
+    """`torch._dynamo` takes as long to import as torch itself; torchvision imports it."""
+    weights = ROOT / "models" / "weights" / "repyolov5n-bccd.pt"
+    loaded = detect_modules(folder, "--weights", weights)
+    assert "torch" in loaded
+    assert not {"torch._dynamo", "torchvision"} & loaded
+
+
 def test_an_evaluation(folder):
     flags = ["--weights", folder / "squares.onnx", "--data", folder / "squares.yaml", "--noplots"]
     code, loaded = modules_of(
