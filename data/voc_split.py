@@ -56,14 +56,7 @@ def list_voc_images(
         listed = list(known.files)
     else:
         evidence.note(split)
-        named = [known.find(line, split) for line in read_lines(split)]
-        listed = list(dict.fromkeys(named))
-        if len(listed) < len(named):
-            ((first, _),) = Counter(named).most_common(1)
-            text = (
-                f"{len(named) - len(listed)} lines name an image again ({first}, ...); taken once"
-            )
-            problems.append(Problem("duplicate", f"{split}: {text}", len(named) - len(listed)))
+        listed, problems = _named_images(known, split)
     xmls = _XmlFiles(
         frozenset(_search(annotations, _XML, evidence)),
         Counter(file.stem for file in known.files),
@@ -83,6 +76,18 @@ def list_voc_images(
         read_labels,
         tuple(problems),
     )
+
+
+def _named_images(known: _KnownImages, split: Path) -> tuple[list[PurePosixPath], list[Problem]]:
+    """The images that the lines of a file name, each once."""
+    named = [known.find(line, split) for line in read_lines(split)]
+    listed = list(dict.fromkeys(named))
+    again = len(named) - len(listed)
+    if not again:
+        return listed, []
+    ((first, _),) = Counter(named).most_common(1)
+    text = f"{again} lines name an image again ({first}, ...); taken once"
+    return listed, [Problem("duplicate", f"{split}: {text}", again)]
 
 
 def _search(folder: Path, suffixes: frozenset[str], evidence: Evidence) -> Iterator[PurePosixPath]:
