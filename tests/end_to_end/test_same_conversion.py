@@ -10,7 +10,7 @@ import convert
 import export
 import train
 from models.checkpoints.loading import read_weights
-from tests.checkpoint_builders import save_model, save_yolov5
+from tests.checkpoint_builders import save_yolov5
 from tests.model_builders import tiny_spec, trained_model
 from tests.unit.data.builders import write_yolo_set
 from utils.checkpoint import load_checkpoint
@@ -29,23 +29,18 @@ def converted(tmp_path, weights, name, flags):
     return output
 
 
-@pytest.mark.parametrize("flags", CONVERSIONS, ids=" ".join)
-def test_the_same_input_gives_the_same_bytes(tmp_path, flags):
-    """Whatever was drawn before."""
-    weights = save_model(tmp_path / "w.pt", trained_model(tiny_spec(rep_block=None)))
-    files = []
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        files.append(converted(tmp_path, weights, f"out{seed}", flags).read_bytes())
-    assert files[0] == files[1]
-
-
 @pytest.mark.parametrize("flags", [*CONVERSIONS, ["--to", "native"]], ids=" ".join)
-def test_the_licence_of_the_weights_is_kept(tmp_path, flags):
+def test_the_same_input_gives_the_same_bytes_and_its_licence(tmp_path, flags):
+    """Whatever was drawn before."""
     weights = save_yolov5(
         tmp_path / "y.pt", trained_model(tiny_spec(rep_block=None)), beside={"license": "AGPL-3.0"}
     )
-    written = load_checkpoint(converted(tmp_path, weights, "out", flags))
+    files = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        files.append(converted(tmp_path, weights, f"out{seed}", flags))
+    assert files[0].read_bytes() == files[1].read_bytes()
+    written = load_checkpoint(files[0])
     assert written.config["license"] == read_weights(weights).config["license"] == "AGPL-3.0"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from models.conversion.deploy import relative_error
-from models.reparam.rep_block import ConvAct
+from models.reparam.rep_block import ConvAct, RepBlock
 from tests.block_equivalence import (
     FLOAT32_BOUND,
     FLOAT64_BOUND,
@@ -20,6 +21,7 @@ from tests.block_equivalence import (
     norms,
     randomise_norms,
 )
+from tests.case_loop import for_all
 from tests.equivalence.block_cases import (
     CASES,
     KINDS,
@@ -29,9 +31,8 @@ from tests.equivalence.block_cases import (
     cases_of,
 )
 
-each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+built = functools.cache(BlockCase.build)  # for laws that leave the block alone
 NORMED = {name: case for name, case in CASES.items() if case.kind != WITHOUT_NORMS}
-each_normed_case = pytest.mark.parametrize("case", NORMED.values(), ids=NORMED.keys())
 
 
 @st.composite
@@ -65,37 +66,37 @@ def test_any_block(case, seed):
     assert block_error(case.build(seed), case.input(seed)) <= FLOAT64_BOUND
 
 
-@each_case
+@for_all(CASES)
 def test_float64(case):
-    assert block_error(case.build(), case.input()) <= FLOAT64_BOUND
+    assert block_error(built(case), case.input()) <= FLOAT64_BOUND
 
 
-@each_case
+@for_all(CASES)
 def test_float32(case):
-    block, x = case.build(), case.input()
+    block, x = copied(case), case.input()
     with torch.no_grad():
         exact, single = block(x), block.float()(x.float())
     own = relative_error([exact], [single])
     assert block_error(block, x.float()) <= max(FLOAT32_BOUND, 4 * own)
 
 
-@each_case
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_cast_once(case, dtype):
-    block = case.build().to(dtype)
-    deployed, exact = block.to_deploy(), block.equivalent_conv()
-    conv = deployed.conv
-    assert exact.weight.dtype == exact.bias.dtype == torch.float64
-    assert conv.weight.dtype == conv.bias.dtype == dtype
-    assert torch.equal(conv.weight, exact.weight.to(dtype))
-    assert torch.equal(conv.bias, exact.bias.to(dtype))
-    with torch.no_grad():
-        assert deployed(case.input().to(dtype)).dtype == dtype
+@for_all(CASES)
+def test_half_precision_is_cast_once(case):
+    for dtype in (torch.float16, torch.bfloat16):
+        block = copied(case).to(dtype)
+        deployed, exact = block.to_deploy(), block.equivalent_conv()
+        conv = deployed.conv
+        assert exact.weight.dtype == exact.bias.dtype == torch.float64
+        assert conv.weight.dtype == conv.bias.dtype == dtype
+        assert torch.equal(conv.weight, exact.weight.to(dtype))
+        assert torch.equal(conv.bias, exact.bias.to(dtype))
+        with torch.no_grad():
+            assert deployed(case.input().to(dtype)).dtype == dtype
 
 
-@each_normed_case
+@for_all(NORMED)
 def test_norms_without_scale_and_shift(case):
-    block = case.build()
+    block = copied(case)
     for module in list(block.modules()):
         for name, norm in norms_among_children(module):
             setattr(module, name, nn.BatchNorm2d(norm.num_features, eps=1e-3, affine=False))
@@ -104,24 +105,24 @@ def test_norms_without_scale_and_shift(case):
     assert block_error(block.double().eval(), case.input()) <= FLOAT64_BOUND
 
 
-@each_normed_case
+@for_all(NORMED)
 def test_every_norm_keeps_its_own_eps(case):
-    block = case.build()
+    block = copied(case)
     for number, norm in enumerate(norms(block)):
         norm.eps = (0.3, 1e-5, 0.05)[number % 3] * (1 + number)
     assert block_error(block, case.input()) <= FLOAT64_BOUND
 
 
-@each_normed_case
+@for_all(NORMED)
 def test_norms_of_several_gpus(case):
-    block = nn.SyncBatchNorm.convert_sync_batchnorm(case.build())
+    block = nn.SyncBatchNorm.convert_sync_batchnorm(copied(case))
     assert {type(norm) for norm in norms(block)} == {nn.SyncBatchNorm}
     assert block_error(block, case.input()) <= FLOAT64_BOUND
 
 
-@each_case
+@for_all(CASES)
 def test_the_block_stays_as_it_is(case):
-    block = case.build()
+    block = built(case)
     before = copy.deepcopy(block.state_dict())
     deployed = block.to_deploy()
     with torch.no_grad():
@@ -133,9 +134,9 @@ def test_the_block_stays_as_it_is(case):
     assert not block.training
 
 
-@each_case
+@for_all(CASES)
 def test_the_deploy_form_can_be_trained(case):
-    deployed = case.build().to_deploy()
+    deployed = built(case).to_deploy()
     assert type(deployed) is ConvAct
     assert type(deployed.conv) is nn.Conv2d
     assert [name for name, _ in deployed.named_parameters()] == ["conv.weight", "conv.bias"]
@@ -144,9 +145,9 @@ def test_the_deploy_form_can_be_trained(case):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in deployed.parameters())
 
 
-@each_case
+@for_all(CASES)
 def test_the_geometry_is_kept(case):
-    conv, geometry = case.build().to_deploy().conv, case.geometry
+    conv, geometry = built(case).to_deploy().conv, case.geometry
     plain = geometry.conv(bias=True)
     assert conv.weight.shape == plain.weight.shape
     names = ("stride", "padding", "dilation", "groups", "padding_mode")
@@ -164,7 +165,7 @@ def test_a_block_that_trains_is_refused(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_identity_branch_is_where_the_shape_stays(kind):
-    present = {name for name, case in cases_of(kind).items() if has_identity(case.build())}
+    present = {name for name, case in cases_of(kind).items() if has_identity(built(case))}
     families = ("RepVGG", "MobileOne", "MobileOne(branches=1)", "QARepVGG", "OREPAVGG")
     assert present == (WITH_IDENTITY if kind in families else set())
 
@@ -181,6 +182,11 @@ def test_a_trained_block(kind):
         assert all(p.grad is not None for p in block.parameters())
         optimizer.step()
     assert block_error(block.eval(), case.input(9)) <= FLOAT64_BOUND
+
+
+def copied(case: BlockCase) -> RepBlock:
+    """For laws that change the block."""
+    return copy.deepcopy(built(case))
 
 
 def norms_among_children(module):

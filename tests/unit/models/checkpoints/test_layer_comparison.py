@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,9 @@ from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, trained_model
 
 
+@functools.cache
 def plain_model():
+    """What is written of it is a copy."""
     return trained_model(tiny_spec(rep_block=None, activation="SiLU"))
 
 

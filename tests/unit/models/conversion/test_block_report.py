@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from collections.abc import Callable
 
@@ -28,13 +30,19 @@ NAMES = [  # by rows; inside a row as its class has them
 ]  # fmt: skip
 
 
+@functools.cache
 def network(rep_block: str | None) -> Detector:
     return trained_model(tiny_spec(rep_block=rep_block)).double()
 
 
+@functools.cache
+def deployed(rep_block: str | None) -> Detector:
+    return to_deploy(network(rep_block))
+
+
 def converted(rep_block: str | None) -> tuple[Detector, Detector]:
-    model = network(rep_block)
-    return model, to_deploy(model)
+    """The second one may be changed."""
+    return network(rep_block), copy.deepcopy(deployed(rep_block))
 
 
 def expanded(family: str) -> tuple[Detector, Detector]:

@@ -55,9 +55,16 @@ def channel_means(source: Path, weights: dict) -> dict[str, np.ndarray]:
             for node, each in zip(convs, zip(*means, strict=True), strict=True)}  # fmt: skip
 
 
-@pytest.mark.parametrize("activation", ["LeakyReLU(0.1)", "ReLU", "SiLU"])
-@pytest.mark.parametrize("form", [U8S8, QdqScheme(per_channel=False), S8S8],
-                         ids=["channel", "tensor", "float bias"])  # fmt: skip
+PER_TENSOR = QdqScheme(per_channel=False)
+# Every activation and every form is quick once; what is left of the pairs is slow.
+QUICK_PAIRS = [("LeakyReLU(0.1)", U8S8), ("SiLU", PER_TENSOR), ("ReLU", S8S8)]
+PAIRS = [pytest.param(activation, form, id=f"{activation}-{name}",
+                      marks=[] if (activation, form) in QUICK_PAIRS else [pytest.mark.slow])
+         for name, form in (("channel", U8S8), ("tensor", PER_TENSOR), ("float bias", S8S8))
+         for activation in ("LeakyReLU(0.1)", "ReLU", "SiLU")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("activation", "form"), PAIRS)
 def test_rounded_weights_shift_no_mean(activation, form, tmp_path):
     """On maps of 2x2 cells too, where a 3x3 kernel sees more border than map."""
     source, quantized, target = (tmp_path / f"{name}.onnx" for name in "fqt")

@@ -62,8 +62,11 @@ def test_it_stays_in_float_by_the_names_that_are_given(tmp_path):
     assert float_ones == {worst.name, *head_nodes(source)}
 
 
-@pytest.mark.parametrize("form", [U8S8, S8S8, QdqScheme("u16")], ids=["u8", "s8", "u16"])
-@pytest.mark.parametrize("method", ["minmax", "percentile"])
+@pytest.mark.parametrize(
+    ("form", "method"),
+    [(U8S8, "minmax"), (S8S8, "percentile"), (QdqScheme("u16"), "minmax")],
+    ids=["u8", "s8", "u16"],
+)
 def test_every_form_and_method_has_finite_losses(form, method, tmp_path):
     if form.activations == "u16":
         need_wide_scales()

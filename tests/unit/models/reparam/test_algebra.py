@@ -17,6 +17,7 @@ from models.reparam.algebra import (
     pad_kernel,
 )
 from tests.block_equivalence import randomise_norms
+from tests.case_loop import all_of, for_all
 
 CPU = torch.device("cpu")
 
@@ -111,15 +112,15 @@ def random_kernel(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(*shape, dtype=torch.float64), torch.randn(shape[0], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("dilation", [1, 2])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel_size", [1, 2, 3, 5])
-@pytest.mark.parametrize(
-    ("channels", "hidden", "out", "groups"),
-    [(4, 6, 8, 1), (4, 6, 8, 2), (4, 8, 4, 4), (3, 6, 3, 3), (1, 1, 1, 1)],
-)
-def test_chain_of_two(channels, hidden, out, groups, kernel_size, stride, dilation):
+@for_all(
+    all_of(
+        channels=[(4, 6, 8, 1), (4, 6, 8, 2), (4, 8, 4, 4), (3, 6, 3, 3), (1, 1, 1, 1)],
+        kernel_size=[1, 2, 3, 5], stride=[1, 2], dilation=[1, 2],
+    )
+)  # fmt: skip
+def test_chain_of_two(case):
     """Everywhere, if the second sees the first one's bias in its padding."""
+    (channels, hidden, out, groups), kernel_size, stride, dilation = case
     first = random_kernel(hidden, channels // groups, 1, 1)
     second = random_kernel(out, hidden // groups, kernel_size, kernel_size)
     x = torch.randn(2, channels, 10, 11, dtype=torch.float64)
@@ -156,11 +157,10 @@ def two_kernels(channels, hidden, out, groups, sizes):
     return first, second
 
 
-@each_chain
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 3)])
-def test_chained_kernels(channels, hidden, out, groups, sizes, stride, dilation):
+@for_all(all_of(channels=CHANNELS, sizes=SIZES, stride_dilation=[(1, 1), (2, 1), (1, 2), (2, 3)]))
+def test_chained_kernels(case):
     """Without padding; the second has the stride, both have the dilation."""
+    (channels, hidden, out, groups), sizes, (stride, dilation) = case
     first, second = two_kernels(channels, hidden, out, groups, sizes)
     x = torch.randn(2, channels, 14, 15, dtype=torch.float64)
     between = F.conv2d(x, first, dilation=dilation, groups=groups)

@@ -17,6 +17,7 @@ from models.reparam.kernel_terms import (
     StackedKernels,
 )
 from models.reparam.rep_block import ConvGeometry
+from tests.case_loop import for_all
 from tests.kernel_layers import cosine, lopsided
 from tests.kernel_references import (
     BOUND,
@@ -30,7 +31,6 @@ from tests.kernel_references import (
 )
 
 CASES = {f"{kind}: {name}": case for kind in KINDS for name, case in term_cases(kind).items()}
-each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 BRANCHES = {
     f"{text}: {name}": (text, geometry)
     for text in BRANCH_TEXTS
@@ -38,19 +38,19 @@ BRANCHES = {
 }
 
 
-@each_case
+@for_all(CASES)
 def test_a_term_is_its_layers(case):
     """Borders included: no term has a bias, so zeros stay zeros on the way."""
     assert term_error(case) <= BOUND
 
 
-@pytest.mark.parametrize(("text", "geometry"), BRANCHES.values(), ids=BRANCHES.keys())
-def test_a_branch_is_its_layers(text, geometry):
+@for_all(BRANCHES)
+def test_a_branch_is_its_layers(branch):
     """All terms of a block side by side, each with its scale, then bias or norm."""
-    assert branch_error(text, geometry) <= BOUND
+    assert branch_error(*branch) <= BOUND
 
 
-@each_case
+@for_all(CASES)
 def test_shape_and_dtype(case):
     term = case.build()
     exact, single = term.kernel(torch.float64), term.kernel(torch.float32)
@@ -62,14 +62,14 @@ def test_shape_and_dtype(case):
     assert torch.equal(rounded, term.double().kernel(torch.float64))
 
 
-@each_case
+@for_all(CASES)
 def test_every_parameter_takes_part(case):
     term = case.build()
     term.kernel(torch.float64).square().sum().backward()
     assert all(p.grad is not None and p.grad.all() for p in term.parameters())
 
 
-@each_case
+@for_all(CASES)
 def test_only_parameters_are_saved(case):
     """The fixed filters and the identity are made anew: a checkpoint has no room to be wrong."""
     term = case.build()
