@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = run_jobs(jobs, given.parallel, left)
     logger.info("%d of %d runs finished", sum(job.is_finished() for job in jobs), len(jobs))
     taught = (row.taught_by("") for row in ROWS)
-    write_report(given.out, setting, (*ROWS, PEER, *taught), given.seeds)
+    rows_known = (*ROWS, PEER, *taught)
+    write_report(given.out, setting, rows_known, given.seeds, timed=not given.untimed)
     return 1 if failed else 0
 
 
@@ -72,6 +73,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data", choices=DATA_SETS, default="voc07")
     add("--start", choices=STARTS, default=SCRATCH, help="weights to start from")
     add("--rows", nargs="+", choices=names, default=names, help="train only these")
+    add("--untimed", action="store_true", help="no seconds in the report: other work ran beside")
     add("--seeds", type=int, nargs="+", default=(0, 1, 2))
     add("--epochs", type=int, default=30)
     add("--imgsz", type=int, default=192)

@@ -6,6 +6,7 @@ import csv
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.block_claims import (
@@ -25,6 +26,13 @@ from utils.metrics.coco import MIN_MEANINGFUL_AP
 from utils.plots.figure import line_color, make_figure, save_figure, style_axes
 
 LOSSES = ("train/box_loss", "train/obj_loss", "train/cls_loss")
+TIMES = (
+    "An epoch is the median of those timed, evaluation included, with other runs beside it on the "
+    "machine."
+)
+NO_TIMES = (
+    "Seconds are left out: other work ran on the machine, and the runs were stopped at times."
+)
 Finished = Mapping[Row, Sequence[int]]  # row -> seeds, at least one
 
 
@@ -130,16 +138,21 @@ def diverged_lines(setting: Setting, rows: Sequence[Row], seeds: Sequence[int]) 
     return ["", f"Diverged, and so in no table: {', '.join(found)}."] if found else []
 
 
-def write_report(out: Path, setting: Setting, rows: Sequence[Row], seeds: Sequence[int]) -> None:
+def write_report(
+    out: Path, setting: Setting, rows: Sequence[Row], seeds: Sequence[int], *, timed: bool = True
+) -> None:
     """All finished runs: tables and claims as markdown, the curves as an image beside it.
 
-    Without a finished run nothing is written.
+    Without a finished run nothing is written. Not `timed`, seconds are left out.
     """
     runs = finished_runs(setting, rows, seeds)
     if not runs:
         return
     results = {row.name: [Result.read(setting.folder(row, seed)) for seed in seeds_of]
                for row, seeds_of in runs.items()}  # fmt: skip
+    if not timed:
+        results = {name: [replace(each, epoch_seconds=None) for each in of_row]
+                   for name, of_row in results.items()}  # fmt: skip
     start = "scratch" if setting.start == SCRATCH else Path(setting.start).stem
     device = "cpu" if setting.device == "cpu" else "gpu"
     date = time.strftime("%Y-%m-%d")
@@ -153,8 +166,8 @@ def write_report(out: Path, setting: Setting, rows: Sequence[Row], seeds: Sequen
         *diverged_lines(setting, rows, seeds),
         *(["", "The package yolov5 computes in float32 on a CPU."] if PEER in runs else []),
         "",
-        "An epoch is the median of those timed, evaluation included, with other runs beside it on "
-        "the machine. Memory is that of the tensors on a GPU, else of the process with its images.",
+        f"{TIMES if timed else NO_TIMES} Memory is that of the tensors on a GPU, else of the "
+        "process with its images.",
         "",
         *cost_table(setting, runs, results),
         "",

@@ -16,11 +16,9 @@ KNOWN: dict[str, dict[str, str]] = {
         "4.4": "a section of an article",
     },
     "docs/claims.md": {
-        "2,500": DATA,
         "5,000": DATA,
         "64,115": DATA,
         "118,287": DATA,
-        "95 %": "what the interval covers",
     },
     "docs/comparison.md": {
         "1,920 px": LIMIT,

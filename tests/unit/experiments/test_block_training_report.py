@@ -53,6 +53,16 @@ def test_a_row_without_plain_has_no_difference(setting, tmp_path):
     assert "| ACB | 2.0 |  | 100.0 |  | abc1234 |" in report.read_text()
 
 
+def test_without_times(setting, tmp_path):
+    for name, AP in (("plain", 0.2), ("OREPA, start=plain", 0.3), ("DBB", 0.3)):
+        write_run(setting.folder(BY_NAME[name], 0), AP, memory=150.0 if name == "DBB" else 100.0)
+    write_report(tmp_path, setting, ROWS, (0,), timed=False)
+    (report,) = tmp_path.glob("*.md")
+    text = report.read_text()
+    assert "| DBB |  |  | 150.0 | 1.50 | abc1234 |" in text
+    assert "Seconds are left out" in text and "times as fast" not in text
+
+
 def test_curves(tmp_path):
     write_run(tmp_path / "run", 0.25)
     assert loss_curve(tmp_path / "run") == pytest.approx([0.6, 0.4])
