@@ -31,7 +31,7 @@ TIMES = (
     "machine."
 )
 NO_TIMES = (
-    "Seconds are left out: other work ran on the machine, and the runs were stopped at times."
+    "Seconds are omitted: other work ran on the machine, and the runs were stopped at times."
 )
 Finished = Mapping[Row, Sequence[int]]  # row -> seeds, at least one
 
@@ -143,7 +143,7 @@ def write_report(
 ) -> None:
     """All finished runs: tables and claims as markdown, the curves as an image beside it.
 
-    Without a finished run nothing is written. Not `timed`, seconds are left out.
+    Without a finished run nothing is written. Not `timed`, seconds are omitted.
     """
     runs = finished_runs(setting, rows, seeds)
     if not runs:

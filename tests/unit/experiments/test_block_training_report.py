@@ -60,7 +60,7 @@ def test_without_times(setting, tmp_path):
     (report,) = tmp_path.glob("*.md")
     text = report.read_text()
     assert "| DBB |  |  | 150.0 | 1.50 | abc1234 |" in text
-    assert "Seconds are left out" in text and "times as fast" not in text
+    assert "Seconds are omitted" in text and "times as fast" not in text
 
 
 def test_curves(tmp_path):
