@@ -30,9 +30,7 @@ TIMES = (
     "An epoch is the median of those timed, evaluation included, with other runs beside it on the "
     "machine."
 )
-NO_TIMES = (
-    "Seconds are omitted: other work ran on the machine, and the runs were stopped at times."
-)
+NO_TIMES = "Seconds are omitted: other work ran on the machine, and the runs were stopped at times."
 Finished = Mapping[Row, Sequence[int]]  # row -> seeds, at least one
 
 
