@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,11 +38,10 @@ from models.checkpoints.yolov5_state_dict import (
     yolov5_yaml,
 )
 from models.conversion.convert_result import BeforeAfter, ConvertResult
-from models.conversion.deploy import is_deployed, to_deploy
+from models.conversion.deploy import is_deployed
 from models.conversion.equivalence import check_equivalence, measure_equivalence
-from models.conversion.expand import expand
+from models.conversion.form_change import FOLDED, UNCHANGED, FormChange, expanded, in_yolov5_layers
 from models.conversion.stem import stem_name, with_stem
-from models.conversion.yolov5_form import as_yolov5
 from models.network.detector import Detector, block_counts, count_parameters, network_gflops
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.batches import Batch
@@ -63,7 +61,6 @@ FileFormat = tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoi
 # Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not.
 CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 AP_DECIMALS = 4
-SEED = 0  # of the branches of an expanded network
 
 
 def convert(config: ConvertConfig) -> ConvertResult:
@@ -82,64 +79,53 @@ def convert(config: ConvertConfig) -> ConvertResult:
     input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
     if config.to == "native":
         return _to_native(source, checkpoint, model, output, input_hw)
-    change_stem = _stem_change(config)
     is_folded = config.to == checkpoint.form == "deploy"
-    if is_folded and not config.half and stem_name(change_stem(model)) == stem_name(model):
+    if is_folded and not config.half and stem_name(_with_stem(model, config)) == stem_name(model):
         logger.info("%s is in deploy form already: nothing to do.", source)
         return _result(checkpoint, checkpoint, model, model, source, input_hw)
-    change_form = _form_change(config, model)
+    change = UNCHANGED if is_folded else _form_change(config, model)
     validation = _validation(config, checkpoint, stride, max(input_hw))
     sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
     batches = check_inputs(sizes, () if validation is None else validation.records)
-    converted = _converted(checkpoint, change_stem(change_form(model)), config)
     with atomic_path(output) as temporary:
         save, load = _file_format(config.to)
-        save(temporary, converted)
-        saved = build_from_checkpoint(load(temporary))
+        save(temporary, _converted(checkpoint, _with_stem(change.network(model), config), config))
+        read_back = load(temporary)  # what was written is not in memory any more
+        saved = build_from_checkpoint(read_back)
         equivalence = measure_equivalence(
             model,
             saved,
             [torch.from_numpy(batch) for batch in batches],
-            change_form=None if is_folded else change_form,
-            change_stem=change_stem,
+            change,
             tolerance=_tolerance(config),
         )
         check_equivalence(equivalence, every_block=config.verbose)
         AP = None if validation is None else _compare_AP(model, saved, validation, config)
-    result = _result(checkpoint, converted, model, saved, output, input_hw)
+    result = _result(checkpoint, read_back, model, saved, output, input_hw)
     if config.to == "yolov5":
         write_yaml(output.with_suffix(".yaml"), yolov5_yaml(saved.spec))
     return replace(result, equivalence=equivalence, AP=AP)
 
 
-def _form_change(config: ConvertConfig, model: Detector) -> Callable[[Detector], Detector]:
+def _form_change(config: ConvertConfig, model: Detector) -> FormChange:
     """Folds a network, or expands a plain one."""
     if config.to != "train":
-        return as_yolov5 if config.to == "yolov5" else to_deploy
+        return in_yolov5_layers(model) if config.to == "yolov5" else FOLDED
     if not config.rep_block:
         raise ConfigError("--to train: name the blocks, for example --rep-block RepVGG")
     if (family := model.spec.rep_block) is not None and not is_deployed(model):
         raise ConfigError(f"{config.weights}: has {family} blocks already; give a plain network")
-    return functools.partial(_expanded, rep_block=config.rep_block, rep_policy=config.rep_policy)
+    return expanded(model, config.rep_block, config.rep_policy)
 
 
-def _expanded(model: Detector, *, rep_block: str, rep_policy: str) -> Detector:
-    """`expand`, with the same branches every time: they start from random numbers."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(SEED)
-        return expand(model, rep_block, rep_policy)
+def _with_stem(model: Detector, config: ConvertConfig) -> Detector:
+    """A folded network with the stem that --stem asks for."""
+    return model if config.stem == "keep" else with_stem(model, config.stem)
 
 
 def _file_format(to: str) -> FileFormat:
     """What writes the file, and what reads it back for the check."""
     return (save_yolov5, load_yolov5) if to == "yolov5" else (save_checkpoint, load_checkpoint)
-
-
-def _stem_change(config: ConvertConfig) -> Callable[[Detector], Detector]:
-    """Gives a folded network the stem that --stem asks for."""
-    if config.stem == "keep":
-        return lambda model: model
-    return functools.partial(with_stem, form=config.stem)
 
 
 def _output_path(config: ConvertConfig, source: Path) -> Path:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from models.checkpoints.repvgg_weights import SourceBlock, load_backbone, read_repvgg
 from models.checkpoints.yolov5_weights import read_yolov5
@@ -34,6 +36,9 @@ def read_weights(path: str | Path) -> Checkpoint:
 def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> Detector:
     """The network a checkpoint describes, in eval mode, float32.
 
+    It takes over the checkpoint's tensors where they are float32 already: to change the network
+    is to change them.
+
     Args:
         checkpoint: of either form.
         averaged: load the averaged (EMA) weights where there are any, which score best; False
@@ -46,12 +51,54 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
     weights = checkpoint.best_weights if averaged else checkpoint.weights
     with torch.device("meta"):  # a wrong size takes no memory before it is refused
         _check_sizes(build_model(spec, form=checkpoint.form), weights)
-    model = build_model(spec, form=checkpoint.form)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"checkpoint: weights do not fit the architecture: {error}") from None
+    with _Unfilled():
+        model = build_model(spec, form=checkpoint.form)
+    state = model.state_dict()
+    model.load_state_dict(
+        {name: tensor.to(state[name].dtype) for name, tensor in _apart(weights).items()},
+        assign=True,
+    )
     return model.float().eval()
+
+
+class _Unfilled(TorchFunctionMode):
+    """While it is entered, modules start without the random numbers of their weights.
+
+    Their memory is not touched, and so not taken, before weights from a file replace them.
+    """
+
+    _RANDOM = frozenset({nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_,
+                         nn.init.trunc_normal_, nn.init.xavier_uniform_, Tensor.uniform_,
+                         Tensor.normal_})  # fmt: skip
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Leave a tensor as it is where random numbers are asked for."""
+        given = dict(kwargs or {})
+        if func in self._RANDOM:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, each of which has memory of its own.
+
+    In a file they may share it. A network that is trained must not change one with another.
+    """
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in weights.items():
+        storage = tensor.untyped_storage()
+        whole = storage.nbytes() == tensor.numel() * tensor.element_size()
+        shared = storage.data_ptr() in seen or not whole
+        seen.add(storage.data_ptr())
+        apart[name] = tensor.clone() if shared else tensor
+    return apart
 
 
 def _check_sizes(model: Detector, weights: dict[str, Tensor]) -> None:

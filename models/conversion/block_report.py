@@ -37,14 +37,27 @@ class BlockReport:
     weight_spread_after: float
 
 
-@torch.no_grad()
 def block_reports(before: nn.Module, after: nn.Module) -> list[BlockReport]:
     """A report for every convolution block of two float64 networks of the same rows."""
-    generator = torch.Generator().manual_seed(0)
+    return reports_of(before, after, "", torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def reports_of(
+    before: nn.Module, after: nn.Module, prefix: str, generator: torch.Generator
+) -> list[BlockReport]:
+    """Those of one module of two networks.
+
+    Args:
+        before: in float64.
+        after: the same module in the other network.
+        prefix: of the names in the network: empty, or the module's and a dot.
+        generator: of the inputs.
+    """
     reports = []
-    for name, old in _blocks(before):
-        new = after.get_submodule(name)
-        kernel, channels = _kernel(old)
+    for inner, old in _blocks(before):
+        name, new = f"{prefix}{inner}".rstrip("."), after.get_submodule(inner)
+        channels = _in_channels(old, new)
         x = torch.randn(2, channels, *INPUT_HW, generator=generator, dtype=torch.float64)
         reports.append(
             BlockReport(
@@ -52,29 +65,39 @@ def block_reports(before: nn.Module, after: nn.Module) -> list[BlockReport]:
                 block_before=block_kind(old),
                 block_after=block_kind(new),
                 rel_error_float64=relative_error([old(x)], [new(x)]),
-                weight_spread_before=_spread(kernel),
-                weight_spread_after=_spread(_kernel(new)[0]),
+                weight_spread_before=_spread(_kernel(old)),
+                weight_spread_after=_spread(_kernel(new)),
             )
         )
     return reports
 
 
 def _blocks(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Blocks of either form, outermost only."""
+    """Blocks of either form, outermost only, by name; a module that is one has no name."""
+    if isinstance(module, RepBlock | ConvAct):
+        yield prefix.rstrip("."), module
+        return
     for name, child in module.named_children():
-        if isinstance(child, RepBlock | ConvAct):
-            yield prefix + name, child
-        else:
-            yield from _blocks(child, f"{prefix}{name}.")
+        yield from _blocks(child, f"{prefix}{name}.")
 
 
-def _kernel(block: nn.Module) -> tuple[Tensor, int]:
-    """The main kernel, and how many channels the block reads."""
+def _in_channels(*forms: nn.Module) -> int:
+    """How many channels a block reads, by any of its forms."""
+    for block in forms:
+        if isinstance(block, ConvAct):
+            return block.conv.in_channels  # known without folding
+    (block, *_) = forms
+    if not isinstance(block, RepBlock):
+        raise TypeError(f"{type(block).__name__} is no convolution block")
+    return block.main_kernel().shape[1] * block.equivalent_conv().groups
+
+
+def _kernel(block: nn.Module) -> Tensor:
+    """The main kernel."""
     if isinstance(block, ConvAct):
-        return block.conv.weight, block.conv.in_channels
+        return block.conv.weight
     if isinstance(block, RepBlock):
-        kernel = block.main_kernel()
-        return kernel, kernel.shape[1] * block.equivalent_conv().groups
+        return block.main_kernel()
     raise TypeError(f"{type(block).__name__} is no convolution block")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 import torch
@@ -31,7 +31,17 @@ def to_deploy(model: nn.Module) -> nn.Module:
     """
     if model.training:
         raise ValueError("only a network in eval mode has a deploy form; call .eval()")
-    return _with_blocks_replaced(copy.deepcopy(model))
+    as_they_are = {id(block): block for block in _blocks(model)}
+    return _with_blocks_replaced(copy.deepcopy(model, as_they_are))
+
+
+def _blocks(module: nn.Module) -> Iterator[RepBlock]:
+    """Outermost blocks, which are replaced and so need no copy."""
+    if isinstance(module, RepBlock):
+        yield module
+        return
+    for child in module.children():
+        yield from _blocks(child)
 
 
 def _with_blocks_replaced(module: nn.Module) -> nn.Module:

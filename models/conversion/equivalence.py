@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from models.conversion.block_report import BlockReport, block_reports
-from models.conversion.deploy import raw_maps, worst_error
-from models.network.detector import Detector
+from models.conversion.block_report import BlockReport, reports_of
+from models.conversion.deploy import Maps, relative_error
+from models.conversion.form_change import FormChange
+from models.conversion.stem import stem_layer
+from models.network.detector import Detector, Outputs
+from models.network.module_copy import copy_with, in_float64
 from utils.errors import ConversionError
 
 logger = logging.getLogger(__name__)
@@ -37,38 +40,79 @@ class Equivalence:
     blocks: tuple[BlockReport, ...]
 
 
+@torch.no_grad()
 def measure_equivalence(
     model: Detector,
     saved: Detector,
     inputs: Sequence[Tensor],
+    change: FormChange,
     *,
-    change_form: Callable[[Detector], Detector] | None,
-    change_stem: Callable[[Detector], Detector],
     tolerance: float | None = None,
 ) -> Equivalence:
     """Compare a network with its conversion as saved, and with the same conversion in float64.
+
+    Layer by layer, so that of what is in float64 only one layer is in memory at a time.
 
     Args:
         model: in float32.
         saved: the converted network, read back from its file.
         inputs: (B, 3, H, W) float32 each.
-        change_form: folds or expands; None where the form stays.
-        change_stem: changes the first layer after that.
+        change: the conversion.
         tolerance: limit of the float32 error; by default 1e-5, or 4 times the float32 error of
             `model` itself where that is more.
     """
-    exact = copy.deepcopy(model).double()
-    exact_changed = exact if change_form is None else change_form(exact)
-    maps, exact_maps = raw_maps(model, inputs), raw_maps(exact, inputs)
+    passes = [_Passes.start(each) for each in inputs]
+    generator, blocks = torch.Generator().manual_seed(0), list[BlockReport]()
+    for index, layer in enumerate(model.layers):
+        new_layer, exact = saved.layers[index], copy_with(layer, in_float64)
+        exact_new = change.layer(new_layer, exact)
+        if change.replaces_blocks:
+            blocks += reports_of(exact, exact_new, f"layers.{index}.", generator)
+        if index == 0:
+            exact_new = stem_layer(new_layer, exact_new)
+        for each in passes:
+            each.run(index, (model, saved), (layer, new_layer, exact, exact_new))
+    errors = [each.errors() for each in passes]
+    own, float32, float64 = (max(kind) for kind in zip(*errors, strict=True))
     if tolerance is None:
-        tolerance = max(FLOAT32_TOLERANCE, 4 * worst_error(exact_maps, maps))
-    blocks = [] if change_form is None else block_reports(exact, exact_changed)
-    return Equivalence(
-        float64=worst_error(exact_maps, raw_maps(change_stem(exact_changed), inputs)),
-        float32=worst_error(maps, raw_maps(saved, inputs)),
-        allowed=tolerance,
-        blocks=tuple(blocks),
-    )
+        tolerance = max(FLOAT32_TOLERANCE, 4 * own)
+    return Equivalence(float64, float32, tolerance, tuple(blocks))
+
+
+@dataclass(slots=True)
+class _Passes:
+    """One input on its way through four networks.
+
+    Attributes:
+        outputs: of the network before, the saved one, and both in float64.
+        maps: the raw predictions of each, in the end.
+    """
+
+    outputs: tuple[Outputs, ...]
+    maps: list[Maps]
+
+    @classmethod
+    def start(cls, images: Tensor) -> _Passes:
+        return cls(tuple({-1: each} for each in (images, images, images.double(), images.double())),
+                   [])  # fmt: skip
+
+    def run(
+        self, index: int, networks: tuple[Detector, Detector], layers: tuple[nn.Module, ...]
+    ) -> None:
+        """Through one layer of each."""
+        before, after = networks
+        rows = zip((before, after, before, after), layers, self.outputs, strict=True)
+        last = [network.run_layer(index, layer, outputs) for network, layer, outputs in rows]
+        self.maps = [each for each in last if not isinstance(each, Tensor)]
+
+    def errors(self) -> tuple[float, float, float]:
+        """Of the network before in float32, of the saved one, and of the new one in float64."""
+        before, saved, exact, exact_new = self.maps
+        return (
+            relative_error(exact, before),
+            relative_error(before, saved),
+            relative_error(exact, exact_new),
+        )
 
 
 def check_equivalence(found: Equivalence, *, every_block: bool = False) -> None:

@@ -9,6 +9,7 @@ from models.conversion.deploy import is_deployed
 from models.network.concat_norm import ConcatNorm
 from models.network.detector import Detector, build_model
 from models.network.layers import ConvBNAct
+from models.network.module_copy import copy_with, in_float64
 from models.reparam import algebra
 from models.reparam.rep_block import ConvAct, RepBlock, batch_norm
 
@@ -35,6 +36,19 @@ def expand(model: Detector, rep_block: str | None, rep_policy: str | None = None
     expanded.to(next(model.parameters()).dtype)
     _fill(expanded, model, spec.norm_eps)
     return expanded.eval()
+
+
+def expanded_layer(saved: nn.Module, layer: nn.Module, norm_eps: float | None) -> nn.Module:
+    """One layer of a network, expanded like its namesake in a network that `expand` made.
+
+    Args:
+        saved: the namesake, in any dtype; its branches beside the main one are taken as they are.
+        layer: plain or in deploy form, in float64; it does not change.
+        norm_eps: that of the network's spec.
+    """
+    expanded = nn.ModuleList([copy_with(saved, in_float64)])
+    _fill(expanded, nn.ModuleList([layer]), norm_eps)
+    return expanded[0].eval()
 
 
 def _fill(target: nn.Module, source: nn.Module, norm_eps: float | None) -> None:

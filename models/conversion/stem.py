@@ -22,6 +22,7 @@ from models.network.detector import Detector, build_model
 from models.network.early_layers import Focus
 from models.network.layers import ConvBNAct
 from models.network.model_spec import ModelSpec
+from models.network.module_copy import copy_with, in_float64
 from models.reparam.rep_block import ConvAct, ConvParams, RepBlock, params_of
 from utils.errors import ConfigError
 
@@ -78,6 +79,22 @@ def with_stem(model: Detector, form: str) -> Detector:
     changed.to(next(model.parameters()))
     changed.load_state_dict(_renamed(model.state_dict(), form))
     return changed.eval()
+
+
+def stem_layer(saved: nn.Module, first: nn.Module) -> nn.Module:
+    """The first layer in the form of its namesake in a network that `with_stem` made.
+
+    Args:
+        saved: the namesake, in any dtype.
+        first: in float64; returned as it is where it has that form.
+    """
+    if isinstance(saved, Focus) == isinstance(first, Focus):
+        return first
+    changed, prefix = copy_with(saved, in_float64), "layers.0."
+    given = {prefix + name: tensor for name, tensor in first.state_dict().items()}
+    renamed = _renamed(given, "focus" if isinstance(saved, Focus) else "conv")
+    changed.load_state_dict({name.removeprefix(prefix): each for name, each in renamed.items()})
+    return changed
 
 
 def conv_kernel(focus: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ from torch import nn
 
 from models.conversion.deploy import to_deploy
 from models.network.detector import Detector, build_model
-from models.network.layers import ConvBNAct
+from models.network.layers import ConvBNAct, DetectHead
 from models.network.model_spec import ModelSpec
+from models.network.module_copy import copy_with, in_float64
 from models.reparam.families import FAMILIES
 from models.reparam.rep_block import EPS, ConvAct, RepBlock
 
@@ -32,16 +33,41 @@ def as_yolov5(model: Detector) -> Detector:
             no block with branches.
     """
     plain = build_model(_plain_spec(model.spec), form="train").to(next(model.parameters()))
-    blocks = [each for each in model.modules() if isinstance(each, RepBlock | ConvAct)]
-    if all(type(block) is ConvBNAct for block in blocks):
+    if has_norms(model):
         plain.load_state_dict(model.state_dict())
         return plain.eval()
     deployed = to_deploy(model)
+    _take_over_all(plain, deployed)
+    plain.head.load_state_dict(model.head.state_dict())
+    return plain.eval()
+
+
+def has_norms(model: Detector) -> bool:
+    """Whether it is in YOLOv5's layers but for their names: a norm behind every convolution."""
+    blocks = [each for each in model.modules() if isinstance(each, RepBlock | ConvAct)]
+    return all(type(block) is ConvBNAct for block in blocks)
+
+
+def yolov5_layer(saved: nn.Module, layer: nn.Module, *, keep_norms: bool) -> nn.Module:
+    """One layer of a network as `as_yolov5` writes it.
+
+    Args:
+        saved: its namesake in a network that `as_yolov5` made, in any dtype.
+        layer: in float64; it does not change.
+        keep_norms: whether the whole network `has_norms`.
+    """
+    plain = copy_with(saved, in_float64)
+    if keep_norms or isinstance(layer, DetectHead):
+        plain.load_state_dict(layer.state_dict())
+    else:
+        _take_over_all(nn.ModuleList([plain]), nn.ModuleList([to_deploy(layer)]))
+    return plain.eval()
+
+
+def _take_over_all(plain: nn.Module, deployed: nn.Module) -> None:
     for name, block in plain.named_modules():
         if isinstance(block, ConvBNAct):
             _take_over(block, deployed.get_submodule(name))
-    plain.head.load_state_dict(model.head.state_dict())
-    return plain.eval()
 
 
 @torch.no_grad()

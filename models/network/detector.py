@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections import Counter
@@ -16,9 +15,12 @@ from models.network.layer_registry import LAYERS
 from models.network.layer_rows import BuiltLayer, RowContext
 from models.network.layers import ConvFactory, DetectHead, Form, Join, activation_maker
 from models.network.model_spec import LayerSpec, ModelSpec
+from models.network.module_copy import copy_with, without_numbers
 from models.reparam.families import block_family
 from models.reparam.rep_block import ConvAct, RepBlock
 from utils.errors import ConfigError, first_line, suggest
+
+Outputs = dict[int, Tensor]  # of layers, by index; the images under -1
 
 
 class Detector(nn.Module):
@@ -75,18 +77,37 @@ class Detector(nn.Module):
         Returns:
             Per level, (B, A * (5 + C), H / stride, W / stride) logits.
         """
-        outputs: dict[int, Tensor] = {-1: images}
+        outputs: Outputs = {-1: images}
         output: Tensor | tuple[Tensor, ...] = images
-        for index, (layer, sources) in enumerate(zip(self.layers, self._sources, strict=True)):
-            inputs = [outputs[source] for source in sources]
-            output = layer(inputs) if isinstance(layer, Join) else layer(inputs[0])
-            if isinstance(output, Tensor):
-                outputs[index] = output
-            for source in sources:
-                if self._last_use[source] == index:
-                    outputs.pop(source, None)
+        for index, layer in enumerate(self.layers):
+            output = self.run_layer(index, layer, outputs)
         if isinstance(output, Tensor):
             raise TypeError("the last layer of a detector is its head")
+        return output
+
+    def run_layer(
+        self, index: int, layer: nn.Module, outputs: Outputs
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Run a layer, or another in its place, on the outputs of those before it.
+
+        Args:
+            index: of the layer.
+            layer: `layers[index]`, or a module that stands for it.
+            outputs: of the layers before, and of the images under -1; the new one is added, and
+                those that no later layer reads are dropped.
+
+        Returns:
+            Its output; that of the head is the raw predictions.
+        """
+        sources = self._sources[index]
+        inputs = [outputs[source] for source in sources]
+        output: Tensor | tuple[Tensor, ...]
+        output = layer(inputs) if isinstance(layer, Join) else layer(inputs[0])
+        if isinstance(output, Tensor):
+            outputs[index] = output
+        for source in sources:
+            if self._last_use[source] == index:
+                outputs.pop(source, None)
         return output
 
 
@@ -204,9 +225,9 @@ def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> 
     Runs a copy on torch's meta device: no memory is allocated and `model` is not changed. The copy
     has no norms: their multiply-adds do not count, and they take most of the time.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # takes a tenth of a second to load
+    from torch.utils.flop_counter import FlopCounterMode  # loads torch's compiler
 
-    shadow = copy.deepcopy(model).to("meta")
+    shadow = copy_with(model, without_numbers)
     for module in shadow.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.modules.batchnorm._BatchNorm):

@@ -97,13 +97,15 @@ def conv_from_params(params: ConvParams, like: Tensor) -> nn.Conv2d:
         padding=params.padding,
         dilation=params.dilation,
         groups=params.groups,
-        dtype=like.dtype,
-        device=like.device,
+        device="meta",  # without random numbers that nothing reads
     )
-    conv.weight.copy_(params.weight)
-    if conv.bias is not None:  # always, by default; for mypy
-        conv.bias.copy_(params.bias)
+    conv.weight = nn.Parameter(_copied(params.weight, like))
+    conv.bias = nn.Parameter(_copied(params.bias, like))
     return conv
+
+
+def _copied(tensor: Tensor, like: Tensor) -> Tensor:
+    return tensor.to(like.device, like.dtype, copy=True)
 
 
 @torch.no_grad()

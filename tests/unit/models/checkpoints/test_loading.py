@@ -56,3 +56,22 @@ def test_a_size_that_the_weights_do_not_have(model):
         build_from_checkpoint(dataclasses.replace(checkpoint, spec=huge))
     assert str(caught.value).startswith("checkpoint: weights do not fit the architecture: layers.0")
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_tensors_of_the_network_are_those_of_the_file(model):
+    """They are not copied; each has memory of its own, and no random number is drawn."""
+    names = [name for name, each in model.state_dict().items() if each.shape == (8,)][:3]
+    shared = torch.arange(24.0)
+    weights = model.state_dict() | {name: shared[8 * i : 8 * i + 8] for i, name in enumerate(names)}
+    weights[names[2]] = weights[names[1]]
+    checkpoint = dataclasses.replace(checkpoint_of(model), weights=weights)
+    state = torch.get_rng_state()
+    built = build_from_checkpoint(checkpoint)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert tensors_equal(built.state_dict(), weights)
+    found = built.state_dict()
+    kept = [name for name in weights if found[name].data_ptr() == weights[name].data_ptr()]
+    assert set(kept) >= set(weights) - set(names)
+    starts = [each.untyped_storage().data_ptr() for each in found.values()]
+    assert len(set(starts)) == len(starts)
+    assert all(parameter.requires_grad for parameter in built.parameters())
