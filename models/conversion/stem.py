@@ -77,7 +77,9 @@ def with_stem(model: Detector, form: str) -> Detector:
     spec = _with_row(model.spec, form)
     changed = build_model(spec, form="deploy" if deployed else "train")
     changed.to(next(model.parameters()))
-    changed.load_state_dict(_renamed(model.state_dict(), form))
+    for index, (new, old) in enumerate(zip(changed.layers, model.layers, strict=True)):
+        source = stem_layer(new, old) if index == 0 else old
+        new.load_state_dict(source.state_dict())
     return changed.eval()
 
 
@@ -86,14 +88,23 @@ def stem_layer(saved: nn.Module, first: nn.Module) -> nn.Module:
 
     Args:
         saved: the namesake, in any dtype.
-        first: in float64; returned as it is where it has that form.
+        first: returned as it is where it has that form.
+
+    Returns:
+        The layer in float64.
     """
     if isinstance(saved, Focus) == isinstance(first, Focus):
         return first
-    changed, prefix = copy_with(saved, in_float64), "layers.0."
-    given = {prefix + name: tensor for name, tensor in first.state_dict().items()}
-    renamed = _renamed(given, "focus" if isinstance(saved, Focus) else "conv")
-    changed.load_state_dict({name.removeprefix(prefix): each for name, each in renamed.items()})
+    changed = copy_with(saved, in_float64)
+    weights, inside = first.state_dict(), "conv."  # where Focus has its convolution
+    if isinstance(saved, Focus):
+        weights = {inside + name: tensor for name, tensor in weights.items()}
+        kernel = f"{inside}conv.weight"
+    else:
+        weights = {name.removeprefix(inside): tensor for name, tensor in weights.items()}
+        kernel = "conv.weight"
+    reshape = focus_kernel if isinstance(saved, Focus) else conv_kernel
+    changed.load_state_dict({**weights, kernel: reshape(weights[kernel])})
     return changed
 
 
@@ -142,17 +153,3 @@ def _with_row(spec: ModelSpec, form: str) -> ModelSpec:
         row += (1, 1, False) if form == "conv" else (1, None, 1, False)
     name = "Conv" if form == "conv" else "Focus"
     return spec.replaced(backbone=((source, repeats, name, row), *spec.backbone[1:]))
-
-
-def _renamed(weights: dict[str, Tensor], form: str) -> dict[str, Tensor]:
-    """A state dict of the other form with the stem's tensors named and shaped as this form's."""
-    plain, inside = "layers.0.", "layers.0.conv."
-    old, new = (plain, inside) if form == "focus" else (inside, plain)
-    changed = {
-        new + name.removeprefix(old) if name.startswith(old) else name: tensor
-        for name, tensor in weights.items()
-    }
-    reshape = focus_kernel if form == "focus" else conv_kernel
-    kernel = f"{new}conv.weight"
-    changed[kernel] = reshape(changed[kernel])
-    return changed

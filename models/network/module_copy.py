@@ -16,7 +16,7 @@ def copy_with(module: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Modul
 
 
 def in_float64(tensor: Tensor) -> Tensor:
-    """A copy; real numbers in float64, whole numbers as they are."""
+    """A copy; real numbers in float64, integers as they are."""
     dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
     return tensor.detach().to(dtype, copy=True)
 

@@ -13,6 +13,7 @@ import convert
 import detect
 import export
 from models.checkpoints.loading import build_from_checkpoint
+from models.conversion import stem
 from models.formats.format import NPU_OPERATORS
 from models.network.early_layers import Focus
 from tests.checkpoint_builders import save_model, tensors_equal
@@ -79,15 +80,14 @@ def test_a_focus_checkpoint_becomes_plain_convolutions(tmp_path, checkpoints):
 
 def test_the_equivalence_check_covers_the_stem(tmp_path, checkpoints, capsys, monkeypatch):
     """A stem that computes something else is not written."""
-    real = convert.with_stem
+    real = stem.focus_kernel
 
-    def wrong(model, form):
-        changed = real(model, form)
-        with torch.no_grad():
-            changed.layers[0].conv.conv.weight[0, 0, 0, 0] += 1e-6
-        return changed
+    def wrong(conv):
+        kernel = real(conv).clone()
+        kernel[0, 0, 0, 0] += 1e-6
+        return kernel
 
-    monkeypatch.setattr(convert, "with_stem", wrong)
+    monkeypatch.setattr(stem, "focus_kernel", wrong)
     assert convert.main(["--weights", str(checkpoints["6x6"]), "--stem", "focus"]) == 1
     assert "failed: float64 error " in capsys.readouterr().err
     assert not (tmp_path / "6x6-focus.pt").exists()
