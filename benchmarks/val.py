@@ -44,7 +44,7 @@ def run_ours(options: Options, data: Path) -> Turn:
 
 
 def bare_network(model: Detector, shapes: Sequence[tuple[int, int, int]]) -> Turn:
-    """Seconds of the network alone for batches of these shapes (B, H, W), cut as val.py cuts them."""
+    """Seconds of the network alone for batches (B, H, W), in the parts that val.py runs."""
     batches = [
         part
         for count, height, width in shapes
