@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from PIL import Image, ImageColor
 
 from utils.draw import class_color
 from utils.errors import MissingPackageError
-from utils.output_files import atomic_path
+from utils.output_files import write_image
 from utils.structures import ImageArray
 from utils.text_ink import TextInk, shown_name, text_ink
 
@@ -55,9 +56,7 @@ def save_figure(figure: Figure, path: Path, dots_per_inch: int = 150) -> None:
     figure.set_dpi(dots_per_inch)
     canvas: Any = figure.canvas
     canvas.draw()  # once; `savefig` would draw twice
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    with atomic_path(path) as temporary:
-        image.save(temporary)
+    write_image(path, cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2RGB))
 
 
 def style_axes(axes: Axes, title: str, x_label: str, y_label: str) -> None:
