@@ -95,7 +95,7 @@ def network_parts(images: Tensor, device: torch.device) -> Sequence[Tensor]:
     if device.type != "cpu":
         return (images,)
     height, width = images.shape[-2:]
-    return images.split(max(CPU_PIXELS // (height * width), 1))
+    return torch.split(images, max(CPU_PIXELS // (height * width), 1))
 
 
 def postprocess_batch(decoded: Tensor, config: PostprocessConfig) -> list[Detections]:

@@ -56,7 +56,8 @@ def save_figure(figure: Figure, path: Path, dots_per_inch: int = 150) -> None:
     figure.set_dpi(dots_per_inch)
     canvas: Any = figure.canvas
     canvas.draw()  # once; `savefig` would draw twice
-    write_image(path, cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2RGB))
+    drawn = cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2RGB)
+    write_image(path, np.asarray(drawn, np.uint8))
 
 
 def style_axes(axes: Axes, title: str, x_label: str, y_label: str) -> None:
