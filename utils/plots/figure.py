@@ -128,10 +128,17 @@ def _canvas_type() -> type[FigureCanvasAgg]:
             image[..., 3] = ink[::-1]  # rows from the bottom upwards, as matplotlib counts them
             self.draw_image(gc, round(x + left), round(self.height - y + bottom), image)
 
+    renderer_type: Any = Renderer  # has no types
+
     class Canvas(FigureCanvasAgg):
+        renderer: Any = None  # of the last size: layout and drawing share it
+
         def get_renderer(self) -> RendererAgg:
-            renderer: Any = Renderer
-            drawn: RendererAgg = renderer(*self.get_width_height(physical=True), self.figure.dpi)
+            size = (*self.get_width_height(physical=True), self.figure.dpi)
+            last = self.renderer
+            if last is None or (last.width, last.height, last.dpi) != size:
+                self.renderer = renderer_type(*size)
+            drawn: RendererAgg = self.renderer
             return drawn
 
     return Canvas
