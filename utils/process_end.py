@@ -10,9 +10,9 @@ from typing import NoReturn
 def end_process(code: int) -> NoReturn:
     """End it with this exit code, without looking for garbage.
 
-    Python would look through all objects for cycles once more, and torch makes so many that this
-    takes as long as half of its import. The system takes the memory back anyway; what has to be
-    done at the end (`atexit`, finalizers of what is still referred to) is done.
+    Python would look through all objects for cycles once more, and torch makes so many that one
+    sees the process wait. The system takes the memory back anyway; what has to be done at the end
+    (`atexit`, finalizers of what is still referred to) is done.
 
     Raises:
         SystemExit: always.
