@@ -37,6 +37,7 @@ from utils.letterbox import InputSize, choose_input_hw
 from utils.metrics.coco_format import coco_results
 from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
+from utils.process_end import end_process
 from utils.structures import ImageRecord
 
 if TYPE_CHECKING:
@@ -271,4 +272,4 @@ def _run(config: ValConfig) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_checked(checked, _run))
+    end_process(run_checked(checked, _run))

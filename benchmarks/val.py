@@ -22,6 +22,7 @@ from data.dataset_spec import load_dataset_spec
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.network.detector import Detector
+from models.runtimes.torch_predictor import network_parts
 from models.runtimes.torch_runner import fastest_form
 
 BATCH_SIZE = 32  # both sides' default
@@ -43,8 +44,12 @@ def run_ours(options: Options, data: Path) -> Turn:
 
 
 def bare_network(model: Detector, shapes: Sequence[tuple[int, int, int]]) -> Turn:
-    """Seconds of the network alone for batches of these shapes (B, H, W)."""
-    batches = [torch.rand(count, 3, height, width) for count, height, width in shapes]
+    """Seconds of the network alone for batches (B, H, W), in the parts that val.py runs."""
+    batches = [
+        part
+        for count, height, width in shapes
+        for part in network_parts(torch.rand(count, 3, height, width), torch.device("cpu"))
+    ]
     with torch.inference_mode():
         model(batches[0])
         start = time.perf_counter()

@@ -19,6 +19,10 @@ from utils.nms import CLASS_OFFSET
 from utils.postprocess import MAX_CANDIDATES, PostprocessConfig, postprocess
 from utils.structures import Detections
 
+# On CPUs the network gets so many pixels at once, four images of 640x640: of more, what a layer
+# writes has left the caches before the next one reads it.
+CPU_PIXELS = 4 * 640 * 640
+
 
 class TorchPredictor:
     """Runs a network in eval mode on batches.
@@ -50,20 +54,28 @@ class TorchPredictor:
     def __call__(self, batch: Batch) -> BatchPrediction:
         """The detections of a batch of uint8 images."""
         self.model.eval()
-        start = self._now()
-        batch = batch.to(self.device)
-        images = scale_pixel_tensor(batch.images, torch.float16 if self.half else torch.float32)
-        prepared = self._now()
-        raw = self.model(images)
-        inferred = self._now()
-        detections = self._detections(raw)
-        done = self._now()
+        seconds = np.zeros(3)
+        detections: list[Detections] = []
+        raw_parts: list[Sequence[Tensor]] = []
+        for pixels in network_parts(batch.images, self.device):
+            start = self._now()
+            images = scale_pixel_tensor(
+                pixels.to(self.device, non_blocking=True),
+                torch.float16 if self.half else torch.float32,
+            )
+            prepared = self._now()
+            raw = self.model(images)
+            inferred = self._now()
+            detections += self._detections(raw)
+            seconds += (prepared - start, inferred - prepared, self._now() - inferred)
+            if self.criterion is not None:
+                raw_parts.append(raw)
         loss = None
         if self.criterion is not None:
-            box, objectness, class_ = self.criterion(raw, batch).parts().tolist()
+            whole = [torch.cat(level) for level in zip(*raw_parts, strict=True)]
+            box, objectness, class_ = self.criterion(whole, batch).parts().tolist()
             loss = (box, objectness, class_)
-        seconds = StageTimes(prepared - start, inferred - prepared, done - inferred)
-        return BatchPrediction(detections, seconds, loss)
+        return BatchPrediction(detections, StageTimes(*seconds.tolist()), loss)
 
     def _detections(self, raw: Sequence[Tensor]) -> list[Detections]:
         """Of each image; on CPUs only what can become one is decoded."""
@@ -76,6 +88,14 @@ class TorchPredictor:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def network_parts(images: Tensor, device: torch.device) -> Sequence[Tensor]:
+    """(B, 3, H, W) images in the parts that a network on this device gets at once."""
+    if device.type != "cpu":
+        return (images,)
+    height, width = images.shape[-2:]
+    return torch.split(images, max(CPU_PIXELS // (height * width), 1))
 
 
 def postprocess_batch(decoded: Tensor, config: PostprocessConfig) -> list[Detections]:

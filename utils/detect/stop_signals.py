@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from utils.process_end import end_process
+
 logger = logging.getLogger(__name__)
 
 # What ends a program: Ctrl-C, `kill` and service managers, a closed terminal (not on Windows).
@@ -81,4 +83,4 @@ def end_program(code: int) -> NoReturn:
             with contextlib.suppress(OSError, ValueError):  # closed by the reader
                 stream.flush()
         os._exit(code)
-    sys.exit(code)
+    end_process(code)

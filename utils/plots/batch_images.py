@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
-
 from utils.batches import LabelledBatch
 from utils.draw import draw_detections, draw_targets
 from utils.engine.predictor import BatchPrediction
-from utils.output_files import atomic_path
+from utils.output_files import write_image
 from utils.plots.image_grid import tile_images
-from utils.structures import Detections, ImageArray
+from utils.structures import Detections
 
 MAX_IMAGES = 16
 MIN_SCORE_DRAWN = 0.25
@@ -23,7 +21,7 @@ def save_labelled_batch(path: Path, batch: LabelledBatch, class_names: tuple[str
         draw_targets(batch.image(number), batch.targets(number), class_names)
         for number in range(min(len(batch.paths), MAX_IMAGES))
     ]
-    _save(path, tile_images(images, [file.name for file in batch.paths[:MAX_IMAGES]]))
+    write_image(path, tile_images(images, [file.name for file in batch.paths[:MAX_IMAGES]]))
 
 
 def save_predicted_batch(
@@ -34,16 +32,8 @@ def save_predicted_batch(
         draw_detections(batch.image(number), _confident(found), class_names)
         for number, found in enumerate(prediction.detections[:MAX_IMAGES])
     ]
-    _save(path, tile_images(images, [file.name for file in batch.paths[:MAX_IMAGES]]))
+    write_image(path, tile_images(images, [file.name for file in batch.paths[:MAX_IMAGES]]))
 
 
 def _confident(found: Detections) -> Detections:
     return found[found.scores >= MIN_SCORE_DRAWN]
-
-
-def _save(path: Path, image: ImageArray) -> None:
-    with atomic_path(path) as temporary:
-        done, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        if not done:
-            raise ValueError(f"{path}: cannot be encoded")
-        temporary.write_bytes(content.tobytes())

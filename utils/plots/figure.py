@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from PIL import Image, ImageColor
 
 from utils.draw import class_color
 from utils.errors import MissingPackageError
-from utils.output_files import atomic_path
+from utils.output_files import write_image
 from utils.structures import ImageArray
 from utils.text_ink import TextInk, shown_name, text_ink
 
@@ -55,9 +56,8 @@ def save_figure(figure: Figure, path: Path, dots_per_inch: int = 150) -> None:
     figure.set_dpi(dots_per_inch)
     canvas: Any = figure.canvas
     canvas.draw()  # once; `savefig` would draw twice
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    with atomic_path(path) as temporary:
-        image.save(temporary)
+    drawn = cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2RGB)
+    write_image(path, np.asarray(drawn, np.uint8))
 
 
 def style_axes(axes: Axes, title: str, x_label: str, y_label: str) -> None:
@@ -128,10 +128,17 @@ def _canvas_type() -> type[FigureCanvasAgg]:
             image[..., 3] = ink[::-1]  # rows from the bottom upwards, as matplotlib counts them
             self.draw_image(gc, round(x + left), round(self.height - y + bottom), image)
 
+    renderer_type: Any = Renderer  # has no types
+
     class Canvas(FigureCanvasAgg):
+        renderer: Any = None  # of the last size: layout and drawing share it
+
         def get_renderer(self) -> RendererAgg:
-            renderer: Any = Renderer
-            drawn: RendererAgg = renderer(*self.get_width_height(physical=True), self.figure.dpi)
+            size = (*self.get_width_height(physical=True), self.figure.dpi)
+            last = self.renderer
+            if last is None or (last.width, last.height, last.dpi) != size:
+                self.renderer = renderer_type(*size)
+            drawn: RendererAgg = self.renderer
             return drawn
 
     return Canvas

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models.network.box_coder import BoxCoder
+from models.runtimes import torch_predictor
 from models.runtimes.torch_predictor import TorchPredictor, postprocess_batch
 from tests.model_builders import finding_model, tiny_spec
 from utils.batches import Batch
@@ -51,3 +52,41 @@ def test_boxes_are_decoded_in_float32(half):
         right_edges += int((found.boxes[:, 2] % 1 > 0).sum())
     assert right_edges > 10
     assert prediction.loss is None
+
+
+class MapFigures:
+    """A criterion that depends on all values of the maps, and on the batch."""
+
+    def __init__(self, raw_predictions=(), batch=None):
+        self.raw, self.batch = raw_predictions, batch
+
+    def __call__(self, raw_predictions, batch):
+        return MapFigures(raw_predictions, batch)
+
+    def parts(self):
+        squares = sum(level.double().pow(2).mean() for level in self.raw)
+        images = len({len(level) for level in self.raw} | {len(self.batch.image_ids)})
+        return torch.tensor([squares, self.raw[0][-1].double().sum(), images])
+
+
+def test_on_a_cpu_the_network_gets_few_images_at_once(monkeypatch):
+    """Which changes neither what is found nor the loss."""
+    model = finding_model(tiny_spec())
+    generator = torch.Generator().manual_seed(0)
+    batch = batch_of(torch.randint(0, 256, (5, 3, 64, 96), dtype=torch.uint8, generator=generator))
+    given = []
+    model.register_forward_pre_hook(lambda _, inputs: given.append(tuple(inputs[0].shape)))
+    predict = TorchPredictor(model, CONFIG, criterion=MapFigures())
+    whole = predict(batch)
+    monkeypatch.setattr(torch_predictor, "CPU_PIXELS", 2 * 64 * 96 + 1)
+    parts = predict(batch)
+    monkeypatch.setattr(torch_predictor, "CPU_PIXELS", 1)  # an image is the least
+    single = predict(batch)
+    assert [shape[0] for shape in given] == [5, 2, 2, 1, 1, 1, 1, 1, 1]
+    for cut in (parts, single):
+        assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
+        assert len(cut.detections) == len(whole.detections) == 5
+        for found, wanted in zip(cut.detections, whole.detections, strict=True):
+            assert len(found) == len(wanted) > 10
+            np.testing.assert_allclose(found.boxes, wanted.boxes, rtol=1e-4, atol=1e-3)
+            np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-4)

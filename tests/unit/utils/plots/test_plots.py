@@ -210,6 +210,18 @@ def test_names_in_figures_are_drawn_as_in_images(tmp_path: Path, angle: int) -> 
     np.testing.assert_allclose(cropped(shown), cropped(expected), atol=2)
 
 
+def test_a_figure_drawn_again_at_another_size_is_as_drawn_at_once(tmp_path: Path) -> None:
+    drawn = []
+    for sizes in ((100,), (150, 150, 100)):
+        figure, _ = make_figure((3, 3), 1, 1)
+        for size in sizes:
+            save_figure(figure, tmp_path / f"{size}.png", dots_per_inch=size)
+        drawn.append(cv2.imread(str(tmp_path / "100.png")))
+    assert drawn[0].shape == (300, 300, 3)
+    assert np.array_equal(*drawn)
+    assert cv2.imread(str(tmp_path / "150.png")).shape == (450, 450, 3)
+
+
 def cropped(ink: ImageArray) -> ImageArray:
     rows, columns = np.nonzero(ink > 2)
     return ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].astype(int)
