@@ -53,6 +53,7 @@ from utils.errors import ConfigError, ConversionError
 from utils.letterbox import choose_input_hw
 from utils.output_files import atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
+from utils.process_end import end_process
 from utils.strict_yaml import write_yaml
 from utils.structures import ImageRecord
 
@@ -267,4 +268,4 @@ def _run(config: ConvertConfig) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end_process(main())

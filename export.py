@@ -62,6 +62,7 @@ from utils.letterbox import choose_input_hw
 from utils.logs import SAMPLE_IMAGES, command_text, counted, from_working_directory
 from utils.output_files import atomic_folder, atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
+from utils.process_end import end_process
 from utils.structures import FloatArray
 
 logger = logging.getLogger(__name__)
@@ -302,4 +303,4 @@ def _summarize(config: ExportConfig) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end_process(main())

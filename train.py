@@ -71,6 +71,7 @@ from utils.letterbox import choose_input_hw, scale_pixel_tensor
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
+from utils.process_end import end_process
 from utils.strict_mapping import from_flat, to_flat
 from utils.strict_yaml import find_shipped, read_yaml
 
@@ -337,4 +338,4 @@ def _run(config: TrainConfig) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end_process(main())
