@@ -14,13 +14,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -35,27 +35,51 @@ from utils.errors import ConfigError, DatasetError
 from utils.structures import ImageArray, Sample
 
 BatchT = TypeVar("BatchT")
+KeyT = TypeVar("KeyT", contravariant=True)
+Mapper = Callable[..., Iterable[Any]]  # `map`, or that of an executor
 BATCHES_AHEAD = 4  # that are made while the network works
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples of one input size (at least one) as a batch."""
-    pixels = _empty_pixels(samples)
-    for planes, sample in zip(pixels.numpy(), samples, strict=True):
+class SampleSource(Protocol[KeyT]):
+    """Samples by keys, of which the sizes are known before."""
+
+    def __getitem__(self, key: KeyT, /) -> Sample:
+        """The sample with a key."""
+
+    def input_hw(self, key: KeyT, /) -> tuple[int, int]:
+        """Height and width of its image."""
+
+
+def make_batch(source: SampleSource[KeyT], keys: Sequence[KeyT], each: Mapper = map) -> Batch:
+    """Samples of one input size (at least one) as a batch.
+
+    Args:
+        source: gives the samples.
+        keys: of the samples.
+        each: runs a function for every sample, perhaps for several at a time.
+    """
+    pixels = torch.empty((len(keys), 3, *source.input_hw(keys[0])), dtype=torch.uint8)
+    return _write_batch(source.__getitem__, keys, pixels, each)
+
+
+def _write_batch(
+    read: Callable[[KeyT], Sample], keys: Sequence[KeyT], pixels: Tensor, each: Mapper
+) -> Batch:
+    """A batch of (B, 3, H, W) `pixels`, into which every image goes as soon as it is there."""
+
+    def write(key: KeyT, planes: ImageArray) -> Sample:
+        sample = read(key)
         _split_channels(sample.image, planes)
-    return _labelled(pixels, samples)
+        return replace(sample, image=planes.transpose(1, 2, 0))
+
+    return _labelled(pixels, list(each(write, keys, pixels.numpy())))
 
 
-def _empty_pixels(samples: Sequence[Sample]) -> Tensor:
-    """(B, 3, H, W) uint8, to be written."""
-    height, width, channels = samples[0].image.shape
-    return torch.empty((len(samples), channels, height, width), dtype=torch.uint8)
-
-
-def _split_channels(image: ImageArray, planes: npt.NDArray[np.uint8]) -> None:
+def _split_channels(image: ImageArray, planes: ImageArray) -> None:
     """Write (H, W, 3) pixels as (3, H, W); copying a transposed view takes far longer."""
-    for plane, channel in zip(planes, cv2.split(image), strict=True):
-        np.copyto(plane, channel)
+    if image.shape != (*planes.shape[1:], 3):  # OpenCV would write somewhere else
+        raise ValueError(f"an image of shape {image.shape} for a batch of {planes.shape[1:]}")
+    cv2.split(image, list(planes))
 
 
 def _labelled(pixels: Tensor, samples: Sequence[Sample]) -> Batch:
@@ -257,17 +281,16 @@ class _Batches(Dataset[Batch]):
         """A batch, or what is wrong with one of its images."""
         try:
             if self._threads is None:
-                return collate([self.dataset[key] for key in keys])  # type: ignore[index]
+                return make_batch(self.dataset, keys)  # type: ignore[misc]
             return self._made_by(self._threads, keys)
         except DatasetError as error:
             return error
 
     def _made_by(self, threads: ThreadPoolExecutor, keys: Sequence[SampleKey | int]) -> Batch:
-        samples = list(threads.map(self._watched, keys))
-        pixels = _empty_pixels(samples)
+        hw = self.dataset.input_hw(keys[0])  # type: ignore[arg-type]
+        pixels = torch.empty((len(keys), 3, *hw), dtype=torch.uint8)
         pixels.share_memory_()  # type: ignore[no-untyped-call]  # written where it is read
-        list(threads.map(_split_channels, [sample.image for sample in samples], pixels.numpy()))
-        return _labelled(pixels, samples)
+        return _write_batch(self._watched, keys, pixels, threads.map)
 
     def _watched(self, key: SampleKey | int) -> Sample:
         slots = self._free_slots
