@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from data.augment import AugmentConfig
+from data.batch_maker import make_batch
 from data.dataset import EvalDataset, SampleKey, TrainDataset
-from data.loader import eval_loader, make_batch, train_loader, worker_deaths_named
+from data.loader import BATCHES_AHEAD, eval_loader, train_loader, worker_deaths_named
 from tests.error_messages import assert_message
 from tests.unit.data.builders import write_records
 from utils.errors import DatasetError
@@ -124,6 +125,16 @@ def test_an_epoch_left_early_does_no_harm(records, workers):
     next(iter(loader.epoch(0)))
 
     assert fingerprint(loader.epoch(1)) == expected
+
+
+def test_batches_that_are_kept_stay_as_they_are(records):
+    alone, loader = make_loader(records), make_loader(records, workers=1)
+    epochs = range(BATCHES_AHEAD)  # more batches than there are buffers
+    expected = [fingerprint(alone.epoch(epoch)) for epoch in epochs]
+
+    kept = [list(loader.epoch(epoch)) for epoch in epochs]
+
+    assert [fingerprint(batches) for batches in kept] == expected
 
 
 def test_batches_leave_torch_random_state_alone(records):
