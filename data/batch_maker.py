@@ -25,7 +25,6 @@ from utils.structures import ImageArray, Sample
 
 KeyT = TypeVar("KeyT", contravariant=True)
 Mapper = Callable[..., Iterable[Any]]  # `map`, or that of an executor
-_NO_PIXELS: ImageArray = np.empty((0, 0, 3), np.uint8)
 
 
 class SampleSource(Protocol[KeyT]):
@@ -63,11 +62,12 @@ def write_samples(
     Returns:
         The samples without their pixels.
     """
+    no_pixels = np.empty((0, 0, 3), np.uint8)
 
     def write(key: KeyT, planes: ImageArray) -> Sample:
         sample = read(key)
         _split_channels(sample.image, planes)
-        return replace(sample, image=_NO_PIXELS)
+        return replace(sample, image=no_pixels)
 
     return list(each(write, keys, pixels.numpy()))
 
@@ -185,7 +185,15 @@ class BatchMaker(Dataset[Batch]):
 
 
 def reused_buffers(count: int, largest: tuple[int, int, int]) -> SharedBuffers | None:
-    """Buffers for batches of at most (B, H, W); None where processes are not forked."""
-    if multiprocessing.get_start_method() != "fork":
+    """Buffers for batches of at most (B, H, W).
+
+    Returns:
+        None where processes are not forked, or so much memory may not be reserved.
+    """
+    start_method = multiprocessing.get_start_method(allow_none=True)
+    if (start_method or multiprocessing.get_all_start_methods()[0]) != "fork":
         return None
-    return SharedBuffers(count, 3 * math.prod(largest))
+    try:
+        return SharedBuffers(count, 3 * math.prod(largest))
+    except OSError:
+        return None
