@@ -2,7 +2,8 @@
 
 One process with many threads, not many processes: the threads share the images that mosaics are
 made of, and what takes time (decoding, resizing, warping, copying) releases Python's lock. It is a
-process of its own so that the training loop has a lock for itself.
+process of its own so that the training loop has a lock for itself. Training batches come from there
+in shared memory that is used again (`data.shared_buffers`).
 
 Nothing that a batch holds depends on the number of workers: the sampler, which runs in the main
 process, hands out keys that hold all a worker needs to know.
