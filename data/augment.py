@@ -84,7 +84,9 @@ def augment_hsv(image: ImageArray, config: AugmentConfig, rng: np.random.Generat
     factors = 1 + rng.uniform(-1, 1, 3) * strength
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     if 179 * factors[0] <= 255:  # OpenCV turns a hue of 180 and more back into the circle
-        varied = cv2.transform(hsv, np.c_[np.diag(factors), np.full(3, _ROUND_DOWN)], dst=hsv)
+        matrix = np.full((3, 4), _ROUND_DOWN)
+        matrix[:, :3] = np.diag(factors)
+        varied = cv2.transform(hsv, matrix, dst=hsv)
     else:
         varied = cv2.LUT(hsv, _levels_times(factors))  # five times as slow
     return np.asarray(cv2.cvtColor(varied, cv2.COLOR_HSV2RGB, dst=hsv), np.uint8)

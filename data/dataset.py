@@ -127,11 +127,17 @@ class TrainDataset:
                 mixed_in = self._mosaic(other, rest[1:], rng)
                 image, targets = mix_up((image, targets), mixed_in, rng)
         else:
-            image, targets = self._single(index, rng)
+            image, targets = self._single(index, self.input_hw(key), rng)
         image = augment_hsv(image, self.augment, rng)
         image, targets = random_flip(image, targets, self.augment, rng)
         record = self.records[index]
         return Sample(image, targets, record.image_id, path=record.path)
+
+    def input_hw(self, key: SampleKey) -> tuple[int, int]:
+        """Height and width of the image of the sample that a key names."""
+        if self.rect_shapes is None:
+            return self.image_size, self.image_size
+        return self.rect_shapes[key.index]
 
     def _makes_mosaics(self, epoch: int) -> bool:
         ended = self.mosaic_until_epoch is not None and epoch >= self.mosaic_until_epoch
@@ -159,14 +165,11 @@ class TrainDataset:
         affine = AffineMap.draw(mosaic.hw, output_hw, self.augment.ranges, rng)
         return mosaic.warp(affine)
 
-    def _single(self, index: int, rng: np.random.Generator) -> tuple[ImageArray, Targets]:
+    def _single(
+        self, index: int, output_hw: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[ImageArray, Targets]:
         """One image, letterboxed, then moved by a random affine map."""
         image, targets = self._resized(index)
-        output_hw = (
-            (self.image_size, self.image_size)
-            if self.rect_shapes is None
-            else self.rect_shapes[index]
-        )
         height, width = image.shape[:2]
         letterbox = Letterbox.fit((height, width), output_hw)
         image = letterbox.apply_image(image)
@@ -266,6 +269,10 @@ class EvalDataset:
             letterbox=letterbox,
             path=record.path,
         )
+
+    def input_hw(self, index: int) -> tuple[int, int]:
+        """Height and width of the sample's image."""
+        return self.input_hws[index]
 
 
 def _read_unchanged(record: ImageRecord, needed: int | None = None) -> ImageArray:

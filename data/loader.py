@@ -2,7 +2,8 @@
 
 One process with many threads, not many processes: the threads share the images that mosaics are
 made of, and what takes time (decoding, resizing, warping, copying) releases Python's lock. It is a
-process of its own so that the training loop has a lock for itself.
+process of its own so that the training loop has a lock for itself. Training batches come from there
+in shared memory that is used again (`data.shared_buffers`).
 
 Nothing that a batch holds depends on the number of workers: the sampler, which runs in the main
 process, hands out keys that hold all a worker needs to know.
@@ -10,66 +11,31 @@ process, hands out keys that hold all a worker needs to know.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
 from data.array_loader import same_size_batches
-from data.dataset import EvalDataset, SampleKey, TrainDataset, mosaic_pool
+from data.batch_maker import BatchMaker, reused_buffers
+from data.dataset import EvalDataset, TrainDataset, mosaic_pool
 from data.epoch_sampler import EpochSampler
 from data.image_weights import ImageWeights
 from utils.batches import Batch
 from utils.engine.distributed import Ranks
 from utils.errors import ConfigError, DatasetError
-from utils.structures import ImageArray, Sample
 
 BatchT = TypeVar("BatchT")
 BATCHES_AHEAD = 4  # that are made while the network works
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples of one input size (at least one) as a batch."""
-    pixels = _empty_pixels(samples)
-    for planes, sample in zip(pixels.numpy(), samples, strict=True):
-        _split_channels(sample.image, planes)
-    return _labelled(pixels, samples)
-
-
-def _empty_pixels(samples: Sequence[Sample]) -> Tensor:
-    """(B, 3, H, W) uint8, to be written."""
-    height, width, channels = samples[0].image.shape
-    return torch.empty((len(samples), channels, height, width), dtype=torch.uint8)
-
-
-def _split_channels(image: ImageArray, planes: npt.NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) pixels as (3, H, W); copying a transposed view takes far longer."""
-    for plane, channel in zip(planes, cv2.split(image), strict=True):
-        np.copyto(plane, channel)
-
-
-def _labelled(pixels: Tensor, samples: Sequence[Sample]) -> Batch:
-    """A batch of (B, 3, H, W) pixels and the labels of their samples."""
-    counts = [len(sample.targets) for sample in samples]
-    return Batch(
-        images=pixels,
-        image_index=torch.from_numpy(np.repeat(np.arange(len(samples)), counts)),
-        class_ids=torch.from_numpy(np.concatenate([s.targets.class_ids for s in samples])),
-        boxes=torch.from_numpy(np.concatenate([s.targets.boxes for s in samples])),
-        image_ids=tuple(sample.image_id for sample in samples),
-        letterboxes=tuple(sample.letterbox for sample in samples),
-        paths=tuple(sample.path for sample in samples),
-    )
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
+KEPT_BYTES = 32 << 20  # the most that glibc allows
 
 
 class TrainLoader:
@@ -100,11 +66,20 @@ class TrainLoader:
             min_batch=min_batch,
             pool=mosaic_pool(dataset.image_size),
         )
-        self._loader = _make_loader(dataset, self._sampler, workers, pin_memory)
+        threads = _threads(workers)
+        buffers = None
+        if threads > 0 and not pin_memory:  # torch pins before `received`, which knows the memory
+            shapes = dataset.rect_shapes or [(dataset.image_size, dataset.image_size)]
+            heights, widths = zip(*shapes, strict=True)
+            largest = (-(-batch_size // ranks.count), max(heights), max(widths))
+            # Those made ahead, the one in use, and the one before, to which a loop still refers.
+            buffers = reused_buffers(BATCHES_AHEAD + 2, largest)
+        self._maker = BatchMaker(dataset, threads, buffers)
+        self._loader = _make_loader(self._maker, self._sampler, threads, pin_memory)
 
     def in_flight(self) -> list[Path]:
         """The images that workers read last."""
-        return _in_flight(self._loader)
+        return self._maker.in_flight()
 
     def __len__(self) -> int:
         """The number of batches in an epoch; the last one may be smaller."""
@@ -123,7 +98,7 @@ class TrainLoader:
         self._sampler.epoch = number  # in the same breath as iterating: both are lazy
         if self._weights is not None:
             self._sampler.probabilities = self._weights(AP_of_class)
-        yield from _unwrap(self._loader)
+        yield from map(self._maker.received, self._loader)
 
 
 class EvalLoader:
@@ -134,11 +109,12 @@ class EvalLoader:
         self._workers, self._pin_memory, self._ranks = workers, pin_memory, ranks
         batches = same_size_batches(dataset.input_hws, dataset.batch_size)
         self._batches = list(ranks.shard(batches))
-        self._loader = _make_loader(dataset, self._batches, workers, pin_memory)
+        self._maker = BatchMaker(dataset, _threads(workers), None)
+        self._loader = _make_loader(self._maker, self._batches, _threads(workers), pin_memory)
 
     def in_flight(self) -> list[Path]:
         """As for TrainLoader."""
-        return _in_flight(self._loader)
+        return self._maker.in_flight()
 
     def unsharded(self) -> EvalLoader:
         """A loader of all batches, those of other ranks too."""
@@ -156,7 +132,7 @@ class EvalLoader:
         Raises:
             DatasetError: while iterating, an image cannot be read any more.
         """
-        return _unwrap(self._loader)
+        return map(self._maker.received, self._loader)
 
 
 def train_loader(
@@ -226,72 +202,17 @@ def worker_deaths_named(*loaders: TrainLoader | EvalLoader) -> Iterator[None]:
         ) from None
 
 
-class _Batches(Dataset[Batch]):
-    """Batches by the keys of their samples, made by several threads after `start_threads`.
-
-    An error in the data reaches the main process as it is (torch would wrap it in a traceback),
-    and of a process that dies it is known which images its threads were reading.
-    """
-
-    def __init__(self, dataset: TrainDataset | EvalDataset, workers: int) -> None:
-        self.dataset = dataset
-        self._in_flight = torch.full((workers,), -1)
-        self._in_flight.share_memory_()  # type: ignore[no-untyped-call]
-        self._threads: ThreadPoolExecutor | None = None
-        self._free_slots: SimpleQueue[int] | None = None  # of _in_flight, one per thread
-
-    def start_threads(self) -> None:
-        """In the process that makes batches: work on several samples at a time from now on."""
-        self._free_slots = SimpleQueue()
-        for number in range(len(self._in_flight)):
-            self._free_slots.put(number)
-        self._threads = ThreadPoolExecutor(len(self._in_flight), "samples")
-
-    def in_flight(self) -> list[Path]:
-        """The images that threads are making samples of, or were when they died."""
-        return [
-            self.dataset.records[index].path for index in self._in_flight.tolist() if index >= 0
-        ]
-
-    def __getitems__(self, keys: Sequence[SampleKey | int]) -> Batch | DatasetError:
-        """A batch, or what is wrong with one of its images."""
-        try:
-            if self._threads is None:
-                return collate([self.dataset[key] for key in keys])  # type: ignore[index]
-            return self._made_by(self._threads, keys)
-        except DatasetError as error:
-            return error
-
-    def _made_by(self, threads: ThreadPoolExecutor, keys: Sequence[SampleKey | int]) -> Batch:
-        samples = list(threads.map(self._watched, keys))
-        pixels = _empty_pixels(samples)
-        pixels.share_memory_()  # type: ignore[no-untyped-call]  # written where it is read
-        list(threads.map(_split_channels, [sample.image for sample in samples], pixels.numpy()))
-        return _labelled(pixels, samples)
-
-    def _watched(self, key: SampleKey | int) -> Sample:
-        slots = self._free_slots
-        if slots is None:
-            raise RuntimeError("the threads have not been started")
-        slot = slots.get()
-        self._in_flight[slot] = key.index if isinstance(key, SampleKey) else key
-        try:
-            return self.dataset[key]  # type: ignore[index]
-        finally:
-            slots.put(slot)
+def _threads(workers: int) -> int:
+    """More threads than cores only get in each other's way."""
+    return min(workers, os.cpu_count() or 1)
 
 
 def _make_loader(
-    dataset: TrainDataset | EvalDataset,
-    batches: Iterable[list[Any]],
-    workers: int,
-    pin_memory: bool,
+    maker: BatchMaker, batches: Iterable[list[Any]], workers: int, pin_memory: bool
 ) -> DataLoader[Batch]:
-    # More threads than cores only get in each other's way.
-    workers = min(workers, os.cpu_count() or 1)
     start_worker: Callable[[int], None] | None = _start_worker if workers > 0 else None
     return DataLoader(
-        _Batches(dataset, workers),
+        maker,
         batch_sampler=batches,
         num_workers=min(workers, 1),
         prefetch_factor=BATCHES_AHEAD if workers > 0 else None,
@@ -307,22 +228,22 @@ def _as_it_is(batch: BatchT) -> BatchT:
     return batch
 
 
-def _unwrap(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    for batch in loader:
-        if isinstance(batch, DatasetError):
-            raise batch
-        yield batch
-
-
-def _in_flight(loader: DataLoader[Batch]) -> list[Path]:
-    batches = loader.dataset
-    return batches.in_flight() if isinstance(batches, _Batches) else []
-
-
 def _start_worker(_: int) -> None:
     """One thread per sample: these are the parallelism."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    _keep_freed_memory()
     info = get_worker_info()
-    if info is not None and isinstance(info.dataset, _Batches):
+    if info is not None and isinstance(info.dataset, BatchMaker):
         info.dataset.start_threads()
+
+
+def _keep_freed_memory() -> None:
+    """Let this process use freed memory again.
+
+    By default glibc gives that of an image back to the system, and the next image of the same size
+    costs some hundred page faults: a fifth of the time of a training sample.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(M_TRIM_THRESHOLD, 2 * KEPT_BYTES)

@@ -108,7 +108,7 @@ class Mosaic:
                 continue
             part = tile.part(along_x.start, along_y.start, along_x.end, along_y.end)
             x1, x2, y1, y2 = *along_x[2:], *along_y[2:]
-            output[y1:y2, x1:x2] = cv2.resize(part, (x2 - x1, y2 - y1))
+            cv2.resize(part, (x2 - x1, y2 - y1), dst=output[y1:y2, x1:x2])
             (scale_x, shift_x), (scale_y, shift_y) = (
                 stretch.scale_and_shift for stretch in (along_x, along_y)
             )

@@ -91,7 +91,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image ready to be collated.
+    """One image ready to be put into a batch.
 
     Attributes:
         image: (H, W, 3) uint8, RGB.

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from data.augment import AugmentConfig
+from data.batch_maker import make_batch
 from data.dataset import EvalDataset, SampleKey, TrainDataset
-from data.loader import collate, eval_loader, train_loader, worker_deaths_named
+from data.loader import BATCHES_AHEAD, eval_loader, train_loader, worker_deaths_named
 from tests.error_messages import assert_message
 from tests.unit.data.builders import write_records
 from utils.errors import DatasetError
@@ -50,8 +51,15 @@ def sample(number, num_boxes):
     return Sample(image, Targets(boxes, np.full(num_boxes, number)), image_id=100 + number)
 
 
-def test_collate():
-    batch = collate([sample(0, 2), sample(1, 0), sample(2, 1)])
+class Given(list):
+    """These samples, by their positions."""
+
+    def input_hw(self, key):
+        return self[key].image.shape[:2]
+
+
+def test_a_batch_of_samples():
+    batch = make_batch(Given([sample(0, 2), sample(1, 0), sample(2, 1)]), range(3))
 
     assert batch.images.shape == (3, 3, 4, 6) and batch.images.dtype == torch.uint8
     assert batch.images.is_contiguous()
@@ -63,11 +71,18 @@ def test_collate():
     assert batch.letterboxes == (None, None, None)
 
 
-def test_collate_without_any_object():
-    batch = collate([sample(0, 0)])
+def test_a_batch_without_any_object():
+    batch = make_batch(Given([sample(0, 0)]), [0])
 
     assert batch.boxes.shape == (0, 4) and batch.boxes.dtype == torch.float32
     assert batch.image_index.shape == batch.class_ids.shape == (0,)
+
+
+def test_images_of_two_sizes_make_no_batch():
+    wide = Sample(np.zeros((4, 7, 3), np.uint8), Targets.empty(), image_id=0)
+
+    with pytest.raises(ValueError, match=r"shape \(4, 7, 3\) for a batch of \(4, 6\)"):
+        make_batch(Given([sample(0, 0), wide]), range(2))
 
 
 def test_every_image_once_an_epoch_the_last_batch_smaller(records):
@@ -110,6 +125,16 @@ def test_an_epoch_left_early_does_no_harm(records, workers):
     next(iter(loader.epoch(0)))
 
     assert fingerprint(loader.epoch(1)) == expected
+
+
+def test_batches_that_are_kept_stay_as_they_are(records):
+    alone, loader = make_loader(records), make_loader(records, workers=1)
+    epochs = range(BATCHES_AHEAD)  # more batches than there are buffers
+    expected = [fingerprint(alone.epoch(epoch)) for epoch in epochs]
+
+    kept = [list(loader.epoch(epoch)) for epoch in epochs]
+
+    assert [fingerprint(batches) for batches in kept] == expected
 
 
 def test_batches_leave_torch_random_state_alone(records):
