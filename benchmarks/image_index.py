@@ -55,6 +55,8 @@ def start_ours(data: Path, cache: Path, *, first: bool) -> Turn:
     """A process that reads the data set, the first time without an index."""
     if first:
         shutil.rmtree(cache, ignore_errors=True)
+    if sys.platform != "win32":
+        os.sync()  # what was written before is not to be waited for
     command = [sys.executable, "-m", "benchmarks.data_set_reader", str(data)]
     printed = output_of(command, {"XDG_CACHE_HOME": str(cache)})
     found = json.loads(printed.splitlines()[-1])
