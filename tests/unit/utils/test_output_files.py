@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.errors import ConfigError, UserError
+from utils.errors import ConfigError, OutputError, UserError
 from utils.output_files import (
+    GrowingFile,
     atomic_folder,
     atomic_path,
     check_writable,
@@ -161,6 +162,33 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError("cut off")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def write_folder(folder: Path) -> None:
+    """A folder with one file, `file`."""
+    with atomic_folder(folder) as temporary:
+        (temporary / "file").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda path: write_json(path, {}), id="file"),
+        pytest.param(lambda path: write_folder(path.parent), id="folder"),
+        pytest.param(GrowingFile, id="growing file"),
+    ],
+)
+@pytest.mark.parametrize("in_the_way", ["folder/file/kept", "folder"])  # a folder; a file
+def test_a_name_that_something_else_has(tmp_path: Path, write, in_the_way: str) -> None:
+    """The error is one line, what is there stays, and no unfinished file is left beside it."""
+    there = tmp_path / in_the_way
+    there.parent.mkdir(parents=True, exist_ok=True)
+    there.write_text("kept")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match=r"folder.*: cannot be written \(.+\)"):
+        write(tmp_path / "folder" / "file")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert there.read_text() == "kept"
 
 
 def test_json_is_read_back_and_paths_become_text(tmp_path: Path) -> None:
