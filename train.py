@@ -160,6 +160,7 @@ def data_and_model(
         start = initial_model(config.cfg, config.weights, len(class_names), overrides,
                               partial=config.partial_weights,
                               scales=config.scales)  # fmt: skip
+        start.warn_of_other_classes(class_names)
     else:
         resume.check_resumable(resumed, config, class_names)
         start = Start(build_from_checkpoint(resumed.checkpoint, averaged=False), True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,6 +68,8 @@ def _check_sizes(model: Detector, weights: dict[str, Tensor]) -> None:
 
 
 logger = logging.getLogger(__name__)
+MAX_CLASSES_SHOWN = 3
+_UNNAMED = re.compile(r"(class[ _-]?)?\d+|object|item")  # by a program, in want of a name
 MIN_SHARE = 0.5  # of the weights before the head, without which a start is as good as random
 
 
@@ -79,6 +82,7 @@ class Start(NamedTuple):
         image_hw: height and width of the images its weights were trained on; None where not known.
         license: that of its weights, which goes on with them; empty where not known.
         assumes_norms: its norms come from a deploy form: `measure_norms` before training.
+        class_names: that a trained head knows, in class-id order; empty where there is none.
     """
 
     model: Detector
@@ -86,6 +90,21 @@ class Start(NamedTuple):
     image_hw: tuple[int, int] | None = None
     license: str = ""
     assumes_norms: bool = False
+    class_names: tuple[str, ...] = ()
+
+    def warn_of_other_classes(self, class_names: tuple[str, ...]) -> None:
+        """Log where a trained head knows other classes, in class-id order, than those to learn."""
+        pairs = enumerate(zip(self.class_names, class_names, strict=False))
+        other = [f"{index} {known}, here {wanted}" for index, (known, wanted) in pairs
+                 if known.casefold() != wanted.casefold()
+                 and not _UNNAMED.fullmatch(known)]  # fmt: skip
+        if not (self.head_is_trained and other):
+            return
+        first = "; ".join(other[:MAX_CLASSES_SHOWN])
+        more = f"; and {len(other) - MAX_CLASSES_SHOWN} more" if other[MAX_CLASSES_SHOWN:] else ""
+        logger.warning("--weights: the head taken over was trained on other classes (%s%s); "
+                       "right if they were renamed, else the data yaml may have the wrong order",
+                       first, more)  # fmt: skip
 
 
 def spec_overrides(**flags: str | None) -> dict[str, str | None]:
@@ -278,7 +297,7 @@ def _transferred(model: Detector, checkpoint: Checkpoint, name: str, *, partial:
         logger.warning("%s: was trained with other anchors than those of --cfg, so its boxes are "
                        "learnt anew; leave --cfg out to keep its anchors", name)  # fmt: skip
         trained = False
-    return Start(model, trained, checkpoint.image_hw, license_)
+    return Start(model, trained, checkpoint.image_hw, license_, class_names=checkpoint.class_names)
 
 
 def _percent(share: float) -> str:
