@@ -11,7 +11,7 @@ from data.file_suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data.folder_media import folder_media, pattern_media
 from data.image_file import path_kind
 from data.listing import read_lines, read_standard_input
-from utils.errors import DatasetError
+from utils.errors import DatasetError, hint_at
 from utils.structures import Skipped
 
 LIST_SUFFIXES = (".txt", ".streams")
@@ -44,7 +44,7 @@ def source_items(text: str, *, recursive: bool) -> Sequence[Item]:
         )
     if any(sign in text for sign in "*?["):
         return pattern_media(path, text)
-    raise DatasetError(f"--source {text}: no such file or folder")
+    raise DatasetError(f"--source {text}: no such file or folder{hint_at(path)}")
 
 
 def _some(items: Sequence[Item], message: str) -> Sequence[Item]:

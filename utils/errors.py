@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -54,6 +55,21 @@ def missing_weights(path: Path) -> CheckpointError:
     close = close_to(path.stem, names)
     hint = f"; did you mean {path.with_name(names[close])}?" if close else ""
     return CheckpointError(f"{path}: no such weights file (nothing is ever downloaded){hint}")
+
+
+def hint_at(path: Path) -> str:
+    """To end an error about a path that does not exist: what is there and is called nearly so."""
+    if os.sep == "/" and "\\" in str(path):
+        return "; on this system folders are separated by /"
+    for parent in (path, *path.parents):  # the first of its folders that is missing
+        folder = parent.parent
+        if folder.is_dir():
+            if not os.access(folder, os.R_OK):
+                return ""
+            close = close_to(parent.name, (each.name for each in folder.iterdir()))
+            rest = path.relative_to(parent)
+            return f"; did you mean {folder / close / rest}?" if close else ""
+    return ""
 
 
 def missing_torch(weights: str | Path, error: ImportError) -> MissingPackageError:

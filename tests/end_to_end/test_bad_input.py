@@ -193,7 +193,10 @@ def test_row_12_no_image_or_nothing_but_bad_ones(run: Run, arguments: str) -> No
         Path(f"set/images/{name}.png").unlink()
     assert run(arguments).error == f"{unusable} (none is listed in set/images)"
     Path("set/images").rmdir()
-    assert run(arguments).error == "set/images: no such folder or file"
+    assert (
+        run(arguments).error
+        == f"set/images: no such folder or file ({arguments.split()[0]} of animals)"
+    )
     assert not Path("runs").exists()
 
 
