@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
+
+MAX_COMPARED = 10_000  # names, in a moment
 
 
 class UserError(Exception):
@@ -61,14 +64,17 @@ def hint_at(path: Path) -> str:
     """To end an error about a path that does not exist: what is there and is called nearly so."""
     if os.sep == "/" and "\\" in str(path):
         return "; on this system folders are separated by /"
-    for parent in (path, *path.parents):  # the first of its folders that is missing
-        folder = parent.parent
-        if folder.is_dir():
-            if not os.access(folder, os.R_OK):
-                return ""
-            close = close_to(parent.name, (each.name for each in folder.iterdir()))
-            rest = path.relative_to(parent)
-            return f"; did you mean {folder / close / rest}?" if close else ""
+    for missing in (path, *path.parents):  # itself, or the first of its folders that is
+        try:
+            some = itertools.islice(missing.parent.iterdir(), MAX_COMPARED)
+            close = close_to(missing.name, (each.name for each in some))
+        except (OSError, ValueError):  # its folder is missing too, or cannot be read
+            continue
+        return (
+            f"; did you mean {missing.with_name(close) / path.relative_to(missing)}?"
+            if close
+            else ""
+        )
     return ""
 
 

@@ -16,6 +16,7 @@ from utils.errors import hint_at
         ("data/image/train", "; did you mean data/images/train?"),  # of a folder above it
         ("data/images/train/a.jpg", ""),  # the folder is there, and has nothing like it
         ("zzz/images", ""),
+        ("n" * 5000 + "/images", ""),  # longer than a name can be
         ("data\\images", "; on this system folders are separated by /"),
     ],
 )
