@@ -136,6 +136,14 @@ def test_hidden_files_are_not_read(tmp_path, source):
     assert names(opened(f"{tmp_path}/.*.jpg")) == ["._a.jpg"]  # asked for
 
 
+def test_a_link_that_leads_nowhere_is_skipped(tmp_path):
+    save_image(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "gone.jpg")
+    image, skipped = opened(str(tmp_path))
+    assert isinstance(image, Frame)
+    assert skipped == Skipped(tmp_path / "b.jpg", "a link to no file")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
 def test_a_pipe_in_a_folder_is_no_image(tmp_path):
     """To read it would take forever."""
