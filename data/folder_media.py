@@ -67,6 +67,9 @@ def find_media(found: Iterable[Path], text: str, none_found: str) -> list[Path |
     for path in sorted(found):
         suffix = path.suffix.lower()
         is_known = suffix in IMAGE_SUFFIXES | UNREADABLE_SUFFIXES | VIDEO_SUFFIXES
+        if is_known and path.is_symlink() and path_kind(path) is None:
+            media.append(Skipped(path, "a link to no file"))
+            continue
         if (not is_known and _is_companion(path)) or path_kind(path) != "file":
             continue
         if not path.is_file():  # reading a pipe would never end

@@ -55,9 +55,9 @@ class Limits:
         if self.maximum is None:
             text = f"at least {self.minimum:g}"
         elif self.minimum is None:
-            text = f"at most {self.maximum:g}"
+            text = f"at most {self.maximum:.12g}"
         else:
-            text = f"from {self.minimum:g} to {self.maximum:g}"
+            text = f"from {self.minimum:g} to {self.maximum:.12g}"
         return ", or ".join([text, *(f"{value:g}" for value in self.besides)])
 
 

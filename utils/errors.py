@@ -70,11 +70,9 @@ def hint_at(path: Path) -> str:
             close = close_to(missing.name, (each.name for each in some))
         except (OSError, ValueError):  # its folder is missing too, or cannot be read
             continue
-        return (
-            f"; did you mean {missing.with_name(close) / path.relative_to(missing)}?"
-            if close
-            else ""
-        )
+        if close is None:
+            break
+        return f"; did you mean {missing.with_name(close) / path.relative_to(missing)}?"
     return ""
 
 

@@ -42,8 +42,10 @@ def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
     folder is used again.
 
     Raises:
-        ConfigError: the folder cannot be created.
+        ConfigError: the folder cannot be created, or `name` is none.
     """
+    if Path(name).name in ("", ".."):
+        raise ConfigError(f"--name {name!r}: must be the name of a folder in --project")
     first = folder = Path(project) / name
     number = 1
     try:

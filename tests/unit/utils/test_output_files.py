@@ -47,6 +47,14 @@ def test_a_file_of_that_name_is_stepped_over(tmp_path: Path) -> None:
     assert make_run_folder(tmp_path, "exp", exist_ok=False).name == "exp2"
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a/.."])
+def test_a_run_has_a_name(tmp_path: Path, name: str) -> None:
+    """Without one, files would lie among other runs, in a folder called `2`."""
+    with pytest.raises(ConfigError, match=r"--name '.*': must be the name of a folder"):
+        make_run_folder(tmp_path / "runs", name, exist_ok=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def fail_in(folder: Path, *, exist_ok: bool = False, written: str = "") -> Path:
     """The folder of a run that fails, perhaps after it has written a file."""
     with pytest.raises(KeyboardInterrupt), run_folder(folder, "exp", exist_ok=exist_ok) as made:
