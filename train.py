@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -71,7 +72,7 @@ from utils.letterbox import choose_input_hw, scale_pixel_tensor
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
-from utils.strict_mapping import from_flat, to_flat
+from utils.strict_mapping import check_limits, from_flat, to_flat
 from utils.strict_yaml import find_shipped, read_yaml
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,10 @@ class Hyperparameters:
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distill: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise a ValueError where the gain is negative."""
+        check_limits(self, distill=(0.0, math.inf))
 
     @classmethod
     def read(cls, name: str, resumed: ResumedRun | None = None) -> Hyperparameters:
