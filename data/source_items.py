@@ -31,6 +31,8 @@ def source_items(text: str, *, recursive: bool) -> Sequence[Item]:
         if isinstance(given, Path):
             return [given]
         return _some(_listed(given, Path()), "--source -: standard input is empty")
+    if not text:
+        raise DatasetError("--source: is empty; `.` is the folder that the command runs in")
     path = Path(text)
     kind = path_kind(path)
     if kind == "folder":

@@ -18,8 +18,9 @@ from data.scan_result import ScanResult, check_usable
 from data.training_images import box_sizes, log_sizes, objects_per_class
 from models.network.anchors import fit_anchors
 from models.network.model_spec import ModelSpec
-from utils.cli import PathRule, check_options, option, run_script
+from utils.cli import check_options, option, run_script
 from utils.errors import DatasetError
+from utils.flag_rules import PathRule
 from utils.logs import counted
 from utils.output_files import write_json
 from utils.structures import ImageRecord

@@ -111,6 +111,12 @@ def test_errors(tmp_path, name, message):
     assert_message(str(error.value), *message.format(folder=tmp_path).split(BETWEEN))
 
 
+def test_empty_text_is_no_folder():
+    """As of a variable that is not set."""
+    with pytest.raises(DatasetError, match="--source: is empty"):
+        opened("")
+
+
 def test_other_suffixes_are_refused(tmp_path):
     (tmp_path / "notes.md").write_text("words")
     with pytest.raises(DatasetError, match=r"'\.md'"):

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import pytest
 
 from utils import logs
-from utils.cli import Choices, check_values, option, parse, run_script
+from utils.cli import check_values, log_idle_flags, option, parse, run_script
 from utils.errors import CheckFailedError, ConfigError
+from utils.flag_rules import Choices
 from utils.logs import report_errors
 
 REFUSED = {"--bucket": "copy the files yourself", "--quad": "use --batch-size"}
@@ -44,6 +45,7 @@ class Config:
     score: float | None = option(None, "a share", minimum=0, maximum=1)
     sides: tuple[int, ...] = option((64,), "one or two", minimum=1, max_values=2)
     limit: float = option(2.0, "at most", maximum=9.5)
+    power: int = option(2, "with --half: by how much")
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +102,7 @@ def test_spellings(argv: list[str], expected: dict[str, object]) -> None:
         (["--epocs", "3"], "error: --epocs: no such flag; did you mean --epochs?"),  # a slip
         (["--zz", "3"], "error: --zz: no such flag (--help"),  # like none
         (["--si", "3"], "ambiguous option: --si could match --sizes, --sides"),  # cut off too far
-        (["--imgsz", "big"], "invalid int value: 'big'"),  # wrong type
+        (["--imgsz", "big"], "--imgsz big: must be a whole number (--help"),  # wrong type
         (["--amp", "fp8"], "--amp fp8: no such choice (choices: auto, off)"),
         (["--amp", "AUTO"], "--amp AUTO: no such choice; did you mean 'auto'?"),
         (["--amp", "O1"], "--amp O1: use auto"),  # what other programs call it
@@ -152,6 +154,20 @@ def test_numbers_out_of_range(given, message, capsys):
 @pytest.mark.parametrize("given", IN_RANGE, ids=str)
 def test_numbers_in_range(given):
     check_values(Config(**given))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, []),
+        ({"power": 3, "half": True}, []),
+        ({"power": 2}, []),  # as by default
+        ({"power": 3}, ["--power: changes nothing without --half"]),
+    ],
+)
+def test_flags_that_change_nothing_are_named(given, said, caplog) -> None:
+    log_idle_flags(Config(**given))
+    assert caplog.messages == said
 
 
 def test_help_shows_lines_choices_and_examples_but_no_refused_flags(capsys) -> None:
