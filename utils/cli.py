@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from utils.command_parser import CommandParser, HelpFormatter, Several
+from utils.detect.stop_signals import Stopped, raised_as_interrupts
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights
 from utils.flag_rules import Choices, Limits, PathRule
 from utils.logs import configure_logging, exit_code_after_report, flag_of
@@ -228,16 +229,17 @@ def run_script(
 def run_checked(config: ConfigT, action: Callable[[ConfigT], int]) -> int:
     """As `run_script`, with a command line that has been parsed."""
     try:
-        return action(config)
+        with raised_as_interrupts():
+            return action(config)
     except UserError as error:
         logger.error("error: %s", error)
         return exit_code_after_report(2)
     except CheckFailedError as error:
         logger.error("failed: %s", error)
         return exit_code_after_report(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         logger.error("interrupted")
-        return 130
+        return error.code if isinstance(error, Stopped) else 130
 
 
 def _add_flag(

@@ -11,6 +11,7 @@ import pytest
 
 from utils import logs
 from utils.cli import check_values, log_idle_flags, option, parse, run_script
+from utils.detect.stop_signals import Stopped
 from utils.errors import CheckFailedError, ConfigError
 from utils.flag_rules import Choices
 from utils.logs import report_errors
@@ -216,8 +217,9 @@ def raising(error: BaseException):
         (ConfigError("a.yaml: key 'nc' is missing"), 2, "error: a.yaml: key 'nc' is missing\n"),
         (CheckFailedError("AP 0.1 is below 0.5"), 1, "failed: AP 0.1 is below 0.5\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (Stopped(15), 143, "interrupted\n"),
     ],
-    ids=["user's mistake", "failed check", "control-C"],
+    ids=["user's mistake", "failed check", "control-C", "SIGTERM"],
 )
 def test_errors_become_one_line_and_a_code(error, code, text, capsys) -> None:
     assert run(raising(error)) == code
