@@ -73,7 +73,7 @@ class CommandParser(argparse.ArgumentParser):
 
 # What argparse says of text where it expects a number.
 _WRONG_NUMBER = re.compile(r"argument (--[\w-]+)(?:/--[\w-]+)*: invalid (int|float) value: '(.*)'")
-_NUMBERS = MappingProxyType({"int": "a whole number", "float": "a number"})
+_NUMBERS = MappingProxyType({"int": "an integer", "float": "a number"})
 
 
 class Several(argparse.Action):

@@ -185,7 +185,7 @@ TRAIN_FLAGS = [
         "--cfg tiny.yaml --optimizer adamw",
         "--optimizer adamw: no such choice; did you mean 'AdamW'?",
     ),
-    ("--cfg tiny.yaml --epochs many", "--epochs many: must be a whole number"),
+    ("--cfg tiny.yaml --epochs many", "--epochs many: must be an integer"),
 ]
 
 

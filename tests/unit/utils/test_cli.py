@@ -103,7 +103,7 @@ def test_spellings(argv: list[str], expected: dict[str, object]) -> None:
         (["--epocs", "3"], "error: --epocs: no such flag; did you mean --epochs?"),  # a slip
         (["--zz", "3"], "error: --zz: no such flag (--help"),  # like none
         (["--si", "3"], "ambiguous option: --si could match --sizes, --sides"),  # cut off too far
-        (["--imgsz", "big"], "--imgsz big: must be a whole number (--help"),  # wrong type
+        (["--imgsz", "big"], "--imgsz big: must be an integer (--help"),  # wrong type
         (["--amp", "fp8"], "--amp fp8: no such choice (choices: auto, off)"),
         (["--amp", "AUTO"], "--amp AUTO: no such choice; did you mean 'auto'?"),
         (["--amp", "O1"], "--amp O1: use auto"),  # what other programs call it
