@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -72,7 +73,7 @@ from utils.metrics.coco import CocoMetrics
 from utils.output_files import run_folder, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.process_end import end_process
-from utils.strict_mapping import from_flat, to_flat
+from utils.strict_mapping import check_limits, from_flat, to_flat
 from utils.strict_yaml import find_shipped, read_yaml
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,10 @@ class Hyperparameters:
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distill: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise a ValueError where the gain is negative."""
+        check_limits(self, distill=(0.0, math.inf))
 
     @classmethod
     def read(cls, name: str, resumed: ResumedRun | None = None) -> Hyperparameters:
@@ -161,6 +166,7 @@ def data_and_model(
         start = initial_model(config.cfg, config.weights, len(class_names), overrides,
                               partial=config.partial_weights,
                               scales=config.scales)  # fmt: skip
+        start.warn_of_other_classes(class_names)
     else:
         resume.check_resumable(resumed, config, class_names)
         start = Start(build_from_checkpoint(resumed.checkpoint, averaged=False), True,

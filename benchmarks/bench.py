@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import logging
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from benchmarks.measured_file import read_measured
 from benchmarks.rounds import Found
 from benchmarks.stage import Stage, add_common_flags
 from experiments.training_runs import REPORTS, ROOT
+from utils.child_process import run_child
 from utils.errors import ConfigError, UserError, suggest
 from utils.logs import configure_logging
 from utils.output_files import atomic_path, write_json
@@ -71,7 +71,7 @@ def measure(stages: Sequence[Stage], arguments: Sequence[str]) -> list[str]:
     for stage in stages:
         start = time.monotonic()
         command = [sys.executable, "-m", f"benchmarks.{stage.name}", *arguments]
-        code = subprocess.run(command, cwd=ROOT, check=False).returncode
+        code = run_child(command, cwd=ROOT, check=False).returncode
         logger.info("%s: %.0f s", stage.name, time.monotonic() - start)
         if code == 2:
             raise ConfigError(f"{stage.name}: see the message above")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from experiments.training_runs import ROOT, current_commit, machine_line
+from utils.child_process import run_child
 
 CHANGED = "+"  # after a commit: tracked files differ from it
 
@@ -76,9 +77,7 @@ def output_of(command: Sequence[str], variables: Mapping[str, str] | None = None
     """
     environment = {**os.environ, **(variables or {})}
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
-        )
+        done = run_child(command, cwd=ROOT, capture=True, check=False, env=environment)
     except OSError as error:
         raise RunFailedError(f"{command[0]}: {error.strerror}") from None
     if done.returncode:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from experiments.training_runs import REPORTS, ROOT
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
 from utils.checkpoint import Checkpoint, save_checkpoint
+from utils.child_process import run_child
 from utils.device import peak_memory_mb
 from utils.engine.training_state import StateConfig
 from utils.logs import configure_logging
@@ -63,7 +63,7 @@ def training_peaks(setting: Setting, python: str) -> dict[str, Any]:
 def _own_peak(setting: Setting) -> float:
     command = [sys.executable, "-m", "benchmarks.memory", "--peak-of", setting.cfg,
                str(setting.image_size), str(setting.batch_size)]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    done = run_child(command, cwd=ROOT, capture=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.measurement import RunFailedError
 from experiments.training_runs import ROOT
+from utils.child_process import ends_with_this
 
 INTERVAL = 0.005  # seconds between two looks
 
@@ -42,9 +43,10 @@ def cost_of(command: Sequence[str]) -> ProcessCost:
         start = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         peak = 0
-        while process.poll() is None:
-            peak = max(peak, _high_water(process.pid))
-            time.sleep(INTERVAL)
+        with ends_with_this(process):
+            while process.poll() is None:
+                peak = max(peak, _high_water(process.pid))
+                time.sleep(INTERVAL)
         seconds = time.perf_counter() - start
         output.seek(0)
         lines = [*output.read().decode(errors="replace").splitlines()]

@@ -15,7 +15,6 @@ import argparse
 import itertools
 import json
 import logging
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from benchmarks.speed_report import STAGES, Measurement, Speed, write_report
 from data.check_images import letterboxed
 from data.image_file import read_image
 from data.listing import list_images
+from utils.child_process import run_child
 from utils.detect.pipeline import Found, FrameDetector, StageClock, prepared
 from utils.errors import ConfigError, DatasetError, UserError
 from utils.letterbox import FittedFrame, InputSize
@@ -135,7 +135,7 @@ def measure_cold(
             continue
         command = [sys.executable, "-m", "benchmarks.speed_test", *arguments, "--cold-of",
                    network.key]  # fmt: skip
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        done = run_child(command, cwd=ROOT, capture=True)
         results.add({"cold": run, "network": network.key, **json.loads(done.stdout)})
 
 

@@ -13,11 +13,13 @@ import cv2
 import numpy as np
 
 from data.affine import AffineMap, MapRanges
+from utils.strict_mapping import check_limits
 from utils.structures import FloatArray, ImageArray, Targets
 
 MIXUP_BETA = 32.0  # nearly equal parts of both images
 _PROBABILITIES = ("flipud", "fliplr", "mosaic", "mixup", "copy_paste")
 _ROUND_DOWN = -0.498  # what OpenCV rounds to the nearest level; whole levels stay
+_MAX_SHEAR = 89.0  # degrees; at 90 an image is infinitely long
 _UP_TO_ONE = ("hsv_h", "hsv_s", "hsv_v", "translate", "scale")
 
 
@@ -58,12 +60,10 @@ class AugmentConfig:
     copy_paste: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            high = 1.0 if name in (*_PROBABILITIES, *_UP_TO_ONE) else math.inf
-            if not 0 <= value <= high:
-                rule = "from 0 to 1" if high == 1.0 else "at least 0"
-                raise ValueError(f"{name} is {value!r}, must be {rule}")
+        highest = {**dict.fromkeys((*_PROBABILITIES, *_UP_TO_ONE), 1.0), "shear": _MAX_SHEAR}
+        check_limits(
+            self, **{each.name: (0.0, highest.get(each.name, math.inf)) for each in fields(self)}
+        )
 
     @property
     def ranges(self) -> MapRanges:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data.coco_json import read_categories
 from data.label_rules import UnreadableLabelsError
@@ -39,6 +39,7 @@ def listed_names(file: Path, names: object) -> tuple[str, ...] | None:
     if names is None:
         return None
     if isinstance(names, Mapping):
+        names = _with_integer_keys(names)
         for class_id in range(len(names)):
             if class_id not in names:
                 raise ConfigError(
@@ -55,12 +56,21 @@ def listed_names(file: Path, names: object) -> tuple[str, ...] | None:
             raise ConfigError(
                 f"{file}: names[{class_id}] is {name!r}, must be text; put it in quotes"
             )
+        if not str(name).strip():
+            raise ConfigError(f"{file}: names[{class_id}] is {name!r}; each class must have a name")
         if first.setdefault(str(name), class_id) != class_id:
             raise ConfigError(
                 f"{file}: names[{first[str(name)]}] and names[{class_id}] are both {name!r}; "
                 "each class must have a name of its own"
             )
     return tuple(str(name) for name in names)
+
+
+def _with_integer_keys(names: Mapping[Any, object]) -> Mapping[Any, object]:
+    """Numbers in quotes, which programs write that keep their yaml as json, are numbers."""
+    numbers = {int(key) if isinstance(key, str) and key.isdecimal() else key: name
+               for key, name in names.items()}  # fmt: skip
+    return numbers if len(numbers) == len(names) else names
 
 
 def data_set_classes(

@@ -13,7 +13,7 @@ from typing import Any
 from data.file_states import Evidence
 from data.image_file import path_kind
 from data.label_rules import Problem
-from utils.errors import DatasetError
+from utils.errors import DatasetError, hint_at
 
 Entry = dict[str, Any]
 ROOT_ID = 0
@@ -84,7 +84,7 @@ def read_coco_json(file: Path) -> dict[str, list[Entry]]:
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
-        raise DatasetError(f"{file}: no such file") from None
+        raise DatasetError(f"{file}: no such file{hint_at(file)}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{file}: cannot be read as json: {error}") from None
     for key in ("images", "annotations", "categories"):

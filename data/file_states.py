@@ -68,7 +68,7 @@ class FolderNames:
 
     Attributes:
         identity: device and inode; None where it cannot be read.
-        files: names of all that is no folder.
+        files: names of files, and of links that lead to none; reading a pipe would never end.
         folders: name -> whether it is a link.
     """
 
@@ -87,7 +87,7 @@ class FolderNames:
                 for entry in entries:
                     if _is_folder(entry):
                         folders.append((entry.name, entry.is_symlink()))
-                    else:
+                    elif entry.is_symlink() or entry.is_file():
                         files.append(entry.name)
         except (OSError, ValueError):  # ValueError: a name with a NUL
             return cls(None)

@@ -27,17 +27,24 @@ _ORDINARY_STARTS = (JPEG_START, b"\x89PNG", b"BM", b"RIFF")
 
 
 def folder_media(folder: Path, text: str, recursive: bool) -> list[Path | Skipped]:
-    """As `find_media`, of a folder or of all folders below it, too."""
-    found = folder.rglob("*") if recursive else folder.iterdir()
+    """As `find_media`, of what is not hidden in a folder, or in all folders below it, too."""
+    found = (
+        path
+        for path in (folder.rglob("*") if recursive else folder.iterdir())
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     deeper = "" if recursive else "; --recursive looks into folders below"
     return find_media(found, text, f"no images or videos in this folder{deeper}")
 
 
 def pattern_media(path: Path, text: str) -> list[Path | Skipped]:
-    """As `find_media`, of a pattern like `a/*.jpg`."""
+    """As `find_media`, of a pattern like `a/*.jpg`; `*` matches no hidden file, as in a shell."""
     anchor = Path(path.anchor)
     pattern = str(path.relative_to(anchor)) if path.anchor else text
-    return find_media(anchor.glob(pattern), text, "no image or video matches this pattern")
+    found = anchor.glob(pattern)
+    if not path.name.startswith("."):
+        found = (each for each in found if not each.name.startswith("."))
+    return find_media(found, text, "no image or video matches this pattern")
 
 
 def find_media(found: Iterable[Path], text: str, none_found: str) -> list[Path | Skipped]:
@@ -60,7 +67,12 @@ def find_media(found: Iterable[Path], text: str, none_found: str) -> list[Path |
     for path in sorted(found):
         suffix = path.suffix.lower()
         is_known = suffix in IMAGE_SUFFIXES | UNREADABLE_SUFFIXES | VIDEO_SUFFIXES
+        if is_known and path.is_symlink() and path_kind(path) is None:
+            media.append(Skipped(path, "a link to no file"))
+            continue
         if (not is_known and _is_companion(path)) or path_kind(path) != "file":
+            continue
+        if not path.is_file():  # reading a pipe would never end
             continue
         reason = _unread_image(path)
         if reason is not None:

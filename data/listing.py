@@ -10,7 +10,7 @@ from pathlib import Path
 from data.file_states import Evidence, start_of_paths
 from data.file_suffixes import LISTED_SUFFIXES
 from data.image_file import path_kind
-from utils.errors import DatasetError
+from utils.errors import DatasetError, hint_at
 
 
 def list_images(source: Path, evidence: Evidence | None = None) -> list[str]:
@@ -30,7 +30,7 @@ def list_images(source: Path, evidence: Evidence | None = None) -> list[str]:
         return _read_list(source, evidence)
     if path_kind(source):
         raise DatasetError(f"{source}: must be a folder of images or a .txt file that lists them")
-    raise DatasetError(f"{source}: no such folder or file")
+    raise DatasetError(f"{source}: no such folder or file{hint_at(source)}")
 
 
 def read_lines(file: Path) -> list[str]:
@@ -42,7 +42,7 @@ def read_lines(file: Path) -> list[str]:
     try:
         content = file.read_bytes()
     except FileNotFoundError:
-        raise DatasetError(f"{file}: no such file") from None
+        raise DatasetError(f"{file}: no such file{hint_at(file)}") from None
     except OSError as error:
         raise DatasetError(f"{file}: cannot be read: {error.strerror or error}") from None
     # PowerShell's `dir > list.txt` writes UTF-16.

@@ -150,7 +150,7 @@ def list_split(
             return _list_source(spec, source, evidence, single_class)
         listing = _list_source(spec, source.source, evidence, single_class)
     except DatasetError as error:
-        raise DatasetError(f"{error}{download_hint(spec)}") from None
+        raise DatasetError(f"{error} ({split} of {spec.name}){download_hint(spec)}") from None
     from data.held_out import held_out_split  # most data sets have splits of their own
 
     # All of them decide which are in this one.

@@ -11,7 +11,7 @@ from data.file_suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data.folder_media import folder_media, pattern_media
 from data.image_file import path_kind
 from data.listing import read_lines, read_standard_input
-from utils.errors import DatasetError
+from utils.errors import DatasetError, hint_at
 from utils.structures import Skipped
 
 LIST_SUFFIXES = (".txt", ".streams")
@@ -31,6 +31,8 @@ def source_items(text: str, *, recursive: bool) -> Sequence[Item]:
         if isinstance(given, Path):
             return [given]
         return _some(_listed(given, Path()), "--source -: standard input is empty")
+    if not text:
+        raise DatasetError("--source: is empty; `.` is the folder that the command runs in")
     path = Path(text)
     kind = path_kind(path)
     if kind == "folder":
@@ -44,7 +46,7 @@ def source_items(text: str, *, recursive: bool) -> Sequence[Item]:
         )
     if any(sign in text for sign in "*?["):
         return pattern_media(path, text)
-    raise DatasetError(f"--source {text}: no such file or folder")
+    raise DatasetError(f"--source {text}: no such file or folder{hint_at(path)}")
 
 
 def _some(items: Sequence[Item], message: str) -> Sequence[Item]:

@@ -20,7 +20,7 @@ from data.label_rules import LabelSet, Listing, Problem
 from data.listing import read_lines
 from data.scan_result import orphan_problem
 from data.voc_xml import read_voc_file
-from utils.errors import DatasetError
+from utils.errors import DatasetError, hint_at
 
 _XML = frozenset({".xml"})
 _CLASS_FILE_LINE = re.compile(r"(.+?)\s+(-1|0|1)")  # `000005 -1`, as in VOC's per-class lists
@@ -48,7 +48,7 @@ def list_voc_images(
     evidence = evidence or Evidence()
     for folder in (images, annotations):
         if path_kind(folder) != "folder":
-            raise DatasetError(f"{folder}: no such folder")
+            raise DatasetError(f"{folder}: no such folder{hint_at(folder)}")
         evidence.note_tree(folder)
     known = _KnownImages.search(images, evidence)
     problems: list[Problem] = []

@@ -14,13 +14,14 @@ import logging
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from utils.child_process import run_child
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("runs/demo")  # relative to ROOT, where every step runs, so that the commands stay short
@@ -162,7 +163,7 @@ def run_command(arguments: Sequence[object]) -> None:
     shown = shlex.join(["python", *command])
     logger.info("\n$ %s", shown)
     start = time.monotonic()
-    code = subprocess.run(
+    code = run_child(
         [sys.executable, *command], cwd=ROOT, env=environment(), check=False
     ).returncode
     if code != 0:

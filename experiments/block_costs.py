@@ -13,7 +13,6 @@ import json
 import logging
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +35,7 @@ from models.network.box_coder import BoxCoder
 from models.network.detector import Detector, build_model, count_parameters
 from models.network.model_spec import ModelSpec
 from utils.batches import Batch
+from utils.child_process import run_child
 from utils.device import choose_device, describe_device, peak_memory_mb
 from utils.engine.optim import ModelEMA, build_optimizer, clip_gradients
 from utils.engine.training_state import Precision
@@ -183,7 +183,7 @@ def peak_memory(family: str, setting: Setting) -> float:
         "--imgsz", str(setting.image_size), "--batch-size", str(setting.batch_size),
         "--device", str(setting.device), "--amp", setting.amp,
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    done = run_child(command, cwd=ROOT, capture=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.hyps import HYPS_FOLDER
+from experiments.deadline import Deadline
 from experiments.limited_training import Program, epochs_of, train_within
 from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
 from experiments.training_runs import bccd_yaml, note_commit
@@ -190,22 +190,21 @@ class BlockRun:
             (self.folder / name).exists() for name in (FIGURES_FILE, DRAWS_FILE)
         )
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, deadline: Deadline) -> None:
         """Train and evaluate, in processes of their own, as far as the time goes.
 
         Raises:
             subprocess.CalledProcessError: one of them failed.
         """
-        end = time.monotonic() + seconds
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.is_trained():
             note_commit(self.folder)
-            self.train(end)
+            self.train(deadline)
         if self.is_trained() and not self.is_finished():
-            self.program(*self._evaluation()).run(end)
+            self.program(*self._evaluation()).run(deadline)
 
-    def train(self, end: float) -> None:
-        """Train or go on, until `end` at the latest, in `time.monotonic`'s seconds.
+    def train(self, deadline: Deadline) -> None:
+        """Train or go on, until the deadline at the latest.
 
         Raises:
             subprocess.CalledProcessError: it failed for another reason than having diverged.
@@ -218,7 +217,7 @@ class BlockRun:
             (self.folder / "results.csv").unlink(missing_ok=True)
         command = (sys.executable, "train.py", *flags, *self._how())
         try:
-            train_within(self.program(*command), self.folder, self.setting.epochs, end)
+            train_within(self.program(*command), self.folder, self.setting.epochs, deadline)
         except subprocess.CalledProcessError:
             if DIVERGED not in (self.folder / LOG_FILE).read_text(encoding="utf-8")[-2000:]:
                 raise

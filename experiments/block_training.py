@@ -8,7 +8,7 @@ runs have many of them. VOC's boxes marked difficult are ignored, as VOC does.
 Finished runs are not repeated, and the others go on after the last epoch that was saved; each
 setting has runs of its own. `--parallel K` trains K runs at a time, on the cores or on one GPU
 (`--device 0`). `--minutes 8` ends in that time, and the same command goes on; so it does after
-Ctrl-C. The report is written when a command ends, from all finished runs of its setting.
+Ctrl-C or SIGTERM. The report is written when a command ends, from all finished runs of its setting.
 
 `--peer PYTHON` adds a run by the package yolov5 (ultralytics/yolov5 from PyPI), with the Python
 that has it: `.venv-peer/bin/python` after `make bench`. Its weights are evaluated as ours are.
@@ -29,9 +29,11 @@ from pathlib import Path
 
 from experiments.block_runs import DATA_SETS, ROWS, SCRATCH, STARTS, BlockRun, Setting, runs_of
 from experiments.block_training_report import write_report
+from experiments.deadline import Deadline
 from experiments.peer_training import PEER, peer_run
 from experiments.run_queue import run_jobs
 from experiments.training_runs import REPORTS, ROOT
+from utils.detect.stop_signals import StopSignals
 from utils.logs import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ REPORT_SECONDS = 15.0  # kept for the report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train what is missing as far as the time goes; 1 if a run failed."""
+    """Train what is missing as far as the time goes; 1 if a run failed, from 128 on a signal."""
     started, given = time.monotonic(), parse_arguments(argv)
     configure_logging()
     setting = Setting(
@@ -55,11 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.peer:
         jobs.append(peer_run(setting, given.seeds[0], given.peer.absolute()))
     left = 60 * given.minutes - REPORT_SECONDS - (time.monotonic() - started)
-    failed = run_jobs(jobs, given.parallel, left)
+    deadline = Deadline(left)
+    with StopSignals(deadline.end_now) as signals:
+        failed = run_jobs(jobs, given.parallel, deadline)
     logger.info("%d of %d runs finished", sum(job.is_finished() for job in jobs), len(jobs))
     taught = (row.taught_by("") for row in ROWS)
     rows_known = (*ROWS, PEER, *taught)
     write_report(given.out, setting, rows_known, given.seeds, timed=not given.untimed)
+    if signals.received is not None:
+        return 128 + signals.received
     return 1 if failed else 0
 
 

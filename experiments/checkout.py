@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from utils.child_process import run_child
 
 _DATA_YAML = """path: .
 train: images/train
@@ -56,9 +57,7 @@ class Checkout:
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "100",  # of argparse's help
         }
-        done = subprocess.run(
-            arguments, cwd=self.root, env=environment, capture_output=True, text=True, check=False
-        )
+        done = run_child(arguments, cwd=self.root, env=environment, capture=True, check=False)
         return Finished(done.returncode, done.stdout + done.stderr)
 
     def require(self, *command: object) -> None:

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +34,7 @@ from experiments.coco_cost_report import Measured, write_report
 from experiments.training_runs import REPORTS, ROOT
 from models.network.detector import count_parameters
 from models.runtimes.torch_predictor import TorchPredictor
+from utils.child_process import run_child
 from utils.device import choose_device
 from utils.engine.distributed import Ranks, process_group
 from utils.logs import configure_logging
@@ -126,10 +126,10 @@ def evaluation(
 def ranks_per_second(count: int, batch_size: int) -> float:
     """Training images per second of yolov5n over processes of one thread each, on this CPU."""
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
+    done = run_child(
         [*program, "--nproc-per-node", str(count), "-m", "experiments.coco_cost", "--rank-step",
          "--batch-size", str(batch_size)],
-        cwd=ROOT, check=True, capture_output=True, text=True,
+        cwd=ROOT, capture=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     return float(json.loads(done.stdout.splitlines()[-1]))

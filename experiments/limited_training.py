@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.deadline import Deadline
 from experiments.training_runs import ROOT
 from utils.openmp import let_threads_sleep
 
@@ -45,15 +46,15 @@ class Program:
             return subprocess.Popen(self.command, cwd=ROOT, env=environment, stdout=log,
                                     stderr=subprocess.STDOUT)  # fmt: skip
 
-    def run(self, end: float) -> bool:
-        """Whether it ended before `end`, in `time.monotonic`'s seconds; else it is stopped.
+    def run(self, deadline: Deadline) -> bool:
+        """Whether it ended before the deadline; else it is stopped.
 
         Raises:
             subprocess.CalledProcessError: it failed.
         """
         with self.start() as process:
             while process.poll() is None:
-                if time.monotonic() >= end:
+                if deadline.has_passed():
                     process.terminate()
                     return False
                 time.sleep(POLL_SECONDS)
@@ -66,14 +67,14 @@ class Program:
             raise subprocess.CalledProcessError(process.returncode, self.command)
 
 
-def train_within(program: Program, folder: Path, epochs: int, end: float) -> bool:
-    """Train until the end, or until an epoch has ended and another one would not fit.
+def train_within(program: Program, folder: Path, epochs: int, deadline: Deadline) -> bool:
+    """Train until the deadline, or until an epoch has ended and another one would not fit.
 
     Args:
         program: that trains into `folder`, or goes on there.
         folder: of the run, which exists.
         epochs: of the whole run.
-        end: in `time.monotonic`'s seconds; a process that still runs then is stopped.
+        deadline: a process that still runs then is stopped.
 
     Returns:
         Whether the process ended by itself.
@@ -85,9 +86,8 @@ def train_within(program: Program, folder: Path, epochs: int, end: float) -> boo
     with program.start() as process:
         while True:
             is_running = process.poll() is None
-            now = time.monotonic()
-            is_late = now >= end
-            if watch.has_epoch_ended(now) and end - now < MARGIN * watch.seconds:
+            is_late = deadline.has_passed()
+            if watch.has_epoch_ended(time.monotonic()) and deadline.left() < MARGIN * watch.seconds:
                 is_late = watch.epoch + 1 < epochs
                 time.sleep(SETTLE_SECONDS)  # YOLOv5 saves its best checkpoint after the last one
             if not is_running:

@@ -15,6 +15,7 @@ import numpy as np
 from data.dataset_spec import load_dataset_spec
 from data.records import read_records
 from experiments.block_runs import PRETRAINED, BlockRun, Row, Setting, write_hyp
+from experiments.deadline import Deadline
 from experiments.limited_training import train_within
 from experiments.peer_package import peer_environment
 from utils.boxes import xyxy_to_cxcywh
@@ -35,8 +36,8 @@ class PeerRun(BlockRun):
 
     python: Path = Path()
 
-    def train(self, end: float) -> None:
-        """Train or go on, until `end` at the latest, in `time.monotonic`'s seconds.
+    def train(self, deadline: Deadline) -> None:
+        """Train or go on, until the deadline at the latest.
 
         Raises:
             subprocess.CalledProcessError: it failed.
@@ -55,7 +56,7 @@ class PeerRun(BlockRun):
         # Isolated: neither this project's packages nor the user's are on its path.
         command = (str(self.python), "-I", str(PROGRAM), str(self.folder), json.dumps(arguments))
         program = self.program(*command, **peer_environment(self.folder))
-        train_within(program, self.folder, setting.epochs, end)
+        train_within(program, self.folder, setting.epochs, deadline)
 
 
 def peer_run(setting: Setting, seed: int, python: Path) -> PeerRun:

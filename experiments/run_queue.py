@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol
+
+from experiments.deadline import Deadline
 
 logger = logging.getLogger(__name__)
 MIN_SECONDS = 45.0  # with less left, nothing is started
@@ -26,34 +27,31 @@ class Job(Protocol):
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
 
-    def advance(self, seconds: float) -> None:
-        """Do as much as fits in these seconds."""
+    def advance(self, deadline: Deadline) -> None:
+        """Do as much as can be done until then."""
 
 
-def run_jobs(
-    jobs: Sequence[Job], parallel: int, seconds: float, now: Callable[[], float] = time.monotonic
-) -> list[str]:
+def run_jobs(jobs: Sequence[Job], parallel: int, deadline: Deadline) -> list[str]:
     """Do the jobs in order, several at a time.
 
     Args:
         jobs: what to do.
         parallel: how many at once.
-        seconds: within which all ends; what is not finished then goes on with the next call.
-        now: the time in seconds.
+        deadline: by which all ends; what is not finished then goes on with the next call.
 
     Returns:
         The names of jobs that failed. Their errors are logged.
     """
-    end, failed = now() + seconds, list[str]()
+    failed = list[str]()
     waiting = [job for job in jobs if not job.is_finished()]
     running: dict[Future[None], Job] = {}
     with ThreadPoolExecutor(parallel) as pool:
         while True:
-            left = end - now()
+            is_early = deadline.left() >= MIN_SECONDS
             ready = [job for job in waiting if all(need.is_finished() for need in job.needs)]
-            for job in ready[: parallel - len(running)] if left >= MIN_SECONDS else ():
+            for job in ready[: parallel - len(running)] if is_early else ():
                 waiting.remove(job)
-                running[pool.submit(job.advance, left)] = job
+                running[pool.submit(job.advance, deadline)] = job
             if not running:
                 return failed
             for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from utils.child_process import run_child
 from utils.machine import processor_name
 from utils.strict_yaml import write_yaml
 
@@ -28,7 +29,7 @@ _COMMON = ("--workers", "2", "--cache", "ram", "--device", "cpu", "--amp", "off"
 
 def run_script(*command: str) -> None:
     """Run one of the five scripts in a separate process, as a user does."""
-    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+    run_child([sys.executable, *command], cwd=ROOT)
 
 
 def train_once(folder: Path, *flags: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.kernel_statistics import FloatGrid, layer_kernels, mean_parts, mean_similarity, skeleton
-from utils.cli import PathRule, check_options, option, run_script
+from utils.cli import check_options, option, run_script
 from utils.errors import ConfigError
+from utils.flag_rules import PathRule
 from utils.output_files import run_folder, write_json
 from utils.plots.kernel_plots import plot_contributions, plot_similarity, plot_skeletons
 

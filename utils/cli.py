@@ -11,101 +11,23 @@ import argparse
 import dataclasses
 import logging
 import numbers
+import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from utils.command_parser import CommandParser, HelpFormatter, Several
-from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights, suggest
+from utils.detect.stop_signals import Stopped, raised_as_interrupts
+from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights
+from utils.flag_rules import Choices, Limits, PathRule
 from utils.logs import configure_logging, exit_code_after_report, flag_of
 from utils.output_files import check_writable
 
 ConfigT = TypeVar("ConfigT")
-PathUse = Literal["weights", "file", "folder", "file or folder"]
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """Which numbers a flag takes; NaN is never one where there is a minimum or a maximum.
-
-    Attributes:
-        minimum: the lowest one; None for any.
-        maximum: the highest one; None for any.
-        besides: others, with a meaning of their own (-1 for "measure").
-        max_values: how many may be given at most; None for any number of them.
-    """
-
-    minimum: float | None = None
-    maximum: float | None = None
-    besides: tuple[float, ...] = ()
-    max_values: int | None = None
-
-    def allow(self, value: float) -> bool:
-        """Whether one number is among them."""
-        not_below = self.minimum is None or value >= self.minimum
-        not_above = self.maximum is None or value <= self.maximum
-        return value in self.besides or (not_below and not_above)
-
-    def as_text(self) -> str:
-        """`at least 1, or -1`."""
-        if self.maximum is None:
-            text = f"at least {self.minimum:g}"
-        elif self.minimum is None:
-            text = f"at most {self.maximum:g}"
-        else:
-            text = f"from {self.minimum:g} to {self.maximum:g}"
-        return ", or ".join([text, *(f"{value:g}" for value in self.besides)])
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Choices:
-    """Which names a flag takes.
-
-    Attributes:
-        names: those.
-        may_call: a name may be followed by arguments, as in `LeakyReLU(0.1)`.
-        instead: other names that users try -> the sentence that says what to do instead.
-    """
-
-    names: Collection[str]
-    may_call: bool = False
-    instead: Mapping[str, str] | None = None
-
-    def check(self, flag: str, text: str) -> None:
-        """Refuse a name that is not among them.
-
-        Raises:
-            ConfigError: naming the closest one.
-        """
-        name = text
-        if self.may_call:
-            name = text.partition("(")[0].strip().removeprefix("torch.").removeprefix("nn.")
-        if self.instead and name in self.instead:
-            raise ConfigError(f"{flag} {text}: {self.instead[name]}")
-        if name not in self.names:
-            hint = suggest(name, self.names, "choices")
-            raise ConfigError(f"{flag} {text}: no such choice{hint}")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PathRule:
-    """What a flag's path is for.
-
-    Attributes:
-        use: "weights" are read, the others are written.
-        beside: the field beside whose file an empty path is written.
-        required: the error where the flag is not given.
-        unless: fields; where one of them is given, this one is neither needed nor written.
-    """
-
-    use: PathUse
-    beside: str = ""
-    required: str = ""
-    unless: tuple[str, ...] = ()
 
 
 def option(
@@ -123,7 +45,7 @@ def option(
 
     Args:
         default: what the flag is when it is not given.
-        help_text: one line for `--help`.
+        help_text: one line for `--help`; `with --half: ...` where it changes nothing without that.
         *aliases: other spellings, with their dashes (`"--img"`).
         const: what the bare flag means, for flags whose value may be omitted (`--resume`).
         minimum: the lowest number allowed; every flag with numbers has one.
@@ -184,6 +106,16 @@ def check_values(config: Any) -> None:
                 raise ConfigError(f"{given}: must be a number, {limits.as_text()}")
             elif isinstance(each, numbers.Real) and not limits.allow(float(each)):
                 raise ConfigError(f"{given}: must be {limits.as_text()}")
+
+
+def log_idle_flags(config: Any) -> None:
+    """Name the flags that change nothing, because the one they belong to is not given."""
+    for field, values in _options(config):
+        needs = re.match(r"with --([\w-]+):", field.metadata["help"])
+        if needs is None or values in ((), (field.default,)):
+            continue
+        if getattr(config, needs[1].replace("-", "_")) in (None, False):
+            logger.warning("%s: changes nothing without --%s", flag_of(field.name), needs[1])
 
 
 def _options(config: Any) -> list[tuple[Any, tuple[Any, ...]]]:
@@ -260,6 +192,7 @@ def check_command_line(
                     read_yaml(find_shipped(value, yamls[field.name]))
     except UserError as error:
         CommandParser().exit(2, f"error: {error}\n")
+    log_idle_flags(config)
     return config
 
 
@@ -296,16 +229,17 @@ def run_script(
 def run_checked(config: ConfigT, action: Callable[[ConfigT], int]) -> int:
     """As `run_script`, with a command line that has been parsed."""
     try:
-        return action(config)
+        with raised_as_interrupts():
+            return action(config)
     except UserError as error:
         logger.error("error: %s", error)
         return exit_code_after_report(2)
     except CheckFailedError as error:
         logger.error("failed: %s", error)
         return exit_code_after_report(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         logger.error("interrupted")
-        return 130
+        return error.code if isinstance(error, Stopped) else 130
 
 
 def _add_flag(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -64,7 +65,15 @@ class CommandParser(argparse.ArgumentParser):
                 self.exit(2, f"error: {flag}: {self.refused[flag]}\n")
             close = close_to(flag[2:], [known[2:] for known in self._option_string_actions])
             message = f"{flag}: no such flag" + (f"; did you mean --{close}?" if close else "")
+        if wrong := _WRONG_NUMBER.fullmatch(message):
+            flag, kind, value = wrong.groups()
+            message = f"{flag} {value}: must be {_NUMBERS[kind]}"
         self.exit(2, f"error: {message} (--help lists the flags)\n")
+
+
+# What argparse says of text where it expects a number.
+_WRONG_NUMBER = re.compile(r"argument (--[\w-]+)(?:/--[\w-]+)*: invalid (int|float) value: '(.*)'")
+_NUMBERS = MappingProxyType({"int": "an integer", "float": "a number"})
 
 
 class Several(argparse.Action):

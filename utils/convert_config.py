@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from utils.architecture_names import REP_BLOCKS, REP_POLICIES
-from utils.cli import Choices, PathRule, option
+from utils.cli import option
+from utils.flag_rules import Choices, PathRule
 
 NO_WEIGHTS = "give a checkpoint: --weights runs/train/exp/weights/best.pt"
 

@@ -8,9 +8,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypedDict
 
-from utils.cli import Choices, PathRule, check_values, option
+from utils.cli import check_values, option
 from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
 from utils.errors import missing_weights
+from utils.flag_rules import Choices, PathRule
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
 from utils.postprocess import PostprocessConfig
 from utils.strict_mapping import check_keys
@@ -61,7 +62,7 @@ class DetectConfig:
     resume: bool = option(False, "go on with the newest run of this --name, where it was cut")
     track: bool = option(False, "give each object of a video or stream an id that it keeps")
     zones: str | None = option(
-        None, "with --track: count what crosses the lines and is in the zones of this yaml"
+        None, "count what crosses the lines and is in the zones of this yaml (needs --track)"
     )
     recursive: bool = option(False, "look into folders below --source, too")
     poll: float | None = option(

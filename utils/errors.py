@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterable
 from pathlib import Path
+
+MAX_COMPARED = 10_000  # names, in a moment
 
 
 class UserError(Exception):
@@ -54,6 +58,22 @@ def missing_weights(path: Path) -> CheckpointError:
     close = close_to(path.stem, names)
     hint = f"; did you mean {path.with_name(names[close])}?" if close else ""
     return CheckpointError(f"{path}: no such weights file (nothing is ever downloaded){hint}")
+
+
+def hint_at(path: Path) -> str:
+    """To end an error about a path that does not exist: what is there and is called nearly so."""
+    if os.sep == "/" and "\\" in str(path):
+        return "; on this system folders are separated by /"
+    for missing in (path, *path.parents):  # itself, or the first of its folders that is
+        try:
+            some = itertools.islice(missing.parent.iterdir(), MAX_COMPARED)
+            close = close_to(missing.name, (each.name for each in some))
+        except (OSError, ValueError):  # its folder is missing too, or cannot be read
+            continue
+        if close is None:
+            break
+        return f"; did you mean {missing.with_name(close) / path.relative_to(missing)}?"
+    return ""
 
 
 def missing_torch(weights: str | Path, error: ImportError) -> MissingPackageError:

@@ -27,10 +27,12 @@ _DIGEST_CHARS = 8
 _TEMPORARY = ".writing-"  # how names of unfinished files begin: hidden ones
 # Formats of which every OpenCV that writes them writes color.
 _WRITABLE = frozenset({".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-# The disk or the quota is full, the file system is read-only, or permission is denied.
+# The disk or the quota is full or fails, the file system is read-only, permission is denied, ...
 CANNOT_WRITE = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-)
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
+     # ... something else has the name of the file or of its folder, or the name cannot be used.
+     errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP)
+)  # fmt: skip
 
 
 def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
@@ -40,8 +42,10 @@ def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
     folder is used again.
 
     Raises:
-        ConfigError: the folder cannot be created.
+        ConfigError: the folder cannot be created, or `name` is none.
     """
+    if Path(name).name in ("", ".."):
+        raise ConfigError(f"--name {name!r}: must be the name of a folder in --project")
     first = folder = Path(project) / name
     number = 1
     try:
@@ -177,7 +181,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def reported_writing(path: Path) -> Iterator[None]:
-    """Turn a full disk or a missing permission within the block into an OutputError about `path`.
+    """Turn a full disk, a missing permission or a name in use within the block into an OutputError.
+
+    Args:
+        path: what the block writes, which the message names.
 
     Raises:
         OutputError: it cannot be written.

@@ -6,6 +6,8 @@ Every mistake is a ConfigError that names the key, what was found, and what is a
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -14,6 +16,7 @@ from typing import Any, TypeVar
 from utils.errors import ConfigError, suggest
 
 ConfigT = TypeVar("ConfigT")
+_WITH_EXPONENT = re.compile(r"[-+]?\d+e[-+]?\d+", re.IGNORECASE)  # text for yaml 1.1, as PyYAML is
 
 
 def check_keys(
@@ -54,10 +57,7 @@ def to_dataclass(where: str, content: Mapping[str, Any], target: type[ConfigT]) 
     check_keys(where, content, required, [name for name in fields if name not in required])
     hints = typing.get_type_hints(target)
     values = {key: _checked(f"{where}: {key}", value, hints[key]) for key, value in content.items()}
-    try:
-        return target(**values)
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from None
+    return _made(where, target, values)
 
 
 def from_flat(where: str, content: Mapping[str, Any], target: type[ConfigT]) -> ConfigT:
@@ -85,7 +85,14 @@ def from_flat(where: str, content: Mapping[str, Any], target: type[ConfigT]) -> 
             values[name] = to_dataclass(where, given, hint)
         elif given:
             values[name] = _checked(f"{where}: {name}", given[name], hint)
-    return target(**values)
+    return _made(where, target, values)
+
+
+def _made(where: str, target: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
+    try:
+        return target(**values)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def to_flat(config: Any) -> dict[str, Any]:
@@ -100,10 +107,29 @@ def to_flat(config: Any) -> dict[str, Any]:
     return flat
 
 
+def check_limits(config: Any, **limits: tuple[float, float]) -> None:
+    """Refuse numbers of a dataclass outside of limits, which are allowed; infinity never is.
+
+    Args:
+        config: the dataclass.
+        **limits: field -> lowest and highest value; a highest one of infinity is none.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if not (low <= value <= high and math.isfinite(value)):
+            rule = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ValueError(f"{name} is {value!r}, must be {rule}")
+
+
 def _checked(where: str, value: object, hint: Any) -> object:
-    """`value` if it is of the hinted type; an int serves as a float."""
+    """`value` if it is of the hinted type; an int serves as a float, and so does `1e-3`."""
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if float in allowed and isinstance(value, str) and _WITH_EXPONENT.fullmatch(value):
         return float(value)
     if type(value) in allowed:
         return value

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from utils.errors import ConfigError, suggest
+from utils.errors import ConfigError, hint_at, suggest
 from utils.output_files import atomic_path
 
 MAX_ALIASES = 32  # in a file: a few more, each of several others, and it stands for gigabytes
@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
+        raise ConfigError(f"{path}: no such file{hint_at(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from None
     try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from utils.architecture_names import ACTIVATIONS, REP_BLOCKS, REP_POLICIES
-from utils.cli import Choices, PathRule, option
+from utils.cli import option
+from utils.flag_rules import Choices, PathRule
 
 NO_START = "give an architecture (--cfg repyolov5n.yaml) or --weights to start from"
 NEWEST = "newest"  # what a bare --resume means

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from utils.cli import Choices, PathRule, option
+from utils.cli import option
 from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
+from utils.flag_rules import Choices, PathRule
 from utils.postprocess import VAL_POSTPROCESS, PostprocessConfig
 
 REFUSED = {
@@ -72,7 +73,7 @@ class ValConfig:
     )
     verbose: bool = option(False, "print every class, however many there are")
     save_txt: bool = option(False, "write detections as YOLO label files")
-    save_conf: bool = option(False, "with scores in them")
+    save_conf: bool = option(False, "with --save-txt: the score as last column")
     save_json: bool = option(False, "write detections as COCO results")
     project: str = option("runs/val", "folder of runs", rule=PathRule("folder"))
     name: str = option("exp", "name of this run's folder; a number is added if it exists")
@@ -80,8 +81,8 @@ class ValConfig:
     noplots: bool = option(False, "save no curves and images")
     gallery: bool = option(False, "write gallery.html: false positives, misses and confusions")
     gallery_crops: int = option(
-        20, "crops of each kind and cell of the confusion matrix in gallery.html", minimum=1,
-        maximum=1000,
+        20, "with --gallery: crops of each kind and cell of the confusion matrix in it",
+        minimum=1, maximum=1000,
     )  # fmt: skip
     strict: bool = option(False, "any bad image or label row is an error")
     no_cache_index: bool = option(

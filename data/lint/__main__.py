@@ -18,8 +18,10 @@ from data.scan_result import ScanResult, check_usable
 from data.training_images import box_sizes, log_sizes, objects_per_class
 from models.network.anchors import fit_anchors
 from models.network.model_spec import ModelSpec
-from utils.cli import PathRule, check_options, option, run_script
+from utils.cli import check_options, option, run_script
 from utils.errors import DatasetError
+from utils.flag_rules import PathRule
+from utils.logs import counted
 from utils.output_files import write_json
 from utils.structures import ImageRecord
 
@@ -121,7 +123,8 @@ def _size_report(records: Sequence[ImageRecord], config: LintConfig) -> dict[str
     fit = fit_anchors(sizes, anchors)
     logger.info("Anchors of %s: %s", config.cfg, fit.as_text())
     for (width, height), count in zip(anchors, fit.boxes_per_anchor, strict=True):
-        logger.info("  anchor %4.0f x %-4.0f is the closest to %d boxes", width, height, count)
+        near = counted(count, "box")
+        logger.info("  anchor %4.0f x %-4.0f is the closest to %s", width, height, near)
     return {"longer_side": counts, "anchors": anchors.tolist(), "fit": asdict(fit)}
 
 
@@ -141,9 +144,10 @@ def _run(config: LintConfig) -> int:
     if not findings:
         logger.info("No problem found.")
         return 0
-    logger.info("%d findings.", len(findings))
+    found = counted(len(findings), "finding")
+    logger.info("%s.", found)
     if config.strict:
-        raise DatasetError(f"{len(findings)} findings (--strict); the first: {findings[0]}")
+        raise DatasetError(f"{found} (--strict); the first: {findings[0]}")
     return 0
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from models.checkpoints.repvgg_weights import SourceBlock, load_backbone, read_repvgg
+from models.checkpoints.taken_over import Unfilled, apart
 from models.checkpoints.yolov5_weights import read_yolov5
 from models.conversion.expand import expand
 from models.network.detector import Detector, build_model
@@ -51,54 +51,14 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
     weights = checkpoint.best_weights if averaged else checkpoint.weights
     with torch.device("meta"):  # a wrong size takes no memory before it is refused
         _check_sizes(build_model(spec, form=checkpoint.form), weights)
-    with _Unfilled():
+    with Unfilled():
         model = build_model(spec, form=checkpoint.form)
     state = model.state_dict()
     model.load_state_dict(
-        {name: tensor.to(state[name].dtype) for name, tensor in _apart(weights).items()},
+        {name: tensor.to(state[name].dtype) for name, tensor in apart(weights).items()},
         assign=True,
     )
     return model.float().eval()
-
-
-class _Unfilled(TorchFunctionMode):
-    """While it is entered, modules start without the random numbers of their weights.
-
-    Their memory is not touched, and so not taken, before weights from a file replace them.
-    """
-
-    _RANDOM = frozenset({nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_,
-                         nn.init.trunc_normal_, nn.init.xavier_uniform_, Tensor.uniform_,
-                         Tensor.normal_})  # fmt: skip
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Leave a tensor as it is where random numbers are asked for."""
-        given = dict(kwargs or {})
-        if func in self._RANDOM:
-            return args[0] if args else given["tensor"]
-        return func(*args, **given)
-
-
-def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, each of which has memory of its own.
-
-    In a file they may share it. A network that is trained must not change one with another.
-    """
-    seen: set[int] = set()
-    apart = {}
-    for name, tensor in weights.items():
-        storage = tensor.untyped_storage()
-        whole = storage.nbytes() == tensor.numel() * tensor.element_size()
-        shared = storage.data_ptr() in seen or not whole
-        seen.add(storage.data_ptr())
-        apart[name] = tensor.clone() if shared else tensor
-    return apart
 
 
 def _check_sizes(model: Detector, weights: dict[str, Tensor]) -> None:
@@ -114,6 +74,8 @@ def _check_sizes(model: Detector, weights: dict[str, Tensor]) -> None:
 
 
 logger = logging.getLogger(__name__)
+MAX_CLASSES_SHOWN = 3
+_UNNAMED = re.compile(r"(class[ _-]?)?\d+|object|item")  # by a program, in want of a name
 MIN_SHARE = 0.5  # of the weights before the head, without which a start is as good as random
 
 
@@ -126,6 +88,7 @@ class Start(NamedTuple):
         image_hw: height and width of the images its weights were trained on; None where not known.
         license: that of its weights, which goes on with them; empty where not known.
         assumes_norms: its norms come from a deploy form: `measure_norms` before training.
+        class_names: that a trained head knows, in class-id order; empty where there is none.
     """
 
     model: Detector
@@ -133,6 +96,21 @@ class Start(NamedTuple):
     image_hw: tuple[int, int] | None = None
     license: str = ""
     assumes_norms: bool = False
+    class_names: tuple[str, ...] = ()
+
+    def warn_of_other_classes(self, class_names: tuple[str, ...]) -> None:
+        """Log where a trained head knows other classes, in class-id order, than those to learn."""
+        pairs = enumerate(zip(self.class_names, class_names, strict=False))
+        other = [f"{index} {known}, here {wanted}" for index, (known, wanted) in pairs
+                 if known.casefold() != wanted.casefold()
+                 and not _UNNAMED.fullmatch(known)]  # fmt: skip
+        if not (self.head_is_trained and other):
+            return
+        first = "; ".join(other[:MAX_CLASSES_SHOWN])
+        more = f"; and {len(other) - MAX_CLASSES_SHOWN} more" if other[MAX_CLASSES_SHOWN:] else ""
+        logger.warning("--weights: the head taken over was trained on other classes (%s%s); "
+                       "right if they were renamed, else the data yaml may have the wrong order",
+                       first, more)  # fmt: skip
 
 
 def spec_overrides(**flags: str | None) -> dict[str, str | None]:
@@ -325,7 +303,7 @@ def _transferred(model: Detector, checkpoint: Checkpoint, name: str, *, partial:
         logger.warning("%s: was trained with other anchors than those of --cfg, so its boxes are "
                        "learnt anew; leave --cfg out to keep its anchors", name)  # fmt: skip
         trained = False
-    return Start(model, trained, checkpoint.image_hw, license_)
+    return Start(model, trained, checkpoint.image_hw, license_, class_names=checkpoint.class_names)
 
 
 def _percent(share: float) -> str:

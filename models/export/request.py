@@ -13,8 +13,9 @@ from models.formats.format import FLOAT16_TOLERANCE, Preset
 from models.formats.presets import FORMATS, PRESETS
 from models.quantization.quantized_onnx import METHODS, TECHNIQUES
 from models.runtimes.input_sizes import InputSizes
-from utils.cli import Choices, PathRule, check_options, option
+from utils.cli import check_options, option
 from utils.errors import ConfigError, MissingPackageError
+from utils.flag_rules import Choices, PathRule
 from utils.postprocess import PostprocessConfig
 
 logger = logging.getLogger(__name__)

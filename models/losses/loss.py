@@ -16,6 +16,7 @@ from models.network.anchors import ANCHOR_THRESHOLD
 from models.network.box_coder import BoxCoder, boxes_in_cell
 from utils.batches import Batch
 from utils.engine.distributed import Ranks
+from utils.strict_mapping import check_limits
 
 # Weight of each level's objectness: fine levels have many cells and few objects.
 _BALANCE = {3: (4.0, 1.0, 0.4)}
@@ -48,6 +49,15 @@ class LossConfig:
     iou_t: float = 0.2
     anchor_t: float = ANCHOR_THRESHOLD
     fl_gamma: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no loss.
+
+        Raises:
+            ValueError: naming the number and its limits.
+        """
+        names = ("box", "cls", "cls_pw", "obj", "obj_pw", "iou_t", "fl_gamma")
+        check_limits(self, anchor_t=(1.0, math.inf), **dict.fromkeys(names, (0.0, math.inf)))
 
 
 @dataclass(frozen=True, slots=True)

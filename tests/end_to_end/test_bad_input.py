@@ -185,7 +185,8 @@ def test_row_10_bytes_after_the_end_of_a_jpeg(run: Run, arguments: str) -> None:
 @by_train_and_val
 def test_row_12_no_image_or_nothing_but_bad_ones(run: Run, arguments: str) -> None:
     """Also: test_records.py::test_nothing_to_read."""
-    unusable = f"animals: no usable image in {arguments.split()[0]}"
+    split = arguments.split()[0]
+    unusable = f"animals: no usable image in {split}"
     for name in "ab":
         Path(f"set/images/{name}.png").write_bytes(b"")
     assert run(arguments).error == f"{unusable}: set/images/a.png: the file is empty; image skipped"
@@ -193,7 +194,7 @@ def test_row_12_no_image_or_nothing_but_bad_ones(run: Run, arguments: str) -> No
         Path(f"set/images/{name}.png").unlink()
     assert run(arguments).error == f"{unusable} (none is listed in set/images)"
     Path("set/images").rmdir()
-    assert run(arguments).error == "set/images: no such folder or file"
+    assert run(arguments).error == f"set/images: no such folder or file ({split} of animals)"
     assert not Path("runs").exists()
 
 

@@ -180,12 +180,12 @@ TRAIN_FLAGS = [
         "--activation leakyrelu(0.1): no such choice; did",
     ),
     ("--cfg tiny.yaml --device gpu", "--device gpu: expected cpu, mps, or a GPU number like 0"),
-    ("--cfg tiny.yaml --freeze 99", "--freeze 11: the network has layers 0 to 10"),
+    ("--cfg tiny.yaml --freeze 99", "--freeze 99: the network has layers 0 to 10"),
     (
         "--cfg tiny.yaml --optimizer adamw",
         "--optimizer adamw: no such choice; did you mean 'AdamW'?",
     ),
-    ("--cfg tiny.yaml --epochs many", "argument --epochs: invalid int value: 'many'"),
+    ("--cfg tiny.yaml --epochs many", "--epochs many: must be an integer"),
 ]
 
 

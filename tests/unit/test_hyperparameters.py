@@ -102,3 +102,35 @@ def test_a_value_out_of_range(tmp_path):
     write_yaml(path, {"mosaic": 1.5})
     with pytest.raises(ConfigError, match=r"h\.yaml: mosaic is 1\.5, must be from 0 to 1"):
         Hyperparameters.read(str(path))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("lr0: -1", "lr0 is -1.0, must be at least 0"),  # of the optimizer
+        ("lr0: .nan", "lr0 is nan, must be at least 0"),
+        ("momentum: 1", "momentum is 1.0, must be from 0 to 0.9999"),
+        ("weight_decay: -1", "weight_decay is -1.0, must be at least 0"),
+        ("nbs: 0", "nbs is 0.0, must be at least 1"),
+        ("anchor_t: 0", "anchor_t is 0.0, must be at least 1"),  # of the loss
+        ("box: .inf", "box is inf, must be at least 0"),
+        ("degrees: .inf", "degrees is inf, must be at least 0"),  # of the changes of images
+        ("shear: 90", "shear is 90.0, must be from 0 to 89"),
+        ("distill: -1", "distill is -1.0, must be at least 0"),
+        ("lr0: 1e", "lr0 is '1e' (str), expected float"),
+    ],
+)
+def test_numbers_that_nothing_can_be_learnt_with(tmp_path, line, message):
+    file = tmp_path / "h.yaml"
+    file.write_text(line + "\n")
+    with pytest.raises(ConfigError) as caught:
+        Hyperparameters.read(str(file))
+    assert str(caught.value) == f"{file}: {message}"
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "0.001"])
+def test_exponents(tmp_path, text):
+    """For yaml 1.1, which PyYAML reads, the first two are text."""
+    file = tmp_path / "h.yaml"
+    file.write_text(f"lr0: {text}\n")
+    assert Hyperparameters.read(str(file)).optimizer.lr0 == 0.001

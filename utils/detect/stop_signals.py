@@ -8,11 +8,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from utils.logs import RANK_VARIABLES
 from utils.process_end import end_process
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class StopSignals(AbstractContextManager["StopSignals"]):
         if threading.current_thread() is threading.main_thread():
             for name in SIGNALS:
                 number = getattr(signal, name, None)
-                if number is not None:
+                if number is not None and not _outlives(name, number):
                     self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -69,6 +70,53 @@ class StopSignals(AbstractContextManager["StopSignals"]):
         """Give the signals back."""
         self._restore()
         self._stop()
+
+
+def _outlives(name: str, number: int) -> bool:
+    """Whether this is the end of a terminal that the program is to outlive, as nohup arranges."""
+    return name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ends the program, as Ctrl-C does.
+
+    Attributes:
+        code: the exit code, 128 and the signal's number.
+    """
+
+    def __init__(self, number: int) -> None:
+        """Take the number of the signal."""
+        super().__init__()
+        self.code = 128 + number
+
+
+@contextmanager
+def raised_as_interrupts() -> Iterator[None]:
+    """In the block, SIGTERM and SIGHUP raise Stopped, so that what was begun is put in order.
+
+    A second one ends the program at once; so does the first one in processes of torchrun, which
+    sends it to those that wait for a process that failed.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> NoReturn:
+        restore()
+        raise Stopped(number)
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        before.clear()
+
+    before: dict[int, Any] = {}
+    is_main = threading.current_thread() is threading.main_thread()
+    for name in SIGNALS[1:] if is_main and not os.environ.keys() >= set(RANK_VARIABLES) else ():
+        number = getattr(signal, name, None)
+        if number is not None and not _outlives(name, number):
+            before[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        restore()
 
 
 def end_program(code: int) -> NoReturn:

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from utils.errors import ConfigError
 from utils.logs import counted
+from utils.strict_mapping import check_limits
 
 NOMINAL_BATCH_SIZE = 64  # YOLOv5's
 MAX_GRADIENT_NORM = 10.0
 MIN_WARMUP_BATCHES = 100
 FUSED_ON = ("cpu", "cuda")  # kinds of devices
+_MAX_MOMENTUM = 0.9999  # with 1, a step would never be forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,15 @@ class OptimizerConfig:
     nbs: float = NOMINAL_BATCH_SIZE
 
     def __post_init__(self) -> None:
-        """Refuse a nominal batch without images.
+        """Refuse what no optimizer can use.
 
         Raises:
-            ConfigError: it is below 1.
+            ValueError: naming the number and its limits.
         """
-        if self.nbs < 1:
-            raise ConfigError(f"nbs: {self.nbs:g}: must be at least 1 image (64 is YOLOv5's)")
+        momentum = (0.0, _MAX_MOMENTUM)
+        check_limits(self, momentum=momentum, warmup_momentum=momentum, nbs=(1, math.inf))
+        names = ("lr0", "lrf", "weight_decay", "warmup_epochs", "warmup_bias_lr")
+        check_limits(self, **dict.fromkeys(names, (0.0, math.inf)))
 
     def accumulate(self, batch_size: int) -> int:
         """Batches per optimizer step after the warm-up."""
@@ -163,7 +166,8 @@ def build_optimizer(
     betas = (momentum, 0.999)
     optimizer: Optimizer
     if name == "SGD":
-        optimizer = SGD(groups.biases, lr=lr, momentum=momentum, nesterov=True, fused=fused)
+        optimizer = SGD(groups.biases, lr=lr, momentum=momentum, nesterov=momentum > 0,
+                        fused=fused)  # fmt: skip
     elif name == "Adam":
         optimizer = Adam(groups.biases, lr=lr, betas=betas, fused=fused)
     elif name == "AdamW":

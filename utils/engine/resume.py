@@ -252,9 +252,11 @@ def _check_settings(config: TrainConfig, resumed: ResumedRun) -> None:
         if name not in CHANGEABLE and value != before:
             flag = "--" + name.replace("_", "-")
             allowed = ", ".join(sorted("--" + each.replace("_", "-") for each in CHANGEABLE))
+            given = flag if value is True else f"{flag} {value}"
+            started = "was started without" if before in (None, False, "") else f"has {before}"
             raise ConfigError(
-                f"{flag} {value}: the run in {resumed.folder} has {before}; with --resume only "
-                f"these may change: {allowed}"
+                f"{given}: the run in {resumed.folder} {started}; with --resume only these may "
+                f"change: {allowed}"
             )
     if config.resume != NEWEST and config.project != resumed.config.project:
         raise ConfigError(
@@ -272,6 +274,6 @@ def _check_epochs(config: TrainConfig, resumed: ResumedRun) -> None:
         )
     if done >= config.epochs:
         raise ConfigError(
-            f"--resume {resumed.last}: finished after {counted(config.epochs, 'epoch')}; "
+            f"--resume {resumed.last}: finished after {counted(done, 'epoch')}; "
             f"to go on, give more: --epochs {2 * done}"
         )

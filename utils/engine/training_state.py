@@ -294,15 +294,18 @@ def freeze_layers(layers: nn.ModuleList, freeze: Sequence[int]) -> tuple[nn.Modu
         freeze: one number N for the first N layers, several for just these.
 
     Raises:
-        ConfigError: a number beyond the network.
+        ConfigError: a number beyond the network, or nothing is left to train.
     """
+    given, has = f"--freeze {' '.join(map(str, freeze))}", f"layers 0 to {len(layers) - 1}"
     chosen = range(freeze[0]) if len(freeze) == 1 else freeze
     for number in chosen:
         if not 0 <= number < len(layers):
-            raise ConfigError(f"--freeze {number}: the network has layers 0 to {len(layers) - 1}")
+            raise ConfigError(f"{given}: the network has {has}")
     frozen = tuple(layers[number] for number in chosen)
     for layer in frozen:
         layer.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in layers.parameters()):
+        raise ConfigError(f"{given}: nothing is left to train; the network has {has}")
     return frozen
 
 

@@ -164,6 +164,8 @@ def test_roboflow_exports_have_no_path_and_one_dot_too_many(tmp_path):
             f"{SPLITS}names: {{0: x, 2: y}}",
             "names has 2 ... class 1 ... 0 to 1",
         ),
+        (f"{SPLITS}names: {{'0': x, 0: y}}", "names has 2 ... class 1 ... 0 to 1"),
+        (f"{SPLITS}names: [x, '']", "names[1] is '' ... must have a name"),
         (f"{SPLITS}names: [yes, no]", "names[0] is True ... quotes"),
         (f"{SPLITS}names: [x, y, x]", "names[0] and names[2] are both 'x'"),
         (f"{SPLITS}names: {{0: 1, 1: '1'}}", "names[0] and names[1] are both '1'"),
@@ -186,6 +188,12 @@ def test_wrong_yamls(tmp_path, text, message):
         load_dataset_spec(file)
 
     assert_message(str(caught.value), str(file), message)
+
+
+def test_numbers_of_classes_may_be_in_quotes(tmp_path):
+    """As programs write them that keep a yaml as json."""
+    file = write_yaml(tmp_path, f"{SPLITS}names: {{'1': y, '0': x}}")
+    assert load_dataset_spec(file).class_names == ("x", "y")
 
 
 def test_the_path_must_be_text(tmp_path):

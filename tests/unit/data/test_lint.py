@@ -75,7 +75,7 @@ def test_findings_name_file_and_line(data, capsys, name, content, line):
     assert code == 0 and len(report["findings"]) == 1
     assert report["findings"][0].startswith(f"{path}{line}")
     assert check(data, "--strict")[0] == 2
-    assert f"error: 1 findings (--strict); the first: {path}" in capsys.readouterr().err
+    assert f"error: 1 finding (--strict); the first: {path}" in capsys.readouterr().err
 
 
 def test_the_same_image_in_both_splits(data):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.listing import list_images
 from data.sources import FileSource, SourceOptions, open_source
 from data.stream_options import StreamOptions
 from data.streams import LiveFrames
@@ -109,6 +111,12 @@ def test_errors(tmp_path, name, message):
     assert_message(str(error.value), *message.format(folder=tmp_path).split(BETWEEN))
 
 
+def test_empty_text_is_no_folder():
+    """As of a variable that is not set."""
+    with pytest.raises(DatasetError, match="--source: is empty"):
+        opened("")
+
+
 def test_other_suffixes_are_refused(tmp_path):
     (tmp_path / "notes.md").write_text("words")
     with pytest.raises(DatasetError, match=r"'\.md'"):
@@ -122,6 +130,33 @@ def test_several_sources_and_folders_below(tmp_path):
     flat, deep = (open_source(texts, SourceOptions(recursive=deeper)) for deeper in (False, True))
     assert names(flat) == ["b.jpg", "a.jpg"]
     assert names(deep) == ["b.jpg", "c.jpg", "a.jpg"]
+
+
+@pytest.mark.parametrize("source", ["{}", "{}/*", "{}/*.jpg"])
+def test_hidden_files_are_not_read(tmp_path, source):
+    """Those of macOS's archives (`._a.jpg`), for example; nor are folders like .git searched."""
+    for name in ("a.jpg", "._a.jpg", ".git/b.jpg"):
+        save_image(tmp_path / name)
+    options = SourceOptions(recursive=source == "{}")
+    assert names(open_source((source.format(tmp_path),), options)) == ["a.jpg"]
+    assert names(opened(f"{tmp_path}/.*.jpg")) == ["._a.jpg"]  # asked for
+
+
+def test_a_link_that_leads_nowhere_is_skipped(tmp_path):
+    save_image(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "gone.jpg")
+    image, skipped = opened(str(tmp_path))
+    assert isinstance(image, Frame)
+    assert skipped == Skipped(tmp_path / "b.jpg", "a link to no file")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+def test_a_pipe_in_a_folder_is_no_image(tmp_path):
+    """To read it would take forever."""
+    save_image(tmp_path / "a.jpg")
+    os.mkfifo(tmp_path / "b.jpg")
+    assert names(opened(str(tmp_path))) == ["a.jpg"]
+    assert list_images(tmp_path) == [str(tmp_path / "a.jpg")]
 
 
 def test_live_sources_are_told_from_files(tmp_path):

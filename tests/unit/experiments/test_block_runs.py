@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from experiments.block_runs import (
     warmup_epochs,
     write_hyp,
 )
+from experiments.deadline import Deadline
 from experiments.limited_training import EPOCHS_FILE, Program
 from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
 from models.reparam.families import block_family
@@ -127,9 +127,9 @@ class Trainer:
         self.epochs, self.code, self.said = epochs, code, said
         self.commands: list[tuple[str, ...]] = []
 
-    def __call__(self, program: Program, folder: Path, epochs: int, end: float) -> bool:
+    def __call__(self, program: Program, folder: Path, epochs: int, deadline: Deadline) -> bool:
         assert program.environment == {"OMP_NUM_THREADS": "1"} and epochs == 2
-        assert program.command[1] == "train.py" and end > time.monotonic()
+        assert program.command[1] == "train.py" and not deadline.has_passed()
         self.commands.append(tuple(program.command[2:]))
         program.log.write_text(self.said)
         if self.code:
@@ -145,7 +145,7 @@ class Trainer:
 def run(setting, monkeypatch) -> BlockRun:
     """Its evaluation leaves its files at once."""
 
-    def evaluate(program: Program, end: float) -> bool:
+    def evaluate(program: Program, deadline: Deadline) -> bool:
         assert program.command[2:4] == ("experiments.run_evaluation", str(program.log.parent))
         for name in (FIGURES_FILE, DRAWS_FILE):
             (program.log.parent / name).touch()
@@ -164,17 +164,17 @@ def trained_by(monkeypatch):
 def test_a_run_is_trained_then_evaluated(run, trained_by):
     trained_by(Trainer(epochs=2))
     assert not run.is_finished()
-    run.advance(100)
+    run.advance(Deadline(100))
     assert run.is_finished() and (run.folder / "commit.txt").exists()
 
 
 def test_what_is_cut_off_goes_on(run, trained_by):
     first, second = Trainer(epochs=1), Trainer(epochs=2)
     trained_by(first)
-    run.advance(100)
+    run.advance(Deadline(100))
     assert not run.is_trained() and not (run.folder / FIGURES_FILE).exists()
     trained_by(second)
-    run.advance(100)
+    run.advance(Deadline(100))
     assert run.is_finished()
     start, resumed = (parse(TrainConfig, list(each.commands[0]), REFUSED)
                       for each in (first, second))  # fmt: skip
@@ -192,7 +192,7 @@ def test_a_run_that_saved_nothing_starts_anew(run, trained_by):
     (run.folder / "results.csv").write_text("epoch\n0\n")
     trainer = Trainer(epochs=2)
     trained_by(trainer)
-    run.advance(100)
+    run.advance(Deadline(100))
     assert "--resume" not in trainer.commands[0]
     assert not (run.folder / "results.csv").exists()
 
@@ -202,7 +202,7 @@ def test_what_is_trained_is_not_trained_again(run, trained_by):
     (run.folder / "report.json").write_text("{}")
     trainer = Trainer(epochs=2)
     trained_by(trainer)
-    run.advance(100)
+    run.advance(Deadline(100))
     assert run.is_finished() and trainer.commands == []
     assert not (run.folder / "commit.txt").exists()  # of the code that trained
 
@@ -210,13 +210,13 @@ def test_what_is_trained_is_not_trained_again(run, trained_by):
 def test_a_failure_is_raised(run, trained_by):
     trained_by(Trainer(epochs=0, code=2, said="error: --data: no such file\n"))
     with pytest.raises(subprocess.CalledProcessError):
-        run.advance(100)
+        run.advance(Deadline(100))
     assert not run.is_finished()
 
 
 def test_a_run_that_diverges_is_finished(run, trained_by):
     trained_by(Trainer(epochs=0, code=1, said=f"failed: 10 in a row: {DIVERGED}; try\n"))
-    run.advance(100)
+    run.advance(Deadline(100))
     assert run.is_finished() and not run.is_trained()
     assert (run.folder / DIVERGED_FILE).exists()
 

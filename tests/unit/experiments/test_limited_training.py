@@ -10,6 +10,7 @@ import time
 import pytest
 
 from experiments import limited_training
+from experiments.deadline import Deadline
 from experiments.limited_training import (
     EPOCHS_FILE,
     Program,
@@ -46,7 +47,7 @@ def trainer(folder, epochs: int, pause: float) -> Program:
 
 
 def test_training_to_the_end(tmp_path):
-    assert train_within(trainer(tmp_path, 3, 0.1), tmp_path, 3, time.monotonic() + 60)
+    assert train_within(trainer(tmp_path, 3, 0.1), tmp_path, 3, Deadline(60))
     first, *others = epochs_of(tmp_path)
     assert [each["epoch"] for each in (first, *others)] == [0, 1, 2]
     assert first["seconds"] is None
@@ -58,28 +59,28 @@ def test_training_ends_where_another_epoch_would_not_fit(tmp_path, monkeypatch):
     """And the same call goes on there."""
     with monkeypatch.context() as careful:
         careful.setattr(limited_training, "MARGIN", 1e6)
-        assert not train_within(trainer(tmp_path, 3, 0.1), tmp_path, 3, time.monotonic() + 60)
+        assert not train_within(trainer(tmp_path, 3, 0.1), tmp_path, 3, Deadline(60))
     assert [each["epoch"] for each in epochs_of(tmp_path)] == [0]
-    assert train_within(trainer(tmp_path, 3, 0.1), tmp_path, 3, time.monotonic() + 60)
+    assert train_within(trainer(tmp_path, 3, 0.1), tmp_path, 3, Deadline(60))
     assert [each["epoch"] for each in epochs_of(tmp_path)] == [0, 1, 2]
     assert (tmp_path / "weights" / "last.pt").read_text() == "2"
 
 
 def test_the_last_epoch_is_followed_by_what_ends_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(limited_training, "MARGIN", 1e6)
-    assert train_within(trainer(tmp_path, 1, 0.0), tmp_path, 1, time.monotonic() + 60)
+    assert train_within(trainer(tmp_path, 1, 0.0), tmp_path, 1, Deadline(60))
 
 
 def test_an_epoch_that_takes_too_long_is_cut_off(tmp_path):
     start = time.monotonic()
-    assert not train_within(trainer(tmp_path, 1, 60), tmp_path, 1, start + 0.2)
+    assert not train_within(trainer(tmp_path, 1, 60), tmp_path, 1, Deadline(0.2))
     assert time.monotonic() - start < 30 and epochs_of(tmp_path) == []
 
 
 def test_training_that_fails(tmp_path):
     program = Program((sys.executable, "-c", "raise SystemExit(2)"), {}, tmp_path / "log.txt")
     with pytest.raises(subprocess.CalledProcessError) as error:
-        train_within(program, tmp_path, 1, time.monotonic() + 60)
+        train_within(program, tmp_path, 1, Deadline(60))
     assert error.value.returncode == 2
 
 
@@ -88,19 +89,19 @@ def test_a_program_that_ends_in_time(tmp_path):
     log = tmp_path / "log.txt"
     log.write_text("before\n")
     environment = {"WHO": "it", "OMP_WAIT_POLICY": "PASSIVE"}
-    assert Program((sys.executable, "-c", code), environment, log).run(time.monotonic() + 60)
+    assert Program((sys.executable, "-c", code), environment, log).run(Deadline(60))
     assert log.read_text() == "before\nit PASSIVE\n"
 
 
 def test_a_program_that_does_not(tmp_path):
     program = Program((sys.executable, "-c", "input()"), {}, tmp_path / "log.txt")
-    assert not program.run(time.monotonic())
+    assert not program.run(Deadline(0))
 
 
 def test_a_program_that_fails(tmp_path):
     program = Program((sys.executable, "-c", "raise SystemExit('why')"), {}, tmp_path / "log.txt")
     with pytest.raises(subprocess.CalledProcessError):
-        program.run(time.monotonic() + 60)
+        program.run(Deadline(60))
     assert (tmp_path / "log.txt").read_text() == "why\n"
 
 

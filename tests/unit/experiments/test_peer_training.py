@@ -16,6 +16,7 @@ from data.dataset_spec import load_dataset_spec
 from data.records import read_records
 from experiments import peer_training
 from experiments.block_runs import PRETRAINED, Setting
+from experiments.deadline import Deadline
 from experiments.peer_training import PROGRAM, peer_run, write_yolo_copy
 from experiments.peer_training_program import provide_roboflow
 from tests.unit.experiments.voc_builder import write_voc
@@ -53,9 +54,10 @@ def test_the_package_trains_as_we_do(setting, monkeypatch, start, weights):
     monkeypatch.setattr(peer_training, "train_within", lambda *call: seen.append(call))
     run = peer_run(dataclasses.replace(setting, start=start), 3, Path("/peer/python"))
     run.folder.mkdir(parents=True)
-    run.train(100.0)
-    ((program, folder, epochs, end),) = seen
-    assert (folder, epochs, end) == (run.folder, 2, 100.0)
+    deadline = Deadline(100)
+    run.train(deadline)
+    ((program, folder, epochs, given),) = seen
+    assert (folder, epochs, given) == (run.folder, 2, deadline)
     assert program.command[:4] == (str(Path("/peer/python")), "-I", str(PROGRAM), str(run.folder))
     arguments = json.loads(program.command[4])
     assert Path(arguments["weights"]).name == weights

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import pytest
 
 from utils import logs
-from utils.cli import Choices, check_values, option, parse, run_script
+from utils.cli import check_values, log_idle_flags, option, parse, run_script
+from utils.detect.stop_signals import Stopped
 from utils.errors import CheckFailedError, ConfigError
+from utils.flag_rules import Choices
 from utils.logs import report_errors
 
 REFUSED = {"--bucket": "copy the files yourself", "--quad": "use --batch-size"}
@@ -44,6 +46,7 @@ class Config:
     score: float | None = option(None, "a share", minimum=0, maximum=1)
     sides: tuple[int, ...] = option((64,), "one or two", minimum=1, max_values=2)
     limit: float = option(2.0, "at most", maximum=9.5)
+    power: int = option(2, "with --half: by how much")
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +103,7 @@ def test_spellings(argv: list[str], expected: dict[str, object]) -> None:
         (["--epocs", "3"], "error: --epocs: no such flag; did you mean --epochs?"),  # a slip
         (["--zz", "3"], "error: --zz: no such flag (--help"),  # like none
         (["--si", "3"], "ambiguous option: --si could match --sizes, --sides"),  # cut off too far
-        (["--imgsz", "big"], "invalid int value: 'big'"),  # wrong type
+        (["--imgsz", "big"], "--imgsz big: must be an integer (--help"),  # wrong type
         (["--amp", "fp8"], "--amp fp8: no such choice (choices: auto, off)"),
         (["--amp", "AUTO"], "--amp AUTO: no such choice; did you mean 'auto'?"),
         (["--amp", "O1"], "--amp O1: use auto"),  # what other programs call it
@@ -154,6 +157,20 @@ def test_numbers_in_range(given):
     check_values(Config(**given))
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, []),
+        ({"power": 3, "half": True}, []),
+        ({"power": 2}, []),  # as by default
+        ({"power": 3}, ["--power: changes nothing without --half"]),
+    ],
+)
+def test_flags_that_change_nothing_are_named(given, said, caplog) -> None:
+    log_idle_flags(Config(**given))
+    assert caplog.messages == said
+
+
 def test_help_shows_lines_choices_and_examples_but_no_refused_flags(capsys) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(Config, ["--help"], REFUSED)
@@ -200,8 +217,9 @@ def raising(error: BaseException):
         (ConfigError("a.yaml: key 'nc' is missing"), 2, "error: a.yaml: key 'nc' is missing\n"),
         (CheckFailedError("AP 0.1 is below 0.5"), 1, "failed: AP 0.1 is below 0.5\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (Stopped(15), 143, "interrupted\n"),
     ],
-    ids=["user's mistake", "failed check", "control-C"],
+    ids=["user's mistake", "failed check", "control-C", "SIGTERM"],
 )
 def test_errors_become_one_line_and_a_code(error, code, text, capsys) -> None:
     assert run(raising(error)) == code

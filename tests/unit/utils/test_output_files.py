@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.errors import ConfigError, UserError
+from utils.errors import ConfigError, OutputError, UserError
 from utils.output_files import (
+    GrowingFile,
     atomic_folder,
     atomic_path,
     check_writable,
@@ -44,6 +45,14 @@ def test_exist_ok_uses_the_folder_again(tmp_path: Path) -> None:
 def test_a_file_of_that_name_is_stepped_over(tmp_path: Path) -> None:
     (tmp_path / "exp").write_text("in the way")
     assert make_run_folder(tmp_path, "exp", exist_ok=False).name == "exp2"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/.."])
+def test_a_run_has_a_name(tmp_path: Path, name: str) -> None:
+    """Without one, files would lie among other runs, in a folder called `2`."""
+    with pytest.raises(ConfigError, match=r"--name '.*': must be the name of a folder"):
+        make_run_folder(tmp_path / "runs", name, exist_ok=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def fail_in(folder: Path, *, exist_ok: bool = False, written: str = "") -> Path:
@@ -161,6 +170,33 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError("cut off")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def write_folder(folder: Path) -> None:
+    """A folder with one file, `file`."""
+    with atomic_folder(folder) as temporary:
+        (temporary / "file").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda path: write_json(path, {}), id="file"),
+        pytest.param(lambda path: write_folder(path.parent), id="folder"),
+        pytest.param(GrowingFile, id="growing file"),
+    ],
+)
+@pytest.mark.parametrize("in_the_way", ["folder/file/kept", "folder"])  # a folder; a file
+def test_a_name_that_something_else_has(tmp_path: Path, write, in_the_way: str) -> None:
+    """The error is one line, what is there stays, and no unfinished file is left beside it."""
+    there = tmp_path / in_the_way
+    there.parent.mkdir(parents=True, exist_ok=True)
+    there.write_text("kept")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match=r"folder.*: cannot be written \(.+\)"):
+        write(tmp_path / "folder" / "file")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert there.read_text() == "kept"
 
 
 def test_json_is_read_back_and_paths_become_text(tmp_path: Path) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from models.checkpoints import loading
 from models.checkpoints.loading import initial_model
 from models.conversion.deploy import equivalence_error
 from models.network.detector import block_counts
-from tests.checkpoint_builders import save_model, save_yolov5, tensors_equal
+from tests.checkpoint_builders import checkpoint_of, save_model, save_yolov5, tensors_equal
 from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
+from utils.checkpoint import save_checkpoint
 from utils.errors import CheckpointError, ConfigError
 from utils.strict_yaml import write_yaml
 
@@ -185,3 +188,31 @@ def test_a_head_knows_the_anchors_it_was_trained_with(tmp_path, weights, cfg, ca
     assert "was trained with other anchors than those of --cfg" in caplog.text
     assert initial_model(cfg, weights, 3, {}).head_is_trained  # the same anchors
     assert not initial_model(cfg, "", 3, {}).head_is_trained
+
+
+def save_named(path, model, class_names):
+    """A checkpoint of these classes."""
+    save_checkpoint(path, replace(checkpoint_of(model), class_names=class_names))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (("a", "B", "c"), ""),  # the same, letter case aside
+        (("a", "c", "b"), "other classes (1 b, here c; 2 c, here b)"),  # a yaml in another order
+        (("x", "y", "z"), "other classes (0 a, here x; 1 b, here y; and 1 more)"),
+        (("a", "b", "c", "d"), ""),  # its head starts fresh
+    ],
+)
+def test_a_head_of_other_classes_is_named(tmp_path, model, caplog, monkeypatch, wanted, said):
+    monkeypatch.setattr(loading, "MAX_CLASSES_SHOWN", 2)
+    path = save_named(tmp_path / "w.pt", model, ("a", "b", "c"))
+    initial_model("", str(path), len(wanted), {}).warn_of_other_classes(wanted)
+    assert caplog.messages == [] if not said else said in caplog.messages[0]
+
+
+def test_a_head_without_names_is_not_compared(tmp_path, model, caplog):
+    path = save_named(tmp_path / "w.pt", model, ("class_0", "1", "item"))
+    initial_model("", str(path), 3, {}).warn_of_other_classes(("a", "b", "c"))
+    assert caplog.messages == []

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.detect.pipeline import Found, ahead, in_order
-from utils.detect.stop_signals import SIGNALS, StopSignals
+from utils.detect.stop_signals import SIGNALS, Stopped, StopSignals, raised_as_interrupts
+from utils.logs import RANK_VARIABLES
 from utils.structures import Detections, Frame, Skipped
 
 
@@ -104,6 +105,35 @@ def test_a_signal_asks_the_run_to_end(name):
         assert (signals.received, calls) == (number, [name])
         assert signal.getsignal(number) == before  # a second one ends the program
     assert signal.getsignal(number) == before
+
+
+def test_nohup_outlives_the_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals(lambda: None) as signals, raised_as_interrupts():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("name", SIGNALS[1:])
+def test_a_signal_is_raised_as_control_c_is(name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as stopped, raised_as_interrupts():
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+    assert stopped.value.code == 128 + number
+    assert signal.getsignal(number) == before
+
+
+def test_signals_end_processes_of_torchrun_at_once(monkeypatch):
+    for name in RANK_VARIABLES:
+        monkeypatch.setenv(name, "1")
+    before = signal.getsignal(signal.SIGTERM)
+    with raised_as_interrupts():
+        assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_signals_are_left_alone_in_other_threads():

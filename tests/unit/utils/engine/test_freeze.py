@@ -12,7 +12,6 @@ from utils.errors import ConfigError
     [
         ((0,), []),  # the default: none
         ((2,), [0, 1]),  # one number: the first N
-        ((3,), [0, 1, 2]),
         ((0, 2), [0, 2]),  # several: just these
         ((), []),
     ],
@@ -25,9 +24,19 @@ def test_which_layers(freeze, expected):
         assert {p.requires_grad for p in layer.parameters()} == {number not in expected}
 
 
-@pytest.mark.parametrize(("freeze", "number"), [((4,), 3), ((0, 7), 7), ((-1, 0), -1)])
-def test_numbers_beyond_the_network(freeze, number):
+@pytest.mark.parametrize("freeze", [(4,), (0, 7), (-1, 0)])
+def test_numbers_beyond_the_network(freeze):
     layers = nn.ModuleList(nn.Conv2d(1, 1, 1) for _ in range(3))
     with pytest.raises(ConfigError) as caught:
         freeze_layers(layers, freeze)
-    assert str(caught.value) == f"--freeze {number}: the network has layers 0 to 2"
+    given = " ".join(map(str, freeze))
+    assert str(caught.value) == f"--freeze {given}: the network has layers 0 to 2"
+
+
+@pytest.mark.parametrize("freeze", [(3,), (0, 1, 2), (0, 2)])
+def test_something_is_left_to_train(freeze):
+    layers = nn.ModuleList((nn.Conv2d(1, 1, 1), nn.Upsample(), nn.Conv2d(1, 1, 1)))
+    with pytest.raises(
+        ConfigError, match="nothing is left to train; the network has layers 0 to 2"
+    ):
+        freeze_layers(layers, freeze)

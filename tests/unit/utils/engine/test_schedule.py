@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from utils.engine.optim import OptimizerConfig, Schedule, StepSettings, build_optimizer
-from utils.errors import ConfigError
 
 LINEAR = Schedule(OptimizerConfig(lrf=0.1), epochs=100, batches_per_epoch=50, batch_size=16)
 COSINE = dataclasses.replace(LINEAR, cosine=True)
@@ -91,5 +90,5 @@ def test_a_smaller_nominal_batch_gives_more_steps(nbs, expected):
 
 
 def test_a_nominal_batch_without_images():
-    with pytest.raises(ConfigError, match="nbs: 0: must be at least 1 image"):
+    with pytest.raises(ValueError, match=r"^nbs is 0, must be at least 1$"):
         OptimizerConfig(nbs=0)

@@ -1,0 +1,91 @@
+"""What flags take: which numbers, which names, and what a path is for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+from utils.errors import ConfigError, suggest
+
+PathUse = Literal["weights", "file", "folder", "file or folder"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """Which numbers a flag takes; NaN is never one where there is a minimum or a maximum.
+
+    Attributes:
+        minimum: the lowest one; None for any.
+        maximum: the highest one; None for any.
+        besides: others, with a meaning of their own (-1 for "measure").
+        max_values: how many may be given at most; None for any number of them.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    besides: tuple[float, ...] = ()
+    max_values: int | None = None
+
+    def allow(self, value: float) -> bool:
+        """Whether one number is among them."""
+        not_below = self.minimum is None or value >= self.minimum
+        not_above = self.maximum is None or value <= self.maximum
+        return value in self.besides or (not_below and not_above)
+
+    def as_text(self) -> str:
+        """`at least 1, or -1`."""
+        if self.maximum is None:
+            text = f"at least {self.minimum:g}"
+        elif self.minimum is None:
+            text = f"at most {self.maximum:.12g}"
+        else:
+            text = f"from {self.minimum:g} to {self.maximum:.12g}"
+        return ", or ".join([text, *(f"{value:g}" for value in self.besides)])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choices:
+    """Which names a flag takes.
+
+    Attributes:
+        names: those.
+        may_call: a name may be followed by arguments, as in `LeakyReLU(0.1)`.
+        instead: other names that users try -> the sentence that says what to do instead.
+    """
+
+    names: Collection[str]
+    may_call: bool = False
+    instead: Mapping[str, str] | None = None
+
+    def check(self, flag: str, text: str) -> None:
+        """Refuse a name that is not among them.
+
+        Raises:
+            ConfigError: naming the closest one.
+        """
+        name = text
+        if self.may_call:
+            name = text.partition("(")[0].strip().removeprefix("torch.").removeprefix("nn.")
+        if self.instead and name in self.instead:
+            raise ConfigError(f"{flag} {text}: {self.instead[name]}")
+        if name not in self.names:
+            hint = suggest(name, self.names, "choices")
+            raise ConfigError(f"{flag} {text}: no such choice{hint}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PathRule:
+    """What a flag's path is for.
+
+    Attributes:
+        use: "weights" are read, the others are written.
+        beside: the field beside whose file an empty path is written.
+        required: the error where the flag is not given.
+        unless: fields; where one of them is given, this one is neither needed nor written.
+    """
+
+    use: PathUse
+    beside: str = ""
+    required: str = ""
+    unless: tuple[str, ...] = ()
