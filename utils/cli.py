@@ -18,47 +18,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from utils.command_parser import CommandParser, HelpFormatter, Several
+from utils.command_parser import CommandParser, HelpFormatter, Several, with_dashes
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights, suggest
+from utils.limits import Limits
 from utils.logs import configure_logging, exit_code_after_report, flag_of
-from utils.output_files import check_writable
+from utils.output_files import check_writable, is_same_file
 
 ConfigT = TypeVar("ConfigT")
 PathUse = Literal["weights", "file", "folder", "file or folder"]
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """Which numbers a flag takes; NaN is never one where there is a minimum or a maximum.
-
-    Attributes:
-        minimum: the lowest one; None for any.
-        maximum: the highest one; None for any.
-        besides: others, with a meaning of their own (-1 for "measure").
-        max_values: how many may be given at most; None for any number of them.
-    """
-
-    minimum: float | None = None
-    maximum: float | None = None
-    besides: tuple[float, ...] = ()
-    max_values: int | None = None
-
-    def allow(self, value: float) -> bool:
-        """Whether one number is among them."""
-        not_below = self.minimum is None or value >= self.minimum
-        not_above = self.maximum is None or value <= self.maximum
-        return value in self.besides or (not_below and not_above)
-
-    def as_text(self) -> str:
-        """`at least 1, or -1`."""
-        if self.maximum is None:
-            text = f"at least {self.minimum:g}"
-        elif self.minimum is None:
-            text = f"at most {self.maximum:g}"
-        else:
-            text = f"from {self.minimum:g} to {self.maximum:g}"
-        return ", or ".join([text, *(f"{value:g}" for value in self.besides)])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,12 +68,14 @@ class PathRule:
         beside: the field beside whose file an empty path is written.
         required: the error where the flag is not given.
         unless: fields; where one of them is given, this one is neither needed nor written.
+        suffixes: what the name of a file to write may end in; empty for anything.
     """
 
     use: PathUse
     beside: str = ""
     required: str = ""
     unless: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
 
 
 def option(
@@ -162,6 +132,22 @@ def check_options(config: Any) -> None:
         for path in filter(None, values):
             if rule.use != "weights":
                 check_writable(Path(path), flag, rule.use)
+                if rule.suffixes and not path.lower().endswith(rule.suffixes):
+                    allowed = " or ".join(rule.suffixes)
+                    raise ConfigError(f"{flag} {path}: must end in {allowed}")
+                _check_not_given(config, field.name, Path(path))
+
+
+def _check_not_given(config: Any, written: str, path: Path) -> None:
+    """Refuse to write over a file that another flag names."""
+    for field, values in _options(config):
+        names_file = isinstance(field.metadata["rule"], PathRule)
+        for value in values if field.name != written else ():
+            if isinstance(value, str) and value and is_same_file(path, Path(value), names_file):
+                raise ConfigError(
+                    f"{flag_of(written)} {path}: is the file of {flag_of(field.name)}, which is "
+                    "never overwritten; choose another"
+                )
 
 
 def check_values(config: Any) -> None:
@@ -220,7 +206,7 @@ def parse(
         default = field.default if defaults is None else getattr(defaults, field.name)
         _add_flag(parser, field, hints[field.name], default)
     parser.refused = refused
-    values = vars(parser.parse_args([_with_dashes(argument) for argument in argv]))
+    values = vars(parser.parse_args([with_dashes(argument) for argument in argv]))
     config = config_class(
         **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     )
@@ -339,11 +325,3 @@ def _add_flag(
     elif const is not None:
         kwargs.update(nargs="?", const=const)
     parser.add_argument(*flags, **shared, **kwargs)
-
-
-def _with_dashes(argument: str) -> str:
-    """`--save_period=3` -> `--save-period=3`."""
-    if not argument.startswith("--"):
-        return argument
-    flag, equals, value = argument.partition("=")
-    return flag.replace("_", "-") + equals + value

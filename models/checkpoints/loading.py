@@ -42,26 +42,28 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
     Raises:
         CheckpointError: the weights do not fit the architecture.
     """
-    spec = ModelSpec.from_yaml(checkpoint.spec, "checkpoint")
+    spec = ModelSpec.from_yaml(checkpoint.spec, checkpoint.name)
     weights = checkpoint.best_weights if averaged else checkpoint.weights
     with torch.device("meta"):  # a wrong size takes no memory before it is refused
-        _check_sizes(build_model(spec, form=checkpoint.form), weights)
+        _check_sizes(build_model(spec, form=checkpoint.form), weights, checkpoint.name)
     model = build_model(spec, form=checkpoint.form)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"checkpoint: weights do not fit the architecture: {error}") from None
+        raise CheckpointError(
+            f"{checkpoint.name}: weights do not fit the architecture: {error}"
+        ) from None
     return model.float().eval()
 
 
-def _check_sizes(model: Detector, weights: dict[str, Tensor]) -> None:
+def _check_sizes(model: Detector, weights: dict[str, Tensor], where: str) -> None:
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     found = {name: tensor.shape for name, tensor in weights.items()}
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):
             shapes = [shape and tuple(shape) for shape in (found.get(name), expected.get(name))]
             raise CheckpointError(
-                f"checkpoint: weights do not fit the architecture: {name} has shape {shapes[0]}, "
+                f"{where}: weights do not fit the architecture: {name} has shape {shapes[0]}, "
                 f"expected {shapes[1]}"
             )
 

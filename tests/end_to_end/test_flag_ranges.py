@@ -17,8 +17,8 @@ import train
 import val
 from data.lint import __main__ as lint
 from models.export.request import ExportConfig
-from utils.cli import Limits
 from utils.errors import ConfigError
+from utils.limits import Limits
 from utils.logs import flag_of
 from utils.train_config import TrainConfig
 

@@ -47,6 +47,13 @@ def test_the_wrong_form(model):
     assert str(caught.value).startswith("checkpoint: weights do not fit the architecture: ")
 
 
+def test_an_error_names_the_file(tmp_path, model):
+    path = save_model(tmp_path / "a.pt", to_deploy(model), "train")
+    with pytest.raises(CheckpointError) as caught:
+        build_from_checkpoint(read_weights(path))
+    assert str(caught.value).startswith(f"{path}: weights do not fit the architecture: ")
+
+
 def test_a_size_that_the_weights_do_not_have(model):
     """A network of terabytes is refused before it is built."""
     checkpoint = checkpoint_of(model)
