@@ -23,6 +23,7 @@ from utils.output_files import atomic_path
 FORMAT = "reparam-yolov5"
 EXPORTED_SUFFIXES = frozenset({".onnx", ".engine", ".torchscript", ".tflite", ".rknn", ".mlmodel"})
 SCHEMA_VERSION = 1
+_BEFORE_ARCHIVES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's older files begin
 MAX_IMAGE_SIZE = 65_536  # no network is trained on larger images
 
 
@@ -257,6 +258,8 @@ def _describe(path: Path) -> str:
         return "the file is empty"
     if start.startswith(b"PK\x03\x04"):
         return "its end is missing: copy or download it again"
+    if start.startswith(_BEFORE_ARCHIVES):
+        return "written by torch before 1.6: where it can be opened, torch.save it again"
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer: fetch the real file"
     if b"\0" not in start:

@@ -132,6 +132,14 @@ def test_a_truncated_file(tmp_path, model, share):
     assert_message(str(caught.value), f"{path}: not a PyTorch checkpoint (", "its end is missing")
 
 
+def test_a_file_of_torch_before_its_archives(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert_message(str(caught.value), f"{path}: not a PyTorch checkpoint (", "torch before 1.6")
+
+
 def test_a_damaged_file(tmp_path, model):
     path = save_model(tmp_path / "a.pt", model)
     content = bytearray(path.read_bytes())

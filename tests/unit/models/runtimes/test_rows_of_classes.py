@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from models.runtimes.heads import as_predictions
+from models.runtimes.open_runner import open_runner
+from tests.onnx_builders import OUR_METADATA, save_detector
 from utils.errors import CheckpointError
 
 
@@ -27,3 +31,12 @@ def test_a_class_without_a_name(class_id: int) -> None:
     message = f"the network finds objects of class {class_id}, but there are names for 3; "
     with pytest.raises(CheckpointError, match=message):
         as_predictions(rows(0, class_id), 3)
+
+
+@pytest.mark.parametrize(("head", "notes"), [("e2e", 1), ("best", 0)])
+def test_the_user_is_told_that_a_file_suppresses(tmp_path, caplog, head, notes) -> None:
+    metadata = {**OUR_METADATA, "head": json.dumps(head)}
+    path = save_detector(tmp_path / "a.onnx", [[0, 0, 9, 9, 0.5, 1]], metadata=metadata)
+    with caplog.at_level("INFO"):
+        open_runner(str(path), device="cpu")
+    assert [f"{path}: drops boxes itself" in text for text in caplog.messages] == [True] * notes
