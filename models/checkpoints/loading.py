@@ -40,7 +40,7 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
             loads those that training resumes from.
 
     Raises:
-        CheckpointError: the weights do not fit the architecture.
+        CheckpointError: the weights do not fit the architecture, or are no numbers.
     """
     spec = ModelSpec.from_yaml(checkpoint.spec, checkpoint.name)
     weights = checkpoint.best_weights if averaged else checkpoint.weights
@@ -53,6 +53,11 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
         raise CheckpointError(
             f"{checkpoint.name}: weights do not fit the architecture: {error}"
         ) from None
+    for name, tensor in weights.items():
+        if tensor.isnan().any():
+            raise CheckpointError(
+                f"{checkpoint.name}: {name} holds NaN: its training diverged; take an earlier one"
+            )
     return model.float().eval()
 
 

@@ -42,6 +42,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (Config(data="my.yaml", report="my.yaml"), "--report my.yaml: is the file of --data"),
         (Config(output="new.pt", report="new.pt"), "--output new.pt: is the file of --report"),
         (Config(output="new.onnx"), "--output new.onnx: must end in .pt or .pth"),
+        (Config(weights=("",)), "--weights: is empty; name a file"),
         (Config(output="new"), "--output new: must end in .pt or .pth"),
     ],
     ids=str,
