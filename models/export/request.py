@@ -126,7 +126,7 @@ class ExportConfig:
         self._check_effects()
 
     def _check_effects(self) -> None:
-        """Refuse flags that change nothing in any of the files.
+        """Refuse flags that change nothing in any of the files; a limit (--max-drop) may be given.
 
         Raises:
             ConfigError: naming the flag, and what it is for.
@@ -139,7 +139,7 @@ class ExportConfig:
             (suppresses, "suppression in the file; add --nms",
              ("conf_thres", "iou_thres", "topk_all")),
             (calibrates, "8-bit files; add --int8 --data", ("calibration_images",)),
-            (quantizes, "8-bit files; add --int8 --data", ("calibration", "max_drop")),
+            (quantizes, "8-bit files; add --int8 --data", ("calibration",)),
             ("train" in self.technique, "training of 8-bit files; add --technique train",
              ("qat_epochs", "qat_batch_size")),
         )  # fmt: skip

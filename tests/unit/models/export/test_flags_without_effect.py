@@ -15,8 +15,7 @@ FLAGS: list[tuple[str, Any, dict[str, Any]]] = [
     ("iou_thres", 0.6, {"nms": True}),
     ("topk_all", 50, {"preset": ("npu", "e2e")}),
     ("calibration_images", 5, {"preset": ("hailo",)}),
-    ("calibration", ("entropy",), {"int8": True}),
-    ("max_drop", 3.0, {"preset": ("qdq-u16",)}),
+    ("calibration", ("entropy",), {"preset": ("onnx", "qdq-u16")}),
     ("qat_epochs", 1, {"int8": True, "technique": ("train",)}),
     ("qat_batch_size", 2, {"int8": True, "technique": ("train",)}),
 ]
@@ -28,3 +27,7 @@ def test_alone_it_is_refused(name: str, value: Any, more: dict[str, Any]) -> Non
     with pytest.raises(ConfigError, match=f"^{flag}: is for .*; add --.*, or leave it out$"):
         ExportConfig(**{name: value}).check()
     ExportConfig(**{name: value}, **more).check()
+
+
+def test_a_limit_may_be_given_for_any_file() -> None:
+    ExportConfig(max_drop=1.0).check()
