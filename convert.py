@@ -79,11 +79,12 @@ def convert(config: ConvertConfig) -> ConvertResult:
     stride = model.stride
     input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
     if config.to == "native":
-        return _to_native(source, checkpoint, model, output, input_hw)
+        return _to_native(config, checkpoint, model, output, input_hw)
     is_folded = config.to == checkpoint.form == "deploy"
     if is_folded and not config.half and stem_name(_with_stem(model, config)) == stem_name(model):
         logger.info("%s is in deploy form already: nothing to do.", source)
-        return _result(checkpoint, checkpoint, model, model, source, input_hw)
+        output = _copied(checkpoint, source, config)
+        return _result(checkpoint, checkpoint, model, model, output, input_hw)
     change = UNCHANGED if is_folded else _form_change(config, model)
     validation = _validation(config, checkpoint, stride, max(input_hw))
     sizes = [(rows * stride, columns * stride) for rows, columns in CHECK_CELLS]
@@ -138,19 +139,26 @@ def _output_path(config: ConvertConfig, source: Path) -> Path:
     if config.to != "deploy" and config.stem != "keep":
         raise ConfigError("--stem: goes with --to deploy")
     suffix = config.to if config.stem == "keep" else config.stem
-    output = Path(config.output or source.with_name(f"{source.stem}-{suffix}.pt"))
-    if output.resolve() == source.resolve():
-        raise ConfigError(f"--output {output}: is the input, which is never overwritten")
-    return output
+    return Path(config.output or source.with_name(f"{source.stem}-{suffix}.pt"))
+
+
+def _copied(checkpoint: Checkpoint, source: Path, config: ConvertConfig) -> Path:
+    """The input where nothing is to do; an --output that was asked for is written all the same."""
+    if not config.output:
+        return source
+    save_checkpoint(Path(config.output), checkpoint)
+    return Path(config.output)
 
 
 def _to_native(
-    source: Path, checkpoint: Checkpoint, model: Detector, output: Path, input_hw: tuple[int, int]
-) -> ConvertResult:
+    config: ConvertConfig, checkpoint: Checkpoint, model: Detector, output: Path,
+    input_hw: tuple[int, int],
+) -> ConvertResult:  # fmt: skip
     """Write a foreign checkpoint in our format, form unchanged."""
+    source = Path(config.weights)
     if is_native(source):
         logger.info("%s is in our format already: nothing to do.", source)
-        output = source
+        output = _copied(checkpoint, source, config)
     else:
         save_checkpoint(output, checkpoint)
     return _result(checkpoint, checkpoint, model, model, output, input_hw)

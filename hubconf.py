@@ -120,6 +120,9 @@ class HubModel:
             classes=None if classes is None else tuple(classes),
         )  # fmt: skip
         check_values(given)
+        if given.classes and max(given.classes) >= len(self.names):
+            raise ConfigError(f"classes={self.classes}: the classes of {self._weights} are 0 to "
+                              f"{len(self.names) - 1}")  # fmt: skip
         rules = replace(
             self._finder.rules, score_threshold=self.conf, iou_threshold=self.iou,
             max_detections=self.max_det, classes=given.classes, class_agnostic=self.agnostic,
@@ -167,15 +170,16 @@ def _one_size(
 
     Each keeps its proportions, with the longer side of `size` pixels.
     """
-    longest = size if isinstance(size, int) else max(size, default=0)
-    if longest < 1:
-        raise ConfigError(f"size={size}: expected pixels, at least 1")
+    sides = list(size) if isinstance(size, Sequence) else [size]
+    if not sides or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise ConfigError(f"size={size!r}: expected pixels, at least 1")
+    longest = max(sides)
     input_hw = finder.size.limit_hw
     if finder.size.stride is not None and frames:
-        sides = [[int(side * longest / max(frame.image_hw)) for side in frame.image_hw]
-                 for frame in frames]  # fmt: skip
+        fitting = [[int(side * longest / max(frame.image_hw)) for side in frame.image_hw]
+                   for frame in frames]  # fmt: skip
         height, width = (
-            round_up_to_stride(max(each), finder.size.stride) for each in zip(*sides, strict=True)
+            round_up_to_stride(max(each), finder.size.stride) for each in zip(*fitting, strict=True)
         )
         input_hw = height, width
     fitted = [FittedFrame(number, frame, _Yolov5Letterbox.fit(frame.image_hw, input_hw))

@@ -101,6 +101,8 @@ def _is_image(address: str, options: SourceOptions) -> bool:
 
 def _expand(text: str, options: SourceOptions) -> Sequence[Item]:
     """The files and addresses that one `--source` names."""
+    if not text.strip():  # an unset variable of a shell; as a path it is the working directory
+        raise DatasetError("--source: is empty; name files, a folder, or a live source (. is here)")
     path = Path(text)
     if path.suffix.lower() in LISTED_SUFFIXES | VIDEO_SUFFIXES and path_kind(path) == "file":
         return [path]

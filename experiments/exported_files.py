@@ -105,11 +105,12 @@ def exported(network: Network, preset: str) -> dict[str, Any]:
     if not report.exists():
         logger.info("exporting %s", preset)
         network.folder.mkdir(parents=True, exist_ok=True)
+        as_val = ["--conf-thres", "0.001", "--iou-thres", "0.6", "--topk-all", "300"]
         run_script(
             "export.py", "--weights", str(network.weights), "--preset", preset,
             "--data", str(network.data), "--imgsz", str(network.image_size), "--output",
-            str(network.folder / "files"), "--conf-thres", "0.001", "--iou-thres", "0.6",
-            "--topk-all", "300", "--workers", "2", "--report", str(report),
+            str(network.folder / "files"), "--workers", "2", "--report", str(report),
+            *(as_val if preset == "e2e" else ()),
         )  # fmt: skip
     (entry,) = json.loads(report.read_text())["files"]
     found: dict[str, Any] = entry

@@ -23,6 +23,8 @@ from utils.output_files import atomic_path
 FORMAT = "reparam-yolov5"
 EXPORTED_SUFFIXES = frozenset({".onnx", ".engine", ".torchscript", ".tflite", ".rknn", ".mlmodel"})
 SCHEMA_VERSION = 1
+_BEFORE_ARCHIVES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's older files begin
+MAX_IMAGE_SIZE = 65_536  # no network is trained on larger images
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Checkpoint:
         config: the settings of the run that made it.
         metrics: AP, AP50 and the like of its best epoch.
         made_with: versions of torch and Python that wrote it.
+        name: what errors call it, the path of its file.
     """
 
     form: Literal["train", "deploy"]
@@ -53,6 +56,7 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     made_with: dict[str, str] = field(default_factory=dict)
+    name: str = field(default="checkpoint", compare=False)
 
     @property
     def best_weights(self) -> dict[str, Tensor]:
@@ -180,6 +184,7 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
         _expect(metadata, key, dict)
     _expect(metadata, "class_names", list)
     _expect(metadata, "image_size", int | None)
+    _check_metadata(metadata)
     _expect(content, "training", dict | None)
     _check_weights(content, "weights", dict)
     _check_weights(content, "ema_weights", dict | None)
@@ -194,12 +199,29 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
         config=metadata["config"],
         metrics=metadata["metrics"],
         made_with=metadata["made_with"],
+        name=str(path),
     )
 
 
 def _expect(content: dict[str, Any], key: str, kind: Any) -> None:
     if not isinstance(content[key], kind):
         raise TypeError(f"{key} is {type(content[key]).__name__}")
+
+
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    """Refuse class names that are none or not as many as the network has, and impossible sizes.
+
+    Raises:
+        ValueError: naming the key and its value.
+    """
+    names, num_classes = metadata["class_names"], metadata["spec"].get("nc")
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names holds something else than text")
+    if num_classes is not None and len(names) != num_classes:
+        raise ValueError(f"{len(names)} class_names, but the network has {num_classes} classes")
+    size = metadata["image_size"]
+    if size is not None and not 1 <= size <= MAX_IMAGE_SIZE:
+        raise ValueError(f"image_size is {size}, expected 1 to {MAX_IMAGE_SIZE}")
 
 
 def _check_weights(content: dict[str, Any], key: str, kind: Any) -> None:
@@ -234,6 +256,10 @@ def _describe(path: Path) -> str:
         start = file.read(512)
     if not start:
         return "the file is empty"
+    if start.startswith(b"PK\x03\x04"):
+        return "its end is missing: copy or download it again"
+    if start.startswith(_BEFORE_ARCHIVES):
+        return "written by torch before 1.6: where it can be opened, torch.save it again"
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer: fetch the real file"
     if b"\0" not in start:

@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from utils.command_parser import CommandParser, HelpFormatter, Several
+from utils.command_parser import CommandParser, HelpFormatter, Several, with_dashes
 from utils.detect.stop_signals import Stopped, raised_as_interrupts
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights
 from utils.flag_rules import Choices, Limits, PathRule
 from utils.logs import configure_logging, exit_code_after_report, flag_of
-from utils.output_files import check_writable
+from utils.output_files import check_writable, is_same_file
 
 ConfigT = TypeVar("ConfigT")
 logger = logging.getLogger(__name__)
@@ -78,12 +78,31 @@ def check_options(config: Any) -> None:
         if rule.required and not any(values):
             raise ConfigError(rule.required)
         flag = flag_of(field.name)
+        is_given = field.default or isinstance(getattr(config, field.name), tuple)
+        if rule.use == "weights" and is_given and "" in values:
+            raise ConfigError(f"{flag}: is empty; name a file")
         if rule.beside and not any(values):
             folder = Path(getattr(config, rule.beside)).absolute().parent
             check_writable(folder, flag, "folder")
         for path in filter(None, values):
             if rule.use != "weights":
                 check_writable(Path(path), flag, rule.use)
+                if rule.suffixes and not path.lower().endswith(rule.suffixes):
+                    allowed = " or ".join(rule.suffixes)
+                    raise ConfigError(f"{flag} {path}: must end in {allowed}")
+                _check_not_given(config, field.name, Path(path))
+
+
+def _check_not_given(config: Any, written: str, path: Path) -> None:
+    """Refuse to write over a file that another flag names."""
+    for field, values in _options(config):
+        names_file = isinstance(field.metadata["rule"], PathRule)
+        for value in values if field.name != written else ():
+            if isinstance(value, str) and value and is_same_file(path, Path(value), names_file):
+                raise ConfigError(
+                    f"{flag_of(written)} {path}: is the file of {flag_of(field.name)}, which is "
+                    "never overwritten; choose another"
+                )
 
 
 def check_values(config: Any) -> None:
@@ -152,7 +171,7 @@ def parse(
         default = field.default if defaults is None else getattr(defaults, field.name)
         _add_flag(parser, field, hints[field.name], default)
     parser.refused = refused
-    values = vars(parser.parse_args([_with_dashes(argument) for argument in argv]))
+    values = vars(parser.parse_args([with_dashes(argument) for argument in argv]))
     config = config_class(
         **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     )
@@ -273,11 +292,3 @@ def _add_flag(
     elif const is not None:
         kwargs.update(nargs="?", const=const)
     parser.add_argument(*flags, **shared, **kwargs)
-
-
-def _with_dashes(argument: str) -> str:
-    """`--save_period=3` -> `--save-period=3`."""
-    if not argument.startswith("--"):
-        return argument
-    flag, equals, value = argument.partition("=")
-    return flag.replace("_", "-") + equals + value

@@ -90,3 +90,11 @@ class Several(argparse.Action):
         before = getattr(namespace, self.dest)
         given = [] if before is self.default else list(before)
         setattr(namespace, self.dest, [*given, *values])
+
+
+def with_dashes(argument: str) -> str:
+    """`--save_period=3` -> `--save-period=3`."""
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value

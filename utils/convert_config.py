@@ -31,7 +31,7 @@ class ConvertConfig:
     )  # fmt: skip
     output: str = option(
         "", "file to write (default: -deploy, -train, -native, -yolov5 or the stem in the name)",
-        rule=PathRule("file", beside="weights"),
+        rule=PathRule("file", beside="weights", suffixes=(".pt", ".pth")),
     )  # fmt: skip
     to: str = option(
         "deploy", "deploy form; train form with --rep-block; native file format; back to YOLOv5's "

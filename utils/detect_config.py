@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -174,7 +174,7 @@ class DetectorFlags(TypedDict, total=False):
     conf_thres: float
     iou_thres: float
     max_det: int
-    classes: Sequence[int] | None
+    classes: int | Sequence[int] | None
     agnostic_nms: bool
     augment: bool
     tile: int | None
@@ -198,9 +198,10 @@ def detector_config(
     check_keys("load_detector", flags, (), DetectorFlags.__annotations__)
     given: dict[str, Any] = dict(flags)
     if flags.get("classes") is not None:
-        given["classes"] = tuple(given["classes"])
+        classes = flags["classes"]
+        given["classes"] = tuple(classes) if isinstance(classes, Iterable) else (classes,)
     given["device"] = str(flags.get("device", ""))
-    sides = imgsz if imgsz is None or isinstance(imgsz, int) else tuple(imgsz)
+    sides = tuple(imgsz) if isinstance(imgsz, Iterable) and not isinstance(imgsz, str) else imgsz
     config = DetectConfig(weights=fspath(weights), imgsz=sides, **given)
     check_values(config)
     if not Path(weights).exists():

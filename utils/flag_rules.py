@@ -83,9 +83,11 @@ class PathRule:
         beside: the field beside whose file an empty path is written.
         required: the error where the flag is not given.
         unless: fields; where one of them is given, this one is neither needed nor written.
+        suffixes: what the name of a file to write may end in; empty for anything.
     """
 
     use: PathUse
     beside: str = ""
     required: str = ""
     unless: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()

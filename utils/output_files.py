@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -104,6 +105,10 @@ def check_writable(path: Path, flag: str, use: str) -> None:
     try:
         if use == "file" and path.is_dir():
             raise ConfigError(f"{flag} {path}: is a folder, expected a file name")
+        if is_special(path):
+            raise ConfigError(
+                f"{flag} {path}: is a device or a pipe, which is not replaced; give a file name"
+            )
         folder = path if use == "folder" or path.is_dir() else path.absolute().parent
         while not (folder.exists() or folder.is_symlink()):
             folder = folder.absolute().parent
@@ -112,6 +117,29 @@ def check_writable(path: Path, flag: str, use: str) -> None:
         raise ConfigError(
             f"{folder}: cannot be written ({error.strerror}); choose another {flag}"
         ) from None
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path leads to a device, a pipe or an open descriptor, as `/dev/stdout` does.
+
+    Writing atomically would put a file in its place.
+    """
+    try:
+        mode = path.stat().st_mode
+        is_descriptor = path.is_symlink() and path.readlink().parts[:2] == ("/", "proc")
+    except OSError:  # not there, or not to be looked at
+        return False
+    return is_descriptor or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def is_same_file(path: Path, other: Path, names_file: bool) -> bool:
+    """Whether two paths lead to one file; one that is not there yet only where `names_file`."""
+    try:
+        if other.is_file():
+            return path.is_file() and path.samefile(other)
+        return names_file and not other.exists() and path.resolve() == other.resolve()
+    except (OSError, ValueError):  # no path at all, such as an address
+        return False
 
 
 def _try_to_write(folder: Path) -> None:
@@ -165,6 +193,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     with reported_writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if is_special(path):
+            raise OutputError(f"{path}: is a device or a pipe, which is not replaced by a file")
         # Not `path.name` and more, which may be too long; cv2.VideoWriter needs the suffix.
         suffix = path.suffix if path.suffix.isascii() else ""
         suffix = suffix if len(suffix) <= MAX_SUFFIX_BYTES else ""

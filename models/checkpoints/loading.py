@@ -45,12 +45,17 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
             loads those that training resumes from.
 
     Raises:
-        CheckpointError: the weights do not fit the architecture.
+        CheckpointError: the weights do not fit the architecture, or are no numbers.
     """
-    spec = ModelSpec.from_yaml(checkpoint.spec, "checkpoint")
+    spec = ModelSpec.from_yaml(checkpoint.spec, checkpoint.name)
     weights = checkpoint.best_weights if averaged else checkpoint.weights
     with torch.device("meta"):  # a wrong size takes no memory before it is refused
-        _check_sizes(build_model(spec, form=checkpoint.form), weights)
+        _check_sizes(build_model(spec, form=checkpoint.form), weights, checkpoint.name)
+    for name, tensor in weights.items():
+        if tensor.isnan().any():
+            raise CheckpointError(
+                f"{checkpoint.name}: {name} holds NaN: its training diverged; take an earlier one"
+            )
     with Unfilled():
         model = build_model(spec, form=checkpoint.form)
     state = model.state_dict()
@@ -61,14 +66,14 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
     return model.float().eval()
 
 
-def _check_sizes(model: Detector, weights: dict[str, Tensor]) -> None:
+def _check_sizes(model: Detector, weights: dict[str, Tensor], where: str) -> None:
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     found = {name: tensor.shape for name, tensor in weights.items()}
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):
             shapes = [shape and tuple(shape) for shape in (found.get(name), expected.get(name))]
             raise CheckpointError(
-                f"checkpoint: weights do not fit the architecture: {name} has shape {shapes[0]}, "
+                f"{where}: weights do not fit the architecture: {name} has shape {shapes[0]}, "
                 f"expected {shapes[1]}"
             )
 

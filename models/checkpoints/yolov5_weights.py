@@ -56,6 +56,7 @@ def read_yolov5(path: Path) -> Checkpoint:
         class_names=class_names,
         weights=_renamed(tensors, built.state_dict(), path),
         config={"source": path.name} | _license(content),
+        name=str(path),
     )
 
 

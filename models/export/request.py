@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from models.formats.format import FLOAT16_TOLERANCE, Preset
@@ -16,6 +16,7 @@ from models.runtimes.input_sizes import InputSizes
 from utils.cli import check_options, option
 from utils.errors import ConfigError, MissingPackageError
 from utils.flag_rules import Choices, PathRule
+from utils.logs import flag_of
 from utils.postprocess import PostprocessConfig
 
 logger = logging.getLogger(__name__)
@@ -123,6 +124,31 @@ class ExportConfig:
                 raise ConfigError(f"{flag}: is for 8-bit ONNX files; add --int8, or leave it out")
             if given and others:
                 logger.warning("%s has no effect on %s", flag, ", ".join(others))
+        self._check_effects()
+
+    def _check_effects(self) -> None:
+        """Refuse flags that change nothing in any of the files; a limit (--max-drop) may be given.
+
+        Raises:
+            ConfigError: naming the flag, and what it is for.
+        """
+        presets = [PRESETS[name] for name in self.presets()]
+        quantizes = any(preset.quantization is not None for preset in presets)
+        calibrates = quantizes or any(preset.takes_images for preset in presets)
+        suppresses = any(preset.head == "e2e" for preset in presets)
+        effects = (
+            (suppresses, "suppression in the file; add --nms",
+             ("conf_thres", "iou_thres", "topk_all")),
+            (calibrates, "8-bit files; add --int8 --data", ("calibration_images",)),
+            (quantizes, "8-bit files; add --int8 --data", ("calibration",)),
+            ("train" in self.technique, "training of 8-bit files; add --technique train",
+             ("qat_epochs", "qat_batch_size")),
+        )  # fmt: skip
+        defaults = {field.name: field.default for field in fields(self)}
+        for has_effect, use, names in effects:
+            for name in names:
+                if not has_effect and getattr(self, name) != defaults[name]:
+                    raise ConfigError(f"{flag_of(name)}: is for {use}, or leave it out")
 
     def techniques(self) -> tuple[str, ...]:
         """Those to try, in the order in which none undoes another."""

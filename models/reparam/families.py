@@ -28,6 +28,7 @@ from utils.errors import ConfigError, suggest
 from utils.strict_yaml import parse_call
 
 BlockMaker = Callable[..., RepBlock]
+MAX_BRANCHES = 64  # more take memory and teach nothing
 _GIVEN = ("geometry", "activation", "identity")  # by the network; the rest are options
 
 
@@ -148,8 +149,10 @@ def mobile_one(
         branches: how many k x k branches.
         start: see `BranchedConv`.
     """
-    if type(branches) is not int or branches < 1:
-        raise ValueError(f"MobileOne: branches is {branches!r}, expected an integer of at least 1")
+    if type(branches) is not int or not 1 <= branches <= MAX_BRANCHES:
+        raise ValueError(
+            f"MobileOne: branches is {branches!r}, expected an integer from 1 to {MAX_BRANCHES}"
+        )
     parts: dict[str, Branch] = {f"kxk_{i}": ConvBranch(geometry) for i in range(branches)}
     if geometry.kernel_size > 1:
         parts["1x1"] = ConvBranch(geometry, (1, 1))

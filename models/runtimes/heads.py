@@ -155,6 +155,9 @@ def as_predictions(detections: FloatArray, num_classes: int) -> FloatArray:
     Objectness is 1 and the score is the class's probability, so that the postprocessing of all
     files finds the same boxes. Of suppressed ones it finds all again: nothing is left to suppress.
     Padding rows (zeros) get score 0.
+
+    Raises:
+        CheckpointError: a row names another class.
     """
     batch, count, _ = detections.shape
     predictions = np.zeros((batch, count, 5 + num_classes), np.float32)
@@ -163,6 +166,12 @@ def as_predictions(detections: FloatArray, num_classes: int) -> FloatArray:
     predictions[..., 2:4] = corners[..., 2:] - corners[..., :2]
     predictions[..., 4] = 1
     class_ids = detections[..., 5].astype(np.int64)
+    wrong = class_ids[(class_ids < 0) | (class_ids >= num_classes)]
+    if wrong.size:
+        raise CheckpointError(
+            f"the network finds objects of class {wrong[0]}, but there are names for "
+            f"{num_classes}; export it again with the names of all its classes"
+        )
     np.put_along_axis(predictions[..., 5:], class_ids[..., None], detections[..., 4:5], axis=2)
     return predictions
 

@@ -17,6 +17,7 @@ from utils.errors import CheckpointError
 
 INPUT = "images"  # name of an exported network's input
 DEFAULT_STRIDES = (8, 16, 32)  # of every P5 network
+MAX_CLASSES = 100_000  # a file that claims more would fill the memory with names
 TRACED_METADATA = "config.txt"  # file inside a traced program; YOLOv5 calls it so too
 
 
@@ -93,11 +94,17 @@ def _class_names(by_id: dict[int, str] | None) -> tuple[str, ...]:
 
 def _as_names(value: Any) -> dict[int, str]:
     pairs = value.items() if isinstance(value, dict) else enumerate(_as_list(value))
-    return {int(class_id): str(name) for class_id, name in pairs}
+    names = {int(class_id): str(name) for class_id, name in pairs}
+    if not all(0 <= class_id < MAX_CLASSES for class_id in names):
+        raise ValueError(f"expected class ids from 0 to {MAX_CLASSES - 1}")
+    return names
 
 
 def _as_strides(value: Any) -> tuple[int, ...]:
-    return tuple(int(stride) for stride in (value if isinstance(value, list) else [value]))
+    strides = tuple(int(stride) for stride in (value if isinstance(value, list) else [value]))
+    if any(stride < 1 for stride in strides):
+        raise ValueError("expected numbers of at least 1")
+    return strides
 
 
 def _as_hw(value: Any) -> tuple[int, int]:
@@ -136,7 +143,7 @@ def _value(path: Path, texts: Mapping[str, str], key: str, convert: Any) -> Any:
         return None
     try:
         return convert(_parse(text))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         raise CheckpointError(
             f"{path}: metadata {key!r} is {text[:80]!r}, which cannot be understood: {error}"
         ) from None

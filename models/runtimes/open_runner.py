@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -9,6 +10,7 @@ from models.formats.table import CHECKPOINT, TABLE, FormatRow
 from models.runtimes.runner import Runner, Runtime
 from utils.errors import CheckpointError, ConfigError
 
+logger = logging.getLogger(__name__)
 CHECKPOINT_SUFFIXES = CHECKPOINT.suffixes
 
 
@@ -33,13 +35,23 @@ def open_runner(
         if not path.endswith(row.suffixes) or (runtime := runtime_of(row)) is None:
             continue
         if not half:
-            return runtime.open(weights, device=device)
+            return _noted(weights, runtime.open(weights, device=device))
         if runtime.open_half is None:
             raise ConfigError(f"--half: {weights} computes in float32; leave out --half")
-        return runtime.open_half(weights, device=device)
+        return _noted(weights, runtime.open_half(weights, device=device))
     exported = [suffix for row in table for suffix in row.suffixes
                 if suffix not in CHECKPOINT_SUFFIXES]  # fmt: skip
     raise CheckpointError(f"{weights}: neither a .pt checkpoint nor an {', '.join(exported)}")
+
+
+def _noted(weights: str, runner: Runner) -> Runner:
+    """The same runner; says where thresholds cannot do what the user expects of them."""
+    if getattr(runner, "suppresses", False):
+        logger.info(
+            "%s: drops boxes itself, by the thresholds it was exported with: those given here can "
+            "only be stricter, and AP counts what it leaves", weights,
+        )  # fmt: skip
+    return runner
 
 
 def runtime_of(row: FormatRow) -> Runtime | None:

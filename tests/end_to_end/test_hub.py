@@ -80,10 +80,12 @@ def test_settings_count_for_the_next_call(model, photo):
     assert model.to("cpu").eval().cpu().max_det == 1
     model.classes = 1  # one class as a number, as in YOLOv5
     assert model(photo).xyxy[0][:, 5].tolist() == [1]
-    for name, value in (("conf", 2), ("iou", -0.1), ("max_det", 0), ("classes", [-1])):
+    for name, value in (
+        ("conf", 2), ("iou", -0.1), ("max_det", 0), ("classes", [-1]), ("classes", [0, 2]),
+    ):  # fmt: skip
         before = getattr(model, name)
         setattr(model, name, value)
-        with pytest.raises(ConfigError, match="must be"):
+        with pytest.raises(ConfigError, match=r"must be|the classes of .* are 0 to 1"):
             model(photo)
         setattr(model, name, before)
     with pytest.raises(AttributeError):
@@ -95,6 +97,9 @@ def test_what_is_not_supported_is_refused(path, model, photo):
         model(photo, augment=True)
     with pytest.raises(ConfigError, match="size=0: expected pixels"):
         hubconf.custom(save_model(path.with_suffix(".pt"), finding_model(tiny_spec())))(photo, 0)
+    for size in ("640", (), (320, None), 1.5):
+        with pytest.raises(ConfigError, match="expected pixels"):
+            model(photo, size=size)
     with pytest.raises(ConfigError, match="autoshape=False"):
         hubconf.custom(path, autoshape=False)
 

@@ -101,6 +101,13 @@ def test_settings_are_those_of_the_flags(weights, photos):
         load_detector(weights.with_name("other.onnx"))
     with pytest.raises(ConfigError, match=r"--classes 7: the classes of .* are 0 to 1"):
         load_detector(weights, classes=[7])
+    with pytest.raises(ConfigError, match=r"--imgsz 96: must be a number, at least 1"):
+        load_detector(weights, imgsz="96")
+
+
+def test_one_class_may_be_a_number(weights, photos):
+    one, several = (load_detector(weights, classes=classes)(photos[0]) for classes in (1, [1]))
+    assert one.to_json() == several.to_json() and set(one.class_ids) <= {1}
 
 
 def test_every_kind_of_image_gives_the_same(detector, photos):
@@ -191,6 +198,8 @@ def test_stream_takes_folders_and_videos(detector, photos, tmp_path):
     assert [found.frame.frame_index for found in frames] == [1, 2, 3, 4, 5, 1]
     with pytest.raises(DatasetError, match="no such file or folder"):
         next(detector.stream("nowhere"))
+    with pytest.raises(DatasetError, match="--source: is empty"):
+        next(detector.stream(""))
 
 
 def test_a_live_stream_gives_the_newest_frame_and_closes(detector):

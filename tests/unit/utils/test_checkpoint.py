@@ -129,7 +129,15 @@ def test_a_truncated_file(tmp_path, model, share):
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
-    assert str(caught.value).startswith(f"{path}: not a PyTorch checkpoint (")
+    assert_message(str(caught.value), f"{path}: not a PyTorch checkpoint (", "its end is missing")
+
+
+def test_a_file_of_torch_before_its_archives(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert_message(str(caught.value), f"{path}: not a PyTorch checkpoint (", "torch before 1.6")
 
 
 def test_a_damaged_file(tmp_path, model):
@@ -184,6 +192,26 @@ def test_our_format_with_wrong_content(tmp_path, changes):
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
     assert str(caught.value).startswith(f"{path}: damaged checkpoint (")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": ["a"]}, "1 class_names, but the network has 3 classes"),
+        ({"class_names": [0, 1, 2]}, "class_names holds something else than text"),
+        ({"image_size": 0}, "image_size is 0, expected 1 to 65536"),
+        ({"image_size": -640}, "image_size is -640, expected 1 to 65536"),
+        ({"image_size": 10**9}, "image_size is 1000000000, expected 1 to 65536"),
+    ],
+)
+def test_metadata_that_cannot_be_true(tmp_path, model, changes, message):
+    path = save_model(tmp_path / "a.pt", model)
+    content = torch.load(path, weights_only=True)
+    content["metadata"] = json.dumps({**json.loads(content["metadata"]), **changes})
+    write(path, content)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert_message(str(caught.value), f"{path}: damaged checkpoint (", message)
 
 
 def test_a_pickled_class_is_not_ours(tmp_path):

@@ -263,3 +263,20 @@ def test_an_image_of_unknown_format(tmp_path):
     assert str(error.value) == (
         f"{tmp_path}/a.xyz: images cannot be written as '.xyz'; use .jpg or .png"
     )
+
+
+def test_a_pipe_or_a_descriptor_stays_what_it_is(tmp_path: Path) -> None:
+    """A file renamed to /dev/null would take the place of the device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with (tmp_path / "file").open("w") as file:
+        descriptor = tmp_path / "stdout"
+        descriptor.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        for path in (pipe, descriptor):
+            with pytest.raises(ConfigError, match=r"^--report .*: is a device or a pipe, "):
+                check_writable(path, "--report", "file")
+            with pytest.raises(OutputError, match="is a device or a pipe"), atomic_path(path):
+                pass
+    assert pipe.is_fifo()
+    assert descriptor.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe", "stdout"]

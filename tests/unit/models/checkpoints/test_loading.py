@@ -47,6 +47,23 @@ def test_the_wrong_form(model):
     assert str(caught.value).startswith("checkpoint: weights do not fit the architecture: ")
 
 
+def test_an_error_names_the_file(tmp_path, model):
+    path = save_model(tmp_path / "a.pt", to_deploy(model), "train")
+    with pytest.raises(CheckpointError) as caught:
+        build_from_checkpoint(read_weights(path))
+    assert str(caught.value).startswith(f"{path}: weights do not fit the architecture: ")
+
+
+def test_weights_of_a_training_that_diverged(tmp_path):
+    broken = trained_model(tiny_spec())
+    with torch.no_grad():
+        broken.layers[0].conv.weight[0, 0, 0, 0] = torch.nan
+    path = save_model(tmp_path / "a.pt", broken)
+    with pytest.raises(CheckpointError) as caught:
+        build_from_checkpoint(read_weights(path))
+    assert str(caught.value).startswith(f"{path}: layers.0.conv.weight holds NaN")
+
+
 def test_a_size_that_the_weights_do_not_have(model):
     """A network of terabytes is refused before it is built."""
     checkpoint = checkpoint_of(model)

@@ -149,17 +149,17 @@ REFUSED = [
     (
         "MobileOne(0)",
         SAME,
-        "MobileOne: branches is 0, expected an integer of at least 1",
+        "MobileOne: branches is 0, expected an integer from 1 to 64",
     ),
     (
         "MobileOne(branches=True)",
         SAME,
-        "MobileOne: branches is True, expected an integer of at least 1",
+        "MobileOne: branches is True, expected an integer from 1 to 64",
     ),
     (
         "MobileOne('2')",
         SAME,
-        "MobileOne: branches is '2', expected an integer of at least 1",
+        "MobileOne: branches is '2', expected an integer from 1 to 64",
     ),
     ("RepVGG(start=papers)", SAME, "RepVGG: start is 'papers', expected plain or paper"),
     ("OREPA(start=1)", SAME, "OREPA: start is 1, expected plain or paper"),

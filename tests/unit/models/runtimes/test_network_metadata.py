@@ -64,6 +64,21 @@ def test_a_size_that_is_none(text):
         NetworkMetadata.from_texts(Path("x"), {"imgsz": text})
 
 
+@pytest.mark.parametrize("key", ["stride", "strides"])
+@pytest.mark.parametrize(
+    "text", ["0", "[0, 0, 0]", "-32", "NaN", "Infinity", "[8, []]", "[" * 100_000]
+)
+def test_a_stride_that_is_none(key, text):
+    with pytest.raises(CheckpointError, match=rf"^a\.onnx: metadata '{key}' is "):
+        NetworkMetadata.from_texts(Path("a.onnx"), {key: text})
+
+
+@pytest.mark.parametrize("text", ["{10000000000: 'a'}", "{-1: 'a'}", "3", "{'a': 'b'}"])
+def test_names_that_are_none(text):
+    with pytest.raises(CheckpointError, match=r"^a\.onnx: metadata 'names' is "):
+        NetworkMetadata.from_texts(Path("a.onnx"), {"names": text})
+
+
 def test_keys_and_numbers_stay_as_they_are():
     values = METADATA.as_values()
     assert list(values) == KEYS
