@@ -19,8 +19,8 @@ from utils.detect.hub_results import HubResults
 from utils.detect.pipeline import STAGES, Found, FrameDetector, StageClock, in_order, prepared
 from utils.detect_config import DetectConfig
 from utils.errors import CheckpointError, ConfigError
-from utils.letterbox import FittedFrame, Letterbox, round_up_to_stride
-from utils.structures import FloatArray, Frame
+from utils.letterbox import Letterbox, round_up_to_stride
+from utils.structures import FittedFrame, FloatArray, Frame
 
 dependencies = ["torch", "numpy", "cv2", "PIL", "yaml"]  # torch.hub looks whether they are here
 HUB_SIZE = 640  # what YOLOv5's object takes where a call gives no size

@@ -33,10 +33,10 @@ from data.listing import list_images
 from utils.child_process import run_child
 from utils.detect.pipeline import Found, FrameDetector, StageClock, prepared
 from utils.errors import ConfigError, DatasetError, UserError
-from utils.letterbox import FittedFrame, InputSize
+from utils.letterbox import InputSize
 from utils.logs import Progress, configure_logging
 from utils.postprocess import PostprocessConfig
-from utils.structures import Frame
+from utils.structures import FittedFrame, Frame
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,8 +18,8 @@ from data.image_file import decode_image, is_jpeg, path_kind, read_content
 from data.stream_options import StreamOptions
 from utils.detect.pipeline import Source, grouped
 from utils.errors import DatasetError
-from utils.letterbox import FittedFrame, InputSize
-from utils.structures import Frame, Skipped, StreamState
+from utils.letterbox import InputSize
+from utils.structures import FittedFrame, Frame, Skipped, StreamState
 
 if TYPE_CHECKING:
     from data.decoded_image import DecodedImage

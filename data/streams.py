@@ -20,8 +20,8 @@ from data.addresses import file_name, without_password
 from data.captures import Capture, open_capture
 from data.stream_options import StreamOptions
 from data.video import is_cut_off
-from utils.letterbox import FittedFrame, InputSize
-from utils.structures import Frame, NamedFile, Skipped, StreamState
+from utils.letterbox import InputSize
+from utils.structures import FittedFrame, Frame, NamedFile, Skipped, StreamState
 
 logger = logging.getLogger(__name__)
 

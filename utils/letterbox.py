@@ -27,7 +27,6 @@ from utils.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from utils.structures import Frame
 
 logger = logging.getLogger(__name__)
 PAD_VALUE = 114  # the grey YOLOv5's networks were trained with
@@ -190,15 +189,6 @@ class InputSize:
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
         """The letterbox for an image of this height and width."""
         return Letterbox.fit(image_hw, self.limit_hw, stride=self.stride)
-
-
-@dataclass(frozen=True, slots=True)
-class FittedFrame:
-    """A frame, its number in the run from 0, and how it becomes a network input."""
-
-    number: int
-    frame: Frame
-    letterbox: Letterbox
 
 
 def long_side_hw(image_hw: tuple[int, int], long_side: int) -> tuple[int, int]:

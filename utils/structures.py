@@ -185,6 +185,15 @@ class Frame:
         return self.image.shape[0], self.image.shape[1]
 
 
+@dataclass(frozen=True, slots=True)
+class FittedFrame:
+    """A frame, its number in the run from 0, and how it becomes a network input."""
+
+    number: int
+    frame: Frame
+    letterbox: Letterbox
+
+
 class NamedFile(Protocol):
     """A file of a source."""
 

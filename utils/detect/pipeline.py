@@ -12,9 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from utils.errors import CheckpointError
-from utils.letterbox import FittedFrame, InputSize, network_input
+from utils.letterbox import InputSize, network_input
 from utils.postprocess import PostprocessConfig, postprocess
-from utils.structures import Detections, FloatArray, Frame, NamedFile, Skipped, StreamState
+from utils.structures import (
+    Detections,
+    FittedFrame,
+    FloatArray,
+    Frame,
+    NamedFile,
+    Skipped,
+    StreamState,
+)
 
 if TYPE_CHECKING:
     from utils.detect.comparison import Comparison

@@ -11,9 +11,9 @@ from utils.detect.comparison import ClassMap, Comparison
 from utils.detect.comparison_output import ComparedFiles, ComparisonSummary
 from utils.detect.output import DetectionOutput
 from utils.detect.pipeline import STAGES, Found, FrameDetector, StageClock, ahead, prepared
-from utils.letterbox import FittedFrame, InputSize
+from utils.letterbox import InputSize
 from utils.output_files import write_json
-from utils.structures import Detections, Frame, Skipped
+from utils.structures import Detections, FittedFrame, Frame, Skipped
 
 logger = logging.getLogger(__name__)
 COMPARE_JSON = "compare.json"

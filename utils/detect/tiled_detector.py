@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from utils.detect.pipeline import Found, FrameDetector, StageClock, prepared
 from utils.detect.tiles import Seen, Tile, TileRules, cut_tiles, in_chunks, merge_detections
 from utils.detect_config import DetectConfig
-from utils.letterbox import FittedFrame
-from utils.structures import FloatArray, Frame, Skipped
+from utils.structures import FittedFrame, FloatArray, Frame, Skipped
 
 
 def with_tiles(detector: FrameDetector, config: DetectConfig) -> TiledDetector:

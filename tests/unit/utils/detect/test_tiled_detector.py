@@ -13,9 +13,9 @@ from tests.blob_network import BlobNetwork, image_with
 from utils.detect.pipeline import FrameDetector, StageClock, prepared
 from utils.detect.tiled_detector import TiledDetector
 from utils.detect.tiles import TileRules
-from utils.letterbox import FittedFrame, InputSize
+from utils.letterbox import InputSize
 from utils.postprocess import PostprocessConfig
-from utils.structures import Frame, Skipped
+from utils.structures import FittedFrame, Frame, Skipped
 
 SIZE = InputSize((64, 64), 32)
 # A network's limit: nothing shorter than 8 px of its input. The objects are 10 px and 100 px.
