@@ -29,7 +29,8 @@ CLASS_NAMES = ("cat", "dog", "owl")
 
 def checkpoint_of(model: Detector, form: Any = "train", **fields: Any) -> Checkpoint:
     """What training would keep of a network."""
-    names = CLASS_NAMES[: model.spec.num_classes]
+    count = model.spec.num_classes
+    names = (*CLASS_NAMES, *(f"other {number}" for number in range(count)))[:count]
     return Checkpoint(form, model.spec.to_yaml(), names, model.state_dict(), **fields)
 
 

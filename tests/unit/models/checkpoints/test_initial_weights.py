@@ -190,6 +190,10 @@ def test_a_head_knows_the_anchors_it_was_trained_with(tmp_path, weights, cfg, ca
     assert not initial_model(cfg, "", 3, {}).head_is_trained
 
 
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
 def save_named(path, model, class_names):
     """A checkpoint of these classes."""
     save_checkpoint(path, replace(checkpoint_of(model), class_names=class_names))
@@ -209,10 +213,11 @@ def test_a_head_of_other_classes_is_named(tmp_path, model, caplog, monkeypatch, 
     monkeypatch.setattr(loading, "MAX_CLASSES_SHOWN", 2)
     path = save_named(tmp_path / "w.pt", model, ("a", "b", "c"))
     initial_model("", str(path), len(wanted), {}).warn_of_other_classes(wanted)
-    assert caplog.messages == [] if not said else said in caplog.messages[0]
+    found = warnings(caplog)
+    assert not found if not said else said in found[0]
 
 
 def test_a_head_without_names_is_not_compared(tmp_path, model, caplog):
     path = save_named(tmp_path / "w.pt", model, ("class_0", "1", "item"))
     initial_model("", str(path), 3, {}).warn_of_other_classes(("a", "b", "c"))
-    assert caplog.messages == []
+    assert not warnings(caplog)

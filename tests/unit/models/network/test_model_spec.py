@@ -90,7 +90,7 @@ KEY_ERRORS = [
     ),
     (
         {"rep_block": "MobileOne(0)"},
-        "backbone row 1 (layer 1, Conv): args [32, 3, 2]: MobileOne: branches is 0 ... at least 1",
+        "backbone row 1 (layer 1, Conv): args [32, 3, 2]: MobileOne: branches is 0 ... 1 to 64",
     ),
     (
         {"activation": "SiLu"},
