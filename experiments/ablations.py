@@ -45,10 +45,10 @@ class Row:
 
 ROWS = (
     Row("plain", "none"),
-    Row("OREPA", "OREPA"),
-    Row("OREPA, one scale per branch", "OREPA(scaling=scalar)"),
-    Row("OREPA, no scales", "OREPA(scaling=none)"),
-    Row("OREPA, no norm after the sum", "OREPA(post_bn=false)"),
+    Row("OREPA", "OREPA(start=paper)"),
+    Row("OREPA, one scale per branch", "OREPA(start=paper, scaling=scalar)"),
+    Row("OREPA, no scales", "OREPA(start=paper, scaling=none)"),
+    Row("OREPA, no norm after the sum", "OREPA(start=paper, post_bn=false)"),
     Row("DBB, a norm in each branch", "DBB"),
     Row("ACB", "ACB"),
     Row("ACB without 1x3", "ACB(horizontal=false)"),
@@ -56,7 +56,7 @@ ROWS = (
     Row("ACB without branch norms", "ACB(branch_bn=false)"),
     Row("straight, plain", "none", STRAIGHT),
     Row("straight, RepVGG", "RepVGG", STRAIGHT),
-    Row("straight, OREPA", "OREPA", STRAIGHT),
+    Row("straight, OREPA", "OREPA(start=paper)", STRAIGHT),
     Row("straight, OREPAVGG", "OREPAVGG", STRAIGHT),
 )
 ROTATED = ("plain", "ACB", "ACB without 1x3", "ACB without 3x1")

@@ -35,7 +35,7 @@ def orepa(
     identity: bool,
     scaling: str = "vector",
     post_bn: bool = True,
-    start: str = "paper",
+    start: str = "plain",
 ) -> BranchedConv:
     """OREPA (fig. 4): every branch scaled by channel, merged, one convolution, one norm.
 
@@ -48,9 +48,9 @@ def orepa(
         identity: has no effect: the 1x1 before the k x k starts as one.
         scaling: "vector" (per output channel), "scalar" (per term) or "none".
         post_bn: whether a batch-norm follows; otherwise the convolution has a bias.
-        start: "paper" has the authors' scales, with which the merged kernel is about three times
-            as large as a plain one and turns as much more slowly; "plain" starts with a plain
-            convolution's kernel, and a free kernel that learns as fast.
+        start: "plain" starts with a plain convolution's kernel, and a free kernel that learns as
+            fast; "paper" has the authors' scales, with which the merged kernel is about three times
+            as large as a plain one and turns as much more slowly.
     """
     del identity
     if type(post_bn) is not bool:

@@ -21,14 +21,14 @@ from tests.kernel_references import composed_kernel, randomise
 SIX = ["origin", "1x1_avg", "1x1_prior", "1x1_kxk", "separable", "1x1"]
 # what a yaml says, geometry, the names of the terms, what their scales start at
 STARTS = [
-    ("OREPA", ConvGeometry(4, 6, 3), SIX, [0.25, 0.25, 0, 0.5, 0.5, 1]),
-    ("OREPA", ConvGeometry(4, 6, 3, 2, groups=2), SIX, [0.25, 0.25, 0, 0.5, 0.5, 1]),
+    ("OREPA(start=paper)", ConvGeometry(4, 6, 3), SIX, [0.25, 0.25, 0, 0.5, 0.5, 1]),
+    ("OREPA(start=paper)", ConvGeometry(4, 6, 3, 2, groups=2), SIX, [0.25, 0.25, 0, 0.5, 0.5, 1]),
     ("OREPA", ConvGeometry(4, 6, 1), ["origin", "1x1_1x1"], [1, 0.5]),
-    ("OREPA", ConvGeometry(4, 6, 6, 2, 2), ["origin", "stack"], [0.25, 1]),
+    ("OREPA(start=paper)", ConvGeometry(4, 6, 6, 2, 2), ["origin", "stack"], [0.25, 1]),
     ("OREPAVGG", ConvGeometry(4, 6, 3), SIX[:5], [0.25, 0.25, 0, 0.5, 0.5]),  # 1x1 is a branch
     ("OREPAVGG", ConvGeometry(4, 6, 5), SIX[:5], [0.25, 0.25, 0, 0.5, 0.5]),  # and has no stack
     ("OREPAVGG", ConvGeometry(4, 6, 1), ["origin", "1x1_1x1"], [1, 0.5]),
-    ("OREPA(start=plain)", ConvGeometry(4, 6, 3), SIX, [1, 0.25, 0, 0.5, 0.5, 1]),
+    ("OREPA", ConvGeometry(4, 6, 3), SIX, [1, 0.25, 0, 0.5, 0.5, 1]),
     ("LinearAdd", ConvGeometry(4, 6, 3), ["kxk", "1x1"], [1, 1]),
     ("LinearAdd(scale_1x1=0.5)", ConvGeometry(4, 4, 3), ["kxk", "1x1", "identity"], [1, 0.5, 1]),
 ]
