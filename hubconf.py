@@ -120,9 +120,6 @@ class HubModel:
             classes=None if classes is None else tuple(classes),
         )  # fmt: skip
         check_values(given)
-        if given.classes and max(given.classes) >= len(self.names):
-            raise ConfigError(f"classes={self.classes}: the classes of {self._weights} are 0 to "
-                              f"{len(self.names) - 1}")  # fmt: skip
         rules = replace(
             self._finder.rules, score_threshold=self.conf, iou_threshold=self.iou,
             max_detections=self.max_det, classes=given.classes, class_agnostic=self.agnostic,

@@ -80,12 +80,12 @@ def test_settings_count_for_the_next_call(model, photo):
     assert model.to("cpu").eval().cpu().max_det == 1
     model.classes = 1  # one class as a number, as in YOLOv5
     assert model(photo).xyxy[0][:, 5].tolist() == [1]
-    for name, value in (
-        ("conf", 2), ("iou", -0.1), ("max_det", 0), ("classes", [-1]), ("classes", [0, 2]),
-    ):  # fmt: skip
+    model.max_det, model.classes = 300, [1, 79]  # more than it knows: none is found, as in YOLOv5
+    assert set(model(photo).xyxy[0][:, 5].tolist()) == {1}
+    for name, value in (("conf", 2), ("iou", -0.1), ("max_det", 0), ("classes", [-1])):
         before = getattr(model, name)
         setattr(model, name, value)
-        with pytest.raises(ConfigError, match=r"must be|the classes of .* are 0 to 1"):
+        with pytest.raises(ConfigError, match="must be"):
             model(photo)
         setattr(model, name, before)
     with pytest.raises(AttributeError):
