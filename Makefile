@@ -31,7 +31,7 @@ help:
 	@sed -n 's/^# make/make/p' Makefile
 
 demo: $(VENV)/.installed
-	$(RUN) examples/demo.py
+	$(RUN) -m examples.demo
 
 # One thread per test process: more would fight over the same cores.
 test: $(VENV)/.installed-dev

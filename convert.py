@@ -75,7 +75,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
     source = Path(config.weights)
     checkpoint = read_weights(source)
     output = _output_path(config, source)
-    model = build_from_checkpoint(checkpoint)
+    model = build_from_checkpoint(checkpoint, take_over=True)
     stride = model.stride
     input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
     if config.to == "native":
@@ -93,7 +93,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
         save, load = _file_format(config.to)
         save(temporary, _converted(checkpoint, _with_stem(change.network(model), config), config))
         read_back = load(temporary)  # what was written is not in memory any more
-        saved = build_from_checkpoint(read_back)
+        saved = build_from_checkpoint(read_back, take_over=True)
         equivalence = measure_equivalence(
             model,
             saved,

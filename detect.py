@@ -37,11 +37,11 @@ from utils.detect.output_options import OutputOptions
 from utils.detect.pipeline import Found, FrameDetector, Source
 from utils.detect.progress import Progress, folder_of
 from utils.detect.run_log import DetectionLog, DetectResult
-from utils.detect.stop_signals import StopSignals, end_program
 from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import configure_logging, counted
 from utils.output_files import write_json
+from utils.stop_signals import StopSignals, end_program
 from utils.structures import Frame, NamedFile, Skipped, StreamState
 
 if TYPE_CHECKING:

@@ -33,8 +33,8 @@ from experiments.deadline import Deadline
 from experiments.peer_training import PEER, peer_run
 from experiments.run_queue import run_jobs
 from experiments.training_runs import REPORTS, ROOT
-from utils.detect.stop_signals import StopSignals
 from utils.logs import configure_logging
+from utils.stop_signals import StopSignals
 
 logger = logging.getLogger(__name__)
 WITHOUT_LIMIT = 1e6  # minutes

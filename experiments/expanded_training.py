@@ -35,9 +35,10 @@ from utils.strict_yaml import read_yaml, write_yaml
 
 logger = logging.getLogger(__name__)
 EPOCHS, IMAGE_SIZE, BATCH_SIZE, STEP_ROUNDS = 20, 320, 16, 7
-SEEDS = {PLAIN: (0, 1, 2), "RepVGG": (0, 1, 2), "OREPA": (0, 1, 2)}  # the others: one
+OREPA = "OREPA(start=paper)"
+SEEDS = {PLAIN: (0, 1, 2), "RepVGG": (0, 1, 2), OREPA: (0, 1, 2)}  # the others: one
 FAMILIES = (
-    PLAIN, "RepVGG", "OREPA", "RepConvN", "ACB", "DBB", "MobileOne", "QARepVGG", "OREPAVGG",
+    PLAIN, "RepVGG", OREPA, "RepConvN", "ACB", "DBB", "MobileOne", "QARepVGG", "OREPAVGG",
 )  # fmt: skip
 
 

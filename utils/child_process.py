@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from utils.detect.stop_signals import StopSignals
+from utils.stop_signals import StopSignals
 
 
 @contextmanager

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from utils.command_parser import CommandParser, HelpFormatter, Several, with_dashes
-from utils.detect.stop_signals import Stopped, raised_as_interrupts
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights
 from utils.flag_rules import Choices, Limits, PathRule
 from utils.logs import configure_logging, exit_code_after_report, flag_of
 from utils.output_files import check_writable, is_same_file
+from utils.stop_signals import Stopped, raised_as_interrupts
 
 ConfigT = TypeVar("ConfigT")
 logger = logging.getLogger(__name__)

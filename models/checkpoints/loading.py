@@ -33,16 +33,17 @@ def read_weights(path: str | Path) -> Checkpoint:
     return load_checkpoint(path) if is_native(path) else read_yolov5(path)
 
 
-def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> Detector:
+def build_from_checkpoint(
+    checkpoint: Checkpoint, *, averaged: bool = True, take_over: bool = False
+) -> Detector:
     """The network a checkpoint describes, in eval mode, float32.
-
-    It takes over the checkpoint's tensors where they are float32 already: to change the network
-    is to change them.
 
     Args:
         checkpoint: of either form.
         averaged: load the averaged (EMA) weights where there are any, which score best; False
             loads those that training resumes from.
+        take_over: use the checkpoint's tensors instead of copies, which saves their memory: to
+            change the network is to change them, and every other network built so.
 
     Raises:
         CheckpointError: the weights do not fit the architecture, or are no numbers.
@@ -59,9 +60,9 @@ def build_from_checkpoint(checkpoint: Checkpoint, *, averaged: bool = True) -> D
     with Unfilled():
         model = build_model(spec, form=checkpoint.form)
     state = model.state_dict()
+    own = apart(weights) if take_over else {name: each.clone() for name, each in weights.items()}
     model.load_state_dict(
-        {name: tensor.to(state[name].dtype) for name, tensor in apart(weights).items()},
-        assign=True,
+        {name: tensor.to(state[name].dtype) for name, tensor in own.items()}, assign=True
     )
     return model.float().eval()
 

@@ -39,11 +39,11 @@ def apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     In a file they may share it. A network that is trained must not change one with another.
     """
     seen: set[int] = set()
-    apart = {}
+    found = {}
     for name, tensor in weights.items():
         storage = tensor.untyped_storage()
         whole = storage.nbytes() == tensor.numel() * tensor.element_size()
         shared = storage.data_ptr() in seen or not whole
         seen.add(storage.data_ptr())
-        apart[name] = tensor.clone() if shared else tensor
-    return apart
+        found[name] = tensor.clone() if shared else tensor
+    return found

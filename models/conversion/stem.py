@@ -88,10 +88,10 @@ def stem_layer(saved: nn.Module, first: nn.Module) -> nn.Module:
 
     Args:
         saved: the namesake, in any dtype.
-        first: returned as it is where it has that form.
+        first: in the dtype to compare in; returned as it is where it has that form already.
 
     Returns:
-        The layer in float64.
+        That layer, or one in float64 that computes the same.
     """
     if isinstance(saved, Focus) == isinstance(first, Focus):
         return first

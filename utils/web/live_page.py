@@ -17,10 +17,10 @@ import numpy as np
 
 from utils.detect.output_options import OutputOptions
 from utils.detect.pipeline import FrameDetector
-from utils.detect.stop_signals import StopSignals
 from utils.detect.tables import frame_line
 from utils.detect.zone_counts import FrameCounts
 from utils.errors import MissingPackageError
+from utils.stop_signals import StopSignals
 from utils.structures import Detections, Frame, ImageArray, StreamState
 from utils.web.address import Access, bind, shown_url
 from utils.web.board import LiveBoard

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -56,3 +57,13 @@ def test_a_command_is_printed_and_its_failure_named(demo: ModuleType, caplog) ->
     with pytest.raises(demo.StepFailedError) as caught:
         demo.run_command(["-c", "raise SystemExit(3)"])
     assert str(caught.value) == "exit code 3 from: python -c 'raise SystemExit(3)'"
+
+
+def test_the_command_of_make_demo_starts():
+    """As make runs it, not as these tests do, which have the project among their modules."""
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ndemo:")[2].split("\n")[1]
+    arguments = recipe.strip().removeprefix("$(RUN) ").split()
+    command = [sys.executable, *arguments, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--epochs" in done.stdout

@@ -11,10 +11,10 @@ import pytest
 
 from utils import logs
 from utils.cli import check_values, log_idle_flags, option, parse, run_script
-from utils.detect.stop_signals import Stopped
 from utils.errors import CheckFailedError, ConfigError
 from utils.flag_rules import Choices
 from utils.logs import report_errors
+from utils.stop_signals import Stopped
 
 REFUSED = {"--bucket": "copy the files yourself", "--quad": "use --batch-size"}
 

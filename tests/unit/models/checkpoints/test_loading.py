@@ -75,7 +75,7 @@ def test_a_size_that_the_weights_do_not_have(model):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_tensors_of_the_network_are_those_of_the_file(model):
+def test_tensors_that_are_taken_over(model):
     """They are not copied; each has memory of its own, and no random number is drawn."""
     names = [name for name, each in model.state_dict().items() if each.shape == (8,)][:3]
     shared = torch.arange(24.0)
@@ -83,7 +83,7 @@ def test_the_tensors_of_the_network_are_those_of_the_file(model):
     weights[names[2]] = weights[names[1]]
     checkpoint = dataclasses.replace(checkpoint_of(model), weights=weights)
     state = torch.get_rng_state()
-    built = build_from_checkpoint(checkpoint)
+    built = build_from_checkpoint(checkpoint, take_over=True)
     assert torch.equal(torch.get_rng_state(), state)
     assert tensors_equal(built.state_dict(), weights)
     found = built.state_dict()
@@ -92,3 +92,15 @@ def test_the_tensors_of_the_network_are_those_of_the_file(model):
     starts = [each.untyped_storage().data_ptr() for each in found.values()]
     assert len(set(starts)) == len(starts)
     assert all(parameter.requires_grad for parameter in built.parameters())
+
+
+def test_networks_of_one_checkpoint_do_not_change_each_other(model):
+    checkpoint = checkpoint_of(model)
+    before = {name: each.clone() for name, each in checkpoint.weights.items()}
+    one, other = build_from_checkpoint(checkpoint), build_from_checkpoint(checkpoint)
+    one.train()(torch.rand(2, 3, 64, 64))  # statistics of the norms
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.add_(1)
+    assert tensors_equal(other.state_dict(), before)
+    assert tensors_equal(checkpoint.weights, before)

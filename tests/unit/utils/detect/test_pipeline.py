@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.detect.pipeline import Found, ahead, in_order
-from utils.detect.stop_signals import SIGNALS, Stopped, StopSignals, raised_as_interrupts
 from utils.logs import RANK_VARIABLES
+from utils.stop_signals import SIGNALS, Stopped, StopSignals, raised_as_interrupts
 from utils.structures import Detections, Frame, Skipped
 
 
