@@ -46,8 +46,8 @@ def decode_deep(path: Path, content: bytes | bytearray) -> DecodedImage:
     if pixels.dtype == np.uint16:
         return with_8_bits(np.asarray(pixels[..., ::-1], np.uint16))
     if pixels.dtype == np.uint8:
-        return DecodedImage(as_rgb(pixels))
-    return DecodedImage(as_rgb(by_opencv(path, content, cv2.IMREAD_COLOR)))
+        return DecodedImage(_as_rgb(np.asarray(pixels, np.uint8)))
+    return DecodedImage(rgb_by_opencv(path, content))
 
 
 def check_size(path: Path, num_bytes: int, height: int, width: int) -> None:
@@ -72,7 +72,7 @@ def too_large(path: Path) -> DatasetError:
 
 
 def by_opencv(path: Path, content: bytes | bytearray, flags: int) -> np.typing.NDArray[np.generic]:
-    """(H, W, 3) BGR pixels of the depth that the flags ask for.
+    """(H, W, 3) pixels of the depth and in the order that the flags ask for.
 
     Raises:
         DatasetError: it cannot be decoded.
@@ -88,9 +88,23 @@ def by_opencv(path: Path, content: bytes | bytearray, flags: int) -> np.typing.N
     return np.asarray(pixels)
 
 
-def as_rgb(pixels: np.typing.NDArray[np.generic]) -> ImageArray:
-    """8-bit BGR, which is overwritten. OpenCV decodes to RGB itself only since version 4.11."""
-    bgr = np.asarray(pixels, np.uint8)
+def rgb_by_opencv(
+    path: Path, content: bytes | bytearray, flags: int = cv2.IMREAD_COLOR
+) -> ImageArray:
+    """(H, W, 3) uint8 RGB pixels; the flags ask for color, perhaps reduced.
+
+    Raises:
+        DatasetError: it cannot be decoded.
+    """
+    rgb_flag: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)  # since OpenCV 4.11
+    if rgb_flag is None:
+        return _as_rgb(np.asarray(by_opencv(path, content, flags), np.uint8))
+    rgb = by_opencv(path, content, flags - cv2.IMREAD_COLOR + rgb_flag)
+    return np.asarray(rgb, np.uint8)
+
+
+def _as_rgb(bgr: ImageArray) -> ImageArray:
+    """The pixels in the other order; they are overwritten."""
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), np.uint8)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import cv2
 import simplejpeg
 
-from data.decoded_image import DecodedImage, as_rgb, by_opencv, check_size
+from data.decoded_image import DecodedImage, check_size, rgb_by_opencv
 from utils.errors import DatasetError
 from utils.structures import ImageArray
 
@@ -48,7 +48,7 @@ def read_shrunk(path: Path, factor: int) -> ImageArray:
     if not content.startswith(JPEG_START):
         return decode_image(path, content).pixels
     _check_jpeg_size(path, content)
-    return as_rgb(by_opencv(path, content, SHRINK_FACTORS[factor]))
+    return rgb_by_opencv(path, content, SHRINK_FACTORS[factor])
 
 
 def shrink_factor(long_side: int, needed: int) -> int:
@@ -82,7 +82,7 @@ def decode_image(path: Path, content: bytes) -> DecodedImage:
     """
     if content.startswith(JPEG_START):
         _check_jpeg_size(path, content)  # Pillow's header takes ten times as long
-        return DecodedImage(as_rgb(by_opencv(path, content, cv2.IMREAD_COLOR)))
+        return DecodedImage(rgb_by_opencv(path, content))
     from data.image_formats import decode_by_header  # loads Pillow, which JPEG does without
 
     return decode_by_header(path, content)

@@ -7,16 +7,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.decoded_image import (
     DecodedImage,
-    as_rgb,
-    by_opencv,
     check_size,
     decode_deep,
+    rgb_by_opencv,
     too_large,
 )
 from data.decoder_errors import DECODER_ERRORS
@@ -66,7 +64,7 @@ def decode_by_header(path: Path, content: bytes) -> DecodedImage:
         content = _page_first(path, content)
     if kind in DEEP_FORMATS:
         return decode_deep(path, content)
-    return DecodedImage(as_rgb(by_opencv(path, content, cv2.IMREAD_COLOR)))
+    return DecodedImage(rgb_by_opencv(path, content))
 
 
 def read_header(path: Path, content: bytes) -> ImageHeader:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.decoded_image import rgb_by_opencv
 from data.file_suffixes import IMAGE_SUFFIXES
 from data.image_facts import examine_image
-from data.image_file import read_image, read_shrunk, shrink_factor
+from data.image_file import SHRINK_FACTORS, read_image, read_shrunk, shrink_factor
 from tests.error_messages import assert_message
 from tests.unit.data.builders import noise, write_image
 from utils.errors import DatasetError
@@ -28,6 +29,22 @@ def test_pixels_are_rgb(tmp_path):
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, noise((48, 64)))
     assert examine_image(path).image_hw == (48, 64)
+
+
+@pytest.mark.parametrize("flags", SHRINK_FACTORS.values())
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_rgb_by_opencv_has_the_pixels_of_its_bgr(tmp_path, flags, mode):
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(noise((48, 64))).convert(mode).save(path, exif=exif)
+    content = path.read_bytes()
+
+    rgb = rgb_by_opencv(path, content, flags)
+
+    bgr = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    assert rgb.shape[0] > rgb.shape[1]
+    np.testing.assert_array_equal(rgb, bgr[..., ::-1])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
