@@ -218,11 +218,16 @@ def _rep_row(family: str) -> LayerRow:
     return LayerRow(build)
 
 
-def csp_row(block: Callable[..., nn.Module]) -> LayerRow:
-    """The row of C3 or a relative: a block of its parameters."""
+def csp_row(block: Callable[..., nn.Module], *, adds_input: bool = True) -> LayerRow:
+    """The row of C3 or a relative: a block of its parameters.
+
+    Args:
+        block: of the layer.
+        adds_input: the default of `shortcut`.
+    """
 
     def build(
-        row: RowContext, out: int, shortcut: bool = True, g: int = 1, e: float = 0.5
+        row: RowContext, out: int, shortcut: bool = adds_input, g: int = 1, e: float = 0.5
     ) -> BuiltLayer:
         channels = row.check_csp(out, shortcut, g, e)
         module = block(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.network.layer_rows import BuiltLayer, LayerRow, RowContext
+from models.network.layer_rows import BuiltLayer, LayerRow, RowContext, csp_row
 from models.network.layers import C3, SPPF, ConvFactory
 from models.reparam.rep_block import ConvGeometry
 
@@ -113,22 +113,6 @@ class C3SPP(C3):
         self.m = SPPF(hidden, hidden, pool_size, conv=conv)
 
 
-def _c2f(
-    row: RowContext, out: int, shortcut: bool = False, g: int = 1, e: float = 0.5
-) -> BuiltLayer:
-    channels = row.check_csp(out, shortcut, g, e)
-    module = C2f(
-        row.in_channels[0],
-        channels,
-        repeats=row.repeats,
-        shortcut=shortcut,
-        groups=g,
-        expansion=e,
-        conv=row.conv,
-    )
-    return row.built(module, channels)
-
-
 def _sppcspc(
     row: RowContext,
     out: int,
@@ -164,7 +148,7 @@ def _c3spp(
 
 
 ROWS: dict[str, LayerRow] = {
-    "C2f": LayerRow(_c2f, repeats_inside=True),
+    "C2f": csp_row(C2f, adds_input=False),
     "SPPCSPC": LayerRow(_sppcspc),
     "C3SPP": LayerRow(_c3spp),
 }
