@@ -18,7 +18,13 @@ from models.conversion.expand import expand
 from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
 from models.reparam.rep_opt import learnt_scales, take_scales
-from utils.checkpoint import Checkpoint, OnlyWeightsError, is_native, license_of, load_checkpoint
+from utils.checkpoint import (
+    Checkpoint,
+    OnlyWeightsError,
+    PickledClassesError,
+    license_of,
+    load_checkpoint,
+)
 from utils.errors import CheckpointError, ConfigError
 from utils.logs import counted
 
@@ -30,7 +36,11 @@ def read_weights(path: str | Path) -> Checkpoint:
         CheckpointError: missing, unreadable, unsafe, or of layers this project does not have.
     """
     path = Path(path)
-    return load_checkpoint(path) if is_native(path) else read_yolov5(path)
+    try:
+        return load_checkpoint(path)
+    except PickledClassesError as error:
+        names = error.names
+    return read_yolov5(path, names)
 
 
 def build_from_checkpoint(
