@@ -77,6 +77,7 @@ from utils.strict_mapping import check_limits, from_flat, to_flat
 from utils.strict_yaml import find_shipped, read_yaml
 
 logger = logging.getLogger(__name__)
+UNUSED_HYP = "iou_t"  # YOLOv5's yamls have it, which does not use it either
 NORM_BATCHES = 8  # on which the norms of a deploy form are measured
 
 
@@ -103,9 +104,9 @@ class Hyperparameters:
     @classmethod
     def read(cls, name: str, resumed: ResumedRun | None = None) -> Hyperparameters:
         """A resumed run's, or those in a yaml, looked up here, then among the shipped ones."""
-        if resumed is not None:
-            return from_flat(f"{resumed.last}: hyp", resumed.hyp, cls)
-        return from_flat(name, read_yaml(find_shipped(name, HYPS_FOLDER)), cls)
+        content = read_yaml(find_shipped(name, HYPS_FOLDER)) if resumed is None else resumed.hyp
+        used = {key: value for key, value in content.items() if key != UNUSED_HYP}
+        return from_flat(name if resumed is None else f"{resumed.last}: hyp", used, cls)
 
 
 def train(config: TrainConfig, on_epoch: OnEpoch | None = None) -> TrainResult:
