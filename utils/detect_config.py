@@ -127,7 +127,7 @@ class DetectConfig:
         None, "of boxes, in pixels (default: suits the image)", minimum=1, maximum=100
     )
     hide_labels: bool = option(False, "draw boxes without names")
-    hide_conf: bool = option(False, "draw names without scores")
+    hide_conf: bool = option(False, "without --hide-labels: draw names without scores")
     vid_stride: int = option(1, "process every N-th frame of a video", minimum=1)
     batch_size: int = option(1, "images per run of the network", "--batch", minimum=1)
     rect: bool = option(
