@@ -97,7 +97,7 @@ def _check_paths(config: Any) -> None:
         if rule.required and not any(values):
             raise ConfigError(rule.required)
         flag = flag_of(field.name)
-        is_given = field.default or isinstance(getattr(config, field.name), tuple)
+        is_given = field.default != "" or isinstance(getattr(config, field.name), tuple)
         if rule.use == "weights" and is_given and "" in values:
             raise ConfigError(f"{flag}: is empty; name a file")
         if rule.beside and not any(values):

@@ -122,7 +122,9 @@ class DetectConfig:
     project: str = option("runs/detect", "folder of runs", rule=PathRule("folder"))
     name: str = option("exp", "name of this run's folder; a number is added if it exists")
     exist_ok: bool = option(False, "use an existing folder again")
-    segment: float | None = option(None, "begin a new video file after so many seconds", minimum=1)
+    segment: float | None = option(
+        None, "without --nosave: begin a new video file after so many seconds", minimum=1
+    )
     line_thickness: int | None = option(
         None, "of boxes, in pixels (default: suits the image)", minimum=1, maximum=100
     )

@@ -97,10 +97,16 @@ WRONG = {
         "--optimizer adam": "--optimizer adam: no such choice; did you mean 'Adam'?",
         "--rep-block none --rep-policy all": "--rep-policy: is for blocks, and --rep-block none",
         "--evolve 3 --resume": "--evolve: trains anew, so it goes without --resume",
+        "--resume=": "--resume: is empty; name a file",
         "--cfg=": "give an architecture (--cfg repyolov5n.yaml) or --weights to start from",
     },
     "val": {**EVERYWHERE, **RUNS, "--task speed": "--task speed: the times of each stage are"},
-    "detect": {**EVERYWHERE, **RUNS, "--conf 2": "--conf-thres 2.0: must be from 0 to 1"},
+    "detect": {
+        **EVERYWHERE,
+        **RUNS,
+        "--conf 2": "--conf-thres 2.0: must be from 0 to 1",
+        "--compare=": "--compare: is empty; name a file",
+    },
     "convert": {
         **EVERYWHERE,
         **WRITTEN,
