@@ -147,6 +147,7 @@ def test_a_camera_that_is_not_up_yet_is_waited_for():
      (30.0, ", for 30 s in all (--reconnect)")],
 )  # fmt: skip
 def test_how_long_a_camera_is_waited_for_is_said_once(limit, wait, caplog):
+    caplog.set_level("WARNING")
     opener = Camera(None, None, FakeCapture(1, frame_count=1))
     list(source_of(opener, "0", reconnect_seconds=limit).groups())
     assert caplog.messages == [
