@@ -113,8 +113,6 @@ def _form_change(config: ConvertConfig, model: Detector) -> FormChange:
     """Folds a network, or expands a plain one."""
     if config.to != "train":
         return in_yolov5_layers(model) if config.to == "yolov5" else FOLDED
-    if not config.rep_block:
-        raise ConfigError("--to train: name the blocks, for example --rep-block RepVGG")
     if (family := model.spec.rep_block) is not None and not is_deployed(model):
         raise ConfigError(f"{config.weights}: has {family} blocks already; give a plain network")
     return expanded(model, config.rep_block, config.rep_policy)
@@ -131,13 +129,6 @@ def _file_format(to: str) -> FileFormat:
 
 
 def _output_path(config: ConvertConfig, source: Path) -> Path:
-    if config.to != "train" and (config.rep_block or config.rep_policy != "all"):
-        flag = "--rep-block" if config.rep_block else "--rep-policy"
-        raise ConfigError(f"{flag}: goes with --to train")
-    if config.to != "deploy" and config.half:
-        raise ConfigError("--half: goes with --to deploy")
-    if config.to != "deploy" and config.stem != "keep":
-        raise ConfigError("--stem: goes with --to deploy")
     suffix = config.to if config.stem == "keep" else config.stem
     return Path(config.output or source.with_name(f"{source.stem}-{suffix}.pt"))
 

@@ -30,6 +30,7 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
     checked = check_command_line(DetectConfig, REFUSED, data=DATASETS_FOLDER)
     let_threads_sleep()  # before torch is loaded
 
+from data.idle_flags import log_idle_source_flags
 from data.sources import FileSource, SourceOptions, open_source
 from models.runtimes.open_runner import open_networks
 from utils.detect.output import DetectionOutput
@@ -165,6 +166,7 @@ def detect(config: DetectConfig) -> DetectResult:
     check_options(config)
     options = SourceOptions.of(config)
     source = open_source(config.sources, options)
+    log_idle_source_flags(config, source)
     with nullcontext() if config.web is None else _live_page(config, source.streams) as page:
         return _run(config, source, options.shard, page)
 
@@ -289,8 +291,6 @@ def _open_detectors(config: DetectConfig) -> tuple[FrameDetector, SecondNetwork 
     first = _open_detector(config)
     if config.compare is None:
         return first, None
-    if not config.compare:
-        raise ConfigError("--compare: is empty; name a checkpoint or an exported file")
     from utils.detect.second_network import compared_networks
 
     # Its class ids may be others, so the chosen ones are translated when the names are known.

@@ -17,7 +17,7 @@ if __name__ == "__main__":
 from data.dataset_spec import load_dataset_spec
 from data.datasets import DATASETS_FOLDER
 from models.export.request import REFUSED, ExportConfig
-from utils.cli import check_command_line, run_script
+from utils.cli import check_command_line, check_options, run_script
 from utils.openmp import let_threads_sleep
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
@@ -57,7 +57,7 @@ from utils.batches import ArrayBatch
 from utils.checkpoint import Checkpoint
 from utils.engine.evaluate import evaluate
 from utils.engine.predictor import Predictor, as_one_class
-from utils.errors import CheckFailedError, ConfigError
+from utils.errors import CheckFailedError
 from utils.letterbox import choose_input_hw
 from utils.logs import SAMPLE_IMAGES, command_text, counted, from_working_directory
 from utils.output_files import atomic_folder, atomic_path, write_json
@@ -76,7 +76,8 @@ def export(config: ExportConfig) -> ExportResult:
         UserError: a file or a flag is wrong.
         CheckFailedError: a file differs from PyTorch; it is not left behind.
     """
-    config.check()
+    check_options(config)
+    config.log_partial_effects()
     checkpoint = read_weights(config.weights)
     detector = to_deploy(build_from_checkpoint(checkpoint))
     planned = planned_files(config, checkpoint, detector)
@@ -93,14 +94,10 @@ def _read_images(
     """The user's images, as far as the presets need them.
 
     Raises:
-        ConfigError: 8-bit files without images.
         DatasetError: the data yaml or a label file is wrong.
     """
-    quantizes = any(preset.quantization is not None for preset in presets)
-    calibrates = quantizes or any(preset.takes_images for preset in presets)
+    calibrates = any(preset.quantization is not None or preset.takes_images for preset in presets)
     if not config.data:
-        if quantizes:
-            raise ConfigError("INT8 files are calibrated on your images: give --data my.yaml")
         if calibrates:
             logger.warning("Without --data no images to calibrate on go beside the network")
         return ExportImages()

@@ -47,13 +47,14 @@ from models.network.anchors import check_anchors
 from models.network.box_coder import BoxCoder
 from models.network.detector import Detector, describe_network
 from models.runtimes.torch_predictor import TorchPredictor
+from models.runtimes.torch_runner import fastest_form
 from utils.checkpoint import Checkpoint, license_of, load_checkpoint
 from utils.device import choose_device, peak_memory_mb, seed_everything
 from utils.engine import resume
 from utils.engine.criterion import Criterion
 from utils.engine.distributed import Ranks, process_group
 from utils.engine.epoch import train_one_epoch
-from utils.engine.evaluate import evaluate
+from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.hyper_search import search
 from utils.engine.multi_scale import MultiScale
 from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, describe_optimizer
@@ -103,9 +104,9 @@ class Hyperparameters:
     @classmethod
     def read(cls, name: str, resumed: ResumedRun | None = None) -> Hyperparameters:
         """A resumed run's, or those in a yaml, looked up here, then among the shipped ones."""
-        if resumed is not None:
-            return from_flat(f"{resumed.last}: hyp", resumed.hyp, cls)
-        return from_flat(name, read_yaml(find_shipped(name, HYPS_FOLDER)), cls)
+        content = read_yaml(find_shipped(name, HYPS_FOLDER)) if resumed is None else resumed.hyp
+        used = {key: value for key, value in content.items() if key != "iou_t"}  # YOLOv5's, unused
+        return from_flat(name if resumed is None else f"{resumed.last}: hyp", used, cls)
 
 
 def train(config: TrainConfig, on_epoch: OnEpoch | None = None) -> TrainResult:
@@ -222,8 +223,13 @@ def fit(
     schedule = Schedule(hyp.optimizer, config.epochs, len(batches), batch_size, config.cos_lr)
     resume.continue_from(resumed, state, len(batches))
 
+    def evaluate_now() -> Evaluation:
+        folded = fastest_form(ema.model, device, torch.float32)  # a copy, as val.py runs it
+        predict = TorchPredictor(folded, VAL_POSTPROCESS, criterion=labels())
+        return evaluate(predict, val_batches, len(val_batches), val_batches.dataset.records,
+                        images.class_names, ranks=ranks)  # fmt: skip
+
     # Epochs, then the evaluation of the best checkpoint.
-    predict = TorchPredictor(ema.model, VAL_POSTPROCESS, criterion=labels())
     fitting, unsharded = partial(probe.smaller_batch, batch_size), val_batches.unsharded()
     with (
         open_run(config, hyp, resumed, state, start, images, batch_size) as run,
@@ -233,7 +239,7 @@ def fit(
         train_epoch = partial(train_one_epoch, state, criterion(ranks), schedule=schedule,
                               device=device, resize=resize, on_skip=run.note_skipped)  # fmt: skip
         with run:
-            train_epochs(config, state, batches, val_batches, train_epoch, predict, run, on_epoch)
+            train_epochs(config, state, batches, train_epoch, evaluate_now, run, on_epoch)
         return run, state, ranks.broadcast(lambda: evaluate_best(run, unsharded, device))
 
 
@@ -291,19 +297,15 @@ def train_epochs(
     config: TrainConfig,
     state: TrainingState,
     batches: TrainLoader,
-    val_batches: EvalLoader,
     train_epoch: Callable[..., tuple[float, float, float]],
-    predict: TorchPredictor,
+    evaluate_now: Callable[[], Evaluation],
     run: TrainingRun,
     on_epoch: OnEpoch | None,
 ) -> None:
     """Train, evaluate and save epoch by epoch, to the last one or until it is enough."""
     run.draw_labels(batches.dataset.records)
-    evaluate_now = partial(evaluate, predict, val_batches, len(val_batches),
-                           val_batches.dataset.records, run.class_names,
-                           ranks=state.ranks)  # fmt: skip
-    end_epoch = EpochEnd(config, state, run, evaluate_now, len(batches), on_epoch)
     device, first, start = next(state.model.parameters()).device, state.next_epoch, time.monotonic()
+    end_epoch = EpochEnd(config, state, run, evaluate_now, len(batches), on_epoch)
     for epoch in range(first, config.epochs):
         per_epoch = (time.monotonic() - start) / max(epoch - first, 1)
         left = per_epoch * (config.epochs - epoch) if epoch > first else None
@@ -317,9 +319,9 @@ def train_epochs(
 
 def evaluate_best(run: TrainingRun, batches: EvalLoader, device: torch.device) -> CocoMetrics:
     """The AP of the best checkpoint as read back from its file, with its images."""
-    model = build_from_checkpoint(load_checkpoint(run.weights.best)).to(device)
+    model = build_from_checkpoint(load_checkpoint(run.weights.best))
     watch = EvaluationImages(run.folder, run.class_names) if run.images else None
-    predict = TorchPredictor(model, VAL_POSTPROCESS)
+    predict = TorchPredictor(fastest_form(model, device, torch.float32), VAL_POSTPROCESS)
     metrics = evaluate(predict, batches, len(batches), batches.dataset.records, run.class_names,
                        watch=watch).metrics  # fmt: skip
     if watch is not None:
@@ -338,8 +340,7 @@ def _run(config: TrainConfig) -> int:
     if config.evolve is None:
         log_result(train_as_given(config), config)
         return 0
-    base = to_flat(Hyperparameters.read(config.hyp))
-    search(config, base, lambda one_run: train(one_run).metrics)
+    search(config, to_flat(Hyperparameters.read(config.hyp)), lambda one: train(one).metrics)
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from data.addresses import DEVICE, SCREEN, file_name
+from data.addresses import DEVICE, HTTP, SCREEN, file_name
 from data.image_file import decode_image
 from data.stream_options import StreamOptions
 from data.video import VideoReader
@@ -56,8 +56,10 @@ def open_capture(address: str, options: StreamOptions) -> Capture | None:
     """
     if screen := SCREEN.fullmatch(address):
         return _ScreenCapture(int(screen[1] or 1), options)
-    if options.poll_seconds is not None:
+    if options.poll_seconds is not None and HTTP.match(address):
         return _SnapshotCapture(address, options.poll_seconds)
+    if DEVICE.match(address) and not Path(address).exists():
+        return None  # OpenCV says so in lines of its own
     opened, is_file = cv2.VideoCapture(), False
     if address.isdigit() or DEVICE.match(address):
         opened.open(int(address) if address.isdigit() else address)

@@ -22,8 +22,8 @@ class DecodedImage:
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
-        bits: 8, or for a file of 16 bits those that its values use: 8, 12 or 16.
-        is_deep: the file has 16 bits.
+        bits: 8, or for a file of more those that its values use: 8, 12 or 16.
+        is_deep: the file has 16 bits or more, floats of 0-1 excepted.
     """
 
     pixels: ImageArray
@@ -32,7 +32,7 @@ class DecodedImage:
 
     @property
     def is_rescaled(self) -> bool:
-        """Whether the values use so few of the file's 16 bits that they were scaled up."""
+        """Whether the values use so few of the file's bits that they were scaled up."""
         return self.is_deep and self.bits < 16
 
 

@@ -180,12 +180,12 @@ def _repeated(paths: Sequence[str], digests: npt.NDArray[np.uint8]) -> Iterator[
 
 
 def _rescaled(paths: Sequence[str], used_bits: IntArray) -> Iterator[Problem]:
-    """Notes on images of 16 bits that use fewer."""
+    """Notes on images of 16 bits or more that use fewer."""
     for bits in np.unique(used_bits[used_bits > 0]).tolist():
         found = [paths[row] for row in np.flatnonzero(used_bits == bits).tolist()]
         yield _note(
-            f"{counted(len(found), 'image')} with {bits}-bit data in 16 bits, scaled by that "
-            f"range: {_some(found)}"
+            f"{counted(len(found), 'image')} with {bits}-bit data in 16 bits or more, scaled by "
+            f"that range: {_some(found)}"
         )
 
 

@@ -25,7 +25,7 @@ _START_OF_PIXELS = b"\xff\xda"
 # Tables, sizes, comments and applications' data, without APP1 (0xe1): it holds EXIF.
 _PLAIN_SEGMENTS = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE})
 MAX_EXTRANEOUS = 1000  # bytes between parts of a JPEG that still are no loss
-RULES = 2  # of examine_image; another number makes all that is kept worthless
+RULES = 3  # of examine_image; another number makes all that is kept worthless
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def examine_image(path: Path) -> ImageFacts:
         image_hw = _verify_jpeg(path, content)
     else:
         header = read_header(path, content)
-        if header.kind != "HEIF":
+        if header.by_pillow:
             _load_by_pillow(path, content)  # OpenCV reads some files that are cut off
         decoded = decode_image(path, content)  # and fewer formats than Pillow
         image_hw = decoded.pixels.shape[:2]

@@ -20,7 +20,8 @@ from data.decoded_image import (
 from data.decoder_errors import DECODER_ERRORS
 from data.file_suffixes import UNREADABLE_SUFFIXES
 from data.heif_file import START_BYTES, heif_pixels, is_heif, open_heif
-from data.tiff_pages import put_first, tiff_pages
+from data.tiff_pages import TIFF_STARTS, TiffPage, put_first, tiff_pages
+from data.tiff_samples import decode_tiff
 from utils.errors import DatasetError
 from utils.structures import ImageArray
 
@@ -43,10 +44,12 @@ class ImageHeader:
     Attributes:
         kind: Pillow's name of the format.
         image_hw: height and width after EXIF orientation.
+        by_pillow: Pillow reads it, whose name it is; else another library does.
     """
 
     kind: str
     image_hw: tuple[int, int]
+    by_pillow: bool = True
 
 
 def decode_by_header(path: Path, content: bytes) -> DecodedImage:
@@ -61,7 +64,9 @@ def decode_by_header(path: Path, content: bytes) -> DecodedImage:
     if kind in _PILLOW_FORMATS:
         return DecodedImage(_by_pillow(path, content))
     if kind == "TIFF":
-        content = _page_first(path, content)
+        content, page = _page_first(path, content)
+        if page is not None:
+            return decode_tiff(path, content, page)
     if kind in DEEP_FORMATS:
         return decode_deep(path, content)
     return DecodedImage(rgb_by_opencv(path, content))
@@ -76,7 +81,8 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
     """
     if is_heif(content[:START_BYTES]):
         width, height = _only_heif(path, content).size
-        return ImageHeader("HEIF", (height, width))
+        return ImageHeader("HEIF", (height, width), by_pillow=False)
+    by_pillow = True
     try:
         with Image.open(BytesIO(content)) as image:
             kind, (width, height) = image.format or "", image.size
@@ -87,16 +93,27 @@ def read_header(path: Path, content: bytes) -> ImageHeader:
             # Pillow rotates TIFF itself; everything else it leaves as stored.
             rotated = kind != "TIFF" and _orientation(image) in _ROTATED_90
     except UnidentifiedImageError:
-        kind, width, height, rotated = "", 0, 0, False
+        by_pillow = False
+        kind, width, height, rotated = _unusual_tiff(content)
     except Image.DecompressionBombError:
         raise too_large(path) from None
     except DECODER_ERRORS as error:
         raise DatasetError(f"{path}: cannot be decoded: {error}") from None
     _check_kind(path, content, kind)
-    if kind == "TIFF" and (page_first := _page_first(path, content)) is not content:
+    if kind == "TIFF" and (page_first := _page_first(path, content)[0]) is not content:
         return read_header(path, page_first)
     check_size(path, len(content), height, width)
-    return ImageHeader(kind, (width, height) if rotated else (height, width))
+    image_hw = (width, height) if rotated else (height, width)
+    return ImageHeader(kind, image_hw, by_pillow)
+
+
+def _unusual_tiff(content: bytes) -> tuple[str, int, int, bool]:
+    """What `read_header` asks of an image, for a TIFF with numbers that Pillow does not know."""
+    pages = tiff_pages(BytesIO(content)).pages if content.startswith(TIFF_STARTS) else ()
+    if not pages or pages[0].has_usual_samples:
+        return "", 0, 0, False
+    height, width = pages[0].image_hw
+    return "TIFF", width, height, pages[0].orientation in _ROTATED_90
 
 
 def _orientation(image: Image.Image) -> object:
@@ -146,16 +163,20 @@ def _only_heif(path: Path, content: bytes) -> Any:
     return images[0]
 
 
-def _page_first(path: Path, content: bytes) -> bytes:
-    """The content of a TIFF of one page; where a preview comes before it, with the page first."""
+def _page_first(path: Path, content: bytes) -> tuple[bytes, TiffPage | None]:
+    """The content of a TIFF of one page, with it first where a preview comes before it; the page.
+
+    None where it has no page that its tags describe.
+    """
     found = tiff_pages(BytesIO(content))
     if len(found.pages) > 1:
         raise _several(path, "TIFF")
-    if not found.pages or found.pages[0].offset == found.start:
-        return content
+    page = found.pages[0] if found.pages else None
+    if page is None or page.offset == found.start:
+        return content, page
     changed = bytearray(content)
-    put_first(changed, found.pages[0])
-    return bytes(changed)
+    put_first(changed, page)
+    return bytes(changed), page
 
 
 def _by_pillow(path: Path, content: bytes) -> ImageArray:

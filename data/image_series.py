@@ -9,14 +9,15 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data.decoded_image import DecodedImage, check_size, decode_deep, with_8_bits
+from data.decoded_image import DecodedImage, check_size, with_8_bits
 from data.decoder_errors import DECODER_ERRORS
 from data.heif_file import START_BYTES, heif_pixels, is_heif, open_heif
 from data.image_file import JPEG_START, read_content
 from data.image_formats import ANIMATED_FORMATS, num_images
-from data.tiff_pages import TIFF_STARTS, put_first, tiff_pages
+from data.tiff_pages import TIFF_STARTS, TiffPage, put_first, tiff_pages
+from data.tiff_samples import decode_tiff
 from data.video import Shard
 from utils.errors import DatasetError, first_line
 from utils.structures import Skipped
@@ -132,9 +133,9 @@ def _tiff_pages(path: Path, part: SeriesPart) -> Iterator[SeriesImage | Skipped]
             page = found.pages[number - 1]
             try:
                 check_size(path, len(content), *page.image_hw)
-                by_pillow.check(page.index)  # OpenCV makes black ones of some that are broken
+                by_pillow.check(page)  # OpenCV makes black ones of some that are broken
                 put_first(content, page)
-                decoded = decode_deep(path, content)
+                decoded = decode_tiff(path, content, page)
             except DatasetError as error:
                 yield _skipped_page(path, number, error)
             else:
@@ -150,8 +151,8 @@ class _PillowPages(AbstractContextManager["_PillowPages"]):
         self._path = path
         self._opened: Image.Image | None = None
 
-    def check(self, index: int) -> None:
-        """Decode an image, by its number in the file from 0.
+    def check(self, page: TiffPage) -> None:
+        """Decode a page, unless Pillow does not know its numbers.
 
         Raises:
             DatasetError: it is damaged.
@@ -159,10 +160,13 @@ class _PillowPages(AbstractContextManager["_PillowPages"]):
         try:
             if self._opened is None:
                 self._opened = Image.open(self._path, formats=("TIFF",))
-            self._opened.seek(index)
+            self._opened.seek(page.index)
             self._opened.load()
         except DECODER_ERRORS as error:
             self._close()
+            is_unknown = isinstance(error, UnidentifiedImageError | SyntaxError)
+            if is_unknown and not page.has_usual_samples:
+                return
             raise DatasetError(f"{self._path}: cannot be decoded: {first_line(error)}") from None
 
     def _close(self) -> None:

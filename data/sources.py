@@ -286,7 +286,7 @@ class FileSource:
     def _image(self, file: SourceFile, decoded: DecodedImage) -> Frame:
         if decoded.is_rescaled and not self._rescaled:
             self._rescaled = True  # said once, for the first of perhaps many
-            logger.info("%s: %d-bit data in a 16-bit file, scaled by that range", file.path,
+            logger.info("%s: %d-bit data in 16 bits or more, scaled by that range", file.path,
                         decoded.bits)  # fmt: skip
         return Frame(
             image=decoded.pixels,

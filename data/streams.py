@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds before each new try; the last one repeats
 WAITING_FRAMES = 16  # of a stream of which every frame is wanted; beyond, the sender waits
 POLL_SECONDS = 0.2  # how often a wait looks whether the run has ended
+_FOR_EVER = " and until it is; Ctrl-C ends the run, --reconnect SECONDS limits the wait"
 END_SECONDS = 1.0  # how long the end of a run waits for threads inside a library
 
 
@@ -256,8 +257,11 @@ class _StreamReader(threading.Thread):
         what = "no more frames" if self._num_read else "not there yet"
         if self._state.source.lower().startswith("srt:") and not self._num_read:
             what = f"{what}, or this OpenCV has no SRT, as the one from pip"
-        logger.warning("%s: %s; trying again in %g s", self._state.source, what, delay)
         limit = self._options.reconnect_seconds
+        wait = ""
+        if self._tries == 1 and not self._num_read:  # said once: the run may wait for ever
+            wait = _FOR_EVER if limit is None else f", for {limit:g} s in all (--reconnect)"
+        logger.warning("%s: %s; trying again in %g s%s", self._state.source, what, delay, wait)
         if limit is not None:
             delay = min(delay, max(self._last_seen + limit - time.monotonic(), 0))
         self._shared.ended.wait(delay)

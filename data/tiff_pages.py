@@ -16,6 +16,9 @@ MAX_PAGES = 1_000_000
 _WIDTH, _HEIGHT, _KIND, _OLD_KIND = 256, 257, 254, 255  # tags
 _REDUCED, _MASK = 1, 4  # bits of `_KIND`: a smaller copy, a transparency mask of another page
 _OLD_REDUCED = 2  # value of `_OLD_KIND`
+_ORIENTATION, _BITS, _CHANNELS, _PLANES, _NUMBERS = 274, 258, 277, 284, 339
+_USED = {_WIDTH, _HEIGHT, _KIND, _OLD_KIND, _ORIENTATION, _BITS, _CHANNELS, _PLANES, _NUMBERS}
+_NUMBER_KINDS = {2: "int", 3: "float", 5: "complex int", 6: "complex"}  # others are uint
 _FORMS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # types of numbers that tags use here
 
 
@@ -27,11 +30,39 @@ class TiffPage:
         index: among all images of the file, previews and masks included, from 0.
         offset: of its directory, in bytes.
         image_hw: height and width as stored.
+        orientation: how it is turned for viewing, as EXIF numbers it.
+        sample_kind: of a number of a pixel, as numpy names it: `uint8`, `float32`.
+        channels: numbers of a pixel.
+        has_planes: the numbers of a channel are together, not those of a pixel.
     """
 
     index: int
     offset: int
     image_hw: tuple[int, int]
+    orientation: int = 1
+    sample_kind: str = "uint8"
+    channels: int = 1
+    has_planes: bool = False
+
+    @property
+    def has_usual_samples(self) -> bool:
+        """Whether its numbers are of 16 bits at most, without sign."""
+        return self.sample_kind.startswith("uint") and int(self.sample_kind[4:]) <= 16
+
+    @classmethod
+    def of(cls, index: int, offset: int, tags: dict[int, int]) -> TiffPage:
+        """As its tags describe it, of which height and width are there."""
+        numbers = _NUMBER_KINDS.get(tags.get(_NUMBERS, 1), "uint")
+        channels = tags.get(_CHANNELS, 1)
+        return cls(
+            index,
+            offset,
+            image_hw=(tags[_HEIGHT], tags[_WIDTH]),
+            orientation=tags.get(_ORIENTATION, 1),
+            sample_kind=f"{numbers}{tags.get(_BITS, 1)}",
+            channels=channels,
+            has_planes=channels > 1 and tags.get(_PLANES) == 2,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +126,9 @@ def tiff_pages(file: BinaryIO) -> TiffPages:
         length = (count or 0) * layout.entry_bytes
         if count is None or entries + length > size:
             return TiffPages(start, tuple(pages), is_cut=True)
-        tags = _tags(file.read(length), layout)
+        tags = _tags(file, file.read(length), layout)
         if _is_page(tags):
-            pages.append(TiffPage(len(visited) - 1, offset, (tags[_HEIGHT], tags[_WIDTH])))
+            pages.append(TiffPage.of(len(visited) - 1, offset, tags))
         following = _number(file, entries + length, layout.pointer)
         if following is None:
             return TiffPages(start, tuple(pages), is_cut=True)
@@ -116,16 +147,22 @@ def _is_page(tags: dict[int, int]) -> bool:
     return not is_other and bool(tags.get(_HEIGHT)) and bool(tags.get(_WIDTH))
 
 
-def _tags(entries: bytes, layout: _Layout) -> dict[int, int]:
-    """Those of the tags used here whose value is one number."""
+def _tags(file: BinaryIO, entries: bytes, layout: _Layout) -> dict[int, int]:
+    """Those of the tags used here whose value is a number; of several numbers the first."""
     tags = {}
     for at in range(0, len(entries), layout.entry_bytes):
         tag, kind = struct.unpack_from(f"{layout.order}HH", entries, at)
         form = _FORMS.get(kind)
-        if tag in (_WIDTH, _HEIGHT, _KIND, _OLD_KIND) and form is not None:
-            value_at = at + (12 if layout.is_big else 8)
-            if value_at + struct.calcsize(form) <= len(entries):
-                (tags[tag],) = struct.unpack_from(layout.order + form, entries, value_at)
+        if tag not in _USED or form is None:
+            continue
+        (count,) = struct.unpack_from(layout.pointer, entries, at + 4)
+        value_at = at + 4 + struct.calcsize(layout.pointer)
+        if max(count, 1) * struct.calcsize(form) <= struct.calcsize(layout.pointer):
+            (tags[tag],) = struct.unpack_from(layout.order + form, entries, value_at)
+        else:
+            (elsewhere,) = struct.unpack_from(layout.pointer, entries, value_at)
+            if (value := _number(file, elsewhere, layout.order + form)) is not None:
+                tags[tag] = value
     return tags
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from experiments.ablation_report import Findings, TrainedKernels, write_report
 from experiments.kernel_pruning import PRUNED_SHARES, REGIONS, save_pruned
 from experiments.rotated_images import write_rotated_val
-from experiments.training_runs import REPORTS, ROOT, bccd_yaml, run_script, train_once
+from experiments.training_runs import REPORTS, ROOT, bccd_yaml, run_folder, run_script, train_once
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.kernel_statistics import layer_kernels, mean_similarity, skeleton
 from utils.logs import configure_logging
@@ -66,16 +66,11 @@ PRUNED = ("plain", "ACB")
 def train_row(row: Row, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
     """train.py's report of one row with one seed, trained unless it exists."""
     return train_once(
-        run_folder(row, seed, runs),
+        run_folder(row.name, seed, runs),
         *("--cfg", row.cfg, "--rep-block", row.rep_block, "--eval-interval", "5"),
         *("--data", str(bccd_yaml(shared, runs)), "--epochs", str(EPOCHS)),
         *("--imgsz", str(IMAGE_SIZE), "--batch-size", str(BATCH_SIZE), "--seed", str(seed)),
     )
-
-
-def run_folder(row: Row, seed: int, runs: Path) -> Path:
-    """The folder of a run."""
-    return runs / f"{row.name.replace(' ', '_').replace(',', '')}_seed{seed}"
 
 
 def evaluated_once(report: Path, weights: Path, data: Path, image_size: int) -> float:
@@ -92,7 +87,7 @@ def evaluated_once(report: Path, weights: Path, data: Path, image_size: int) -> 
 def rotated_AP(row: Row, seed: int, shared: Path, runs: Path) -> float:
     """AP on the validation images rotated by 180 degrees."""
     data = write_rotated_val(bccd_yaml(shared, runs), runs / "rotated")
-    folder = run_folder(row, seed, runs)
+    folder = run_folder(row.name, seed, runs)
     return evaluated_once(folder / "rotated.json", best_of(folder), data, IMAGE_SIZE)
 
 
@@ -132,7 +127,7 @@ def trained_kernels(folder: Path) -> TrainedKernels:
 
 
 def _is_finished(row: Row, runs: Path, seed: int) -> bool:
-    return (run_folder(row, seed, runs) / "report.json").exists()
+    return (run_folder(row.name, seed, runs) / "report.json").exists()
 
 
 def findings(shared: Path, runs: Path, expanded: Path) -> tuple[Findings, list[Path]]:
@@ -146,12 +141,11 @@ def findings(shared: Path, runs: Path, expanded: Path) -> tuple[Findings, list[P
     named = {row.name: row for row in ROWS}
     seeds = {row.name: list(takewhile(partial(_is_finished, row, runs), SEEDS)) for row in ROWS}
     folders = {
-        name: [run_folder(named[name], seed, runs) for seed in found]
-        for name, found in seeds.items()
+        name: [run_folder(name, seed, runs) for seed in found] for name, found in seeds.items()
     }
     from_coco = {
         f"{family}, from yolov5n.pt": [
-            folder for seed in SEEDS if (folder := expanded / f"{family}_seed{seed}").exists()
+            folder for seed in SEEDS if (folder := run_folder(family, seed, expanded)).exists()
         ]
         for family in PRUNED
     }

@@ -24,6 +24,7 @@ from experiments.training_runs import (
     commits_of,
     machine_line,
     mean_and_spread,
+    run_folder,
     train_once,
 )
 from utils.logs import configure_logging
@@ -70,7 +71,7 @@ def train_row(row: Row, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
     teacher = next((other for other in ROWS if other.name == row.teacher), None)
     taught = () if teacher is None else ("--teacher", str(best_weights(teacher, seed, runs)))
     return train_once(
-        run_folder(row, seed, runs),
+        run_folder(row.name, seed, runs),
         *taught,
         *("--cfg", row.cfg, "--data", str(bccd_yaml(shared, runs))),
         *("--weights", str(shared / row.weights) if row.weights else ""),
@@ -81,12 +82,7 @@ def train_row(row: Row, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
 
 def best_weights(row: Row, seed: int, runs: Path) -> Path:
     """Path of the best checkpoint of a run."""
-    return run_folder(row, seed, runs) / "weights" / "best.pt"
-
-
-def run_folder(row: Row, seed: int, runs: Path) -> Path:
-    """The folder of a run."""
-    return runs / f"{row.name.replace(' ', '_')}_seed{seed}"
+    return run_folder(row.name, seed, runs) / "weights" / "best.pt"
 
 
 def in_standard_errors(values: Sequence[float], reference: Sequence[float]) -> str:
@@ -125,7 +121,7 @@ def write_report(out: Path, reports: dict[Row, list[dict[str, Any]]], runs: Path
         values = [result["AP"] for result in results]
         minutes = ", ".join(f"{result['seconds'] / 60:.1f}" for result in results)
         AP50 = statistics.mean(result["AP50"] for result in results)
-        folders = [run_folder(row, seed, runs) for seed in SEEDS[: len(results)]]
+        folders = [run_folder(row.name, seed, runs) for seed in SEEDS[: len(results)]]
         lines.append(
             f"| {row.name} | {row.epochs} | {len(values)} | "
             f"{', '.join(f'{value:.3f}' for value in values)} | "

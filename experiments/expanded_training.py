@@ -26,6 +26,7 @@ from experiments.training_runs import (
     commits_of,
     machine_line,
     mean_and_spread,
+    run_folder,
     run_script,
     train_once,
 )
@@ -63,11 +64,6 @@ def train_family(family: str, seed: int, shared: Path, runs: Path) -> dict[str, 
         *("--data", str(bccd_yaml(shared, runs)), "--epochs", str(EPOCHS)),
         *("--imgsz", str(IMAGE_SIZE), "--batch-size", str(BATCH_SIZE), "--seed", str(seed)),
     )
-
-
-def run_folder(family: str, seed: int, runs: Path) -> Path:
-    """The folder of a run."""
-    return runs / f"{family}_seed{seed}"
 
 
 def coco128_AP(family: str, shared: Path, runs: Path) -> dict[str, float]:

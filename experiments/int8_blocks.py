@@ -25,6 +25,7 @@ from experiments.training_runs import (
     commits_of,
     machine_line,
     mean_and_spread,
+    run_folder,
     run_script,
     train_once,
 )
@@ -41,7 +42,7 @@ GRANULARITIES = ("per_channel", "per_tensor")
 def train_family(family: str, seed: int, shared: Path, runs: Path) -> dict[str, Any]:
     """train.py's report of one family with one seed, trained unless it exists."""
     return train_once(
-        runs / f"{family}_seed{seed}",
+        run_folder(family, seed, runs),
         *("--cfg", CFG, "--rep-block", family, "--eval-interval", "5"),
         *("--data", str(bccd_yaml(shared, runs)), "--epochs", str(EPOCHS)),
         *("--imgsz", str(IMAGE_SIZE), "--batch-size", str(BATCH_SIZE), "--seed", str(seed)),
@@ -50,7 +51,7 @@ def train_family(family: str, seed: int, shared: Path, runs: Path) -> dict[str, 
 
 def measured(family: str, seed: int, runs: Path, granularity: str) -> dict[str, Any]:
     """export.py's report of a trained network with scales per channel or per tensor."""
-    folder = runs / f"{family}_seed{seed}"
+    folder = run_folder(family, seed, runs)
     report = folder / f"{granularity}.json"
     if not report.exists():
         flags = () if granularity == "per_channel" else ("--per-tensor",)
@@ -68,7 +69,7 @@ def measured(family: str, seed: int, runs: Path, granularity: str) -> dict[str, 
 def kurtosis(family: str, seed: int, runs: Path) -> float:
     """Mean kurtosis of the folded 3x3 kernels; 3 for a normal distribution, more with outliers."""
     network = to_deploy(
-        build_from_checkpoint(read_weights(runs / f"{family}_seed{seed}" / "weights" / "best.pt"))
+        build_from_checkpoint(read_weights(run_folder(family, seed, runs) / "weights" / "best.pt"))
     )
     found = []
     for module in network.modules():
@@ -83,10 +84,10 @@ def write_report(out: Path, runs: Path) -> None:
     """Write the table of all finished runs as a dated markdown report into `out`."""
     date = time.strftime("%Y-%m-%d")
     seeds = {
-        family: [s for s in SEEDS if (runs / f"{family}_seed{s}" / "report.json").exists()]
+        family: [s for s in SEEDS if (run_folder(family, s, runs) / "report.json").exists()]
         for family in FAMILIES
     }
-    folders = [runs / f"{family}_seed{seed}" for family in FAMILIES for seed in seeds[family]]
+    folders = [run_folder(family, seed, runs) for family in FAMILIES for seed in seeds[family]]
     lines = [
         f"# 8 bits and block families, {date}",
         "",

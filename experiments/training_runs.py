@@ -32,6 +32,11 @@ def run_script(*command: str) -> None:
     run_child([sys.executable, *command], cwd=ROOT)
 
 
+def run_folder(name: str, seed: int, runs: Path) -> Path:
+    """The folder of a row of a table, without its spaces and commas, with one seed."""
+    return runs / f"{name.replace(' ', '_').replace(',', '')}_seed{seed}"
+
+
 def train_once(folder: Path, *flags: str) -> dict[str, Any]:
     """The report of the training run in `folder`; trains with `flags` if there is none."""
     report = folder / "report.json"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from utils.checkpoint_archive import check_archive, entry_names, is_archive
+from utils.checkpoint_archive import checked_names, entry_names, is_archive
 from utils.errors import CheckpointError, first_line, missing_weights
 from utils.output_files import atomic_path
 
@@ -121,6 +121,15 @@ def is_native(path: Path) -> bool:
     Raises:
         CheckpointError: no such file, or it is not a PyTorch checkpoint.
     """
+    return not _pickled_classes(path)
+
+
+def _pickled_classes(path: Path) -> tuple[str, ...]:
+    """The classes and functions that a PyTorch file asks for beside those that torch allows.
+
+    Raises:
+        CheckpointError: no such file, or it is not a PyTorch checkpoint.
+    """
     if not path.exists():
         raise missing_weights(path)
     if not path.is_file():
@@ -136,15 +145,23 @@ def is_native(path: Path) -> bool:
             f"{path}: a TorchScript file, which can be run, not trained or converted; give the "
             ".pt checkpoint it was made from"
         )
-    check_archive(path)
-    try:
-        return not torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
-        raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
+    return checked_names(path)
 
 
 class OnlyWeightsError(CheckpointError):
     """A PyTorch file that is no checkpoint of ours, such as the state dict of a classifier."""
+
+
+class PickledClassesError(CheckpointError):
+    """A checkpoint of YOLOv5's kind.
+
+    Attributes:
+        names: the classes and functions it asks for, of a file that is checked.
+    """
+
+    def __init__(self, message: str, names: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.names = names
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -152,10 +169,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         OnlyWeightsError: of another format.
+        PickledClassesError: of YOLOv5's.
         CheckpointError: missing, damaged, or of a newer schema version.
     """
-    if not is_native(path):
-        raise CheckpointError(f"{path}: holds pickled classes, not our format")
+    if names := _pickled_classes(path):
+        raise PickledClassesError(f"{path}: holds pickled classes, not our format", names)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from utils.errors import CheckpointError, first_line
 
 # A checkpoint is stored uncompressed; a file that somebody zipped again stays below this factor.
@@ -72,6 +74,21 @@ def entry_names(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
+    except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
+        raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
+
+
+def checked_names(path: Path) -> tuple[str, ...]:
+    """What the pickle of an archive asks for beside what torch allows; the archive is checked.
+
+    Takes as long as reading a small checkpoint does, so it is asked once.
+
+    Raises:
+        CheckpointError: as `check_archive`.
+    """
+    check_archive(path)
+    try:
+        return tuple(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
     except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
         raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
 

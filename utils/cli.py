@@ -30,6 +30,18 @@ ConfigT = TypeVar("ConfigT")
 logger = logging.getLogger(__name__)
 
 
+@typing.runtime_checkable
+class RelatedFlags(typing.Protocol):
+    """A config with flags that exclude or need each other."""
+
+    def check_related(self) -> None:
+        """Refuse flags that do not go together.
+
+        Raises:
+            ConfigError: naming one of them.
+        """
+
+
 def option(
     default: Any,
     help_text: str,
@@ -45,7 +57,8 @@ def option(
 
     Args:
         default: what the flag is when it is not given.
-        help_text: one line for `--help`; `with --half: ...` where it changes nothing without that.
+        help_text: one line for `--help`; `with --half: ...` where it changes nothing without that,
+            `without --half: ...` where it changes nothing with it.
         *aliases: other spellings, with their dashes (`"--img"`).
         const: what the bare flag means, for flags whose value may be omitted (`--resume`).
         minimum: the lowest number allowed; every flag with numbers has one.
@@ -66,19 +79,25 @@ def check_options(config: Any) -> None:
 
     Raises:
         ConfigError: naming the flag: a number out of range, an unknown name, nothing where
-            something is needed, or a path that cannot be written.
+            something is needed, a path that cannot be written, or flags that exclude each other.
     """
     check_values(config)
+    _check_paths(config)
+    if isinstance(config, RelatedFlags):
+        config.check_related()
+
+
+def _check_paths(config: Any) -> None:
     for field, values in _options(config):
         rule = field.metadata["rule"]
         if not isinstance(rule, PathRule) or values == (field.metadata["const"],):
             continue
-        if any(getattr(config, name) for name in rule.unless):
+        if _is_replaced(config, rule):
             continue
         if rule.required and not any(values):
             raise ConfigError(rule.required)
         flag = flag_of(field.name)
-        is_given = field.default or isinstance(getattr(config, field.name), tuple)
+        is_given = field.default != "" or isinstance(getattr(config, field.name), tuple)
         if rule.use == "weights" and is_given and "" in values:
             raise ConfigError(f"{flag}: is empty; name a file")
         if rule.beside and not any(values):
@@ -91,6 +110,11 @@ def check_options(config: Any) -> None:
                     allowed = " or ".join(rule.suffixes)
                     raise ConfigError(f"{flag} {path}: must end in {allowed}")
                 _check_not_given(config, field.name, Path(path))
+
+
+def _is_replaced(config: Any, rule: PathRule) -> bool:
+    """Whether a flag is given with which that of the rule is not needed."""
+    return any(getattr(config, name) for name in rule.unless)
 
 
 def _check_not_given(config: Any, written: str, path: Path) -> None:
@@ -128,13 +152,15 @@ def check_values(config: Any) -> None:
 
 
 def log_idle_flags(config: Any) -> None:
-    """Name the flags that change nothing, because the one they belong to is not given."""
+    """Name the flags that change nothing, because of another one that is given or is not."""
     for field, values in _options(config):
-        needs = re.match(r"with --([\w-]+):", field.metadata["help"])
-        if needs is None or values in ((), (field.default,)):
+        related = re.match(r"(with|without) --([\w-]+):", field.metadata["help"])
+        if related is None or values in ((), (field.default,)):
             continue
-        if getattr(config, needs[1].replace("-", "_")) in (None, False):
-            logger.warning("%s: changes nothing without --%s", flag_of(field.name), needs[1])
+        is_given = getattr(config, related[2].replace("-", "_")) not in (None, False, "", ())
+        if is_given != (related[1] == "with"):
+            other = "with" if is_given else "without"
+            logger.warning("%s: changes nothing %s --%s", flag_of(field.name), other, related[2])
 
 
 def _options(config: Any) -> list[tuple[Any, tuple[Any, ...]]]:
@@ -202,6 +228,8 @@ def check_command_line(
         for field, values in _options(config):
             rule = field.metadata["rule"]
             is_weights = isinstance(rule, PathRule) and rule.use == "weights"
+            if is_weights and values == (field.default,) and _is_replaced(config, rule):
+                continue
             for value in filter(None, values):
                 if is_weights and value != field.metadata["const"] and not Path(value).exists():
                     raise missing_weights(Path(value))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from utils.architecture_names import REP_BLOCKS, REP_POLICIES
 from utils.cli import option
+from utils.errors import ConfigError
 from utils.flag_rules import Choices, PathRule
+from utils.logs import flag_of
 
 NO_WEIGHTS = "give a checkpoint: --weights runs/train/exp/weights/best.pt"
 
@@ -48,15 +50,16 @@ class ConvertConfig:
     rep_policy: str = option("all", "with --to train: which of them", rule=Choices(REP_POLICIES))
     data: str = option("", "data yaml: also compare AP before and after")
     single_cls: bool = option(
-        False, "AP: treat all classes as one; networks trained so are known without the flag"
-    )
+        False, "with --data: treat all classes as one; networks trained so are known without "
+        "the flag"
+    )  # fmt: skip
     imgsz: int | None = option(
         None, "network input of AP and GFLOPs (default: as trained, else 640)", "--img",
         "--img-size", minimum=1,
     )  # fmt: skip
-    batch_size: int = option(16, "images per batch for AP", "--batch", minimum=1)
-    device: str = option("", "cpu, mps, a GPU number; empty for the best there is (AP only)")
-    workers: int = option(8, "threads that load images", minimum=0)
+    batch_size: int = option(16, "with --data: images per batch", "--batch", minimum=1)
+    device: str = option("", "with --data: cpu, mps, a GPU number; empty for the best there is")
+    workers: int = option(8, "with --data: threads that load images", minimum=0)
     half: bool = option(
         False, "store weights in 16 bits: half the file, which runs in 32 bits as before"
     )
@@ -66,3 +69,21 @@ class ConvertConfig:
     )  # fmt: skip
     verbose: bool = option(False, "print the error of every layer")
     report: str = option("", "write the result to this JSON file", rule=PathRule("file"))
+
+    def check_related(self) -> None:
+        """Refuse flags that do not go with `--to`.
+
+        Raises:
+            ConfigError: naming the flag.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        for names, forms in (
+            (("rep_block", "rep_policy"), ("train",)),
+            (("half", "stem"), ("deploy",)),
+            (("data", "tolerance", "verbose"), ("deploy", "train", "yolov5")),  # native checks none
+        ):
+            for name in names:
+                if self.to not in forms and getattr(self, name) != defaults[name]:
+                    raise ConfigError(f"{flag_of(name)}: goes with --to {' or '.join(forms)}")
+        if self.to == "train" and not self.rep_block:
+            raise ConfigError("--to train: name the blocks, for example --rep-block RepVGG")

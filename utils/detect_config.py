@@ -122,12 +122,14 @@ class DetectConfig:
     project: str = option("runs/detect", "folder of runs", rule=PathRule("folder"))
     name: str = option("exp", "name of this run's folder; a number is added if it exists")
     exist_ok: bool = option(False, "use an existing folder again")
-    segment: float | None = option(None, "begin a new video file after so many seconds", minimum=1)
+    segment: float | None = option(
+        None, "without --nosave: begin a new video file after so many seconds", minimum=1
+    )
     line_thickness: int | None = option(
         None, "of boxes, in pixels (default: suits the image)", minimum=1, maximum=100
     )
     hide_labels: bool = option(False, "draw boxes without names")
-    hide_conf: bool = option(False, "draw names without scores")
+    hide_conf: bool = option(False, "without --hide-labels: draw names without scores")
     vid_stride: int = option(1, "process every N-th frame of a video", minimum=1)
     batch_size: int = option(1, "images per run of the network", "--batch", minimum=1)
     rect: bool = option(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from utils.architecture_names import ACTIVATIONS, REP_BLOCKS, REP_POLICIES
 from utils.cli import option
+from utils.errors import ConfigError
 from utils.flag_rules import Choices, PathRule
 
 NO_START = "give an architecture (--cfg repyolov5n.yaml) or --weights to start from"
@@ -42,7 +43,7 @@ class TrainConfig:
         rule=PathRule("weights", required=NO_START, unless=("cfg", "resume")),
     )  # fmt: skip
     partial_weights: bool = option(
-        False, "start from --weights even where less than half of them fit the network"
+        False, "with --weights: start even where less than half of them fit the network"
     )
     cfg: str = option("", "model yaml; empty takes the architecture of --weights")
     data: str = option("coco128.yaml", "data yaml")
@@ -121,10 +122,21 @@ class TrainConfig:
         rule=PathRule("weights"),
     )  # fmt: skip
     deterministic: bool = option(False, "refuse operations that vary from run to run")
-    close_mosaic: int = option(0, "last N epochs without mosaic", minimum=0)
-    eval_interval: int = option(1, "validate every N epochs", minimum=1)
+    close_mosaic: int = option(0, "without --rect: last N epochs without mosaic", minimum=0)
+    eval_interval: int = option(1, "without --noval: validate every N epochs", minimum=1)
     strict: bool = option(False, "any bad image or label row is an error")
     no_cache_index: bool = option(
         False, "read every image and label file anew, not only what has changed"
     )
     report: str = option("", "write the result to this JSON file", rule=PathRule("file"))
+
+    def check_related(self) -> None:
+        """Refuse flags that do not go together.
+
+        Raises:
+            ConfigError: naming one of them.
+        """
+        if self.evolve is not None and self.resume is not None:
+            raise ConfigError("--evolve: trains anew, so it goes without --resume; leave one out")
+        if self.rep_block == "none" and self.rep_policy is not None:
+            raise ConfigError("--rep-policy: is for blocks, and --rep-block none asks for none")

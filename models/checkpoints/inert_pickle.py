@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from utils.checkpoint import is_plain
-from utils.checkpoint_archive import check_archive, is_archive
+from utils.checkpoint_archive import checked_names, is_archive
 from utils.errors import CheckpointError, first_line
 
 # Names a detector checkpoint may mention. Stand-ins replace them, so none of them is ever run;
@@ -91,8 +91,12 @@ class InertObject:
         return self.pickled_name.rpartition(".")[2]
 
 
-def read_inert(path: Path) -> dict[str, Any]:
+def read_inert(path: Path, names: tuple[str, ...] | None = None) -> dict[str, Any]:
     """The top-level dictionary of a pickled checkpoint, objects as InertObject.
+
+    Args:
+        path: the file.
+        names: the result of `checked_names`, where it is known already.
 
     Raises:
         CheckpointError: not a checkpoint, or it names something that is not allowed.
@@ -101,11 +105,8 @@ def read_inert(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: not a PyTorch checkpoint (expected a .pt written by torch.save)"
         )
-    check_archive(path)
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except Exception as error:  # noqa: BLE001 - a damaged file may fail in any way
-        raise CheckpointError(f"{path}: damaged checkpoint ({first_line(error)})") from None
+    if names is None:
+        names = checked_names(path)
     refused = sorted(name for name in names if not _ALLOWED.fullmatch(name))
     if refused:
         raise CheckpointError(

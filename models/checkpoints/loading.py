@@ -18,7 +18,13 @@ from models.conversion.expand import expand
 from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
 from models.reparam.rep_opt import learnt_scales, take_scales
-from utils.checkpoint import Checkpoint, OnlyWeightsError, is_native, license_of, load_checkpoint
+from utils.checkpoint import (
+    Checkpoint,
+    OnlyWeightsError,
+    PickledClassesError,
+    license_of,
+    load_checkpoint,
+)
 from utils.errors import CheckpointError, ConfigError
 from utils.logs import counted
 
@@ -30,7 +36,11 @@ def read_weights(path: str | Path) -> Checkpoint:
         CheckpointError: missing, unreadable, unsafe, or of layers this project does not have.
     """
     path = Path(path)
-    return load_checkpoint(path) if is_native(path) else read_yolov5(path)
+    try:
+        return load_checkpoint(path)
+    except PickledClassesError as error:
+        names = error.names
+    return read_yolov5(path, names)
 
 
 def build_from_checkpoint(
@@ -178,7 +188,7 @@ def _initial_model(
             return _with_backbone(cfg, weights, sources, num_classes, overrides)
         raise
     if cfg or checkpoint is None:
-        spec = ModelSpec.from_file(cfg)
+        spec = _of_yaml(cfg, overrides)
     else:
         spec = ModelSpec.from_yaml(checkpoint.spec, weights)
     spec = _changed(spec, num_classes, overrides)
@@ -240,6 +250,21 @@ def _with_scales(model: Detector, scales: str, *, draw: bool) -> None:
     logger.info("%s: scales of %d blocks taken over", scales, count)
 
 
+def _of_yaml(cfg: str, overrides: dict[str, str | None]) -> ModelSpec:
+    """The architecture in a yaml, where flags give it blocks if it only says which ones.
+
+    Raises:
+        ConfigError: a mistake in the yaml, or its `rep_policy` has no blocks to choose.
+    """
+    spec = ModelSpec.from_file(cfg)
+    if spec.rep_policy != "all" and spec.rep_block is None and "rep_block" not in overrides:
+        raise ConfigError(
+            f"{cfg}: rep_policy is {spec.rep_policy!r}, but there is no rep_block for it; add "
+            "rep_block to the yaml or give --rep-block, or leave rep_policy out"
+        )
+    return spec
+
+
 def _changed(spec: ModelSpec, num_classes: int, overrides: dict[str, str | None]) -> ModelSpec:
     """Through the yaml form, so that overrides are checked like the yaml's own words."""
     changes: dict[str, Any] = {**overrides, "num_classes": num_classes}
@@ -262,7 +287,7 @@ def _with_backbone(
             f"{weights}: holds a RepVGG classifier; give the yaml of a detector with its "
             "backbone, as --cfg yolov5-repvgg-a1.yaml"
         )
-    model = build_model(_changed(ModelSpec.from_file(cfg), num_classes, overrides))
+    model = build_model(_changed(_of_yaml(cfg, overrides), num_classes, overrides))
     load_backbone(model, sources, weights)
     logger.info("%s: %d blocks of the backbone taken over, neck and head start fresh",
                 weights, len(sources))  # fmt: skip

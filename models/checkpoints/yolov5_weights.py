@@ -29,13 +29,17 @@ _LAYER_KEYS = ("depth_multiple", "width_multiple", "channel_multiple", "backbone
 _ANCHOR_TOLERANCE = 2e-3  # anchors and their grid are rounded to float16 separately
 
 
-def read_yolov5(path: Path) -> Checkpoint:
+def read_yolov5(path: Path, names: tuple[str, ...] | None = None) -> Checkpoint:
     """Read a YOLOv5 v6/v7 checkpoint as one of ours: float32, the EMA weights where it has them.
+
+    Args:
+        path: the file.
+        names: what it asks for, as in `read_inert`.
 
     Raises:
         CheckpointError: unsafe, damaged, or computing something that this project's layers do not.
     """
-    content = read_inert(path)
+    content = read_inert(path, names)
     model = next((content[key] for key in ("ema", "model") if content.get(key) is not None), None)
     if not isinstance(model, InertObject) or not isinstance(model.attribute("yaml"), dict):
         raise CheckpointError(f"{path}: holds no YOLOv5 model with its yaml")

@@ -13,7 +13,7 @@ from models.formats.format import FLOAT16_TOLERANCE, Preset
 from models.formats.presets import FORMATS, PRESETS
 from models.quantization.quantized_onnx import METHODS, TECHNIQUES
 from models.runtimes.input_sizes import InputSizes
-from utils.cli import check_options, option
+from utils.cli import option
 from utils.errors import ConfigError, MissingPackageError
 from utils.flag_rules import Choices, PathRule
 from utils.logs import flag_of
@@ -45,8 +45,9 @@ class ExportConfig:
     """
 
     weights: str = option(
-        "yolov5s.pt", "checkpoint; a train-form one is converted first", rule=PathRule("weights")
-    )
+        "yolov5s.pt", "checkpoint; a train-form one is converted first",
+        rule=PathRule("weights", unless=("summary",)),
+    )  # fmt: skip
     preset: tuple[str, ...] = option(
         ("onnx",), "kinds of file to write (docs/deploy.md)", "--include",
         rule=Choices(PRESETS, instead=INSTEAD),
@@ -97,9 +98,10 @@ class ExportConfig:
     license: str = option("", "licence to name in the files (default: the checkpoint's, if known)")
     data: str = option("", "data yaml: compare on its images and measure AP")
     single_cls: bool = option(
-        False, "--data: treat all classes as one; networks trained so are known without the flag"
-    )
-    workers: int = option(8, "processes that load images", minimum=0)
+        False, "with --data: treat all classes as one; networks trained so are known without "
+        "the flag"
+    )  # fmt: skip
+    workers: int = option(8, "with --data: processes that load images", minimum=0)
     summary: str = option(
         "",
         "write nothing: list the operators and layers of an ONNX file, or of a checkpoint's forms",
@@ -111,20 +113,51 @@ class ExportConfig:
     )  # fmt: skip
     report: str = option("", "write the result to this JSON file", rule=PathRule("file"))
 
-    def check(self) -> None:
-        """Refuse what `check_options` does, and techniques without a file they are for.
+    def check_related(self) -> None:
+        """Refuse flags that change no file, and those that a preset does not allow.
 
         Raises:
             ConfigError: naming the flag.
         """
-        check_options(self)
-        others = [name for name in self.presets() if not _has_scheme(PRESETS[name])]
-        for flag, given in (("--technique", self.technique), ("--per-tensor", self.per_tensor)):
-            if given and len(others) == len(self.presets()):
+        if self.summary:
+            self._check_summary()
+            return
+        presets = [PRESETS[name] for name in self.presets()]
+        for flag, given in self._for_schemes():
+            if given and not any(map(_has_scheme, presets)):
                 raise ConfigError(f"{flag}: is for 8-bit ONNX files; add --int8, or leave it out")
+        self._check_effects()
+        for preset in presets:
+            changed_preset(preset, self)
+            input_sizes(preset, self, (1, 1))  # whatever it will be
+            opset_of(preset, self)
+            output_path(self, preset, len(presets))
+        if not self.data and any(preset.quantization is not None for preset in presets):
+            raise ConfigError("INT8 files are calibrated on your images: give --data my.yaml")
+
+    def log_partial_effects(self) -> None:
+        """Say which of several files a flag changes nothing in."""
+        others = [name for name in self.presets() if not _has_scheme(PRESETS[name])]
+        for flag, given in self._for_schemes():
             if given and others:
                 logger.warning("%s has no effect on %s", flag, ", ".join(others))
-        self._check_effects()
+
+    def _for_schemes(self) -> tuple[tuple[str, object], ...]:
+        """The flags for 8-bit ONNX files, and what is given."""
+        return ("--technique", self.technique), ("--per-tensor", self.per_tensor)
+
+    def _check_summary(self) -> None:
+        """Refuse flags that say how to write files, where none is written.
+
+        Raises:
+            ConfigError: naming the flag.
+        """
+        for field in fields(self):
+            is_used = field.name in ("weights", "summary", "imgsz", "report")
+            if not is_used and getattr(self, field.name) != field.default:
+                raise ConfigError(
+                    f"{flag_of(field.name)}: changes nothing with --summary; leave it out"
+                )
 
     def _check_effects(self) -> None:
         """Refuse flags that change nothing in any of the files; a limit (--max-drop) may be given.

@@ -75,6 +75,7 @@ class NcnnRunner:
         self.input_hw: tuple[int | None, int | None] = sidecar.input_hw
         self.known_hw = sidecar.known_hw
         self.batch_size: int | None = 1
+        self.suppresses = False  # a sidecar is one of raw maps
         self._heads = sidecar.heads
         self._ncnn, self._network = ncnn, ncnn.Net()
         for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"):

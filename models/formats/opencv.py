@@ -45,6 +45,7 @@ class OpenCvRunner:
         self.class_names = metadata.class_names
         self.stride = metadata.stride
         self.known_hw = metadata.known_hw
+        self.suppresses = metadata.suppresses
         self.input_hw: tuple[int | None, int | None] = sizes.input_hw
         self.batch_size: int | None = sizes.batch_size
         try:

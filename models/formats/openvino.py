@@ -200,7 +200,7 @@ class OpenVinoRunner:
         self.class_names = metadata.class_names
         self.stride = metadata.stride
         self.known_hw = metadata.known_hw
-        self.suppresses = metadata.head == "e2e"
+        self.suppresses = metadata.suppresses
         sizes = [_fixed_or_none(size) for size in model.input(0).get_partial_shape()]
         self.batch_size: int | None = sizes[0]
         self.input_hw: tuple[int | None, int | None] = (sizes[2], sizes[3])

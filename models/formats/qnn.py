@@ -53,6 +53,7 @@ class QnnRunner:
         metadata = NetworkMetadata.from_texts(path, texts)
         self.class_names, self.stride = metadata.class_names, metadata.stride
         self.known_hw = metadata.known_hw
+        self.suppresses = metadata.suppresses
         given = self._session.get_inputs()[0]  # not kept: it would keep the session alive
         self._input_name = given.name
         batch, _, height, width = given.shape

@@ -107,6 +107,7 @@ class RknnRunner:
         self.input_hw: tuple[int | None, int | None] = sidecar.input_hw
         self.known_hw = sidecar.known_hw
         self.batch_size: int | None = 1
+        self.suppresses = False  # a sidecar is one of raw maps
         self._heads = sidecar.heads
         if process is None:
             for name in (NETWORK, DATASET):

@@ -62,7 +62,7 @@ class TorchScriptRunner:
         self.stride = metadata.stride
         batch, height, width = _input_sizes(self.path, texts)
         self.known_hw = metadata.known_hw
-        self.suppresses = metadata.head == "e2e"
+        self.suppresses = metadata.suppresses
         self.input_hw: tuple[int | None, int | None] = (height, width)
         self.batch_size: int | None = batch
         self._heads = Heads.choose(self.path, [("output0", (None, None, None))], metadata)

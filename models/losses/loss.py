@@ -36,7 +36,6 @@ class LossConfig:
         cls_pw: weight of positive class targets.
         obj: gain of the objectness term.
         obj_pw: weight of positive objectness targets.
-        iou_t: accepted because YOLOv5's yamls have it; nothing uses it, nor does YOLOv5.
         anchor_t: largest factor between object and anchor side.
         fl_gamma: focal exponent; 0 is plain cross-entropy.
     """
@@ -46,7 +45,6 @@ class LossConfig:
     cls_pw: float = 1.0
     obj: float = 1.0
     obj_pw: float = 1.0
-    iou_t: float = 0.2
     anchor_t: float = ANCHOR_THRESHOLD
     fl_gamma: float = 0.0
 
@@ -56,7 +54,7 @@ class LossConfig:
         Raises:
             ValueError: naming the number and its limits.
         """
-        names = ("box", "cls", "cls_pw", "obj", "obj_pw", "iou_t", "fl_gamma")
+        names = ("box", "cls", "cls_pw", "obj", "obj_pw", "fl_gamma")
         check_limits(self, anchor_t=(1.0, math.inf), **dict.fromkeys(names, (0.0, math.inf)))
 
 

@@ -97,6 +97,7 @@ class AugmentedRunner:
         self.input_hw: tuple[int | None, int | None] = (None, None)
         self.known_hw = runner.known_hw
         self.batch_size = runner.batch_size
+        self.suppresses = runner.suppresses
 
     def run(self, images: FloatArray) -> FloatArray:
         """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions of all views together."""

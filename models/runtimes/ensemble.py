@@ -36,6 +36,7 @@ class EnsembleRunner:
         fixed = [runner.batch_size for runner in runners if runner.batch_size is not None]
         # Each runner divides what it gets into batches that it can take.
         self.batch_size = max(fixed, default=None)
+        self.suppresses = any(runner.suppresses for runner in runners)
 
     def run(self, images: FloatArray) -> FloatArray:
         """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions, network after network.

@@ -75,13 +75,15 @@ class Heads:
     Attributes:
         outputs: names of those that are needed, in order.
         raw: decodes raw maps; None where the file decodes by itself.
-        num_classes: C, where rows name one class each; else None.
+        num_classes: C, by the names in the file; 0 where it has none.
+        rows_name_classes: boxes are rows (B, K, 6) that end in a score and its class.
         columns: boxes are columns (B, 4 + C, N) that end in scores.
     """
 
     outputs: tuple[str, ...]
     raw: RawMapDecoder | None = None
-    num_classes: int | None = None
+    num_classes: int = 0
+    rows_name_classes: bool = False
     columns: bool = False
 
     @classmethod
@@ -113,12 +115,11 @@ class Heads:
                 metadata.anchors, metadata.strides, sigmoid_done=done, rows_last=metadata.rows_last
             )
             return cls(maps, raw=raw)
-        if metadata.head == "decoded" and rows:
-            return cls(rows[:1])
-        if metadata.head == "scores" and rows:
-            return cls(rows[:1], columns=True)
-        if metadata.head in ("best", "e2e") and detections and metadata.class_names:
-            return cls(detections[:1], num_classes=len(metadata.class_names))
+        num_classes = len(metadata.class_names)
+        if metadata.head in ("decoded", "scores") and rows:
+            return cls(rows[:1], num_classes=num_classes, columns=metadata.head == "scores")
+        if metadata.head in ("best", "e2e") and detections and num_classes:
+            return cls(detections[:1], num_classes=num_classes, rows_name_classes=True)
         found = ", ".join(f"{name} {list(shape)}" for name, shape in shapes)
         raise CheckpointError(
             f"{path}: its outputs are {found}, its head is {metadata.head!r}; expected decoded "
@@ -131,9 +132,19 @@ class Heads:
         if self.raw is not None:
             return self.raw.decode([np.asarray(output) for output in outputs])
         decoded = np.asarray(outputs[0], np.float32)
-        if self.columns:
-            return scored_predictions(decoded)
-        return decoded if self.num_classes is None else as_predictions(decoded, self.num_classes)
+        if self.rows_name_classes:
+            return as_predictions(decoded, self.num_classes)
+        return scored_predictions(decoded) if self._are_columns(*decoded.shape[1:]) else decoded
+
+    def _are_columns(self, height: int, width: int) -> bool:
+        """Whether boxes are columns: files exist whose metadata are of another kind than they are.
+
+        The names decide where they fit one of both; else more boxes than values make rows.
+        """
+        as_columns, as_rows = height == 4 + self.num_classes, width == 5 + self.num_classes
+        if self.num_classes and as_columns != as_rows:
+            return as_columns
+        return self.columns and (as_columns or height <= width)
 
 
 def scored_predictions(columns: FloatArray) -> FloatArray:

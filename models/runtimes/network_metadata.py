@@ -45,6 +45,11 @@ class NetworkMetadata:
     known_hw: tuple[int, int] | None = None
     stride: int = DEFAULT_STRIDES[-1]
 
+    @property
+    def suppresses(self) -> bool:
+        """Whether the file drops boxes itself."""
+        return self.head == "e2e"
+
     @classmethod
     def from_texts(cls, path: Path, texts: Mapping[str, str]) -> NetworkMetadata:
         """Read the key -> text mapping of a file.

@@ -43,7 +43,7 @@ class OnnxRunner:
         self.class_names = metadata.class_names
         self.stride = metadata.stride
         self.known_hw = metadata.known_hw
-        self.suppresses = metadata.head == "e2e"
+        self.suppresses = metadata.suppresses
         self._input = _single_input(self.path, self._session)
         # onnxruntime gives the name, not a number, of a size that may change.
         sizes = [size if isinstance(size, int) else None for size in self._input.shape]

@@ -46,7 +46,7 @@ def open_runner(
 
 def _noted(weights: str, runner: Runner) -> Runner:
     """The same runner; says where thresholds cannot do what the user expects of them."""
-    if getattr(runner, "suppresses", False):
+    if runner.suppresses:
         logger.info(
             "%s: drops boxes itself, by the thresholds it was exported with: those given here can "
             "only be stricter, and AP counts what it leaves", weights,

@@ -35,6 +35,10 @@ class Runner(Protocol):
     def batch_size(self) -> int | None:
         """Images the file computes at a time; None where any number will do."""
 
+    @property
+    def suppresses(self) -> bool:
+        """Whether the file drops boxes itself, by thresholds that it was exported with."""
+
     def run(self, images: FloatArray) -> FloatArray:
         """(B, 3, H, W) RGB in 0-1 -> (B, N, 5 + C) decoded predictions, boxes in input pixels."""
 

@@ -49,6 +49,7 @@ class TorchRunner:
         self.input_hw: tuple[int | None, int | None] = (None, None)
         self.known_hw = checkpoint.image_hw
         self.batch_size: int | None = None
+        self.suppresses = False
 
     @torch.inference_mode()
     def run(self, images: FloatArray) -> FloatArray:

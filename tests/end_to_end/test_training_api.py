@@ -9,7 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import train as script
 from data.synthetic.dataset import SyntheticConfig, write_dataset
+from models.conversion.deploy import is_deployed
+from models.runtimes.torch_predictor import TorchPredictor
 from tests.equivalence.test_ranks import torchrun
 from tests.house.source_tree import ROOT
 from tests.model_builders import write_tiny
@@ -53,6 +56,22 @@ def test_true_ends_training_well(config, settings, answer):
         _, *written = csv.reader(file)
     assert [int(row[0]) for row in written] == [0, 1]
     assert written[1][COLUMNS.index("metrics/mAP_0.5")].strip()  # the last one is evaluated
+
+
+def test_folded_copies_are_evaluated(config, monkeypatch):
+    """As val.py does; what is trained on and saved keeps its branches."""
+    seen = []
+
+    class Watched(TorchPredictor):
+        def __init__(self, model, *arguments, **options):
+            super().__init__(model, *arguments, **options)
+            seen.append(is_deployed(model))
+
+    monkeypatch.setattr(script, "TorchPredictor", Watched)
+    result = train(replace(config, epochs=2))
+    assert seen == [True] * 3  # two epochs, and the best one read back
+    last = load_checkpoint(result.weights.last)
+    assert last.form == "train" and last.ema_weights.keys() == last.weights.keys()
 
 
 def test_an_error_of_the_callback_ends_the_run_which_goes_on_in_one_call(config):

@@ -74,11 +74,18 @@ def test_the_file_is_flat_and_in_yolov5s_order():
     """Each key once, whatever part of training it belongs to; ours are nbs and distill."""
     order = [
         "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs", "warmup_momentum",
-        "warmup_bias_lr", "nbs", "box", "cls", "cls_pw", "obj", "obj_pw", "iou_t", "anchor_t",
+        "warmup_bias_lr", "nbs", "box", "cls", "cls_pw", "obj", "obj_pw", "anchor_t",
         "fl_gamma", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear",
         "perspective", "flipud", "fliplr", "mosaic", "mixup", "copy_paste", "distill",
     ]  # fmt: skip
     assert list(to_flat(Hyperparameters())) == order
+
+
+def test_a_yaml_of_yolov5(tmp_path):
+    """It has a key that nothing uses."""
+    path = tmp_path / "h.yaml"
+    write_yaml(path, {"obj_pw": 1.0, "iou_t": 0.2, "anchor_t": 4.0})
+    assert Hyperparameters.read(str(path)) == Hyperparameters()
 
 
 def test_flat_and_back():

@@ -40,7 +40,7 @@ class Bounds:
     log: bool = False
 
 
-# YOLOv5's ranges. iou_t has no effect, and distill only with a teacher.
+# YOLOv5's ranges. distill has an effect only with a teacher.
 SPACE = {
     "lr0": Bounds(1e-5, 1e-1, log=True),
     "lrf": Bounds(0.01, 1.0, log=True),

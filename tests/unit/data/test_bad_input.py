@@ -229,7 +229,7 @@ def targa() -> bytes:
 
 
 def float_tiff() -> bytes:
-    return bytes(cv2.imencode(".tif", np.ones((48, 64), np.float32))[1])
+    return bytes(cv2.imencode(".tif", np.full((48, 64), 9, np.float32))[1])
 
 
 def with_pillow(pixels: ImageArray, kind: str, **options: int) -> bytes:
@@ -249,7 +249,7 @@ SPOILT: list[tuple[str, Callable[[], bytes], str]] = [
     ("empty.jpg", lambda: b"", "the file is empty; image skipped"),
     ("text.jpg", lambda: b"<html>404</html>", "not an image that can be decoded; image skipped"),
     ("low.png", lambda: png((9, 64)), "64x9 pixels, must be at least 10 on each side; image"),
-    ("floats.tif", float_tiff, ""),  # what OpenCV cannot read, Pillow can
+    ("floats.tif", float_tiff, "its pixels are 1 x float32 from 9 to 9, whose brightness is not"),
     ("targa.jpg", targa, ""),
     ("moving.gif", gif, "a GIF of several images; save the one meant as PNG"),
     ("photo.JXL", lambda: b"\xff\x0a", ".jxl files cannot be read; save it as JPEG"),

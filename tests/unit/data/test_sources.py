@@ -277,5 +277,5 @@ def test_few_bits_in_files_of_16_are_said_once(tmp_path, caplog):
 
     assert [int(image.max()) for image in images] == [128, 128]
     assert caplog.messages == [
-        f"{tmp_path / 'a.png'}: 12-bit data in a 16-bit file, scaled by that range"
+        f"{tmp_path / 'a.png'}: 12-bit data in 16 bits or more, scaled by that range"
     ]

@@ -7,8 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from data import streams
+from data import captures, streams
 from data.addresses import file_name, is_address, without_password
+from data.captures import open_capture
 from data.stream_options import StreamOptions
 from data.streams import LiveSource
 from utils.errors import MissingPackageError
@@ -138,6 +139,38 @@ def test_a_camera_that_is_not_up_yet_is_waited_for():
     assert [frame.frame_index for (frame,) in source.groups()] == [1, 2]
     assert (source.states[0].outages, source.states[0].gave_up) == (0, False)
     assert source.states[0].seconds_away > 0.05
+
+
+@pytest.mark.parametrize(
+    ("limit", "wait"),
+    [(None, " and until it is; Ctrl-C ends the run, --reconnect SECONDS limits the wait"),
+     (30.0, ", for 30 s in all (--reconnect)")],
+)  # fmt: skip
+def test_how_long_a_camera_is_waited_for_is_said_once(limit, wait, caplog):
+    caplog.set_level("WARNING")
+    opener = Camera(None, None, FakeCapture(1, frame_count=1))
+    list(source_of(opener, "0", reconnect_seconds=limit).groups())
+    assert caplog.messages == [
+        f"0: not there yet; trying again in 0.02 s{wait}",
+        "0: not there yet; trying again in 0.05 s",
+    ]
+
+
+@pytest.mark.parametrize("address", ["/dev/video97", "0", "rtsp://door"])
+def test_only_an_http_address_is_polled(address, monkeypatch):
+    """A camera would never answer."""
+
+    class Closed:
+        def open(self, *address):
+            asked.append(address[0])
+
+        def isOpened(self):
+            return False
+
+    asked = []
+    monkeypatch.setattr(captures.cv2, "VideoCapture", Closed)
+    assert open_capture(address, StreamOptions(poll_seconds=5.0)) is None
+    assert asked == {"0": [0], "rtsp://door": ["rtsp://door"]}.get(address, [])  # no such device
 
 
 def test_one_dead_stream_never_stops_the_others():

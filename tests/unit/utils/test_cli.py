@@ -47,6 +47,8 @@ class Config:
     sides: tuple[int, ...] = option((64,), "one or two", minimum=1, max_values=2)
     limit: float = option(2.0, "at most", maximum=9.5)
     power: int = option(2, "with --half: by how much")
+    seed: int = option(0, "with --block: of it")
+    width: int = option(1, "without --half: how wide")
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +166,11 @@ def test_numbers_in_range(given):
         ({"power": 3, "half": True}, []),
         ({"power": 2}, []),  # as by default
         ({"power": 3}, ["--power: changes nothing without --half"]),
+        ({"seed": 1, "block": "ACB"}, []),
+        ({"seed": 1}, ["--seed: changes nothing without --block"]),
+        ({"seed": 1, "block": ""}, ["--seed: changes nothing without --block"]),
+        ({"width": 2}, []),
+        ({"width": 2, "half": True}, ["--width: changes nothing with --half"]),
     ],
 )
 def test_flags_that_change_nothing_are_named(given, said, caplog) -> None:

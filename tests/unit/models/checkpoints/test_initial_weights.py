@@ -102,6 +102,19 @@ def test_wrong_overrides(cfg, overrides, expected):
     assert expected in str(caught.value)
 
 
+def test_a_policy_of_a_yaml_without_blocks(tmp_path):
+    path = tmp_path / "plain.yaml"
+    spec = tiny_spec(rep_block=None, activation="SiLU", rep_policy="downsample")
+    write_yaml(path, spec.to_yaml())
+    with pytest.raises(ConfigError) as caught:
+        started_model(str(path), "", 3, {})
+    assert_message(str(caught.value), f"{path}: rep_policy is 'downsample', ", "rep_block")
+    started_model(str(path), "", 3, {"rep_block": "RepVGG"})
+    started_model(str(path), "", 3, {"rep_block": None})  # `--rep-block none` means it
+    weights = save_model(tmp_path / "plain.pt", trained_model(spec))
+    started_model("", str(weights), 3, {})  # of such a yaml, or of `--rep-block none`
+
+
 def test_nothing_is_given():
     with pytest.raises(ConfigError) as caught:
         started_model("", "", 3, {})

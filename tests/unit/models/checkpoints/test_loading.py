@@ -7,7 +7,9 @@ import torch
 
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import to_deploy
+from models.network.model_spec import ModelSpec
 from tests.checkpoint_builders import checkpoint_of, save_model, tensors_equal
+from tests.foreign_files import foreign_network, save_foreign
 from tests.model_builders import tiny_spec, trained_model
 from utils.errors import CheckpointError
 
@@ -104,3 +106,21 @@ def test_networks_of_one_checkpoint_do_not_change_each_other(model):
             parameter.add_(1)
     assert tensors_equal(other.state_dict(), before)
     assert tensors_equal(checkpoint.weights, before)
+
+
+@pytest.mark.parametrize("kind", ["ours", "YOLOv5's"])
+def test_a_file_is_checked_once(tmp_path, monkeypatch, model, kind):
+    """Which takes as long as reading it."""
+    if kind == "ours":
+        path = save_model(tmp_path / "a.pt", model)
+    else:
+        yaml = ModelSpec.from_file("v5lite-s.yaml").to_yaml()
+        path = save_foreign(tmp_path / "a.pt", foreign_network(yaml, (8, 16, 32)))
+    scans = []
+    scan = torch.serialization.get_unsafe_globals_in_checkpoint
+    monkeypatch.setattr(
+        torch.serialization, "get_unsafe_globals_in_checkpoint",
+        lambda file: scans.append(file) or scan(file),
+    )  # fmt: skip
+    read_weights(path)
+    assert scans == [str(path)]

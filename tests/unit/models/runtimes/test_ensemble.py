@@ -23,10 +23,10 @@ class FakeRunner:
     """Answers the same rows for every image."""
 
     def __init__(self, rows=(), names=("cat", "dog"), stride=32, hw=(None, None), known=None,
-                 batch=None):  # fmt: skip
+                 batch=None, suppresses=False):  # fmt: skip
         self.rows = np.array(rows, np.float32).reshape(-1, 7)
         self.class_names, self.stride, self.input_hw = names, stride, hw
-        self.known_hw, self.batch_size = known, batch
+        self.known_hw, self.batch_size, self.suppresses = known, batch, suppresses
 
     def run(self, images):
         return np.repeat(self.rows[None], len(images), axis=0)
@@ -117,6 +117,8 @@ def test_what_the_networks_have_in_common(caplog):
     assert (both.known_hw, both.batch_size) == ((640, 640), 4)
     free = ensemble(FakeRunner(names=()), FakeRunner(names=()))
     assert (free.class_names, free.known_hw, free.batch_size) == ((), None, None)
+    assert not free.suppresses
+    assert ensemble(FakeRunner(), FakeRunner(suppresses=True)).suppresses
     assert not caplog.messages
 
 
