@@ -90,7 +90,9 @@ def configure_logging(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     to_stdout = logging.StreamHandler(sys.stderr if keep_stdout_clear else sys.stdout)
-    to_stdout.addFilter(lambda record: record.levelno < logging.WARNING)
+    to_stdout.addFilter(
+        lambda record: record.levelno < logging.WARNING and not record.name.startswith("torch.")
+    )  # torch counts its caches when a program ends
     to_stderr = logging.StreamHandler(sys.stderr)
     to_stderr.setLevel(logging.WARNING)
     logging.basicConfig(
