@@ -244,18 +244,18 @@ def fit(
 
 
 def with_norms_measured(start: Start, batches: TrainLoader, ranks: Ranks) -> Detector:
-    """The network; where its weights are those of a deploy form, its norms fit the images.
+    """The network; where its weights are of merged convolutions, its norms fit the images.
 
     All processes go on with what the first one measured on its images.
     """
-    if not start.assumes_norms:
+    if not start.assumed_norms:
         return start.model
     device = next(start.model.parameters()).device
     images = (scale_pixel_tensor(batch.images.to(device), torch.float32)
               for batch in islice(batches.epoch(0), NORM_BATCHES))  # fmt: skip
-    count = measure_norms(start.model, images)
+    count = measure_norms(start.model, images, start.assumed_norms)
     ranks.broadcast_weights(start.model)
-    logger.info("Weights of a deploy form: statistics of %d norms measured on images", count)
+    logger.info("Weights of merged convolutions: statistics of %d norms measured on images", count)
     return start.model
 
 

@@ -1,4 +1,7 @@
-"""Files of YOLOv5, YOLOv5-Lite, YOLOv3 and YOLOv7, made of the classes in `foreign_modules`."""
+"""Files of YOLOv5, YOLOv5-Lite, YOLOv3 and YOLOv7.
+
+They are made of the classes in `foreign_modules` and `foreign_rows`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tests import foreign_modules
+from tests import foreign_modules, foreign_rows
 from tests.foreign_modules import (
     ADD,
     C3,
@@ -24,10 +27,17 @@ from tests.foreign_modules import (
     IDetect,
     Model,
 )
+from tests.foreign_rows import C3TR, C2f, C3Ghost, C3x, Contract, Expand
 
+_CLASSES: dict[str, type[nn.Module]] = {
+    kind.__name__: kind
+    for module in (foreign_modules, foreign_rows)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and kind.__module__ == module.__name__
+}
 _YOLO = (Detect, IDetect, Model)
-_REPEATS_INSIDE = (C3, BottleneckCSP)
-_KEEP_CHANNELS = (nn.Upsample, nn.MaxPool2d, nn.ZeroPad2d, MP, SP)
+_REPEATS_INSIDE = (C3, BottleneckCSP, C2f, C3Ghost, C3TR, C3x)
+_KEEP_CHANNELS = (nn.Upsample, nn.MaxPool2d, nn.AvgPool2d, nn.Identity, nn.ZeroPad2d, MP, SP)
 
 
 def foreign_network(
@@ -40,7 +50,7 @@ def foreign_network(
     torch.manual_seed(seed)
     channels, layers = [3], []
     for index, (source, number, name, args) in enumerate([*yaml["backbone"], *yaml["head"]]):
-        kind = vars(foreign_modules).get(name) or getattr(nn, name.removeprefix("nn."))
+        kind = _CLASSES.get(name) or getattr(nn, name.removeprefix("nn."))
         read = [channels[0 if index == 0 else f + (0 if f < 0 else 1)] for f in
                 (source if isinstance(source, list) else [source])]  # fmt: skip
         number = max(round(number * yaml["depth_multiple"]), 1) if number > 1 else number
@@ -78,6 +88,8 @@ def _made(kind: Any, number: int, args: list[Any], read: list[int], yaml: Any) -
         return kind(*args), sum(read) if kind is Concat else read[0]
     if kind in _KEEP_CHANNELS:
         return kind(*args), read[0]
+    if kind in (Contract, Expand):
+        return kind(*args), read[0] * 4 if kind is Contract else read[0] // 4
     out = -(-args[0] * yaml["width_multiple"] // 8) * 8
     out = int(out)
     if kind in _REPEATS_INSIDE:
@@ -89,7 +101,8 @@ def _made(kind: Any, number: int, args: list[Any], read: list[int], yaml: Any) -
 def save_foreign(path: Path, model: Model, dtype: torch.dtype = torch.float32) -> Path:
     """A file that names these classes as their projects' files do."""
     before = {name: sys.modules.get(name) for name in ("models.common", "models.yolo")}
-    kinds = {type(each) for each in model.modules()} & set(_own_classes())
+    kinds = {type(each) for each in model.modules()} & set(_CLASSES.values())
+    homes = {kind: kind.__module__ for kind in kinds}
     for kind in kinds:
         home = "models.yolo" if kind in _YOLO else "models.common"
         module = sys.modules.setdefault(home, types.ModuleType(home))
@@ -99,13 +112,8 @@ def save_foreign(path: Path, model: Model, dtype: torch.dtype = torch.float32) -
         torch.save({"epoch": -1, "model": model.to(dtype), "ema": None}, path)
     finally:
         for kind in kinds:
-            kind.__module__ = foreign_modules.__name__
+            kind.__module__ = homes[kind]
         for name, module in before.items():
             if module is None:
                 sys.modules.pop(name, None)
     return path
-
-
-def _own_classes() -> list[type[nn.Module]]:
-    found = [each for each in vars(foreign_modules).values() if isinstance(each, type)]
-    return [each for each in found if each.__module__ == foreign_modules.__name__]

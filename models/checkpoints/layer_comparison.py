@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from models.checkpoints.inert_pickle import InertObject, UnreadableError, shown
 from models.checkpoints.pickled_graph import NORMS, activation_text, layer_name
-from models.network.attention_layers import SE
-from models.network.early_layers import BottleneckCSP, Focus
+from models.network.attention_layers import C3TR, SE, TransformerBlock, TransformerLayer
+from models.network.conv_layers import C3x, CrossConv
+from models.network.early_layers import BottleneckCSP, Contract, Expand, Focus
+from models.network.ghost_layers import C3Ghost, GhostBottleneck, GhostConv
 from models.network.layers import (
     ACTIVATIONS,
     C3,
@@ -34,7 +37,7 @@ from models.network.lite_layers import (
     ShuffleUnit,
     WeightedSum,
 )
-from models.network.yolo_layers import SPPCSPC
+from models.network.yolo_layers import C3SPP, SPPCSPC, C2f, DoubleConv
 from models.reparam.branched_conv import BranchedConv
 from models.reparam.branches import ConvBranch, IdentityBranch
 from utils.errors import CheckpointError
@@ -60,23 +63,46 @@ class _Kind:
     constants: Mapping[str, Any] = field(default_factory=dict)
 
 
+_CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+_LINEAR = _Kind(("Linear", "NonDynamicallyQuantizableLinear"), ("in_features", "out_features"))
 _KINDS: dict[type[nn.Module], _Kind] = {
     nn.Sequential: _Kind(("Sequential",)),
     nn.ModuleList: _Kind(("ModuleList",)),
     nn.ModuleDict: _Kind(("ModuleDict",)),
-    ConvBNAct: _Kind(("Conv", "CBH")),
+    ConvBNAct: _Kind(("Conv", "CBH", "DWConv")),
     Bottleneck: _Kind(("Bottleneck",), ("add",)),
     C3: _Kind(("C3",)),
     BottleneckCSP: _Kind(("BottleneckCSP",)),
+    C2f: _Kind(("C2f",)),
+    DoubleConv: _Kind(("Bottleneck",), ("add",)),
+    C3Ghost: _Kind(("C3Ghost",)),
+    C3SPP: _Kind(("C3SPP",)),
+    C3TR: _Kind(("C3TR",)),
+    C3x: _Kind(("C3x",)),
     SPPCSPC: _Kind(("SPPCSPC",)),
     SPPF: _Kind(("SPPF", "SPP")),
     Focus: _Kind(("Focus",)),
     Concat: _Kind(("Concat",), constants={"d": 1}),
     DetectHead: _Kind(("Detect",)),
-    nn.Conv2d: _Kind(
-        ("Conv2d",),
-        ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
-        {"padding_mode": "zeros", "transposed": False},
+    GhostConv: _Kind(("GhostConv",)),
+    GhostBottleneck: _Kind(("GhostBottleneck",)),
+    CrossConv: _Kind(("CrossConv",), ("add",)),
+    Contract: _Kind(("Contract",), ("gain",)),
+    Expand: _Kind(("Expand",), ("gain",)),
+    TransformerBlock: _Kind(("TransformerBlock",)),
+    TransformerLayer: _Kind(("TransformerLayer",)),
+    nn.MultiheadAttention: _Kind(
+        ("MultiheadAttention",),
+        ("embed_dim", "num_heads"),
+        {"dropout": 0.0, "batch_first": False, "add_zero_attn": False},
+    ),
+    nn.Linear: _LINEAR,
+    NonDynamicallyQuantizableLinear: _LINEAR,  # in MultiheadAttention
+    nn.Conv2d: _Kind(("Conv2d",), _CONV, {"padding_mode": "zeros", "transposed": False}),
+    nn.ConvTranspose2d: _Kind(
+        ("ConvTranspose2d", "DWConvTranspose2d"),
+        (*_CONV, "output_padding"),
+        {"padding_mode": "zeros", "transposed": True},
     ),
     nn.BatchNorm2d: _Kind(
         NORMS,
@@ -87,6 +113,11 @@ _KINDS: dict[type[nn.Module], _Kind] = {
         ("MaxPool2d", "MP", "SP"),
         ("kernel_size", "stride", "padding", "dilation"),
         {"return_indices": False, "ceil_mode": False},
+    ),
+    nn.AvgPool2d: _Kind(
+        ("AvgPool2d",),
+        ("kernel_size", "stride", "padding"),
+        {"ceil_mode": False, "count_include_pad": True, "divisor_override": None},
     ),
     ShuffleUnit: _Kind(("Shuffle_Block",), ("stride",)),
     ConvPool: _Kind(("conv_bn_relu_maxpool",)),
@@ -128,7 +159,10 @@ def compare(built: nn.Module, found: InertObject, name: str, where: str) -> None
     if isinstance(built, tuple(ACTIVATIONS.values())):
         _compare_activation(built, found, location)
         return
-    kind = _KINDS[type(built)]
+    kind = _KINDS.get(type(built))
+    if kind is None:  # a name that several projects have given to layers of their own
+        raise CheckpointError(f"{location}: class is {found.class_name}, whose weights this "
+                              "project does not read; train it anew from its yaml")  # fmt: skip
     if found.class_name not in kind.classes:
         _refuse(location, "class", found.class_name, " or ".join(kind.classes))
     defaults = {**dict.fromkeys(kind.required, _MISSING), **kind.attributes}

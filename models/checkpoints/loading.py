@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.checkpoints.repvgg_weights import SourceBlock, load_backbone, read_repvgg
 from models.checkpoints.taken_over import Unfilled, apart
 from models.checkpoints.yolov5_weights import read_yolov5
+from models.conversion.deploy import to_deploy
 from models.conversion.expand import expand
 from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
@@ -103,7 +105,8 @@ class Start(NamedTuple):
         head_is_trained: its head has learnt boxes in units of its anchors.
         image_hw: height and width of the images its weights were trained on; None where not known.
         license: that of its weights, which goes on with them; empty where not known.
-        assumes_norms: its norms come from a deploy form: `measure_norms` before training.
+        assumed_norms: its first layers whose norms come from merged convolutions, if any:
+            `measure_norms` before training.
         class_names: that a trained head knows, in class-id order; empty where there is none.
     """
 
@@ -111,7 +114,7 @@ class Start(NamedTuple):
     head_is_trained: bool
     image_hw: tuple[int, int] | None = None
     license: str = ""
-    assumes_norms: bool = False
+    assumed_norms: Sequence[nn.Module] = ()
     class_names: tuple[str, ...] = ()
 
     def warn_of_other_classes(self, class_names: tuple[str, ...]) -> None:
@@ -156,8 +159,8 @@ def initial_model(
     At least half of the weights before the head must fit; the classes may be others.
 
     A plain checkpoint in a network of blocks is taken over as plain, then expanded: it starts from
-    what the checkpoint computes. The yaml's anchors are kept; a head that learnt with others has to
-    learn its boxes anew, with a warning.
+    what the checkpoint computes. So does one of other blocks, which are merged first. The yaml's
+    anchors are kept; a head that learnt with others has to learn its boxes anew, with a warning.
 
     Args:
         cfg: model yaml; empty takes the checkpoint's architecture and anchors.
@@ -194,16 +197,36 @@ def _initial_model(
     spec = _changed(spec, num_classes, overrides)
     if checkpoint is None:
         return Start(build_model(spec), head_is_trained=False)
-    if checkpoint.form == "deploy":
+    if checkpoint.form == "deploy" or _has_other_blocks(checkpoint, spec):
         plain_form = _with_norms(checkpoint)
         start = _from_checkpoint(spec, plain_form, weights, partial=partial)
-        return start._replace(assumes_norms=True)
+        return start._replace(assumed_norms=tuple(start.model.layers))
     return _from_checkpoint(spec, checkpoint, weights, partial=partial)
 
 
+def _has_other_blocks(checkpoint: Checkpoint, spec: ModelSpec) -> bool:
+    """Whether the tensors of its branches are not those of the blocks that `spec` asks for.
+
+    Where a name agrees all the same, the tensor is one branch of several.
+    """
+    known = ModelSpec.from_yaml(checkpoint.spec, checkpoint.name)
+    same = (known.rep_block, known.rep_policy) == (spec.rep_block, spec.rep_policy)
+    if known.rep_block is None or same:
+        return False
+    with torch.device("meta"):
+        wanted = build_model(known.replaced(rep_block=spec.rep_block, rep_policy=spec.rep_policy))
+    shapes = ({name: tensor.shape for name, tensor in each.items()}
+              for each in (wanted.state_dict(), checkpoint.best_weights))  # fmt: skip
+    return next(shapes) != next(shapes)
+
+
 def _with_norms(checkpoint: Checkpoint) -> Checkpoint:
-    """A deploy form as the train form of a plain network, with norms that change nothing."""
-    plain = expand(build_from_checkpoint(checkpoint), None)
+    """What a network computes, as a plain one in train form, with norms that change nothing."""
+    network = build_from_checkpoint(checkpoint)
+    if checkpoint.form == "train":
+        network = to_deploy(network)
+        logger.info("%s: its %s blocks are merged", checkpoint.name, network.spec.rep_block)
+    plain = expand(network, None)
     return replace(checkpoint, form="train", spec=plain.spec.to_yaml(),
                    weights=plain.state_dict(), ema_weights=None)  # fmt: skip
 
@@ -288,10 +311,10 @@ def _with_backbone(
             "backbone, as --cfg yolov5-repvgg-a1.yaml"
         )
     model = build_model(_changed(_of_yaml(cfg, overrides), num_classes, overrides))
-    load_backbone(model, sources, weights)
+    count = len(model.spec.backbone) if load_backbone(model, sources, weights) else 0
     logger.info("%s: %d blocks of the backbone taken over, neck and head start fresh",
                 weights, len(sources))  # fmt: skip
-    return Start(model, head_is_trained=False)
+    return Start(model, head_is_trained=False, assumed_norms=tuple(model.layers[:count]))
 
 
 def _transferred(model: Detector, checkpoint: Checkpoint, name: str, *, partial: bool) -> Start:

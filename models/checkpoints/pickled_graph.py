@@ -23,6 +23,8 @@ from utils.errors import CheckpointError
 _SAME_AS = {"Swish": "SiLU", "MemoryEfficientSwish": "SiLU", "MemoryEfficientMish": "Mish"}
 _WITHOUT_NUMBERS = ("SiLU", "ReLU", "Hardswish", "Mish", "Identity")
 SUPPORTED_ACTIVATIONS = "SiLU, LeakyReLU, ReLU, ReLU6, Hardswish, Mish, GELU, Identity"
+# Rows whose module is of another class: before v6.1 YOLOv5's DWConv was a function.
+_WRITTEN_AS = {"DWConv": ("Conv",)}
 NORMS = ("BatchNorm2d", "SyncBatchNorm")  # the second synchronizes processes in training only
 
 
@@ -156,7 +158,7 @@ def _row(
     source, repeats, module, args = row
     name = module_name(layer)
     first = first_block(found)
-    if first.class_name != name:
+    if first.class_name not in (name, *_WRITTEN_AS.get(name, ())):
         kind = first.class_name
         raise CheckpointError(
             f"{layer.where}: layer {layer.index} is of class {kind}, its yaml says {name}"
@@ -185,9 +187,10 @@ def _check_repeats(
     spec: ModelSpec, layer: LayerSpec, found: InertObject, first: InertObject
 ) -> None:
     """Refuse a row that says another number of blocks than there are."""
-    inside = LAYERS[first.class_name].repeats_inside
+    inside = LAYERS[module_name(layer)].repeats_inside
     chain = first.child("m") if inside else found
-    is_chain = chain is not None and chain.class_name == "Sequential"
+    chain = chain.child("tr") or chain if chain is not None else None  # of a TransformerBlock
+    is_chain = chain is not None and chain.class_name in ("Sequential", "ModuleList")
     count = len(chain.children) if chain is not None and is_chain else 1
     if count != spec.repeats_of(layer):
         raise CheckpointError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +35,10 @@ class _Moments:
 
 
 @torch.no_grad()
-def measure_norms(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Give every norm the mean and variance of what enters it.
+def measure_norms(
+    model: nn.Module, batches: Iterable[Tensor], parts: Sequence[nn.Module] | None = None
+) -> int:
+    """Give every norm of some parts, or of all, the mean and variance of what enters it.
 
     A network expanded from a deploy form has norms that assume mean 0 and variance 1; in train
     mode, where a norm uses its batch's own, it would compute something else. Scale and shift
@@ -45,11 +47,13 @@ def measure_norms(model: nn.Module, batches: Iterable[Tensor]) -> int:
     Args:
         model: is in eval mode while it is measured.
         batches: (B, 3, H, W) images in 0-1, as the network is trained with.
+        parts: of the model; a layer that starts fresh is none of them: in train mode it normalizes.
 
     Returns:
         How many norms have new statistics; those that see fewer than two values keep theirs.
     """
-    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    norms = [module for part in ([model] if parts is None else parts)
+             for module in part.modules() if isinstance(module, BatchNorm)]  # fmt: skip
     moments = [_Moments() for _ in norms]
     hooks = [norm.register_forward_pre_hook(each.add)
              for norm, each in zip(norms, moments, strict=True)]  # fmt: skip

@@ -177,6 +177,10 @@ def build_layer(row: RowContext) -> BuiltLayer:
             f"{row.layer.where}: reads {len(row.in_channels)} layers, but {name} takes one; "
             "join them with Concat first"
         )
+    if LAYERS[name].reads_several and row.layer.repeats > 1:
+        raise ConfigError(
+            f"{row.layer.where}: number is {row.layer.repeats}, expected 1: {name} joins layers"
+        )
     if LAYERS[name].repeats_inside or row.repeats == 1:
         return _call(name, row)
     built = [_call(name, row)]
@@ -224,6 +228,10 @@ def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> 
 
     Runs a copy on torch's meta device: no memory is allocated and `model` is not changed. The copy
     has no norms: their multiply-adds do not count, and they take most of the time.
+
+    Raises:
+        ConfigError: a row does not run on such images: maps that it joins have other sizes, or its
+            pool is larger than its map.
     """
     from torch.utils.flop_counter import FlopCounterMode  # loads torch's compiler
 
@@ -233,8 +241,29 @@ def network_gflops(model: nn.Module, input_hw: tuple[int, int] = (640, 640)) -> 
             if isinstance(child, nn.modules.batchnorm._BatchNorm):
                 setattr(module, name, nn.Identity())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shadow(torch.empty(1, 3, *input_hw, device="meta"))
+        _run(shadow, torch.empty(1, 3, *input_hw, device="meta"))
     return float(counter.get_total_flops()) / 1e9
+
+
+def _run(model: nn.Module, images: Tensor) -> None:
+    """A forward pass, whose result nobody needs.
+
+    Raises:
+        ConfigError: a row of a detector cannot be run on such images, naming it.
+    """
+    if not isinstance(model, Detector):
+        model(images)
+        return
+    outputs: Outputs = {-1: images}
+    for index, layer in enumerate(model.layers):
+        try:
+            model.run_layer(index, layer, outputs)
+        except RuntimeError as error:
+            height, width = images.shape[2:]
+            row = model.spec.layers[index].where
+            raise ConfigError(
+                f"{row}: does not run on images of {height}x{width} px: {first_line(error)}"
+            ) from None
 
 
 def block_counts(model: nn.Module) -> dict[str, int]:

@@ -145,6 +145,7 @@ def _focus(
 def _spp(row: RowContext, out: int, k: Sequence[int] = (5, 9, 13)) -> BuiltLayer:
     """Three pools side by side, built as SPPF: chained pools of the first size equal them."""
     first = row.chained_pool_size(k)
+    row.check_halves(row.in_channels[0])
     channels = row.scaled_channels(out)
     return row.built(SPPF(row.in_channels[0], channels, first, conv=row.conv), channels)
 

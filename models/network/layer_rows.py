@@ -90,6 +90,8 @@ class RowContext:
         Raises:
             ConfigError: there is none of that name.
         """
+        if not isinstance(act, str):
+            raise self.refusal("act", act, "an activation, as `ReLU`")
         return replace(self.conv, activation=activation_maker(act, self.layer.where))
 
     def check_integers(self, minimum: int = 1, **values: object) -> None:
@@ -115,9 +117,10 @@ class RowContext:
         if value not in known:
             raise self.refusal(name, value, f"one of {', '.join(map(str, known))}")
 
-    def check_expansion(self, channels: int, e: object) -> None:
+    def check_expansion(self, channels: int, e: float) -> None:
         """Refuse a factor that leaves none of `channels`."""
-        if not isinstance(e, int | float) or not 1 <= channels * e < math.inf:
+        is_number = isinstance(e, int | float) and not isinstance(e, bool)
+        if not is_number or not 1 <= channels * e < math.inf:
             expected = f"a factor that leaves at least one of {channels} channels"
             raise self.refusal("e", e, expected)
 
@@ -128,6 +131,11 @@ class RowContext:
                 raise self.refusal(name, value, "a list of odd numbers")
             for size in value:
                 self.check_odd(**{name: size})
+
+    def check_halves(self, channels: int) -> None:
+        """Refuse a map without channels to halve, as pyramid pooling does."""
+        if channels < 2:
+            raise self.refusal("from", f"a map of {channels} channel", "one of 2 or more")
 
     def chained_pool_size(self, sizes: object) -> int:
         """The pool that, chained, equals pools of these sizes side by side.
@@ -256,6 +264,7 @@ def _bottleneck(
 
 def _sppf(row: RowContext, out: int, k: int = 5) -> BuiltLayer:
     row.check_odd(k=k)
+    row.check_halves(row.in_channels[0])
     channels = row.scaled_channels(out)
     return row.built(SPPF(row.in_channels[0], channels, k, conv=row.conv), channels)
 

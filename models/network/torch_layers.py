@@ -38,6 +38,8 @@ def _pool_geometry(row: RowContext, k: int, s: int | None, p: int) -> int:
     s = k if s is None else s
     row.check_integers(k=k, s=s)
     row.check_integers(minimum=0, p=p)
+    if p > k // 2:
+        raise row.refusal("p", p, f"at most {k // 2}, half of the pool")
     return s
 
 

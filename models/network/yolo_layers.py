@@ -143,6 +143,8 @@ def _c3spp(
     del n
     channels = row.check_csp(out, shortcut, g, e)
     size = row.chained_pool_size(k)
+    if channels * e < 2:
+        raise row.refusal("e", e, f"a factor that leaves two of {channels} channels, to halve them")
     module = C3SPP(row.in_channels[0], channels, size, expansion=e, conv=row.conv)
     return row.built(module, channels)
 

@@ -17,7 +17,7 @@ from models.network.model_spec import ModelSpec
 from tests.checkpoint_builders import refusal
 from tests.error_messages import assert_message
 from tests.foreign_files import foreign_network, save_foreign
-from tests.foreign_modules import Model
+from tests.foreign_modules import Conv, Model
 
 IMAGES = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
 STRIDES = (8, 16, 32)
@@ -197,6 +197,79 @@ def test_layers_that_are_not_here_are_named(tmp_path):
     model.yaml["backbone"][1][2] = "ReOrg"
     text = refusal(save_foreign(tmp_path / "yolov7.pt", model))
     assert_message(text, "backbone row 1 (layer 1, ReOrg)", "unknown module 'ReOrg'")
+
+
+# Rows of YOLOv5's users -> the stride of their map, at an input of stride 4.
+PASTED = [
+    ([-1, 1, "DWConv", [64, 3, 2]], 8),
+    ([-1, 1, "DWConvTranspose2d", [64, 4, 2, 1]], 2),
+    ([-1, 1, "nn.ConvTranspose2d", [64, 2, 2]], 2),
+    ([-1, 2, "GhostConv", [128, 3]], 4),
+    ([-1, 2, "GhostBottleneck", [128]], 4),
+    ([-1, 1, "GhostBottleneck", [256, 3, 2]], 8),
+    ([-1, 2, "C3Ghost", [128]], 4),
+    ([-1, 1, "CrossConv", [128, 3, 1, 1, 0.5, True]], 4),
+    ([-1, 1, "CrossConv", [64, 5, 2]], 8),
+    ([-1, 2, "C3x", [128]], 4),
+    ([-1, 3, "C3TR", [128]], 4),
+    ([-1, 1, "C3SPP", [128, [3, 5, 7]]], 4),
+    ([-1, 2, "C2f", [128, True]], 4),
+    ([-1, 1, "Contract", [2]], 8),
+    ([-1, 1, "Expand", [2]], 2),
+    ([-1, 1, "nn.AvgPool2d", [2]], 8),
+    ([-1, 1, "nn.Identity", []], 4),
+]
+
+
+def with_row(row) -> dict:
+    """A network of one level, which reads the row."""
+    stem = [[-1, 1, "Conv", [64, 3, 2]], [-1, 1, "Conv", [128, 3, 2]]]
+    return {"nc": 3, "depth_multiple": 1.0, "width_multiple": 0.25,
+            "anchors": [[10, 13, 16, 30, 33, 23]], "backbone": [*stem, row],
+            "head": [[-1, 1, "Conv", [64]], [[3], 1, "Detect", ["nc", "anchors"]]]}  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "stride"), PASTED, ids=[str(row[2:]) for row, _ in PASTED])
+def test_rows_that_people_write(tmp_path, row, stride):
+    model = foreign_network(with_row(row), (stride,))
+    built = read_back(save_foreign(tmp_path / "pasted.pt", model), model)
+    assert built.spec.backbone[2] == ModelSpec.from_yaml(with_row(row), "x").backbone[2]
+
+
+def test_depthwise_rows_before_v6_are_plain_convolutions(tmp_path):
+    model = foreign_network(with_row([-1, 1, "DWConv", [128, 3]]), (4,))
+    depthwise, plain = model.model[2], Conv(32, 32, 3, g=32)
+    plain.load_state_dict(depthwise.state_dict())
+    vars(plain).update({name: vars(depthwise)[name] for name in ("i", "f", "type", "np")})
+    model.model[2] = plain.eval()
+    read_back(save_foreign(tmp_path / "pasted.pt", model), model)
+
+
+@pytest.mark.parametrize(
+    ("path", "attribute", "value"),
+    [("m.tr.0.ma", "num_heads", 2), ("m.tr.1.ma", "batch_first", True),
+     ("m.tr.0.ma", "add_zero_attn", True), ("m", "conv", Conv(16, 16))],
+)  # fmt: skip
+def test_other_attention_is_refused(tmp_path, path, attribute, value):
+    model = foreign_network(with_row([-1, 2, "C3TR", [128]]), (4,))
+    setattr(model.model[2].get_submodule(path), attribute, value)
+    text = refusal(save_foreign(tmp_path / "pasted.pt", model))
+    expected = "submodules is linear, tr, conv" if attribute == "conv" else f"{attribute} is"
+    assert_message(text, f"layer 2 (model.2.{path}): ", expected)
+
+
+def test_other_repeats_of_attention_are_refused(tmp_path):
+    model = foreign_network(with_row([-1, 2, "C3TR", [128]]), (4,))
+    model.yaml["backbone"][2][1] = 3
+    text = refusal(save_foreign(tmp_path / "pasted.pt", model))
+    assert_message(text, "backbone row 2 (layer 2, C3TR): has 2 blocks, its yaml says 3")
+
+
+def test_a_layer_whose_weights_are_not_read(tmp_path):
+    """A row of the name exists, but versions of its class compute different things."""
+    model = foreign_network(with_row([-1, 1, "MixConv2d", [128]]), (4,))
+    text = refusal(save_foreign(tmp_path / "pasted.pt", model))
+    assert_message(text, "layer 2 (model.2): class is MixConv2d", "does not read", "from its yaml")
 
 
 def test_merged_blocks_are_refused(tmp_path):

@@ -186,6 +186,33 @@ def test_a_plain_checkpoint_in_a_network_of_blocks_is_expanded(tmp_path, rep_blo
     assert equivalence_error(plain, started, [torch.rand(1, 3, 64, 64)]) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("known", "wanted"),
+    [("LinearAdd", "RepOpt"), ("RepVGG", "RepOpt"), ("RepOpt", "RepVGG"), ("RepVGG", "ACB"),
+     ("RepVGG", None), ("RepOpt", None), ("MobileOne", "MobileOne(branches=2)")],
+)  # fmt: skip
+def test_a_checkpoint_of_other_blocks_starts_from_what_it_computes(tmp_path, cfg, known, wanted):
+    trained = trained_model(tiny_spec(rep_block=known))
+    path = str(save_model(tmp_path / "other.pt", trained))
+    for yaml in ("", cfg):
+        start = initial_model(yaml, path, 3, {"rep_block": wanted})
+        assert start.model.spec.rep_block == wanted
+        assert start.assumed_norms and start.head_is_trained
+        x = [torch.rand(1, 3, 64, 64)]
+        assert equivalence_error(trained, start.model.eval(), x) < 1e-5
+
+
+def test_branches_of_the_same_tensors_are_taken_over_as_they_are(weights, model):
+    start = initial_model("", weights, 3, {"rep_block": "RepVGG(start=paper)"})
+    assert tensors_equal(start.model.state_dict(), model.state_dict())
+    assert not start.assumed_norms
+
+
+def test_a_policy_of_other_branches_starts_from_what_is_computed(weights, model):
+    start = initial_model("", weights, 3, {"rep_policy": "downsample"})
+    assert equivalence_error(model, start.model.eval(), [torch.rand(1, 3, 64, 64)]) < 1e-5
+
+
 def test_a_head_knows_the_anchors_it_was_trained_with(tmp_path, weights, cfg, caplog):
     others = [[9, 9, 20, 20], [40, 40, 50, 50], [90, 90, 150, 150]]
     path = save_model(tmp_path / "others.pt", trained_model(tiny_spec(anchors=others)))

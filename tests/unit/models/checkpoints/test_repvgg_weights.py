@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections import OrderedDict
 
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 
 from models.checkpoints.loading import initial_model
 from models.conversion.deploy import relative_error
+from models.conversion.norm_statistics import measure_norms
 from models.network.model_spec import ModelSpec
 from tests.error_messages import assert_message
 from utils.errors import CheckpointError, ConfigError
@@ -35,7 +38,36 @@ class Block(nn.Module):
             self.add_module(names[2], nn.BatchNorm2d(outputs))
 
     def forward(self, x):
-        return sum(getattr(self, n)(x) for n in self.names if hasattr(self, n)).relu()
+        return self.sum_of_branches(x).relu()
+
+    @torch.no_grad()
+    def sum_of_branches(self, x):
+        return sum(getattr(self, n)(x) for n in self.names if hasattr(self, n))
+
+
+def merged(model, layout):
+    """Its state dict in deploy form: what the branches sum to, by the paper's formulas."""
+    name = "rbr_reparam" if layout == "authors" else "reparam_conv"
+    state = {}
+    for prefix, block in model.named_modules():
+        if isinstance(block, Block):
+            conv = block.get_submodule(block.names[0]).conv
+            probe = torch.zeros(1, conv.in_channels, 3, 3, dtype=torch.float64)
+            whole = nn.Conv2d(conv.in_channels, conv.out_channels, 3, conv.stride, 1)
+            exact = copy.deepcopy(block).double()
+            bias = exact.sum_of_branches(probe)[0, :, 0, 0]
+            padded = nn.functional.pad(probe, (2, 2, 2, 2))
+            for channel in range(conv.in_channels):
+                for row, column in itertools.product(range(3), repeat=2):
+                    x = padded.clone()
+                    # the tap that the output at (2, 2), or (1, 1) at stride 2, reads there
+                    x[0, channel, row + 1, column + 1] = 1
+                    centre = 2 // conv.stride[0]
+                    value = exact.sum_of_branches(x)[0, :, centre, centre]
+                    whole.weight.data[:, channel, row, column] = (value - bias).float()
+            state |= {f"{prefix}.{name}.weight": whole.weight.data,
+                      f"{prefix}.{name}.bias": bias.float()}  # fmt: skip
+    return state
 
 
 def classifier(layout, widths=WIDTHS, depths=DEPTHS):
@@ -140,15 +172,62 @@ def test_wrapped_state_dicts(cfg, tmp_path, wrap):
     check(cfg, saved(tmp_path, reference, wrap), reference)
 
 
-@pytest.mark.parametrize("row", ["OREPAVGG", "DBB", "QARepVGG", "Conv"])
-def test_backbones_of_other_blocks_start_from_the_same_function(cfg, tmp_path, row):
+@pytest.mark.parametrize("layout", ["authors", "timm"])
+@pytest.mark.parametrize("row", ["RepVGG", "OREPAVGG", "Conv"])
+def test_files_in_deploy_form(cfg, tmp_path, layout, row):
+    use_rows(cfg, row)
+    reference = classifier(layout)
+    check(cfg, saved(tmp_path, reference, lambda _: merged(reference, layout)), reference)
+
+
+def test_groups(cfg, tmp_path):
+    """As in RepVGG-B1g4: every second block of its stages has groups."""
+    spec = ModelSpec.from_file(cfg).to_yaml()
+    spec["backbone"][2][3] = [8, 3, 1, None, 4]
+    write_yaml(cfg, spec)
+    reference = classifier("authors")
+    block = reference["stage1"][1]
+    for branch in block.names[:2]:
+        conv = getattr(block, branch).conv
+        getattr(block, branch).conv = nn.Conv2d(
+            8, 8, conv.kernel_size, 1, conv.padding, groups=4, bias=False
+        )
+    check(cfg, saved(tmp_path, reference), reference)
+
+
+def use_rows(cfg, row):
+    """Rows of the backbone become those of another module."""
     spec = ModelSpec.from_file(cfg).to_yaml()
     for each in spec["backbone"]:
         each[2] = row
         each[3] = each[3] if len(each[3]) > 1 else [*each[3], 3]
     write_yaml(cfg, spec)
+
+
+@pytest.mark.parametrize("row", ["OREPAVGG", "DBB", "QARepVGG", "Conv"])
+def test_backbones_of_other_blocks_start_from_the_same_function(cfg, tmp_path, row):
+    use_rows(cfg, row)
     reference = classifier("authors")
     check(cfg, saved(tmp_path, reference), reference)
+
+
+def test_norms_that_are_measured_before_training(cfg, tmp_path):
+    """Those of merged branches assume their statistics; those of neck and head start fresh."""
+    weights = saved(tmp_path, classifier("authors"))
+    assert initial_model(str(cfg), weights, 3, {}).assumed_norms == ()
+    use_rows(cfg, "OREPAVGG")
+    start = initial_model(str(cfg), weights, 3, {})
+    assert start.assumed_norms == tuple(start.model.layers[:8])
+    fresh = copy.deepcopy(start.model.layers[8:].state_dict())
+    images = [torch.rand(2, 3, 64, 64) for _ in range(2)]
+    with torch.no_grad():
+        expected = start.model.eval()(images[0])
+        norms = sum(isinstance(module, nn.BatchNorm2d) for layer in start.assumed_norms
+                    for module in layer.modules())  # fmt: skip
+        assert measure_norms(start.model, images, start.assumed_norms) == norms
+        assert relative_error(expected, start.model(images[0])) < 1e-5
+    assert all(torch.equal(fresh[key], each)
+               for key, each in start.model.layers[8:].state_dict().items())  # fmt: skip
 
 
 def test_without_a_yaml(tmp_path):
@@ -159,7 +238,9 @@ def test_without_a_yaml(tmp_path):
 
 
 def drop(name):
-    return lambda state: {key: value for key, value in state.items() if key != name}
+    """A tensor, or all below a module."""
+    return lambda state: {key: value for key, value in state.items()
+                          if key != name and not key.startswith(f"{name}.")}  # fmt: skip
 
 
 def replace(name, value):
@@ -173,10 +254,42 @@ def replace(name, value):
         ({"widths": (8, 16, 32, 40)}, dict, "stage3.0: its kernel has shape (32, 16, 3, 3)"),
         ({}, drop("stage1.1.rbr_1x1.bn.bias"), "has no stage1.1.rbr_1x1.bn.bias"),
         ({}, drop("stage1.1.rbr_identity.bias"), "has no stage1.1.rbr_identity.bias"),
+        ({}, drop("stage2.1.rbr_dense.conv.weight"), "has no stage2.1.rbr_dense.conv.weight"),
+        ({}, drop("stage1.1.rbr_identity"), "stage1.1: has no identity branch ... stride 1 one"),
         (
             {},
             replace("stage0.rbr_1x1.bn.weight", torch.ones(3)),
-            "stage0: a norm of 1x1 has not 8 channels",
+            "stage0: weight of the norm of 1x1 has shape (3,), expected (8,)",
+        ),
+        (
+            {},
+            replace("stage0.rbr_1x1.conv.weight", torch.ones(8, 3, 3, 3)),
+            "stage0: the 1x1 has shape (8, 3, 3, 3), expected (8, 3, 1, 1)",
+        ),
+        (
+            {},
+            replace("stage0.rbr_1x1.bn.bias", torch.full((8,), torch.nan)),
+            "stage0.rbr_1x1.bn.bias holds no finite real numbers",
+        ),
+        (
+            {},
+            replace("stage0.rbr_1x1.bn.bias", torch.ones(8, dtype=torch.complex64)),
+            "stage0.rbr_1x1.bn.bias holds no finite real numbers",
+        ),
+        (
+            {},
+            replace("stage0.rbr_1x1.bn.running_var", -torch.ones(8)),
+            "stage0.rbr_1x1.bn.running_var is negative",
+        ),
+        (
+            {},
+            replace("stage1.0.se.down.weight", torch.ones(1, 16, 1, 1)),
+            "stage1.0 has se.down.weight too ... other parts than RepVGG's",
+        ),
+        (
+            {},
+            replace("stage0.rbr_reparam.weight", torch.ones(8, 3, 3, 3)),
+            "has no stage0.rbr_reparam.bias",
         ),
     ],
 )

@@ -41,7 +41,7 @@ def deploy_file(folder, rep_block, spec=None):
 def test_a_deploy_form_starts_as_what_it_computes(rep_block, tmp_path):
     path, deployed = deploy_file(tmp_path, rep_block, tiny_spec())
     start = initial_model("", str(path), 3, {})
-    assert start.assumes_norms and start.model.spec.rep_block == rep_block
+    assert start.assumed_norms and start.model.spec.rep_block == rep_block
     model = start.model.double().eval()
     x = torch.rand(2, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():

@@ -14,7 +14,7 @@ from models.conversion.deploy import equivalence_error, is_deployed, relative_er
 from models.conversion.expand import expand
 from models.export.export_networks import DecodedNetwork
 from models.export.onnx_file import OnnxOptions, write_onnx
-from models.network.detector import build_model, count_parameters
+from models.network.detector import build_model, count_parameters, describe_network
 from models.network.layer_registry import LAYERS
 from models.network.model_spec import ModelSpec
 from models.reparam.families import FAMILIES
@@ -313,7 +313,38 @@ ERRORS = [
     ([-1, 1, "nn.ConvTranspose2d", [8, 3, 2]], "k is 3 ... = 2"),
     ([-1, 1, "nn.ZeroPad2d", [[1, 2]]], "padding is (1, 2) ... four"),
     ([-1, 1, "nn.MaxPool2d", [0]], "k is 0 ... at least 1"),
+    ([-1, 1, "nn.MaxPool2d", [3, 2, 2]], "p is 2 ... at most 1, half of the pool"),
+    ([-1, 1, "nn.AvgPool2d", [2, 2, 2]], "p is 2 ... at most 1, half of the pool"),
+    ([-1, 1, "CSPStage", [0.5, 0.5, 7]], "act is 7 ... an activation, as `ReLU`"),
+    ([-1, 1, "BottleneckCSP", [32, True, 1, 0.5, 1.5]], "act is 1.5 ... an activation"),
+    ([-1, 1, "C3", [32, True, 1, True]], "e is True ... a factor"),
+    ([-1, 1, "C3SPP", [3, [5, 9, 13]]], "e is 0.5 ... two of 3 channels"),
+    ([-1, 3, "Concat", [1]], "number is 3 ... 1: Concat joins layers"),
+    ([[-1, 0], 2, "ADD", []], "number is 2 ... 1: ADD joins layers"),
 ]  # fmt: skip
+
+
+def test_a_map_without_channels_to_halve():
+    rows = [[-1, 1, "Conv", [1, 3, 2]], [-1, 1, "SPPF", [32]]]
+    with pytest.raises(ConfigError) as caught:
+        build_model(spec_with([], backbone=rows, channel_multiple=1))
+    assert_message(str(caught.value), "row.yaml: backbone row 1 ", "a map of 1 channel ... 2")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([[-1, 1, "nn.MaxPool2d", [3, 1]], [[-1, 0], 1, "Concat", [1]]],
+         "backbone row 2 (layer 2, Concat): does not run on images of 32x64 px: Sizes"),
+        ([[-1, 1, "nn.MaxPool2d", [24]]],
+         "backbone row 1 (layer 1, nn.MaxPool2d): does not run on images of 32x64 px: "),
+    ],
+)  # fmt: skip
+def test_rows_whose_maps_do_not_fit_are_named_when_sizes_are_known(rows, expected):
+    model = random_model([], backbone=[[-1, 1, "Conv", [16, 3, 2]], *rows])
+    with pytest.raises(ConfigError) as caught:
+        describe_network(model, (32, 64))
+    assert_message(str(caught.value), "row.yaml: ", expected)
 
 
 @pytest.mark.parametrize(("row", "expected"), ERRORS)
