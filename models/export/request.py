@@ -99,7 +99,7 @@ class ExportConfig:
     single_cls: bool = option(
         False, "--data: treat all classes as one; networks trained so are known without the flag"
     )
-    workers: int = option(8, "processes that load images", minimum=0)
+    workers: int = option(8, "threads that load images", minimum=0)
     summary: str = option(
         "",
         "write nothing: list the operators and layers of an ONNX file, or of a checkpoint's forms",

@@ -125,6 +125,18 @@ def test_axera_takes_and_gives_what_the_vendors_sample_does(folder_of):
     assert [line for line in commands if "AX630C" in line and "--target_hardware AX620E" in line]
 
 
+@pytest.mark.parametrize("images", [True, False])
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_what_calibrates_says_so_where_it_has_no_images(vendor, images, folder_of):
+    commands = (folder_of(vendor, images=images) / "commands.txt").read_text()
+    assert ("calibrate on images" in commands) == (not images and vendor != "ascend")
+
+
+def test_ascend_names_the_chip_of_its_description(folder_of):
+    commands = (folder_of("ascend") / "commands.txt").read_text().splitlines()
+    assert commands[0].endswith("--soc_version=Ascend310") and "npu-smi info" in commands[1]
+
+
 def test_ascend_divides_pixels_once(folder_of):
     text = (folder_of("ascend") / "aipp.cfg").read_text()
     assert text.count("0.0039215686") == 3
