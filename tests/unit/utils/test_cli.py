@@ -105,6 +105,8 @@ def test_spellings(argv: list[str], expected: dict[str, object]) -> None:
         (["--epocs", "3"], "error: --epocs: no such flag; did you mean --epochs?"),  # a slip
         (["--zz", "3"], "error: --zz: no such flag (--help"),  # like none
         (["--si", "3"], "ambiguous option: --si could match --sizes, --sides"),  # cut off too far
+        (["--imgsz", "640", "320"], "error: 320: no flag takes this; one value too many"),
+        (["--weights", "my", "best.pt"], "error: best.pt: no flag takes this"),
         (["--imgsz", "big"], "--imgsz big: must be an integer (--help"),  # wrong type
         (["--amp", "fp8"], "--amp fp8: no such choice (choices: auto, off)"),
         (["--amp", "AUTO"], "--amp AUTO: no such choice; did you mean 'auto'?"),
