@@ -38,7 +38,8 @@ import torch
 from data.augment import AugmentConfig
 from data.loader import EvalLoader, TrainLoader, worker_deaths_named
 from data.training_images import ImageConfig, TrainingImages
-from models.checkpoints.loading import Start, build_from_checkpoint, initial_model, spec_overrides
+from models.checkpoints.initial_weights import Start, initial_model, spec_overrides
+from models.checkpoints.loading import build_from_checkpoint
 from models.conversion.norm_statistics import measure_norms
 from models.losses.distillation import DistillationLoss, load_teacher
 from models.losses.loss import DetectionLoss, LossConfig

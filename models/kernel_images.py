@@ -22,7 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KernelImagesConfig:
-    """Draw the 3x3 kernels of a checkpoint, before and after conversion."""
+    """Draw the 3x3 kernels of a checkpoint, before and after conversion.
+
+    Examples:
+        python -m models.kernel_images --weights runs/train/exp/weights/best.pt
+    """
 
     weights: str = option("", "checkpoint of any form: ours, or a YOLOv5 .pt")
     project: str = option("runs/kernels", "folder of runs", rule=PathRule("folder"))

@@ -190,7 +190,9 @@ def parse(
         SystemExit: with code 2 for a wrong flag, 0 for `--help`.
     """
     parser = CommandParser(
-        usage="%(prog)s [flags]", description=config_class.__doc__, formatter_class=HelpFormatter
+        usage=f"{_program()} [flags]",
+        description=config_class.__doc__,
+        formatter_class=HelpFormatter,
     )
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
@@ -206,6 +208,17 @@ def parse(
     except ConfigError as error:
         parser.exit(2, f"error: {error}\n")
     return config
+
+
+def _program() -> str:
+    """What the user typed to start the running program: a script's name, or `python -m data.lint`.
+
+    argparse says so itself from Python 3.14 on.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None:
+        return Path(sys.argv[0]).name
+    return f"python -m {spec.name.removesuffix('.__main__')}"
 
 
 def check_command_line(

@@ -65,6 +65,9 @@ class CommandParser(argparse.ArgumentParser):
                 self.exit(2, f"error: {flag}: {self.refused[flag]}\n")
             close = close_to(flag[2:], [known[2:] for known in self._option_string_actions])
             message = f"{flag}: no such flag" + (f"; did you mean --{close}?" if close else "")
+        elif message.startswith("unrecognized"):
+            unread = message.partition(": ")[2]
+            message = f"{unread}: no flag takes this; one value too many, or a space without quotes"
         if wrong := _WRONG_NUMBER.fullmatch(message):
             flag, kind, value = wrong.groups()
             message = f"{flag} {value}: must be {_NUMBERS[kind]}"

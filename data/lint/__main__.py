@@ -30,7 +30,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LintConfig:
-    """Check the images and labels of a data set; nothing in it is changed."""
+    """Check the images and labels of a data set; nothing in it is changed.
+
+    Examples:
+        python -m data.lint my.yaml
+        python -m data.lint my.yaml --strict --report findings.json
+    """
 
     data: str = option("coco128.yaml", "data yaml")
     imgsz: int = option(

@@ -20,7 +20,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SplitConfig:
-    """Divide the images of `train` into lists; the images stay where they are."""
+    """Divide the images of `train` into lists; the images stay where they are.
+
+    Examples:
+        python -m data.split my.yaml --val 0.2 --output lists
+    """
 
     data: str = option("coco128.yaml", "data yaml")
     val: float = option(0.2, "share of the images to validate on")

@@ -27,6 +27,11 @@ REFUSED = {
     "--inplace": "files never compute in place; leave it out",
     "--topk-per-class": "--topk-all limits the detections of an image",
     "--agnostic-nms": "classes are suppressed each by itself; leave it out",
+    "--concat": "--preset npu ends in raw maps, one per level, --preset onnx in one decoded output",
+    "--grid": "--preset onnx ends in decoded boxes, --preset npu in raw maps",
+    "--end2end": "--nms (--preset e2e) puts suppression into the file",
+    "--mnnd": "MNN's MNNConvert reads the ONNX file (not tried here)",
+    "--mnne": "MNN's MNNConvert reads the ONNX file (not tried here)",
     **{flag: why for each in FORMATS for flag, why in each.refused_flags},
 }
 INSTEAD = {name: why for each in FORMATS for name, why in each.refused_presets}
@@ -101,7 +106,7 @@ class ExportConfig:
         False, "with --data: treat all classes as one; networks trained so are known without "
         "the flag"
     )  # fmt: skip
-    workers: int = option(8, "with --data: processes that load images", minimum=0)
+    workers: int = option(8, "with --data: threads that load images", minimum=0)
     summary: str = option(
         "",
         "write nothing: list the operators and layers of an ONNX file, or of a checkpoint's forms",

@@ -36,7 +36,9 @@ def write_ascend(source: NetworkFile, folder: Path) -> None:
         folder,
         f"atc --framework=5 --model={name} --output={stem} "
         f'--input_shape="{INPUT}:{source.sizes.batch_size},3,{height},{width}" '
-        "--insert_op_conf=aipp.cfg --soc_version=Ascend310P3",
+        "--insert_op_conf=aipp.cfg --soc_version=Ascend310",
+        "# --soc_version: Ascend and the name that `npu-smi info` shows on the device "
+        "(310, 310P3, 310B4, ...)",
     )
 
 

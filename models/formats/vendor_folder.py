@@ -39,7 +39,7 @@ def open_folder(path: str | Path, *, device: str = "") -> OnnxRunner:
 def write_texts(source: NetworkFile, folder: Path, *commands: str) -> None:
     """Write `metadata.json` of the compiled network and `commands.txt`."""
     write_metadata(folder, replace(source.metadata, compiled=True))
-    if source.images is None and source.metadata.head == "raw":
+    if source.images is None and source.preset.takes_images:
         commands = (*commands, "# written without --data: calibrate on images of your own")
     (folder / COMMANDS).write_text("\n".join(commands) + "\n", encoding="utf-8")
 

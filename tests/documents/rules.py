@@ -126,6 +126,7 @@ READ_LATER = (
 INSTALLS = "installs packages, which needs the network"
 ENVIRONMENT = "makes an environment: the checks run in one that is complete"
 SYSTEM = "changes the machine or another one"
+VENDOR = "needs the vendor's tool: tests/unit/models/formats/test_vendor_folders.py reads it"
 # Commands that are not run, each with the reason. One that no page has any more is an error.
 NOT_RUN: dict[str, str] = {
     "python -m venv .venv": ENVIRONMENT,
@@ -140,6 +141,7 @@ NOT_RUN: dict[str, str] = {
     "pip install -r requirements-examples.txt": INSTALLS,
     "pip install pillow-heif": INSTALLS,
     "pip install av": INSTALLS,
+    "pip install mss": INSTALLS,
     "pip install rknn-toolkit-lite2": INSTALLS,
     "pip install -r <(grep -v ^opencv requirements.txt) opencv-python-headless": INSTALLS,
     ".venv/bin/pip install -r requirements-runtime.txt": INSTALLS,
@@ -166,12 +168,30 @@ NOT_RUN: dict[str, str] = {
     "--batch-size 256": "needs two machines under Slurm",
     "python -m examples.ray_data --weights best.onnx --source images/ --workers 4":
         "needs Ray: tests/unit/examples/test_ray_data.py runs it where it is installed",
+    "trtexec --onnx=best-trt10.onnx --fp16 --saveEngine=best-trt10.engine": VENDOR,
+    "trtexec --onnx=best-trt11-fp16.onnx --saveEngine=best-trt11-fp16.engine": VENDOR,
+    "trtexec --onnx=best-trt11-int8.onnx --saveEngine=best-trt11-int8.engine": VENDOR,
+    "hailo parser onnx best.onnx --hw-arch hailo8 --end-node-names /layers.24/m.0/Conv "
+    "/layers.24/m.1/Conv /layers.24/m.2/Conv": VENDOR,
+    "hailo optimize best.har --hw-arch hailo8 --calib-set-path calibration.npy "
+    "--model-script model_script.alls": VENDOR,
+    "hailo compiler best_optimized.har --hw-arch hailo8": VENDOR,
+    "hb_mapper checker --model-type onnx --march bayes-e --model best.onnx": VENDOR,
+    "hb_mapper makertbin --model-type onnx --config config_nv12.yaml": VENDOR,
+    'atc --framework=5 --model=best.onnx --output=best --input_shape="images:1,3,320,320" '
+    '--insert_op_conf=aipp.cfg --soc_version=Ascend310': VENDOR,
+    "pulsar2 build --input best.onnx --config config.json --output_dir output "
+    "--target_hardware AX650": VENDOR,
     "docker run --shm-size 8g": "needs docker",
     "ssh -L 8080:localhost:8080 ...": SYSTEM,
     "systemctl stop": SYSTEM,
 }  # fmt: skip
 # Programs in Python that are not run, by a line of theirs.
 PROGRAMS_NOT_RUN: dict[str, str] = {
+    "from rknnlite.api import RKNNLite":
+        "needs an RK3588: tests/unit/models/formats/test_vendor_folders.py runs it without one",
+    "from rknn.api import RKNN":
+        "needs `make rknn`: tests/end_to_end/test_quantized_presets.py runs the same calls",
     "import coremltools as ct":
         "needs the environment of coremltools: tests/end_to_end/test_mobile_recipes.py runs it",
     "from models.yolo import DetectionModel":

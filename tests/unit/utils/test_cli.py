@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import logging
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -105,6 +107,8 @@ def test_spellings(argv: list[str], expected: dict[str, object]) -> None:
         (["--epocs", "3"], "error: --epocs: no such flag; did you mean --epochs?"),  # a slip
         (["--zz", "3"], "error: --zz: no such flag (--help"),  # like none
         (["--si", "3"], "ambiguous option: --si could match --sizes, --sides"),  # cut off too far
+        (["--imgsz", "640", "320"], "error: 320: no flag takes this; one value too many"),
+        (["--weights", "my", "best.pt"], "error: best.pt: no flag takes this"),
         (["--imgsz", "big"], "--imgsz big: must be an integer (--help"),  # wrong type
         (["--amp", "fp8"], "--amp fp8: no such choice (choices: auto, off)"),
         (["--amp", "AUTO"], "--amp AUTO: no such choice; did you mean 'auto'?"),
@@ -191,6 +195,19 @@ def test_help_shows_lines_choices_and_examples_but_no_refused_flags(capsys) -> N
     assert "precision: auto, off (default: auto)" in shown
     assert "--bucket" not in shown
     assert "--rect, --no-rect" in shown and "--no-half" not in shown
+
+
+@pytest.mark.parametrize(
+    ("module", "typed"),
+    [(None, "script.py"), ("data.lint.__main__", "python -m data.lint"), ("a.b", "python -m a.b")],
+)
+def test_help_names_the_program_as_it_is_typed(monkeypatch, capsys, module, typed) -> None:
+    spec = module and importlib.machinery.ModuleSpec(module, None)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    monkeypatch.setattr(sys, "argv", ["/a/folder/script.py", "--help"])
+    with pytest.raises(SystemExit):
+        parse(Config, ["--help"], REFUSED)
+    assert capsys.readouterr().out.startswith(f"usage: {typed} [flags]\n")
 
 
 @pytest.mark.parametrize(("speaks", "lines"), [(True, 1), (False, 0)])

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from models.checkpoints import loading
-from models.checkpoints.loading import initial_model
+from models.checkpoints.initial_weights import initial_model
 from models.conversion.deploy import equivalence_error
 from models.network.detector import block_counts
 from tests.checkpoint_builders import checkpoint_of, save_model, save_yolov5, tensors_equal

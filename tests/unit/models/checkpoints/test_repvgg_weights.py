@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.checkpoints.loading import initial_model
+from models.checkpoints.initial_weights import initial_model
 from models.conversion.deploy import relative_error
 from models.conversion.norm_statistics import measure_norms
 from models.network.model_spec import ModelSpec

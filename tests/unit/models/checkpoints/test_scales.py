@@ -7,7 +7,8 @@ import copy
 import pytest
 import torch
 
-from models.checkpoints.loading import build_from_checkpoint, initial_model, read_weights
+from models.checkpoints.initial_weights import initial_model
+from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import equivalence_error, to_deploy
 from models.conversion.expand import expand
 from models.network.detector import build_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.checkpoints.loading import initial_model
+from models.checkpoints.initial_weights import initial_model
 from models.conversion.deploy import relative_error, to_deploy
 from models.conversion.norm_statistics import measure_norms
 from models.network.detector import build_model
