@@ -38,7 +38,7 @@ def flags(tmp_path) -> list[object]:
         (["--epochs", 0], "error: --epochs 0: must be at least 1"),
         (["--resume", "none.pt"], "error: "),  # before the processes know each other
         (["--data", "none.yaml"], "error: none.yaml: no such file"),  # met by all of them
-        (["--project", "/proc/x"], "error: /proc/x/exp: cannot be made"),  # by the first alone
+        (["--project", "/proc/x"], "error: /proc: cannot be written"),
     ],
     ids=["flag", "range", "resume", "all", "first"],
 )
