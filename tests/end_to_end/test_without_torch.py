@@ -228,7 +228,8 @@ def test_what_needs_torch_says_so(device, tmp_path):
             assert "needs the package torch: pip install torch torchvision" in done.stderr
             assert "Traceback" not in done.stderr
     for script in ("train.py", "convert.py", "export.py"):
-        done = device.run(script, "--help")
+        assert "--weights" in device.output(script, "--help")
+        done = device.run(script, "--weights", tmp_path / "a.pt")
         assert (done.returncode, done.stderr) == (
             2, "error: the package torch is not installed: pip install -r requirements.txt\n"
         )  # fmt: skip
