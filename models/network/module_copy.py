@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-def copy_with(module: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
+
+def copy_with(module: ModuleT, change: Callable[[Tensor], Tensor]) -> ModuleT:
     """A copy whose parameters and buffers are `change` of those of `module`, which stays."""
     tensors = [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(each): _changed(each, change) for each in tensors})

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import to_deploy
 from models.network.box_coder import BoxCoder
 from models.network.detector import Detector
+from models.network.module_copy import copy_with
 from utils.device import choose_device
 from utils.errors import ConfigError
 from utils.structures import FloatArray
@@ -22,6 +24,8 @@ def fastest_form(model: Detector, device: torch.device, dtype: torch.dtype) -> D
     is, results differ by float32 rounding.
     """
     order = torch.channels_last if device.type == "cpu" or dtype == torch.float16 else None
+    if next(model.parameters()).device.type == "mps":  # has no float64, in which blocks are folded
+        model = copy_with(model, Tensor.cpu)
     deployed = to_deploy(model).to(device, dtype)
     return deployed if order is None else deployed.to(memory_format=order)
 

@@ -9,9 +9,11 @@ from data.hyps import HYPS_FOLDER
 from models.losses.loss import LossConfig
 from train import Hyperparameters
 from utils.engine.optim import OptimizerConfig
+from utils.engine.resume import ResumedRun
 from utils.errors import ConfigError
 from utils.strict_mapping import from_flat, to_flat
 from utils.strict_yaml import write_yaml
+from utils.train_config import TrainConfig
 
 SHIPPED = sorted(path.name for path in HYPS_FOLDER.glob("*.yaml"))
 
@@ -86,6 +88,8 @@ def test_a_yaml_of_yolov5(tmp_path):
     path = tmp_path / "h.yaml"
     write_yaml(path, {"obj_pw": 1.0, "iou_t": 0.2, "anchor_t": 4.0})
     assert Hyperparameters.read(str(path)) == Hyperparameters()
+    old = ResumedRun(tmp_path / "last.pt", None, {}, TrainConfig(), {"iou_t": 0.2})
+    assert Hyperparameters.read("unused.yaml", old) == Hyperparameters()  # as its run stored it
 
 
 def test_flat_and_back():

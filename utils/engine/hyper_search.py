@@ -107,11 +107,11 @@ def search(config: TrainConfig, base: Mapping[str, float], train: Train) -> Sear
         train: a whole training run.
 
     Raises:
-        ConfigError: a number of runs that is none, or several processes.
+        ConfigError: as `check_options`, or there are several processes.
         MissingPackageError: Optuna is not installed.
     """
-    if config.resume is not None or Ranks.of_environment().count > 1:
-        raise ConfigError("--evolve: runs one after the other, without --resume and torchrun")
+    if Ranks.of_environment().count > 1:
+        raise ConfigError("--evolve: runs one after the other, without torchrun")
     check_options(config)
     count = config.evolve or 0
     project = PROJECT if config.project == TrainConfig().project else config.project

@@ -136,13 +136,15 @@ def test_only_the_best_run_keeps_its_weights(config, quick):
 def test_messages(config, tmp_path, capsys, monkeypatch):
     with pytest.raises(ConfigError, match=r"^--evolve 0: must be at least 1$"):
         search(replace(config, evolve=0), BASE, Trainer())
+    with pytest.raises(ConfigError, match=r"^--evolve: trains anew, so it goes without --resume"):
+        search(replace(config, evolve=2, resume="last.pt"), BASE, Trainer())
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "0")
     for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "2")
     assert train_script.main(["--evolve", "2"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: --evolve: runs one after the other, without --resume and torchrun"
+        "error: --evolve: runs one after the other, without torchrun"
     )
 
 
