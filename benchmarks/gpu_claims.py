@@ -100,6 +100,8 @@ def _step_claims(ms: Mapping[str, list[float]]) -> Iterator[Claim]:
 
 def _memory_claims(peak: Mapping[str, float]) -> Iterator[Claim]:
     plain = peak[PLAIN]
+    if plain <= 0:  # on a CPU, of memory that was there already
+        return
     if BLOCKS in peak:
         yield Claim("C5", f"training memory, {BLOCKS} / plain", "1.05 to 1.10",
                     f"{peak[BLOCKS] / plain:.2f}")  # fmt: skip

@@ -63,13 +63,14 @@ def _rate(images: float, ms: Sequence[float]) -> str:
 def _families(section: Section, sections: Section) -> list[str]:
     ms, images = section["ms"], section["images"]
     peak = sections.get("memory", {}).get("peak_mb", {})
+    plain = peak.get(PLAIN, 0.0)  # on a CPU, of memory that was there already, 0 or less
     rows = []
     for family, values in ms.items():
         mb = section["peer"].get("peak_mb") if family == PEER else peak.get(family)
         rows.append((
             family, _rate(images, values), ratio(values, ms[PLAIN]),
             MISSING if mb is None else f"{mb:.0f}",
-            MISSING if mb is None or PLAIN not in peak else f"{mb / peak[PLAIN]:.2f}",
+            MISSING if mb is None or plain <= 0 else f"{mb / plain:.2f}",
         ))  # fmt: skip
     lines = table(("blocks", "images/s", "step / plain", "peak, MB", "peak / plain"), rows)
     peer = section["peer"]

@@ -60,7 +60,7 @@ def tiny_shared(tmp_path_factory) -> Path:
         cv2.imwrite(str(images / f"{number}.jpg"), pixels)
         (labels / f"{number}.txt").write_text(f"{number} 0.5 0.5 0.5 0.5\n")
     save_video(folder / "data" / "video" / "street.mp4", 6, (SIZE, 96))
-    model = finding_model(tiny_spec(nc=NUM_CLASSES))
+    model = finding_model(tiny_spec(nc=NUM_CLASSES), spread=2.0)
     names = tuple(f"thing{number}" for number in range(NUM_CLASSES))
     save_checkpoint(
         folder / "weights" / "yolov5n.pt",
