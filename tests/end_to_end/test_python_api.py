@@ -101,8 +101,13 @@ def test_settings_are_those_of_the_flags(weights, photos):
         load_detector(weights.with_name("other.onnx"))
     with pytest.raises(ConfigError, match=r"--classes 7: the classes of .* are 0 to 1"):
         load_detector(weights, classes=[7])
-    with pytest.raises(ConfigError, match=r"--imgsz 96: must be a number, at least 1"):
+    with pytest.raises(ConfigError, match=r"--imgsz 96: must be a whole number, at least 1"):
         load_detector(weights, imgsz="96")
+    for flags in ({"imgsz": 64.0}, {"max_det": 1.5}, {"half": "no"}, {"batch_size": True}):
+        with pytest.raises(ConfigError, match="must be"):
+            load_detector(weights, **flags)
+    with pytest.raises(ConfigError, match="--weights: is empty; name a file"):
+        load_detector("")
 
 
 def test_one_class_may_be_a_number(weights, photos):
