@@ -41,10 +41,10 @@ class Limits:
         Raises:
             ConfigError: it is refused.
         """
-        kind, article = (numbers.Integral, "a whole") if whole else (numbers.Real, "a")
+        kind, name = (numbers.Integral, "an integer") if whole else (numbers.Real, "a number")
         limits = "" if self.minimum is self.maximum is None else f", {self.as_text()}"
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ConfigError(f"{given}: must be {article} number{limits}")
+            raise ConfigError(f"{given}: must be {name}{limits}")
         if not self.allow(float(value)):
             raise ConfigError(f"{given}: must be {self.as_text()}")
 

@@ -160,10 +160,10 @@ def test_numbers_out_of_range(given, message, capsys):
 
 
 OF_ANOTHER_TYPE = [
-    ({"epochs": 3.0}, "--epochs 3.0: must be a whole number, at least 1, or -1"),
-    ({"epochs": True}, "--epochs True: must be a whole number, at least 1, or -1"),
-    ({"sides": (64, 32.5)}, "--sides 64 32.5: must be a whole number, at least 1"),
-    ({"batch_size": "16"}, "--batch-size 16: must be a whole number"),
+    ({"epochs": 3.0}, "--epochs 3.0: must be an integer, at least 1, or -1"),
+    ({"epochs": True}, "--epochs True: must be an integer, at least 1, or -1"),
+    ({"sides": (64, 32.5)}, "--sides 64 32.5: must be an integer, at least 1"),
+    ({"batch_size": "16"}, "--batch-size 16: must be an integer"),
     ({"score": True}, "--score True: must be a number, from 0 to 1"),
     ({"score": "high"}, "--score high: must be a number, from 0 to 1"),
     ({"half": "no"}, "--half no: must be True or False"),
