@@ -9,7 +9,6 @@ From Python: `detector = load_detector("best.pt"); found = detector("bus.jpg")`.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
     let_threads_sleep()  # before torch is loaded
 
 from data.idle_flags import log_idle_source_flags
-from data.sources import FileSource, SourceOptions, open_source
+from data.sources import FileSource, SourceOptions, open_source, source_texts
 from models.runtimes.open_runner import open_networks
 from utils.detect.output import DetectionOutput
 from utils.detect.output_options import OutputOptions
@@ -114,10 +113,9 @@ class Detector:
         and skipped. Closing the iterator closes the source.
 
         Raises:
-            DatasetError: there is no such source.
+            DatasetError: there is no such source, or it is none.
         """
-        texts = (source,) if isinstance(source, str | os.PathLike | int) else source
-        opened = open_source([str(text) for text in texts], options or SourceOptions())
+        opened = open_source(source_texts(source), options or SourceOptions())
         log = DetectionLog(self.finder.class_names, 1, strict=False)
         try:
             for result in self.finder.results(opened, self.batch_size, log.clock):

@@ -5,7 +5,7 @@ model = torch.hub.load("path/of/this/folder", "custom", "best.pt", source="local
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,11 +64,12 @@ class HubModel:
         agnostic: boxes suppress each other across classes.
         multi_label: a box counts once for every class above `conf`.
         max_det: at most this many per image.
-        names: class id -> name.
+        amp: must be False.
+        names: class id -> name; a list of names does, too.
         stride: of the network.
     """
 
-    __slots__ = ("_finder", "_weights", "agnostic", "classes", "conf", "iou", "max_det",
+    __slots__ = ("_finder", "_weights", "agnostic", "amp", "classes", "conf", "iou", "max_det",
                  "multi_label", "names", "stride")  # fmt: skip
 
     def __init__(self, weights: str, device: str) -> None:
@@ -77,7 +78,8 @@ class HubModel:
         self.conf, self.iou = rules.score_threshold, rules.iou_threshold
         self.classes: int | Sequence[int] | None = None
         self.max_det, self.agnostic, self.multi_label = rules.max_detections, False, False
-        self.names = dict(enumerate(self._finder.class_names))
+        self.amp = False
+        self.names: dict[int, str] | Sequence[str] = dict(enumerate(self._finder.class_names))
         self.stride = self._finder.network.stride
 
     def __call__(
@@ -102,6 +104,10 @@ class HubModel:
         if augment:
             raise ConfigError("augment=True: not by torch.hub; take load_detector(weights, "
                               "augment=True) from detect.py")  # fmt: skip
+        if self.amp:
+            raise ConfigError("amp=True: not by torch.hub; take load_detector(weights, half=True) "
+                              "from detect.py")  # fmt: skip
+        names = self._named()
         images = list(ims) if isinstance(ims, list | tuple) else [ims]
         frames = [
             replace(frame, path=frame.path.with_suffix(".jpg"))  # what YOLOv5 saves it as
@@ -110,7 +116,16 @@ class HubModel:
         finder, clock = self._tuned(), StageClock(STAGES)
         batches = prepared(_one_size(finder, frames, size), clock)
         found = [each for each in in_order(finder.find(batches, clock)) if isinstance(each, Found)]
-        return HubResults(found, self.names, clock.milliseconds_per(len(frames)))
+        return HubResults(found, names, clock.milliseconds_per(len(frames)))
+
+    def _named(self) -> dict[int, str]:
+        """The names by class id, in that order, as the attribute has them now."""
+        names = dict(self.names if isinstance(self.names, Mapping) else enumerate(self.names))
+        ids = range(len(self._finder.class_names))
+        unnamed = [str(each) for each in ids if each not in names]
+        if unnamed:
+            raise ConfigError(f"names: has none for class {', '.join(unnamed)}")
+        return {each: names[each] for each in ids}
 
     def _tuned(self) -> FrameDetector:
         """With the rules that the attributes ask for now."""

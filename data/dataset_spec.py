@@ -22,6 +22,7 @@ from data.split_spec import (
     VocSplit,
     YoloSplit,
 )
+from utils.class_order import classes_that_differ
 from utils.errors import ConfigError, close_to
 from utils.logs import counted
 from utils.strict_mapping import check_keys
@@ -72,6 +73,8 @@ class DatasetSpec:
     def as_one_class(self, weights: str, known: Sequence[str], *, asked: bool) -> bool:
         """Whether a network is evaluated with all classes as one: asked for, or trained so.
 
+        Logged where it knows as many classes, of other names.
+
         Args:
             weights: its file, for messages.
             known: names of the classes it knows; empty where the file does not say.
@@ -80,8 +83,14 @@ class DatasetSpec:
         Raises:
             ConfigError: it knows another number of classes.
         """
-        if asked or not known or len(known) == len(self.class_names):
+        if asked or not known:
             return asked
+        if len(known) == len(self.class_names):
+            if other := classes_that_differ(known, self.class_names):
+                logger.warning("%s was trained on other classes (%s); right if they were renamed, "
+                               "else the data yaml may have the wrong order",
+                               weights, other)  # fmt: skip
+            return False
         if len(known) == 1 and known[0] in SINGLE_CLASS_NAMES:
             logger.info("%s was trained with --single-cls: all classes count as one", weights)
             return True

@@ -81,6 +81,8 @@ def _read(image: ImagePath) -> tuple[str, Path, ImageArray]:
         except DatasetError as error:
             raise DatasetError(f"{source}: {error}") from None
         return source, path, decode_image(Path(source), content).pixels
+    if not text.strip():  # as a path it is the working directory
+        raise DatasetError("an image's path is empty; name a file")
     path = Path(text)
     if path_kind(path) == "folder" or is_video(path):
         raise _not_an_image(text)

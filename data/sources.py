@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,28 @@ class SourceOptions:
         from data.video import Shard
 
         return cls(config.recursive, Shard.parse(config.shard), streams)
+
+
+def source_texts(source: object) -> list[str]:
+    """What a program names as its source, as `--source` takes it.
+
+    Args:
+        source: a path, an address or the number of a camera; or several of them.
+
+    Raises:
+        DatasetError: it is of another type: an image, whose bytes are no cameras, or None.
+    """
+    is_one = isinstance(source, str | bytes | bytearray | memoryview | os.PathLike)
+    texts = []
+    for each in [source] if is_one or not isinstance(source, Iterable) else source:
+        text = os.fspath(each) if isinstance(each, os.PathLike) else each
+        if not isinstance(text, str | int) or isinstance(text, bool):
+            raise DatasetError(
+                f"--source: is of type {type(each).__name__}; expected a path, an address, the "
+                "number of a camera, or several of them; images are given to the detector itself"
+            )
+        texts.append(str(text))
+    return texts
 
 
 def open_source(texts: Sequence[str], options: SourceOptions) -> Source:

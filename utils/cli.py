@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import numbers
 import re
 import sys
 import types
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 
 from utils.command_parser import CommandParser, HelpFormatter, Several, with_dashes
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights
-from utils.flag_rules import Choices, Limits, PathRule
+from utils.flag_rules import Choices, Limits, PathRule, single_types
 from utils.logs import configure_logging, exit_code_after_report, flag_of
 from utils.output_files import check_writable, is_same_file
 from utils.stop_signals import Stopped, raised_as_interrupts
@@ -130,25 +129,25 @@ def _check_not_given(config: Any, written: str, path: Path) -> None:
 
 
 def check_values(config: Any) -> None:
-    """Refuse numbers outside their limits, and names that are no choice.
+    """Refuse numbers outside their limits, names that are no choice, and values of another type.
 
     Raises:
         ConfigError: naming the flag and what it takes.
     """
+    hints = typing.get_type_hints(type(config))
     for field, values in _options(config):
         limits: Limits = field.metadata["limits"]
-        are_numbers = limits.minimum is not None or limits.maximum is not None
-        flag = flag_of(field.name)
+        flag, kinds = flag_of(field.name), single_types(hints[field.name])
         given = f"{flag} {' '.join(map(str, values))}"
         if limits.max_values is not None and len(values) > limits.max_values:
             raise ConfigError(f"{given}: expected {limits.max_values} numbers at most")
         for each in values:
             if isinstance(field.metadata["rule"], Choices) and each:
                 field.metadata["rule"].check(flag, each)
-            elif are_numbers and not isinstance(each, numbers.Real):
-                raise ConfigError(f"{given}: must be a number, {limits.as_text()}")
-            elif isinstance(each, numbers.Real) and not limits.allow(float(each)):
-                raise ConfigError(f"{given}: must be {limits.as_text()}")
+            elif kinds == {bool} and not isinstance(each, bool):
+                raise ConfigError(f"{given}: must be True or False")
+            elif kinds in ({int}, {float}):
+                limits.check(given, each, whole=kinds == {int})
 
 
 def log_idle_flags(config: Any) -> None:

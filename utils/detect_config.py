@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from utils.cli import check_values, option
 from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
-from utils.errors import missing_weights
+from utils.errors import ConfigError, missing_weights
 from utils.flag_rules import Choices, PathRule
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
 from utils.postprocess import PostprocessConfig
@@ -206,6 +206,8 @@ def detector_config(
     sides = tuple(imgsz) if isinstance(imgsz, Iterable) and not isinstance(imgsz, str) else imgsz
     config = DetectConfig(weights=fspath(weights), imgsz=sides, **given)
     check_values(config)
+    if not config.weights:  # which stands for the shipped network on the command line
+        raise ConfigError("--weights: is empty; name a file")
     if not Path(weights).exists():
         raise missing_weights(Path(weights))
     return config

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
+import types
+import typing
 from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from utils.errors import ConfigError, suggest
 
@@ -26,6 +29,24 @@ class Limits:
     maximum: float | None = None
     besides: tuple[float, ...] = ()
     max_values: int | None = None
+
+    def check(self, given: str, value: object, *, whole: bool) -> None:
+        """Refuse what is no number, and one that is not among them.
+
+        Args:
+            given: the flag and its values, for messages.
+            value: one of them; True and False are no numbers.
+            whole: whether it must be an integer, of Python or of numpy.
+
+        Raises:
+            ConfigError: it is refused.
+        """
+        kind, name = (numbers.Integral, "an integer") if whole else (numbers.Real, "a number")
+        limits = "" if self.minimum is self.maximum is None else f", {self.as_text()}"
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ConfigError(f"{given}: must be {name}{limits}")
+        if not self.allow(float(value)):
+            raise ConfigError(f"{given}: must be {self.as_text()}")
 
     def allow(self, value: float) -> bool:
         """Whether one number is among them."""
@@ -91,3 +112,12 @@ class PathRule:
     required: str = ""
     unless: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
+
+
+def single_types(hint: Any) -> set[type]:
+    """Of which types one value of a flag is: `tuple[int, ...] | int | None` -> {int}."""
+    if hint is types.NoneType or hint is Ellipsis:
+        return set()
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is tuple:
+        return set().union(*map(single_types, typing.get_args(hint)))
+    return {hint}

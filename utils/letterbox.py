@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -263,7 +263,7 @@ def _note_difference(
 
 
 def _sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
-    sides = (imgsz,) if isinstance(imgsz, int) else tuple(imgsz)
+    sides = tuple(imgsz) if isinstance(imgsz, Iterable) else (imgsz,)
     if len(sides) not in (1, 2) or min(sides) < 1:
         given = " ".join(map(str, sides))
         raise ConfigError(f"--imgsz {given}: expected one or two numbers of at least 1")

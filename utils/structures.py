@@ -108,7 +108,7 @@ class Sample:
     path: Path = Path()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Detections:
     """What was found in one image, best score first.
 
@@ -144,7 +144,7 @@ class Detections:
         return replace(self, boxes=letterbox.undo_boxes(self.boxes))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One image of a file, a video or a stream, for detection.
 

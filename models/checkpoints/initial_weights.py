@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +19,11 @@ from models.network.detector import Detector, build_model
 from models.network.model_spec import ModelSpec
 from models.reparam.rep_opt import learnt_scales, take_scales
 from utils.checkpoint import Checkpoint, OnlyWeightsError, license_of
+from utils.class_order import classes_that_differ
 from utils.errors import ConfigError
 from utils.logs import counted
 
 logger = logging.getLogger(__name__)
-MAX_CLASSES_SHOWN = 3
-_UNNAMED = re.compile(r"(class[ _-]?)?\d+|object|item")  # by a program, in want of a name
 MIN_SHARE = 0.5  # of the weights before the head, without which a start is as good as random
 
 
@@ -51,17 +49,11 @@ class Start(NamedTuple):
 
     def warn_of_other_classes(self, class_names: tuple[str, ...]) -> None:
         """Log where a trained head knows other classes, in class-id order, than those to learn."""
-        pairs = enumerate(zip(self.class_names, class_names, strict=False))
-        other = [f"{index} {known}, here {wanted}" for index, (known, wanted) in pairs
-                 if known.casefold() != wanted.casefold()
-                 and not _UNNAMED.fullmatch(known)]  # fmt: skip
-        if not (self.head_is_trained and other):
-            return
-        first = "; ".join(other[:MAX_CLASSES_SHOWN])
-        more = f"; and {len(other) - MAX_CLASSES_SHOWN} more" if other[MAX_CLASSES_SHOWN:] else ""
-        logger.warning("--weights: the head taken over was trained on other classes (%s%s); "
-                       "right if they were renamed, else the data yaml may have the wrong order",
-                       first, more)  # fmt: skip
+        other = classes_that_differ(self.class_names, class_names)
+        if self.head_is_trained and other:
+            logger.warning("--weights: the head taken over was trained on other classes (%s); "
+                           "right if they were renamed, else the data yaml may have the wrong "
+                           "order", other)  # fmt: skip
 
 
 def spec_overrides(**flags: str | None) -> dict[str, str | None]:

@@ -92,6 +92,23 @@ def test_settings_count_for_the_next_call(model, photo):
         model.confidence = 0.5
 
 
+def test_classes_may_be_called_anew(model, photo):
+    for names in (["Katze", "Hund"], {1: "Hund", 0: "Katze"}):
+        model.names = names
+        assert "1 Katze, 1 Hund" in str(model(photo))
+    model.names = {1: "Hund"}
+    with pytest.raises(ConfigError, match="names: has none for class 0"):
+        model(photo)
+
+
+def test_amp_is_the_one_that_scripts_switch_off(model, photo):
+    model.amp = False
+    assert len(model(photo).xyxy[0]) == 2
+    model.amp = True
+    with pytest.raises(ConfigError, match=r"amp=True: .* load_detector\(weights, half=True\)"):
+        model(photo)
+
+
 def test_what_is_not_supported_is_refused(path, model, photo):
     with pytest.raises(ConfigError, match=r"load_detector\(weights, augment=True\)"):
         model(photo, augment=True)
@@ -166,7 +183,7 @@ def test_show_needs_a_screen(model, photo, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(ConfigError, match="no screen"):
+    with pytest.raises(ConfigError, match=r"^show\(\): this machine has no screen"):
         model(photo).show()
 
 

@@ -101,8 +101,13 @@ def test_settings_are_those_of_the_flags(weights, photos):
         load_detector(weights.with_name("other.onnx"))
     with pytest.raises(ConfigError, match=r"--classes 7: the classes of .* are 0 to 1"):
         load_detector(weights, classes=[7])
-    with pytest.raises(ConfigError, match=r"--imgsz 96: must be a number, at least 1"):
+    with pytest.raises(ConfigError, match=r"--imgsz 96: must be an integer, at least 1"):
         load_detector(weights, imgsz="96")
+    for flags in ({"imgsz": 64.0}, {"max_det": 1.5}, {"half": "no"}, {"batch_size": True}):
+        with pytest.raises(ConfigError, match="must be"):
+            load_detector(weights, **flags)
+    with pytest.raises(ConfigError, match="--weights: is empty; name a file"):
+        load_detector("")
 
 
 def test_one_class_may_be_a_number(weights, photos):
@@ -200,6 +205,23 @@ def test_stream_takes_folders_and_videos(detector, photos, tmp_path):
         next(detector.stream("nowhere"))
     with pytest.raises(DatasetError, match="--source: is empty"):
         next(detector.stream(""))
+    for wrong in (photos[0].read_bytes(), RED, None, 1.5, [photos[0], None], True, [b"a.jpg"]):
+        with pytest.raises(DatasetError, match=r"--source: is of type .*; expected a path"):
+            next(detector.stream(wrong))
+
+
+def test_results_can_be_searched(detector, photos):
+    """Arrays have no single answer to whether they are equal; a result is equal to itself."""
+    results = detector([photos[0], photos[0]])
+    assert results.index(results[1]) == 1 and len({*results}) == 2
+    assert results[0].frame != results[1].frame
+
+
+def test_drawing_takes_what_the_flags_take(detector, photos):
+    found = detector(photos[0])
+    for given in ({"line_thickness": 1.5}, {"line_thickness": -2}, {"hide_scores": "no"}):
+        with pytest.raises(ConfigError, match="must be"):
+            found.draw(**given)
 
 
 def test_a_live_stream_gives_the_newest_frame_and_closes(detector):

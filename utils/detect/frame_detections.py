@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from utils.cli import check_values
+from utils.detect_config import DetectConfig
 from utils.errors import MissingPackageError
 from utils.structures import Detections, FloatArray, Frame, ImageArray, IntArray
 
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
     import supervision
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FrameDetections:
-    """The objects in one image, best score first.
+    """The objects in one image, best score first; equal to itself alone.
 
     Attributes:
         frame: the image and where it comes from.
@@ -65,9 +67,16 @@ class FrameDetections:
         hide_labels: bool = False,
         hide_scores: bool = False,
     ) -> ImageArray:
-        """A copy of the image with boxes and names on it, (H, W, 3) uint8 RGB."""
+        """A copy of the image with boxes and names on it, (H, W, 3) uint8 RGB.
+
+        Raises:
+            ConfigError: a value that the flag of its name does not take.
+        """
         from utils.draw import draw_detections  # loads Pillow, for the names
 
+        check_values(DetectConfig(
+            line_thickness=line_thickness, hide_labels=hide_labels, hide_conf=hide_scores
+        ))  # fmt: skip
         return draw_detections(
             self.image,
             self.detections,

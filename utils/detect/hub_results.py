@@ -114,7 +114,7 @@ class HubResults:
         Raises:
             ConfigError: there is no screen.
         """
-        window = PreviewWindow()
+        window = PreviewWindow("show()")
         for image in self.render(labels):
             if not window.show(image, is_video=False):
                 return

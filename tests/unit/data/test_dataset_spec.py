@@ -241,7 +241,7 @@ def test_shipped_recipes(level):
 
     names = ("lrf", "cls", "obj", "scale", "mixup", "copy_paste")
     assert tuple(recipe[name] for name in names) == RECIPES[level]
-    assert len(recipe) == 30
+    assert len(recipe) == 29
     assert all(isinstance(value, float) for value in recipe.values())
     assert set(AugmentConfig.__slots__) <= set(recipe)
 
@@ -386,3 +386,15 @@ def test_shares_of_every_kind_of_source(tmp_path, source):
     assert train.source == val.source and (train.part, val.part) == ("train", "val")
     assert train.shares == val.shares == (("val", 0.25),)
     assert not spec.is_merged and spec.category_ids_of("val") == spec.category_ids
+
+
+def test_a_network_of_other_classes_is_named(tmp_path, caplog):
+    spec = load_dataset_spec(write_yaml(tmp_path, f"{SPLITS}names: [cat, dog]\n"))
+    for known, said in (
+        (("dog", "cat"), "w.pt was trained on other classes (0 dog, here cat; 1 cat, here dog);"),
+        (("Cat", "class1"), ""),
+        ((), ""),
+    ):
+        caplog.clear()
+        assert not spec.as_one_class("w.pt", known, asked=False)
+        assert said in caplog.text and bool(said) == bool(caplog.text), known

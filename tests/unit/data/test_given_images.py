@@ -65,7 +65,7 @@ def noise(*shape: int) -> np.ndarray:
         (b"", "image0: not an image"),
         (b"no image", "image0: not an image"),
         ("missing.jpg", "missing.jpg: no such file"),
-        ("", "is not one image"),  # the working folder
+        ("", "path is empty"),  # the working folder
         ("a\0b.jpg", "cannot be read"),
         ("x" * 300, "cannot be read"),
         (Path(__file__).parent, "data: is not one image; folders, .* are for stream"),

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from utils import logs
@@ -137,7 +138,7 @@ OUT_OF_RANGE = [
     ({"limit": math.nan}, "--limit nan: must be at most 9.5"),
 ]
 IN_RANGE = [
-    *({"epochs": number} for number in (-1, 1, 2)),
+    *({"epochs": number} for number in (-1, 1, 2, np.int64(2))),
     *({"score": number} for number in (None, 0, 1, 0.5)),
     *({"sides": numbers} for numbers in ((1,), (1, 2))),
     *({"limit": number} for number in (-math.inf, 9.5)),
@@ -156,6 +157,25 @@ def test_numbers_out_of_range(given, message, capsys):
         parse(Config, argv, REFUSED)
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+OF_ANOTHER_TYPE = [
+    ({"epochs": 3.0}, "--epochs 3.0: must be an integer, at least 1, or -1"),
+    ({"epochs": True}, "--epochs True: must be an integer, at least 1, or -1"),
+    ({"sides": (64, 32.5)}, "--sides 64 32.5: must be an integer, at least 1"),
+    ({"batch_size": "16"}, "--batch-size 16: must be an integer"),
+    ({"score": True}, "--score True: must be a number, from 0 to 1"),
+    ({"score": "high"}, "--score high: must be a number, from 0 to 1"),
+    ({"half": "no"}, "--half no: must be True or False"),
+    ({"rect": 1}, "--rect 1: must be True or False"),
+]
+
+
+def test_values_of_another_type_from_python():
+    for given, message in OF_ANOTHER_TYPE:
+        with pytest.raises(ConfigError) as caught:
+            check_values(Config(**given))
+        assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("given", IN_RANGE, ids=str)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.checkpoints import initial_weights
 from models.checkpoints.initial_weights import initial_model
 from models.conversion.deploy import equivalence_error
 from models.network.detector import block_counts
 from tests.checkpoint_builders import checkpoint_of, save_model, save_yolov5, tensors_equal
 from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
+from utils import class_order
 from utils.checkpoint import save_checkpoint
 from utils.errors import CheckpointError, ConfigError
 from utils.strict_yaml import write_yaml
@@ -250,7 +250,7 @@ def save_named(path, model, class_names):
     ],
 )
 def test_a_head_of_other_classes_is_named(tmp_path, model, caplog, monkeypatch, wanted, said):
-    monkeypatch.setattr(initial_weights, "MAX_CLASSES_SHOWN", 2)
+    monkeypatch.setattr(class_order, "MAX_CLASSES_SHOWN", 2)
     path = save_named(tmp_path / "w.pt", model, ("a", "b", "c"))
     initial_model("", str(path), len(wanted), {}).warn_of_other_classes(wanted)
     found = warnings(caplog)
