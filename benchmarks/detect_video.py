@@ -63,7 +63,8 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
     """Exports the checkpoint; the peer takes the checkpoint itself."""
     video = clip(options.file(VIDEO), options.folder / "clip.mp4", options.count)
     weights = options.folder / "network.onnx"
-    output_of(script("export.py", "--weights", options.weights, "--dynamic", "--output", weights))
+    flags = ["--output", weights, "--imgsz", options.image_size, "--dynamic"]
+    output_of(script("export.py", "--weights", options.weights, *flags))
     found = [
         Contestant("stages", partial(run_stages, weights, video, options.folder)),
         Contestant("ours", partial(run_ours, weights, video, options.folder)),
