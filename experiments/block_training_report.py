@@ -154,7 +154,8 @@ def write_report(
     start = "scratch" if setting.start == SCRATCH else Path(setting.start).stem
     device = "cpu" if setting.device == "cpu" else "gpu"
     date = time.strftime("%Y-%m-%d")
-    name = f"block_training_{setting.data_name}_{start}_{device}_{date}"
+    precision = "" if setting.amp == "off" else f"_{setting.amp}"
+    name = f"block_training_{setting.data_name}_{start}{precision}_{device}_{date}"
     lines = [
         f"# Block families from {setting.start} on {setting.data_name}, {date}",
         "",
