@@ -35,6 +35,7 @@ from models.runtimes.input_sizes import InputSizes
 from models.runtimes.onnx_runner import ONNXRUNTIME
 from models.runtimes.runner import Runner
 from utils.checkpoint import Checkpoint, license_of
+from utils.errors import ConfigError
 from utils.letterbox import choose_input_hw
 from utils.postprocess import PostprocessConfig
 
@@ -78,11 +79,13 @@ def planned_files(
     """One file per preset; what would end a long run later is found out here.
 
     Raises:
-        ConfigError: a preset does not allow a flag.
+        ConfigError: a preset does not allow a flag, or the checkpoint would be overwritten.
         MissingPackageError: what a preset needs is not installed.
     """
     presets = [changed_preset(PRESETS[name], config) for name in config.presets()]
     outputs = [output_path(config, preset, len(presets)) for preset in presets]
+    if Path(config.weights).absolute() in [output.absolute() for output in outputs]:
+        raise ConfigError(f"{config.weights}: would be overwritten; give another --output")
     stride, planned = detector.stride, []
     input_hw = choose_input_hw(config.imgsz, config.weights, stride, known_hw=checkpoint.image_hw)
     for preset, output in zip(presets, outputs, strict=True):

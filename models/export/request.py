@@ -294,7 +294,7 @@ def output_path(config: ExportConfig, preset: Preset, num_files: int) -> Path:
     """Where a preset's file goes.
 
     Raises:
-        ConfigError: `--output` does not fit it, or is the input.
+        ConfigError: `--output` does not fit it.
     """
     weights = Path(config.weights)
     beside = weights.with_name(weights.stem + preset.suffix)
@@ -311,6 +311,4 @@ def output_path(config: ExportConfig, preset: Preset, num_files: int) -> Path:
             f"--output {output}: what this preset writes must end in {preset.suffix}, by which "
             "detect.py knows it"
         )
-    if output.absolute() == weights.absolute():
-        raise ConfigError(f"{config.weights}: would be overwritten; give another --output")
     return output
