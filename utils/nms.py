@@ -11,11 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from utils.boxes import box_area
 from utils.structures import BoolArray, FloatArray, IntArray
 
-NMS_CHUNK = 256  # boxes; small enough for the cache, large enough for few calls
-SORTED_FIRST = 4 * NMS_CHUNK  # of all boxes; often enough of them stay
+SMALLEST_CHUNK = 256  # boxes; often enough of the best ones stay
+LARGEST_CHUNK = 512  # bounds the memory of all pairs, should every box overlap every other
 ROUNDING = 1e-5  # relative, more than that of an IoU in float32
 CLASS_OFFSET = 7680.0  # px between the boxes of two classes, wider than any network input
 
@@ -30,8 +29,8 @@ def class_aware_nms(
     """`nms` in which only boxes of the same class suppress each other.
 
     Args:
-        boxes: (P, 4) xyxy in pixels of a network input.
-        scores: (P,).
+        boxes: (P, 4) xyxy in pixels of a network input, float32.
+        scores: (P,) float32, 0 or more.
         class_ids: (P,).
         iou_threshold: as in `nms`.
         max_keep: as in `nms`, over all classes together.
@@ -49,8 +48,8 @@ def nms(boxes: FloatArray, scores: FloatArray, iou_threshold: float, max_keep: i
     """Greedy non-maximum suppression: keep the best box, drop what overlaps it, and so on.
 
     Args:
-        boxes: (P, 4) xyxy in any unit.
-        scores: (P,); equal scores keep their order.
+        boxes: (P, 4) xyxy in any unit, float32.
+        scores: (P,) float32, 0 or more; equal scores keep their order.
         iou_threshold: a box whose IoU with a better kept one is above this is dropped.
         max_keep: stop after this many.
 
@@ -59,87 +58,101 @@ def nms(boxes: FloatArray, scores: FloatArray, iou_threshold: float, max_keep: i
     """
     kept = np.zeros(0, np.int64)
     # A chunk at a time, so that the worst boxes are never looked at once enough better ones stay.
-    for chunk in _chunks_in_order(scores):
-        if len(kept):
-            _, worse = _overlaps(boxes[kept], boxes[chunk], iou_threshold)
-            chunk = np.delete(chunk, worse)
-        stays = _stays(*_overlaps(boxes[chunk], boxes[chunk], iou_threshold), len(chunk))
-        kept = np.concatenate((kept, chunk[stays]))
+    for chunk in _chunks(best_in_order(scores, len(scores))):
+        candidates = np.concatenate((kept, chunk))
+        better, worse = _overlaps(boxes.take(candidates, 0), iou_threshold)
+        kept = candidates[_stays(better, worse, len(candidates))]
         if len(kept) >= max_keep:
             break
     return kept[:max_keep]
 
 
 def best_in_order(scores: FloatArray, count: int) -> IntArray:
-    """Indices of the `count` highest of (P,) scores, best first; equal ones keep their order."""
-    among = np.arange(len(scores))
-    if len(scores) > count:
-        bound = np.partition(scores, len(scores) - count)[len(scores) - count]
-        among = np.flatnonzero(scores >= bound)  # more than `count` where scores equal the bound
-    order: IntArray = among[np.argsort(-scores[among], kind="stable")][:count]
+    """Indices of the `count` highest of (P,) scores, best first; equal ones keep their order.
+
+    Args:
+        scores: float32, 0 or more.
+        count: at most so many.
+    """
+    # Numbers of one sign are ordered as their bits are. The index below them makes all different,
+    # so that the fastest sort keeps the order of equals.
+    bits = np.ascontiguousarray(scores, np.float32).view(np.int32).astype(np.int64)
+    keys = (-bits << 32) | np.arange(len(bits))
+    keys.sort()
+    order: IntArray = keys[:count] & 0xFFFFFFFF
     return order
 
 
-def _chunks_in_order(scores: FloatArray) -> Iterator[IntArray]:
-    """Indices of (P,) scores, best first, in chunks; the worse ones are sorted once asked for."""
-    first = best_in_order(scores, SORTED_FIRST)
-    rest = np.zeros(0, np.int64)
-    for start in range(0, len(scores), NMS_CHUNK):
-        if start == len(first):
-            left = np.ones(len(scores), np.bool_)
-            left[first] = False
-            rest = np.flatnonzero(left)
-            rest = rest[np.argsort(-scores[rest], kind="stable")]
-        in_order, begin = (first, start) if start < len(first) else (rest, start - len(first))
-        yield in_order[begin : begin + NMS_CHUNK]
+def _chunks(order: IntArray) -> Iterator[IntArray]:
+    """(P,) indices in parts of which each is twice as long as the one before, within limits."""
+    start, size = 0, SMALLEST_CHUNK
+    while start < len(order):
+        yield order[start : start + size]
+        start, size = start + size, min(2 * size, LARGEST_CHUNK)
 
 
-def _overlaps(
-    first: FloatArray, second: FloatArray, iou_threshold: float
-) -> tuple[IntArray, IntArray]:
-    """Which of (M, 4) boxes overlap which of (N, 4) boxes with an IoU above the threshold.
+def _overlaps(boxes: FloatArray, iou_threshold: float) -> tuple[IntArray, IntArray]:
+    """Which of (P, 4) boxes overlap with an IoU above the threshold.
 
     Returns:
-        (E,) and (E,) their indices.
+        (E,) and (E,) indices of the two boxes of each pair, the lower one first.
     """
-    left_1, top_1, right_1, bottom_1 = np.ascontiguousarray(first.T)
-    left_2, top_2, right_2, bottom_2 = np.ascontiguousarray(second.T)
-    with np.errstate(invalid="ignore"):  # boxes beyond what float32 can multiply: they stay
-        # The share of its own width, or height, that a box has in common with another is at least
-        # their IoU. For most pairs it is not, all of different classes among them.
-        least = np.float32(iou_threshold * (1 - ROUNDING))
-        width = np.minimum(right_1[:, None], right_2)
-        width -= np.maximum(left_1[:, None], left_2)
-        pairs = np.flatnonzero(width > (least * (right_1 - left_1))[:, None])
-        one, other = np.divmod(pairs, len(second))
-        height = np.minimum(bottom_1.take(one), bottom_2.take(other))
-        height -= np.maximum(top_1.take(one), top_2.take(other))
-        near = np.flatnonzero(height > (least * (bottom_1 - top_1)).take(one))
-        one, other, height = one.take(near), other.take(near), height.take(near)
-        shared = np.maximum(width.take(pairs.take(near)), 0) * np.maximum(height, 0)
-        union = box_area(first).take(one) + box_area(second).take(other) - shared
+    order = boxes[:, 0].argsort()
+    ordered = boxes.take(order, 0)
+    # With left and top negated, the smaller of two boxes' numbers are those of their intersection.
+    signed = ordered * np.array((-1, -1, 1, 1), np.float32)
+    # Boxes beyond what float32 can multiply overlap no other.
+    with np.errstate(invalid="ignore", over="ignore"):
+        one, other = _near_pairs(ordered, iou_threshold)
+        shared = _sides_multiplied(np.minimum(signed.take(one, 0), signed.take(other, 0)))
+        area = _sides_multiplied(signed)
+        union = area.take(one) + area.take(other) - shared
         above = np.flatnonzero(shared / union > iou_threshold)
-    return one.take(above), other.take(above)
+    one, other = order.take(one.take(above)), order.take(other.take(above))
+    return np.minimum(one, other), np.maximum(one, other)
+
+
+def _near_pairs(boxes: FloatArray, iou_threshold: float) -> tuple[IntArray, IntArray]:
+    """All pairs of (P, 4) boxes in the order of their left sides that can overlap so much.
+
+    The share of its own width that a box has in common with another is at least their IoU. So the
+    other's left side lies at most the rest of that width to the right.
+
+    Returns:
+        Indices of the two boxes of each pair.
+    """
+    left = boxes[:, 0].astype(np.float64)
+    rest = (1 - iou_threshold * (1 - ROUNDING)) * (boxes[:, 2] - boxes[:, 0])
+    following = np.arange(1, len(boxes) + 1)
+    counts = np.maximum(np.searchsorted(left, left + rest, side="right") - following, 0)
+    one = np.repeat(following - 1, counts)
+    other = np.arange(len(one)) + np.repeat(following - (counts.cumsum() - counts), counts)
+    return one, other
+
+
+def _sides_multiplied(signed: FloatArray) -> FloatArray:
+    """(N,) areas of boxes with left and top negated; 0 where a side is negative."""
+    area: FloatArray = np.maximum(signed[:, 2] + signed[:, 0], 0)
+    area *= np.maximum(signed[:, 3] + signed[:, 1], 0)
+    return area
 
 
 def _stays(better: IntArray, worse: IntArray, count: int) -> BoolArray:
-    """(count,) which boxes of a chunk stay, best first, given which overlap.
+    """(count,) which boxes stay, given which overlap: a box that is dropped drops no other.
 
-    A box stays where none that stays suppresses it. Each round settles at least the first box
-    that is not settled yet, so nothing changes any more after at most `count` rounds; in practice
-    few.
+    Each round settles at least the best box of those that are left, in practice most of them.
 
     Args:
-        better: (E,) index in the chunk.
-        worse: (E,) index in the chunk; pairs in which it is not the worse one do not count.
-        count: boxes in the chunk.
+        better: (E,) index of the better box of an overlap, boxes in the order of their scores.
+        worse: (E,) index of the other one.
+        count: boxes.
     """
-    in_order = better < worse
-    better, worse = better[in_order], worse[in_order]
     stays = np.ones(count, np.bool_)
-    while True:
-        now = np.ones(count, np.bool_)
-        now[worse[stays[better]]] = False
-        if (now == stays).all():
-            return stays
-        stays = now
+    while len(worse):
+        unrivalled = np.ones(count, np.bool_)
+        unrivalled[worse] = False
+        drops = unrivalled[better]
+        stays[worse[drops]] = False
+        left = np.flatnonzero(~drops & stays[better] & stays[worse])
+        better, worse = better[left], worse[left]
+    return stays

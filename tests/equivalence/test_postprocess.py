@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.runtimes.torch_predictor import postprocess_batch, postprocess_on_device
 from utils.boxes import pairwise_iou
-from utils.nms import CLASS_OFFSET, NMS_CHUNK, SORTED_FIRST, nms
+from utils.nms import CLASS_OFFSET, LARGEST_CHUNK, nms
 from utils.postprocess import MAX_CANDIDATES, VAL_POSTPROCESS, PostprocessConfig, postprocess
 
 F = np.float32
@@ -162,16 +162,16 @@ def test_how_ap_is_measured():
 def test_boxes_of_several_chunks_suppress_each_other(seed):
     """Crowded, so that boxes of each chunk are suppressed by kept ones of all chunks before."""
     rng = np.random.default_rng(seed)
-    decoded = predictions(seed, 3 * NMS_CHUNK, 1, whole=bool(seed % 2))
+    decoded = predictions(seed, 3 * LARGEST_CHUNK, 1, whole=bool(seed % 2))
     decoded[:, :2] *= 4
     decoded[:, 2:4] = rng.uniform(8, 30, (len(decoded), 2))
     config = PostprocessConfig(0.0, 0.3, max_detections=len(decoded))
-    assert NMS_CHUNK // 2 < assert_both_follow(decoded, config) < 2 * NMS_CHUNK
+    assert LARGEST_CHUNK // 2 < assert_both_follow(decoded, config) < 2 * LARGEST_CHUNK
 
 
 def test_a_chain_of_boxes_each_suppressed_by_the_one_before():
     """Every second one stays: a box that is suppressed suppresses nothing."""
-    decoded = np.zeros((NMS_CHUNK + 20, 6), F)
+    decoded = np.zeros((LARGEST_CHUNK + 20, 6), F)
     decoded[:, 0] = 4 * np.arange(len(decoded))
     decoded[:, 1:4] = (10, 10, 10)
     decoded[:, 4] = np.linspace(1, 0.5, len(decoded))
@@ -180,11 +180,11 @@ def test_a_chain_of_boxes_each_suppressed_by_the_one_before():
     assert assert_both_follow(decoded, config) == len(decoded) // 2
 
 
-@pytest.mark.parametrize("max_keep", [10, SORTED_FIRST // 2, 10 * SORTED_FIRST])
-def test_more_boxes_than_are_sorted_at_first(max_keep):
+@pytest.mark.parametrize("max_keep", [10, LARGEST_CHUNK // 2, 10 * LARGEST_CHUNK])
+def test_equal_scores_across_chunks(max_keep):
     """With scores of few values, so that equal ones lie on both sides of every border."""
     rng = np.random.default_rng(max_keep)
-    corners = rng.integers(0, 400, (3 * SORTED_FIRST, 2)).astype(F)
+    corners = rng.integers(0, 400, (3 * LARGEST_CHUNK, 2)).astype(F)
     boxes = np.concatenate((corners, corners + rng.integers(3, 12, corners.shape)), 1).astype(F)
     scores = rng.choice([0.25, 0.5, 0.6, 0.75], len(boxes)).astype(F)
     left, kept = np.argsort(-scores, kind="stable"), []
