@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.matrix_floor import matrix_seconds
 from benchmarks.measurement import output_of, script
 from benchmarks.peer import Peer
 from benchmarks.rounds import Contestant, Turn, timed
@@ -25,7 +26,6 @@ from models.runtimes.torch_runner import fastest_form
 from utils.structures import FloatArray
 
 REPEATS = 3
-MATRIX = 1536  # side of the product whose rate is the floor's
 EXACT = ("as loaded", "folded", "folded, channels last")
 DEFAULT = EXACT[-1]
 
@@ -69,10 +69,8 @@ def difference(rows: FloatArray, expected: FloatArray) -> float:
 
 
 def matrix_floor(gflops: float) -> Turn:
-    """Seconds that the multiply-adds of an image take at the rate of a large matrix product."""
-    left = torch.rand(MATRIX, MATRIX)
-    seconds = timed(lambda: torch.mm(left, left), REPEATS)
-    return Turn(seconds * gflops * 1e9 / (2 * MATRIX**3))
+    """The multiply-adds of an image at the rate of a large matrix product."""
+    return Turn(matrix_seconds(gflops, torch.float32))
 
 
 def of_peer(contestant: Contestant, output: Path, expected: FloatArray) -> Contestant:

@@ -2,7 +2,8 @@
 
 Training: the whole process's peak over a few steps of the loop, ours and that of the package
 yolov5, each in a process of its own, in turn. Conversion: `convert.py` of a plain yolov5x with
-random weights, its time and its peak beyond that of a process that only imports what it imports.
+random weights, its time and its peak beyond that of a process that only imports what it imports;
+and once more under Python's profiler, for the parts of its time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.conversion_parts import conversion_parts
 from benchmarks.measurement import PeerFailedError, Spread, measured_with, script, table
 from benchmarks.peer_loop import PeerLoop, peer_python
 from benchmarks.process_memory import ProcessCost, cost_of
@@ -41,6 +43,10 @@ ROUNDS = 3
 OURS, PEER = "this project", "ultralytics/yolov5"
 CONVERTED = "yolov5x.yaml"
 MAX_SECONDS, MAX_FACTOR = 3.0, 2.0  # of the conversion: goals
+PARTS_NOTE = (
+    "The parts of its time after the imports, each with all that it calls, in one run under "
+    "Python's profiler:"
+)
 
 
 def training_peaks(setting: Setting, python: str) -> dict[str, Any]:
@@ -86,7 +92,7 @@ def write_random_checkpoint(path: Path, cfg: str) -> None:
 
 
 def conversion(cfg: str, rounds: int) -> dict[str, Any]:
-    """Bytes of the checkpoint, and the costs of importing and of converting in each round."""
+    """MB of the checkpoint, costs of importing and converting in each round, seconds of parts."""
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / f"{Path(cfg).stem}.pt"
         write_random_checkpoint(weights, cfg)
@@ -101,7 +107,8 @@ def conversion(cfg: str, rounds: int) -> dict[str, Any]:
                 logger.info("%s: %.2f s, %.0f MB", name, cost.seconds, cost.peak_mb)
                 if number:
                     costs[name].append(cost)
-        return {"mb": weights.stat().st_size / 1e6, **costs}
+        parts = conversion_parts(weights)
+        return {"mb": weights.stat().st_size / 1e6, **costs, "parts": parts}
 
 
 def report(training: dict[str, Any], converted: dict[str, Any], date: str) -> str:
@@ -120,6 +127,9 @@ def report(training: dict[str, Any], converted: dict[str, Any], date: str) -> st
         lines += [f"{PEER}: the package yolov5 {training['version']}.", ""]
     lines += [f"## Conversion of {Path(CONVERTED).stem}, {converted['mb']:.0f} MB", ""]
     lines += table(("", "measured", "goal"), _conversion_rows(converted))
+    lines += ["", PARTS_NOTE, ""]
+    parts = converted["parts"].items()
+    lines += table(("part", "seconds"), [(name, f"{seconds:.2f}") for name, seconds in parts])
     return "\n".join(lines) + "\n"
 
 

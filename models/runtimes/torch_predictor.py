@@ -128,7 +128,7 @@ def postprocess_on_device(decoded: Tensor, config: PostprocessConfig) -> Detecti
     # rounding of the moved boxes then decides borderline overlaps as it does in YOLOv5.
     apart = 0.0 if config.class_agnostic else CLASS_OFFSET
     iou_threshold = float(np.float32(config.iou_threshold))  # nms would compare in float64
-    keep = _nms(boxes + (class_ids * apart)[:, None], chosen, iou_threshold)
+    keep = compiled_nms(boxes + (class_ids * apart)[:, None], chosen, iou_threshold)
     keep = keep[: config.max_detections]
     return Detections(
         boxes=boxes[keep].cpu().numpy(),
@@ -140,10 +140,13 @@ def postprocess_on_device(decoded: Tensor, config: PostprocessConfig) -> Detecti
 def suppressed(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """(K,) indices of the (N, 4) cxcywh boxes that NMS keeps, best score first."""
     half = boxes[:, 2:] / 2
-    return _nms(torch.cat((boxes[:, :2] - half, boxes[:, :2] + half), 1), scores, iou_threshold)
+    return compiled_nms(
+        torch.cat((boxes[:, :2] - half, boxes[:, :2] + half), 1), scores, iou_threshold
+    )
 
 
-def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+def compiled_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """(K,) indices of the (N, 4) xyxy boxes that torchvision's NMS keeps, best score first."""
     from torchvision.ops import nms  # takes two seconds, and only GPUs and `suppressed` need it
 
     kept: Tensor = nms(boxes, scores, iou_threshold)

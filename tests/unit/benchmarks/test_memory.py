@@ -40,11 +40,13 @@ def test_ratios_are_those_of_the_rounds():
         "mb": 50.0,
         "import": [ProcessCost(1.0, 300.0), ProcessCost(1.5, 310.0), ProcessCost(1.2, 300.0)],
         "convert": [ProcessCost(2.0, 400.0), ProcessCost(2.5, 400.0), ProcessCost(2.2, 390.0)],
+        "parts": {"a part": 0.123},
     }
     text = report(training, converted, "2026-01-02")
     assert f"| {PEER} | 130 (110 to 240) | 1.20 (1.10 to 1.30) |" in text
     assert "| peak beyond imports / checkpoint | 1.80 (1.80 to 2.00) | at most 2 |" in text
     assert "| seconds | 2.20 (2.00 to 2.50) | under 3 |" in text
+    assert "| a part | 0.12 |" in text
     assert "package yolov5 1.2" in text
     without = report({OURS: [1.0], "reason": "it is not installed"}, converted, "2026-01-02")
     assert "was not measured: it is not installed." in without
