@@ -81,6 +81,11 @@ def measure(stages: Sequence[Stage], arguments: Sequence[str]) -> list[str]:
     return failed
 
 
+def report_name(stages: Sequence[Stage]) -> str:
+    """`bench`, with the names of the stages unless they are all."""
+    return "_".join(("bench", *(stage.name for stage in stages if len(stages) < len(STAGES))))
+
+
 def write_report(stages: Sequence[Stage], runs: Path, out: Path) -> tuple[Path, bool]:
     """Write the table and the raw rounds of these stages.
 
@@ -91,7 +96,7 @@ def write_report(stages: Sequence[Stage], runs: Path, out: Path) -> tuple[Path, 
         ConfigError: a stage is not measured.
     """
     found = {stage: Found.read(stage.file(runs)) for stage in stages}
-    path = out / f"bench_cpu_{datetime.date.today().isoformat()}.md"
+    path = out / f"{report_name(stages)}_cpu_{datetime.date.today().isoformat()}.md"
     with atomic_path(path) as temporary:
         temporary.write_text(report_text(found), encoding="utf-8")
     raw = {}

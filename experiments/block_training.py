@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.info("%d of %d runs finished", sum(job.is_finished() for job in jobs), len(jobs))
     taught = (row.taught_by("") for row in ROWS)
     rows_known = (*ROWS, PEER, *taught)
-    write_report(given.out, setting, rows_known, given.seeds, timed=not given.untimed)
+    timed, topic = not given.untimed, given.topic
+    write_report(given.out, setting, rows_known, given.seeds, timed=timed, topic=topic)
     if signals.received is not None:
         return 128 + signals.received
     return 1 if failed else 0
@@ -76,6 +77,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--shared", type=Path, required=True, help="folder with data/ and weights/yolov5n.pt")
     add("--runs", type=Path, default=ROOT / "runs" / "blocks", help="folder of runs")
     add("--out", type=Path, default=REPORTS, help="folder of the report")
+    add("--topic", default="", help="a word for the report's name, beside another of the same day")
     add("--data", choices=DATA_SETS, default="voc07")
     add("--start", choices=STARTS, default=SCRATCH, help="weights to start from")
     add("--rows", nargs="+", choices=names, default=names, help="train only these")

@@ -137,11 +137,18 @@ def diverged_lines(setting: Setting, rows: Sequence[Row], seeds: Sequence[int]) 
 
 
 def write_report(
-    out: Path, setting: Setting, rows: Sequence[Row], seeds: Sequence[int], *, timed: bool = True
+    out: Path,
+    setting: Setting,
+    rows: Sequence[Row],
+    seeds: Sequence[int],
+    *,
+    timed: bool = True,
+    topic: str = "",
 ) -> None:
     """All finished runs: tables and claims as markdown, the curves as an image beside it.
 
-    Without a finished run nothing is written. Not `timed`, seconds are omitted.
+    Without a finished run nothing is written. Not `timed`, seconds are omitted. A topic is part of
+    the file's name.
     """
     runs = finished_runs(setting, rows, seeds)
     if not runs:
@@ -154,8 +161,9 @@ def write_report(
     start = "scratch" if setting.start == SCRATCH else Path(setting.start).stem
     device = "cpu" if setting.device == "cpu" else "gpu"
     date = time.strftime("%Y-%m-%d")
-    precision = "" if setting.amp == "off" else f"_{setting.amp}"
-    name = f"block_training_{setting.data_name}_{start}{precision}_{device}_{date}"
+    kinds = ["" if setting.amp == "off" else setting.amp, topic]
+    kind = "".join(f"_{each}" for each in kinds if each)
+    name = f"block_training_{setting.data_name}_{start}{kind}_{device}_{date}"
     lines = [
         f"# Block families from {setting.start} on {setting.data_name}, {date}",
         "",

@@ -179,7 +179,7 @@ def test_one_report_of_several_stages(tiny_shared, tmp_path, monkeypatch, capsys
              tmp_path, "--stages", "coco_eval", "nms"]  # fmt: skip
     flags = [str(each) for each in flags]
     assert bench.main([*flags, *TINY, "--count", "4"]) == 0
-    (report,) = tmp_path.glob("bench_cpu_*.md")
+    (report,) = tmp_path.glob("bench_nms_coco_eval_cpu_*.md")
     text = report.read_text()
     for stage in (coco_eval.STAGE, nms.STAGE):
         assert f"## {stage.name}\n" in text
@@ -192,6 +192,11 @@ def test_one_report_of_several_stages(tiny_shared, tmp_path, monkeypatch, capsys
     # again from what is measured: the same but for nothing
     before = report.read_bytes()
     assert bench.main([*flags, "--report-only"]) == 0 and report.read_bytes() == before
+
+
+def test_a_report_of_some_stages_leaves_that_of_all_alone():
+    assert bench.report_name(bench.STAGES) == "bench"
+    assert bench.report_name(bench.chosen(["loader"])) == "bench_loader"
 
 
 def test_stages_that_are_wrong_or_not_measured(tmp_path, capsys):
@@ -214,5 +219,5 @@ def test_results_that_differ_fail_the_run(tmp_path):
     coco_eval.STAGE.file(tmp_path).write_text("\n".join(lines) + "\n")
     flags = ["--runs", str(tmp_path), "--out", str(tmp_path), "--stages", "coco_eval"]
     assert bench.main([*flags, "--report-only"]) == 1
-    (report,) = tmp_path.glob("bench_cpu_*.md")
+    (report,) = tmp_path.glob("bench_nms_coco_eval_cpu_*.md")
     assert "AP: ours 0.5, pycocotools 0.6: NOT equal within 1e-12" in report.read_text()

@@ -53,6 +53,15 @@ def test_a_row_without_plain_has_no_difference(setting, tmp_path):
     assert "| ACB | 2.0 |  | 100.0 |  | abc1234 |" in report.read_text()
 
 
+def test_a_report_of_its_own_topic(setting, tmp_path):
+    write_run(setting.folder(PLAIN, 0), 0.2)
+    for topic in ("", "teacher"):
+        write_report(tmp_path, setting, ROWS, (0,), topic=topic)
+    usual, taught = sorted(tmp_path.glob("*.md"), key=lambda path: len(path.name))
+    assert taught.name == usual.name.replace("_scratch_", "_scratch_teacher_")
+    assert f"]({taught.stem}.png)" in taught.read_text()
+
+
 def test_without_times(setting, tmp_path):
     for name, AP in (("plain", 0.2), ("OREPA, start=plain", 0.3), ("DBB", 0.3)):
         write_run(setting.folder(BY_NAME[name], 0), AP, memory=150.0 if name == "DBB" else 100.0)
