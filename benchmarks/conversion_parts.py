@@ -20,7 +20,7 @@ from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.convert_config import ConvertConfig
 
 WHOLE = "the conversion"
-FLOOR = "floor of that pass: its multiply-adds at the rate of large matrix products"
+FLOOR = "floor of running both: their multiply-adds at the rate of large matrix products"
 PARTS: dict[str, Callable[..., object]] = {
     WHOLE: convert,
     "reading the file": read_weights,
@@ -29,7 +29,7 @@ PARTS: dict[str, Callable[..., object]] = {
     "reading the saved file": load_checkpoint,
     "the equivalence check": measure_equivalence,
     "of it, each block alone in float64": reports_of,
-    "of it, both networks in float32 and float64": Detector.run_layer,
+    "of it, running both networks in float32 and float64": Detector.run_layer,
     "counting GFLOPs of both, torch's compiler imported for that": network_gflops,
 }
 

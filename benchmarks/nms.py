@@ -42,8 +42,9 @@ def suppressed_in_parts(
     name: str,
 ) -> Turn:
     """`suppressed`, and under a name the seconds per image of a function within."""
+    whole = suppressed(run, count)  # warms what is called up
     alone = seconds_in(run, {name: function})[name] / count
-    return replace(suppressed(run, count), also={name: alone})
+    return replace(whole, also={name: alone})
 
 
 def sorted_pairs(decoded: FloatArray) -> list[FloatArray]:
