@@ -39,7 +39,7 @@ from models.checkpoints.yolov5_state_dict import (
 )
 from models.conversion.convert_result import BeforeAfter, ConvertResult
 from models.conversion.deploy import is_deployed
-from models.conversion.equivalence import check_equivalence, measure_equivalence
+from models.conversion.equivalence import CHECK_CELLS, check_equivalence, measure_equivalence
 from models.conversion.form_change import FOLDED, UNCHANGED, FormChange, expanded, in_yolov5_layers
 from models.conversion.stem import stem_name, with_stem
 from models.network.detector import Detector, block_counts, count_parameters, network_gflops
@@ -59,8 +59,6 @@ from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
 FileFormat = tuple[Callable[[Path, Checkpoint], None], Callable[[Path], Checkpoint]]
-# Input sizes of the equivalence check, in strides: odd and even numbers of cells, square and not.
-CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 AP_DECIMALS = 4
 
 

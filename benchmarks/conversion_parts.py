@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.matrix_floor import matrix_seconds
-from benchmarks.parts import seconds_in
-from convert import CHECK_CELLS, convert
+from benchmarks.measurement import output_of
+from benchmarks.parts import seconds_in_file
 from data.check_images import check_inputs
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.block_report import reports_of
-from models.conversion.equivalence import measure_equivalence
-from models.network.detector import Detector, network_gflops
+from models.conversion.equivalence import CHECK_CELLS, Passes, measure_equivalence
+from models.network.detector import network_gflops
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.convert_config import ConvertConfig
 
-WHOLE = "the conversion"
+# Runs a conversion, without the imports at its start, and writes the profile to the first argument.
+PROGRAM = """
+import cProfile, sys
+from convert import main
+profiler = cProfile.Profile()
+code = profiler.runcall(main, sys.argv[2:])
+profiler.dump_stats(sys.argv[1])
+raise SystemExit(code)
+"""
+CHECK = "the equivalence check"
 FLOOR = "floor of running both: their multiply-adds at the rate of large matrix products"
 PARTS: dict[str, Callable[..., object]] = {
-    WHOLE: convert,
     "reading the file": read_weights,
     "building both networks": build_from_checkpoint,
     "saving": save_checkpoint,
     "reading the saved file": load_checkpoint,
-    "the equivalence check": measure_equivalence,
+    CHECK: measure_equivalence,
     "of it, each block alone in float64": reports_of,
-    "of it, running both networks in float32 and float64": Detector.run_layer,
+    "of it, running both networks in float32 and float64": Passes.run,
     "counting GFLOPs of both, torch's compiler imported for that": network_gflops,
 }
 
 
 def conversion_parts(weights: Path) -> dict[str, float]:
-    """Seconds of each part of `convert.py --weights FILE`, without the imports at its start."""
-    output = weights.with_name("parts.pt")
-    config = ConvertConfig(weights=str(weights), output=str(output))
-    found = seconds_in(partial(convert, config), PARTS)
-    output.unlink()
+    """Seconds of the parts of `convert.py --weights FILE`, after its imports.
+
+    Raises:
+        RunFailedError: the conversion failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        profile, output = Path(folder) / "profile", Path(folder) / "converted.pt"
+        files = [str(each) for each in (profile, "--weights", weights, "--output", output)]
+        output_of([sys.executable, "-c", PROGRAM, *files])
+        found = seconds_in_file(profile, PARTS)
     return {**found, FLOOR: check_floor(weights)}
 
 

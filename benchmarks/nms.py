@@ -23,8 +23,8 @@ from utils.structures import Detections, FloatArray
 
 REPEATS = 5
 NUMPY, TORCH = "numpy", "torch"
-NUMPY_ALONE = "numpy, without choosing and sorting the pairs"
-TORCH_ALONE = "torch, without choosing and sorting the pairs: torchvision's compiled function"
+NUMPY_ALONE = "numpy, without choosing the pairs"
+TORCH_ALONE = "torch, without choosing the pairs: torchvision's compiled function"
 
 
 def suppressed(run: Callable[[], Sequence[Detections]], count: int) -> Turn:

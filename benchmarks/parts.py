@@ -6,6 +6,7 @@ import cProfile
 import inspect
 import pstats
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 Location = tuple[str, int, str]
@@ -27,8 +28,17 @@ def seconds_in(
     """
     profiler = cProfile.Profile()
     profiler.runcall(work)
-    found = pstats.Stats(profiler).stats  # type: ignore[attr-defined]  # not in the stubs
-    totals = {location: entry[3] for location, entry in found.items()}
+    return _seconds(pstats.Stats(profiler), functions)
+
+
+def seconds_in_file(profile: Path, functions: Mapping[str, Callable[..., Any]]) -> dict[str, float]:
+    """`seconds_in`, of what another process has written with `cProfile.Profile.dump_stats`."""
+    return _seconds(pstats.Stats(str(profile)), functions)
+
+
+def _seconds(found: pstats.Stats, functions: Mapping[str, Callable[..., Any]]) -> dict[str, float]:
+    entries = found.stats  # type: ignore[attr-defined]  # not in the stubs
+    totals = {location: entry[3] for location, entry in entries.items()}
     return {name: totals.get(_location(each), 0.0) for name, each in functions.items()}
 
 

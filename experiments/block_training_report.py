@@ -136,6 +136,15 @@ def diverged_lines(setting: Setting, rows: Sequence[Row], seeds: Sequence[int]) 
     return ["", f"Diverged, and so in no table: {', '.join(found)}."] if found else []
 
 
+def report_name(setting: Setting, topic: str, date: str) -> str:
+    """The report's name without its suffix."""
+    start = "scratch" if setting.start == SCRATCH else Path(setting.start).stem
+    precision = "" if setting.amp == "off" else setting.amp
+    device = "cpu" if setting.device == "cpu" else "gpu"
+    parts = ("block_training", setting.data_name, start, precision, topic, device, date)
+    return "_".join(part for part in parts if part)
+
+
 def write_report(
     out: Path,
     setting: Setting,
@@ -158,12 +167,8 @@ def write_report(
     if not timed:
         results = {name: [replace(each, epoch_seconds=None) for each in of_row]
                    for name, of_row in results.items()}  # fmt: skip
-    start = "scratch" if setting.start == SCRATCH else Path(setting.start).stem
-    device = "cpu" if setting.device == "cpu" else "gpu"
     date = time.strftime("%Y-%m-%d")
-    kinds = ["" if setting.amp == "off" else setting.amp, topic]
-    kind = "".join(f"_{each}" for each in kinds if each)
-    name = f"block_training_{setting.data_name}_{start}{kind}_{device}_{date}"
+    name = report_name(setting, topic, date)
     lines = [
         f"# Block families from {setting.start} on {setting.data_name}, {date}",
         "",
@@ -178,6 +183,19 @@ def write_report(
         "",
         *cost_table(setting, runs, results),
         "",
+        *_claims(results),
+        "",
+        f"![AP and training loss]({name}.png)",
+        "",
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    _save_curves(out / f"{name}.png", setting, runs)
+    (out / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _claims(results: Mapping[str, Sequence[Result]]) -> list[str]:
+    """What the runs say of the articles' claims, and how the verdicts are meant."""
+    return [
         "Claims ([claims](../claims.md)). Confirmed: the 95 % interval lies above 0; contradicted: "
         "below 0; not seen: it holds 0 and is below what is claimed; undecided: neither, or an AP "
         f"below {MIN_MEANINGFUL_AP:g}, at which networks that have learned little are alike.",
@@ -186,13 +204,7 @@ def write_report(
         *cost_sentences(results),
         *kernel_sentences(results),
         *teacher_sentences(results),
-        "",
-        f"![AP and training loss]({name}.png)",
-        "",
     ]
-    out.mkdir(parents=True, exist_ok=True)
-    _save_curves(out / f"{name}.png", setting, runs)
-    (out / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 def _introduction(setting: Setting) -> list[str]:

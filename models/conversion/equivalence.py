@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 BLOCK_TOLERANCE = 1e-12  # of one block in float64
 FLOAT64_TOLERANCE = 1e-10  # of the whole network
 FLOAT32_TOLERANCE = 1e-5
+# Input sizes of the check, in strides: odd and even numbers of cells, square and not.
+CHECK_CELLS = ((3, 5), (4, 4), (7, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def measure_equivalence(
         tolerance: limit of the float32 error; by default 1e-5, or 4 times the float32 error of
             `model` itself where that is more.
     """
-    passes = [_Passes.start(each) for each in inputs]
+    passes = [Passes.start(each) for each in inputs]
     generator, blocks = torch.Generator().manual_seed(0), list[BlockReport]()
     for index, layer in enumerate(model.layers):
         new_layer, exact = saved.layers[index], copy_with(layer, in_float64)
@@ -80,7 +82,7 @@ def measure_equivalence(
 
 
 @dataclass(slots=True)
-class _Passes:
+class Passes:
     """One input on its way through four networks.
 
     Attributes:
@@ -92,7 +94,8 @@ class _Passes:
     maps: list[Maps]
 
     @classmethod
-    def start(cls, images: Tensor) -> _Passes:
+    def start(cls, images: Tensor) -> Passes:
+        """Before the first layer."""
         return cls(tuple({-1: each} for each in (images, images, images.double(), images.double())),
                    [])  # fmt: skip
 
