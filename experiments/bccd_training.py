@@ -146,21 +146,19 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and weights/")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "bccd", help="folder of runs")
     parser.add_argument("--out", type=Path, default=REPORTS)
-    parser.add_argument(
-        "--only", default="", help="train only rows with this in their name, and write no report"
-    )
+    names = [row.name for row in ROWS]
+    parser.add_argument("--rows", nargs="+", choices=names, default=names, help="only these")
     arguments = parser.parse_args()
     configure_logging()
     shared, runs = arguments.shared.resolve(), arguments.runs.resolve()
     reports: dict[Row, list[dict[str, Any]]] = {
-        row: [] for row in ROWS if arguments.only in row.name
+        row: [] for row in ROWS if row.name in arguments.rows
     }
     for seed in SEEDS:  # all rows with one seed before any with the next
         for row in reports:
             reports[row].append(train_row(row, seed, shared, runs))
             logger.info("%s seed %d: AP %.4f", row.name, seed, reports[row][-1]["AP"])
-    if not arguments.only:
-        write_report(arguments.out, reports, runs)
+    write_report(arguments.out, reports, runs)
 
 
 if __name__ == "__main__":
