@@ -93,9 +93,10 @@ class _TableRow:
 
     def text(self) -> str:
         """The row as it is now; reads the device."""
-        return self.text_of(self.losses().tolist())
+        # The first batches count once the first step is verified.
+        return self.text_of(self.losses().tolist() if self._batches else None)
 
-    def text_of(self, losses: Sequence[float]) -> str:
+    def text_of(self, losses: Sequence[float] | None) -> str:
         """The row with these losses."""
         return training_row(self._title, self._device, losses, self._instances, self._size)
 

@@ -179,20 +179,23 @@ def training_header(device: torch.device, seconds_left: float | None = None) -> 
 
 
 def training_row(
-    title: str, device: torch.device, losses: Sequence[float], instances: int, size: int
+    title: str, device: torch.device, losses: Sequence[float] | None, instances: int, size: int
 ) -> str:
     """An epoch so far, in one line.
 
     Args:
         title: which epoch.
         device: whose memory, at its most, is shown.
-        losses: mean box, objectness and class loss.
+        losses: mean box, objectness and class loss; None before there are any.
         instances: objects in the last batch.
         size: the longer side of its images in pixels.
     """
     peak = peak_memory_mb(device)
     memory = "-" if peak is None else f"{peak / 1000:.3g}G"
-    cells = (title, memory, *(f"{loss:.4g}" for loss in losses), str(instances), str(size))
+    known = ("-",) * 5
+    if losses is not None:
+        known = (*(f"{loss:.4g}" for loss in losses), str(instances), str(size))
+    cells = (title, memory, *known)
     return "".join(cell.rjust(_CONSOLE_WIDTH) for cell in cells)
 
 

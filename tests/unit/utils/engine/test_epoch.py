@@ -190,6 +190,7 @@ def test_an_epoch_without_batches():
 
 def test_the_row_shows_mean_losses_and_the_last_batch():
     row = epoch_module._TableRow("3/9", CPU)
+    assert row.text().split()[2:] == ["-"] * 5  # and not losses of 0
     row.add(torch.tensor([1.0, 2.0, 3.0]), 8, 320)
     row.add(torch.tensor([3.0, 2.0, 1.0]), 4, 352)
     title, memory, *figures = row.text().split()
