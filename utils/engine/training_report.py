@@ -192,7 +192,7 @@ def training_row(
     """
     peak = peak_memory_mb(device)
     memory = "-" if peak is None else f"{peak / 1000:.3g}G"
-    known = ("-",) * 5
+    known: tuple[str, ...] = ("-",) * 5
     if losses is not None:
         known = (*(f"{loss:.4g}" for loss in losses), str(instances), str(size))
     cells = (title, memory, *known)

@@ -273,8 +273,9 @@ def test_the_device_is_read_once_per_step_and_a_few_times_per_epoch(batch_size, 
     assert steps <= reads <= steps + 3
 
 
-@pytest.mark.parametrize(("level", "lines"), [(logging.WARNING, 0), (logging.INFO, 8)])
+@pytest.mark.parametrize(("level", "lines"), [(logging.WARNING, 0), (logging.INFO, 8 - 3)])
 def test_each_line_of_progress_reads_once(monkeypatch, caplog, level, lines):
+    """But for those before the first of the two steps, which have nothing to read yet."""
     monkeypatch.setattr("utils.logs.PLAIN_INTERVAL_SECONDS", 0.0)
     state = start(nn.Conv2d(3, 2, 1), last_step=500 * 8 - 1)
     with caplog.at_level(level, logger="utils.logs"):
