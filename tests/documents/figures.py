@@ -24,7 +24,8 @@ UNITS = (
     r"[a-z ]{0,20}(?:images|frames|samples)[\w ]{0,12}(?: a | per |/)s(?:econd)?|"
     r"days?\b|hours?|h\b|minutes?|min\b|seconds?|cycles|tests|parameters|亿|万|倍|微秒|毫秒|秒|分钟|小时|天|像素|个周期|个测试|[帧张]/秒"
 )
-MEASURED = r"\bm?AP(?:50)?(?: of| is| ?为)?|factor of|每秒[^\d，。]{0,20}|百分之"  # a number behind it needs no unit
+# A number behind it needs no unit.
+MEASURED = r"\bm?AP(?:50)?(?: of| is| ?为)?|factor of|每秒[^\d，。]{0,20}|百分之"
 PACKAGES = (
     r"Python|torch|torchvision|OpenCV|Pillow|numpy|onnx|onnxruntime|onnxslim|SAHI|supervision|"
     r"ultralytics|yolov5|trackers|rknn-toolkit2|OpenVINO|TensorRT|DeepStream|Debian|JetPack|CUDA|"
@@ -45,7 +46,7 @@ FIGURE = re.compile(
 BRACKET = re.compile(r"[^\d(（|]{0,12}[(（]")  # between a figure and the one in brackets behind it
 TIMES_OF = {"million": 1e6, "M": 1e6, "万": 1e4, "亿": 1e8}
 SIZE_STEP = 32
-LINKED_REPORT = re.compile(r"benchmarks/(?!README)[\w.-]+\.md|docs/models\.md|^models\.md")
+REPORTS, MODEL_TABLE = ROOT / "docs" / "benchmarks", ROOT / "docs" / "models.md"
 MODULE = re.compile(r"python -m ((?:experiments|benchmarks)\.\w+)")
 TEST_FILE = re.compile(r"tests/[\w/]+\.py")
 
@@ -135,22 +136,20 @@ def lines_needed(figures: Sequence[Figure], lines: Collection[frozenset[float]])
 
 def evidence_of(section: Section) -> frozenset[frozenset[float]]:
     """The numbers of each line of its tests and of the reports it links or has the command of."""
-    reports = {
-        ROOT / "docs" / "benchmarks" / Path(target).name if "benchmarks/" in target else
-        ROOT / "docs" / "models.md"
-        for target in section.links if LINKED_REPORT.search(target)
-    }  # fmt: skip
+    folder = (ROOT / section.page).parent
+    linked = {(folder / target.partition("#")[0]).resolve() for target in section.links}
+    reports = {path for path in linked if path == MODEL_TABLE or path.match(f"{REPORTS}/*.md")}
     code = "\n".join(section.code)
     tests = {ROOT / name for name in TEST_FILE.findall(code)}
     made = {path for module in MODULE.findall(code) for path in reports_of(module)}
-    files = (path for path in (*reports, *tests, *made) if path.is_file())
+    files = (path for path in {*reports, *tests, *made} - {REPORTS / "README.md"} if path.is_file())
     return frozenset().union(*map(numbers_of, files))
 
 
 @functools.cache
 def reports_of(module: str) -> frozenset[Path]:
     """The reports that say they were made by `python -m MODULE`."""
-    reports = (ROOT / "docs" / "benchmarks").glob("*_20??-??-??.md")
+    reports = REPORTS.glob("*_20??-??-??.md")
     said = re.compile(rf"python -m {re.escape(module)}\b")
     return frozenset(each for each in reports if said.search(each.read_text(encoding="utf-8")))
 

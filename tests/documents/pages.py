@@ -59,7 +59,8 @@ class Section:
 
 def user_pages() -> tuple[str, ...]:
     """README and docs, in every language: what users read and type from."""
-    found = [*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")]
+    docs = ROOT / "docs"
+    found = [*ROOT.glob("README*.md"), *docs.glob("*.md"), docs / "benchmarks" / "README.md"]
     return tuple(sorted(path.relative_to(ROOT).as_posix() for path in found))
 
 
