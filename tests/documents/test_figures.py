@@ -28,6 +28,7 @@ CHECKED = [page for page in user_pages() if page not in GENERATED]
 # The AP of scores above 0.25 stands in a table of its own.
 LINES_OF_A_ROW = {"docs/detection.md": 2}
 REPORT_FILES = sorted(REPORTS.glob("*_20??-??-??.md"))
+WITHOUT_COMMIT = "2026-11-28"  # the last day on which a report might not say its commit
 RENAMED = {
     "experiments.int8_remedies": "experiments.int8_techniques",
     "experiments.scratch_training": "experiments.block_training",
@@ -86,6 +87,7 @@ def test_reports_say_how_and_when_they_were_made(path):
     made_by = re.findall(r"python -m ((?:experiments|benchmarks)\.\w+)", text)
     assert made_by
     assert path.stem[-10:] in text
+    assert re.search(r"\bcommits?\b", text, re.I) or path.stem[-10:] <= WITHOUT_COMMIT
     for module in made_by:
         name = RENAMED.get(module, module)
         assert (ROOT / name.replace(".", "/")).with_suffix(".py").is_file(), module
