@@ -43,6 +43,7 @@ VERSIONS = re.compile(
 FIGURE = re.compile(
     rf"(?a:({MEASURED})\s?)?(?<![A-Za-z\d_.,])({NUMBER})(?![A-Za-z\d_]*-bit)[\s-]?({UNITS})?(?!\d)"
 )
+SIGNED = re.compile(r"(?:^|[\s(（，：])([-−+])$")  # before a number; not in a range
 BRACKET = re.compile(r"[^\d(（|]{0,12}[(（]")  # between a figure and the one in brackets behind it
 TIMES_OF = {"million": 1e6, "M": 1e6, "万": 1e4, "亿": 1e8}
 SIZE_STEP = 32
@@ -63,6 +64,7 @@ class Figure:
         step: of its last digit: what rounding may have changed.
         unit: what the number is multiplied with: a million, or 1.
         in_brackets: behind the figure before it, as its spread is: `0.426 (0.009)`.
+        sign: `+`, `-` or nothing; one with a sign is looked for with it.
     """
 
     page: str
@@ -72,11 +74,13 @@ class Figure:
     step: float
     unit: float = 1.0
     in_brackets: bool = False
+    sign: str = ""
 
     def is_in(self, values: frozenset[float]) -> bool:
         """Whether one of the values equals it when rounded as it is, in its unit or without."""
+        factor = {"": 0, "+": 1, "-": -1}[self.sign]
         return any(
-            abs(each / unit - self.value) <= 0.5000001 * self.step
+            abs((each * factor or abs(each)) / unit - self.value) <= 0.5000001 * self.step
             for each in values for unit in {1.0, self.unit}
         )  # fmt: skip
 
@@ -96,7 +100,10 @@ def figures_in(page: str, prose: tuple[tuple[int, str], ...]) -> Iterator[Figure
                 value, step = value_of(number)
                 whole = f"{number} {unit}".strip()
                 in_brackets = BRACKET.fullmatch(text, end, found.start(2)) is not None
-                yield Figure(page, line, whole, value, step, TIMES_OF.get(unit, 1.0), in_brackets)
+                times = TIMES_OF.get(unit, 1.0)
+                signed = SIGNED.search(text, 0, found.start(2))
+                sign = signed[1].replace("−", "-") if signed else ""
+                yield Figure(page, line, whole, value, step, times, in_brackets, sign)
                 end = found.end()
 
 
@@ -159,5 +166,9 @@ def numbers_of(path: Path) -> frozenset[frozenset[float]]:
     """Every number in a file, line by line."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return frozenset(
-        frozenset(value_of(found[0])[0] for found in re.finditer(NUMBER, line)) for line in lines
+        frozenset(
+            value_of(found[2])[0] * (-1 if found[1] else 1)
+            for found in re.finditer(rf"((?<![\w.)])-)?({NUMBER})", line)
+        )
+        for line in lines
     )

@@ -156,6 +156,10 @@ def test_what_is_said_together_stands_on_one_line(text, lines):
         ("1.76 million", {1_763_224.0}, True),
         ("7.226 M", {7.226}, True),
         ("0.5", set(), False),
+        ("-0.4 standard errors", {-0.41}, True),
+        ("+0.4 standard errors", {-0.41}, False),
+        ("(-0.4)", {0.41}, False),
+        ("a loss of 0.4", {-0.41}, True),
     ],
 )
 def test_figures_are_rounded(text, values, is_there):
