@@ -43,7 +43,7 @@ class Section:
         page: relative to the repository.
         heading: its text; empty before the first.
         prose: lines of text with the number of the first line of their paragraph or row, code and
-            addresses removed; not what is quoted, in italics.
+            addresses removed, and comments of code; not what is quoted, in italics.
         rows: lines of table rows without a link.
         links: targets of links and images.
         code: blocks of code, and code in sentences.
@@ -120,6 +120,7 @@ def _section(page: str, heading: str, inline: list[Token]) -> Section:
         children = token.children or []
         if token.type == "fence":
             code.append(token.content)
+            prose += said_in_block(token)
         if not children or (token.level == PARAGRAPH and is_quotation(children)):
             continue
         parts = [
@@ -135,6 +136,15 @@ def _section(page: str, heading: str, inline: list[Token]) -> Section:
         code += [child.content for child in children if child.type == "code_inline"]
     unlinked = tuple(line for line, is_linked in rows.items() if not is_linked)
     return Section(page, heading, tuple(prose), unlinked, tuple(links), tuple(code))
+
+
+def said_in_block(token: Token) -> Iterator[tuple[int, str]]:
+    """Comments of a block of code, all lines of one in the language `text`, with their numbers."""
+    first = token.map[0] + 2 if token.map else 0
+    for number, line in enumerate(token.content.splitlines(), first):
+        _, _, comment = (f" {line}").partition(" # ")
+        if text := line if token.info == "text" else comment:
+            yield number, text
 
 
 def targets_of(tokens: tuple[Token, ...]) -> list[str]:

@@ -110,6 +110,8 @@ def read(text: str) -> list[str]:
         ("three seeds, 40 epochs, 16 boxes, YOLOv5, 3x3, conv1.0, AGPL-3.0, 8-bit", []),
         ("`--max-drop 2.5`, [report](a_0.5.md)", []),
         ("*a third of 0.5 points more*", []),
+        ("```\nmake demo  # in 7.1 minutes\nmake test --x 7.2\n```", ["7.1 minutes"]),
+        ("```text\n7.1 s\n```", ["7.1 s"]),
         ("| *7.1* |\n|---|\n", ["7.1"]),
         ("- *7.1*", ["7.1"]),
         ("37 µs, 30 FPS, 30 images per second", ["37 µs", "30 FPS", "30 images per second"]),
