@@ -5,17 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from experiments.training_runs import ROOT, current_commit, machine_line
+from experiments.training_runs import ROOT, machine_line
 from utils.child_process import run_child
-
-CHANGED = "+"  # after a commit: tracked files differ from it
 
 
 class RunFailedError(Exception):
@@ -111,20 +108,13 @@ def load_average() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
-def checked_out() -> str:
-    """The short hash of the commit, with CHANGED where tracked files differ from it."""
-    command = ["git", "status", "--porcelain", "--untracked-files=no"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return current_commit() + (CHANGED if found.stdout.strip() else "")
-
-
 def measured_with(module: str, rounds: int) -> str:
     """The line of a report that says where its figures come from."""
     load = load_average()
     before = "load unknown" if load is None else f"load before {load:.1f}"
     return (
-        f"{machine_line()} {os.cpu_count()} cores, {before}, commit {checked_out()}. Rounds in "
-        f"turn: {rounds}; median (lowest to highest). Made by `python -m {module}`."
+        f"{machine_line()} {os.cpu_count()} cores, {before}. Rounds in turn: "
+        f"{rounds}; median (lowest to highest). Made by `python -m {module}`."
     )
 
 

@@ -20,10 +20,8 @@ import numpy as np
 
 from benchmarks.measured_file import MeasuredFile
 from benchmarks.measurement import (
-    CHANGED,
     PeerFailedError,
     RunFailedError,
-    checked_out,
     load_average,
 )
 from benchmarks.peer import Peer
@@ -31,7 +29,7 @@ from benchmarks.rounds import Contestant, Found, run_rounds
 from benchmarks.rows import Agreement, Row, stage_lines
 from data.check_images import letterboxed
 from data.image_file import read_image
-from experiments.training_runs import ROOT
+from experiments.training_runs import CHANGED, ROOT, checked_out
 from utils.errors import ConfigError, UserError
 from utils.logs import configure_logging
 from utils.machine import processor_name

@@ -82,7 +82,7 @@ def write_report(out: Path, findings: Findings, folders: Sequence[Path]) -> None
         "seeds). With so few images, epochs and seeds only differences well above the spread say "
         "anything; the articles trained ImageNet for 100 epochs and more.",
         "",
-        f"{machine_line()} Commits {commits_of(folders)}. Made by `python -m "
+        f"{machine_line()} Trained on commits {commits_of(folders)}. Made by `python -m "
         "experiments.ablations`.",
     ]
     for heading, said, rows in SECTIONS:

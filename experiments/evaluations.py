@@ -21,7 +21,6 @@ from typing import Any
 from experiments.training_runs import (
     REPORTS,
     ROOT,
-    current_commit,
     machine_line,
     run_script,
 )
@@ -98,7 +97,7 @@ def report_of(measured: list[tuple[Evaluation, dict[str, Any]]], date: str) -> s
         f"# AP of published networks, {date}", "",
         "COCO's AP on the 128 images of coco128, on which these networks were trained: the rows "
         "compare, they do not rank. One run each: nothing is random.", "",
-        f"{machine_line()} Commit {current_commit()}. Made by `python -m experiments.evaluations`.",
+        f"{machine_line()} Made by `python -m experiments.evaluations`.",
         "", f"| command | images | {heads} |", f"|---|{'---|' * (len(FIGURES) + 1)}", *rows,
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -111,7 +111,7 @@ def write_report(
     all_folders = [run_folder(f, seed, runs) for f in reports for seed in SEEDS.get(f, (0,))]
     lines = [
         f"# Block families started from yolov5n.pt, {date}", "",
-        f"{machine_line()} Commits {commits_of(all_folders)}. Made by "
+        f"{machine_line()} Trained on commits {commits_of(all_folders)}. Made by "
         "`python -m experiments.expanded_training`.", "",
         "## The same AP before, expanded, and converted back", "",
         "COCO AP of ultralytics' yolov5n.pt on coco128 at 640 px.", "",

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from experiments.int8_speed import IMAGE_SIZE, IMAGES, THREADS, write_both
-from experiments.training_runs import REPORTS, current_commit, machine_line
+from experiments.training_runs import REPORTS, machine_line
 from models.quantization.quantized_onnx import quantize
 from models.runtimes.network_metadata import INPUT
 from utils.structures import FloatArray
@@ -186,8 +186,7 @@ def main() -> None:
         f"# Where 8 bits lose time, {date}", "",
         f"Preset `qdq-u8` in onnxruntime, {IMAGE_SIZE} px, batch 1, {THREADS} threads, the network "
         f"alone; random weights. Times of nodes are means of {RUNS} profiled runs.", "",
-        f"{machine_line()} Commit {current_commit()}. Made by "
-        "`python -m experiments.int8_profile`.",
+        f"{machine_line()} Made by `python -m experiments.int8_profile`.",
     ]  # fmt: skip
     for cfg, activation in NETWORKS:
         with tempfile.TemporaryDirectory() as temporary:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-from experiments.training_runs import REPORTS, ROOT
+from experiments.training_runs import REPORTS, ROOT, checked_out
 
 REQUIREMENTS = ROOT / "requirements-runtime.txt"
 MB = 1e6
@@ -54,7 +54,7 @@ def report(folder: Path, date: str) -> str:
         f"`{REQUIREMENTS.name}` and what it needs, without bytecode: "
         f"{sum(size for _, _, size in found) / MB:.0f} MB. {platform.system()} "
         f"{platform.machine()}, Python {platform.python_version()}. "
-        "Made by `python -m experiments.runtime_size`.", "",
+        f"Commit {checked_out()}. Made by `python -m experiments.runtime_size`.", "",
         "| package | version | MB |", "|---|---|---|",
         *(f"| {name} | {version} | {size / MB:.1f} |" for name, version, size in found),
     ]  # fmt: skip

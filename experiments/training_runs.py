@@ -22,6 +22,7 @@ from utils.strict_yaml import write_yaml
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "docs" / "benchmarks"
+CHANGED = "+"  # after a commit: tracked files differ from it
 _COMMIT_FILE = "commit.txt"  # of the code that trained
 # Float32 and no plots: the same for every row of every table.
 _COMMON = ("--workers", "2", "--cache", "ram", "--device", "cpu", "--amp", "off", "--noplots")
@@ -88,15 +89,22 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 
 def machine_line() -> str:
-    """Processor, GPU and versions in one line, for the head of a report."""
+    """Processor, GPU, versions and commit in one line, for the head of a report."""
     import torchvision  # takes two seconds, and `--help` needs none of it
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
         f"Machine: {processor_name()}, {torch.get_num_threads()} torch threads, {gpu}. "
         f"Python {platform.python_version()}, torch {torch.__version__}, "
-        f"torchvision {torchvision.__version__}."
+        f"torchvision {torchvision.__version__}. Commit {checked_out()}."
     )
+
+
+def checked_out() -> str:
+    """The short hash of the commit, with CHANGED where tracked files differ from it."""
+    command = ["git", "status", "--porcelain", "--untracked-files=no"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return current_commit() + (CHANGED if found.stdout.strip() else "")
 
 
 def current_commit() -> str:

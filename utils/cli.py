@@ -261,6 +261,7 @@ def run_script(
     argv: Sequence[str] | None,
     refused: Mapping[str, str],
     defaults: Callable[[ConfigT], ConfigT | None] = lambda _: None,
+    first: str = "",
 ) -> int:
     """Parse, run `action`, and turn the project's errors into one line and an exit code.
 
@@ -271,11 +272,14 @@ def run_script(
         refused: as in `parse`.
         defaults: for a parsed config, another one whose values stand for the flags that were not
             given; None keeps the parsed one.
+        first: the flag that the first argument is a value of, where it is no flag.
 
     Returns:
         What `action` returns; 1 after a failed check; 2 after the user's mistake.
     """
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if first and arguments and not arguments[0].startswith("-"):
+        arguments.insert(0, first)
     configure_logging()
 
     def run(config: ConfigT) -> int:

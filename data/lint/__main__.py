@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,10 +134,7 @@ def _size_report(records: Sequence[ImageRecord], config: LintConfig) -> dict[str
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run on the given arguments, or the process's; a bare first one is `--data`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and not arguments[0].startswith("-"):
-        arguments.insert(0, "--data")
-    return run_script(LintConfig, _run, arguments, {})
+    return run_script(LintConfig, _run, argv, {}, first="--data")
 
 
 def _run(config: LintConfig) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +33,7 @@ class SplitConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run on the given arguments, or the process's; a bare first one is `--data`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and not arguments[0].startswith("-"):
-        arguments.insert(0, "--data")
-    return run_script(SplitConfig, _run, arguments, {})
+    return run_script(SplitConfig, _run, argv, {}, first="--data")
 
 
 def _run(config: SplitConfig) -> int:

@@ -10,7 +10,7 @@ Both files are state dicts. Their blocks in order are those of RepVGG-A and B (D
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from models.checkpoints.inert_pickle import read_inert
 from models.network.detector import Detector
 from models.reparam import algebra
 from models.reparam.families import repvgg
-from models.reparam.rep_block import EPS, ConvGeometry, RepBlock, batch_norm
+from models.reparam.rep_block import EPS, ConvGeometry, RepBlock, batch_norm, outermost_blocks
 from utils.errors import CheckpointError
 
 SOURCE_EPS = 1e-5  # of their batch-norms
@@ -138,7 +138,7 @@ def load_backbone(model: Detector, sources: Sequence[SourceBlock], name: str) ->
         CheckpointError: the backbone's blocks are not those of the file.
     """
     count = len(model.spec.backbone)
-    blocks = [block for layer in model.layers[:count] for block in _outermost_blocks(layer)]
+    blocks = [block for layer in model.layers[:count] for block in outermost_blocks(layer)]
     if len(blocks) != len(sources):
         raise CheckpointError(
             f"{name}: has {len(sources)} blocks, but the backbone of {model.spec.name} has "
@@ -148,14 +148,6 @@ def load_backbone(model: Detector, sources: Sequence[SourceBlock], name: str) ->
     merged = [_load_block(block, source, eps, f"{name}: {source.name}")
               for block, source in zip(blocks, sources, strict=True)]  # fmt: skip
     return any(merged)
-
-
-def _outermost_blocks(module: nn.Module) -> Iterator[RepBlock]:
-    if isinstance(module, RepBlock):
-        yield module
-        return
-    for child in module.children():
-        yield from _outermost_blocks(child)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import overload
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.network.concat_norm import ConcatNorm
 from models.network.detector import Detector
 from models.reparam.algebra import BatchNorm
-from models.reparam.rep_block import RepBlock
+from models.reparam.rep_block import RepBlock, outermost_blocks
 
 Maps = Sequence[Tensor]  # raw predictions, one map per level
 
@@ -31,17 +31,8 @@ def to_deploy(model: nn.Module) -> nn.Module:
     """
     if model.training:
         raise ValueError("only a network in eval mode has a deploy form; call .eval()")
-    as_they_are = {id(block): block for block in _blocks(model)}
+    as_they_are = {id(block): block for block in outermost_blocks(model)}  # they need no copy
     return _with_blocks_replaced(copy.deepcopy(model, as_they_are))
-
-
-def _blocks(module: nn.Module) -> Iterator[RepBlock]:
-    """Outermost blocks, which are replaced and so need no copy."""
-    if isinstance(module, RepBlock):
-        yield module
-        return
-    for child in module.children():
-        yield from _blocks(child)
 
 
 def _with_blocks_replaced(module: nn.Module) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -125,6 +126,15 @@ def _pair(value: object) -> tuple[int, int]:
     if not (isinstance(value, tuple) and len(value) == 2):
         raise ValueError(f"expected two numbers, got {value!r}")
     return int(value[0]), int(value[1])
+
+
+def outermost_blocks(module: nn.Module) -> Iterator[RepBlock]:
+    """Blocks with branches that are inside no other one, the module itself included."""
+    if isinstance(module, RepBlock):
+        yield module
+        return
+    for child in module.children():
+        yield from outermost_blocks(child)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[2]
+PARAGRAPH, CELL = 1, 4  # levels of what stands in a paragraph, and in a cell of a table
 CHINESE = re.compile(r"\.zh(-CN)?\.md$")
 
 
@@ -42,7 +43,8 @@ class Section:
         page: relative to the repository.
         heading: its text; empty before the first.
         prose: lines of text with the number of the first line of their paragraph or row, code and
-            addresses removed; not what is quoted, in italics.
+            addresses removed, and comments of code; not what is quoted, in italics.
+        rows: lines of table rows without a link.
         links: targets of links and images.
         code: blocks of code, and code in sentences.
     """
@@ -50,13 +52,15 @@ class Section:
     page: str
     heading: str
     prose: tuple[tuple[int, str], ...]
+    rows: tuple[int, ...]
     links: tuple[str, ...]
     code: tuple[str, ...]
 
 
 def user_pages() -> tuple[str, ...]:
     """README and docs, in every language: what users read and type from."""
-    found = [*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")]
+    docs = ROOT / "docs"
+    found = [*ROOT.glob("README*.md"), *docs.glob("*.md"), docs / "benchmarks" / "README.md"]
     return tuple(sorted(path.relative_to(ROOT).as_posix() for path in found))
 
 
@@ -110,12 +114,14 @@ def sections_of(page: str, tokens: tuple[Token, ...]) -> list[Section]:
 
 def _section(page: str, heading: str, inline: list[Token]) -> Section:
     prose, links, code = list[tuple[int, str]](), list[str](), list[str]()
+    rows: dict[int, bool] = {}
     for token in inline:
         line = token.map[0] + 1 if token.map else 0
         children = token.children or []
         if token.type == "fence":
             code.append(token.content)
-        if not children or is_quotation(children):
+            prose += said_in_block(token)
+        if not children or (token.level == PARAGRAPH and is_quotation(children)):
             continue
         parts = [
             "`" if child.type == "code_inline" else "\n" if child.type.endswith("break") else
@@ -123,9 +129,22 @@ def _section(page: str, heading: str, inline: list[Token]) -> Section:
             for child in children
         ]  # fmt: skip
         prose.append((line, "".join(parts)))
-        links += [target for child in children if (target := _target(child))]
+        targets = [target for child in children if (target := _target(child))]
+        links += targets
+        if token.level == CELL:
+            rows[line] = rows.get(line, False) or bool(targets)
         code += [child.content for child in children if child.type == "code_inline"]
-    return Section(page, heading, tuple(prose), tuple(links), tuple(code))
+    unlinked = tuple(line for line, is_linked in rows.items() if not is_linked)
+    return Section(page, heading, tuple(prose), unlinked, tuple(links), tuple(code))
+
+
+def said_in_block(token: Token) -> Iterator[tuple[int, str]]:
+    """Comments of a block of code, all lines of one in the language `text`, with their numbers."""
+    first = token.map[0] + 2 if token.map else 0
+    for number, line in enumerate(token.content.splitlines(), first):
+        _, _, comment = (f" {line}").partition(" # ")
+        if text := line if token.info == "text" else comment:
+            yield number, text
 
 
 def targets_of(tokens: tuple[Token, ...]) -> list[str]:

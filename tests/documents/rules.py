@@ -63,7 +63,7 @@ COMPLETED = (
 )  # fmt: skip
 
 SMALLER = (
-    Rule(r"^(python -m (?:experiments|benchmarks)\.\w+)(?: .*)?", r"\1 --help",
+    Rule(r"^\S*(python -m (?:experiments|benchmarks)\.\w+)(?: .*)?", r"\1 --help",
          "measures or trains for hours, some on data that is not here"),
     Rule(r"^make (.*)", r"make --dry-run --no-print-directory \1",
          "installs packages, or runs all tests"),
@@ -132,6 +132,7 @@ NOT_RUN: dict[str, str] = {
     "python -m venv .venv": ENVIRONMENT,
     "python3 -m venv .venv": ENVIRONMENT,
     "python3 -m venv --system-site-packages .venv": ENVIRONMENT,
+    "python -m venv --system-site-packages .venv-gpu": ENVIRONMENT,
     "python -m venv ../tflite": ENVIRONMENT,
     "python -m venv ../coreml": ENVIRONMENT,
     "pip install -r requirements.txt": INSTALLS,
@@ -152,6 +153,10 @@ NOT_RUN: dict[str, str] = {
     "../tflite/bin/pip install onnx==1.19.1 onnx-graphsurgeon==0.6.1 sng4onnx==2.0.1 "
     "ai-edge-litert==2.3.0 psutil==7.2.2 onnxruntime==1.32.0": INSTALLS,
     "../coreml/bin/pip install coremltools==9.0 numpy==1.26.4 torch==2.15.0": INSTALLS,
+    "pip download --only-binary :all: --no-deps --python-version 3.12 "
+    "--platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --dest wheels simplejpeg "
+    "pillow -r peer.txt": INSTALLS,
+    ".venv-gpu/bin/python -m pip install --no-index --no-deps wheels/*.whl": INSTALLS,
     "apt install python3-opencv": INSTALLS,
     "apt install g++": INSTALLS,
     "../tflite/bin/onnx2tf -i best.onnx -o tflite -n":

@@ -6,6 +6,8 @@ exist, the lists hold nothing that no page has. The parser of the pages is held 
 
 from __future__ import annotations
 
+import ast
+import functools
 import re
 import shlex
 from itertools import chain
@@ -31,9 +33,11 @@ from tests.documents.pages import (
     user_pages,
 )
 from tests.documents.plan import plan, without_comments
+from tests.house.source_tree import imported_modules
 from utils.cli import parse
 
 PAGES = user_pages()
+MEASURES = re.compile(r"(?:experiments|benchmarks)\.\w+")
 SCRIPT_CALL = re.compile(rf"(?:^|[ /])({'|'.join(CONFIGS)})\.py((?: .*)?)$")
 
 
@@ -138,6 +142,26 @@ def test_targets_modules_and_requirements_exist(page):
             assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
         for name in re.findall(r"requirements[\w-]*\.txt", command.text):
             assert (ROOT / name).is_file(), command.position
+
+
+@functools.cache
+def flags_in(module: str) -> frozenset[str]:
+    """The flags that a module of experiments or benchmarks declares, or one that it imports."""
+    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8"))
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)
+             and isinstance(node.value, str) and node.value.startswith("--")}  # fmt: skip
+    imported = {found[0] for _, name in imported_modules(tree) if (found := MEASURES.match(name))}
+    return frozenset(texts).union(*map(flags_in, imported))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_modules_that_measure_have_the_flags(page):
+    """`make docs-check` asks them for their help only."""
+    for command in commands_of(page):
+        called = re.search(rf"python -m ({MEASURES.pattern})\b(.*)", command.text)
+        if called is not None:
+            flags = set(re.findall(r"(?<!\S)--[\w-]+", called[2]))
+            assert flags <= flags_in(called[1]) | {"--help"}, command.position
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -39,6 +39,18 @@ def test_the_migration_page_lists_every_flag(script):
     assert said_refused == set(refused)
 
 
+def test_the_migration_page_says_what_becomes_of_the_flags_of_yolov5_lite():
+    section = text_of(Path("docs/migration.md")).partition("## From YOLOv5-Lite")[2]
+    script, seen = "", set()
+    for row in re.findall(r"^\| (?:`(\w+)\.py`)? ?\| (`--.+?) \| (.+) \|$", section, re.M):
+        script = {"": script, "test": "val"}.get(row[0], row[0])
+        flags = {flag.replace("_", "-") for flag in re.findall(r"`(--[\w-]+)`", row[1])}
+        known = set(CONFIGS[script][1]) if row[2].startswith("refused") else set(spellings(script))
+        assert flags and flags <= known, row
+        seen.add(script)
+    assert seen == {"train", "val", "detect", "export"}
+
+
 @functools.cache
 def said_in_source() -> str:
     """Every text in the code, formatted values as `...`, one per line."""

@@ -219,5 +219,5 @@ def test_results_that_differ_fail_the_run(tmp_path):
     coco_eval.STAGE.file(tmp_path).write_text("\n".join(lines) + "\n")
     flags = ["--runs", str(tmp_path), "--out", str(tmp_path), "--stages", "coco_eval"]
     assert bench.main([*flags, "--report-only"]) == 1
-    (report,) = tmp_path.glob("bench_nms_coco_eval_cpu_*.md")
+    (report,) = tmp_path.glob("bench_coco_eval_cpu_*.md")
     assert "AP: ours 0.5, pycocotools 0.6: NOT equal within 1e-12" in report.read_text()

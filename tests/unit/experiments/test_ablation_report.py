@@ -74,7 +74,7 @@ def test_what_is_trained_is_what_is_reported():
 def test_head(lines):
     text = "\n".join(lines)
     assert lines[0].startswith("# Ablations of block families, 20")
-    assert "Machine: a slow one. Commits abc1234." in text
+    assert "Machine: a slow one. Trained on commits abc1234." in text
 
 
 def test_every_row_appears_in_its_section(lines):

@@ -59,11 +59,12 @@ def test_a_failed_run_fails_the_command(flags, monkeypatch):
 def test_without_time_there_is_only_a_report(flags, monkeypatch, tmp_path):
     written: list = []
     monkeypatch.setattr(
-        block_training, "write_report", lambda *given, timed: written.append((*given, timed))
-    )
+        block_training, "write_report",
+        lambda *given, timed, topic: written.append((*given, timed, topic)),
+    )  # fmt: skip
     assert main([*flags, "--minutes", "0", "--seeds", "5", "--untimed"]) == 0
-    ((out, setting, rows, seeds, timed),) = written
-    assert (out, seeds, setting.epochs, timed) == (tmp_path / "out", [5], 30, False)
+    ((out, setting, rows, seeds, timed, topic),) = written
+    assert (out, seeds, setting.epochs, timed, topic) == (tmp_path / "out", [5], 30, False, "")
     names = [row.name for row in rows]
     assert {"plain", "plain, by the package yolov5", "DBB, with teacher"} <= set(names)
     assert len(names) == len(set(names))
