@@ -140,3 +140,7 @@ class TrainConfig:
             raise ConfigError("--evolve: trains anew, so it goes without --resume; leave one out")
         if self.rep_block == "none" and self.rep_policy is not None:
             raise ConfigError("--rep-policy: is for blocks, and --rep-block none asks for none")
+        if self.image_weights and self.rect:
+            raise ConfigError(
+                "--image-weights: rectangular batches hold the same images always; leave --rect out"
+            )
