@@ -8,6 +8,7 @@ from utils.architecture_names import ACTIVATIONS, REP_BLOCKS, REP_POLICIES
 from utils.cli import option
 from utils.errors import ConfigError
 from utils.flag_rules import Choices, PathRule
+from utils.flag_values import Flags
 
 NO_START = "give an architecture (--cfg repyolov5n.yaml) or --weights to start from"
 NEWEST = "newest"  # what a bare --resume means
@@ -28,7 +29,7 @@ REFUSED = {
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
+class TrainConfig(Flags):
     """Train a detector.
 
     Examples:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from utils.checkpoint import Checkpoint, load_checkpoint
+from utils.cli import check_options
 from utils.engine.optim import load_optimizer_state
 from utils.engine.training_state import TrainingState
 from utils.errors import ConfigError
@@ -126,11 +127,12 @@ def read_resumed_run(config: TrainConfig) -> ResumedRun | None:
     """The run that `--resume` names; None where it is not given.
 
     Raises:
-        ConfigError: there is none, or the file is no checkpoint of a run.
+        ConfigError: there is none, the file is no checkpoint of a run, or a flag is wrong.
         CheckpointError: it cannot be read.
     """
     if config.resume is None:
         return None
+    check_options(config)
     last = _newest(Path(config.project)) if config.resume == NEWEST else Path(config.resume)
     last = last.absolute()
     checkpoint = load_checkpoint(last)
