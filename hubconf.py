@@ -14,11 +14,11 @@ import torch
 
 from data.given_images import GivenImage, given_frames
 from detect import load_detector
-from utils.cli import check_values
 from utils.detect.hub_results import HubResults
 from utils.detect.pipeline import STAGES, Found, FrameDetector, StageClock, in_order, prepared
 from utils.detect_config import DetectConfig
 from utils.errors import CheckpointError, ConfigError
+from utils.flag_values import check_values
 from utils.letterbox import Letterbox, round_up_to_stride
 from utils.structures import FittedFrame, FloatArray, Frame
 

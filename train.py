@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
 from data.dataset_spec import load_dataset_spec
 from data.datasets import DATASETS_FOLDER
-from data.hyps import HYPS_FOLDER
+from data.hyps import HYPS_FOLDER, used_keys
 from models.network.model_spec import SPECS_FOLDER
 from utils.cli import check_command_line, check_options, run_script
 from utils.openmp import let_threads_sleep
@@ -106,8 +106,8 @@ class Hyperparameters:
     def read(cls, name: str, resumed: ResumedRun | None = None) -> Hyperparameters:
         """A resumed run's, or those in a yaml, looked up here, then among the shipped ones."""
         content = read_yaml(find_shipped(name, HYPS_FOLDER)) if resumed is None else resumed.hyp
-        used = {key: value for key, value in content.items() if key != "iou_t"}  # YOLOv5's, unused
-        return from_flat(name if resumed is None else f"{resumed.last}: hyp", used, cls)
+        where = name if resumed is None else f"{resumed.last}: hyp"
+        return from_flat(where, used_keys(where, content), cls)
 
 
 def train(config: TrainConfig, on_epoch: OnEpoch | None = None) -> TrainResult:

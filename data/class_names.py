@@ -118,7 +118,7 @@ def check_count(file: Path, num_classes: object, class_names: tuple[str, ...]) -
     Raises:
         ConfigError: they differ.
     """
-    if num_classes is not None and num_classes != len(class_names):
+    if num_classes not in (None, len(class_names), str(len(class_names))):
         raise ConfigError(
             f"{file}: nc is {num_classes!r}, but names has {len(class_names)} entries; "
             "nc may be omitted"
@@ -130,19 +130,21 @@ def _gathered(file: Path, folders: Iterable[Path]) -> tuple[str, ...]:
     from data.voc_xml import read_object_names  # loads a parser of xml
 
     found: set[str] = set()
+    unreadable = ""  # why the first of them is
     count = 0
     for folder in sorted(set(folders)):
-        for path in sorted(folder.rglob("*.xml")):
+        for path in sorted(each for each in folder.rglob("*") if each.suffix.lower() == ".xml"):
             count += 1
             try:
                 found |= read_object_names(path)
-            except UnreadableLabelsError:
+            except UnreadableLabelsError as error:
+                unreadable = unreadable or f" ({error})"
                 continue  # is reported where its image is read
     if not found:
         where = ", ".join(str(folder) for folder in folders)
         raise ConfigError(
-            f"{file}: key 'names' is missing, and no object is named in the xml files of {where}; "
-            "list the class names, or correct the folder"
+            f"{file}: key 'names' is missing, and no object is named in the xml files of {where}"
+            f"{unreadable}; list the class names, or correct the folder"
         )
     names = tuple(sorted(found))
     more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""

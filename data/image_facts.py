@@ -25,7 +25,7 @@ _START_OF_PIXELS = b"\xff\xda"
 # Tables, sizes, comments and applications' data, without APP1 (0xe1): it holds EXIF.
 _PLAIN_SEGMENTS = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE})
 MAX_EXTRANEOUS = 1000  # bytes between parts of a JPEG that still are no loss
-RULES = 3  # of examine_image; another number makes all that is kept worthless
+RULES = 4  # of examine_image and of reading labels; another number makes all that is kept worthless
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from data.file_states import Evidence, start_of_paths
@@ -26,7 +27,7 @@ def list_images(source: Path, evidence: Evidence | None = None) -> list[str]:
     evidence = evidence or Evidence()
     if path_kind(source) == "folder":
         return _search_folder(source, evidence)
-    if source.suffix == ".txt" and path_kind(source) == "file":
+    if source.suffix.lower() == ".txt" and path_kind(source) == "file":
         return _read_list(source, evidence)
     if path_kind(source):
         raise DatasetError(f"{source}: must be a folder of images or a .txt file that lists them")
@@ -52,6 +53,27 @@ def read_lines(file: Path) -> list[str]:
     if "\0" in text:
         raise DatasetError(f"{file}: cannot be read as text: it has null characters")
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def with_slashes(
+    lines: Sequence[str], folder: Path, evidence: Evidence | None = None
+) -> Sequence[str]:
+    """Backslashes, which Windows writes between folders, as slashes; unless files are called so.
+
+    Args:
+        lines: of a list; the first one with a backslash decides for all.
+        folder: where relative ones start, besides the working directory.
+        evidence: is told what was looked at.
+    """
+    first = next((line for line in lines if "\\" in line), None)
+    if first is None:
+        return lines
+    candidates = (folder / first, Path(first))
+    for path in candidates:
+        (evidence or Evidence()).note(path)
+    if any(map(path_kind, candidates)):
+        return lines
+    return [line.replace("\\", "/") for line in lines]
 
 
 def read_standard_input() -> Path | list[str]:
@@ -106,7 +128,8 @@ def _read_list(file: Path, evidence: Evidence) -> list[str]:
     Relative paths that do not exist there start at the working directory, as in YOLOv5.
     """
     evidence.note(file)
-    paths = [Path(line) for line in read_lines(file)]
+    lines = with_slashes(read_lines(file), file.parent, evidence)
+    paths = [Path(line) for line in lines]
     relative = next((path for path in paths if not path.is_absolute()), None)
     # The first relative path decides for all: checking each of 100,000 entries would take long.
     base = file.parent

@@ -65,8 +65,8 @@ def check_usable(spec: DatasetSpec, split: str, result: ScanResult) -> None:
     """Refuse a split that nothing can be learned from, or in which AP would mean nothing.
 
     Raises:
-        DatasetError: no image is usable; or no label file is found, or nothing but crowd regions
-            (unless the yaml says `background_only: true`).
+        DatasetError: no image is usable; or no label file is found, or nothing but crowd regions,
+            or nothing but rows that are dropped (unless the yaml says `background_only: true`).
     """
     if not result.records:
         reason = (
@@ -81,6 +81,12 @@ def check_usable(spec: DatasetSpec, split: str, result: ScanResult) -> None:
             f"{spec.name}: {split} has {counted(num_crowds, 'crowd region')} and no object; crowd "
             "regions are not learned, and in them detections do not count; set iscrowd (COCO) or "
             "difficult (VOC) to 0 where a label is one object"
+        )
+    dropped = [problem for problem in result.problems if problem.kind == "dropped"]
+    if dropped and not len(result.records.boxes):
+        raise DatasetError(
+            f"{spec.name}: no label row of {split} can be used, "
+            f"{counted(result.count('dropped'), 'row')} dropped; the first: {dropped[0].text}"
         )
     if result.num_without_file == len(result.records):
         raise DatasetError(
@@ -168,7 +174,7 @@ def find_orphans(
 
 def orphan_problem(folder: Path, names: list[str]) -> Problem:
     """The problem of label files in a folder, at least one."""
-    text = f"{folder}: {len(names)} label files have no image (the first: {names[0]})"
+    text = f"{folder}: {counted(len(names), 'label file')} without an image (the first: {names[0]})"
     return Problem("orphan", text, len(names))
 
 

@@ -10,7 +10,7 @@ from data.addresses import is_address
 from data.file_suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data.folder_media import folder_media, pattern_media
 from data.image_file import path_kind
-from data.listing import read_lines, read_standard_input
+from data.listing import read_lines, read_standard_input, with_slashes
 from utils.errors import DatasetError, hint_at
 from utils.structures import Skipped
 
@@ -58,7 +58,7 @@ def _some(items: Sequence[Item], message: str) -> Sequence[Item]:
 def _listed(lines: Sequence[str], folder: Path) -> list[Item]:
     """Addresses, and paths: relative ones from the list's folder or the working directory."""
     items: list[Item] = []
-    for line in lines:
+    for line in with_slashes(lines, folder):
         beside = folder / line
         items.append(line if is_address(line) else beside if path_kind(beside) else Path(line))
     return items

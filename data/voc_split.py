@@ -175,6 +175,7 @@ class _XmlFiles:
         candidates = [mirrored, PurePosixPath(f"{image}.xml")]
         # Images of one name in two folders cannot both have the one file.
         candidates += [flat] if self.stems[image.stem] == 1 else []
+        candidates += [file.with_suffix(".XML") for file in candidates]
         return next((file for file in candidates if file in self.files), mirrored)
 
     def orphans(self, images: Sequence[PurePosixPath]) -> list[str]:

@@ -7,6 +7,7 @@ the left edge, so x1 = xmin - 1 and x2 = xmax.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +26,12 @@ from data.label_rules import (
 )
 from utils.errors import suggest
 
+_DIFFICULT = {"0": False, "": False, "1": True, "false": False, "true": True, "no": False,
+              "yes": True, "unspecified": False}  # fmt: skip
+_DECLARED = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][\w.-]*)["']""", re.ASCII)
+_NOT_EXPATS = frozenset(  # it reads UTF-8, UTF-16 and encodings of one byte a letter
+    {"gbk", "gb2312", "gb18030", "big5", "shift_jis", "cp932", "euc_jp", "euc_kr", "cp949"}
+)
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 _OBJECT = ("annotation", "object")
 
@@ -77,7 +84,7 @@ def read_voc_file(
             problems.append(Problem(kind, f"{location}: {message}"))
         if box is None:
             continue
-        difficult = item.texts.get("difficult", "0") not in ("0", "")
+        difficult = _DIFFICULT[_difficult(item.texts)]
         first = rows.setdefault((class_id, box, difficult), item.line)
         if first != item.line:
             message = f"same object as in line {first}; duplicate removed"
@@ -106,7 +113,8 @@ def read_object_names(path: Path) -> set[str]:
 
 def _parse(path: Path, content: bytes) -> _VocFile:
     parsed = _VocFile()
-    parser = expat.ParserCreate()
+    encoding = _multi_byte_encoding(content)
+    parser = expat.ParserCreate("utf-8" if encoding else None)
     parser.buffer_text = True
     trail: list[str] = []
 
@@ -139,10 +147,17 @@ def _parse(path: Path, content: bytes) -> _VocFile:
     parser.EndElementHandler = close_tag
     parser.CharacterDataHandler = text
     try:
-        parser.Parse(content, True)
+        parser.Parse(content.decode(encoding).encode() if encoding else content, True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # the others: unknown encodings
         raise UnreadableLabelsError(f"{path}: not valid xml: {error}; image skipped") from None
     return parsed
+
+
+def _multi_byte_encoding(content: bytes) -> str | None:
+    """The encoding that a file declares, if it is one that expat does not read."""
+    declared = _DECLARED.match(content)
+    name = declared[1].decode() if declared else ""
+    return name if name.lower().replace("-", "_") in _NOT_EXPATS else None
 
 
 def _check_size(path: Path, size: dict[str, str], image_hw: tuple[int, int]) -> None:
@@ -159,6 +174,10 @@ def _check_size(path: Path, size: dict[str, str], image_hw: tuple[int, int]) -> 
         )
 
 
+def _difficult(texts: dict[str, str]) -> str:
+    return texts.get("difficult", "").casefold()
+
+
 def _read_box(
     texts: dict[str, str], image_hw: tuple[int, int]
 ) -> tuple[Box | None, ProblemKind | None, str]:
@@ -169,6 +188,8 @@ def _read_box(
     except (KeyError, ValueError):
         rule = "must be four numbers"
         return None, "dropped", f"{' '.join(EDGES)} is {found}, {rule}; row dropped"
+    if _difficult(texts) not in _DIFFICULT:
+        return None, "dropped", f"difficult is {_difficult(texts)!r}, must be 0 or 1; row dropped"
     if x2 <= x1 or y2 <= y1:
         rule = "must have xmax > xmin and ymax > ymin"
         return None, "dropped", f"{' '.join(EDGES)} is {found}, {rule}; row dropped"

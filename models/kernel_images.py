@@ -14,6 +14,7 @@ from models.kernel_statistics import FloatGrid, layer_kernels, mean_parts, mean_
 from utils.cli import check_options, option, run_script
 from utils.errors import ConfigError
 from utils.flag_rules import PathRule
+from utils.flag_values import Flags
 from utils.output_files import run_folder, write_json
 from utils.plots.kernel_plots import plot_contributions, plot_similarity, plot_skeletons
 
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class KernelImagesConfig:
+class KernelImagesConfig(Flags):
     """Draw the 3x3 kernels of a checkpoint, before and after conversion.
 
     Examples:

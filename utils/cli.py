@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 from utils.command_parser import CommandParser, HelpFormatter, Several, with_dashes
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights
-from utils.flag_rules import Choices, Limits, PathRule, single_types
+from utils.flag_rules import Choices, Limits, PathRule
+from utils.flag_values import check_values, options_of
 from utils.logs import configure_logging, exit_code_after_report, flag_of
 from utils.output_files import check_writable, is_same_file
 from utils.stop_signals import Stopped, raised_as_interrupts
@@ -87,7 +88,7 @@ def check_options(config: Any) -> None:
 
 
 def _check_paths(config: Any) -> None:
-    for field, values in _options(config):
+    for field, values in options_of(config):
         rule = field.metadata["rule"]
         if not isinstance(rule, PathRule) or values == (field.metadata["const"],):
             continue
@@ -118,7 +119,7 @@ def _is_replaced(config: Any, rule: PathRule) -> bool:
 
 def _check_not_given(config: Any, written: str, path: Path) -> None:
     """Refuse to write over a file that another flag names."""
-    for field, values in _options(config):
+    for field, values in options_of(config):
         names_file = isinstance(field.metadata["rule"], PathRule)
         for value in values if field.name != written else ():
             if isinstance(value, str) and value and is_same_file(path, Path(value), names_file):
@@ -128,31 +129,9 @@ def _check_not_given(config: Any, written: str, path: Path) -> None:
                 )
 
 
-def check_values(config: Any) -> None:
-    """Refuse numbers outside their limits, names that are no choice, and values of another type.
-
-    Raises:
-        ConfigError: naming the flag and what it takes.
-    """
-    hints = typing.get_type_hints(type(config))
-    for field, values in _options(config):
-        limits: Limits = field.metadata["limits"]
-        flag, kinds = flag_of(field.name), single_types(hints[field.name])
-        given = f"{flag} {' '.join(map(str, values))}"
-        if limits.max_values is not None and len(values) > limits.max_values:
-            raise ConfigError(f"{given}: expected {limits.max_values} numbers at most")
-        for each in values:
-            if isinstance(field.metadata["rule"], Choices) and each:
-                field.metadata["rule"].check(flag, each)
-            elif kinds == {bool} and not isinstance(each, bool):
-                raise ConfigError(f"{given}: must be True or False")
-            elif kinds in ({int}, {float}):
-                limits.check(given, each, whole=kinds == {int})
-
-
 def log_idle_flags(config: Any) -> None:
     """Name the flags that change nothing, because of another one that is given or is not."""
-    for field, values in _options(config):
+    for field, values in options_of(config):
         related = re.match(r"(with|without) --([\w-]+):", field.metadata["help"])
         if related is None or values in ((), (field.default,)):
             continue
@@ -160,15 +139,6 @@ def log_idle_flags(config: Any) -> None:
         if is_given != (related[1] == "with"):
             other = "with" if is_given else "without"
             logger.warning("%s: changes nothing %s --%s", flag_of(field.name), other, related[2])
-
-
-def _options(config: Any) -> list[tuple[Any, tuple[Any, ...]]]:
-    """The fields of a config, each with its values: none, one or several."""
-    pairs = [(field, getattr(config, field.name)) for field in dataclasses.fields(config)]
-    return [
-        (field, tuple(value) if isinstance(value, tuple | list) else (value,) * (value is not None))
-        for field, value in pairs
-    ]
 
 
 def parse(
@@ -237,7 +207,7 @@ def check_command_line(
     config = parse(config_class, sys.argv[1:], refused)
     try:
         check_options(config)
-        for field, values in _options(config):
+        for field, values in options_of(config):
             rule = field.metadata["rule"]
             is_weights = isinstance(rule, PathRule) and rule.use == "weights"
             if is_weights and values == (field.default,) and _is_replaced(config, rule):

@@ -8,6 +8,7 @@ from utils.architecture_names import REP_BLOCKS, REP_POLICIES
 from utils.cli import option
 from utils.errors import ConfigError
 from utils.flag_rules import Choices, PathRule
+from utils.flag_values import Flags
 from utils.logs import flag_of
 
 NO_WEIGHTS = "give a checkpoint: --weights runs/train/exp/weights/best.pt"
@@ -17,7 +18,7 @@ HALF_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class ConvertConfig:
+class ConvertConfig(Flags):
     """Fold a network into its deploy form, or expand a plain one, and check that both agree.
 
     Examples:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypedDict
 
-from utils.cli import check_values, option
+from utils.cli import option
 from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
 from utils.errors import ConfigError, missing_weights
 from utils.flag_rules import Choices, PathRule
+from utils.flag_values import Flags, check_values
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
 from utils.postprocess import PostprocessConfig
 from utils.strict_mapping import check_keys
@@ -25,7 +26,7 @@ REFUSED = {
 
 
 @dataclass(frozen=True, slots=True)
-class DetectConfig:
+class DetectConfig(Flags):
     """Find objects in images, videos and streams.
 
     Examples:
@@ -182,7 +183,7 @@ class DetectorFlags(TypedDict, total=False):
     tile: int | None
     tile_overlap: float
     tile_merge: str
-    device: str | int
+    device: str | int | None
     half: bool
     rect: bool
     batch_size: int
@@ -202,12 +203,15 @@ def detector_config(
     if flags.get("classes") is not None:
         classes = flags["classes"]
         given["classes"] = tuple(classes) if isinstance(classes, Iterable) else (classes,)
-    given["device"] = str(flags.get("device", ""))
+    device = flags.get("device")
+    given["device"] = "" if device is None else str(device)
     sides = tuple(imgsz) if isinstance(imgsz, Iterable) and not isinstance(imgsz, str) else imgsz
-    config = DetectConfig(weights=fspath(weights), imgsz=sides, **given)
+    config = DetectConfig(weights=weights, imgsz=sides, **given)  # type: ignore[arg-type]
     check_values(config)
+    if not isinstance(config.weights, str):
+        raise ConfigError(f"--weights {weights!r}: expected one file")
     if not config.weights:  # which stands for the shipped network on the command line
         raise ConfigError("--weights: is empty; name a file")
-    if not Path(weights).exists():
-        raise missing_weights(Path(weights))
+    if not Path(config.weights).exists():
+        raise missing_weights(Path(config.weights))
     return config

@@ -47,13 +47,13 @@ def choose_device(text: str, ranks: Ranks | None = None) -> torch.device:
         return torch.device("mps")
     if word == "":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    if "," in word:
+    if all(part.isdecimal() for part in word.split(",")) and "," in word:
         count = word.count(",") + 1
         raise ConfigError(
             f"--device {text}: several GPUs train together with "
             f"torchrun --nproc-per-node {count} train.py --device {text} ...; else name one GPU"
         )
-    if not word.isdigit():
+    if not word.isdecimal():
         raise ConfigError(f"--device {text}: expected cpu, mps, or a GPU number like 0")
     if int(word) >= torch.cuda.device_count():
         raise ConfigError(

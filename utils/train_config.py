@@ -8,6 +8,7 @@ from utils.architecture_names import ACTIVATIONS, REP_BLOCKS, REP_POLICIES
 from utils.cli import option
 from utils.errors import ConfigError
 from utils.flag_rules import Choices, PathRule
+from utils.flag_values import Flags
 
 NO_START = "give an architecture (--cfg repyolov5n.yaml) or --weights to start from"
 NEWEST = "newest"  # what a bare --resume means
@@ -28,7 +29,7 @@ REFUSED = {
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
+class TrainConfig(Flags):
     """Train a detector.
 
     Examples:
@@ -140,3 +141,7 @@ class TrainConfig:
             raise ConfigError("--evolve: trains anew, so it goes without --resume; leave one out")
         if self.rep_block == "none" and self.rep_policy is not None:
             raise ConfigError("--rep-policy: is for blocks, and --rep-block none asks for none")
+        if self.image_weights and self.rect:
+            raise ConfigError(
+                "--image-weights: rectangular batches hold the same images always; leave --rect out"
+            )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from utils.cli import option
 from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
 from utils.flag_rules import Choices, PathRule
+from utils.flag_values import Flags
 from utils.postprocess import VAL_POSTPROCESS, PostprocessConfig
 
 REFUSED = {
@@ -16,7 +17,7 @@ REFUSED = {
 
 
 @dataclass(frozen=True, slots=True)
-class ValConfig:
+class ValConfig(Flags):
     """Measure a network's AP on labelled images.
 
     Examples:

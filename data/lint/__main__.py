@@ -20,6 +20,7 @@ from models.network.model_spec import ModelSpec
 from utils.cli import check_options, option, run_script
 from utils.errors import DatasetError
 from utils.flag_rules import PathRule
+from utils.flag_values import Flags
 from utils.logs import counted
 from utils.output_files import write_json
 from utils.structures import ImageRecord
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class LintConfig:
+class LintConfig(Flags):
     """Check the images and labels of a data set; nothing in it is changed.
 
     Examples:

@@ -12,13 +12,14 @@ from data.dataset_spec import load_dataset_spec
 from data.split.split_lists import write_split
 from utils.cli import option, run_script
 from utils.errors import ConfigError
+from utils.flag_values import Flags
 from utils.logs import counted
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class SplitConfig:
+class SplitConfig(Flags):
     """Divide the images of `train` into lists; the images stay where they are.
 
     Examples:

@@ -16,6 +16,7 @@ from models.runtimes.input_sizes import InputSizes
 from utils.cli import option
 from utils.errors import ConfigError, MissingPackageError
 from utils.flag_rules import Choices, PathRule
+from utils.flag_values import Flags
 from utils.logs import flag_of
 from utils.postprocess import PostprocessConfig
 
@@ -39,7 +40,7 @@ ON_CPU = {"0": "files are written on the CPU; leave it out"}
 
 
 @dataclass(frozen=True, slots=True)
-class ExportConfig:
+class ExportConfig(Flags):
     """Write a network for a runtime, open the file there, and compare it with PyTorch.
 
     Examples:

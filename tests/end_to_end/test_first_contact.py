@@ -96,6 +96,7 @@ WRONG = {
         "--rep-block repvgg": "--rep-block repvgg: no such choice; did you mean 'RepVGG'?",
         "--optimizer adam": "--optimizer adam: no such choice; did you mean 'Adam'?",
         "--rep-block none --rep-policy all": "--rep-policy: is for blocks, and --rep-block none",
+        "--image-weights --rect": "--image-weights: rectangular batches hold the same images",
         "--evolve 3 --resume": "--evolve: trains anew, so it goes without --resume",
         "--resume=": "--resume: is empty; name a file",
         "--cfg=": "give an architecture (--cfg repyolov5n.yaml) or --weights to start from",

@@ -106,6 +106,10 @@ def test_settings_are_those_of_the_flags(weights, photos):
     for flags in ({"imgsz": 64.0}, {"max_det": 1.5}, {"half": "no"}, {"batch_size": True}):
         with pytest.raises(ConfigError, match="must be"):
             load_detector(weights, **flags)
+    for given in (None, b"best.pt", [weights, weights]):
+        with pytest.raises(ConfigError, match=r"--weights .*: (leave|must be text|expected one)"):
+            load_detector(given)
+    assert load_detector(weights, device=None, batch_size=np.int64(2)).batch_size == 2
     with pytest.raises(ConfigError, match="--weights: is empty; name a file"):
         load_detector("")
 

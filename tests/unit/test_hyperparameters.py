@@ -59,6 +59,7 @@ def test_some_keys_are_enough(tmp_path):
     ("content", "start"),
     [
         ({"lr": 0.1}, "unknown key 'lr'; did you mean 'lr"),
+        ({"anchors": 3.4}, "anchors is 3.4, but here how many a level has is a key of the model"),
         ({"lr0": "fast"}, "lr0 is 'fast' (str), expected float"),
         ({"lr0": True}, "lr0 is True (bool), expected float"),
         ({"lr0": None}, "lr0 is None (NoneType), expected float"),

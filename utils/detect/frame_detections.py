@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.cli import check_values
 from utils.detect_config import DetectConfig
 from utils.errors import MissingPackageError
+from utils.flag_values import check_values
 from utils.structures import Detections, FloatArray, Frame, ImageArray, IntArray
 
 if TYPE_CHECKING:

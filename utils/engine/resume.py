@@ -14,17 +14,18 @@ import numpy as np
 import torch
 
 from utils.checkpoint import Checkpoint, load_checkpoint
+from utils.cli import check_options
 from utils.engine.optim import load_optimizer_state
 from utils.engine.training_state import TrainingState
 from utils.errors import ConfigError
-from utils.logs import counted
+from utils.logs import counted, flag_of
 from utils.train_config import NEWEST, TrainConfig
 
 logger = logging.getLogger(__name__)
 # What may differ from the run that is continued; everything else would change what was learned.
 CHANGEABLE = frozenset(
     ("resume", "project", "epochs", "batch_size", "device", "sync_bn", "workers", "data", "cache",
-     "patience", "save_period", "nosave", "noplots", "report", "teacher")
+     "patience", "save_period", "nosave", "noplots", "report", "teacher", "no_cache_index")
 )  # fmt: skip
 
 
@@ -126,11 +127,12 @@ def read_resumed_run(config: TrainConfig) -> ResumedRun | None:
     """The run that `--resume` names; None where it is not given.
 
     Raises:
-        ConfigError: there is none, or the file is no checkpoint of a run.
+        ConfigError: there is none, the file is no checkpoint of a run, or a flag is wrong.
         CheckpointError: it cannot be read.
     """
     if config.resume is None:
         return None
+    check_options(config)
     last = _newest(Path(config.project)) if config.resume == NEWEST else Path(config.resume)
     last = last.absolute()
     checkpoint = load_checkpoint(last)
@@ -250,18 +252,28 @@ def _check_settings(config: TrainConfig, resumed: ResumedRun) -> None:
     for name in (each.name for each in fields(config)):
         value, before = getattr(config, name), getattr(resumed.config, name)
         if name not in CHANGEABLE and value != before:
-            flag = "--" + name.replace("_", "-")
             allowed = ", ".join(sorted("--" + each.replace("_", "-") for each in CHANGEABLE))
-            given = flag if value is True else f"{flag} {value}"
-            started = "was started without" if before in (None, False, "") else f"has {before}"
+            started = "has it" if before is True else f"has {_as_text(before)}"
+            started = "was started without" if before in (None, False, "") else started
             raise ConfigError(
-                f"{given}: the run in {resumed.folder} {started}; with --resume only these may "
-                f"change: {allowed}"
+                f"{_as_flag(name, value)}: the run in {resumed.folder} {started}; with --resume "
+                f"only these may change: {allowed}"
             )
     if config.resume != NEWEST and config.project != resumed.config.project:
         raise ConfigError(
             f"--project {config.project}: the run goes on in {resumed.folder}; leave it out"
         )
+
+
+def _as_flag(name: str, value: object) -> str:
+    """A setting as it is given on the command line."""
+    if isinstance(value, bool):
+        return flag_of(name) if value else "--no-" + flag_of(name).removeprefix("--")
+    return f"{flag_of(name)} {_as_text(value)}"
+
+
+def _as_text(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _check_epochs(config: TrainConfig, resumed: ResumedRun) -> None:

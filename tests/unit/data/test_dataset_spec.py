@@ -192,7 +192,7 @@ def test_wrong_yamls(tmp_path, text, message):
 
 def test_numbers_of_classes_may_be_in_quotes(tmp_path):
     """As programs write them that keep a yaml as json."""
-    file = write_yaml(tmp_path, f"{SPLITS}names: {{'1': y, '0': x}}")
+    file = write_yaml(tmp_path, f"{SPLITS}names: {{'1': y, '0': x}}\nnc: '2'")
     assert load_dataset_spec(file).class_names == ("x", "y")
 
 
@@ -341,38 +341,6 @@ def test_a_missing_test_split_matters_only_when_it_is_asked_for(tmp_path, merged
     assert spec.splits_to_scan == ("train", "val")
     with pytest.raises(DatasetError, match=r"gone\.json: no such file"):
         scan_split(spec, "test")
-
-
-def write_xml(path, *names):
-    objects = "".join(f"<object><name>{name}</name></object>" for name in names)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"<annotation>{objects}</annotation>", encoding="utf-8")
-
-
-def test_names_of_voc_xml_are_gathered_and_shown(tmp_path, caplog):
-    write_xml(tmp_path / "xml" / "a.xml", "Zebra", "cat")
-    write_xml(tmp_path / "xml" / "deep" / "b.xml", "图", "cat")
-    (tmp_path / "xml" / "c.xml").write_text("no xml")
-    (tmp_path / "images").mkdir()
-    text = "train: {images: images, annotations: xml}\nval: 0.2\n"
-
-    with caplog.at_level(logging.INFO):
-        spec = load_dataset_spec(write_yaml(tmp_path, text))
-
-    assert spec.class_names == ("Zebra", "cat", "图")
-    assert caplog.messages == [
-        f"{tmp_path / 'animals.yaml'}: 3 classes gathered from 3 xml files: Zebra, cat, 图"
-    ]
-
-
-def test_xml_files_without_objects_name_no_class(tmp_path):
-    (tmp_path / "xml").mkdir()
-    file = write_yaml(tmp_path, "train: {images: images, annotations: xml}\nval: 0.2\n")
-
-    with pytest.raises(ConfigError) as caught:
-        load_dataset_spec(file)
-
-    assert_message(str(caught.value), f"{file}: ", f"'names' is missing ... {tmp_path / 'xml'}")
 
 
 @pytest.mark.parametrize("source", ["a", "[a, b]", "{images: a, annotations: i.json}"])

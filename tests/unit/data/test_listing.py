@@ -80,6 +80,26 @@ def test_lists_of_powershell(tmp_path, encoding):
         assert_message(str(caught.value), f"{file}: ", "null characters")
 
 
+@pytest.mark.parametrize("start", ["", ".\\", "{folder}\\"])
+def test_lists_written_on_windows(tmp_path, start):
+    write_image(tmp_path / "images" / "a.png")
+    line = start.format(folder=tmp_path) + "images\\a.png"
+    (tmp_path / "LIST.TXT").write_text(f"{line}\r\n", encoding="utf-8")
+
+    (found,) = list_images(tmp_path / "LIST.TXT")
+
+    assert Path(found) == tmp_path / "images" / "a.png"
+
+
+def test_backslashes_may_be_part_of_a_name(tmp_path):
+    write_image(tmp_path / "a\\b.png")
+    (tmp_path / "list.txt").write_text("a\\b.png\nc\\d.png\n", encoding="utf-8")
+
+    found = list_images(tmp_path / "list.txt")
+
+    assert found == [str(tmp_path / "a\\b.png"), str(tmp_path / "c\\d.png")]
+
+
 def test_images_listed_twice_and_copies_are_said(tmp_path, caplog):
     file = write_yolo_set(tmp_path, {"a": GOOD, "b": GOOD, "c": GOOD})
     images = tmp_path / "images"

@@ -150,6 +150,17 @@ def test_nothing_but_crowd_regions_is_an_error(tmp_path):
     assert_message(str(caught.value), "animals: ", "val has 1 crowd region ... iscrowd")
 
 
+def test_nothing_but_dropped_rows_is_an_error(tmp_path):
+    labels = {"a": "0 32 24 20 20\n", "b": "0 12 14 20 20\n", "c": ""}  # in pixels
+    file = write_yolo_set(tmp_path, labels)
+
+    with pytest.raises(DatasetError) as caught:
+        read_records(load_dataset_spec(file), "train")
+
+    first = tmp_path / "labels" / "a.txt"
+    assert_message(str(caught.value), "animals: ", f"row of train ... 2 rows ... {first}:1: ")
+
+
 @pytest.mark.parametrize("name", ["a.xml", "_annotations.coco.json"])
 def test_labels_of_another_format_are_pointed_out(tmp_path, name):
     file = write_yolo_set(tmp_path, {"a": None})

@@ -80,6 +80,13 @@ def test_list_of_paths(tmp_path):
     assert isinstance(gone, Skipped) and gone.path.name == "gone.jpg"
 
 
+def test_a_list_written_on_windows(tmp_path):
+    save_image(tmp_path / "far" / "a.jpg")
+    (tmp_path / "list.txt").write_text("far\\a.jpg\r\nfar\\gone.jpg\r\n")
+    found, gone = opened(str(tmp_path / "list.txt"))
+    assert (found.path, gone.path.name) == (tmp_path / "far" / "a.jpg", "gone.jpg")
+
+
 def test_unreadable_images_are_skipped(tmp_path):
     save_image(tmp_path / "b.jpg")
     (tmp_path / "a.jpg").write_bytes(b"")

@@ -63,6 +63,15 @@ def test_missing_paths(tmp_path, missing, message):
     assert_message(str(caught.value), f"{tmp_path / missing}: ", message)
 
 
+def test_suffixes_in_capitals(tmp_path):
+    write_image(tmp_path / "a.JPG")
+    write_xml(tmp_path / "a.XML", "dog")
+
+    listing = list_voc_images(tmp_path, tmp_path, None, NAMES)
+
+    assert listing.label_files == [str(tmp_path / "a.XML")] and not listing.problems
+
+
 @pytest.mark.parametrize("layout", ["mirrored", "beside", "flat"])
 def test_images_in_sub_folders_have_their_own_xml(tmp_path, layout):
     images = tmp_path / "images"

@@ -47,6 +47,38 @@ def test_difficult_objects_become_crowd(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("written", "difficult"),
+    [
+        *[(text, False) for text in ("", "0", "False", "no", "Unspecified")],
+        *[(text, True) for text in ("1", "true", "Yes")],
+    ],
+)
+def test_difficult_may_be_a_word(tmp_path, written, difficult):
+    item = voc_object("dog", extra=f"<difficult>{written}</difficult>")
+
+    labels = read(tmp_path, voc_file(item))
+
+    assert (len(labels.targets), len(labels.crowd)) == (not difficult, difficult)
+
+
+def test_difficult_must_be_a_yes_or_a_no(tmp_path):
+    labels = read(tmp_path, voc_file(voc_object(extra="<difficult>0.5</difficult>")))
+
+    (problem,) = labels.problems
+    assert problem.kind == "dropped" and len(labels.targets) == len(labels.crowd) == 0
+    assert_message(problem.text, f"{tmp_path / 'a.xml'}:2: ", "difficult is '0.5' ... 0 or 1")
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "big5", "shift_jis", "windows-1252", "utf-16"])
+def test_files_in_the_encoding_that_they_declare(tmp_path, encoding):
+    name = "caf\u00e9" if encoding == "windows-1252" else "\u4eba"
+    head = f"<?xml version='1.0' encoding='{encoding}'?>"
+    content = voc_file(voc_object(name), head=head).encode(encoding)
+
+    assert read(tmp_path, content, names=(name,)).targets.class_ids.tolist() == [0]
+
+
+@pytest.mark.parametrize(
     "size",
     [
         "",

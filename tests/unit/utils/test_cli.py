@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import importlib.machinery
+import json
 import logging
 import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from utils import logs
-from utils.cli import check_values, log_idle_flags, option, parse, run_script
+from utils.cli import log_idle_flags, option, parse, run_script
 from utils.errors import CheckFailedError, ConfigError
 from utils.flag_rules import Choices
+from utils.flag_values import Flags, check_values
 from utils.logs import report_errors
 from utils.stop_signals import Stopped
 
@@ -23,7 +26,7 @@ REFUSED = {"--bucket": "copy the files yourself", "--quad": "use --batch-size"}
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(Flags):
     """What an example script takes.
 
     Only the first line is shown by --help, and what follows.
@@ -168,6 +171,14 @@ OF_ANOTHER_TYPE = [
     ({"score": "high"}, "--score high: must be a number, from 0 to 1"),
     ({"half": "no"}, "--half no: must be True or False"),
     ({"rect": 1}, "--rect 1: must be True or False"),
+    ({"imgsz": (64, 96)}, "--imgsz 64 96: expected one value"),
+    ({"imgsz": None}, "--imgsz None: leave it out for its default"),
+    ({"weights": None}, "--weights None: leave it out for its default"),
+    ({"weights": {"a": 1}}, "--weights {'a': 1}: must be text, is of type dict"),
+    ({"kinds": []}, "--kinds: is empty; name one or more"),
+    ({"resume": True}, "--resume True: must be text, is of type bool"),
+    ({"amp": False}, "--amp False: must be text, is of type bool"),
+    ({"kinds": ("a", 1.5)}, "--kinds a 1.5: must be text, is of type float"),
 ]
 
 
@@ -176,6 +187,26 @@ def test_values_of_another_type_from_python():
         with pytest.raises(ConfigError) as caught:
             check_values(Config(**given))
         assert str(caught.value) == message
+
+
+PLAIN = [
+    ({"weights": Path("a") / "b.pt"}, {"weights": str(Path("a/b.pt"))}),
+    ({"resume": Path("last.pt")}, {"resume": "last.pt"}),
+    ({"weights": 0}, {"weights": "0"}),
+    ({"epochs": np.int64(5), "score": np.float32(0.5)}, {"epochs": 5, "score": 0.5}),
+    ({"sides": [np.int32(8), 9]}, {"sides": (8, 9)}),
+    ({"sides": 8, "classes": 1, "kinds": "b"}, {"sides": (8,), "classes": (1,), "kinds": ("b",)}),
+    ({"classes": []}, {"classes": ()}),
+]
+
+
+def test_values_from_python_become_those_of_the_command_line():
+    for given, expected in PLAIN:
+        config = Config(**given)
+        check_values(config)
+        found = {name: getattr(config, name) for name in expected}
+        assert json.dumps(found) == json.dumps(expected)  # numpy's numbers cannot be dumped
+        assert config == Config(**expected)
 
 
 @pytest.mark.parametrize("given", IN_RANGE, ids=str)

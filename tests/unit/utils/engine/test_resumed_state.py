@@ -15,8 +15,15 @@ from tests.model_builders import tiny_spec
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from utils.engine.epoch import train_batch
 from utils.engine.optim import ModelEMA, OptimizerConfig
-from utils.engine.resume import ResumedRun, continue_from, progress_of
+from utils.engine.resume import (
+    ResumedRun,
+    check_resumable,
+    continue_from,
+    progress_of,
+    read_resumed_run,
+)
 from utils.engine.training_state import StateConfig, TrainingState, start_training
+from utils.errors import ConfigError, UserError
 from utils.train_config import TrainConfig
 
 CPU, SIDE = torch.device("cpu"), 64
@@ -68,3 +75,32 @@ def test_to_the_last_bit(tmp_path, optimizer, amp, channels_last):
     found, expected = everything(resumed), everything(whole)
     assert len(found) == len(expected) > 100
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("resume", "message"),
+    [(True, "--resume True: must be text, is of type bool"), ("gone.pt", "gone.pt: no such weigh")],
+)
+def test_what_is_no_run_from_python(tmp_path, resume, message):
+    with pytest.raises(UserError) as caught:
+        read_resumed_run(TrainConfig(resume=resume, project=tmp_path))  # a Path, which is right
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ({}, {"freeze": (3,)}, "--freeze 3: the run in exp has 0; with"),
+        ({"freeze": (1, 2)}, {"freeze": (1, 2, 3)}, "--freeze 1 2 3: the run in exp has 1 2; with"),
+        ({}, {"strict": True}, "--strict: the run in exp was started without; with"),
+        ({"rect": True}, {}, "--no-rect: the run in exp has it; with"),
+        ({"optimizer": "Adam"}, {}, "--optimizer SGD: the run in exp has Adam; with"),
+    ],
+)
+def test_changed_settings_are_said_as_flags(before, now, message):
+    checkpoint = Checkpoint("train", tiny_spec().to_yaml(), ("a", "b"), {}, SIDE)
+    last = Path("exp", "weights", "last.pt")
+    resumed = ResumedRun(last, checkpoint, {}, TrainConfig(**before), {})
+    with pytest.raises(ConfigError) as caught:
+        check_resumable(resumed, TrainConfig(**now), ("a", "b"))
+    assert str(caught.value).startswith(message)
