@@ -14,6 +14,8 @@ from utils.errors import DatasetError
 from utils.structures import ImageArray
 
 JPEG_START = b"\xff\xd8\xff"
+_XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
+_HEADER_BYTES = 1 << 18  # in which XMP data begin, behind a preview and a color profile
 SHRINK_FACTORS = {
     1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
@@ -48,7 +50,7 @@ def read_shrunk(path: Path, factor: int) -> ImageArray:
     if not content.startswith(JPEG_START):
         return decode_image(path, content).pixels
     _check_jpeg_size(path, content)
-    return rgb_by_opencv(path, content, SHRINK_FACTORS[factor])
+    return rgb_by_opencv(path, _without_xmp(content), SHRINK_FACTORS[factor])
 
 
 def shrink_factor(long_side: int, needed: int) -> int:
@@ -82,7 +84,7 @@ def decode_image(path: Path, content: bytes) -> DecodedImage:
     """
     if content.startswith(JPEG_START):
         _check_jpeg_size(path, content)  # Pillow's header takes ten times as long
-        return DecodedImage(rgb_by_opencv(path, content))
+        return DecodedImage(rgb_by_opencv(path, _without_xmp(content)))
     from data.image_formats import decode_by_header  # loads Pillow, which JPEG does without
 
     return decode_by_header(path, content)
@@ -95,6 +97,18 @@ def is_jpeg(path: Path) -> bool:
             return file.read(len(JPEG_START)) == JPEG_START
     except (OSError, ValueError):
         return False
+
+
+def _without_xmp(content: bytes) -> bytes:
+    """A JPEG whose XMP data, if there are any, are marked as those of an unknown program.
+
+    OpenCV 4.6 looks for the orientation in the first segment that may have EXIF or XMP data.
+    """
+    begin = content.find(_XMP_START, 0, _HEADER_BYTES)
+    marker = begin - 4  # before the segment's two bytes of length
+    if begin < 0 or content[marker : marker + 2] != b"\xff\xe1":
+        return content
+    return content[: marker + 1] + b"\xef" + content[marker + 2 :]
 
 
 def _check_jpeg_size(path: Path, content: bytes) -> None:

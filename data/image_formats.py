@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from utils.structures import ImageArray
 
 DEEP_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})  # may have 16 bits
 _PILLOW_FORMATS = frozenset({"AVIF", "GIF", "WEBP"})  # OpenCV's builds differ in these
-ANIMATED_FORMATS = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # not MPO: its second is a preview
+_AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # since Pillow 11.3
+# Not MPO: its second is a preview. Pillow opens nothing if it is asked for a format it lacks.
+ANIMATED_FORMATS = frozenset({"GIF", "PNG", "WEBP", *_AVIF})
 _AVIF_STARTS = (b"ftypavif", b"ftypavis")  # from the fifth byte on
 _ORDINARY_FORMATS = frozenset({"BMP", "JPEG", "MPO", "PNG", "WEBP"})
 # Nothing else is opened: to load an EPS Pillow starts Ghostscript, and of kinds that only OpenCV
