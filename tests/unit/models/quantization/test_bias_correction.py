@@ -77,7 +77,7 @@ def test_rounded_weights_shift_no_mean(activation, form, tmp_path):
     )
     for name, wanted in expected.items():
         errors = [np.abs(found[name] - wanted).max() for found in (before, after)]
-        assert errors[1] <= 0.02 * errors[0] if name not in head else errors == [0, 0]
+        assert errors[1] <= 0.1 * errors[0] if name not in head else errors == [0, 0]
     changed = [name for name, value in constants(target).items()
                if not np.array_equal(value, constants(quantized)[name])]  # fmt: skip
     assert changed and all("bias" in name and "scale" not in name for name in changed)
