@@ -192,6 +192,13 @@ def test_there_is_no_run(tmp_path, capsys):
     )
 
 
+def test_the_folder_of_a_run(finished, capsys):
+    last = finished / "weights" / "last.pt"
+    assert refusal(capsys, "--resume", finished) == (
+        f"error: --resume {finished}: is the folder of a run; give {last}"
+    )
+
+
 def test_best_weights_do_not_say_where_the_run_stood(finished, capsys):
     best = finished / "weights" / "best.pt"
     assert refusal(capsys, "--resume", best) == (

@@ -135,6 +135,8 @@ def read_resumed_run(config: TrainConfig) -> ResumedRun | None:
     check_options(config)
     last = _newest(Path(config.project)) if config.resume == NEWEST else Path(config.resume)
     last = last.absolute()
+    if (in_folder := last / "weights" / "last.pt").is_file():
+        raise ConfigError(f"--resume {last}: is the folder of a run; give {in_folder}")
     checkpoint = load_checkpoint(last)
     settings = checkpoint.config
     if checkpoint.training is None or not {"opt", "hyp"} <= settings.keys():
