@@ -28,9 +28,7 @@ from utils.structures import ImageArray
 
 DEEP_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})  # may have 16 bits
 _PILLOW_FORMATS = frozenset({"AVIF", "GIF", "WEBP"})  # OpenCV's builds differ in these
-_AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # since Pillow 11.3
-# Not MPO: its second is a preview. Pillow opens nothing if it is asked for a format it lacks.
-ANIMATED_FORMATS = frozenset({"GIF", "PNG", "WEBP", *_AVIF})
+ANIMATED_FORMATS = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # not MPO: its second is a preview
 _AVIF_STARTS = (b"ftypavif", b"ftypavis")  # from the fifth byte on
 _ORDINARY_FORMATS = frozenset({"BMP", "JPEG", "MPO", "PNG", "WEBP"})
 # Nothing else is opened: to load an EPS Pillow starts Ghostscript, and of kinds that only OpenCV
@@ -136,6 +134,12 @@ def _check_kind(path: Path, content: bytes, kind: str) -> None:
         raise DatasetError(f"{path}: {suffix} files cannot be read; save it as JPEG or PNG")
     if kind not in _FORMATS:
         raise DatasetError(f"{path}: not an image that can be decoded")
+
+
+def known_animated_formats() -> tuple[str, ...]:
+    """Those that this Pillow knows; it opens nothing if it is asked for one that it does not."""
+    has_avif = find_spec("PIL.AvifImagePlugin") is not None  # Pillow 11.3
+    return tuple(ANIMATED_FORMATS if has_avif else ANIMATED_FORMATS - {"AVIF"})
 
 
 def num_images(image: Image.Image) -> int:

@@ -15,7 +15,7 @@ from data.decoded_image import DecodedImage, check_size, with_8_bits
 from data.decoder_errors import DECODER_ERRORS
 from data.heif_file import START_BYTES, heif_pixels, is_heif, open_heif
 from data.image_file import JPEG_START, read_content
-from data.image_formats import ANIMATED_FORMATS, num_images
+from data.image_formats import known_animated_formats, num_images
 from data.tiff_pages import TIFF_STARTS, TiffPage, put_first, tiff_pages
 from data.tiff_samples import decode_tiff
 from data.video import Shard
@@ -98,7 +98,7 @@ def has_several(path: Path) -> bool:
                 return len(tiff_pages(file).pages) > 1
         if is_heif(start):
             return len(open_heif(path, read_content(path))) > 1
-        with Image.open(path, formats=tuple(ANIMATED_FORMATS)) as image:
+        with Image.open(path, formats=known_animated_formats()) as image:
             return num_images(image) > 1
     except (*DECODER_ERRORS, DatasetError):
         return False
@@ -206,9 +206,9 @@ def _skipped_page(path: Path, number: int, error: DatasetError) -> Skipped:
 def _animation(path: Path, part: SeriesPart) -> Iterator[SeriesImage | Skipped]:
     num_bytes, number, count = path.stat().st_size, 0, 0
     try:
-        with Image.open(path, formats=tuple(ANIMATED_FORMATS)) as counted:
+        with Image.open(path, formats=known_animated_formats()) as counted:
             count = num_images(counted)
-        with Image.open(path, formats=tuple(ANIMATED_FORMATS)) as image:
+        with Image.open(path, formats=known_animated_formats()) as image:
             before = int(getattr(image, "default_image", False))  # an image that is not shown
             numbers = part.numbers(path, count)
             milliseconds, fps = 0.0, None
