@@ -2,7 +2,7 @@
 # make test    the tests; `make test SLOW=1` adds the slow ones
 # make gpu     the tests that need a GPU (under 5 minutes)
 # make check   lint, types and tests: what CI runs before docs-check, docs and clients
-# make docs-check    every command of README and docs is run, in a copy of the project (under 5 minutes on two cores)
+# make docs-check    every command of README and docs is run, in a copy of the project (about 6 minutes)
 # make test-oldest    the tests with the lowest versions of everything, in .venv-oldest (PYTHON=python3.10)
 # make bench   every stage against YOLOv5 (into .venv-peer) and its floor: a dated report; under 15 minutes on two cores
 # make rknn    Rockchip's compiler for `export.py --preset rknn`, into .venv-rknn
