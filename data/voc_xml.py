@@ -26,8 +26,8 @@ from data.label_rules import (
 )
 from utils.errors import suggest
 
-_DIFFICULT = {"0": False, "": False, "1": True, "false": False, "true": True, "no": False,
-              "yes": True, "unspecified": False}  # fmt: skip
+_DIFFICULT = {"0": False, "0.0": False, "": False, "1": True, "1.0": True, "false": False,
+              "true": True, "no": False, "yes": True, "unspecified": False}  # fmt: skip
 _DECLARED = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z][\w.-]*)["']""", re.ASCII)
 _NOT_EXPATS = frozenset(  # it reads UTF-8, UTF-16 and encodings of one byte a letter
     {"gbk", "gb2312", "gb18030", "big5", "shift_jis", "cp932", "euc_jp", "euc_kr", "cp949"}

@@ -49,7 +49,7 @@ def test_difficult_objects_become_crowd(tmp_path):
 @pytest.mark.parametrize(
     ("written", "difficult"),
     [
-        *[(text, False) for text in ("", "0", "False", "no", "Unspecified")],
+        *[(text, False) for text in ("", "0", "0.0", "False", "no", "Unspecified")],
         *[(text, True) for text in ("1", "true", "Yes")],
     ],
 )
