@@ -88,7 +88,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
     """All run the same letterboxed images."""
     images = options.network_inputs()
     count, side = len(images), (options.image_size, options.image_size)
-    model = build_from_checkpoint(read_weights(options.weights)).eval()
+    model = build_from_checkpoint(read_weights(options.weights))
     with torch.inference_mode():
         expected = np.asarray(in_torch(model, images)()[0])
     found = [

@@ -67,7 +67,7 @@ def prepare(options: Options, peer: Peer | None) -> Iterator[Sequence[Contestant
     dataset = EvalDataset(records, options.image_size, BATCH_SIZE, rect=True)
     batches = same_size_batches(dataset.input_hws, BATCH_SIZE)
     shapes = [(len(batch), *dataset.input_hws[batch[0]]) for batch in batches]
-    model = build_from_checkpoint(read_weights(options.weights)).eval()
+    model = build_from_checkpoint(read_weights(options.weights))
     model = fastest_form(model, torch.device("cpu"), torch.float32)
     found = [
         Contestant("ours", partial(run_ours, options, data)),

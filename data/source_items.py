@@ -58,7 +58,12 @@ def _some(items: Sequence[Item], message: str) -> Sequence[Item]:
 def _listed(lines: Sequence[str], folder: Path) -> list[Item]:
     """Addresses, and paths: relative ones from the list's folder or the working directory."""
     items: list[Item] = []
-    for line in with_slashes(lines, folder):
-        beside = folder / line
-        items.append(line if is_address(line) else beside if path_kind(beside) else Path(line))
+    written = [line for line in lines if not is_address(line)]  # addresses keep backslashes
+    paths = dict(zip(written, with_slashes(written, folder), strict=True))
+    for line in lines:
+        if is_address(line):
+            items.append(line)
+            continue
+        beside = folder / paths[line]
+        items.append(beside if path_kind(beside) else Path(paths[line]))
     return items

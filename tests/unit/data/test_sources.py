@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from data.listing import list_images
+from data.source_items import source_items
 from data.sources import FileSource, SourceOptions, open_source
 from data.stream_options import StreamOptions
 from data.streams import LiveFrames
@@ -85,6 +86,13 @@ def test_a_list_written_on_windows(tmp_path):
     (tmp_path / "list.txt").write_text("far\\a.jpg\r\nfar\\gone.jpg\r\n")
     found, gone = opened(str(tmp_path / "list.txt"))
     assert (found.path, gone.path.name) == (tmp_path / "far" / "a.jpg", "gone.jpg")
+
+
+def test_addresses_in_a_list_keep_their_backslashes(tmp_path):
+    camera = "rtsp://me:pass\\word@host/1"
+    image = save_image(tmp_path / "far" / "a.jpg")
+    (tmp_path / "list.txt").write_text(f"{camera}\nfar\\a.jpg\n")
+    assert source_items(str(tmp_path / "list.txt"), recursive=False) == [camera, image]
 
 
 def test_unreadable_images_are_skipped(tmp_path):
