@@ -28,6 +28,7 @@ from models.quantization.quantized_onnx import quantize
 from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
 from models.runtimes.network_metadata import INPUT
+from models.runtimes.onnx_runner import open_session
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 from utils.timing import seconds_in_turn
@@ -63,11 +64,7 @@ def write_both(cfg: str, activation: str, folder: Path, images: list[FloatArray]
 
 def network_alone(path: Path, image: FloatArray) -> Callable[[], Any]:
     """A function that runs a file on THREADS threads, without decoding its maps."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = THREADS
-    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    session = open_session(str(path), threads=THREADS)
     return partial(session.run, None, {INPUT: image})
 
 

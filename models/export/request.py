@@ -81,6 +81,9 @@ class ExportConfig(Flags):
     )
     topk_all: int = option(100, "e2e: most detections of an image", minimum=1)
     per_tensor: bool = option(False, "INT8 ONNX files: one scale for all weights of a layer")
+    reduce_range: bool = option(
+        False, "INT8 ONNX files: weights use 7 bits, for programs on x86 processors without VNNI"
+    )
     calibration_images: int = option(
         100, "INT8: images of --data's train split to calibrate on", minimum=1
     )
@@ -150,7 +153,10 @@ class ExportConfig(Flags):
 
     def _for_schemes(self) -> tuple[tuple[str, object], ...]:
         """The flags for 8-bit ONNX files, and what is given."""
-        return ("--technique", self.technique), ("--per-tensor", self.per_tensor)
+        return (
+            ("--technique", self.technique), ("--per-tensor", self.per_tensor),
+            ("--reduce-range", self.reduce_range),
+        )  # fmt: skip
 
     def _check_summary(self) -> None:
         """Refuse flags that say how to write files, where none is written.
@@ -243,8 +249,9 @@ def changed_preset(preset: Preset, config: ExportConfig) -> Preset:
             )
         preset = replace(preset, half=True, tolerance=FLOAT16_TOLERANCE)
     quantization = preset.quantization
-    if config.per_tensor and quantization is not None and quantization.scheme is not None:
-        scheme = replace(quantization.scheme, per_channel=False)
+    if quantization is not None and quantization.scheme is not None:
+        scheme = replace(quantization.scheme, reduce_range=config.reduce_range,
+                         per_channel=not config.per_tensor)  # fmt: skip
         preset = replace(preset, quantization=replace(quantization, scheme=scheme))
     return preset
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from models.quantization.calibration_images import Images
 from models.runtimes.network_metadata import INPUT
+from models.runtimes.onnx_runner import open_session
 from utils.structures import FloatArray
 
 
@@ -84,13 +85,7 @@ def _mean_shifts(
     original: Any, errors: Mapping[str, FloatArray], images: Images
 ) -> dict[str, FloatArray]:
     """E[error * x] of each channel, (out,), by the name of the convolution."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # no warnings that the network's own outputs are unused
-    session = onnxruntime.InferenceSession(
-        _with_errors(original, errors), options, ["CPUExecutionProvider"]
-    )
+    session = open_session(_with_errors(original, errors))
     runs = (session.run(None, {INPUT: image}) for image in images())
     means = [[each.mean((0, 2, 3), dtype=np.float64) for each in run] for run in runs]
     return {n: np.mean(each, 0) for n, each in zip(errors, zip(*means, strict=True), strict=True)}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 Array = npt.NDArray[Any]
+REDUCED_RANGE = 64  # largest weight of onnxruntime's 7-bit range
 
 
 class FakeQuantize(nn.Module):
@@ -50,11 +51,17 @@ class FakeQuantize(nn.Module):
         return (steps + self.zero_point).cpu().numpy()
 
 
-def weight_limits(kind: np.dtype[Any], zero_point: int) -> tuple[int, int]:
-    """The integer range of weights; symmetric about 0 if signed with zero point 0."""
-    info = np.iinfo(kind)
-    symmetric = info.min < 0 and zero_point == 0
-    return (-info.max if symmetric else info.min), info.max
+def weight_limits(stored: Array, zero_point: int) -> tuple[int, int]:
+    """The integer range of stored weights; symmetric about 0 if signed with zero point 0.
+
+    Signed weights of 8 bits that use 7 of them keep that range.
+    """
+    info = np.iinfo(stored.dtype)
+    if info.min >= 0 or zero_point != 0:
+        return info.min, info.max
+    largest = int(np.abs(stored.astype(np.int64)).max(initial=0))
+    high = REDUCED_RANGE if info.bits == 8 and largest <= REDUCED_RANGE else info.max
+    return -high, high
 
 
 def fake_quantize(values: Tensor, scale: Tensor, limits: tuple[float, float]) -> Tensor:

@@ -17,12 +17,15 @@ class QdqScheme:
         symmetric: the zero point of activations is 0.
         per_channel: weights have a scale per output channel.
         rounded_bias: biases become 32-bit integers.
+        reduce_range: weights use 7 of their 8 bits, so that two products with 8-bit activations
+            fit into 16 bits, as x86 processors without VNNI add them.
     """
 
     activations: IntegerType = "u8"
     symmetric: bool = False
     per_channel: bool = True
     rounded_bias: bool = True
+    reduce_range: bool = False
 
 
 U8S8 = QdqScheme()  # x86 processors and most runtimes

@@ -212,7 +212,7 @@ class QuantizedGraph(nn.Module):
     def _read_weight(self, node: Node, *, trained: bool = True) -> None:
         """Add a FakeQuantize for a stored tensor: one scale, or one per index along an axis."""
         stored, scale = self._arrays[node.inputs[0]], self._arrays[node.inputs[1]]
-        limits = weight_limits(stored.dtype, int(self._zero_points(node).flat[0]))
+        limits = weight_limits(stored, int(self._zero_points(node).flat[0]))
         self._add_quantizer(node, limits, _per_channel(node, scale, stored.ndim), trained=trained)
 
     def _read_constants(self, node: Node) -> None:

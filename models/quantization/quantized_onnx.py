@@ -102,6 +102,7 @@ def _quantize_prepared(
         per_channel=scheme.per_channel,
         activation_type=numbers[scheme.activations],
         weight_type=QuantType.QInt8,
+        reduce_range=scheme.reduce_range,
         nodes_to_exclude=list(keep_float),
         calibrate_method=CalibrationMethod[METHODS[method]],
         extra_options=options,
@@ -116,14 +117,18 @@ def worst_layers(source: Path, quantized: Path, images: Images) -> list[Layer]:
         quantized: the INT8 file made from it.
         images: a few; both networks run on them.
     """
+    from onnxruntime import GraphOptimizationLevel, SessionOptions
     from onnxruntime.quantization import qdq_loss_debug
 
+    rounded = SessionOptions()  # and nothing else: sums in float32 on every processor
+    rounded.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
     with tempfile.TemporaryDirectory(dir=quantized.parent) as folder, _quietly():
         found = []
         for file in (source, quantized):
             augmented = Path(folder) / file.name
             qdq_loss_debug.modify_model_output_intermediate_tensors(str(file), str(augmented))
-            found.append(qdq_loss_debug.collect_activations(str(augmented), _reader(images)))
+            found.append(qdq_loss_debug.collect_activations(
+                str(augmented), _reader(images), rounded))  # fmt: skip
         pairs = qdq_loss_debug.create_activation_matching(found[1], found[0])
         ratios = qdq_loss_debug.compute_activation_error(pairs)
     layers = [Layer(name, float(ratio["xmodel_err"])) for name, ratio in ratios.items()]

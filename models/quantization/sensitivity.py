@@ -20,6 +20,7 @@ import numpy as np
 from models.quantization.calibration_images import Images
 from models.quantization.qdq_scheme import U8S8, QdqScheme
 from models.quantization.quantized_onnx import Layer, head_nodes, quantize
+from models.runtimes.onnx_runner import open_session
 from utils.structures import FloatArray
 
 # Operators that activations are written with; only these join a convolution in float32.
@@ -187,11 +188,7 @@ def _prepare(source: Path, prepared: Path) -> None:
 
 def _head_maps(model: bytes, images: Iterable[FloatArray]) -> list[list[FloatArray]]:
     """For each image, the head maps (B, A * (5 + C), H, W)."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # no warnings about unused weights
-    session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+    session = open_session(model)
     return [session.run(None, {"images": image}) for image in images]
 
 

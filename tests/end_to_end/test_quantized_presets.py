@@ -105,6 +105,7 @@ def test_int8_without_images(weights, capsys):
     ("name", "calibrations"),
     [
         ("qdq-u8 --per-tensor", {"minmax"}),
+        ("qdq-u8 --reduce-range", {"minmax"}),
         ("qdq-u16", {"minmax"}),
         ("trt11-int8", {"minmax"}),
         ("openvino-int8", {"performance", "mixed"}),
@@ -139,6 +140,17 @@ def assert_finds_the_same(entry: dict, weights: Path, data: Path, tmp_path: Path
     flags = ["--weights", entry["path"], "--source", data.parent / "images", "--imgsz",
              SIZE, "--nosave", "--project", tmp_path / "d", "--device", "cpu"]  # fmt: skip
     assert detect.main([str(word) for word in flags]) == 0
+
+
+@pytest.mark.parametrize("flags", [[], ["--reduce-range"]])
+def test_how_many_bits_weights_use(flags, weights, three_classes, tmp_path):
+    given = ["--calibration", "minmax", "--max-drop", 100, *flags]
+    assert int8(weights, three_classes, tmp_path, *given) == 0
+    tensors = map(onnx.numpy_helper.to_array, onnx.load(tmp_path / "q.onnx").graph.initializer)
+    weights_in = [each for each in tensors if each.dtype == np.int8 and each.ndim == 4]
+    assert len(weights_in) > 10
+    largest = {int(np.abs(each.astype(int)).max()) for each in weights_in}
+    assert largest == ({64} if flags else {127})
 
 
 def test_what_each_form_is_made_of(weights, three_classes, tmp_path):
@@ -309,6 +321,7 @@ def test_equalization_is_not_for_silu(three_classes, tmp_path, capsys):
     [
         ("--technique bias", "--technique: is for 8-bit ONNX files"),
         ("--per-tensor", "--per-tensor: is for 8-bit ONNX files"),
+        ("--preset rknn --reduce-range", "--reduce-range: is for 8-bit ONNX files"),
         ("--preset rknn --remedy bias", "--technique: is for 8-bit ONNX files"),
         ("--int8 --half", "--half: preset qdq-u8 is not written in float16"),
         ("--preset rknn --batch-size 2", "--batch-size 2: rknn files take one image at a time"),

@@ -44,5 +44,8 @@ def test_rounds_as_quantize_linear_does():
     quantizer = FakeQuantize(np.array(1.0, np.float32), 100, (0, 255), trained=True)
     assert quantizer(values).tolist() == [0, 2, 2, 0, -100, 155]
     assert quantizer.quantize(values).tolist() == [100, 102, 102, 100, 0, 255]
-    assert weight_limits(np.dtype(np.int8), 0) == (-127, 127)
-    assert weight_limits(np.dtype(np.uint8), 128) == (0, 255)
+    assert weight_limits(np.array([-3, 127], np.int8), 0) == (-127, 127)
+    assert weight_limits(np.array([-65, 9], np.int8), 0) == (-127, 127)
+    assert weight_limits(np.array([-64, 9], np.int8), 0) == (-64, 64)
+    assert weight_limits(np.array([-128, 9], np.int8), 0) == (-127, 127)
+    assert weight_limits(np.array([0, 9], np.uint8), 128) == (0, 255)

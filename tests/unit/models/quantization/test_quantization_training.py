@@ -6,7 +6,6 @@ import copy
 import logging
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -18,7 +17,9 @@ from models.quantization.quantization_training import (
     teacher_loss,
     train_quantized,
 )
+from models.runtimes.onnx_runner import open_session
 from tests.model_builders import finding_model, tiny_spec
+from tests.quantized_builders import constants
 from tests.unit.models.quantization.test_quantized_graph import (
     SIZE,
     Pair,
@@ -86,16 +87,24 @@ def test_training_brings_it_nearer_to_the_float_network(pair, teacher, tmp_path,
 
 
 def runtime_error(path, teacher: Detector, images: torch.Tensor) -> float:
-    """The same of a file in onnxruntime, operator by operator.
-
-    Merged into 8-bit kernels, products overflow on x86 CPUs without VNNI.
-    """
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    """The same of a file in onnxruntime."""
+    session = open_session(str(path))
     answers = [session.run(None, {"images": one[None].numpy()}) for one in images]
     raw = [torch.from_numpy(np.concatenate(level)) for level in zip(*answers, strict=True)]
     return beyond_least(lambda _: raw, teacher, images)
+
+
+def test_weights_of_7_bits_stay_within_them(teacher, tmp_path):
+    """Else a trained file would saturate where the file before it did not."""
+    pair = write_pair_of(teacher, tmp_path, QdqScheme(reduce_range=True))
+    graph = pair.graph()
+    train_quantized(graph, teacher, batches(2), QuantizationTraining(epochs=2, lr=1e-2))
+    graph.write(tmp_path / "trained.onnx")
+    before, after = constants(pair.quantized), constants(tmp_path / "trained.onnx")
+    weights = [name for name, value in after.items() if value.dtype == np.int8 and value.ndim == 4]
+    assert len(weights) > 10
+    assert any((before[name] != after[name]).any() for name in weights)
+    assert max(np.abs(after[name].astype(int)).max() for name in weights) == 64
 
 
 def test_teacher_and_constants_stay(pair, teacher):

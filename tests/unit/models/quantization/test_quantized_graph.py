@@ -38,6 +38,7 @@ FORMS = {
     "s8 with rounded biases": QdqScheme("s8", symmetric=True),
     "per tensor": QdqScheme(per_channel=False),
     "u16": QdqScheme("u16"),
+    "7 bits": QdqScheme(reduce_range=True),
 }
 CASES = [
     ("SiLU", "u8"),
@@ -45,6 +46,7 @@ CASES = [
     ("SiLU", "s8 with rounded biases"),
     ("SiLU", "per tensor"),
     ("SiLU", "u16"),
+    ("SiLU", "7 bits"),
     ("LeakyReLU(0.1)", "u8"),
     ("LeakyReLU(0.1)", "s8"),
     ("ReLU", "u8"),  # onnxruntime leaves the ReLU out: the zero point is the least number
