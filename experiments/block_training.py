@@ -80,7 +80,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--topic", default="", help="a word for the report's name, beside another of the same day")
     add("--data", choices=DATA_SETS, default="voc07")
     add("--start", choices=STARTS, default=SCRATCH, help="weights to start from")
-    add("--rows", nargs="+", choices=names, default=names, help="train only these")
+    add("--rows", nargs="+", metavar="ROW", choices=names, default=names,
+        help=f"train only these, of: {'; '.join(names)}")  # fmt: skip
     add("--untimed", action="store_true", help="no seconds in the report: other work ran beside")
     add("--seeds", type=int, nargs="+", default=(0, 1, 2))
     add("--epochs", type=int, default=30)
