@@ -17,6 +17,16 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def may_lack_vnni() -> bool:
+    """Whether this is an x86 processor of which the system does not say that it has VNNI.
+
+    VNNI adds products of 8-bit numbers in 32 bits, where other instructions add them in 16.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
+        return False
+    return not any("vnni" in line for line in _lines(Path("/proc/cpuinfo")))
+
+
 def free_memory() -> int | None:
     """Bytes of memory that this process can still have; None where it is unknown (not Linux)."""
     lines = _lines(Path("/proc/meminfo"))

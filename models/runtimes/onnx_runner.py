@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from models.runtimes.heads import Heads, in_batches
 from models.runtimes.network_metadata import NetworkMetadata
 from models.runtimes.runner import Runtime
 from utils.errors import CheckpointError, ConfigError, MissingPackageError
+from utils.machine import may_lack_vnni
 from utils.structures import FloatArray
 
 INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -108,7 +108,7 @@ def open_session(
     """
     ort, settings = _onnxruntime(), dict(config or {})
     # Where convolutions share their weights, onnxruntime cannot make the sums exact.
-    attempts = [{EXACT_SUMS: "1"}, {IN_FLOAT: "1"}] if _may_lack_vnni() else [{}]
+    attempts = [{EXACT_SUMS: "1"}, {IN_FLOAT: "1"}] if may_lack_vnni() else [{}]
     for precise in attempts:
         options = ort.SessionOptions()
         options.log_severity_level = 4  # the error says it
@@ -122,14 +122,6 @@ def open_session(
             if precise is attempts[-1]:
                 raise
     raise AssertionError("the last attempt returns or raises")
-
-
-def _may_lack_vnni() -> bool:
-    """Whether this is an x86 processor of which the system does not say that it has VNNI."""
-    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
-        return False
-    cpuinfo = Path("/proc/cpuinfo")
-    return not cpuinfo.exists() or "vnni" not in cpuinfo.read_text(encoding="utf-8")
 
 
 def _opened(path: Path, providers: list[Any], threads: int | None) -> Any:
