@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from utils.cli import option
 from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
 from utils.errors import ConfigError, missing_weights
-from utils.flag_rules import Choices, PathRule
+from utils.flag_rules import Choices, DeviceRule, PathRule
 from utils.flag_values import Flags, check_values
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
 from utils.postprocess import PostprocessConfig
@@ -98,7 +98,10 @@ class DetectConfig(Flags):
     tile_merge: str = option(
         "nms", "with --tile: how boxes of tiles become one", rule=Choices(MERGES)
     )
-    device: str = option("", "cpu, a GPU number, mps; empty for the best there is")
+    device: str = option(
+        "", "cpu, a GPU number, mps; empty for the best there is",
+        rule=DeviceRule(),
+    )  # fmt: skip
     half: bool = option(False, "compute in float16 (GPU)")
     view_img: bool = option(False, "show the results in a window")
     web: str | None = option(
