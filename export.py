@@ -281,6 +281,7 @@ def _log(file: ExportedFile, example: Path) -> None:
 
 def _summarize(config: ExportConfig) -> int:
     """What is in a file, or in the train form and the deploy form of a checkpoint."""
+    check_options(config)
     path = Path(config.summary)
     if path.suffix == ".onnx":
         summaries = {path.name: GraphSummary.of(path)}
@@ -290,7 +291,10 @@ def _summarize(config: ExportConfig) -> int:
         input_hw = choose_input_hw(
             config.imgsz, str(path), detector.stride, known_hw=checkpoint.image_hw
         )
-        summaries = form_summaries(detector, input_hw)
+        output = Path(config.output) if config.output else None
+        summaries = form_summaries(detector, checkpoint.form, input_hw, output)
+        if output is not None:
+            logger.info("Graphs to look at: %s", output)
     log_layers(list(summaries.values())[-1])
     log_operators(summaries)
     if config.report:
