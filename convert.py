@@ -13,14 +13,13 @@ from utils.logs import require_packages
 if __name__ == "__main__":
     require_packages()
 
-from data.dataset_spec import load_dataset_spec
-from data.datasets import DATASETS_FOLDER
+from data.dataset_spec import check_data_yaml, load_dataset_spec
 from utils.cli import check_command_line, check_options, run_script
 from utils.convert_config import HALF_TOLERANCE, ConvertConfig
 from utils.openmp import let_threads_sleep
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    check_command_line(ConvertConfig, {}, data=DATASETS_FOLDER)
+    check_command_line(ConvertConfig, {}, data=check_data_yaml)
     let_threads_sleep()  # before torch is loaded
     require_packages("torch", "torchvision")
 

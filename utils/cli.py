@@ -191,14 +191,17 @@ def _program() -> str:
 
 
 def check_command_line(
-    config_class: type[ConfigT], refused: Mapping[str, str], **yamls: Path
+    config_class: type[ConfigT],
+    refused: Mapping[str, str],
+    **yamls: Path | Callable[[str], object],
 ) -> ConfigT:
     """The process's arguments; `--help` and what is wrong in them is answered, before slow imports.
 
     Args:
         config_class: as in `parse`.
         refused: as in `parse`.
-        **yamls: field that names a yaml -> the folder of those that are shipped.
+        **yamls: field that names a yaml -> what raises a UserError where that is wrong, or the
+            folder of those that are shipped, where only its syntax is looked at.
 
     Raises:
         SystemExit: with code 2 for a wrong flag or file, 0 for `--help`.
@@ -216,13 +219,20 @@ def check_command_line(
                 if is_weights and value != field.metadata["const"] and not Path(value).exists():
                     raise missing_weights(Path(value))
                 if field.name in yamls:
-                    from utils.strict_yaml import find_shipped, read_yaml  # most name no yaml
-
-                    read_yaml(find_shipped(value, yamls[field.name]))
+                    _check_yaml(value, yamls[field.name])
     except UserError as error:
         CommandParser().exit(2, f"error: {error}\n")
     log_idle_flags(config)
     return config
+
+
+def _check_yaml(name: str, rule: Path | Callable[[str], object]) -> None:
+    if not isinstance(rule, Path):
+        rule(name)
+        return
+    from utils.strict_yaml import find_shipped, read_yaml  # most name no yaml
+
+    read_yaml(find_shipped(name, rule))
 
 
 def run_script(

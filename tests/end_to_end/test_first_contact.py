@@ -64,6 +64,10 @@ RIGHT = {
     "convert": "--weights {weights}",
     "export": "--weights {weights}",
 }
+DATA = {
+    "--data slip.yaml": "slip.yaml: unknown key 'nmaes'; did you mean 'names'?",
+    "--data count.yaml": "count.yaml: nc is 3, but names has 2 entries",
+}
 EVERYWHERE = {
     "--wieghts x": "--wieghts: no such flag; did you mean --weights?",
     "--batch 0": "--batch-size 0: must be at least 1",
@@ -93,6 +97,8 @@ WRONG = {
         **EVERYWHERE,
         **RUNS,
         **COMPUTES,
+        **DATA,
+        "--cfg slip.yaml": "slip.yaml: unknown key 'train'",
         "--cfg yolov5.yaml": "yolov5.yaml: no such file; did you mean 'yolov5",
         "--hyp hyp.yaml": "hyp.yaml: no such file",
         "--teacher gone.pt": "gone.pt: no such weights file",
@@ -109,6 +115,7 @@ WRONG = {
     },
     "val": {
         **EVERYWHERE,
+        **DATA,
         **RUNS,
         **COMPUTES,
         "--task speed": "--task speed: the times of each stage are",
@@ -122,6 +129,7 @@ WRONG = {
     },
     "convert": {
         **EVERYWHERE,
+        **DATA,
         **WRITTEN,
         **COMPUTES,
         "--to train --rep-block RepVGG(": "--rep-block: 'RepVGG(' is not a name like `SiLU` or",
@@ -135,6 +143,7 @@ WRONG = {
     },
     "export": {
         **EVERYWHERE,
+        **DATA,
         **WRITTEN,
         "--include engine": "--preset engine: an engine is built on the GPU that runs it",
         "--include onx": "--preset onx: no such choice; did you mean 'onnx'?",
@@ -162,6 +171,8 @@ def folder(tmp_path) -> Path:
     (tmp_path / "a.txt").write_text("a file")
     (tmp_path / "good.pt").write_text("looked at later")
     (tmp_path / "wrong.yaml").write_text("{")
+    (tmp_path / "slip.yaml").write_text("{train: a, val: b, nmaes: [x]}")
+    (tmp_path / "count.yaml").write_text("{train: a, val: b, names: [x, y], nc: 3}")
     return tmp_path
 
 
