@@ -50,6 +50,7 @@ from utils.engine.evaluate import evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import ConfigError, ConversionError
 from utils.letterbox import choose_input_hw
+from utils.logs import command_text
 from utils.output_files import atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.process_end import end_process
@@ -111,7 +112,10 @@ def _form_change(config: ConvertConfig, model: Detector) -> FormChange:
     if config.to != "train":
         return in_yolov5_layers(model) if config.to == "yolov5" else FOLDED
     if (family := model.spec.rep_block) is not None and not is_deployed(model):
-        raise ConfigError(f"{config.weights}: has {family} blocks already; give a plain network")
+        merge = command_text("convert.py", "--weights", config.weights)
+        raise ConfigError(
+            f"{config.weights}: has {family} blocks already; merge them first: {merge}"
+        )
     return expanded(model, config.rep_block, config.rep_policy)
 
 
