@@ -13,14 +13,13 @@ from utils.logs import require_packages
 if __name__ == "__main__":
     require_packages()
 
-from data.dataset_spec import load_dataset_spec
-from data.datasets import DATASETS_FOLDER
+from data.dataset_spec import check_data_yaml, load_dataset_spec
 from utils.cli import check_command_line, check_options, run_script
 from utils.convert_config import HALF_TOLERANCE, ConvertConfig
 from utils.openmp import let_threads_sleep
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    check_command_line(ConvertConfig, {}, data=DATASETS_FOLDER)
+    check_command_line(ConvertConfig, {}, data=check_data_yaml)
     let_threads_sleep()  # before torch is loaded
     require_packages("torch", "torchvision")
 
@@ -51,6 +50,7 @@ from utils.engine.evaluate import evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import ConfigError, ConversionError
 from utils.letterbox import choose_input_hw
+from utils.logs import command_text
 from utils.output_files import atomic_path, write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.process_end import end_process
@@ -112,7 +112,10 @@ def _form_change(config: ConvertConfig, model: Detector) -> FormChange:
     if config.to != "train":
         return in_yolov5_layers(model) if config.to == "yolov5" else FOLDED
     if (family := model.spec.rep_block) is not None and not is_deployed(model):
-        raise ConfigError(f"{config.weights}: has {family} blocks already; give a plain network")
+        merge = command_text("convert.py", "--weights", config.weights)
+        raise ConfigError(
+            f"{config.weights}: has {family} blocks already; merge them first: {merge}"
+        )
     return expanded(model, config.rep_block, config.rep_policy)
 
 

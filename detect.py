@@ -1,7 +1,6 @@
 """Find objects in images, videos and streams.
 
 python detect.py --weights best.pt --source images/
-python detect.py --weights best.onnx --source street.mp4 --save-txt --save-json
 
 From Python: `detector = load_detector("best.pt"); found = detector("bus.jpg")`.
 """
@@ -22,7 +21,7 @@ if __name__ == "__main__":
 
 from data.datasets import DATASETS_FOLDER
 from utils.cli import check_command_line, check_options, run_checked, run_script
-from utils.detect_config import REFUSED, DetectConfig, DetectorFlags, detector_config
+from utils.detect_config import REFUSED, DetectConfig, FurtherFlags, detector_config
 from utils.openmp import let_threads_sleep
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
@@ -41,6 +40,7 @@ from utils.errors import CheckpointError, ConfigError
 from utils.letterbox import InputSize, choose_input_hw
 from utils.logs import configure_logging, counted
 from utils.output_files import write_json
+from utils.postprocess import IOU_THRESHOLD, SCORE_THRESHOLD
 from utils.stop_signals import StopSignals, end_program
 from utils.structures import Frame, NamedFile, Skipped, StreamState
 
@@ -137,21 +137,27 @@ class Detector:
 
 
 def load_detector(
-    weights: ImagePath,
-    imgsz: int | Sequence[int] | None = None,
-    **flags: Unpack[DetectorFlags],
-) -> Detector:
+    weights: ImagePath, imgsz: int | Sequence[int] | None = None,
+    conf_thres: float = SCORE_THRESHOLD, iou_thres: float = IOU_THRESHOLD,
+    device: str | int | None = "", classes: int | Sequence[int] | None = None,
+    **further: Unpack[FurtherFlags],
+) -> Detector:  # fmt: skip
     """A network to find objects with from Python; what it finds is what `detect.py` finds.
 
     Args:
         weights: a checkpoint (.pt) or an exported file; only checkpoints need torch.
         imgsz: one side or height and width of the network input; None as the file was made.
-        **flags: those of `detect.py --help` that DetectorFlags names, with their defaults.
+        conf_thres: detections must score above this.
+        iou_thres: boxes of a class that overlap more than this are one object.
+        device: cpu, a GPU number, mps; None or empty for the best there is.
+        classes: only these class ids; None for all.
+        **further: other flags of `detect.py --help`: those of FurtherFlags.
 
     Raises:
         UserError: the weights cannot be read, or a value is out of its range.
     """
-    config = detector_config(weights, imgsz, flags)
+    config = detector_config(weights, imgsz, {"conf_thres": conf_thres, "iou_thres": iou_thres,
+                             "device": device, "classes": classes, **further})  # fmt: skip
     return Detector(_open_detector(config), config.batch_size)
 
 
@@ -187,11 +193,10 @@ def _run(
     with (
         folder_of(config, shard, is_live=source.is_live) as folder,
         _progress(config, source, folder, tracker) as progress,
-        DetectionOutput(
-            folder, names, outputs, source.files, progress, compared, watchers
-        ) as output,
+        DetectionOutput(folder, names, outputs, source.files, progress, compared,
+                        watchers) as output,
         StopSignals(source.stop) as signals,
-    ):
+    ):  # fmt: skip
         results = detector.results(source, config.batch_size, log.clock)
         if tracker is not None:
             results = tracker.followed(results, log.clock)
@@ -262,14 +267,11 @@ def _open_all(
 
 
 def _open_detector(config: DetectConfig) -> FrameDetector:
-    weights = config.weights_text
-    runner = open_networks(
-        config.weights_files, device=config.device, half=config.half, augment=config.augment
-    )
+    runner = open_networks(config.weights_files, device=config.device, half=config.half,
+                           augment=config.augment)  # fmt: skip
     class_names = _class_names(config, runner)
-    input_hw = choose_input_hw(
-        config.imgsz, weights, runner.stride, known_hw=runner.known_hw, fixed_hw=runner.input_hw
-    )
+    input_hw = choose_input_hw(config.imgsz, config.weights_text, runner.stride,
+                               known_hw=runner.known_hw, fixed_hw=runner.input_hw)  # fmt: skip
     free = config.rect and runner.input_hw == (None, None)
     size = InputSize(input_hw, runner.stride if free else None)
     detector = FrameDetector(runner, class_names, size, config.rules)

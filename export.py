@@ -14,14 +14,13 @@ from utils.logs import require_packages
 if __name__ == "__main__":
     require_packages()
 
-from data.dataset_spec import load_dataset_spec
-from data.datasets import DATASETS_FOLDER
+from data.dataset_spec import check_data_yaml, load_dataset_spec
 from models.export.request import REFUSED, ExportConfig
 from utils.cli import check_command_line, check_options, run_script
 from utils.openmp import let_threads_sleep
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    check_command_line(ExportConfig, REFUSED, data=DATASETS_FOLDER)
+    check_command_line(ExportConfig, REFUSED, data=check_data_yaml)
     let_threads_sleep()  # before torch is loaded
     require_packages("torch", "torchvision")
 
@@ -281,6 +280,7 @@ def _log(file: ExportedFile, example: Path) -> None:
 
 def _summarize(config: ExportConfig) -> int:
     """What is in a file, or in the train form and the deploy form of a checkpoint."""
+    check_options(config)
     path = Path(config.summary)
     if path.suffix == ".onnx":
         summaries = {path.name: GraphSummary.of(path)}
@@ -290,7 +290,10 @@ def _summarize(config: ExportConfig) -> int:
         input_hw = choose_input_hw(
             config.imgsz, str(path), detector.stride, known_hw=checkpoint.image_hw
         )
-        summaries = form_summaries(detector, input_hw)
+        output = Path(config.output) if config.output else None
+        summaries = form_summaries(detector, checkpoint.form, input_hw, output)
+        if output is not None:
+            logger.info("Graphs to look at: %s", output)
     log_layers(list(summaries.values())[-1])
     log_operators(summaries)
     if config.report:

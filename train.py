@@ -17,10 +17,9 @@ from utils.logs import require_packages
 if __name__ == "__main__":
     require_packages()
 
-from data.dataset_spec import load_dataset_spec
-from data.datasets import DATASETS_FOLDER
+from data.dataset_spec import check_data_yaml, load_dataset_spec
 from data.hyps import HYPS_FOLDER, used_keys
-from models.network.model_spec import SPECS_FOLDER
+from models.network.model_spec import ModelSpec
 from utils.cli import check_command_line, check_options, run_script
 from utils.openmp import let_threads_sleep
 from utils.train_config import REFUSED
@@ -28,7 +27,7 @@ from utils.train_config import TrainConfig as TrainConfig  # for callers: `from 
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
     check_command_line(
-        TrainConfig, REFUSED, data=DATASETS_FOLDER, cfg=SPECS_FOLDER, hyp=HYPS_FOLDER
+        TrainConfig, REFUSED, data=check_data_yaml, cfg=ModelSpec.from_file, hyp=HYPS_FOLDER
     )
     let_threads_sleep()  # before torch is loaded
     require_packages("torch", "torchvision")

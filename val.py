@@ -14,18 +14,17 @@ from utils.logs import require_packages
 if __name__ == "__main__":
     require_packages()
 
-from data.datasets import DATASETS_FOLDER
+from data.dataset_spec import check_data_yaml, load_dataset_spec
 from utils.cli import check_command_line, check_options, run_checked, run_script
 from utils.openmp import let_threads_sleep
 from utils.val_config import REFUSED, ValConfig
 
 if __name__ == "__main__":  # what is wrong with the command line is said before torch is imported
-    checked = check_command_line(ValConfig, REFUSED, data=DATASETS_FOLDER)
+    checked = check_command_line(ValConfig, REFUSED, data=check_data_yaml)
     let_threads_sleep()  # before torch is loaded
 
 from data.array_loader import ArrayLoader
 from data.dataset import EvalDataset
-from data.dataset_spec import load_dataset_spec
 from data.records import read_records
 from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_networks
 from models.runtimes.runner_predictor import RunnerPredictor

@@ -128,6 +128,19 @@ class DatasetSpec:
         return tuple(name for name in self.splits if name != "test" or _exists(self.splits[name]))
 
 
+def check_data_yaml(name_or_path: str | Path) -> None:
+    """Find mistakes that a data yaml alone shows, without a look at images and annotations.
+
+    Raises:
+        ConfigError: the yaml is wrong; the message names the file and the key.
+    """
+    file, content, _ = _read(name_or_path)
+    _, bases = _folders(file, content.get("path"))
+    _read_splits(file, content, bases)
+    if names := listed_names(file, content.get("names")):
+        check_count(file, content.get("nc"), names)
+
+
 def load_dataset_spec(
     name_or_path: str | Path, shares: Mapping[str, float] | None = None
 ) -> DatasetSpec:
@@ -143,9 +156,9 @@ def load_dataset_spec(
         ConfigError: the yaml is wrong; the message names the file and the key.
         DatasetError: a COCO json is missing or wrong.
     """
-    file = find_shipped(name_or_path, DATASETS_FOLDER)
-    content = {**read_yaml(file), **(shares or {})}
-    _check_top_keys(file, content)
+    file, content, noted = _read(name_or_path, shares)
+    if noted:
+        logger.info("%s: keys that are not used: %s", file, ", ".join(map(str, noted)))
     root, bases = _folders(file, content.get("path"))
     splits = _read_splits(file, content, bases)
     # val's json comes first because it is smaller than train's and has the same categories
@@ -183,8 +196,17 @@ def _is_background_only(file: Path, value: object) -> bool:
     return value
 
 
-def _check_top_keys(file: Path, content: Mapping[str, Any]) -> None:
-    """Refuse missing keys and slips in known ones, and note what other tools wrote."""
+def _read(
+    name_or_path: str | Path, shares: Mapping[str, float] | None = None
+) -> tuple[Path, dict[str, Any], list[Any]]:
+    """The yaml's file, its content, and the keys in it that are for other tools."""
+    file = find_shipped(name_or_path, DATASETS_FOLDER)
+    content = {**read_yaml(file), **(shares or {})}
+    return file, content, _checked_top_keys(file, content)
+
+
+def _checked_top_keys(file: Path, content: Mapping[str, Any]) -> list[Any]:
+    """Refuse missing keys and slips in known ones; returns what other tools wrote."""
     known = ("train", "val", *_OPTIONAL)
     others = [key for key in content if key not in known]
     noted = [key for key in others if key in _OTHER_TOOLS or not close_to(str(key), known)]
@@ -194,8 +216,7 @@ def _check_top_keys(file: Path, content: Mapping[str, Any]) -> None:
             f"{file}: key 'val' is missing; `val: 0.2` takes a fifth of the images of train"
         )
     check_keys(str(file), checked, ["train", "val"], _OPTIONAL)
-    if noted:
-        logger.info("%s: keys that are not used: %s", file, ", ".join(map(str, noted)))
+    return noted
 
 
 def _folders(file: Path, path: object) -> tuple[Path, tuple[Path, ...]]:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from utils.command_parser import CommandParser, HelpFormatter, Several, with_dashes
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights
-from utils.flag_rules import Choices, Limits, PathRule
+from utils.flag_rules import Choices, DeviceRule, Limits, PathRule
 from utils.flag_values import check_values, options_of
 from utils.logs import configure_logging, exit_code_after_report, flag_of
 from utils.output_files import check_writable, is_same_file
@@ -51,7 +51,7 @@ def option(
     maximum: float | None = None,
     besides: tuple[float, ...] = (),
     max_values: int | None = None,
-    rule: Choices | PathRule | None = None,
+    rule: Choices | DeviceRule | PathRule | None = None,
 ) -> Any:
     """A dataclass field that is also a flag.
 
@@ -65,7 +65,7 @@ def option(
         maximum: the highest number allowed.
         besides: numbers outside of these that are allowed too.
         max_values: how many numbers may be given.
-        rule: of text: the names allowed, or what a path is for.
+        rule: of text: the names allowed, that it is a device, or what a path is for.
     """
     if isinstance(rule, Choices):
         help_text = f"{help_text}: {', '.join(rule.names)}"
@@ -191,14 +191,17 @@ def _program() -> str:
 
 
 def check_command_line(
-    config_class: type[ConfigT], refused: Mapping[str, str], **yamls: Path
+    config_class: type[ConfigT],
+    refused: Mapping[str, str],
+    **yamls: Path | Callable[[str], object],
 ) -> ConfigT:
     """The process's arguments; `--help` and what is wrong in them is answered, before slow imports.
 
     Args:
         config_class: as in `parse`.
         refused: as in `parse`.
-        **yamls: field that names a yaml -> the folder of those that are shipped.
+        **yamls: field that names a yaml -> what raises a UserError where that is wrong, or the
+            folder of those that are shipped, where only its syntax is looked at.
 
     Raises:
         SystemExit: with code 2 for a wrong flag or file, 0 for `--help`.
@@ -216,13 +219,20 @@ def check_command_line(
                 if is_weights and value != field.metadata["const"] and not Path(value).exists():
                     raise missing_weights(Path(value))
                 if field.name in yamls:
-                    from utils.strict_yaml import find_shipped, read_yaml  # most name no yaml
-
-                    read_yaml(find_shipped(value, yamls[field.name]))
+                    _check_yaml(value, yamls[field.name])
     except UserError as error:
         CommandParser().exit(2, f"error: {error}\n")
     log_idle_flags(config)
     return config
+
+
+def _check_yaml(name: str, rule: Path | Callable[[str], object]) -> None:
+    if not isinstance(rule, Path):
+        rule(name)
+        return
+    from utils.strict_yaml import find_shipped, read_yaml  # most name no yaml
+
+    read_yaml(find_shipped(name, rule))
 
 
 def run_script(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from utils.architecture_names import REP_BLOCKS, REP_POLICIES
 from utils.cli import option
 from utils.errors import ConfigError
-from utils.flag_rules import Choices, PathRule
+from utils.flag_rules import Choices, DeviceRule, PathRule
 from utils.flag_values import Flags
 from utils.logs import flag_of
 
@@ -59,7 +59,10 @@ class ConvertConfig(Flags):
         "--img-size", minimum=1,
     )  # fmt: skip
     batch_size: int = option(16, "with --data: images per batch", "--batch", minimum=1)
-    device: str = option("", "with --data: cpu, mps, a GPU number; empty for the best there is")
+    device: str = option(
+        "", "with --data: cpu, mps, a GPU number; empty for the best there is",
+        rule=DeviceRule(),
+    )  # fmt: skip
     workers: int = option(8, "with --data: threads that load images", minimum=0)
     half: bool = option(
         False, "store weights in 16 bits: half the file, which runs in 32 bits as before"

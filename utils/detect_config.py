@@ -11,10 +11,10 @@ from typing import Any, TypedDict
 from utils.cli import option
 from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
 from utils.errors import ConfigError, missing_weights
-from utils.flag_rules import Choices, PathRule
+from utils.flag_rules import Choices, DeviceRule, PathRule
 from utils.flag_values import Flags, check_values
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
-from utils.postprocess import PostprocessConfig
+from utils.postprocess import IOU_THRESHOLD, SCORE_THRESHOLD, PostprocessConfig
 from utils.strict_mapping import check_keys
 
 DEFAULT_WEIGHTS = SHIPPED_WEIGHTS / "repyolov5n-npu-deeppcb.pt"
@@ -79,10 +79,10 @@ class DetectConfig(Flags):
         "640)", "--img", "--img-size", minimum=1, max_values=2,
     )  # fmt: skip
     conf_thres: float = option(
-        0.25, "detections must score above this", "--conf", minimum=0, maximum=1
+        SCORE_THRESHOLD, "detections must score above this", "--conf", minimum=0, maximum=1
     )
     iou_thres: float = option(
-        0.45, "boxes of a class that overlap more than this are one object", "--iou",
+        IOU_THRESHOLD, "boxes of a class that overlap more than this are one object", "--iou",
         minimum=0, maximum=1,
     )  # fmt: skip
     max_det: int = option(1000, "at most this many detections per image", minimum=1)
@@ -98,7 +98,10 @@ class DetectConfig(Flags):
     tile_merge: str = option(
         "nms", "with --tile: how boxes of tiles become one", rule=Choices(MERGES)
     )
-    device: str = option("", "cpu, a GPU number, mps; empty for the best there is")
+    device: str = option(
+        "", "cpu, a GPU number, mps; empty for the best there is",
+        rule=DeviceRule(),
+    )  # fmt: skip
     half: bool = option(False, "compute in float16 (GPU)")
     view_img: bool = option(False, "show the results in a window")
     web: str | None = option(
@@ -170,23 +173,28 @@ class DetectConfig(Flags):
         )
 
 
-class DetectorFlags(TypedDict, total=False):
-    """The flags that concern a detector called from Python, and not its sources and files."""
+class FurtherFlags(TypedDict, total=False):
+    """Flags of a detector called from Python that are given by their names only."""
 
     data: str
-    conf_thres: float
-    iou_thres: float
     max_det: int
-    classes: int | Sequence[int] | None
     agnostic_nms: bool
     augment: bool
     tile: int | None
     tile_overlap: float
     tile_merge: str
-    device: str | int | None
     half: bool
     rect: bool
     batch_size: int
+
+
+class DetectorFlags(FurtherFlags, total=False):
+    """All flags that concern a detector called from Python, and not its sources and files."""
+
+    conf_thres: float
+    iou_thres: float
+    device: str | int | None
+    classes: int | Sequence[int] | None
 
 
 def detector_config(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from utils.errors import ConfigError
+from utils.flag_rules import DeviceRule, device_word
 from utils.machine import USED_AT_MOST, free_memory, processor_name, status_bytes
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def choose_device(text: str, ranks: Ranks | None = None) -> torch.device:
     Raises:
         ConfigError: the device is not on this machine, or there is not one for each process.
     """
-    word = text.strip().lower().removeprefix("cuda:")
+    DeviceRule().check("--device", text)
+    word = device_word(text)
     if ranks is not None and ranks.count > 1 and word not in ("cpu", "mps"):
         numbers = word.split(",") if word else [str(n) for n in range(torch.cuda.device_count())]
         if numbers and ranks.local_count > len(numbers):
@@ -47,14 +49,12 @@ def choose_device(text: str, ranks: Ranks | None = None) -> torch.device:
         return torch.device("mps")
     if word == "":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    if all(part.isdecimal() for part in word.split(",")) and "," in word:
+    if "," in word:
         count = word.count(",") + 1
         raise ConfigError(
             f"--device {text}: several GPUs train together with "
             f"torchrun --nproc-per-node {count} train.py --device {text} ...; else name one GPU"
         )
-    if not word.isdecimal():
-        raise ConfigError(f"--device {text}: expected cpu, mps, or a GPU number like 0")
     if int(word) >= torch.cuda.device_count():
         raise ConfigError(
             f"--device {text}: this machine has {torch.cuda.device_count()} CUDA GPUs; use cpu"

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
+from utils.call_text import parse_call
 from utils.errors import ConfigError, suggest
 
 PathUse = Literal["weights", "file", "folder", "file or folder"]
@@ -83,16 +84,35 @@ class Choices:
         """Refuse a name that is not among them.
 
         Raises:
-            ConfigError: naming the closest one.
+            ConfigError: naming the closest one, or text that is no name with arguments.
         """
-        name = text
-        if self.may_call:
-            name = text.partition("(")[0].strip().removeprefix("torch.").removeprefix("nn.")
+        name = parse_call(text, flag).name if self.may_call else text
         if self.instead and name in self.instead:
             raise ConfigError(f"{flag} {text}: {self.instead[name]}")
         if name not in self.names:
             hint = suggest(name, self.names, "choices")
             raise ConfigError(f"{flag} {text}: no such choice{hint}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeviceRule:
+    """`cpu`, `mps`, GPU numbers as `0,1`, or empty; which of them there are is seen later."""
+
+    def check(self, flag: str, text: str) -> None:
+        """Refuse what names no device.
+
+        Raises:
+            ConfigError: saying what does.
+        """
+        word = device_word(text)
+        if word in ("", "cpu", "mps") or all(part.isdecimal() for part in word.split(",")):
+            return
+        raise ConfigError(f"{flag} {text}: expected cpu, mps, or a GPU number like 0")
+
+
+def device_word(text: str) -> str:
+    """`cuda:1` and ` 1` are `1`."""
+    return text.strip().lower().removeprefix("cuda:")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ from utils.structures import Detections, FloatArray, IntArray
 
 MAX_CANDIDATES = 30_000
 
+SCORE_THRESHOLD, IOU_THRESHOLD = 0.25, 0.45  # where nothing else is asked for
+
 
 @dataclass(frozen=True, slots=True)
 class PostprocessConfig:
@@ -42,8 +44,8 @@ class PostprocessConfig:
         classes: only these class ids; None for all.
     """
 
-    score_threshold: float = 0.25
-    iou_threshold: float = 0.45
+    score_threshold: float = SCORE_THRESHOLD
+    iou_threshold: float = IOU_THRESHOLD
     max_detections: int = 300
     multi_label: bool = False
     class_agnostic: bool = False

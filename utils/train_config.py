@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from utils.architecture_names import ACTIVATIONS, REP_BLOCKS, REP_POLICIES
 from utils.cli import option
 from utils.errors import ConfigError
-from utils.flag_rules import Choices, PathRule
+from utils.flag_rules import Choices, DeviceRule, PathRule
 from utils.flag_values import Flags
 
 NO_START = "give an architecture (--cfg repyolov5n.yaml) or --weights to start from"
@@ -76,7 +76,10 @@ class TrainConfig(Flags):
         rule=Choices(("ram", "disk", "none")),
     )  # fmt: skip
     image_weights: bool = option(False, "draw images of rare and badly found classes more often")
-    device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
+    device: str = option(
+        "", "cpu, mps, a GPU number; empty for the best there is",
+        rule=DeviceRule(),
+    )  # fmt: skip
     multi_scale: bool = option(False, "vary the input size between 0.5 and 1.5 times --imgsz")
     single_cls: bool = option(False, "treat all classes as one")
     optimizer: str = option("SGD", "which optimizer", rule=Choices(("SGD", "Adam", "AdamW")))

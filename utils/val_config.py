@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from utils.cli import option
 from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
-from utils.flag_rules import Choices, PathRule
+from utils.flag_rules import Choices, DeviceRule, PathRule
 from utils.flag_values import Flags
 from utils.postprocess import VAL_POSTPROCESS, PostprocessConfig
 
@@ -51,7 +51,10 @@ class ValConfig(Flags):
             "study": "run val.py once for each --imgsz",
         }),
     )  # fmt: skip
-    device: str = option("", "cpu, mps, a GPU number; empty for the best there is")
+    device: str = option(
+        "", "cpu, mps, a GPU number; empty for the best there is",
+        rule=DeviceRule(),
+    )  # fmt: skip
     workers: int = option(8, "threads that load images", minimum=0)
     single_cls: bool = option(
         False, "treat all classes as one; networks trained so are known without the flag"

@@ -164,8 +164,9 @@ def _from_checkpoint(
         return _transferred(build_model(spec), checkpoint, weights, partial=partial)
     plain = build_model(spec.replaced(rep_block=None))
     start = _transferred(plain, checkpoint, weights, partial=partial)
+    expanded = expand(start.model, spec.rep_block, spec.rep_policy)
     logger.info("%s: expanded into %s blocks", weights, spec.rep_block)
-    return start._replace(model=expand(start.model, spec.rep_block, spec.rep_policy))
+    return start._replace(model=expanded)
 
 
 def _with_scales(model: Detector, scales: str, *, draw: bool) -> None:

@@ -17,9 +17,9 @@ from torch import Tensor
 from models.checkpoints.inert_pickle import read_inert
 from models.network.detector import Detector, build_model
 from models.network.model_spec import DEFAULT_ACTIVATION, ModelSpec
+from utils.call_text import parse_call
 from utils.checkpoint import Checkpoint, save_checkpoint
 from utils.errors import CheckpointError
-from utils.strict_yaml import parse_call
 
 _HOW_TO_LOAD = """\
 In a clone of ultralytics/yolov5 (version 7.0 or later), this writes its .pt:

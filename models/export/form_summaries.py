@@ -1,8 +1,9 @@
-"""The graphs of a network's two forms, as files would hold them."""
+"""The graphs of a network's forms, as files would hold them."""
 
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from models.conversion.deploy import to_deploy
@@ -10,15 +11,32 @@ from models.export.export_networks import DecodedNetwork
 from models.export.graph_summary import GraphSummary
 from models.export.onnx_file import OnnxOptions, write_onnx
 from models.network.detector import Detector
+from utils.output_files import atomic_folder
 
 
-def form_summaries(detector: Detector, input_hw: tuple[int, int]) -> dict[str, GraphSummary]:
-    """`train form` and `deploy form` of a network in eval mode, both exported in the same way."""
-    forms = {"train form": detector, "deploy form": to_deploy(detector)}
+def form_summaries(
+    detector: Detector, form: str, input_hw: tuple[int, int], output: Path | None = None
+) -> dict[str, GraphSummary]:
+    """`train form`, unless it is gone, and `deploy form` of a network, exported in the same way.
+
+    Args:
+        detector: in eval mode.
+        form: "train" or "deploy": which one it is.
+        input_hw: height and width of the network input.
+        output: folder that keeps the graphs, as `train.onnx` and `deploy.onnx`.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    forms = {form: detector, "deploy": to_deploy(detector)}
     found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, form in forms.items():
-            path = Path(folder) / "form.onnx"
-            write_onnx(path, DecodedNetwork(form).eval(), OnnxOptions(input_hw), {})
-            found[name] = GraphSummary.of(path)
+    with ExitStack() as stack:
+        if output is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            folder = stack.enter_context(atomic_folder(output))
+        for name, network in forms.items():
+            path = folder / f"{name}.onnx"
+            write_onnx(path, DecodedNetwork(network).eval(), OnnxOptions(input_hw), {})
+            found[f"{name} form"] = GraphSummary.of(path)
     return found

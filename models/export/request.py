@@ -18,6 +18,7 @@ from utils.errors import ConfigError, MissingPackageError
 from utils.flag_rules import Choices, PathRule
 from utils.flag_values import Flags
 from utils.logs import flag_of
+from utils.output_files import check_writable
 from utils.postprocess import PostprocessConfig
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,8 @@ class ExportConfig(Flags):
     workers: int = option(8, "with --data: threads that load images", minimum=0)
     summary: str = option(
         "",
-        "write nothing: list the operators and layers of an ONNX file, or of a checkpoint's forms",
+        "only list the operators and layers of an ONNX file, or of a checkpoint's forms, whose "
+        "graphs are kept in the folder --output, where it is given",
         rule=PathRule("weights"),
     )
     output: str = option(
@@ -164,8 +166,13 @@ class ExportConfig(Flags):
         Raises:
             ConfigError: naming the flag.
         """
+        used = ["weights", "summary", "imgsz", "report"]
+        if not self.summary.endswith(".onnx"):  # a checkpoint's graphs can be kept
+            used.append("output")
+            if self.output:
+                check_writable(Path(self.output), "--output", "folder")
         for field in fields(self):
-            is_used = field.name in ("weights", "summary", "imgsz", "report")
+            is_used = field.name in used
             if not is_used and getattr(self, field.name) != field.default:
                 raise ConfigError(
                     f"{flag_of(field.name)}: changes nothing with --summary; leave it out"

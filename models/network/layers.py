@@ -24,8 +24,8 @@ from models.reparam.rep_block import (
     batch_norm,
     params_of,
 )
+from utils.call_text import parse_call
 from utils.errors import ConfigError, first_line, suggest
-from utils.strict_yaml import parse_call
 
 Form = Literal["train", "deploy"]
 ActivationMaker = Callable[[], nn.Module]

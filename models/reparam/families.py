@@ -24,8 +24,8 @@ from models.reparam.branches import (
 from models.reparam.orepa import orepa, orepa_vgg
 from models.reparam.rep_block import ConvGeometry, RepBlock
 from models.reparam.rep_opt import linear_add, rep_opt
+from utils.call_text import parse_call
 from utils.errors import ConfigError, suggest
-from utils.strict_yaml import parse_call
 
 BlockMaker = Callable[..., RepBlock]
 MAX_BRANCHES = 64  # more take memory and teach nothing

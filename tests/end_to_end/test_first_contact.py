@@ -64,6 +64,10 @@ RIGHT = {
     "convert": "--weights {weights}",
     "export": "--weights {weights}",
 }
+DATA = {
+    "--data slip.yaml": "slip.yaml: unknown key 'nmaes'; did you mean 'names'?",
+    "--data count.yaml": "count.yaml: nc is 3, but names has 2 entries",
+}
 EVERYWHERE = {
     "--wieghts x": "--wieghts: no such flag; did you mean --weights?",
     "--batch 0": "--batch-size 0: must be at least 1",
@@ -81,6 +85,9 @@ RUNS = {
     "--project",
     "--project a.txt": "a.txt: cannot be written (Not a directory); choose another --project",
 }
+COMPUTES = {
+    "--device gpu": "--device gpu: expected cpu, mps, or a GPU number like 0",
+}
 WRITTEN = {
     "--output a.txt/out": "{folder}/a.txt: cannot be written (Not a directory); choose another "
     "--output",
@@ -89,11 +96,16 @@ WRONG = {
     "train": {
         **EVERYWHERE,
         **RUNS,
+        **COMPUTES,
+        **DATA,
+        "--cfg slip.yaml": "slip.yaml: unknown key 'train'",
         "--cfg yolov5.yaml": "yolov5.yaml: no such file; did you mean 'yolov5",
         "--hyp hyp.yaml": "hyp.yaml: no such file",
         "--teacher gone.pt": "gone.pt: no such weights file",
         "--resume gone.pt": "gone.pt: no such weights file",
         "--rep-block repvgg": "--rep-block repvgg: no such choice; did you mean 'RepVGG'?",
+        "--rep-block OREPA(scaling=": "--rep-block: 'OREPA(scaling=' is not a name like",
+        "--activation LeakyReLU(0.1": "--activation: 'LeakyReLU(0.1' is not a name like `SiLU` or",
         "--optimizer adam": "--optimizer adam: no such choice; did you mean 'Adam'?",
         "--rep-block none --rep-policy all": "--rep-policy: is for blocks, and --rep-block none",
         "--image-weights --rect": "--image-weights: rectangular batches hold the same images",
@@ -101,16 +113,26 @@ WRONG = {
         "--resume=": "--resume: is empty; name a file",
         "--cfg=": "give an architecture (--cfg repyolov5n.yaml) or --weights to start from",
     },
-    "val": {**EVERYWHERE, **RUNS, "--task speed": "--task speed: the times of each stage are"},
+    "val": {
+        **EVERYWHERE,
+        **DATA,
+        **RUNS,
+        **COMPUTES,
+        "--task speed": "--task speed: the times of each stage are",
+    },
     "detect": {
         **EVERYWHERE,
         **RUNS,
+        **COMPUTES,
         "--conf 2": "--conf-thres 2.0: must be from 0 to 1",
         "--compare=": "--compare: is empty; name a file",
     },
     "convert": {
         **EVERYWHERE,
+        **DATA,
         **WRITTEN,
+        **COMPUTES,
+        "--to train --rep-block RepVGG(": "--rep-block: 'RepVGG(' is not a name like `SiLU` or",
         "--weights=": "give a checkpoint: --weights runs/train/exp/weights/best.pt",
         "--rep-policy al": "--rep-policy al: no such choice; did you mean 'all'?",
         "--rep-block RepVGG": "--rep-block: goes with --to train",
@@ -121,6 +143,7 @@ WRONG = {
     },
     "export": {
         **EVERYWHERE,
+        **DATA,
         **WRITTEN,
         "--include engine": "--preset engine: an engine is built on the GPU that runs it",
         "--include onx": "--preset onx: no such choice; did you mean 'onnx'?",
@@ -148,6 +171,8 @@ def folder(tmp_path) -> Path:
     (tmp_path / "a.txt").write_text("a file")
     (tmp_path / "good.pt").write_text("looked at later")
     (tmp_path / "wrong.yaml").write_text("{")
+    (tmp_path / "slip.yaml").write_text("{train: a, val: b, nmaes: [x]}")
+    (tmp_path / "count.yaml").write_text("{train: a, val: b, names: [x, y], nc: 3}")
     return tmp_path
 
 

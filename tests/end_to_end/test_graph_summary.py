@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import onnx
 import pytest
 
 import export
@@ -36,6 +37,37 @@ def test_both_forms_of_a_checkpoint(tmp_path, capsys):
     assert out.splitlines()[1].split() == ["layer", "operator", "output", "parameters"]
     assert f"{'operator':<20} {'train form':>14}{'deploy form':>14}" in out
     assert f"{'BatchNormalization':<20} {blocks:>14}{0:>14}" in out
+
+
+def test_the_graphs_of_both_forms_are_kept_for_a_viewer(tmp_path, capsys):
+    weights = save_model(tmp_path / "w.pt", trained_model(tiny_spec(rep_block="RepVGG")))
+    folder, report = tmp_path / "graphs", tmp_path / "s.json"
+    flags = ["--imgsz", "64", "--output", str(folder)]
+
+    assert export.main(["--summary", str(weights), *flags, "--report", str(report)]) == 0
+
+    assert {path.name for path in folder.iterdir()} == {"train.onnx", "deploy.onnx"}
+    counted = json.loads(report.read_text())["summary"]
+    for name in ("train", "deploy"):
+        onnx.checker.check_model(folder / f"{name}.onnx", full_check=True)
+        kept = GraphSummary.of(folder / f"{name}.onnx")
+        assert kept.report() == counted[f"{name} form"]
+    assert str(folder) in capsys.readouterr().out
+
+    (tmp_path / "file").touch()
+    flags[-1] = str(tmp_path / "file")
+    assert export.main(["--summary", str(weights), *flags]) == 2
+    assert "--output" in capsys.readouterr().err
+
+
+def test_a_deploy_form_has_one_graph(tmp_path, capsys):
+    model = to_deploy(trained_model(tiny_spec(rep_block="RepVGG")))
+    weights = save_model(tmp_path / "w.pt", model, form="deploy")
+
+    assert export.main(["--summary", str(weights), "--imgsz", "64"]) == 0
+
+    out = capsys.readouterr().out
+    assert "deploy form" in out and "train form" not in out
 
 
 def test_any_onnx_file(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import re
 import subprocess
@@ -76,6 +77,18 @@ def test_it_finds_what_detect_writes(kind, flags, tmp_path, weights, photos):
     assert sum(map(len, results)) > 3
     written = len(list((folder / "crops").rglob("*.jpg")))
     assert written == sum(crop.size > 0 for found in results for crop in found.crops())
+
+
+def test_the_first_six_values_need_no_names(weights, photos):
+    flags = {"imgsz": 64, "conf_thres": 0.01, "iou_thres": 0.3, "device": "cpu", "classes": [1]}
+    named = load_detector(weights, **flags)(photos[0])
+    assert len(named) > 0
+    assert load_detector(weights, *flags.values())(photos[0]).to_json() == named.to_json()
+    parameters = inspect.signature(load_detector).parameters
+    assert list(parameters)[:6] == ["weights", *flags]
+    defaults = {name: parameters[name].default for name in flags}
+    assert defaults == {"imgsz": None, "conf_thres": 0.25, "iou_thres": 0.45, "device": "",
+                        "classes": None}  # fmt: skip
 
 
 def test_defaults_are_those_of_the_flags(weights):

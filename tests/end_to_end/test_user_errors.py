@@ -200,6 +200,11 @@ OTHER_FLAGS = [
     ("val", "--weights good.pt --data set/animals.yaml --half --device cpu", "--half needs a GPU"),
     ("convert", "", "give a checkpoint: --weights runs/train/exp/weights/best.pt"),
     ("convert", "--weights good.pt --output good.pt", "--output good.pt: is the file of --weights"),
+    (
+        "convert",
+        "--weights good.pt --to train --rep-block ACB",
+        "good.pt: has RepVGG blocks already; merge them first: ",
+    ),
     ("convert", "--weights good.pt --output set", "--output set: is a folder"),
     ("convert", "--weights good.pt --to small", "--to small: no such choice"),
     (

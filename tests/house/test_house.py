@@ -63,6 +63,7 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "field",
     "option",
     "Choices",
+    "DeviceRule",
     "PathRule",
     "frozenset",
     "tuple",

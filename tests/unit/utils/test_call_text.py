@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from utils.call_text import CallText, parse_call
 from utils.errors import ConfigError
-from utils.strict_yaml import CallText, parse_call
 
 GOOD = [
     ("A", CallText("A")),
