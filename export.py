@@ -76,7 +76,7 @@ def export(config: ExportConfig) -> ExportResult:
         UserError: a file or a flag is wrong.
         CheckFailedError: a file differs from PyTorch; it is not left behind.
     """
-    check_options(config)
+    check_options(config, ExportConfig)
     config.log_partial_effects()
     checkpoint = read_weights(config.weights)
     detector = to_deploy(build_from_checkpoint(checkpoint))

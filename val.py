@@ -99,7 +99,7 @@ def validate(config: ValConfig) -> EvalResult:
     Raises:
         UserError: a file or a flag is wrong.
     """
-    check_options(config)
+    check_options(config, ValConfig)
     spec = load_dataset_spec(config.data)
     loaded = load_predictor(config)
     single = spec.as_one_class(config.weights_text, loaded.class_names, asked=config.single_cls)
