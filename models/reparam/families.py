@@ -191,7 +191,6 @@ FAMILIES: dict[str, BlockMaker] = {
 }
 # Options that say which of a network's convolutions are replaced, not what a block is.
 _REPLACES = {"OREPA": ("pointwise", "stem")}
-_TRIAL = ConvGeometry(2, 2, 3)  # of a block that is only made to see whether options have values
 
 
 def block_family(text: str, where: str) -> BlockFamily:
@@ -217,9 +216,9 @@ def block_family(text: str, where: str) -> BlockFamily:
         if type(value) is not bool:
             raise ConfigError(f"{where}: {call.name}: {name} is {value!r}, expected true or false")
     make = functools.partial(maker, **chosen)
-    try:
+    try:  # values are checked where a block is made
         with torch.random.fork_rng(devices=()):
-            make(_TRIAL, nn.Identity(), identity=True)
+            make(ConvGeometry(2, 2, 3), nn.Identity(), identity=True)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
     return BlockFamily(make, **replaced)
