@@ -189,6 +189,14 @@ class DetectorFlags(TypedDict, total=False):
     batch_size: int
 
 
+def given_classes(classes: Any) -> tuple[Any, ...] | None:
+    """One class id or several, from Python, as the flag has them; text stays whole."""
+    if classes is None:
+        return None
+    several = isinstance(classes, Iterable) and not isinstance(classes, str | bytes)
+    return tuple(classes) if several else (classes,)
+
+
 def detector_config(
     weights: str | PathLike[str], imgsz: int | Sequence[int] | None, flags: DetectorFlags
 ) -> DetectConfig:
@@ -200,9 +208,7 @@ def detector_config(
     """
     check_keys("load_detector", flags, (), DetectorFlags.__annotations__)
     given: dict[str, Any] = dict(flags)
-    if flags.get("classes") is not None:
-        classes = flags["classes"]
-        given["classes"] = tuple(classes) if isinstance(classes, Iterable) else (classes,)
+    given["classes"] = given_classes(flags.get("classes"))
     device = flags.get("device")
     given["device"] = "" if device is None else str(device)
     sides = tuple(imgsz) if isinstance(imgsz, Iterable) and not isinstance(imgsz, str) else imgsz
