@@ -137,7 +137,7 @@ def _export_float(
 
     errors = errors_in(written.runner, preset.runtime.name)
     if preset.head == "e2e" and not any(errors.by_name().values()):
-        logger.warning("%s: finds nothing in the images that it was compared on, so its suppression "
+        logger.warning("%s: finds nothing in the images that it was compared on, so suppression "
                        "is not verified; give --data, or a lower --conf-thres",
                        planned.output.name)  # fmt: skip
     others = second_errors(written.onnx, FORMATS, errors_in) if written.onnx else {}

@@ -1,4 +1,4 @@
-"""An e2e file that finds nothing in the images it is compared on: the report of no error says so."""
+"""An e2e file that finds nothing in the images it is compared on: a warning says so."""
 
 from __future__ import annotations
 
