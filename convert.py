@@ -42,6 +42,7 @@ from models.conversion.equivalence import CHECK_CELLS, check_equivalence, measur
 from models.conversion.form_change import FOLDED, UNCHANGED, FormChange, expanded, in_yolov5_layers
 from models.conversion.stem import stem_name, with_stem
 from models.network.detector import Detector, block_counts, count_parameters, network_gflops
+from models.reparam.families import block_family
 from models.runtimes.torch_predictor import TorchPredictor
 from utils.batches import Batch
 from utils.checkpoint import Checkpoint, is_native, load_checkpoint, save_checkpoint
@@ -69,7 +70,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
         UserError: a file or a flag is wrong.
         ConversionError: the converted network does not compute the same; nothing is written.
     """
-    check_options(config)
+    check_options(config, ConvertConfig)
     source = Path(config.weights)
     checkpoint = read_weights(source)
     output = _output_path(config, source)
@@ -116,6 +117,7 @@ def _form_change(config: ConvertConfig, model: Detector) -> FormChange:
         raise ConfigError(
             f"{config.weights}: has {family} blocks already; merge them first: {merge}"
         )
+    block_family(config.rep_block, "--rep-block")  # refused here, it is named as a flag
     return expanded(model, config.rep_block, config.rep_policy)
 
 

@@ -167,7 +167,7 @@ def detect(config: DetectConfig) -> DetectResult:
     Raises:
         UserError: a flag, the weights or the source is wrong; with `strict`, a file is unreadable.
     """
-    check_options(config)
+    check_options(config, DetectConfig)
     options = SourceOptions.of(config)
     source = open_source(config.sources, options)
     log_idle_source_flags(config, source)

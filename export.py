@@ -75,7 +75,7 @@ def export(config: ExportConfig) -> ExportResult:
         UserError: a file or a flag is wrong.
         CheckFailedError: a file differs from PyTorch; it is not left behind.
     """
-    check_options(config)
+    check_options(config, ExportConfig)
     config.log_partial_effects()
     checkpoint = read_weights(config.weights)
     detector = to_deploy(build_from_checkpoint(checkpoint))
@@ -135,6 +135,10 @@ def _export_float(
         return errors
 
     errors = errors_in(written.runner, preset.runtime.name)
+    if preset.head == "e2e" and not any(errors.by_name().values()):
+        logger.warning("%s: finds nothing in the images that it was compared on, so suppression "
+                       "is not verified; give --data, or a lower --conf-thres",
+                       planned.output.name)  # fmt: skip
     others = second_errors(written.onnx, FORMATS, errors_in) if written.onnx else {}
     AP = _evaluate(written.runner, images, sizes, config).AP if images.val else None
     latency_ms = median_ms(written.runner, sizes)
@@ -280,7 +284,7 @@ def _log(file: ExportedFile, example: Path) -> None:
 
 def _summarize(config: ExportConfig) -> int:
     """What is in a file, or in the train form and the deploy form of a checkpoint."""
-    check_options(config)
+    check_options(config, ExportConfig)
     path = Path(config.summary)
     if path.suffix == ".onnx":
         summaries = {path.name: GraphSummary.of(path)}

@@ -16,10 +16,10 @@ from data.given_images import GivenImage, given_frames
 from detect import load_detector
 from utils.detect.hub_results import HubResults
 from utils.detect.pipeline import STAGES, Found, FrameDetector, StageClock, in_order, prepared
-from utils.detect_config import DetectConfig
+from utils.detect_config import DetectConfig, given_classes
 from utils.errors import CheckpointError, ConfigError
 from utils.flag_values import check_values
-from utils.letterbox import Letterbox, round_up_to_stride
+from utils.letterbox import Letterbox, check_area, round_up_to_stride
 from utils.structures import FittedFrame, FloatArray, Frame
 
 dependencies = ["torch", "numpy", "cv2", "PIL", "yaml"]  # torch.hub looks whether they are here
@@ -129,10 +129,9 @@ class HubModel:
 
     def _tuned(self) -> FrameDetector:
         """With the rules that the attributes ask for now."""
-        classes = (self.classes,) if isinstance(self.classes, int) else self.classes
         given = DetectConfig(
             conf_thres=self.conf, iou_thres=self.iou, max_det=self.max_det,
-            classes=None if classes is None else tuple(classes),
+            classes=given_classes(self.classes),
         )  # fmt: skip
         check_values(given)
         rules = replace(
@@ -194,6 +193,7 @@ def _one_size(
             round_up_to_stride(max(each), finder.size.stride) for each in zip(*fitting, strict=True)
         )
         input_hw = height, width
+        check_area(input_hw, f"size={size!r}")
     fitted = [FittedFrame(number, frame, _Yolov5Letterbox.fit(frame.image_hw, input_hw))
               for number, frame in enumerate(frames)]  # fmt: skip
     at_once = finder.network.batch_size or max(len(frames), 1)

@@ -59,7 +59,7 @@ from utils.engine.hyper_search import search
 from utils.engine.multi_scale import MultiScale
 from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, describe_optimizer
 from utils.engine.resume import ResumedRun
-from utils.engine.run_folder import EpochEnd, OnEpoch, TrainingRun
+from utils.engine.run_folder import EpochEnd, OnEpoch, TrainingRun, check_callback
 from utils.engine.training_report import TrainResult, log_banner, log_result, training_header
 from utils.engine.training_state import (
     StateConfig,
@@ -121,14 +121,15 @@ def train(config: TrainConfig, on_epoch: OnEpoch | None = None) -> TrainResult:
             nothing. An error in it ends the run, which can be resumed.
 
     Raises:
-        UserError: a file or a flag is wrong.
+        UserError: a file or a flag is wrong, or `on_epoch` is no function.
     """
+    check_callback(on_epoch)
     return train_as_given(resume.continued(config), on_epoch)
 
 
 def train_as_given(config: TrainConfig, on_epoch: OnEpoch | None = None) -> TrainResult:
     """`train`, but a default is meant as it is, with `resume` too."""
-    check_options(config)
+    check_options(config, TrainConfig)
     started, ranks = time.monotonic(), Ranks.of_environment()
     device = choose_device(config.device, ranks)
     with process_group(ranks, device):

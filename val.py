@@ -32,6 +32,7 @@ from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.predictor import Predictor, as_one_class
 from utils.errors import CheckFailedError, ConfigError, missing_torch
 from utils.evaluation_report import log_table, save_label_files
+from utils.image_names import names_in_results
 from utils.letterbox import InputSize, choose_input_hw
 from utils.metrics.coco_format import coco_results
 from utils.output_files import run_folder, write_json
@@ -98,7 +99,7 @@ def validate(config: ValConfig) -> EvalResult:
     Raises:
         UserError: a file or a flag is wrong.
     """
-    check_options(config)
+    check_options(config, ValConfig)
     spec = load_dataset_spec(config.data)
     loaded = load_predictor(config)
     single = spec.as_one_class(config.weights_text, loaded.class_names, asked=config.single_cls)
@@ -120,7 +121,8 @@ def validate(config: ValConfig) -> EvalResult:
             )
         if config.save_json:
             category_ids = spec.category_ids_of(config.task)
-            found = coco_results(dataset.records, evaluation.detections, category_ids)
+            names = None if spec.is_coco(config.task) else names_in_results(records)
+            found = coco_results(dataset.records, evaluation.detections, category_ids, names)
             stem = Path(config.weights_files[0]).stem
             write_json(folder / f"{stem}_predictions.json", found)
     result = EvalResult(evaluation, folder)

@@ -117,6 +117,10 @@ class DatasetSpec:
                 )
         return tuple(of_name[name] for name in self.class_names)
 
+    def is_coco(self, split_name: str) -> bool:
+        """Whether the images of a split have the numbers of one COCO json."""
+        return isinstance(_source(self.splits[split_name]), CocoSplit)
+
     @property
     def is_merged(self) -> bool:
         """Whether a split merges several, whose COCO categories are matched by name."""

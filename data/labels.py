@@ -59,7 +59,7 @@ def list_yolo_images(
     evidence = evidence or Evidence()
     paths = [path for source in images for path in list_images(source, evidence)]
     paths.sort(key=lambda path: path.replace(os.sep, "\0"))  # as `Path` sorts: part by part
-    files = _label_files(paths)
+    files = _label_files(paths, evidence)
     columns = landmark_columns(files, evidence)
     problems = find_orphans(paths, files, evidence)
     if columns is not None:
@@ -92,17 +92,29 @@ def label_path(image: Path) -> Path:
     return Path(*parts, image.stem + ".txt")
 
 
-def _label_files(images: Iterable[str]) -> list[str]:
-    """`label_path` of many images, most of which share their folders."""
+def _label_files(images: Iterable[str], evidence: Evidence) -> list[str]:
+    """`label_path` of many images, most of which share their folders; or `.TXT`, if only it is."""
     starts: dict[str, str] = {}
+    others: dict[str, str] = {}  # path that ends in .txt -> that of the file there is
     files = []
     for image in images:
         cut = image.rfind(os.sep) + 1
         start = image[:cut]
         if start not in starts:
             starts[start] = str(label_path(Path(start, "x"))).removesuffix("x.txt")
-        files.append(f"{starts[start]}{stem(image[cut:])}.txt")
+            others |= _in_capitals(starts[start], evidence)
+        file = f"{starts[start]}{stem(image[cut:])}.txt"
+        files.append(others.get(file, file) if others else file)
     return files
+
+
+def _in_capitals(start: str, evidence: Evidence) -> dict[str, str]:
+    """Label files called `.TXT` or alike, where no `.txt` is; by what their paths should be."""
+    names = evidence.folder(Path(start)).files
+    found = [name for name in names if name[-4:].lower() == ".txt" and not name.endswith(".txt")]
+    there = set(names) if found else set()
+    pairs = ((f"{name[:-4]}.txt", name) for name in found)
+    return {start + plain: start + name for plain, name in pairs if plain not in there}
 
 
 def read_label_file(

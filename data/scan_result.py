@@ -161,12 +161,13 @@ def find_orphans(
         if not unclaimed:
             continue
         claimed = {
-            f"{stem(name)}.txt"
+            stem(name)
             for source in image_folders[start]
             for name in _files(Path(source), evidence)
             if not name.lower().endswith(".txt")
         }
-        orphans = [name for name in unclaimed if name not in claimed]
+        claimed -= {stem(path[len(start) :]) for path in expected if path.startswith(start)}
+        orphans = [name for name in unclaimed if stem(name) not in claimed]
         orphans = [name for name in orphans if _has_row(folder / name, evidence)]
         problems += [orphan_problem(folder, orphans)] if orphans else []
     return problems

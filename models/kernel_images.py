@@ -74,7 +74,7 @@ def draw_kernels(config: KernelImagesConfig) -> KernelImagesResult:
     Raises:
         UserError: the checkpoint cannot be read, or has no 3x3 convolution.
     """
-    check_options(config)
+    check_options(config, KernelImagesConfig)
     layers = layer_kernels(build_from_checkpoint(read_weights(config.weights)))
     if not layers:
         raise ConfigError(f"{config.weights}: has no 3x3 convolution to draw")

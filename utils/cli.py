@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from utils.command_parser import CommandParser, HelpFormatter, Several, with_dashes
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights
 from utils.flag_rules import Choices, DeviceRule, Limits, PathRule
-from utils.flag_values import check_values, options_of
+from utils.flag_values import check_kind, check_values, options_of
 from utils.logs import configure_logging, exit_code_after_report, flag_of
 from utils.output_files import check_writable, is_same_file
 from utils.stop_signals import Stopped, raised_as_interrupts
@@ -74,13 +74,19 @@ def option(
     return dataclasses.field(default=default, metadata={**metadata, "rule": rule})
 
 
-def check_options(config: Any) -> None:
+def check_options(config: Any, kind: type) -> None:
     """Refuse what is wrong in a config, one made in Python too, before any work is done.
+
+    Args:
+        config: the flags.
+        kind: its class.
 
     Raises:
         ConfigError: naming the flag: a number out of range, an unknown name, nothing where
-            something is needed, a path that cannot be written, or flags that exclude each other.
+            something is needed, a path that cannot be written, or flags that exclude each other;
+            or it is no config of its kind.
     """
+    check_kind(config, kind)
     check_values(config)
     _check_paths(config)
     if isinstance(config, RelatedFlags):
@@ -209,7 +215,7 @@ def check_command_line(
     configure_logging()
     config = parse(config_class, sys.argv[1:], refused)
     try:
-        check_options(config)
+        check_options(config, config_class)
         for field, values in options_of(config):
             rule = field.metadata["rule"]
             is_weights = isinstance(rule, PathRule) and rule.use == "weights"

@@ -197,6 +197,14 @@ class DetectorFlags(FurtherFlags, total=False):
     classes: int | Sequence[int] | None
 
 
+def given_classes(classes: Any) -> tuple[Any, ...] | None:
+    """One class id or several, from Python, as the flag has them; text stays whole."""
+    if classes is None:
+        return None
+    several = isinstance(classes, Iterable) and not isinstance(classes, str | bytes)
+    return tuple(classes) if several else (classes,)
+
+
 def detector_config(
     weights: str | PathLike[str], imgsz: int | Sequence[int] | None, flags: DetectorFlags
 ) -> DetectConfig:
@@ -208,9 +216,7 @@ def detector_config(
     """
     check_keys("load_detector", flags, (), DetectorFlags.__annotations__)
     given: dict[str, Any] = dict(flags)
-    if flags.get("classes") is not None:
-        classes = flags["classes"]
-        given["classes"] = tuple(classes) if isinstance(classes, Iterable) else (classes,)
+    given["classes"] = given_classes(flags.get("classes"))
     device = flags.get("device")
     given["device"] = "" if device is None else str(device)
     sides = tuple(imgsz) if isinstance(imgsz, Iterable) and not isinstance(imgsz, str) else imgsz

@@ -10,8 +10,9 @@ import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
 from utils.engine.evaluate import Evaluation
+from utils.image_names import image_stems
 from utils.metrics.coco import ClassResult, CocoMetrics
-from utils.output_files import atomic_path, short_stem
+from utils.output_files import atomic_path
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -48,14 +49,8 @@ def save_label_files(
 
     Images of one name (in several folders) get `name.txt`, `name_2.txt`, ... in their order.
     """
-    taken: set[str] = set()
+    stems = image_stems(records)
     for record in records:
-        short = stem = short_stem(record.path.stem)
-        number = 1
-        while stem.casefold() in taken:
-            number += 1
-            stem = f"{short}_{number}"
-        taken.add(stem.casefold())
         found = evaluation.detections[record.image_id]
         height, width = record.image_hw
         boxes = xyxy_to_cxcywh(found.boxes) / np.array([width, height] * 2, np.float32)
@@ -63,5 +58,5 @@ def save_label_files(
         for class_id, box, score in zip(found.class_ids, boxes, found.scores, strict=True):
             numbers = [*box, score] if scores else [*box]
             lines.append(" ".join([str(class_id), *(f"{number:g}" for number in numbers)]) + "\n")
-        with atomic_path(folder / f"{stem}.txt") as temporary:
+        with atomic_path(folder / f"{stems[record.image_id]}.txt") as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")

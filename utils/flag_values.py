@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import os
+import reprlib
 import types
 import typing
 from typing import Any
@@ -70,6 +71,16 @@ def options_of(config: Any) -> list[tuple[Any, tuple[Any, ...]]]:
         (field, tuple(value) if isinstance(value, tuple | list) else (value,) * (value is not None))
         for field, value in pairs
     ]
+
+
+def check_kind(config: object, kind: type) -> None:
+    """Refuse what a program gives instead of a config of its kind.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    if not isinstance(config, kind):
+        raise ConfigError(f"the config is {reprlib.repr(config)}, expected {kind.__name__}(...)")
 
 
 def check_values(config: Any) -> None:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 PAD_VALUE = 114  # the grey YOLOv5's networks were trained with
 MAX_PIXEL = 255
 DEFAULT_HW = (640, 640)  # YOLOv5's
+MAX_INPUT_PIXELS = 1 << 28  # a network needs some ten gigabytes for these
 MAX_SIZE_RATIO = 1.5  # to the size a network was trained with, above which it finds much less
 
 
@@ -222,7 +223,7 @@ def choose_input_hw(
         fixed_hw: what an exported file requires; None where it accepts any multiple of the stride.
 
     Raises:
-        ConfigError: more than two numbers, or one below 1.
+        ConfigError: more than two numbers, one below 1, or more pixels than any network takes.
     """
     if imgsz is None:
         wanted, reason = known_hw or DEFAULT_HW, f"as {weights} was made" if known_hw else "default"
@@ -230,12 +231,26 @@ def choose_input_hw(
         wanted, reason = _sides(imgsz), "--imgsz"
     rounded = tuple(round_up_to_stride(side, stride) for side in wanted)
     height, width = fixed_hw[0] or rounded[0], fixed_hw[1] or rounded[1]
+    check_area((height, width), f"--imgsz {height}x{width}")
     if fixed_hw != (None, None):
         reason = f"{weights} takes no other"
     if imgsz is not None:
         _note_difference(wanted, (height, width), weights, stride, known_hw, fixed_hw)
     logger.info("Image size %dx%d px (%s)", height, width, reason)
     return height, width
+
+
+def check_area(input_hw: tuple[int, int], given: str) -> None:
+    """Refuse a network input that is larger than any image, before memory is asked for it.
+
+    Raises:
+        ConfigError: beginning with what was given.
+    """
+    if input_hw[0] * input_hw[1] > MAX_INPUT_PIXELS:
+        raise ConfigError(
+            f"{given}: a network input has at most {MAX_INPUT_PIXELS / 1e6:.0f} million pixels; "
+            "large images are seen in tiles: --tile"
+        )
 
 
 def _note_difference(

@@ -53,7 +53,7 @@ def lint(config: LintConfig) -> dict[str, Any]:
     Raises:
         UserError: files are missing or have two meanings, or `cfg` is no model yaml.
     """
-    check_options(config)
+    check_options(config, LintConfig)
     spec = load_dataset_spec(config.data)
     scans = {
         name: scan_split(spec, name, single_class=config.single_cls) for name in spec.splits_to_scan

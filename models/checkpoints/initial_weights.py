@@ -16,7 +16,9 @@ from models.checkpoints.repvgg_weights import SourceBlock, load_backbone, read_r
 from models.conversion.deploy import to_deploy
 from models.conversion.expand import expand
 from models.network.detector import Detector, build_model
+from models.network.layers import activation_maker
 from models.network.model_spec import ModelSpec
+from models.reparam.families import block_family
 from models.reparam.rep_opt import learnt_scales, take_scales
 from utils.checkpoint import Checkpoint, OnlyWeightsError, license_of
 from utils.class_order import classes_that_differ
@@ -61,12 +63,20 @@ def spec_overrides(**flags: str | None) -> dict[str, str | None]:
 
     Args:
         **flags: field -> as given: None leaves what the yaml has, "none" means without.
+
+    Raises:
+        ConfigError: a flag has arguments that its block or activation does not take.
     """
-    return {
+    overrides = {
         field: None if value == "none" else value
         for field, value in flags.items()
         if value is not None
     }
+    if (family := overrides.get("rep_block")) is not None:
+        block_family(family, "--rep-block")
+    if (activation := overrides.get("activation")) is not None:
+        activation_maker(activation, "--activation")
+    return overrides
 
 
 def initial_model(

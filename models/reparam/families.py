@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from models.reparam.branched_conv import BranchedConv
@@ -196,7 +197,7 @@ def block_family(text: str, where: str) -> BlockFamily:
     """Parse a family with its options: `RepVGG`, `MobileOne(branches=2)`.
 
     Raises:
-        ConfigError: unknown family, or options it does not take.
+        ConfigError: unknown family, or options or values that it does not take.
     """
     call = parse_call(text, where)
     if call.name not in FAMILIES:
@@ -208,10 +209,16 @@ def block_family(text: str, where: str) -> BlockFamily:
     left = options[len(call.args) :]  # none is given twice
     if len(call.args) > len(options) or not set(call.kwargs) <= set(left):
         takes = f"takes only {', '.join(options)}" if options else "takes no options"
-        raise ConfigError(f"{where}: rep_block {call.name} {takes}, got {text!r}")
+        raise ConfigError(f"{where}: {call.name} {takes}, got {text!r}")
     chosen = {**dict(zip(options, call.args, strict=False)), **call.kwargs}
     replaced = {name: chosen.pop(name) for name in wider if name in chosen}
     for name, value in replaced.items():
         if type(value) is not bool:
             raise ConfigError(f"{where}: {call.name}: {name} is {value!r}, expected true or false")
-    return BlockFamily(functools.partial(maker, **chosen), **replaced)
+    make = functools.partial(maker, **chosen)
+    try:  # values are checked where a block is made
+        with torch.random.fork_rng(devices=()):
+            make(ConvGeometry(2, 2, 3), nn.Identity(), identity=True)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return BlockFamily(make, **replaced)

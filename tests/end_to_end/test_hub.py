@@ -82,7 +82,8 @@ def test_settings_count_for_the_next_call(model, photo):
     assert model(photo).xyxy[0][:, 5].tolist() == [1]
     model.max_det, model.classes = 300, [1, 79]  # more than it knows: none is found, as in YOLOv5
     assert set(model(photo).xyxy[0][:, 5].tolist()) == {1}
-    for name, value in (("conf", 2), ("iou", -0.1), ("max_det", 0), ("classes", [-1])):
+    wrong = ("conf", 2), ("iou", -0.1), ("max_det", 0), ("classes", [-1]), ("classes", "person")
+    for name, value in wrong:
         before = getattr(model, name)
         setattr(model, name, value)
         with pytest.raises(ConfigError, match="must be"):
@@ -114,6 +115,8 @@ def test_what_is_not_supported_is_refused(path, model, photo):
         model(photo, augment=True)
     with pytest.raises(ConfigError, match="size=0: expected pixels"):
         hubconf.custom(save_model(path.with_suffix(".pt"), finding_model(tiny_spec())))(photo, 0)
+    with pytest.raises(ConfigError, match="size=1000000: a network input has at most 268 million"):
+        hubconf.custom(path.with_suffix(".pt"))(photo, 10**6)
     for size in ("640", (), (320, None), 1.5):
         with pytest.raises(ConfigError, match="expected pixels"):
             model(photo, size=size)

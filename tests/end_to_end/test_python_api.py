@@ -119,6 +119,9 @@ def test_settings_are_those_of_the_flags(weights, photos):
     for flags in ({"imgsz": 64.0}, {"max_det": 1.5}, {"half": "no"}, {"batch_size": True}):
         with pytest.raises(ConfigError, match="must be"):
             load_detector(weights, **flags)
+    for classes in ("person", b"0"):
+        with pytest.raises(ConfigError, match=r"^--classes (person|b'0'): must be an integer"):
+            load_detector(weights, classes=classes)
     for given in (None, b"best.pt", [weights, weights]):
         with pytest.raises(ConfigError, match=r"--weights .*: (leave|must be text|expected one)"):
             load_detector(given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tests.model_builders import write_tiny
 from train import TrainConfig, train
 from utils.checkpoint import load_checkpoint
 from utils.engine.training_report import COLUMNS, EpochRow
+from utils.errors import ConfigError
 
 
 @pytest.fixture
@@ -127,3 +129,11 @@ def test_the_lines_of_the_document_run(config, tmp_path, monkeypatch):
     compiled = compile(code, "api.md", "exec")
     exec(compiled, names)  # noqa: S102
     assert [row.epoch for row in names["rows"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("on_epoch", ["x", [print], True])
+def test_a_callback_that_cannot_be_called_is_refused_at_once(config, on_epoch):
+    with pytest.raises(ConfigError) as caught:
+        train(config, on_epoch)
+    assert str(caught.value).startswith(f"on_epoch is {on_epoch!r}, expected a function")
+    assert not Path(config.project).exists()

@@ -169,7 +169,9 @@ TRAIN_FLAGS = [
         "--cfg tiny.yaml --rep-block repvgg",
         "--rep-block repvgg: no such choice; did you mean 'RepVGG'?",
     ),
-    ("--cfg tiny.yaml --rep-block OREPA(x=1)", "tiny.yaml: rep_block OREPA takes only"),
+    ("--cfg tiny.yaml --rep-block OREPA(x=1)", "--rep-block: OREPA takes only"),
+    ("--cfg tiny.yaml --rep-block MobileOne(branches=0)", "--rep-block: MobileOne: branches is 0"),
+    ("--cfg tiny.yaml --activation LeakyReLU(x)", "--activation: 'LeakyReLU(x)': "),
     ("--cfg tiny.yaml --rep-policy most", "--rep-policy most: no such choice (choices: all,"),
     (
         "--cfg tiny.yaml --activation silu",

@@ -158,7 +158,8 @@ class OutputNames:
     """A name for the files of each source file, so that no two write over each other.
 
     The first `a.jpg` is called `a`, the next file of that stem (another folder, another suffix)
-    `a_2`. A video's frames are called `a_1`, `a_2`, ...; those names are kept free for them.
+    `a_2`. A video's frames are called `a_1`, `a_2`, ...; those names are kept free for them, and
+    an image of the video's stem is called `a_image`.
     Named in the order of the whole source, a file has the same name in any part of it.
     """
 
@@ -185,7 +186,11 @@ class OutputNames:
         return self._names[frame.position]
 
     def _claim(self, file: NamedFile) -> None:
-        stem = name = short_stem(file.path.stem)
+        stem = wanted = short_stem(file.path.stem)
+        owner = self._owners.get(stem.casefold())
+        if owner is not None and owner.is_video and not file.is_video:
+            stem += "_image"  # a number after it would be a frame of the video
+        name = stem
         number = self._last_numbers.get(stem, 1)  # the ones before it are taken
         while self._clashes(name.casefold(), file):
             number += 1
@@ -199,7 +204,7 @@ class OutputNames:
             return
         self._num_renamed += 1
         if self._num_renamed <= MAX_RENAMED_SAID:
-            why = f"{stem} was taken" if name != stem else "its name is too long"
+            why = f"{wanted} was taken" if name != wanted else "its name is too long"
             logger.info("%s: its files are called %s, %s", file.path, name, why)
 
     def _clashes(self, name: str, file: NamedFile) -> bool:

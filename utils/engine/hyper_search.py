@@ -112,7 +112,7 @@ def search(config: TrainConfig, base: Mapping[str, float], train: Train) -> Sear
     """
     if Ranks.of_environment().count > 1:
         raise ConfigError("--evolve: runs one after the other, without torchrun")
-    check_options(config)
+    check_options(config, TrainConfig)
     count = config.evolve or 0
     project = PROJECT if config.project == TrainConfig().project else config.project
     with run_folder(project, config.name, exist_ok=config.exist_ok) as folder:

@@ -18,6 +18,7 @@ from utils.cli import check_options
 from utils.engine.optim import load_optimizer_state
 from utils.engine.training_state import TrainingState
 from utils.errors import ConfigError
+from utils.flag_values import check_kind
 from utils.logs import counted, flag_of
 from utils.train_config import NEWEST, TrainConfig
 
@@ -132,7 +133,7 @@ def read_resumed_run(config: TrainConfig) -> ResumedRun | None:
     """
     if config.resume is None:
         return None
-    check_options(config)
+    check_options(config, TrainConfig)
     last = _newest(Path(config.project)) if config.resume == NEWEST else Path(config.resume)
     last = last.absolute()
     if (in_folder := last / "weights" / "last.pt").is_file():
@@ -173,6 +174,7 @@ def continued(config: TrainConfig) -> TrainConfig:
     Raises:
         UserError: as `read_resumed_run`.
     """
+    check_kind(config, TrainConfig)
     stored = settings_to_continue(config)
     if stored is None:
         return config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import reprlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from utils.engine.training_report import (
     drop_rows_from,
 )
 from utils.engine.training_state import TrainingState
-from utils.errors import DivergedError
+from utils.errors import ConfigError, DivergedError
 from utils.evaluation_report import log_table
 from utils.logs import command_text, counted
 from utils.output_files import reported_writing
@@ -38,6 +39,16 @@ from utils.train_config import TrainConfig
 logger = logging.getLogger(__name__)
 BATCHES_DRAWN = 3
 OnEpoch = Callable[[EpochRow], object]
+
+
+def check_callback(on_epoch: object) -> None:
+    """Refuse what cannot be called with the figures of an epoch, before any is trained.
+
+    Raises:
+        ConfigError: showing it.
+    """
+    if on_epoch is not None and not callable(on_epoch):
+        raise ConfigError(f"on_epoch is {reprlib.repr(on_epoch)}, expected a function or None")
 
 
 class TrainingRun:

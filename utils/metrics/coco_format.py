@@ -15,6 +15,7 @@ def coco_results(
     records: Sequence[ImageRecord],
     detections: Mapping[int, Detections],
     category_ids: Sequence[int],
+    image_ids: Mapping[int, int | str] | None = None,
 ) -> list[dict[str, Any]]:
     """Detections in COCO's results form, boxes as corner and size in original pixels.
 
@@ -22,15 +23,17 @@ def coco_results(
         records: the images.
         detections: per image id, in original pixels.
         category_ids: the COCO category of each class id.
+        image_ids: what images are called, by their numbers; None for these, of a COCO json.
     """
     results: list[dict[str, Any]] = []
     for record in records:
-        found = detections.get(record.image_id, Detections.empty())
+        number = record.image_id
+        found = detections.get(number, Detections.empty())
         boxes = xyxy_to_xywh(found.boxes).astype(np.float64).round(3).tolist()
         rows = zip(boxes, found.scores.tolist(), found.class_ids.tolist(), strict=True)
         results.extend(
             {
-                "image_id": record.image_id,
+                "image_id": number if image_ids is None else image_ids[number],
                 "category_id": category_ids[class_id],
                 "bbox": box,
                 "score": round(score, 5),

@@ -169,6 +169,23 @@ def test_label_path(image, expected):
     assert label_path(Path(image)) == Path(expected)
 
 
+@pytest.mark.parametrize("folders", [("images", "labels"), ("data", "data")])
+def test_a_label_file_in_capitals_is_read_unless_there_is_another(tmp_path, folders):
+    images, labels = (tmp_path / name for name in folders)
+    for name in ("a.JPG", "b.jpg"):
+        write_image(images / name)
+    labels.mkdir(exist_ok=True)
+    for name, class_id in {"a.TXT": 1, "b.txt": 0, "b.Txt": 1}.items():
+        (labels / name).write_text(f"{class_id} 0.5 0.5 0.2 0.4\n")
+
+    listing = list_yolo_images([images], NAMES)
+
+    read_back = [listing.read_labels(index, (100, 100)).targets.class_ids for index in range(2)]
+    assert [each.tolist() for each in read_back] == [[1], [0]]
+    (orphans,) = listing.problems  # it would be read as the labels of b.jpg, too
+    assert "1 label file without an image (the first: b.Txt)" in orphans.text
+
+
 def test_folders_are_searched_deeply_and_sorted(tmp_path):
     for name in ("b/z.png", "a.JPG", "b/c/y.webp", ".hidden/x.png", "b/._z.png"):
         write_image(tmp_path / name)

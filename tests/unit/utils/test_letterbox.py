@@ -159,7 +159,7 @@ def test_the_size_of_the_input(caplog, imgsz, known, fixed, used, reason, warnin
     assert all(warning in text for text in warnings)
 
 
-@pytest.mark.parametrize("imgsz", [0, -32, (0, 64), (1, 2, 3), ()])
+@pytest.mark.parametrize("imgsz", [0, -32, (0, 64), (1, 2, 3), (), 10**6, (32, 10**8)])
 def test_sizes_that_are_none(imgsz):
     with pytest.raises(ConfigError, match="--imgsz"):
         choose_input_hw(imgsz, "w.pt", 32, known_hw=None)

@@ -50,7 +50,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )  # fmt: skip
 def test_refused(config: Config, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_options(config)
+        check_options(config, Config)
     assert str(caught.value).startswith(message)
 
 
@@ -65,4 +65,4 @@ def test_refused(config: Config, message: str) -> None:
     ids=str,
 )
 def test_allowed(config: Config) -> None:
-    check_options(config)
+    check_options(config, Config)

@@ -28,12 +28,12 @@ FLAGS: list[tuple[str, Any, dict[str, Any]]] = [
 def test_alone_it_is_refused(name: str, value: Any, more: dict[str, Any]) -> None:
     flag = "--" + name.replace("_", "-")
     with pytest.raises(ConfigError, match=f"^{flag}: is for .*; add --.*, or leave it out$"):
-        check_options(ExportConfig(**{name: value}))
-    check_options(ExportConfig(**{name: value}, **more))
+        check_options(ExportConfig(**{name: value}), ExportConfig)
+    check_options(ExportConfig(**{name: value}, **more), ExportConfig)
 
 
 def test_a_limit_may_be_given_for_any_file() -> None:
-    check_options(ExportConfig(max_drop=1.0))
+    check_options(ExportConfig(max_drop=1.0), ExportConfig)
 
 
 # What is wrong, the message.
@@ -54,7 +54,7 @@ TOGETHER: list[tuple[dict[str, Any], str]] = [
 def test_flags_that_do_not_go_together(flags: dict[str, Any], message: str) -> None:
     """They are refused before torch is imported."""
     with pytest.raises(ConfigError) as error:
-        check_options(ExportConfig(**flags))
+        check_options(ExportConfig(**flags), ExportConfig)
     assert_message(str(error.value), message)
 
 

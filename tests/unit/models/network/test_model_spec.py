@@ -65,7 +65,7 @@ KEY_ERRORS = [
     ({"rep_block": "RepVGG(3)"}, "RepVGG: start is 3, expected plain or paper"),
     (
         {"rep_block": "ACB(x=1)"},
-        "rep_block ACB takes only ... horizontal, vertical, branch_bn ... 'ACB(x=1)'",
+        "ACB takes only ... horizontal, vertical, branch_bn ... 'ACB(x=1)'",
     ),
     (
         {"rep_block": "OREPA(stem=3)"},
@@ -73,24 +73,23 @@ KEY_ERRORS = [
     ),
     (
         {"rep_block": "OREPA(scaling=vectr)"},
-        "backbone row 1 (layer 1, Conv): args [32, 3, 2]: "
         "OREPA: scaling is 'vectr' ... vector, scalar, none",
     ),
     (
         {"rep_block": "MobileOne(brnaches=2)"},
-        "rep_block MobileOne takes only branches ... 'MobileOne(brnaches=2)'",
+        "MobileOne takes only branches ... 'MobileOne(brnaches=2)'",
     ),
     (
         {"rep_block": "MobileOne(identity=True)"},  # the network's to say, by rep_policy
-        "rep_block MobileOne takes only branches ... 'MobileOne(identity=True)'",
+        "MobileOne takes only branches ... 'MobileOne(identity=True)'",
     ),
     (
         {"rep_block": "MobileOne(2, branches=3)"},
-        "rep_block MobileOne takes only branches ... 'MobileOne(2, branches=3)'",
+        "MobileOne takes only branches ... 'MobileOne(2, branches=3)'",
     ),
     (
         {"rep_block": "MobileOne(0)"},
-        "backbone row 1 (layer 1, Conv): args [32, 3, 2]: MobileOne: branches is 0 ... 1 to 64",
+        "MobileOne: branches is 0 ... 1 to 64",
     ),
     (
         {"activation": "SiLu"},

@@ -201,6 +201,8 @@ NAME_CASES = [
     ([("a.jpg", 0), ("a.mp4", 1)], ["a", "a_2"]),  # an image and a video
     ([("a.mp4", 1), ("a_7.jpg", 0)], ["a", "a_7_2"]),  # a_7 is the video's seventh frame
     ([("a_7.jpg", 0), ("a.mp4", 1)], ["a_7", "a_2"]),  # the same the other way round
+    ([("a.avi", 1), ("a.jpg", 0), ("A.png", 0)], ["a", "a_image", "A_image_2"]),  # no frame's name
+    ([("a.avi", 1), ("a_2.avi", 1), ("a_2.jpg", 0)], ["a", "a_2", "a_2_image"]),
     ([("x/a.jpg", 0), ("a_2.jpg", 0), ("y/a.jpg", 0)], ["a", "a_2", "a_3"]),  # a real a_2
 ]
 
