@@ -10,7 +10,8 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,20 @@ from models.export.exported_file import FileRequest, write_file
 from models.formats.presets import PRESETS
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
+from models.quantization.qdq_scheme import U8S8
 from models.quantization.quantized_onnx import quantize
 from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
 from models.runtimes.network_metadata import INPUT
 from models.runtimes.onnx_runner import open_session
+from utils.machine import may_lack_vnni
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 from utils.timing import seconds_in_turn
 
 IMAGE_SIZE, THREADS, IMAGES = 640, 2, 4
+FLOAT = "float32"
+SCHEMES = {"8 bits": U8S8, "weights of 7 bits": replace(U8S8, reduce_range=True)}
 NETWORKS = tuple(
     (f"yolov5{size}.yaml", activation)
     for size in ("n", "s")
@@ -41,8 +46,10 @@ NETWORKS = tuple(
 )
 
 
-def write_both(cfg: str, activation: str, folder: Path, images: list[FloatArray]) -> list[Path]:
-    """Write a float32 file that ends in raw maps, and the INT8 file made from it."""
+def write_files(
+    cfg: str, activation: str, folder: Path, images: list[FloatArray]
+) -> dict[str, Path]:
+    """Write a float32 file that ends in raw maps, and one of each scheme; by what they are."""
     torch.manual_seed(0)
     spec = ModelSpec.from_file(cfg).replaced(activation=activation)
     detector = to_deploy(build_model(spec).eval())
@@ -56,9 +63,11 @@ def write_both(cfg: str, activation: str, folder: Path, images: list[FloatArray]
         PostprocessConfig(),
         metadata,
     )
-    files = [folder / "float32.onnx", folder / "int8.onnx"]
-    write_file(files[0], request)
-    quantize(files[0], files[1], lambda: iter(images), "minmax")
+    files = {FLOAT: folder / "float32.onnx"}
+    write_file(files[FLOAT], request)
+    for number, (name, scheme) in enumerate(SCHEMES.items()):
+        files[name] = folder / f"{number}.onnx"
+        quantize(files[FLOAT], files[name], lambda: iter(images), "minmax", scheme)
     return files
 
 
@@ -76,29 +85,42 @@ def main() -> None:
     rng = np.random.default_rng(0)
     shape = (1, 3, IMAGE_SIZE, IMAGE_SIZE)
     images = [rng.random(shape, np.float32) for _ in range(IMAGES)]
-    date = time.strftime("%Y-%m-%d")
+    date, lacks_vnni = time.strftime("%Y-%m-%d"), may_lack_vnni()
+    columns = "".join(f" {name}, ms | times as fast |" for name in SCHEMES)
     lines = [
-        f"# INT8 against float32, {date}",
+        f"# 8 bits against float32{' without VNNI' * lacks_vnni}, {date}",
         "",
-        f"Preset `qdq-u8` (U8S8, per channel) in onnxruntime, {IMAGE_SIZE} px, batch 1, {THREADS} "
-        "threads, the network alone; random weights. Medians of runs in turn.",
+        f"Preset `qdq-u8` (U8S8, per channel), also with `--reduce-range`, in onnxruntime, "
+        f"{IMAGE_SIZE} px, batch 1, {THREADS} threads, the network alone; random weights. Medians "
+        f"of runs in turn. The processor {'lacks' if lacks_vnni else 'has'} VNNI; sums of products "
+        "are in 32 bits.",
         "",
         f"{machine_line()} Made by `python -m experiments.int8_speed`.",
         "",
-        "| network | float32, ms | INT8, ms | times as fast |",
-        "|---|---|---|---|",
+        f"| network | {FLOAT}, ms |{columns}",
+        f"|---|---|{'---|' * 2 * len(SCHEMES)}",
     ]
     for cfg, activation in NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
-            files = write_both(cfg, activation, Path(folder), images)
-            functions = {path.stem: network_alone(path, images[0]) for path in files}
-            found = seconds_in_turn(functions)
-        pairs = zip(found["float32"], found["int8"], strict=True)
-        times = statistics.median(slow / fast for slow, fast in pairs)
-        slow, fast = (statistics.median(found[name]) * 1e3 for name in ("float32", "int8"))
+            files = write_files(cfg, activation, Path(folder), images)
+            found = seconds_in_turn(
+                {name: network_alone(path, images[0]) for name, path in files.items()}
+            )
+        cells = "".join(f" {_ms(found[name])} | {_times(found, name)} |" for name in SCHEMES)
         name = cfg.removesuffix(".yaml")
-        lines.append(f"| {name}, {activation} | {slow:.1f} | {fast:.1f} | {times:.2f} |")
-    (out / f"int8_speed_cpu_{date}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines.append(f"| {name}, {activation} | {_ms(found[FLOAT])} |{cells}")
+    topic = "_without_vnni" * lacks_vnni
+    (out / f"int8_speed{topic}_cpu_{date}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _ms(seconds: Sequence[float]) -> str:
+    return f"{statistics.median(seconds) * 1e3:.1f}"
+
+
+def _times(found: Mapping[str, Sequence[float]], name: str) -> str:
+    """How many times as fast as float32; median over the rounds."""
+    pairs = zip(found[FLOAT], found[name], strict=True)
+    return f"{statistics.median(slow / fast for slow, fast in pairs):.2f}"
 
 
 if __name__ == "__main__":
