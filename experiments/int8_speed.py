@@ -11,7 +11,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from models.export.exported_file import FileRequest, write_file
 from models.formats.presets import PRESETS
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
-from models.quantization.qdq_scheme import U8S8
+from models.quantization.qdq_scheme import U8S8, QdqScheme
 from models.quantization.quantized_onnx import quantize
 from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
@@ -38,7 +37,7 @@ from utils.timing import seconds_in_turn
 
 IMAGE_SIZE, THREADS, IMAGES = 640, 2, 4
 FLOAT = "float32"
-SCHEMES = {"8 bits": U8S8, "weights of 7 bits": replace(U8S8, reduce_range=True)}
+SCHEMES = {"8 bits": U8S8, "weights of 7 bits": QdqScheme(reduce_range=True)}
 NETWORKS = tuple(
     (f"yolov5{size}.yaml", activation)
     for size in ("n", "s")
