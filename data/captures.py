@@ -119,7 +119,8 @@ class _SnapshotCapture:
                 yield decode_image(self._name, fetch(self._address)).pixels
             except DatasetError:
                 return
-            due += self._poll_seconds
+            # What an image that came late has cost is not caught up with.
+            due = max(due + self._poll_seconds, time.monotonic())
             time.sleep(max(due - time.monotonic(), 0))
 
     def close(self) -> None:

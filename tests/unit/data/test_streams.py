@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,6 +172,25 @@ def test_only_an_http_address_is_polled(address, monkeypatch):
     monkeypatch.setattr(captures.cv2, "VideoCapture", Closed)
     assert open_capture(address, StreamOptions(poll_seconds=5.0)) is None
     assert asked == {"0": [0], "rtsp://door": ["rtsp://door"]}.get(address, [])  # no such device
+
+
+def test_late_images_are_not_caught_up_with(monkeypatch):
+    """A camera that was slow for a while is not asked without a pause afterwards."""
+    asked = []
+
+    def fetch(address):
+        asked.append(time.monotonic())
+        time.sleep(0.1 if len(asked) <= 3 else 0)
+        return b""
+
+    monkeypatch.setattr(captures, "fetch", fetch)
+    monkeypatch.setattr(captures, "decode_image", lambda name, content: SimpleNamespace(pixels=0))
+    capture = open_capture("http://door/a.jpg", StreamOptions(poll_seconds=0.03))
+    assert capture is not None
+    images = iter(capture)
+    for _ in range(7):
+        next(images)
+    assert min(np.diff(asked[3:])) > 0.025
 
 
 def test_one_dead_stream_never_stops_the_others():
