@@ -180,6 +180,35 @@ def test_a_run_is_known_by_its_name_not_by_that_and_a_number(tmp_path, weights, 
     assert after == {renamed.get(path, path): text for path, text in before.items()}
 
 
+@pytest.mark.parametrize("where", ["more/lines.jsonl", "../lines.jsonl", "/lines.jsonl"])
+def test_a_cut_run_goes_on_with_its_lines_elsewhere(tmp_path, weights, images, where):
+    runs, report = tmp_path / "runs", tmp_path / "report.json"
+    lines = tmp_path / "lines.jsonl" if where.startswith("/") else runs / "exp" / where
+    flags = ["--nosave", "--save-jsonl", lines if where.startswith("/") else where]
+    assert run(*arguments(weights, images, runs, *flags)) == 0
+    whole = lines.read_bytes()
+    progress = runs / "exp/progress.jsonl"
+    progress.write_bytes(b"".join(progress.read_bytes().splitlines(keepends=True)[:4]))
+    assert run(*arguments(weights, images, runs, *flags, "--resume", "--report", report)) == 0
+    assert json.loads(report.read_text())["frames"] == 4
+    assert lines.read_bytes() == whole
+
+
+def test_lines_are_never_written_into_another_file_of_the_run(tmp_path, weights, images, capsys):
+    zones = tmp_path / "zones.yaml"
+    zones.write_text("lines: {door: {points: [[0, 0], [1, 1]]}}")
+    flags = ["--nosave", "--track", "--zones", zones, "--compare", weights]
+    assert run(*arguments(weights, images, tmp_path / "runs", *flags)) == 0
+    names = [path.name for path in (tmp_path / "runs/exp").iterdir() if path.is_file()]
+    names.remove("predictions.jsonl")
+    assert len(names) == 6
+    for name in [*names, f"./{names[0]}", f"x/../{names[0]}"]:
+        with pytest.raises(SystemExit, match="2"):
+            run(*arguments(weights, images, tmp_path / "no", *flags, "--save-jsonl", name))
+        assert f"--save-jsonl {name}: " in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
 def test_progress_names_the_source_of_each_output(tmp_path, weights, images):
     assert run(*arguments(weights, images, tmp_path / "runs")) == 0
     lines = (tmp_path / "runs/exp/progress.jsonl").read_text().splitlines()

@@ -137,7 +137,7 @@ class Progress(AbstractContextManager["Progress"]):
         Args:
             frame: the image and where it comes from.
             name: of its outputs.
-            sizes: of the tables, by their file names.
+            sizes: of the tables, by their paths from the run's folder.
         """
         self._is_empty = False
         if frame.is_live and frame.position in self._streams:
@@ -170,7 +170,7 @@ class Progress(AbstractContextManager["Progress"]):
             self._file.write(json.dumps(entry).encode() + b"\n")
 
     def _has_tables(self, sizes: Mapping[str, int]) -> bool:
-        paths = [(self._path.with_name(name), size) for name, size in sizes.items()]
+        paths = [(self._path.parent / name, size) for name, size in sizes.items()]
         return all(path.is_file() and path.stat().st_size >= size for path, size in paths)
 
     def _check_options(self, before: Mapping[str, Any]) -> None:
