@@ -37,6 +37,10 @@ class Capture(Protocol):
     def is_file(self) -> bool:
         """Whether it has an end: it is read once, and whole."""
 
+    @property
+    def seconds(self) -> float | None:
+        """Of a file, when the latest image is shown, from its start; None of what is live."""
+
     def __iter__(self) -> Iterator[ImageArray]:
         """The images until there are no more."""
 
@@ -90,6 +94,10 @@ class _VideoCapture:
     def frame_count(self) -> int | None:
         return self._reader.frame_count
 
+    @property
+    def seconds(self) -> float | None:
+        return self._reader.seconds if self.is_file else None
+
     def __iter__(self) -> Iterator[ImageArray]:
         for _, image in self._reader:
             yield image
@@ -101,7 +109,8 @@ class _VideoCapture:
 class _SnapshotCapture:
     """An image behind an address, fetched again and again."""
 
-    frame_count, is_file = None, False
+    frame_count = seconds = None
+    is_file = False
 
     def __init__(self, address: str, poll_seconds: float) -> None:
         self._address, self._poll_seconds = address, poll_seconds
@@ -119,7 +128,8 @@ class _SnapshotCapture:
                 yield decode_image(self._name, fetch(self._address)).pixels
             except DatasetError:
                 return
-            due += self._poll_seconds
+            # What an image that came late has cost is not caught up with.
+            due = max(due + self._poll_seconds, time.monotonic())
             time.sleep(max(due - time.monotonic(), 0))
 
     def close(self) -> None:
@@ -129,7 +139,7 @@ class _SnapshotCapture:
 class _ScreenCapture:
     """A monitor of this machine."""
 
-    frame_count = fps = None
+    frame_count = fps = seconds = None
     is_file = False
 
     def __init__(self, number: int, options: StreamOptions) -> None:

@@ -189,13 +189,14 @@ class FileSource:
         vid_stride: every so many-th frame of videos.
         shard: the part that is read: of one video a range of its frames, else every so many-th
             file.
-        done: position and frame of the last one that a cut run has written; what follows is read.
+        done: position and frame of the last one that a cut run has written, None for the last
+            frame of that file; what follows is read.
     """
 
     files: tuple[SourceFile, ...]
     vid_stride: int = 1
     shard: Shard | None = None
-    done: tuple[int, int] = (0, 0)
+    done: tuple[int, int | None] = (0, 0)
     _stopped: bool = False
     _rescaled: bool = False
 
@@ -250,8 +251,9 @@ class FileSource:
         if self.shard is not None and not self._one_video:
             files = files[self.shard.part - 1 :: self.shard.parts]
         # The file in work may have further frames.
-        last = self.done[0]
-        return [file for file in files if file.position >= last + (not file.is_video)]
+        last, frame = self.done
+        return [file for file in files if file.position > last
+                or (file.position == last and frame is not None and file.is_video)]  # fmt: skip
 
     @property
     def _one_video(self) -> bool:
@@ -261,7 +263,7 @@ class FileSource:
         """Those of a file that has several."""
         any_read = False
         shard = self.shard if self._one_video else None
-        first = self.done[1] + 1 if file.position == self.done[0] else 1
+        first = (self.done[1] or 0) + 1 if file.position == self.done[0] else 1
         frames = self._movie if file.is_movie else self._series
         try:
             for frame in frames(file, shard, first):

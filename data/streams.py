@@ -200,7 +200,7 @@ class _StreamReader(threading.Thread):
                     frame_count=capture.frame_count,
                     fps=capture.fps,
                     is_video=True,
-                    seconds=now - self._began,
+                    seconds=now - self._began if capture.seconds is None else capture.seconds,
                     captured=now,
                 ),
                 waits=self._options.every_frame or capture.is_file,

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from utils.command_parser import CommandParser, HelpFormatter, Several, with_dashes
 from utils.errors import CheckFailedError, ConfigError, UserError, missing_weights
-from utils.flag_rules import Choices, DeviceRule, Limits, PathRule
+from utils.flag_rules import Choices, DeviceRule, FreeName, Limits, PathRule
 from utils.flag_values import check_kind, check_values, options_of
 from utils.logs import configure_logging, exit_code_after_report, flag_of
 from utils.output_files import check_writable, is_same_file
@@ -51,7 +51,7 @@ def option(
     maximum: float | None = None,
     besides: tuple[float, ...] = (),
     max_values: int | None = None,
-    rule: Choices | DeviceRule | PathRule | None = None,
+    rule: Choices | DeviceRule | FreeName | PathRule | None = None,
 ) -> Any:
     """A dataclass field that is also a flag.
 

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from utils.cli import option
 from utils.detect.tile_limits import MAX_OVERLAP, MERGES, MIN_TILE
 from utils.errors import ConfigError, missing_weights
-from utils.flag_rules import Choices, DeviceRule, PathRule
+from utils.flag_rules import Choices, DeviceRule, FreeName, PathRule
 from utils.flag_values import Flags, check_values
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
 from utils.postprocess import IOU_THRESHOLD, SCORE_THRESHOLD, PostprocessConfig
@@ -23,6 +23,11 @@ REFUSED = {
     "--visualize": "feature maps are not drawn; export.py and a graph viewer show the network",
     "--dnn": "OpenCV's network module is not used; .onnx files run in onnxruntime without the flag",
 }
+# What a run may write into its folder, besides the file of --save-jsonl.
+OWN_FILES = frozenset(
+    ("progress.jsonl", "predictions.csv", "predictions.json", "counts.csv", "compare.csv",
+     "compare.json")
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ class DetectConfig(Flags):
     save_json: bool = option(False, "write predictions.json")
     save_jsonl: str | None = option(
         None, "write a JSON line per frame to this file in the run's folder; - is standard output",
-        const="predictions.jsonl",
+        const="predictions.jsonl", rule=FreeName(OWN_FILES),
     )  # fmt: skip
     save_crop: bool = option(False, "write each detection as an image to crops/<class>/")
     nosave: bool = option(False, "do not write images and videos with boxes drawn on them")

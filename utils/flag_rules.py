@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
+import os
 import types
 import typing
 from collections.abc import Collection, Mapping
@@ -108,6 +109,29 @@ class DeviceRule:
         if word in ("", "cpu", "mps") or all(part.isdecimal() for part in word.split(",")):
             return
         raise ConfigError(f"{flag} {text}: expected cpu, mps, or a GPU number like 0")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FreeName:
+    """A file in the run's folder that the run does not write anyway, or `-`.
+
+    Attributes:
+        taken: names of files in that folder.
+    """
+
+    taken: Collection[str]
+
+    def check(self, flag: str, text: str) -> None:
+        """Refuse the name of another file of the run, however it is written.
+
+        Raises:
+            ConfigError: saying so.
+        """
+        name = os.path.normpath(text)
+        if name in self.taken:
+            raise ConfigError(
+                f"{flag} {text}: {name} is another file of the run; choose another name"
+            )
 
 
 def device_word(text: str) -> str:

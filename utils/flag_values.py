@@ -11,7 +11,7 @@ import typing
 from typing import Any
 
 from utils.errors import ConfigError
-from utils.flag_rules import Choices, DeviceRule, Limits, single_types
+from utils.flag_rules import Choices, DeviceRule, FreeName, Limits, single_types
 from utils.logs import flag_of
 
 _PYTHONS: frozenset[type] = frozenset({bool, int, float})
@@ -106,7 +106,7 @@ def check_values(config: Any) -> None:
             raise ConfigError(f"{flag}: is empty; name one or more")
         for each in values:
             _check_value(f"{given}: must be", each, kinds, rule)
-            if isinstance(rule, Choices | DeviceRule) and each:
+            if isinstance(rule, Choices | DeviceRule | FreeName) and each:
                 rule.check(flag, each)
             elif kinds in ({int}, {float}):
                 limits.check(given, each, whole=kinds == {int})

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 ItemT = TypeVar("ItemT")
 SCRIPTS_FOLDER = Path(__file__).resolve().parents[1]
@@ -98,6 +98,11 @@ def configure_logging(
     logging.basicConfig(
         level=level, format="%(message)s", handlers=[to_stdout, to_stderr], force=True
     )
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody may look on; a stream that is closed when Python starts is None."""
+    return stream is not None and stream.isatty()
 
 
 def require_packages(*others: str) -> None:
@@ -200,7 +205,7 @@ class Progress(Iterable[ItemT]):
 
     def __iter__(self) -> Iterator[ItemT]:
         spoken = logging.getLogger(__name__).isEnabledFor(logging.INFO)
-        has_bar = spoken and sys.stderr.isatty() and find_spec("tqdm") is not None
+        has_bar = spoken and is_terminal(sys.stderr) and find_spec("tqdm") is not None
         return self._with_bar() if has_bar else self._with_lines()
 
     def _with_bar(self) -> Iterator[ItemT]:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -28,11 +29,12 @@ _DIGEST_CHARS = 8
 _TEMPORARY = ".writing-"  # how names of unfinished files begin: hidden ones
 # Formats of which every OpenCV that writes them writes color.
 _WRITABLE = frozenset({".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-# The disk or the quota is full or fails, the file system is read-only, permission is denied, ...
+# Who reads a pipe has ended; the disk is full or fails, is read-only, permission is denied, ...
 CANNOT_WRITE = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
+    (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES,
      # ... something else has the name of the file or of its folder, or the name cannot be used.
-     errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP)
+     errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG,
+     errno.ELOOP)
 )  # fmt: skip
 
 
@@ -224,8 +226,9 @@ def reported_writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
+        name = "standard output" if path == STANDARD_OUTPUT else path
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); files written before are complete"
+            f"{name}: cannot be written ({error.strerror}); files written before are complete"
         ) from None
 
 
@@ -251,6 +254,8 @@ class GrowingFile(AbstractContextManager["GrowingFile"]):
         self.path = path
         with reported_writing(path):
             if path == STANDARD_OUTPUT:
+                if sys.stdout is None:  # its number may be that of a file opened since
+                    raise BrokenPipeError(errno.EPIPE, "it is closed")
                 self._file = os.fdopen(os.dup(1), "wb", buffering=0)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)

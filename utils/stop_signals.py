@@ -127,7 +127,7 @@ def end_program(code: int) -> NoReturn:
     hanging = [each for each in threading.enumerate() if each is not threading.main_thread()]
     if hanging:
         logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             with contextlib.suppress(OSError, ValueError):  # closed by the reader
                 stream.flush()
         os._exit(code)

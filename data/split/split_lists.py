@@ -13,7 +13,8 @@ from data.dataset_spec import DatasetSpec
 from data.label_rules import LabelledImage
 from data.records import list_split
 from data.split_spec import CocoSplit, MergedSplit, PlainSplit, SharedSplit, VocSplit
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DatasetError
+from utils.logs import counted
 from utils.output_files import atomic_path, write_json
 from utils.strict_yaml import write_yaml
 
@@ -32,7 +33,7 @@ def write_split(spec: DatasetSpec, folder: Path) -> dict[str, int]:
 
     Raises:
         ConfigError: the data set merges several.
-        DatasetError: files are missing.
+        DatasetError: no image of a part is there.
     """
     yaml: dict[str, Any] = {"path": str(folder.absolute())}
     counts = {}
@@ -46,6 +47,7 @@ def write_split(spec: DatasetSpec, folder: Path) -> dict[str, int]:
                 "yaml can say `val: 0.2` without one"
             )
         images = list_split(spec, name).images
+        _check_some_exist(spec.name, name, images)
         counts[name] = len(images)
         yaml[name] = _write_part(folder, name, split.source, images)
     yaml["names"] = list(spec.class_names)
@@ -53,6 +55,22 @@ def write_split(spec: DatasetSpec, folder: Path) -> dict[str, int]:
         yaml["background_only"] = True
     write_yaml(folder / f"{spec.name}.yaml", yaml)
     return counts
+
+
+def _check_some_exist(dataset: str, name: str, images: Sequence[LabelledImage]) -> None:
+    """Of a part of which files are missing.
+
+    Raises:
+        DatasetError: all of them are, as where a list has names without a folder or suffix.
+    """
+    missing = [image.path for image in images if not image.path.is_file()]
+    if not missing:
+        return
+    text = f"{dataset}: {len(missing)} of {counted(len(images), 'image')} in {name}"
+    text += f" {'is' if len(missing) == 1 else 'are'} not there, such as {missing[0]}"
+    if len(missing) == len(images):
+        raise DatasetError(f"{text}; check the paths that train has")
+    logger.warning("%s", text)
 
 
 def _write_part(

@@ -145,6 +145,70 @@ def test_a_run_is_resumed_with_its_own_options_and_files_only(tmp_path, weights,
         assert message in capsys.readouterr().err
 
 
+def test_files_added_behind_a_finished_source_are_read(tmp_path, weights, images):
+    """And no other again; a video at the end of the old source is not, either."""
+    (images / "3").mkdir()
+    save_video(images / "3/v.mp4", 3, (64, 64), fps=10)
+    runs = tmp_path / "runs"
+    flags = ["--nosave", "--resume", "--report", tmp_path / "report.json"]
+    counts = []
+    for name in (None, "x.png", "y.mp4", None):
+        if name is not None:
+            before = images / "0/0.png" if name.endswith("png") else images / "3/v.mp4"
+            (images / "4").mkdir(exist_ok=True)
+            (images / "4" / name).write_bytes(before.read_bytes())
+        assert run(*arguments(weights, images, runs, *flags)) == 0
+        counts.append(json.loads((tmp_path / "report.json").read_text())["frames"])
+    assert counts == [10, 1, 3, 0]
+    assert run(*arguments(weights, images, tmp_path / "whole", "--nosave")) == 0
+    assert content(runs / "exp") == content(tmp_path / "whole/exp")
+    assert [path.name for path in runs.iterdir()] == ["exp"]
+
+
+def test_a_run_is_known_by_its_name_not_by_that_and_a_number(tmp_path, weights, images):
+    """The first of 32 parts is not a second run of the first of three."""
+    runs = tmp_path / "runs"
+    for flags in (["--shard", "1/3"], ["--shard", "1/32"], ["--name", "cam1"], ["--name", "cam12"]):
+        assert run(*arguments(weights, images, runs, "--nosave", *flags)) == 0
+    before = {path: path.read_bytes() for path in runs.glob("*/progress.jsonl")}
+    for flags in (["--shard", "1/3"], ["--name", "cam1"], ["--shard", "1/32"]):
+        assert run(*arguments(weights, images, runs, "--nosave", "--resume", *flags)) == 0
+    (runs / "cam1").rename(runs / "door")
+    assert run(*arguments(weights, images, runs, "--nosave", "--resume", "--name", "door")) == 0
+    after = {path: path.read_bytes() for path in runs.glob("*/progress.jsonl")}
+    renamed = {runs / "cam1/progress.jsonl": runs / "door/progress.jsonl"}
+    assert after == {renamed.get(path, path): text for path, text in before.items()}
+
+
+@pytest.mark.parametrize("where", ["more/lines.jsonl", "../lines.jsonl", "/lines.jsonl"])
+def test_a_cut_run_goes_on_with_its_lines_elsewhere(tmp_path, weights, images, where):
+    runs, report = tmp_path / "runs", tmp_path / "report.json"
+    lines = tmp_path / "lines.jsonl" if where.startswith("/") else runs / "exp" / where
+    flags = ["--nosave", "--save-jsonl", lines if where.startswith("/") else where]
+    assert run(*arguments(weights, images, runs, *flags)) == 0
+    whole = lines.read_bytes()
+    progress = runs / "exp/progress.jsonl"
+    progress.write_bytes(b"".join(progress.read_bytes().splitlines(keepends=True)[:4]))
+    assert run(*arguments(weights, images, runs, *flags, "--resume", "--report", report)) == 0
+    assert json.loads(report.read_text())["frames"] == 4
+    assert lines.read_bytes() == whole
+
+
+def test_lines_are_never_written_into_another_file_of_the_run(tmp_path, weights, images, capsys):
+    zones = tmp_path / "zones.yaml"
+    zones.write_text("lines: {door: {points: [[0, 0], [1, 1]]}}")
+    flags = ["--nosave", "--track", "--zones", zones, "--compare", weights]
+    assert run(*arguments(weights, images, tmp_path / "runs", *flags)) == 0
+    names = [path.name for path in (tmp_path / "runs/exp").iterdir() if path.is_file()]
+    names.remove("predictions.jsonl")
+    assert len(names) == 6
+    for name in [*names, f"./{names[0]}", f"x/../{names[0]}"]:
+        with pytest.raises(SystemExit, match="2"):
+            run(*arguments(weights, images, tmp_path / "no", *flags, "--save-jsonl", name))
+        assert f"--save-jsonl {name}: " in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
 def test_progress_names_the_source_of_each_output(tmp_path, weights, images):
     assert run(*arguments(weights, images, tmp_path / "runs")) == 0
     lines = (tmp_path / "runs/exp/progress.jsonl").read_text().splitlines()

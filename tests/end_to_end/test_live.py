@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from data.sources import SourceOptions, open_source
 from data.streams import LiveFrames
 from tests.loopback_camera import LoopbackCamera, number_in
 from tests.onnx_builders import save_detector
+from tests.video_builders import save_video
 from utils.detect.pipeline import STAGES, Found, FrameDetector, StageClock
 from utils.letterbox import InputSize
 from utils.postprocess import PostprocessConfig
@@ -181,6 +183,26 @@ def test_lines_on_standard_output_are_all_that_is_there(tmp_path):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["frame"] for line in lines] == [1, 1]
     assert "2 frames, " in done.stderr
+
+
+@pytest.mark.parametrize("how", ["ends", "is closed"])
+def test_who_reads_standard_output_may_end(how, tmp_path):
+    """One line and no traceback; without `--save-jsonl -` nothing needs standard output."""
+    weights = save_detector(tmp_path / "tiny.onnx", ROWS)
+    save_video(tmp_path / "v.mp4", 5, (64, 64), fps=10)
+    command = [sys.executable, "detect.py", "--weights", weights, "--imgsz", "64", "--source",
+               tmp_path / "v.mp4", "--nosave", "--project", tmp_path / "runs"]  # fmt: skip
+    line = shlex.join(map(str, command))
+    reader = "| true" if how == "ends" else ">&-"
+    shell = ["bash", "-o", "pipefail", "-c", f"{line} --save-jsonl - {reader}"]
+    done = subprocess.run(shell, cwd=REPOSITORY, text=True, capture_output=True, check=False)
+    reason = "Broken pipe" if how == "ends" else "it is closed"
+    expected = f"failed: standard output: cannot be written ({reason}); files written before are"
+    assert (done.returncode, done.stderr.splitlines()[-1][: len(expected)]) == (1, expected)
+    assert "Traceback" not in done.stderr and "terminate" not in done.stderr
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        subprocess.run(["bash", "-c", f"{line} {closed}"], cwd=REPOSITORY, check=True,
+                       capture_output=True)  # fmt: skip
 
 
 @pytest.mark.slow

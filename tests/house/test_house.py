@@ -64,6 +64,7 @@ QUIET_CALLS = {  # may run when a module is imported: they only name things
     "option",
     "Choices",
     "DeviceRule",
+    "FreeName",
     "PathRule",
     "frozenset",
     "tuple",

@@ -61,7 +61,7 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
             compared: two networks to write `compare.csv` about; images then show both.
             watchers: get each frame, too, after the tables.
         """
-        self._class_names, self._options = class_names, options
+        self._folder, self._class_names, self._options = folder, class_names, options
         self._names = OutputNames(files)
         self._progress = progress
         self._is_empty = progress is None or not progress.sizes
@@ -93,11 +93,16 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
 
     def _open(self, path: Path) -> GrowingFile:
         """A table: a new one, or that of a cut run."""
-        kept = self._progress.sizes.get(path.name, 0) if self._progress is not None else 0
+        kept = self._progress.sizes.get(self._key(path), 0) if self._progress is not None else 0
         file = self._cleanup.enter_context(GrowingFile(path, kept))
         if path != STANDARD_OUTPUT:
             self._tables.append(file)
         return file
+
+    def _key(self, path: Path) -> str:
+        """A table's path from the run's folder, which may be moved; elsewhere its whole path."""
+        in_folder = path.is_relative_to(self._folder)
+        return (path.relative_to(self._folder) if in_folder else path).as_posix()
 
     def write(
         self,
@@ -124,7 +129,9 @@ class DetectionOutput(AbstractContextManager["DetectionOutput"]):
         if self._images is not None:
             self._images.write(frame, name, self.draw(frame, detections, counts, comparison))
         if self._progress is not None:
-            self._progress.add(frame, stem, {file.path.name: file.tell() for file in self._tables})
+            self._progress.add(
+                frame, stem, {self._key(file.path): file.tell() for file in self._tables}
+            )
 
     def draw(
         self,

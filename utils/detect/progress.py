@@ -29,26 +29,33 @@ CHANGEABLE = frozenset(
 class Progress(AbstractContextManager["Progress"]):
     """`progress.jsonl`: which outputs come from which frame, and how far the run has come.
 
-    The first line has the options; each further one a frame and the sizes that the tables have
-    after it, so that a cut run can go on behind its last whole frame. The last line of a finished
-    run says so. Of a live source each stream has one line.
+    The first line has the run's name and options; each further one a frame and the sizes that the
+    tables have after it, so that a cut run can go on behind its last whole frame. The last line of
+    a finished run says so, and how many files there were. Of a live source each stream has one.
 
     Attributes:
-        done: position and frame of the last one written; (0, 0) at the start.
+        done: position and frame of the last one written, (0, 0) at the start; no frame where a
+            file has no further ones.
         sizes: of the tables after it, in bytes.
         finished: nothing is left to do.
     """
 
-    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, options: Mapping[str, Any], name: str = "", num_files: int = 0
+    ) -> None:
         """Begin anew.
 
         Args:
             folder: of the run.
             options: that a run which goes on must have, too.
+            name: that was asked for; the folder may have a number after it.
+            num_files: of the source.
         """
-        self.done, self.sizes, self.finished = (0, 0), dict[str, int](), False
+        self.done: tuple[int, int | None] = (0, 0)
+        self.sizes, self.finished = dict[str, int](), False
         self._path = folder / PROGRESS_FILE
-        self._options = json.loads(json.dumps(options))
+        self._options, self._name = json.loads(json.dumps(options)), name
+        self._num_files = num_files
         self._kept, self._is_empty = 0, True  # bytes of an older file; no frame is noted
         self._streams: set[int] = set()
         self._file: GrowingFile | None = None
@@ -69,13 +76,14 @@ class Progress(AbstractContextManager["Progress"]):
             ConfigError: the run had other options or files.
         """
         options = {name: value for name, value in asdict(config).items() if name not in CHANGEABLE}
-        progress = cls(folder, {**options, **more})
+        progress = cls(folder, {**options, **more}, config.name, len(files))
         if config.resume:
             # An object is not known again in the middle of a video.
             progress.resume(files, whole_videos=config.track or not config.nosave)
             position, frame = progress.done
             logger.info("%s: %s", folder, "nothing is left to do" if progress.finished
-                        else f"goes on after file {position} of {len(files)}, frame {frame}"
+                        else f"goes on after file {position} of {len(files)}"
+                        + ("" if frame is None else f", frame {frame}")
                         if position else "nothing was written yet")  # fmt: skip
         return progress
 
@@ -102,10 +110,8 @@ class Progress(AbstractContextManager["Progress"]):
             self._check_file(entry, files)
             entries.append(entry)
             ends.append(ends[-1] + len(line))
-        self.finished = bool(entries) and entries[-1]["position"] is None
-        if self.finished:
-            entries.pop()
-        elif whole_videos and entries and entries[-1]["video"]:
+        end = entries.pop() if entries and entries[-1]["position"] is None else None
+        if end is None and whole_videos and entries and entries[-1]["video"]:
             position = entries[-1]["position"]
             while entries and entries[-1]["position"] == position:
                 entries.pop()
@@ -113,15 +119,16 @@ class Progress(AbstractContextManager["Progress"]):
         if entries:
             self.done = entries[-1]["position"], entries[-1]["frame"]
             self.sizes = entries[-1]["sizes"]
-        if self.finished:
-            self.done = (len(files) + 1, 0)
+        if end is not None:
+            num_read = end.get("files", len(files))  # files added at the end are left to do
+            self.done, self.finished = (num_read, None), len(files) <= num_read
 
     def __enter__(self) -> Progress:
         """Open the file."""
         self._file = GrowingFile(self._path, self._kept)
         self._is_empty = not self._kept
         if not self._kept:
-            self._write({"options": self._options})
+            self._write({"name": self._name, "options": self._options})
         return self
 
     def add(self, frame: Frame, name: str, sizes: Mapping[str, int]) -> None:
@@ -130,7 +137,7 @@ class Progress(AbstractContextManager["Progress"]):
         Args:
             frame: the image and where it comes from.
             name: of its outputs.
-            sizes: of the tables, by their file names.
+            sizes: of the tables, by their paths from the run's folder.
         """
         self._is_empty = False
         if frame.is_live and frame.position in self._streams:
@@ -144,7 +151,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     def finish(self) -> None:
         """Note that nothing is left to do."""
-        self._write({"position": None, "sizes": {}})
+        self._write({"position": None, "files": self._num_files, "sizes": {}})
 
     def __exit__(
         self,
@@ -163,7 +170,7 @@ class Progress(AbstractContextManager["Progress"]):
             self._file.write(json.dumps(entry).encode() + b"\n")
 
     def _has_tables(self, sizes: Mapping[str, int]) -> bool:
-        paths = [(self._path.with_name(name), size) for name, size in sizes.items()]
+        paths = [(self._path.parent / name, size) for name, size in sizes.items()]
         return all(path.is_file() and path.stat().st_size >= size for path, size in paths)
 
     def _check_options(self, before: Mapping[str, Any]) -> None:
@@ -187,12 +194,26 @@ class Progress(AbstractContextManager["Progress"]):
             )
 
 
-def cut_run(project: str, name: str) -> Path | None:
-    """The newest of the run folders `name`, `name2`, ... in `project` that notes its progress."""
+def cut_run(config: DetectConfig, name: str) -> Path | None:
+    """The newest of the run folders `name`, `name2`, ... that notes its progress.
+
+    A number may belong to the name: `exp-1of32` is the first of 32 parts, or the second run of the
+    first of three; what the run was called says which. A renamed folder is found by its name.
+    """
     numbered = re.compile(re.escape(name) + r"\d*")
-    found = [path for path in Path(project).glob(f"*/{PROGRESS_FILE}")
+    paths = [path for path in Path(config.project).glob(f"*/{PROGRESS_FILE}")
              if numbered.fullmatch(path.parent.name)]  # fmt: skip
+    found = [path for path in paths if _is_called_so(path, config)]
+    found = found or [path for path in paths if path.parent.name == name]
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
+
+
+def _is_called_so(path: Path, config: DetectConfig) -> bool:
+    """Whether the run that notes its progress in `path` has this name and part."""
+    with path.open("rb") as file:
+        line = file.readline()
+    head = json.loads(line) if line.endswith(b"\n") else {"options": {}}
+    return (head.get("name"), head["options"].get("shard")) == (config.name, config.shard)
 
 
 def folder_of(config: DetectConfig, part: object, *, is_live: bool) -> AbstractContextManager[Path]:
@@ -209,7 +230,7 @@ def folder_of(config: DetectConfig, part: object, *, is_live: bool) -> AbstractC
     name = config.name if part is None else f"{config.name}-{part}"
     if config.resume and is_live:
         raise ConfigError("--resume: a live source has no frames left that a cut run missed")
-    before = cut_run(config.project, name) if config.resume and not config.exist_ok else None
+    before = cut_run(config, name) if config.resume and not config.exist_ok else None
     if before is not None:
         return run_folder(before.parent, before.name, exist_ok=True)
     return run_folder(config.project, name, exist_ok=config.exist_ok)

@@ -14,7 +14,7 @@ import numpy as np
 
 from utils.detect.pipeline import STAGES, StageClock
 from utils.errors import DatasetError
-from utils.logs import PLAIN_INTERVAL_SECONDS, counted
+from utils.logs import PLAIN_INTERVAL_SECONDS, counted, is_terminal
 from utils.structures import Detections, Frame, IntArray, Skipped, StreamState
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class DetectionLog:
         self.frames = self.detections = 0
         self._skipped: list[Skipped] = []
         self._start = time.perf_counter()
-        on_terminal = sys.stdout.isatty()
+        on_terminal = is_terminal(sys.stdout)
         self._interval = TERMINAL_INTERVAL_SECONDS if on_terminal else PLAIN_INTERVAL_SECONDS
         self._video_position = self._video_frames = 0
         self._video_start = self._last_line = 0.0

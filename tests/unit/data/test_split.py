@@ -84,6 +84,25 @@ def test_names_that_are_no_utf_8_survive(tmp_path):
     assert image.name in {*written["train"], *written["val"]}
 
 
+@pytest.mark.parametrize(("written", "code"), [("{}", 2), ("images/{}.png", 0)])
+def test_images_that_are_not_there(written, code, tmp_path, capsys):
+    """A list of names without folder and suffix, as VOC has them, would divide nothing."""
+    write_yolo_set(tmp_path, {f"{n:02}": GOOD for n in range(9)})
+    names = "".join(f"{written.format(f'{n:02}')}\n" for n in range(10))
+    (tmp_path / "train.txt").write_text(names)
+    file = write_yaml(tmp_path, "train: train.txt\nval: 0.2\nnames: [cat, dog]\n")
+
+    assert main([str(file), "--output", str(tmp_path / "out")]) == code
+
+    message = capsys.readouterr().err
+    missing = tmp_path / (f"{written}".format("09"))
+    assert (f"animals: 1 of 8 images in train is not there, such as {missing}" in message) == (
+        code == 0
+    )
+    assert ("8 of 8 images in train are not there" in message) == (code == 2)
+    assert (tmp_path / "out/animals.yaml").exists() == (code == 0)
+
+
 def test_wrong_shares(tmp_path, capsys):
     file = write_yolo_set(tmp_path, {"a": GOOD})
 

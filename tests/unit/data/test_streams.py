@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from data.addresses import file_name, is_address, without_password
 from data.captures import open_capture
 from data.stream_options import StreamOptions
 from data.streams import LiveSource
+from tests.video_builders import save_video
 from utils.errors import MissingPackageError
 
 
@@ -21,12 +23,13 @@ class FakeCapture:
     def __init__(self, num_images, fps=200.0, *, frame_count=None, image_hw=(8, 8)):
         self.num_images, self.fps, self.frame_count = num_images, fps, frame_count
         self.image_hw = image_hw
-        self.is_file = frame_count is not None
+        self.is_file, self.seconds = frame_count is not None, None
         self.closed = False
 
     def __iter__(self):
         for number in range(self.num_images):
             time.sleep(1 / self.fps)
+            self.seconds = number / 10 if self.is_file else None
             yield np.full((*self.image_hw, 3), number % 256, np.uint8)
 
     def close(self):
@@ -70,6 +73,20 @@ def test_the_newest_frame_is_given_and_the_others_are_counted():
         assert frame.is_live and abs(time.time() - frame.captured) < 60
         assert frame.seconds == pytest.approx(frame.captured - seen[0].captured)
         assert (frame.source, frame.path.name) == ("rtsp://door/1", "rtsp_door_1")
+
+
+def test_the_frames_of_a_file_have_its_own_times(tmp_path):
+    """However fast or slowly they arrive; those of what is live have the time of their arrival."""
+    times = [[frame.seconds for frame in group]
+             for group in source_of(Camera(FakeCapture(3, frame_count=3))).groups()]  # fmt: skip
+    assert times == [[0.0], [0.1], [0.2]]
+    live = source_of(Camera(FakeCapture(3, fps=20)), every_frame=True, reconnect_seconds=0.01)
+    seconds = [frame.seconds for group in live.groups() for frame in group]
+    assert np.diff(seconds) == pytest.approx([0.05, 0.05], abs=0.04)
+    address = save_video(tmp_path / "v.avi", 5, (64, 64), fps=10).as_uri()
+    opened = open_capture(address, StreamOptions(stride=2))
+    assert opened is not None and opened.is_file
+    assert [opened.seconds for _ in opened] == pytest.approx([0, 0.2, 0.4])
 
 
 def test_what_is_given_is_not_old():
@@ -171,6 +188,25 @@ def test_only_an_http_address_is_polled(address, monkeypatch):
     monkeypatch.setattr(captures.cv2, "VideoCapture", Closed)
     assert open_capture(address, StreamOptions(poll_seconds=5.0)) is None
     assert asked == {"0": [0], "rtsp://door": ["rtsp://door"]}.get(address, [])  # no such device
+
+
+def test_late_images_are_not_caught_up_with(monkeypatch):
+    """A camera that was slow for a while is not asked without a pause afterwards."""
+    asked = []
+
+    def fetch(address):
+        asked.append(time.monotonic())
+        time.sleep(0.1 if len(asked) <= 3 else 0)
+        return b""
+
+    monkeypatch.setattr(captures, "fetch", fetch)
+    monkeypatch.setattr(captures, "decode_image", lambda name, content: SimpleNamespace(pixels=0))
+    capture = open_capture("http://door/a.jpg", StreamOptions(poll_seconds=0.03))
+    assert capture is not None
+    images = iter(capture)
+    for _ in range(7):
+        next(images)
+    assert min(np.diff(asked[3:])) > 0.025
 
 
 def test_one_dead_stream_never_stops_the_others():
