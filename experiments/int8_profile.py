@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.int8_speed import IMAGE_SIZE, IMAGES, THREADS, write_both
+from experiments.int8_speed import IMAGE_SIZE, IMAGES, THREADS, write_files
 from experiments.training_runs import REPORTS, machine_line
 from models.quantization.quantized_onnx import quantize
 from models.runtimes.network_metadata import INPUT
@@ -191,7 +191,7 @@ def main() -> None:
     for cfg, activation in NETWORKS:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            source, exported = write_both(cfg, activation, folder, images)
+            source, exported, _ = write_files(cfg, activation, folder, images).values()
             before, after = (profiled(path, images[0], folder) for path in (source, exported))
             variants = variant_times(source, exported, images, folder)
         lines += ["", f"## {cfg.removesuffix('.yaml')}, {activation}", ""]
