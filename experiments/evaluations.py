@@ -123,7 +123,9 @@ def evaluate(evaluation: Evaluation, weights: Path, folder: Path) -> dict[str, A
         found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
         return found
     data = str(folder / f"{evaluation.data}.yaml")
-    files = [str(_found_in(name, SHIPPED_WEIGHTS, weights)) for name in evaluation.weights]
+    shipped = {path.name for path in SHIPPED_WEIGHTS.iterdir()}
+    files = [str((SHIPPED_WEIGHTS if name in shipped else weights) / name)
+             for name in evaluation.weights]  # fmt: skip
     if evaluation.export:
         exported = [str(folder / name) for name in evaluation.evaluated]
         run_script("export.py", "--weights", *files, *shlex.split(evaluation.export),
@@ -134,11 +136,6 @@ def evaluate(evaluation: Evaluation, weights: Path, folder: Path) -> dict[str, A
     run_script("val.py", "--data", data, "--weights", *files, *flags, "--device", "cpu", *output)
     content: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return content
-
-
-def _found_in(name: str, *folders: Path) -> Path:
-    """The file in the first folder that has it, else in the last."""
-    return next((each / name for each in folders if (each / name).exists()), folders[-1] / name)
 
 
 Measured = Sequence[tuple[Evaluation, Mapping[str, Any]]]

@@ -106,7 +106,7 @@ def open_session(
         MissingPackageError: onnxruntime is not installed.
         Exception: onnxruntime cannot open it; its errors share no base class.
     """
-    ort, settings = _onnxruntime(), dict(config or {})
+    ort = _onnxruntime()
     # Where convolutions share their weights, onnxruntime cannot make the sums exact.
     attempts = [{EXACT_SUMS: "1"}, {IN_FLOAT: "1"}] if may_lack_vnni() else [{}]
     for precise in attempts:
@@ -114,7 +114,7 @@ def open_session(
         options.log_severity_level = 4  # the error says it
         if threads is not None:
             options.intra_op_num_threads = threads
-        for key, value in {**settings, **precise}.items():
+        for key, value in {**(config or {}), **precise}.items():
             options.add_session_config_entry(key, value)
         try:
             return ort.InferenceSession(model, options, providers=list(providers))

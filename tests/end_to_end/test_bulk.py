@@ -145,6 +145,27 @@ def test_a_run_is_resumed_with_its_own_options_and_files_only(tmp_path, weights,
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "line", [b"no json", b"[1]", b"5", b"", b'{"a": 1}', b'{"options": null}', b"\xff\xfe"]
+)
+def test_damaged_notes_of_progress(line, tmp_path, weights, images, capsys):
+    """Those of another run change nothing; in the run's own what is whole counts."""
+    runs, flags = tmp_path / "runs", ["--nosave", "--resume"]
+    assert run(*arguments(weights, images, runs, "--nosave")) == 0
+    whole, notes = content(runs / "exp"), runs / "exp/progress.jsonl"
+    progress = notes.read_bytes().splitlines(keepends=True)
+    (runs / "exp2").mkdir()
+    (runs / "exp2/progress.jsonl").write_bytes(line + b"\n")
+    notes.write_bytes(b"".join([*progress[:3], line + b"\n", *progress[4:]]))
+    assert run(*arguments(weights, images, runs, *flags)) == 0
+    assert content(runs / "exp") == whole
+    assert notes.read_bytes() == b"".join(progress)
+    notes.write_bytes(b"".join([line + b"\n", *progress[1:]]))
+    assert run(*arguments(weights, images, runs, *flags)) == 2
+    (message,) = capsys.readouterr().err.splitlines()[-1:]
+    assert message.endswith("progress.jsonl:1 is damaged; without that file the run begins anew")
+
+
 def test_files_added_behind_a_finished_source_are_read(tmp_path, weights, images):
     """And no other again; a video at the end of the old source is not, either."""
     (images / "3").mkdir()

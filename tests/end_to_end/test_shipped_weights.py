@@ -11,6 +11,7 @@ import pytest
 
 import detect
 import val
+from experiments.evaluations import write_data_yamls
 from models.checkpoints.loading import build_from_checkpoint
 from utils.checkpoint import load_checkpoint
 from utils.detect_config import DetectConfig
@@ -56,21 +57,11 @@ def test_detect_without_flags_finds_defects(tmp_path, monkeypatch, capsys):
     assert names == sorted(path.name for path in SAMPLE_IMAGES.glob("deeppcb_*.jpg"))
 
 
-VOC = "{images: JPEGImages, annotations: Annotations, split: ImageSets/Main/%s.txt}"
-DATA = {
-    "deeppcb": "path: {shared}/data/deeppcb\ntrain: train.txt\nval: val.txt\n"
-    "names: [open, short, mousebite, spur, copper, pin-hole]\n",
-    "bccd": f"path: {{shared}}/data/bccd\ntrain: {VOC % 'train'}\nval: {VOC % 'val'}\n"
-    "names: [RBC, WBC, Platelets]\n",
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_val_reproduces_the_cards_AP(path, tmp_path, shared):
-    name = path.stem.rpartition("-")[2]
-    data = tmp_path / f"{name}.yaml"
-    data.write_text(DATA[name].replace("{shared}", str(shared)))
+    write_data_yamls(shared, tmp_path)
+    data = tmp_path / f"{path.stem.rpartition('-')[2]}.yaml"
     config = ValConfig(str(path), data=str(data), project=str(tmp_path), noplots=True)
     stated = re.search(r"float \| (0\.\d+) \| (0\.\d+)", card(path))
     assert stated is not None

@@ -95,17 +95,22 @@ class Progress(AbstractContextManager["Progress"]):
             whole_videos: a video that was being written begins anew.
 
         Raises:
-            ConfigError: the run had other options or files.
+            ConfigError: the run had other options or files, or the first line is damaged.
         """
         lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
         if not lines or not lines[0].endswith(b"\n"):
             return
-        self._check_options(json.loads(lines[0])["options"])
+        before = _content(lines[0]).get("options")
+        if not isinstance(before, dict):
+            raise ConfigError(
+                f"--resume: {self._path}:1 is damaged; without that file the run begins anew"
+            )
+        self._check_options(before)
         ends, entries = [len(lines[0])], list[dict[str, Any]]()
         for line in lines[1:]:
-            # A power cut may have kept this line and not what the tables had.
-            entry = json.loads(line) if line.endswith(b"\n") else {}
-            if not entry or not self._has_tables(entry["sizes"]):
+            # A power cut may have kept this line, or a part, and not what the tables had.
+            entry = _content(line)
+            if not entry.keys() >= {"position", "sizes"} or not self._has_tables(entry["sizes"]):
                 break
             self._check_file(entry, files)
             entries.append(entry)
@@ -211,9 +216,19 @@ def cut_run(config: DetectConfig, name: str) -> Path | None:
 def _is_called_so(path: Path, config: DetectConfig) -> bool:
     """Whether the run that notes its progress in `path` has this name and part."""
     with path.open("rb") as file:
-        line = file.readline()
-    head = json.loads(line) if line.endswith(b"\n") else {"options": {}}
-    return (head.get("name"), head["options"].get("shard")) == (config.name, config.shard)
+        head = _content(file.readline())
+    options = head.get("options")
+    shard = options.get("shard") if isinstance(options, dict) else None
+    return (head.get("name"), shard) == (config.name, config.shard)
+
+
+def _content(line: bytes) -> dict[str, Any]:
+    """What a line says; nothing where it is cut or damaged."""
+    try:
+        content = json.loads(line) if line.endswith(b"\n") else {}
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def folder_of(config: DetectConfig, part: object, *, is_live: bool) -> AbstractContextManager[Path]:

@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.runtimes.onnx_runner import open_session
+from models.runtimes import onnx_runner
+from models.runtimes.onnx_runner import EXACT_SUMS, open_session
 
 CHANNELS, OUT = 16, 8
 
@@ -61,6 +62,19 @@ def test_sums_of_products_do_not_saturate(kind, shared):
     image = np.full((1, CHANNELS, 8, 8), top, np.float32)
     for output in session.run(None, {"images": image}):
         np.testing.assert_allclose(output, 127 * int(top) * CHANNELS, rtol=1e-6)
+
+
+def test_it_is_asked_for_where_vnni_may_be_missing(monkeypatch):
+    model = largest_products(np.uint8).SerializeToString()
+    for may_lack in (True, False):
+        monkeypatch.setattr(onnx_runner, "may_lack_vnni", lambda answer=may_lack: answer)
+        options = open_session(model, config={"a": "b"}).get_session_options()
+        assert options.get_session_config_entry("a") == "b"
+        if may_lack:
+            assert options.get_session_config_entry(EXACT_SUMS) == "1"
+        else:
+            with pytest.raises(Exception, match=EXACT_SUMS):
+                options.get_session_config_entry(EXACT_SUMS)
 
 
 def test_what_is_no_network():
