@@ -17,6 +17,7 @@ from models.reparam.branches import Branch, ConvBranch, IdentityBranch
 from models.reparam.composed_branch import ComposedBranch
 from models.reparam.composed_kernel import SCALINGS, ComposedKernel, ScaledTerm
 from models.reparam.kernel_terms import (
+    CONV_SLOPE,
     DepthwiseSeparable,
     FreeKernel,
     PointwiseThenKernel,
@@ -25,6 +26,7 @@ from models.reparam.kernel_terms import (
 )
 from models.reparam.rep_block import ConvGeometry
 
+SLOWED = 0.83
 FEW_GROUPS = 4  # above this, the layer between 1x1 and k x k is twice as wide
 
 
@@ -55,16 +57,12 @@ def orepa(
     del identity
     if type(post_bn) is not bool:
         raise ValueError(f"OREPA: post_bn is {post_bn!r}, expected true or false")
-    size = geometry.kernel_size
-    terms = {1: _pointwise_terms, 3: _kxk_terms}.get(size, _stem_terms)(geometry)
+    size, slope = geometry.kernel_size, _slope(start)
+    terms = {1: _pointwise_terms, 3: _kxk_terms}.get(size, _stem_terms)(geometry, slope)
     if size == 3:
         centre = algebra.pad_kernel(torch.ones(1, 1, 1, 1), (3, 3))[0]
-        terms["1x1"] = ScaledTerm(SpreadPointwise(geometry, centre), 1.0)
-    if start == "plain":
-        terms["origin"] = replace(terms["origin"], scale=1.0)
-    kernel = _composed("OREPA", terms, geometry, scaling)
-    if start == "plain":
-        kernel.set_kernel(geometry.conv(bias=False).weight)
+        terms["1x1"] = ScaledTerm(SpreadPointwise(geometry, centre, slope), 1.0)
+    kernel = _composed("OREPA", terms, geometry, scaling, start)
     branch = ComposedBranch(geometry, kernel, norm=False, bias=not post_bn)
     return BranchedConv(
         "OREPA", geometry, {"kxk": branch}, activation, post_norm=post_bn, start=start
@@ -88,8 +86,8 @@ def orepa_vgg(
         scaling: as in `orepa`.
         start: of the three branches, see `BranchedConv`.
     """
-    terms = (_pointwise_terms if geometry.kernel_size == 1 else _kxk_terms)(geometry)
-    kernel = _composed("OREPAVGG", terms, geometry, scaling)
+    make_terms = _pointwise_terms if geometry.kernel_size == 1 else _kxk_terms
+    kernel = _composed("OREPAVGG", make_terms(geometry, _slope(start)), geometry, scaling, start)
     branches: dict[str, Branch] = {
         "kxk": ComposedBranch(geometry, kernel, norm=True),
         "1x1": ConvBranch(geometry, (1, 1)),
@@ -99,15 +97,25 @@ def orepa_vgg(
     return BranchedConv("OREPAVGG", geometry, branches, activation, start=start)
 
 
+def _slope(start: str) -> float:
+    return CONV_SLOPE if start == "plain" else 0.0
+
+
 def _composed(
-    family: str, terms: dict[str, ScaledTerm], geometry: ConvGeometry, scaling: str
+    family: str, terms: dict[str, ScaledTerm], geometry: ConvGeometry, scaling: str, start: str
 ) -> ComposedKernel:
     if scaling not in SCALINGS:
         raise ValueError(f"{family}: scaling is {scaling!r}, expected one of {', '.join(SCALINGS)}")
-    return ComposedKernel(terms, geometry.out_channels, scaling)
+    if start != "plain":
+        return ComposedKernel(terms, geometry.out_channels, scaling)
+    terms["origin"] = replace(terms["origin"], scale=1.0)
+    slowed = {name: replace(term, scale=SLOWED * term.scale) for name, term in terms.items()}
+    kernel = ComposedKernel(slowed, geometry.out_channels, scaling)
+    kernel.set_kernel(geometry.conv(bias=False).weight)
+    return kernel
 
 
-def _kxk_terms(geometry: ConvGeometry) -> dict[str, ScaledTerm]:
+def _kxk_terms(geometry: ConvGeometry, slope: float) -> dict[str, ScaledTerm]:
     """The terms of a k x k kernel except the central 1x1, which is a branch in OREPA-VGG."""
     size = geometry.kernel_size
     average = torch.full((1, size, size), 1 / size**2, dtype=torch.float64)
@@ -115,23 +123,23 @@ def _kxk_terms(geometry: ConvGeometry) -> dict[str, ScaledTerm]:
     prior = cosines[torch.arange(geometry.out_channels) % len(cosines)]
     widening = 1 if geometry.groups <= FEW_GROUPS else 2
     return {
-        "origin": ScaledTerm(FreeKernel(geometry), 0.25),
-        "1x1_avg": ScaledTerm(SpreadPointwise(geometry, average), 0.25),
-        "1x1_prior": ScaledTerm(SpreadPointwise(geometry, prior), 0.0),
-        "1x1_kxk": ScaledTerm(PointwiseThenKernel(geometry, widening), 0.5),
-        "separable": ScaledTerm(DepthwiseSeparable(geometry), 0.5),
+        "origin": ScaledTerm(FreeKernel(geometry, slope), 0.25),
+        "1x1_avg": ScaledTerm(SpreadPointwise(geometry, average, slope), 0.25),
+        "1x1_prior": ScaledTerm(SpreadPointwise(geometry, prior, slope), 0.0),
+        "1x1_kxk": ScaledTerm(PointwiseThenKernel(geometry, widening, slope=slope), 0.5),
+        "separable": ScaledTerm(DepthwiseSeparable(geometry, slope=slope), 0.5),
     }
 
 
-def _pointwise_terms(geometry: ConvGeometry) -> dict[str, ScaledTerm]:
+def _pointwise_terms(geometry: ConvGeometry, slope: float) -> dict[str, ScaledTerm]:
     return {
-        "origin": ScaledTerm(FreeKernel(geometry), 1.0),
-        "1x1_1x1": ScaledTerm(PointwiseThenKernel(geometry), 0.5),
+        "origin": ScaledTerm(FreeKernel(geometry, slope), 1.0),
+        "1x1_1x1": ScaledTerm(PointwiseThenKernel(geometry, slope=slope), 0.5),
     }
 
 
-def _stem_terms(geometry: ConvGeometry) -> dict[str, ScaledTerm]:
+def _stem_terms(geometry: ConvGeometry, slope: float) -> dict[str, ScaledTerm]:
     return {
-        "origin": ScaledTerm(FreeKernel(geometry), 0.25),
-        "stack": ScaledTerm(StackedKernels(geometry), 1.0),
+        "origin": ScaledTerm(FreeKernel(geometry, slope), 0.25),
+        "stack": ScaledTerm(StackedKernels(geometry, slope), 1.0),
     }
