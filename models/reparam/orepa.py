@@ -1,7 +1,7 @@
 """OREPA: branches that are merged before the convolution, which then runs once.
 
-Hu et al., "Online Convolutional Re-parameterization", CVPR 2022. The starting scales are the
-article's authors'.
+Hu et al., "Online Convolutional Re-parameterization", CVPR 2022. The starting weights and scales of
+`start=paper` are the article's authors'.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from models.reparam.kernel_terms import (
 )
 from models.reparam.rep_block import ConvGeometry
 
-SLOWED = 0.83
+# With the plain start all scales are this much smaller. Otherwise a step of SGD would move the sum
+# of the terms, all of which learn, 1.45 times as far as a plain convolution's kernel.
+SLOWED = 1.45**-0.5
 FEW_GROUPS = 4  # above this, the layer between 1x1 and k x k is twice as wide
 
 
@@ -50,9 +52,9 @@ def orepa(
         identity: has no effect: the 1x1 before the k x k starts as one.
         scaling: "vector" (per output channel), "scalar" (per term) or "none".
         post_bn: whether a batch-norm follows; otherwise the convolution has a bias.
-        start: "plain" starts with a plain convolution's kernel, and a free kernel that learns as
-            fast; "paper" has the authors' scales, with which the merged kernel is about three times
-            as large as a plain one and turns as much more slowly.
+        start: "plain" starts with a plain convolution's kernel, which a step of SGD moves as far as
+            a plain one; "paper" has the authors' weights and scales, with which the merged kernel
+            is about three times as large as a plain one and turns as much more slowly.
     """
     del identity
     if type(post_bn) is not bool:
@@ -84,7 +86,7 @@ def orepa_vgg(
         activation: applied last.
         identity: whether an identity branch is wanted.
         scaling: as in `orepa`.
-        start: of the three branches, see `BranchedConv`.
+        start: of the composed kernel as in `orepa`, of the three branches as in `BranchedConv`.
     """
     make_terms = _pointwise_terms if geometry.kernel_size == 1 else _kxk_terms
     kernel = _composed("OREPAVGG", make_terms(geometry, _slope(start)), geometry, scaling, start)
@@ -98,6 +100,7 @@ def orepa_vgg(
 
 
 def _slope(start: str) -> float:
+    """Of the terms' weights: torch's for convolutions, or the authors', who start them larger."""
     return CONV_SLOPE if start == "plain" else 0.0
 
 
@@ -109,8 +112,8 @@ def _composed(
     if start != "plain":
         return ComposedKernel(terms, geometry.out_channels, scaling)
     terms["origin"] = replace(terms["origin"], scale=1.0)
-    slowed = {name: replace(term, scale=SLOWED * term.scale) for name, term in terms.items()}
-    kernel = ComposedKernel(slowed, geometry.out_channels, scaling)
+    slower = {name: replace(term, scale=SLOWED * term.scale) for name, term in terms.items()}
+    kernel = ComposedKernel(slower, geometry.out_channels, scaling)
     kernel.set_kernel(geometry.conv(bias=False).weight)
     return kernel
 
