@@ -82,17 +82,18 @@ class PointwiseThenKernel(KernelTerm):
     Args:
         geometry: of the kernel.
         widening: hidden channels per input channel.
+        slope: see `_parameter`.
     """
 
     identity: Tensor
 
-    def __init__(self, geometry: ConvGeometry, widening: int = 1) -> None:
+    def __init__(self, geometry: ConvGeometry, widening: int = 1, slope: float = 0.0) -> None:
         super().__init__()
         self.groups = geometry.groups
         out, per_group, *size = geometry.kernel_shape
         hidden = geometry.in_channels * widening
         self.weight_1x1 = nn.Parameter(torch.zeros(hidden, per_group, 1, 1))
-        self.weight = _parameter(out, hidden // geometry.groups, *size)
+        self.weight = _parameter(out, hidden // geometry.groups, *size, slope=slope)
         identity = torch.eye(per_group).repeat(hidden // per_group, 1)[:, :, None, None]
         self.register_buffer("identity", identity, persistent=False)
 
@@ -108,14 +109,15 @@ class DepthwiseSeparable(KernelTerm):
     Args:
         geometry: of the kernel.
         expansion: filters for each input channel.
+        slope: see `_parameter`.
     """
 
-    def __init__(self, geometry: ConvGeometry, expansion: int = 8) -> None:
+    def __init__(self, geometry: ConvGeometry, expansion: int = 8, slope: float = 0.0) -> None:
         super().__init__()
         self.groups, self.expansion = geometry.groups, expansion
         out, per_group, *size = geometry.kernel_shape
-        self.depthwise = _parameter(geometry.in_channels * expansion, 1, *size)
-        self.pointwise = _parameter(out, per_group * expansion, 1, 1)
+        self.depthwise = _parameter(geometry.in_channels * expansion, 1, *size, slope=slope)
+        self.pointwise = _parameter(out, per_group * expansion, 1, 1, slope=slope)
 
     def kernel(self, dtype: torch.dtype) -> Tensor:
         """Kernel [o, i] is the sum over e of pointwise [o, i, e] times filter [i, e]."""
@@ -137,16 +139,18 @@ class StackedKernels(KernelTerm):
 
     Args:
         geometry: of the kernel; the hidden layers have as many channels as its output.
+        slope: see `_parameter`.
     """
 
-    def __init__(self, geometry: ConvGeometry) -> None:
+    def __init__(self, geometry: ConvGeometry, slope: float = 0.0) -> None:
         super().__init__()
         self.groups = geometry.groups
         out, per_group, size, _ = geometry.kernel_shape
         sides = [3] * ((size - 1) // 2) + [2] * (size % 2 == 0)
         channels = [per_group] + [out // geometry.groups] * (len(sides) - 1)
         self.weights = nn.ParameterList(
-            _parameter(out, inner, side, side) for inner, side in zip(channels, sides, strict=True)
+            _parameter(out, inner, side, side, slope=slope)
+            for inner, side in zip(channels, sides, strict=True)
         )
 
     def kernel(self, dtype: torch.dtype) -> Tensor:
