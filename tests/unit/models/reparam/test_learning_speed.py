@@ -1,9 +1,4 @@
-"""OREPA's plain start learns as fast as the plain convolution whose kernel it starts with.
-
-Where L is the loss and g its gradient by the kernel, a step of SGD moves a plain convolution's
-kernel by -lr g, and a composed one's by -lr J J^T g, J being the derivative of the kernel by its
-parameters. The speed is the mean of |J^T g|^2 / |g|^2 over gradients of random directions.
-"""
+"""OREPA's plain start learns as fast as the plain convolution whose kernel it starts with."""
 
 from __future__ import annotations
 
@@ -13,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from experiments.learning_speed import learning_speed
 from models.reparam.families import block_family
 from models.reparam.rep_block import ConvGeometry, RepBlock, batch_norm
 from tests.kernel_references import composed_kernel
@@ -35,15 +31,7 @@ def block_of(text: str, geometry: ConvGeometry) -> RepBlock:
 
 
 def speed(block: RepBlock) -> float:
-    kernel = composed_kernel(block)
-    parameters = list(kernel.parameters())
-    found = []
-    for _ in range(DRAWS):
-        weight = kernel.compose(torch.float64)
-        g = torch.randn_like(weight)
-        derivatives = torch.autograd.grad((weight * g).sum(), parameters)
-        found.append(sum(float(d.square().sum()) for d in derivatives) / float(g.square().sum()))
-    return sum(found) / len(found)
+    return learning_speed(composed_kernel(block), DRAWS)
 
 
 def moved(block: nn.Module, kernel: Callable[[], Tensor], x: Tensor) -> float:
