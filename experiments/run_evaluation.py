@@ -41,9 +41,7 @@ FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 RESAMPLES, BATCH_SIZE = 1000, 32
 
 
-def evaluate_run(
-    folder: Path, data: Path, image_size: int, *, device: str = "cpu", workers: int = 1
-) -> None:
+def evaluate_run(folder: Path, data: Path, image_size: int, *, device: str, workers: int) -> None:
     """Write both files of a run.
 
     Args:

@@ -228,7 +228,7 @@ def frame_line(
     detections: Detections,
     class_names: Sequence[str],
     stem: str,
-    counts: FrameCounts | None = None,
+    counts: FrameCounts | None,
 ) -> bytes:
     """As `frame_json`, in UTF-8."""
     return encoded(frame_json(frame, detections, class_names, stem, counts))

@@ -165,7 +165,7 @@ def append_row(path: Path, row: EpochRow) -> None:
         temporary.write_text(before + line, encoding="utf-8")
 
 
-def training_header(device: torch.device, seconds_left: float | None = None) -> str:
+def training_header(device: torch.device, seconds_left: float | None) -> str:
     """YOLOv5's names of the columns of `training_row`, and how long the run will still take.
 
     Args:
