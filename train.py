@@ -59,8 +59,8 @@ from utils.engine.hyper_search import search
 from utils.engine.multi_scale import MultiScale
 from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, describe_optimizer
 from utils.engine.resume import ResumedRun
-from utils.engine.run_folder import EpochEnd, OnEpoch, TrainingRun, check_callback
 from utils.engine.training_report import TrainResult, log_banner, log_result, training_header
+from utils.engine.training_run import EpochEnd, OnEpoch, TrainingRun, check_callback
 from utils.engine.training_state import (
     StateConfig,
     TrainingState,
@@ -71,9 +71,10 @@ from utils.evaluation_images import EvaluationImages
 from utils.evaluation_report import log_table
 from utils.letterbox import choose_input_hw, scale_pixel_tensor
 from utils.metrics.coco import CocoMetrics
-from utils.output_files import run_folder, write_json
+from utils.output_files import write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.process_end import end_process
+from utils.run_folder import run_folder
 from utils.strict_mapping import check_limits, from_flat, to_flat
 from utils.strict_yaml import find_shipped, read_yaml
 

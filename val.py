@@ -35,9 +35,10 @@ from utils.evaluation_report import log_table, save_label_files
 from utils.image_names import names_in_results
 from utils.letterbox import InputSize, choose_input_hw
 from utils.metrics.coco_format import coco_results
-from utils.output_files import run_folder, write_json
+from utils.output_files import write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.process_end import end_process
+from utils.run_folder import run_folder
 from utils.structures import ImageRecord
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
-from utils.output_files import GrowingFile, atomic_path
+from utils.growing_file import GrowingFile
+from utils.output_files import atomic_path
 from utils.structures import NO_TRACK, Detections, Frame
 
 if TYPE_CHECKING:
