@@ -25,7 +25,7 @@ from tests.checkpoint_builders import CLASS_NAMES as TINY_CLASSES
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from utils.checkpoint import load_checkpoint
-from utils.engine.training_report import COLUMNS
+from utils.engine.epoch_row import COLUMNS
 from utils.strict_yaml import write_yaml
 
 SIZE, EPOCHS = 96, 2

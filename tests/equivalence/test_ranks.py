@@ -36,8 +36,10 @@ from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from tests.unit.data.builders import record, write_image
 from utils.batches import Batch
 from utils.engine.distributed import Ranks
+from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_one_epoch
-from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, build_optimizer
+from utils.engine.optim import OptimizerConfig, build_optimizer
+from utils.engine.schedule import Schedule
 from utils.engine.training_state import Precision, TrainingState
 from utils.errors import DatasetError
 from utils.strict_yaml import write_yaml

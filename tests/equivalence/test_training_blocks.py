@@ -18,7 +18,7 @@ from tests.block_equivalence import BlockCase, randomise_norms
 from tests.equivalence.block_cases import WITH_OPTIONS
 from tests.kernel_references import composed_kernel, randomise
 from tests.model_builders import tiny_spec, trained_model
-from utils.engine.optim import ModelEMA
+from utils.engine.ema import ModelEMA
 
 BOUND = 1e-10
 EVERY = [*FAMILIES, "OREPA(post_bn=false)", "OREPA(pointwise=true, stem=true)"]

@@ -16,7 +16,8 @@ from models.reparam.rep_opt import IDENTITY, KXK, POINTWISE, TapScaledConv, lear
 from tests.checkpoint_builders import save_model
 from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
-from utils.engine.optim import ModelEMA, build_optimizer
+from utils.engine.ema import ModelEMA
+from utils.engine.optim import build_optimizer
 from utils.errors import ConfigError
 from utils.strict_yaml import write_yaml
 
