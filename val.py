@@ -24,7 +24,7 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
     let_threads_sleep()  # before torch is loaded
 
 from data.array_loader import ArrayLoader
-from data.dataset import EvalDataset
+from data.eval_dataset import EvalDataset
 from data.records import read_records
 from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_networks
 from models.runtimes.runner_predictor import RunnerPredictor

@@ -20,8 +20,8 @@ from benchmarks.growth import Growth
 from benchmarks.measurement import Spread, output_of
 from benchmarks.timed_training import TimedTraining, host_batch, loss_call
 from data.augment import AugmentConfig
-from data.dataset import TrainDataset
 from data.loader import TrainLoader, train_loader
+from data.train_dataset import TrainDataset
 from experiments.block_costs import PLAIN, Setting, interleaved_ms
 from experiments.coco_cost import evaluation, ranks_per_second
 from models.conversion.deploy import to_deploy

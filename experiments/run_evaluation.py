@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
+from data.eval_dataset import EvalDataset
 from data.loader import eval_loader
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights

@@ -20,9 +20,9 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 import train
 from data.augment import AugmentConfig
-from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
 from data.epoch_sampler import EpochSampler
+from data.eval_dataset import EvalDataset
 from data.loader import eval_loader
 from data.records import read_records
 from data.synthetic.dataset import SyntheticConfig, write_dataset
