@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from models.checkpoints.loading import build_from_checkpoint, read_weights
-from models.conversion.deploy import equivalence_error, relative_error, to_deploy
+from models.conversion.deploy import relative_error, to_deploy
 from models.conversion.expand import expand
 from models.network.detector import block_counts, build_model
 from models.reparam.families import FAMILIES
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
+from tests.network_equivalence import equivalence_error
 
 BOUND = 1e-10
 WITH_OPTIONS = [

@@ -21,13 +21,14 @@ from experiments.model_table import (
     random_detector,
     shipped,
 )
-from models.conversion.deploy import equivalence_error, to_deploy
+from models.conversion.deploy import to_deploy
 from models.export.export_networks import output_names
 from models.losses.loss import DetectionLoss, LossConfig
 from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
 from tests.model_builders import meta_model
+from tests.network_equivalence import equivalence_error
 from utils.batches import Batch
 
 SHIPPED = shipped()
