@@ -26,7 +26,7 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
 import torch
 
 from data.check_images import check_inputs
-from data.dataset import EvalDataset
+from data.eval_dataset import EvalDataset
 from data.loader import EvalLoader, eval_loader
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights

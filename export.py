@@ -26,7 +26,7 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
 
 from data.array_loader import ArrayLoader
 from data.check_images import check_inputs
-from data.dataset import EvalDataset
+from data.eval_dataset import EvalDataset
 from data.export_images import ExportImages, network_inputs
 from data.letterboxed_batches import LetterboxedBatches
 from models.checkpoints.loading import build_from_checkpoint, read_weights

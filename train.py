@@ -53,14 +53,16 @@ from utils.device import choose_device, peak_memory_mb, seed_everything
 from utils.engine import resume
 from utils.engine.criterion import Criterion
 from utils.engine.distributed import Ranks, process_group
+from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_one_epoch
 from utils.engine.evaluate import Evaluation, evaluate
 from utils.engine.hyper_search import search
 from utils.engine.multi_scale import MultiScale
-from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, describe_optimizer
+from utils.engine.optim import OptimizerConfig, describe_optimizer
 from utils.engine.resume import ResumedRun
-from utils.engine.run_folder import EpochEnd, OnEpoch, TrainingRun, check_callback
+from utils.engine.schedule import Schedule
 from utils.engine.training_report import TrainResult, log_banner, log_result, training_header
+from utils.engine.training_run import EpochEnd, OnEpoch, TrainingRun, check_callback
 from utils.engine.training_state import (
     StateConfig,
     TrainingState,
@@ -71,9 +73,10 @@ from utils.evaluation_images import EvaluationImages
 from utils.evaluation_report import log_table
 from utils.letterbox import choose_input_hw, scale_pixel_tensor
 from utils.metrics.coco import CocoMetrics
-from utils.output_files import run_folder, write_json
+from utils.output_files import write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.process_end import end_process
+from utils.run_folder import run_folder
 from utils.strict_mapping import check_limits, from_flat, to_flat
 from utils.strict_yaml import find_shipped, read_yaml
 
@@ -262,14 +265,9 @@ def with_norms_measured(start: Start, batches: TrainLoader, ranks: Ranks) -> Det
 
 @contextmanager
 def open_run(
-    config: TrainConfig,
-    hyp: Hyperparameters,
-    resumed: ResumedRun | None,
-    state: TrainingState,
-    start: Start,
-    images: TrainingImages,
-    batch_size: int,
-) -> Iterator[TrainingRun]:
+    config: TrainConfig, hyp: Hyperparameters, resumed: ResumedRun | None, state: TrainingState,
+    start: Start, images: TrainingImages, batch_size: int,
+) -> Iterator[TrainingRun]:  # fmt: skip
     """A new folder, or the one of the run that goes on; the first of all processes writes there."""
     # A path that a resumed run finds from any folder, and what was chosen where it was left open.
     teacher = str(Path(config.teacher).absolute()) if config.teacher else ""

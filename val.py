@@ -24,7 +24,7 @@ if __name__ == "__main__":  # what is wrong with the command line is said before
     let_threads_sleep()  # before torch is loaded
 
 from data.array_loader import ArrayLoader
-from data.dataset import EvalDataset
+from data.eval_dataset import EvalDataset
 from data.records import read_records
 from models.runtimes.open_runner import CHECKPOINT_SUFFIXES, open_networks
 from models.runtimes.runner_predictor import RunnerPredictor
@@ -35,9 +35,10 @@ from utils.evaluation_report import log_table, save_label_files
 from utils.image_names import names_in_results
 from utils.letterbox import InputSize, choose_input_hw
 from utils.metrics.coco_format import coco_results
-from utils.output_files import run_folder, write_json
+from utils.output_files import write_json
 from utils.postprocess import VAL_POSTPROCESS
 from utils.process_end import end_process
+from utils.run_folder import run_folder
 from utils.structures import ImageRecord
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from benchmarks.measurement import output_of
 from benchmarks.parts import seconds_in_file
 from data.check_images import check_inputs
 from models.checkpoints.loading import build_from_checkpoint, read_weights
-from models.conversion.block_report import reports_of
+from models.conversion.block_report import block_reports
 from models.conversion.equivalence import CHECK_CELLS, Passes, measure_equivalence
 from models.network.detector import network_gflops
 from utils.checkpoint import load_checkpoint, save_checkpoint
@@ -36,7 +36,7 @@ PARTS: dict[str, Callable[..., object]] = {
     "saving": save_checkpoint,
     "reading the saved file": load_checkpoint,
     CHECK: measure_equivalence,
-    "of it, each block alone in float64": reports_of,
+    "of it, each block alone in float64": block_reports,
     "of it, running both networks in float32 and float64": Passes.run,
     "counting GFLOPs of both, torch's compiler imported for that": network_gflops,
 }

@@ -12,12 +12,12 @@ from benchmarks.gpu_setting import GpuSetting
 from benchmarks.time_budget import RoundLimit
 from benchmarks.timed_training import TimedTraining
 from data.augment import AugmentConfig
-from data.dataset import TrainDataset
 from data.dataset_spec import load_dataset_spec
 from data.image_cache import CacheSettings
 from data.loader import TrainLoader, train_loader
 from data.records import read_records
 from data.synthetic.dataset import SyntheticConfig, write_dataset
+from data.train_dataset import TrainDataset
 from experiments.block_costs import PLAIN, interleaved_ms
 from experiments.coco_cost import coco128_records
 from utils.structures import ImageRecord

@@ -19,11 +19,11 @@ from benchmarks.rows import Agreement, Goal, Row
 from benchmarks.stage import Options, Stage, stage_main, write_data_yaml
 from benchmarks.training_batches import default_hyp
 from data.augment import AugmentConfig
-from data.dataset import TrainDataset
 from data.dataset_spec import load_dataset_spec
 from data.image_file import read_image
 from data.loader import train_loader
 from data.records import read_records
+from data.train_dataset import TrainDataset
 from utils.structures import ImageRecord
 
 COPIES = 4  # of each image: with fewer images a pool of decoded ones would hold all of them

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from utils.errors import ConfigError
-from utils.output_files import GrowingFile
+from utils.growing_file import GrowingFile
 
 
 class MeasuredFile(AbstractContextManager["MeasuredFile"]):

@@ -161,7 +161,7 @@ class Found:
         values = tuple(ours[number] / theirs[number] for number in ours if number in theirs)
         return Spread(values) if values else None
 
-    def beyond(self, name: str, other: str, scale: float = 1.0) -> Spread | None:
+    def beyond(self, name: str, other: str, scale: float) -> Spread | None:
         """What one series takes longer than another, as for `ratios`, times `scale`."""
         ours, theirs = self.seconds.get(name, {}), self.seconds.get(other, {})
         values = tuple(scale * (ours[each] - theirs[each]) for each in ours if each in theirs)

@@ -20,8 +20,8 @@ from benchmarks.growth import Growth
 from benchmarks.measurement import Spread, output_of
 from benchmarks.timed_training import TimedTraining, host_batch, loss_call
 from data.augment import AugmentConfig
-from data.dataset import TrainDataset
 from data.loader import TrainLoader, train_loader
+from data.train_dataset import TrainDataset
 from experiments.block_costs import PLAIN, Setting, interleaved_ms
 from experiments.coco_cost import evaluation, ranks_per_second
 from models.conversion.deploy import to_deploy
@@ -214,10 +214,10 @@ def _epoch(loader: TrainLoader) -> None:
         pass
 
 
-def with_ranks(sizes: Sizes, batch_size: int = 4) -> tuple[Growth, ...]:
+def with_ranks(sizes: Sizes) -> tuple[Growth, ...]:
     """Training with so many processes of one thread on this machine: milliseconds per image."""
     rounds = min(sizes.rounds, 3)
-    values = [[1e3 / ranks_per_second(count, batch_size) for count in sizes.ranks]
+    values = [[1e3 / ranks_per_second(count, 4) for count in sizes.ranks]
               for _ in range(rounds)]  # fmt: skip
     spreads = tuple(Spread(tuple(of_count)) for of_count in zip(*values, strict=True))
     return (Growth("training step, per image", "ms", sizes.ranks, spreads),)

@@ -231,7 +231,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="measure again what is measured")
 
 
-def stage_main(stage: Stage, argv: Sequence[str] | None = None) -> int:
+def stage_main(stage: Stage, argv: Sequence[str] | None) -> int:
     """The command line of a stage: measure, print its rows; returns the exit code."""
     described = stage.title.format(count=stage.count, imgsz=stage.image_size)
     parser = argparse.ArgumentParser(description=described)

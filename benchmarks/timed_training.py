@@ -13,8 +13,10 @@ from models.memory_probe import made_up_batch
 from models.network.box_coder import BoxCoder
 from utils.batches import Batch
 from utils.device import forget_peak, peak_memory_mb
+from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_one_epoch
-from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule
+from utils.engine.optim import OptimizerConfig
+from utils.engine.schedule import Schedule
 from utils.engine.training_state import StateConfig, start_training
 from utils.letterbox import scale_pixel_tensor
 from utils.machine import status_bytes

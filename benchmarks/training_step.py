@@ -24,8 +24,9 @@ from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
 from utils.batches import Batch
+from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_batch
-from utils.engine.optim import ModelEMA, OptimizerConfig
+from utils.engine.optim import OptimizerConfig
 from utils.engine.training_state import Precision, StateConfig, order_in_memory, start_training
 from utils.letterbox import scale_pixel_tensor
 

@@ -17,8 +17,8 @@ from benchmarks.rounds import Contestant, Turn
 from benchmarks.rows import Agreement, Goal, Row
 from benchmarks.stage import Options, Stage, stage_main, write_data_yaml
 from data.array_loader import same_size_batches
-from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
+from data.eval_dataset import EvalDataset
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.network.detector import Detector

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from data.dataset import EvalDataset
+from data.eval_dataset import EvalDataset
 from utils.batches import ArrayBatch
 from utils.structures import Sample
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.dataset import EvalDataset, SampleKey, TrainDataset
+from data.eval_dataset import EvalDataset
 from data.shared_buffers import Filled, SharedBuffers
+from data.train_dataset import SampleKey, TrainDataset
 from utils.batches import Batch
 from utils.errors import DatasetError
 from utils.structures import ImageArray, Sample

@@ -69,7 +69,7 @@ class Categories:
     names: Mapping[int, str]
     root: int | None
 
-    def without_root(self, wanted: Sequence[str] = ()) -> dict[int, str]:
+    def without_root(self, wanted: Sequence[str]) -> dict[int, str]:
         """The classes; the group is one only where its name is wanted."""
         keeps = self.root is None or self.names[self.root] in wanted
         return {id_: name for id_, name in self.names.items() if keeps or id_ != self.root}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data.dataset import NUM_COMPANIONS, SampleKey
+from data.train_dataset import NUM_COMPANIONS, SampleKey
 from utils.engine.distributed import Ranks
 from utils.errors import DatasetError
 from utils.structures import FloatArray

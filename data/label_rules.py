@@ -76,13 +76,11 @@ class LabelledImage:
         image_id: see ImageRecord.
         read_labels: image's (height, width) -> its labels. Raises UnreadableLabelsError for a file
             that cannot be used.
-        label_file: where its labels are looked for; None where one file holds all.
     """
 
     path: Path
     image_id: int
     read_labels: Callable[[tuple[int, int]], LabelSet]
-    label_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +107,10 @@ class Listing:
     @property
     def images(self) -> tuple[LabelledImage, ...]:
         """Each with all that concerns it."""
-        columns = zip(self.paths, self.image_ids, self.label_files, strict=True)
+        columns = zip(self.paths, self.image_ids, strict=True)
         return tuple(
-            LabelledImage(Path(path), image_id, functools.partial(self.read_labels, index), file)
-            for index, (path, image_id, file) in enumerate(columns)
+            LabelledImage(Path(path), image_id, functools.partial(self.read_labels, index))
+            for index, (path, image_id) in enumerate(columns)
         )
 
     def select(self, indices: Sequence[int], problems: tuple[Problem, ...]) -> Listing:

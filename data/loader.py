@@ -25,9 +25,10 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from data.array_loader import same_size_batches
 from data.batch_maker import BatchMaker, reused_buffers
-from data.dataset import EvalDataset, TrainDataset, mosaic_pool
 from data.epoch_sampler import EpochSampler
+from data.eval_dataset import EvalDataset
 from data.image_weights import ImageWeights
+from data.train_dataset import TrainDataset, mosaic_pool
 from utils.batches import Batch
 from utils.engine.distributed import Ranks
 from utils.errors import ConfigError, DatasetError

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.augment import AugmentConfig
-from data.dataset import EvalDataset, TrainDataset, rect_input_hws, sort_by_aspect
 from data.dataset_spec import DatasetSpec
+from data.eval_dataset import EvalDataset, rect_input_hws, sort_by_aspect
 from data.image_cache import CacheKind, CacheSettings, cache_bytes
 from data.image_weights import ImageWeights
 from data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from data.record_table import RecordTable
 from data.records import read_records
+from data.train_dataset import TrainDataset
 from utils.engine.distributed import Ranks
 from utils.errors import ConfigError
 from utils.structures import ImageRecord, SizeArray

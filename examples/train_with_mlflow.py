@@ -13,7 +13,8 @@ from typing import Any
 
 from train import TrainConfig, train
 from utils.cli import run_script
-from utils.engine.training_report import EpochRow, TrainResult
+from utils.engine.epoch_row import EpochRow
+from utils.engine.training_report import TrainResult
 from utils.errors import MissingPackageError
 from utils.strict_mapping import to_flat
 from utils.train_config import REFUSED

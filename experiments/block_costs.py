@@ -37,7 +37,8 @@ from models.network.model_spec import ModelSpec
 from utils.batches import Batch
 from utils.child_process import run_child
 from utils.device import choose_device, describe_device, peak_memory_mb
-from utils.engine.optim import ModelEMA, build_optimizer, clip_gradients
+from utils.engine.ema import ModelEMA
+from utils.engine.optim import build_optimizer, clip_gradients
 from utils.engine.training_state import Precision
 from utils.logs import configure_logging
 

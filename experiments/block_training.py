@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; None takes the process's."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add, names = parser.add_argument, [row.name for row in ROWS]

@@ -24,11 +24,11 @@ import torch
 import torch.distributed as dist
 
 from data.augment import AugmentConfig
-from data.dataset import TrainDataset
 from data.dataset_spec import load_dataset_spec
 from data.image_cache import CacheSettings
 from data.loader import train_loader
 from data.records import read_records
+from data.train_dataset import TrainDataset
 from experiments.block_costs import PLAIN, Setting, TrainingStep
 from experiments.coco_cost_report import Measured, write_report
 from experiments.training_runs import REPORTS, ROOT

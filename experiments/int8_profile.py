@@ -23,6 +23,7 @@ import numpy as np
 
 from experiments.int8_speed import IMAGE_SIZE, IMAGES, THREADS, write_files
 from experiments.training_runs import REPORTS, machine_line
+from models.quantization.qdq_scheme import U8S8
 from models.quantization.quantized_onnx import quantize
 from models.runtimes.network_metadata import INPUT
 from utils.structures import FloatArray
@@ -191,7 +192,8 @@ def main() -> None:
     for cfg, activation in NETWORKS:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            source, exported, _ = write_files(cfg, activation, folder, images).values()
+            files = write_files(cfg, activation, folder, images, {AS_EXPORTED: U8S8})
+            source, exported = files.values()
             before, after = (profiled(path, images[0], folder) for path in (source, exported))
             variants = variant_times(source, exported, images, folder)
         lines += ["", f"## {cfg.removesuffix('.yaml')}, {activation}", ""]

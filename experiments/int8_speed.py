@@ -46,7 +46,11 @@ NETWORKS = tuple(
 
 
 def write_files(
-    cfg: str, activation: str, folder: Path, images: list[FloatArray]
+    cfg: str,
+    activation: str,
+    folder: Path,
+    images: Sequence[FloatArray],
+    schemes: Mapping[str, QdqScheme],
 ) -> dict[str, Path]:
     """Write a float32 file that ends in raw maps, and one of each scheme; by what they are."""
     torch.manual_seed(0)
@@ -64,7 +68,7 @@ def write_files(
     )
     files = {FLOAT: folder / "float32.onnx"}
     write_file(files[FLOAT], request)
-    for number, (name, scheme) in enumerate(SCHEMES.items()):
+    for number, (name, scheme) in enumerate(schemes.items()):
         files[name] = folder / f"{number}.onnx"
         quantize(files[FLOAT], files[name], lambda: iter(images), "minmax", scheme)
     return files
@@ -101,7 +105,7 @@ def main() -> None:
     ]
     for cfg, activation in NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
-            files = write_files(cfg, activation, Path(folder), images)
+            files = write_files(cfg, activation, Path(folder), images, SCHEMES)
             found = seconds_in_turn(
                 {name: network_alone(path, images[0]) for name, path in files.items()}
             )

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
+from data.eval_dataset import EvalDataset
 from data.loader import eval_loader
 from data.records import read_records
 from models.checkpoints.loading import build_from_checkpoint, read_weights
@@ -41,9 +41,7 @@ FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 RESAMPLES, BATCH_SIZE = 1000, 32
 
 
-def evaluate_run(
-    folder: Path, data: Path, image_size: int, *, device: str = "cpu", workers: int = 1
-) -> None:
+def evaluate_run(folder: Path, data: Path, image_size: int, *, device: str, workers: int) -> None:
     """Write both files of a run.
 
     Args:

@@ -24,9 +24,9 @@ from experiments.training_runs import ROOT, run_script
 from models.formats.presets import PRESETS
 from models.runtimes.open_runner import open_runner
 from utils.draw import draw_detections
+from utils.image_output import write_image
 from utils.letterbox import to_pixels
 from utils.logs import configure_logging
-from utils.output_files import write_image
 from utils.plots.image_grid import tile_images
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.structures import Detections

@@ -24,8 +24,8 @@ import numpy as np
 
 from data.video import read_video_file
 from utils.detect.crops import cut_out
+from utils.image_output import write_image
 from utils.logs import configure_logging
-from utils.output_files import write_image
 from utils.plots.image_grid import tile_images
 from utils.structures import ImageArray
 

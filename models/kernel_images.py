@@ -15,8 +15,9 @@ from utils.cli import check_options, option, run_script
 from utils.errors import ConfigError
 from utils.flag_rules import PathRule
 from utils.flag_values import Flags
-from utils.output_files import run_folder, write_json
+from utils.output_files import write_json
 from utils.plots.kernel_plots import plot_contributions, plot_similarity, plot_skeletons
+from utils.run_folder import run_folder
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,9 @@ from utils.device import (
 from utils.engine.batch_search import largest_batch
 from utils.engine.criterion import Criterion
 from utils.engine.distributed import Ranks
+from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_batch
-from utils.engine.optim import NOMINAL_BATCH_SIZE, ModelEMA, OptimizerConfig
+from utils.engine.optim import NOMINAL_BATCH_SIZE, OptimizerConfig
 from utils.engine.training_state import StateConfig, start_training
 from utils.errors import ConfigError
 from utils.logs import counted

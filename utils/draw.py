@@ -110,8 +110,6 @@ def draw_targets(
     image: ImageArray,
     targets: Targets,
     class_names: Sequence[str],
-    *,
-    line_thickness: int | None = None,
 ) -> ImageArray:
     """A copy of the image with its labelled objects drawn on it.
 
@@ -119,11 +117,10 @@ def draw_targets(
         image: (H, W, 3) RGB.
         targets: boxes in pixels of `image`.
         class_names: name of each class id.
-        line_thickness: pixels; None to suit the image.
     """
     labels = [shown_name(int(each), class_names[each]) for each in targets.class_ids]
     colors = [class_color(int(each)) for each in targets.class_ids]
-    return draw_boxes(image, targets.boxes, colors, labels, line_thickness)
+    return draw_boxes(image, targets.boxes, colors, labels, line_thickness=None)
 
 
 def draw_boxes(
@@ -245,7 +242,7 @@ def draw_note(
     corner: tuple[int, int],
     text: str,
     background: Color,
-    line_thickness: int | None = None,
+    line_thickness: int | None,
 ) -> None:
     """Write a text on a filled box into the image itself, so that none of it is outside.
 

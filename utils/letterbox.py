@@ -140,13 +140,11 @@ class Letterbox:
             self.resized_hw[0] / self.original_hw[0],
         )
 
-    def apply_image(
-        self, image: npt.NDArray[np.uint8], interpolation: int = cv2.INTER_LINEAR
-    ) -> npt.NDArray[np.uint8]:
+    def apply_image(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """(H, W, 3) image -> (input height, input width, 3) network input."""
         height, width = self.resized_hw
         if image.shape[:2] != (height, width):
-            resized = cv2.resize(image, (width, height), interpolation=interpolation)
+            resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
             image = np.asarray(resized, np.uint8)
         if self.resized_hw == self.input_hw:
             return image

@@ -1,34 +1,24 @@
-"""Run folders, atomic writing of files and folders, and files that grow while a program runs."""
+"""Whether and how files and folders are written: atomically, and with one line for what fails."""
 
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import os
 import stat
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import cv2
+from utils.errors import ConfigError, OutputError
 
-from utils.errors import ConfigError, OutputError, UserError
-from utils.structures import ImageArray
-
-FALLBACK_SUFFIX = ".jpg"
-SYNC_SECONDS = 1.0
 STANDARD_OUTPUT = Path("-")
 # File systems allow 255 bytes. What is added to a stem: `_2`, a frame's number, `.jpeg`.
 MAX_STEM_BYTES, MAX_SUFFIX_BYTES = 225, 16
 _DIGEST_CHARS = 8
 _TEMPORARY = ".writing-"  # how names of unfinished files begin: hidden ones
-# Formats of which every OpenCV that writes them writes color.
-_WRITABLE = frozenset({".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # Who reads a pipe has ended; the disk is full or fails, is read-only, permission is denied, ...
 CANNOT_WRITE = frozenset(
     (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES,
@@ -36,61 +26,6 @@ CANNOT_WRITE = frozenset(
      errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG,
      errno.ELOOP)
 )  # fmt: skip
-
-
-def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
-    """Create and return `project/name`, or `name2`, `name3`, ... where that exists.
-
-    Processes that do so at the same time get folders of their own. With `exist_ok`, an existing
-    folder is used again.
-
-    Raises:
-        ConfigError: the folder cannot be created, or `name` is none.
-    """
-    if Path(name).name in ("", ".."):
-        raise ConfigError(f"--name {name!r}: must be the name of a folder in --project")
-    first = folder = Path(project) / name
-    number = 1
-    try:
-        while True:
-            first.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                folder.mkdir(exist_ok=exist_ok)
-            except FileExistsError:
-                number += 1
-                folder = first.with_name(f"{name}{number}")
-            except FileNotFoundError:  # a run that failed has just removed the empty project
-                continue
-            else:
-                return folder
-    except OSError as error:
-        raise ConfigError(
-            f"{folder}: cannot be made a folder ({error.strerror}); "
-            "choose another --project or --name"
-        ) from None
-
-
-@contextmanager
-def run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Iterator[Path]:
-    """As `make_run_folder`; folders without any file are removed after an error if they are new.
-
-    Raises:
-        ConfigError: the folder cannot be created.
-    """
-    first = Path(project) / name
-    existing = {path for path in (first, *first.parents) if path.exists()}
-    folder = make_run_folder(project, name, exist_ok=exist_ok)
-    try:
-        yield folder
-    except BaseException:
-        if folder not in existing and all(path.is_dir() for path in folder.rglob("*")):
-            import shutil
-
-            shutil.rmtree(folder, ignore_errors=True)
-            for path in itertools.takewhile(lambda each: each not in existing, folder.parents):
-                with suppress(OSError):  # it holds other runs
-                    path.rmdir()
-        raise
 
 
 def check_writable(path: Path, flag: str, use: str) -> None:
@@ -232,85 +167,6 @@ def reported_writing(path: Path) -> Iterator[None]:
         ) from None
 
 
-class GrowingFile(AbstractContextManager["GrowingFile"]):
-    """A binary file without a buffer of its own, synchronized with the disk once a second.
-
-    A killed process loses nothing that was written; a power cut loses the last second.
-
-    Attributes:
-        path: where it is.
-    """
-
-    def __init__(self, path: Path, kept: int = 0) -> None:
-        """Create the file and its folder, or go on with an older file of this name.
-
-        Args:
-            path: where; `-` is the process's standard output.
-            kept: bytes of the older file that stay, none by default.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        self.path = path
-        with reported_writing(path):
-            if path == STANDARD_OUTPUT:
-                if sys.stdout is None:  # its number may be that of a file opened since
-                    raise BrokenPipeError(errno.EPIPE, "it is closed")
-                self._file = os.fdopen(os.dup(1), "wb", buffering=0)
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = path.open("r+b" if kept else "wb", buffering=0)
-                if kept:
-                    self._file.truncate(kept)
-                    self._file.seek(kept)
-        self._synced = time.monotonic()
-
-    def write(self, content: bytes) -> int:
-        """Write all of it at the current position; returns the number of bytes.
-
-        Raises:
-            OutputError: the disk is full.
-        """
-        rest = memoryview(content)
-        with reported_writing(self.path):
-            while rest:
-                rest = rest[self._file.write(rest) :]
-            if time.monotonic() - self._synced >= SYNC_SECONDS:
-                self.sync()
-        return len(content)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of any file."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """As of any file."""
-        return self._file.tell()
-
-    def sync(self) -> None:
-        """Wait until everything is on disk."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # a pipe or a device has no disk behind it
-                raise
-        self._synced = time.monotonic()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the file; what it holds stays, also after an error.
-
-        Raises:
-            OutputError: the last bytes cannot be written.
-        """
-        with self._file, reported_writing(self.path):
-            self.sync()
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON atomically; values that JSON lacks are written as text."""
     with atomic_path(path) as temporary:
@@ -327,24 +183,3 @@ def short_stem(stem: str) -> str:
     digest = hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS]
     beginning = content[: MAX_STEM_BYTES - _DIGEST_CHARS - 1].decode("utf-8", "ignore")
     return f"{beginning}-{digest}"
-
-
-def writable_suffix(suffix: str) -> str:
-    """The suffix itself where color images can be written so, else `.jpg`."""
-    known = suffix.lower() in _WRITABLE and cv2.haveImageWriter(f"image{suffix.lower()}")
-    return suffix if known else FALLBACK_SUFFIX
-
-
-def write_image(path: Path, image: ImageArray) -> None:
-    """Write an RGB image atomically, in the format of its suffix.
-
-    Raises:
-        UserError: OpenCV cannot write images of this suffix.
-    """
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    if writable_suffix(path.suffix) != path.suffix:
-        raise UserError(f"{path}: images cannot be written as {path.suffix!r}; use .jpg or .png")
-    _, content = cv2.imencode(path.suffix.lower(), bgr)
-    with atomic_path(path) as temporary:
-        # Not cv2.imwrite, which cannot open every unicode path.
-        temporary.write_bytes(content.tobytes())

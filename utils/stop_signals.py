@@ -16,8 +16,6 @@ from typing import Any, NoReturn
 from utils.logs import RANK_VARIABLES
 from utils.process_end import end_process
 
-logger = logging.getLogger(__name__)
-
 # What ends a program: Ctrl-C, `kill` and service managers, a closed terminal (not on Windows).
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 
 from utils.errors import OutputError, UserError
-from utils.output_files import GrowingFile, atomic_path
+from utils.growing_file import GrowingFile
+from utils.output_files import atomic_path
 from utils.structures import ImageArray
 
 if TYPE_CHECKING:

@@ -37,20 +37,15 @@ class BlockReport:
     weight_spread_after: float
 
 
-def block_reports(before: nn.Module, after: nn.Module) -> list[BlockReport]:
-    """A report for every convolution block of two float64 networks of the same rows."""
-    return reports_of(before, after, "", torch.Generator().manual_seed(0))
-
-
 @torch.no_grad()
-def reports_of(
+def block_reports(
     before: nn.Module, after: nn.Module, prefix: str, generator: torch.Generator
 ) -> list[BlockReport]:
-    """Those of one module of two networks.
+    """A report for every convolution block of a network, or of one of its modules.
 
     Args:
         before: in float64.
-        after: the same module in the other network.
+        after: the same module of another network with the same rows.
         prefix: of the names in the network: empty, or the module's and a dot.
         generator: of the inputs.
     """

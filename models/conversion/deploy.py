@@ -61,27 +61,3 @@ def relative_error(reference: Maps, other: Maps) -> float:
         difference = (a - b).abs().max() / a.abs().max()
         worst = max(worst, float(difference) if torch.isfinite(difference) else float("inf"))
     return worst
-
-
-def equivalence_error(model: nn.Module, other: nn.Module, inputs: Sequence[Tensor]) -> float:
-    """The worst `relative_error` of two networks' raw predictions over several inputs.
-
-    Both are run in the dtype of their weights.
-    """
-    return worst_error(raw_maps(model, inputs), raw_maps(other, inputs))
-
-
-def worst_error(maps: Sequence[Maps], others: Sequence[Maps]) -> float:
-    """The worst `relative_error` of two networks' `raw_maps` of the same inputs."""
-    return max(relative_error(a, b) for a, b in zip(maps, others, strict=True))
-
-
-@torch.no_grad()
-def raw_maps(model: nn.Module, inputs: Sequence[Tensor]) -> list[Maps]:
-    """The raw predictions of each input, in the dtype of the weights."""
-    return [model(_as_weights(model, x)) for x in inputs]
-
-
-def _as_weights(model: nn.Module, x: Tensor) -> Tensor:
-    parameter = next(model.parameters())
-    return x.to(parameter.device, parameter.dtype)

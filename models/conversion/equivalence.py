@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.conversion.block_report import BlockReport, reports_of
+from models.conversion.block_report import BlockReport, block_reports
 from models.conversion.deploy import Maps, relative_error
 from models.conversion.form_change import FormChange
 from models.conversion.stem import stem_layer
@@ -69,7 +69,7 @@ def measure_equivalence(
         new_layer, exact = saved.layers[index], copy_with(layer, in_float64)
         exact_new = change.layer(new_layer, exact)
         if change.replaces_blocks:
-            blocks += reports_of(exact, exact_new, f"layers.{index}.", generator)
+            blocks += block_reports(exact, exact_new, f"layers.{index}.", generator)
         if index == 0:
             exact_new = stem_layer(new_layer, exact_new)
         for each in passes:

@@ -212,7 +212,7 @@ def file_metadata(
     preset: Preset,
     sizes: InputSizes,
     opset: int,
-    license: str = "",
+    license: str,
 ) -> FileMetadata:
     """What a program needs to run the file; `license` instead of the checkpoint's."""
     return FileMetadata(

@@ -15,7 +15,7 @@ from utils.output_files import atomic_folder
 
 
 def form_summaries(
-    detector: Detector, form: str, input_hw: tuple[int, int], output: Path | None = None
+    detector: Detector, form: str, input_hw: tuple[int, int], output: Path | None
 ) -> dict[str, GraphSummary]:
     """`train form`, unless it is gone, and `deploy form` of a network, exported in the same way.
 
@@ -23,7 +23,7 @@ def form_summaries(
         detector: in eval mode.
         form: "train" or "deploy": which one it is.
         input_hw: height and width of the network input.
-        output: folder that keeps the graphs, as `train.onnx` and `deploy.onnx`.
+        output: folder that keeps the graphs, as `train.onnx` and `deploy.onnx`; None for none.
 
     Raises:
         OutputError: the folder cannot be written.

@@ -70,15 +70,6 @@ class Assignment:
         """(K,) 1 for the last pair of an anchor in a cell, 0 where another object follows."""
         return self.numbers[:, 6]
 
-    def levels(self) -> tuple[Assignment, ...]:
-        """The same, level by level."""
-        indices = torch.split(self.indices, list(self.pairs), 1)
-        numbers = torch.split(self.numbers, list(self.pairs))
-        return tuple(
-            Assignment((len(each),), index, each)
-            for index, each in zip(indices, numbers, strict=True)
-        )
-
     def to(self, device: torch.device) -> Assignment:
         """A copy on another device; the host does not wait for it."""
         return replace(

@@ -217,7 +217,6 @@ def _set_norms(model: Detector) -> None:
             module.momentum = model.spec.norm_momentum or module.momentum
 
 
-@torch.no_grad()
 def count_parameters(model: nn.Module) -> int:
     """The number of elements of all parameters; buffers such as running means do not count."""
     return sum(parameter.numel() for parameter in model.parameters())

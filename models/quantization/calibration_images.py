@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.image_output import write_image
 from utils.letterbox import to_pixels
-from utils.output_files import write_image
 from utils.structures import FloatArray, ImageArray
 
 Images = Callable[[], Iterable[FloatArray]]  # (B, 3, H, W) in 0-1 each, anew at each call

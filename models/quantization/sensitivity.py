@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from models.quantization.calibration_images import Images
-from models.quantization.qdq_scheme import U8S8, QdqScheme
+from models.quantization.qdq_scheme import QdqScheme
 from models.quantization.quantized_onnx import Layer, head_nodes, quantize
 from models.runtimes.onnx_runner import open_session
 from utils.structures import FloatArray
@@ -35,7 +35,7 @@ def sensitivities(
     images: Images,
     few: Images,
     method: str,
-    scheme: QdqScheme = U8S8,
+    scheme: QdqScheme,
 ) -> list[Layer]:
     """The signal-to-noise ratio of the head maps with one convolution rounded, worst first.
 

@@ -22,7 +22,7 @@ from models.network.model_spec import SPECS_FOLDER, ModelSpec
 from tests.checkpoint_builders import save_yolov5
 from tests.documents.rules import SIZE
 from train import TrainConfig, train
-from utils.engine.training_report import EpochRow
+from utils.engine.epoch_row import EpochRow
 from utils.logs import SHIPPED_WEIGHTS
 from utils.strict_yaml import read_yaml, write_yaml
 

@@ -25,7 +25,7 @@ from tests.checkpoint_builders import CLASS_NAMES as TINY_CLASSES
 from tests.checkpoint_builders import save_model
 from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from utils.checkpoint import load_checkpoint
-from utils.engine.training_report import COLUMNS
+from utils.engine.epoch_row import COLUMNS
 from utils.strict_yaml import write_yaml
 
 SIZE, EPOCHS = 96, 2
@@ -267,17 +267,17 @@ def test_what_export_reports(onnx_file):
     assert max(entry["max_rel_error"].values()) < 1e-4
 
 
-@pytest.mark.parametrize("opset", [13, 17])
 @pytest.mark.parametrize(
-    ("flags", "shape"),
+    ("flags", "opset", "shape"),
     [
-        ([], [1, 3, SIZE, SIZE]),
-        (["--dynamic"], ["batch", 3, "height", "width"]),
-        (["--dynamic", "batch"], ["batch", 3, SIZE, SIZE]),
-        (["--imgsz", "64", "96", "--batch-size", "2"], [2, 3, 64, 96]),
+        ([], 17, [1, 3, SIZE, SIZE]),
+        (["--dynamic"], 13, ["batch", 3, "height", "width"]),
+        (["--dynamic"], 17, ["batch", 3, "height", "width"]),
+        (["--dynamic", "batch"], 13, ["batch", 3, SIZE, SIZE]),
+        (["--imgsz", "64", "96", "--batch-size", "2"], 13, [2, 3, 64, 96]),
     ],
 )
-def test_kinds_of_files(tmp_path, tiny, flags, shape, opset):
+def test_kinds_of_files(tmp_path, tiny, flags, opset, shape):
     output = tmp_path / "a.onnx"
     arguments = ("--weights", tiny, "--imgsz", SIZE, "--opset", opset, "--output", output, *flags)
     assert run(export, tmp_path / "e.json", *arguments)["files"][0]["opset"] == opset

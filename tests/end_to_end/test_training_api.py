@@ -19,7 +19,7 @@ from tests.house.source_tree import ROOT
 from tests.model_builders import write_tiny
 from train import TrainConfig, train
 from utils.checkpoint import load_checkpoint
-from utils.engine.training_report import COLUMNS, EpochRow
+from utils.engine.epoch_row import COLUMNS, EpochRow
 from utils.errors import ConfigError
 
 

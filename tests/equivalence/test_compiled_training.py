@@ -17,8 +17,9 @@ from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
 from tests.model_builders import tiny_spec
 from utils.engine import training_state
+from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_batch
-from utils.engine.optim import ModelEMA, OptimizerConfig
+from utils.engine.optim import OptimizerConfig
 from utils.engine.training_state import MIN_CHANNELS_LAST, StateConfig, start_training
 from utils.errors import ConfigError
 

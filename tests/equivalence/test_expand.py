@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from models.checkpoints.loading import build_from_checkpoint, read_weights
-from models.conversion.deploy import equivalence_error, relative_error, to_deploy
+from models.conversion.deploy import relative_error, to_deploy
 from models.conversion.expand import expand
 from models.network.detector import block_counts, build_model
 from models.reparam.families import FAMILIES
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
+from tests.network_equivalence import equivalence_error
 
 BOUND = 1e-10
 WITH_OPTIONS = [
@@ -109,10 +110,14 @@ def test_a_network_with_branches_is_not_expanded_again():
         expand(model, "RepVGG")
 
 
-@each_family
-def test_official_weights(shared, family):
-    model = build_from_checkpoint(read_weights(shared / "weights" / "yolov5n.pt")).double()
-    x = images()
+@pytest.fixture(scope="module")
+def official(shared):
+    return build_from_checkpoint(read_weights(shared / "weights" / "yolov5n.pt")).double()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_official_weights(official, family):
+    model, x = official, images()
     expanded = expand(model, family)
     assert equivalence_error(model, expanded, [x]) <= BOUND
     assert equivalence_error(model, to_deploy(expanded), [x]) <= BOUND

@@ -9,6 +9,7 @@ import torch
 from models.checkpoints.loading import build_from_checkpoint
 from models.losses.loss import DetectionLoss, LossConfig
 from models.network.box_coder import BoxCoder
+from tests.assignment_levels import levels_of
 from tests.goldens.stored_figures import (
     ANCHORS,
     IMAGE_SIZE,
@@ -45,7 +46,7 @@ def reported(terms):
 @pytest.mark.parametrize("number", BATCHES)
 def test_assignment(training, criterion, number):
     found = criterion.assign(raw_maps(training, number), stored_batch(training, number))
-    levels = found.levels()
+    levels = levels_of(found)
     assert len(levels) == 3
     for level, found in enumerate(levels):
         indices = torch.stack(

@@ -11,7 +11,9 @@ from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
 from tests.goldens.stored_figures import figures
 from train import Hyperparameters
-from utils.engine.optim import Schedule, build_optimizer, ema_decay
+from utils.engine.ema import ema_decay
+from utils.engine.optim import build_optimizer
+from utils.engine.schedule import Schedule
 
 EPOCHS, BATCHES, BATCH_SIZE = 20, 13, 16
 

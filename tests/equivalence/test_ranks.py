@@ -20,9 +20,9 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 import train
 from data.augment import AugmentConfig
-from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
 from data.epoch_sampler import EpochSampler
+from data.eval_dataset import EvalDataset
 from data.loader import eval_loader
 from data.records import read_records
 from data.synthetic.dataset import SyntheticConfig, write_dataset
@@ -36,8 +36,10 @@ from tests.model_builders import tiny_spec, trained_model, write_small_yolov5
 from tests.unit.data.builders import record, write_image
 from utils.batches import Batch
 from utils.engine.distributed import Ranks
+from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_one_epoch
-from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, build_optimizer
+from utils.engine.optim import OptimizerConfig, build_optimizer
+from utils.engine.schedule import Schedule
 from utils.engine.training_state import Precision, TrainingState
 from utils.errors import DatasetError
 from utils.strict_yaml import write_yaml
@@ -97,11 +99,23 @@ def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
 
 RANK_PROGRAM = """
 import sys, torch
-from tests.equivalence.test_ranks import gradients
+from tests.equivalence.test_ranks import (
+    epoch_with_a_bad_batch, gathered_gradients, gradients,
+)
 from utils.engine.distributed import Ranks, process_group
 ranks = Ranks.of_environment()
 with process_group(ranks, torch.device("cpu")):
     found = gradients(ranks)
+    once, few = gathered_gradients(ranks, every_time=False)
+    each, many = gathered_gradients(ranks, every_time=True)
+    assert few > 0 and many == 2 * few, (few, many)
+    for name in each:
+        torch.testing.assert_close(once[name], each[name], rtol=1e-9, atol=1e-9)
+    weights, state, skipped = epoch_with_a_bad_batch(ranks)
+    assert (state.skipped_steps, state.ema.updates, skipped) == (1, 2, ["2 of 1.jpg"])
+    assert all(torch.isfinite(tensor).all() for tensor in weights)
+    of_all = ranks.gather(weights)
+    assert all(torch.equal(a, b) for a, b in zip(of_all[0][:2], of_all[1][:2]))
     assert ranks.gather(ranks.rank) == [0, 1]
     assert ranks.broadcast(lambda: ranks.rank) == 0
     conditions = torch.tensor([True, ranks.is_first, not ranks.is_first, False])
@@ -112,7 +126,7 @@ with process_group(ranks, torch.device("cpu")):
     ranks.broadcast_weights(norm)
     assert not norm.bias.any() and not norm.running_mean.any() and norm.bias.requires_grad
     if ranks.is_first:
-        torch.save(found, sys.argv[1])
+        torch.save((found, once), sys.argv[1])
 """
 
 
@@ -134,18 +148,30 @@ def torchrun(*arguments: object, timeout: int = 300) -> subprocess.CompletedProc
     return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
-def test_gradients_of_two_ranks_are_those_of_one(tmp_path):
-    program, out = tmp_path / "ranks.py", tmp_path / "two.pt"
-    program.write_text(RANK_PROGRAM)
-    done = torchrun(program, out)
+Gradients = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory) -> tuple[Gradients, Gradients]:
+    """What two processes computed together: `gradients` and `gathered_gradients`."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "ranks.py").write_text(RANK_PROGRAM)
+    done = torchrun(folder / "ranks.py", folder / "two.pt")
     assert done.returncode == 0, done.stderr
-    two, one = torch.load(out), gradients(Ranks())
-    assert two.keys() == one.keys() and len(one) > 50
+    return torch.load(folder / "two.pt")
+
+
+def assert_near(found: Gradients, expected: Gradients) -> None:
+    assert found.keys() == expected.keys() and len(expected) > 50
     worst = {
-        name: float((two[name] - one[name]).abs().max() / one[name].abs().max().clamp(min=1e-12))
-        for name in one
+        name: float((found[name] - one).abs().max() / one.abs().max().clamp(min=1e-12))
+        for name, one in expected.items()
     }
     assert max(worst.values()) < 1e-6, max(worst, key=worst.get)
+
+
+def test_gradients_of_two_ranks_are_those_of_one(two_ranks):
+    assert_near(two_ranks[0], gradients(Ranks()))
 
 
 def gathered_gradients(ranks: Ranks, *, every_time: bool) -> tuple[dict[str, torch.Tensor], int]:
@@ -206,38 +232,10 @@ def epoch_with_a_bad_batch(ranks: Ranks) -> tuple[list[torch.Tensor], TrainingSt
     return list(model.state_dict().values()), state, skipped
 
 
-GATHERING_PROGRAM = """
-import sys, torch
-from tests.equivalence.test_ranks import epoch_with_a_bad_batch, gathered_gradients
-from utils.engine.distributed import Ranks, process_group
-ranks = Ranks.of_environment()
-with process_group(ranks, torch.device("cpu")):
-    once, few = gathered_gradients(ranks, every_time=False)
-    each, many = gathered_gradients(ranks, every_time=True)
-    assert few > 0 and many == 2 * few, (few, many)
-    for name in each:
-        torch.testing.assert_close(once[name], each[name], rtol=1e-9, atol=1e-9)
-    weights, state, skipped = epoch_with_a_bad_batch(ranks)
-    assert (state.skipped_steps, state.ema.updates, skipped) == (1, 2, ["2 of 1.jpg"])
-    assert all(torch.isfinite(tensor).all() for tensor in weights)
-    of_all = ranks.gather(weights)
-    assert all(torch.equal(a, b) for a, b in zip(of_all[0][:2], of_all[1][:2]))
-    if ranks.is_first:
-        torch.save(once, sys.argv[1])
-"""
-
-
-def test_gradients_are_exchanged_once_per_step(tmp_path):
-    program, out = tmp_path / "gathering.py", tmp_path / "two.pt"
-    program.write_text(GATHERING_PROGRAM)
-    done = torchrun(program, out)
-    assert done.returncode == 0, done.stderr
-    two, (one, exchanges) = torch.load(out), gathered_gradients(Ranks(), every_time=False)
+def test_gradients_are_exchanged_once_per_step(two_ranks):
+    one, exchanges = gathered_gradients(Ranks(), every_time=False)
     assert exchanges == 0
-    worst = [
-        float((two[n] - one[n]).abs().max() / one[n].abs().max().clamp(min=1e-12)) for n in one
-    ]
-    assert max(worst) < 1e-6
+    assert_near(two_ranks[1], one)
 
 
 @pytest.mark.parametrize(("images", "batch"), [(10, 4), (9, 4), (12, 4), (5, 5), (4, 64)])

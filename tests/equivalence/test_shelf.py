@@ -7,7 +7,9 @@ docs/models.md, are those of the yamls.
 from __future__ import annotations
 
 import functools
+from collections.abc import Container
 
+import onnxruntime
 import pytest
 import torch
 
@@ -16,18 +18,21 @@ from experiments.model_table import (
     PUBLISHED,
     Sizes,
     documented,
-    export_checked,
     narrow,
     random_detector,
     shipped,
 )
-from models.conversion.deploy import equivalence_error, to_deploy
-from models.export.export_networks import output_names
+from models.conversion.deploy import relative_error, to_deploy
+from models.export.export_networks import DecodedNetwork, output_names
+from models.export.onnx_file import OnnxOptions, write_onnx
 from models.losses.loss import DetectionLoss, LossConfig
 from models.network.box_coder import BoxCoder
 from models.network.detector import build_model
 from models.network.model_spec import ModelSpec
+from models.reparam.families import FAMILIES
+from models.runtimes.network_metadata import INPUT
 from tests.model_builders import meta_model
+from tests.network_equivalence import equivalence_error
 from utils.batches import Batch
 
 SHIPPED = shipped()
@@ -38,23 +43,34 @@ def narrow_spec(name: str) -> ModelSpec:
     return narrow(ModelSpec.from_file(f"{name}.yaml")).replaced(depth_multiple=0.2)
 
 
-def architecture(name: str) -> str:
-    """Equal where only channels, repeats or anchors differ."""
+@functools.cache
+def architecture(name: str, form: str) -> str:
+    """Equal where only channels (a row's first argument), repeats or anchors differ.
+
+    In deploy form, blocks are convolutions, of whatever family they were.
+    """
     spec = narrow_spec(name)
-    return str({**spec.to_yaml(), "anchors": len(spec.anchors), "channel_multiple": 8})
+    rows = [(source, module, args[1:]) for source, _, module, args in (*spec.backbone, *spec.head)]
+    blocks = spec.rep_block, spec.rep_policy
+    if form == "deploy":
+        rows = [(source, "Conv" if module in FAMILIES else module, args)
+                for source, module, args in rows]  # fmt: skip
+        blocks = None, "all"
+    return str((rows, blocks, spec.activation, len(spec.anchors)))
 
 
-def cases() -> list:
-    """One yaml of each architecture is quick, the others are slow."""
+def cases(form: str, quick: Container[str] = ()) -> list:
+    """One yaml of each architecture is quick, and so are those named; the others are slow."""
     seen, found = set(), []
     for name in SHIPPED:
-        key = architecture(name)
-        found.append(pytest.param(name, marks=[pytest.mark.slow] if key in seen else []))
+        key = architecture(name, form)
+        is_slow = key in seen and name not in quick
+        found.append(pytest.param(name, marks=[pytest.mark.slow] if is_slow else []))
         seen.add(key)
     return found
 
 
-each_yaml = pytest.mark.parametrize("name", cases())
+each_yaml = pytest.mark.parametrize("name", cases("train"))
 
 
 def batch(size: int) -> Batch:
@@ -98,10 +114,16 @@ def test_both_forms_compute_the_same(name):
     assert equivalence_error(deployed, built, [x]) == 0
 
 
-@each_yaml
+@pytest.mark.parametrize("name", cases("deploy"))
 def test_the_onnx_file_computes_the_same(name, tmp_path):
     detector = to_deploy(random_detector(narrow_spec(name)))
-    assert export_checked(detector, "onnx", tmp_path) > 0
+    network, size = DecodedNetwork(detector).eval(), 2 * detector.stride
+    write_onnx(tmp_path / "a.onnx", network, OnnxOptions((size, size)), {})
+    images = torch.rand(1, 3, size, size)
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    found = [torch.from_numpy(each) for each in session.run(None, {INPUT: images.numpy()})]
+    with torch.no_grad():
+        assert relative_error([network(images)], found) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -131,7 +153,7 @@ PUBLISHED_PARAMETERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", cases("train", {*PUBLISHED, *PUBLISHED_PARAMETERS}))
 def test_sizes_in_the_table_and_published_ones(name):
     """Of what ultralytics prints, parameters of one of the forms to the digit that is printed;
     GFLOPs to that and 0.2 %.

@@ -11,14 +11,15 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.conversion.deploy import equivalence_error, to_deploy
+from models.conversion.deploy import to_deploy
 from models.network.detector import Detector, build_model
 from models.reparam.families import FAMILIES
 from tests.block_equivalence import BlockCase, randomise_norms
 from tests.equivalence.block_cases import WITH_OPTIONS
 from tests.kernel_references import composed_kernel, randomise
 from tests.model_builders import tiny_spec, trained_model
-from utils.engine.optim import ModelEMA
+from tests.network_equivalence import equivalence_error
+from utils.engine.ema import ModelEMA
 
 BOUND = 1e-10
 EVERY = [*FAMILIES, "OREPA(post_bn=false)", "OREPA(pointwise=true, stem=true)"]

@@ -7,13 +7,14 @@ import copy
 import pytest
 import torch
 
-from models.conversion.deploy import equivalence_error, is_deployed, relative_error, to_deploy
+from models.conversion.deploy import is_deployed, relative_error, to_deploy
 from models.network.detector import build_model
 from models.network.model_spec import REP_POLICIES, SPECS_FOLDER, ModelSpec
 from models.reparam.algebra import BatchNorm
 from models.reparam.families import FAMILIES
 from models.reparam.rep_block import RepBlock
 from tests.model_builders import meta_model, shapes, tiny_spec, tiny_yaml, trained_model
+from tests.network_equivalence import equivalence_error
 
 FLOAT64_BOUND, FLOAT32_BOUND = 1e-10, 1e-5
 SHIPPED = sorted(path.name for path in SPECS_FOLDER.glob("*.yaml"))

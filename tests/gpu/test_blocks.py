@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.conversion.deploy import equivalence_error, to_deploy
+from models.conversion.deploy import to_deploy
 from models.network.detector import build_model
 from models.reparam.families import FAMILIES
 from tests.block_equivalence import randomise_constants, randomise_norms
 from tests.model_builders import tiny_spec
+from tests.network_equivalence import equivalence_error
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 

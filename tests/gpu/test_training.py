@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from benchmarks.synchronisations import counted_synchronisations
-from data.dataset import EvalDataset
 from data.dataset_spec import load_dataset_spec
+from data.eval_dataset import EvalDataset
 from data.loader import eval_loader
 from data.records import read_records
 from models.losses.loss import DetectionLoss

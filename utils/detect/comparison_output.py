@@ -21,7 +21,7 @@ from utils.detect.comparison import (
 )
 from utils.detect.comparison_image import ComparisonStyle, draw_comparison
 from utils.detect.tables import BOX_DECIMALS, encoded, frame_columns
-from utils.output_files import GrowingFile
+from utils.growing_file import GrowingFile
 from utils.structures import Detections, Frame, ImageArray
 
 _OF_A_BOX = ("Prediction", "Confidence", "x1", "y1", "x2", "y2", "Class ID")

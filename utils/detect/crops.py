@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from utils.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
-from utils.output_files import short_stem, write_image
+from utils.image_output import write_image
+from utils.output_files import short_stem
 from utils.structures import Detections, FloatArray, Frame, ImageArray
 
 if TYPE_CHECKING:

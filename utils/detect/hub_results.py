@@ -19,7 +19,7 @@ from utils.detect.output_options import OutputOptions
 from utils.detect.pipeline import Found
 from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import count_by_name
-from utils.output_files import make_run_folder
+from utils.run_folder import make_run_folder
 from utils.structures import FloatArray, ImageArray
 
 if TYPE_CHECKING:

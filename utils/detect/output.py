@@ -11,13 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from utils.detect.output_options import OutputOptions, Sink
-from utils.output_files import (
-    STANDARD_OUTPUT,
-    GrowingFile,
-    short_stem,
-    writable_suffix,
-    write_image,
-)
+from utils.growing_file import GrowingFile
+from utils.image_output import writable_suffix, write_image
+from utils.output_files import STANDARD_OUTPUT, short_stem
 from utils.structures import Detections, Frame, ImageArray, NamedFile
 
 if TYPE_CHECKING:

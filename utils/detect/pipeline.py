@@ -1,9 +1,8 @@
-"""From a source's frames to what is found in them, in stages side by side; the end by a signal."""
+"""From a source's frames to what is found in them, in stages side by side."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 import threading
 import time
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from utils.detect.zone_counts import FrameCounts
 
 ItemT = TypeVar("ItemT")
-logger = logging.getLogger(__name__)
-
 STAGES = ("decode", "preprocess", "inference", "postprocess")  # of what is found
 AHEAD_BATCHES = 2  # read while the network works
 POLL_SECONDS = 0.2  # how often a waiting thread looks whether the other one has ended

@@ -14,7 +14,8 @@ from typing import Any
 
 from utils.detect_config import DetectConfig
 from utils.errors import ConfigError
-from utils.output_files import GrowingFile, run_folder
+from utils.growing_file import GrowingFile
+from utils.run_folder import run_folder
 from utils.structures import Frame, NamedFile
 
 logger = logging.getLogger(__name__)

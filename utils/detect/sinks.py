@@ -9,7 +9,8 @@ from pathlib import Path
 from utils.detect.crops import Crops
 from utils.detect.output_options import OutputOptions, Sink
 from utils.detect.tables import CountTable, CsvTable, JsonLines, JsonTable, LabelFiles
-from utils.output_files import STANDARD_OUTPUT, GrowingFile
+from utils.growing_file import GrowingFile
+from utils.output_files import STANDARD_OUTPUT
 
 
 def opened_sinks(

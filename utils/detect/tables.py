@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
-from utils.output_files import GrowingFile, atomic_path
+from utils.growing_file import GrowingFile
+from utils.output_files import atomic_path
 from utils.structures import NO_TRACK, Detections, Frame
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def frame_line(
     detections: Detections,
     class_names: Sequence[str],
     stem: str,
-    counts: FrameCounts | None = None,
+    counts: FrameCounts | None,
 ) -> bytes:
     """As `frame_json`, in UTF-8."""
     return encoded(frame_json(frame, detections, class_names, stem, counts))

@@ -213,10 +213,10 @@ def _joined(parts: Sequence[Detections]) -> Detections:
     )
 
 
-def merge_greedily(found: Detections, threshold: float = MERGE_IOS) -> Detections:
+def merge_greedily(found: Detections) -> Detections:
     """Greedy non-maximum merging, whatever the classes.
 
-    The best box takes those whose overlap with it is at least `threshold` of the smaller of both,
+    The best box takes those whose overlap with it is at least MERGE_IOS of the smaller of both,
     best first. One that still overlaps so much with the box as it has grown until then makes it
     grow around both; others are dropped. Then the best of the rest, and so on. A merged box has
     the score and class of its best one.
@@ -228,9 +228,9 @@ def merge_greedily(found: Detections, threshold: float = MERGE_IOS) -> Detection
     while rest.size:
         best, rest = int(rest[0]), rest[1:]
         kept.append(best)
-        near = _overlap_of_smaller(boxes[best], boxes[rest]) >= threshold
+        near = _overlap_of_smaller(boxes[best], boxes[rest]) >= MERGE_IOS
         for other in rest[near]:
-            if _overlap_of_smaller(boxes[best], boxes[other][None])[0] >= threshold:
+            if _overlap_of_smaller(boxes[best], boxes[other][None])[0] >= MERGE_IOS:
                 boxes[best, :2] = np.minimum(boxes[best, :2], boxes[other, :2])
                 boxes[best, 2:] = np.maximum(boxes[best, 2:], boxes[other, 2:])
         rest = rest[~near]

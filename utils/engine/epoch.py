@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from utils.batches import Batch
 from utils.engine.criterion import Criterion, Loss
-from utils.engine.optim import Schedule, clip_gradients
+from utils.engine.optim import clip_gradients
+from utils.engine.schedule import Schedule
 from utils.engine.training_report import training_row
 from utils.engine.training_state import TrainingState
 from utils.errors import DivergedError

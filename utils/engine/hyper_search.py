@@ -17,8 +17,9 @@ from utils.engine.training_state import fitness
 from utils.errors import ConfigError, DivergedError, MissingPackageError, UserError
 from utils.logs import arguments_of, command_text
 from utils.metrics.coco import CocoMetrics
-from utils.output_files import atomic_path, run_folder, write_json
+from utils.output_files import atomic_path, write_json
 from utils.plots.search_points import plot_search
+from utils.run_folder import run_folder
 from utils.strict_yaml import write_yaml
 from utils.train_config import TrainConfig
 

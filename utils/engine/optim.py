@@ -1,14 +1,12 @@
-"""The optimizer: parameter groups, YOLOv5's schedule of its settings, and the EMA of weights."""
+"""The optimizer: its hyper-parameters, groups of parameters, and steps that are multiplied."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -18,7 +16,6 @@ from utils.strict_mapping import check_limits
 
 NOMINAL_BATCH_SIZE = 64  # YOLOv5's
 MAX_GRADIENT_NORM = 10.0
-MIN_WARMUP_BATCHES = 100
 FUSED_ON = ("cpu", "cuda")  # kinds of devices
 _MAX_MOMENTUM = 0.9999  # with 1, a step would never be forgotten
 
@@ -223,121 +220,3 @@ def clip_gradients(model: nn.Module) -> Tensor:
         () their norm before, on the device: nothing waits for it.
     """
     return torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
-
-
-@dataclass(frozen=True, slots=True)
-class StepSettings:
-    """What one batch is trained with."""
-
-    lr_bias: float
-    lr_weight: float
-    lr_norm: float
-    momentum: float
-    accumulate: int
-
-    def apply(self, optimizer: Optimizer) -> None:
-        """Set an optimizer's three groups (biases, weights, norms)."""
-        rates = (self.lr_bias, self.lr_weight, self.lr_norm)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-            if "momentum" in group:
-                group["momentum"] = self.momentum
-            else:
-                group["betas"] = (self.momentum, group["betas"][1])
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """A pure function from (epoch, batch) to settings, so that a resumed run continues exactly.
-
-    Attributes:
-        config: rates, momentum and warm-up.
-        epochs: of the whole run.
-        batches_per_epoch: of all processes together, which share each batch.
-        batch_size: images per batch.
-        cosine: cosine instead of linear decay.
-    """
-
-    config: OptimizerConfig
-    epochs: int
-    batches_per_epoch: int
-    batch_size: int
-    cosine: bool = False
-
-    def decay(self, epoch: int) -> float:
-        """Factor on lr0 in an epoch: from 1 to lrf."""
-        progress = epoch / self.epochs
-        if self.cosine:
-            return (1 - math.cos(math.pi * progress)) / 2 * (self.config.lrf - 1) + 1
-        return (1 - progress) * (1 - self.config.lrf) + self.config.lrf
-
-    @property
-    def warmup_batches(self) -> int:
-        """How many batches the warm-up lasts."""
-        return max(round(self.config.warmup_epochs * self.batches_per_epoch), MIN_WARMUP_BATCHES)
-
-    def at(self, epoch: int, batch: int) -> StepSettings:
-        """The settings of batch `batch` of epoch `epoch`, both counted from 0."""
-        config = self.config
-        rate = config.lr0 * self.decay(epoch)
-        done = epoch * self.batches_per_epoch + batch
-        if done > self.warmup_batches:
-            return StepSettings(
-                rate, rate, rate, config.momentum, config.accumulate(self.batch_size)
-            )
-        span = (0, self.warmup_batches)
-        per_step = np.interp(done, span, (1, config.nbs / self.batch_size)).round()
-        warm = float(np.interp(done, span, (0.0, rate)))
-        return StepSettings(
-            lr_bias=float(np.interp(done, span, (config.warmup_bias_lr, rate))),
-            lr_weight=warm,
-            lr_norm=warm,
-            momentum=float(np.interp(done, span, (config.warmup_momentum, config.momentum))),
-            accumulate=max(int(per_step), 1),
-        )
-
-
-ModelT = TypeVar("ModelT", bound=nn.Module, covariant=True)
-DECAY = 0.9999
-RAMP_STEPS = 2000
-
-
-def ema_decay(updates: int) -> float:
-    """Decay at the given number of updates: short memory first, 0.9999 in the end."""
-    return DECAY * (1 - math.exp(-updates / RAMP_STEPS))
-
-
-class ModelEMA(Generic[ModelT]):
-    """Exponential moving average of parameters and float buffers, batch-norm statistics included.
-
-    Branches are averaged, not folded kernels: folding is not linear in the norms, so the average is
-    converted, never the other way round.
-
-    Attributes:
-        model: the averaged copy, in eval mode, without gradients.
-        updates: how many times it was updated.
-    """
-
-    def __init__(self, model: ModelT, updates: int = 0) -> None:
-        self.model = copy.deepcopy(model).eval()
-        self.updates = updates
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Set average = d * average + (1 - d) * model for every float tensor of the state."""
-        self.updates += 1
-        decay = ema_decay(self.updates)
-        current = model.state_dict()
-        averages, values, counts, new_counts = [], [], [], []
-        for name, average in self.model.state_dict().items():
-            if average.dtype.is_floating_point:
-                averages.append(average)
-                values.append(current[name].detach().to(average.dtype))
-            else:
-                counts.append(average)
-                new_counts.append(current[name])
-        if counts:
-            torch._foreach_copy_(counts, new_counts)
-        torch._foreach_lerp_(averages, values, 1 - decay)

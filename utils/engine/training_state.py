@@ -16,7 +16,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from utils.engine.distributed import Ranks
-from utils.engine.optim import ModelEMA, OptimizerConfig, build_optimizer
+from utils.engine.ema import ModelEMA
+from utils.engine.optim import OptimizerConfig, build_optimizer
 from utils.errors import ConfigError
 from utils.train_config import TrainConfig
 

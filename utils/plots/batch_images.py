@@ -7,7 +7,7 @@ from pathlib import Path
 from utils.batches import LabelledBatch
 from utils.draw import draw_detections, draw_targets
 from utils.engine.predictor import BatchPrediction
-from utils.output_files import write_image
+from utils.image_output import write_image
 from utils.plots.image_grid import tile_images
 from utils.structures import Detections
 

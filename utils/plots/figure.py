@@ -14,7 +14,7 @@ from PIL import Image, ImageColor
 
 from utils.draw import class_color
 from utils.errors import MissingPackageError
-from utils.output_files import write_image
+from utils.image_output import write_image
 from utils.structures import ImageArray
 from utils.text_ink import TextInk, shown_name, text_ink
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.array_loader import ArrayLoader
-from data.dataset import EvalDataset
+from data.eval_dataset import EvalDataset
 from data.loader import eval_loader
 from tests.unit.data.builders import record, write_image
 from utils.errors import DatasetError

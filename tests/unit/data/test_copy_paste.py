@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from data.augment import AugmentConfig
 from data.copy_paste import MAX_HIDDEN, copy_paste
-from data.dataset import SampleKey, TrainDataset
 from data.mosaic import make_mosaic
+from data.train_dataset import SampleKey, TrainDataset
 from tests.unit.data.builders import record, write_image
 from utils.structures import Targets
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from data.augment import AugmentConfig
-from data.dataset import EvalDataset, SampleKey, TrainDataset
 from data.dataset_spec import load_dataset_spec
+from data.eval_dataset import EvalDataset
 from data.image_cache import CacheSettings
 from data.image_file import read_image
 from data.records import read_records
+from data.train_dataset import SampleKey, TrainDataset
 from tests.error_messages import assert_message
 from tests.unit.data.builders import record, write_image, write_records
 from utils.errors import DatasetError

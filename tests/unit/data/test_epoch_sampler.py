@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data.dataset import NUM_COMPANIONS, mosaic_pool
 from data.epoch_sampler import EpochSampler
+from data.train_dataset import NUM_COMPANIONS, mosaic_pool
 from utils.engine.distributed import Ranks
 
 

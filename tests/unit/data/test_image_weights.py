@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from data.augment import AugmentConfig
-from data.dataset import SampleKey, TrainDataset
 from data.epoch_sampler import EpochSampler
 from data.image_weights import ImageWeights
 from data.loader import train_loader
+from data.train_dataset import SampleKey, TrainDataset
 from tests.unit.data.builders import record, write_records
 from utils.engine.distributed import Ranks
 from utils.errors import ConfigError

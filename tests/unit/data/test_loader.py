@@ -10,8 +10,9 @@ import torch
 
 from data.augment import AugmentConfig
 from data.batch_maker import make_batch
-from data.dataset import EvalDataset, SampleKey, TrainDataset
+from data.eval_dataset import EvalDataset
 from data.loader import BATCHES_AHEAD, eval_loader, train_loader, worker_deaths_named
+from data.train_dataset import SampleKey, TrainDataset
 from tests.error_messages import assert_message
 from tests.unit.data.builders import write_records
 from utils.errors import DatasetError

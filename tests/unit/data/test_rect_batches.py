@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from data.dataset import rect_input_hws, sort_by_aspect
+from data.eval_dataset import rect_input_hws, sort_by_aspect
 
 
 def test_widest_first_equals_in_order():

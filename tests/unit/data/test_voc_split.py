@@ -130,10 +130,10 @@ def test_entries_of_split_files(tmp_path, line, file):
     split = tmp_path / "train.txt"
     split.write_text(line.format(tmp_path))
 
-    (image,) = list_voc_images(images, images, split, NAMES).images
+    listing = list_voc_images(images, images, split, NAMES)
 
-    assert image.path == images / file
-    assert image.label_file == str((images / file).with_suffix(".xml"))
+    assert listing.paths == [str(images / file)]
+    assert listing.label_files == [str((images / file).with_suffix(".xml"))]
 
 
 def test_a_line_that_names_two_images_stops(tmp_path):

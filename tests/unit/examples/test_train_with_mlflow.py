@@ -10,7 +10,7 @@ from data.synthetic.dataset import SyntheticConfig, write_dataset
 from examples.train_with_mlflow import EXPERIMENT, train_with_mlflow
 from tests.model_builders import write_tiny
 from train import TrainConfig
-from utils.engine.training_report import COLUMNS
+from utils.engine.epoch_row import COLUMNS
 from utils.errors import MissingPackageError
 
 

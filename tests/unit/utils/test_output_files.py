@@ -1,112 +1,16 @@
-"""Runs get folders of their own; a cut-off write leaves no half file."""
+"""A cut-off write leaves no half file, and what cannot be written is said first."""
 
 from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
-from utils.errors import ConfigError, OutputError, UserError
-from utils.output_files import (
-    GrowingFile,
-    atomic_folder,
-    atomic_path,
-    check_writable,
-    make_run_folder,
-    run_folder,
-    short_stem,
-    writable_suffix,
-    write_image,
-    write_json,
-)
-
-
-def test_run_folders_are_numbered_like_yolov5s(tmp_path: Path) -> None:
-    made = [make_run_folder(tmp_path / "train", "exp", exist_ok=False).name for _ in range(3)]
-    assert made == ["exp", "exp2", "exp3"]
-
-
-def test_a_gap_in_the_numbers_is_filled(tmp_path: Path) -> None:
-    (tmp_path / "exp").mkdir()
-    (tmp_path / "exp3").mkdir()
-    assert make_run_folder(tmp_path, "exp", exist_ok=False).name == "exp2"
-
-
-def test_exist_ok_uses_the_folder_again(tmp_path: Path) -> None:
-    for _ in range(2):
-        assert make_run_folder(tmp_path, "exp", exist_ok=True) == tmp_path / "exp"
-
-
-def test_a_file_of_that_name_is_stepped_over(tmp_path: Path) -> None:
-    (tmp_path / "exp").write_text("in the way")
-    assert make_run_folder(tmp_path, "exp", exist_ok=False).name == "exp2"
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "a/.."])
-def test_a_run_has_a_name(tmp_path: Path, name: str) -> None:
-    """Without one, files would lie among other runs, in a folder called `2`."""
-    with pytest.raises(ConfigError, match=r"--name '.*': must be the name of a folder"):
-        make_run_folder(tmp_path / "runs", name, exist_ok=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def fail_in(folder: Path, *, exist_ok: bool = False, written: str = "") -> Path:
-    """The folder of a run that fails, perhaps after it has written a file."""
-    with pytest.raises(KeyboardInterrupt), run_folder(folder, "exp", exist_ok=exist_ok) as made:
-        if written:
-            (made / written).touch()
-        raise KeyboardInterrupt
-    return made
-
-
-def test_a_failed_run_leaves_no_empty_folders(tmp_path: Path) -> None:
-    fail_in(tmp_path / "runs" / "train")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_run_leaves_what_was_there_and_what_it_wrote(tmp_path: Path) -> None:
-    project = tmp_path / "runs"
-    (project / "exp").mkdir(parents=True)
-    assert fail_in(project).name == "exp2"
-    assert fail_in(project, exist_ok=True).name == "exp"
-    assert list(project.iterdir()) == [project / "exp"]
-    assert fail_in(project, written="a.txt").exists()
-    with run_folder(project, "exp", exist_ok=False) as folder:
-        pass
-    assert folder.is_dir() and folder.name == "exp3"  # a run that succeeds may write nothing
-
-
-def test_runs_at_the_same_time_get_folders_of_their_own(tmp_path: Path) -> None:
-    """Some fail, so that the project's folder comes and goes meanwhile."""
-
-    def run(number: int) -> Path | None:
-        try:
-            with run_folder(tmp_path / "a" / "b", "exp", exist_ok=False) as folder:
-                if number % 3:
-                    raise InterruptedError
-                (folder / f"{number}").touch()
-                return folder
-        except InterruptedError:
-            return None
-
-    with ThreadPoolExecutor(8) as pool:
-        folders = [folder for folder in pool.map(run, range(120)) if folder is not None]
-    assert len(set(folders)) == len(folders) == 40
-    assert all(len(list(folder.iterdir())) == 1 for folder in folders)
-
-
-@pytest.mark.parametrize("exist_ok", [True, False])
-def test_a_project_that_is_no_folder(tmp_path: Path, exist_ok: bool) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "link").symlink_to(tmp_path / "gone")  # leads nowhere
-    for project in (tmp_path / "file", tmp_path / "file" / "runs", tmp_path / "link"):
-        with pytest.raises(ConfigError, match=r"cannot be made a folder .*--project or --name"):
-            make_run_folder(project, "exp", exist_ok=exist_ok)
+from utils.errors import ConfigError, OutputError
+from utils.growing_file import GrowingFile
+from utils.output_files import atomic_folder, atomic_path, check_writable, short_stem, write_json
 
 
 @pytest.mark.parametrize("use", ["file", "folder", "file or folder"])
@@ -225,44 +129,6 @@ def test_stems_leave_room_and_stay_apart(stem: str) -> None:
     assert (short == stem) == (len(os.fsencode(stem)) <= 225)
     assert short_stem(f"{stem}x") != short
     assert os.fsdecode(os.fsencode(short)) == short
-
-
-IMAGE = np.zeros((6, 8, 3), np.uint8)
-IMAGE[..., 0] = 200  # RGB: red
-
-
-@pytest.mark.parametrize("name", ["a.png", "b.PNG", "ä文.bmp"])
-def test_an_image_is_read_back(tmp_path, name):
-    path = tmp_path / name
-    write_image(path, IMAGE)
-    read = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    np.testing.assert_array_equal(read, IMAGE)
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("suffix", "written"),
-    [
-        (".jpg", ".jpg"),
-        (".PNG", ".PNG"),
-        (".mpo", ".jpg"),
-        ("", ".jpg"),
-        (".xyz", ".jpg"),
-        (".pbm", ".jpg"),
-        (".avif", ".jpg"),
-        (".jp\udce9", ".jpg"),
-    ],
-)
-def test_writable_suffix(suffix, written):
-    assert writable_suffix(suffix) == written
-
-
-def test_an_image_of_unknown_format(tmp_path):
-    with pytest.raises(UserError) as error:
-        write_image(tmp_path / "a.xyz", IMAGE)
-    assert str(error.value) == (
-        f"{tmp_path}/a.xyz: images cannot be written as '.xyz'; use .jpg or .png"
-    )
 
 
 def test_a_pipe_or_a_descriptor_stays_what_it_is(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from models.checkpoints.inert_pickle import collect_tensors, read_inert
 from models.checkpoints.loading import build_from_checkpoint, read_weights
-from models.conversion.deploy import equivalence_error, is_deployed, relative_error, to_deploy
+from models.conversion.deploy import is_deployed, relative_error, to_deploy
 from models.conversion.expand import expand
 from models.network.detector import Detector
 from models.network.model_spec import ModelSpec
@@ -18,6 +18,7 @@ from tests.checkpoint_builders import refusal
 from tests.error_messages import assert_message
 from tests.foreign_files import foreign_network, save_foreign
 from tests.foreign_modules import Conv, Model
+from tests.network_equivalence import equivalence_error
 
 IMAGES = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
 STRIDES = (8, 16, 32)

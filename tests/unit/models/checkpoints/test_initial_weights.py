@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from models.checkpoints.initial_weights import initial_model
-from models.conversion.deploy import equivalence_error
 from models.network.detector import block_counts
 from tests.checkpoint_builders import checkpoint_of, save_model, save_yolov5, tensors_equal
 from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
+from tests.network_equivalence import equivalence_error
 from utils import class_order
 from utils.checkpoint import save_checkpoint
 from utils.errors import CheckpointError, ConfigError

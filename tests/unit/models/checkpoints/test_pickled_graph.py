@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from models.checkpoints.loading import build_from_checkpoint, read_weights
-from models.conversion.deploy import equivalence_error, to_deploy
+from models.conversion.deploy import to_deploy
 from models.conversion.expand import expand
 from models.network.detector import Detector
 from models.network.layers import Bottleneck
@@ -19,6 +19,7 @@ from models.network.model_spec import ModelSpec
 from tests.checkpoint_builders import refusal, save_yolov5
 from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
+from tests.network_equivalence import equivalence_error
 
 IMAGES = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(0))
 

@@ -9,14 +9,16 @@ import torch
 
 from models.checkpoints.initial_weights import initial_model
 from models.checkpoints.loading import build_from_checkpoint, read_weights
-from models.conversion.deploy import equivalence_error, to_deploy
+from models.conversion.deploy import to_deploy
 from models.conversion.expand import expand
 from models.network.detector import build_model
 from models.reparam.rep_opt import IDENTITY, KXK, POINTWISE, TapScaledConv, learnt_scales
 from tests.checkpoint_builders import save_model
 from tests.error_messages import assert_message
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
-from utils.engine.optim import ModelEMA, build_optimizer
+from tests.network_equivalence import equivalence_error
+from utils.engine.ema import ModelEMA
+from utils.engine.optim import build_optimizer
 from utils.errors import ConfigError
 from utils.strict_yaml import write_yaml
 

@@ -17,7 +17,7 @@ from models.checkpoints.yolov5_state_dict import (
     save_yolov5,
     yolov5_yaml,
 )
-from models.conversion.deploy import equivalence_error, to_deploy
+from models.conversion.deploy import to_deploy
 from models.conversion.yolov5_form import as_yolov5
 from models.network.layers import ConvBNAct
 from models.network.model_spec import ModelSpec
@@ -25,6 +25,7 @@ from models.reparam.rep_block import ConvAct, RepBlock
 from tests.checkpoint_builders import checkpoint_of, save_model
 from tests.checkpoint_builders import save_yolov5 as save_pickled
 from tests.model_builders import tiny_spec, tiny_yaml, trained_model
+from tests.network_equivalence import equivalence_error
 from utils.errors import CheckpointError
 from utils.strict_yaml import read_yaml
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.conversion.block_report import BlockReport, block_reports
+from models.conversion.block_report import BlockReport
 from models.conversion.deploy import to_deploy
 from models.conversion.expand import expand
 from models.network.detector import Detector
 from models.reparam.rep_block import ConvAct
 from tests.model_builders import tiny_spec, trained_model
+from tests.network_equivalence import network_reports
 
 BOUND = 1e-12
 THREE_BY_THREE = {
@@ -70,7 +71,7 @@ WAYS = [
 
 @pytest.mark.parametrize(("way", "family", "kinds", "others"), WAYS)
 def test_a_row_per_block(way, family, kinds, others):
-    reports = block_reports(*way(family))
+    reports = network_reports(*way(family))
     assert [report.name for report in reports] == NAMES
     for report in reports:
         expected = kinds if report.name in THREE_BY_THREE else others
@@ -86,7 +87,7 @@ def test_the_error_is_that_of_the_outputs():
         before, after = (nn.Sequential(hand_made([[1.0, -2.0]])) for _ in range(2))
         with torch.no_grad():
             after[0].conv.weight.mul_(factor)
-        (report,) = block_reports(before, after)
+        (report,) = network_reports(before, after)
         assert report.rel_error_float64 == pytest.approx(error, abs=1e-15)
 
 
@@ -94,7 +95,7 @@ def test_the_error_is_that_of_the_outputs():
 
 
 def wrong_rows(before: nn.Module, after: nn.Module) -> list[str]:
-    return [r.name for r in block_reports(before, after) if not r.rel_error_float64 <= BOUND]
+    return [r.name for r in network_reports(before, after) if not r.rel_error_float64 <= BOUND]
 
 
 def one_weight(block: nn.Module) -> None:
@@ -149,7 +150,7 @@ def test_a_block_that_is_no_convolution_is_refused():
     before, after = converted(None)
     after.layers[1] = nn.Sequential(after.layers[1])
     with pytest.raises(TypeError) as caught:
-        block_reports(before, after)
+        network_reports(before, after)
     assert str(caught.value) == "Sequential is no convolution block"
 
 
@@ -177,20 +178,20 @@ def hand_made(weights: list[list[float]]) -> ConvAct:
 )
 def test_spread(weights, spread):
     block = nn.Sequential(hand_made(weights))
-    (report,) = block_reports(block, block)
+    (report,) = network_reports(block, block)
     assert report.weight_spread_before == pytest.approx(spread)
 
 
 def test_each_form_has_its_own_spread():
     before, after = (nn.Sequential(hand_made(row)) for row in ([[1.0, -1.0]], [[3.0, 5.0]]))
-    (report,) = block_reports(before, after)
+    (report,) = network_reports(before, after)
     spreads = report.weight_spread_before, report.weight_spread_after
     assert spreads == pytest.approx((1.0, 5.0))
 
 
 def test_an_expanded_block_keeps_the_spread_of_its_kernel():
     """RepVGG's main branch takes over the kernel itself."""
-    for report in block_reports(*expanded("RepVGG")):
+    for report in network_reports(*expanded("RepVGG")):
         assert report.weight_spread_after == report.weight_spread_before
 
 
@@ -204,9 +205,9 @@ def test_two_reports_are_the_same_and_change_nothing():
         for model in (before, after)
     ]
     torch.manual_seed(0)
-    first = block_reports(before, after)
+    first = network_reports(before, after)
     torch.manual_seed(1)
-    assert block_reports(before, after) == first
+    assert network_reports(before, after) == first
     assert all(isinstance(report, BlockReport) for report in first)
     for model, state in zip((before, after), states, strict=True):
         assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.conversion.block_report import BlockReport, block_reports
-from models.conversion.deploy import equivalence_error, raw_maps, relative_error, to_deploy
+from models.conversion.block_report import BlockReport
+from models.conversion.deploy import relative_error, to_deploy
 from models.conversion.equivalence import check_equivalence, measure_equivalence
 from models.conversion.expand import expand
 from models.conversion.form_change import (
@@ -27,6 +27,7 @@ from models.network.detector import Detector
 from models.network.module_copy import copy_with, in_float64
 from tests.case_loop import for_all
 from tests.model_builders import tiny_spec, trained_model
+from tests.network_equivalence import equivalence_error, network_reports, raw_maps
 from utils.errors import ConversionError
 
 INPUTS = [torch.rand(2, 3, 96, 64), torch.rand(1, 3, 64, 64)]
@@ -75,7 +76,7 @@ def test_errors_are_those_of_whole_networks(case):
         for pair in zip(raw_maps(exact, INPUTS), raw_maps(model, INPUTS), strict=True)
     )
     assert found.allowed == pytest.approx(max(1e-5, 4 * own))
-    reports = block_reports(exact, exact_new) if change.replaces_blocks else []
+    reports = network_reports(exact, exact_new) if change.replaces_blocks else []
     for block, report in zip(found.blocks, reports, strict=True):
         assert rounded(block) == rounded(report)
     check_equivalence(found)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoints.yolov5_weights import read_yolov5
-from models.conversion.block_report import block_reports
-from models.conversion.deploy import equivalence_error, to_deploy
+from models.conversion.deploy import to_deploy
 from models.conversion.expand import expand
 from models.conversion.stem import conv_kernel, focus_kernel, stem_name, with_stem
 from models.network.detector import Detector, build_model
@@ -18,6 +17,7 @@ from models.network.early_layers import Focus, SpaceToDepth
 from models.network.layers import ConvAct, ConvBNAct
 from tests.checkpoint_builders import save_yolov5, tensors_equal
 from tests.model_builders import shapes, tiny_spec, tiny_yaml, trained_model
+from tests.network_equivalence import equivalence_error, network_reports
 from utils.errors import ConfigError
 
 CONV, FOCUS, NO_ACT = ["Conv", [32, 6, 2, 2]], ["Focus", [32, 3]], (1, 1, False)
@@ -102,7 +102,7 @@ def test_blocks_in_focus_fold_and_expand(family):
     """The 3x3 convolution inside is one of the network's."""
     model = network(*FOCUS, rep_block=family)
     folded = to_deploy(model)
-    reports = block_reports(model, folded)
+    reports = network_reports(model, folded)
     assert (reports[0].name, reports[0].block_before) == ("layers.0.conv", family)
     assert max(report.rel_error_float64 for report in reports) <= 1e-12
     assert equivalence_error(model, folded, [images()]) <= 1e-10

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.losses.assign import assign
+from tests.assignment_levels import levels_of
 
 ANCHORS = [[(10, 13), (16, 30), (33, 23)], [(30, 61), (62, 45), (59, 119)]]
 STRIDES = (8, 16)
@@ -49,13 +50,14 @@ def as_tensors(objects):
 
 
 def run(objects, grids):
-    return assign(
+    found = assign(
         *as_tensors(objects),
         anchors=[torch.tensor(level, dtype=torch.float64) for level in ANCHORS],
         strides=STRIDES,
         grids_hw=grids,
         ratio_threshold=THRESHOLD,
-    ).levels()
+    )
+    return levels_of(found)
 
 
 # In sixteenths of a pixel, so that every step of the rule is exact; borders of cells included.

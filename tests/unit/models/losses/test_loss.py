@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.losses.loss import DetectionLoss, LossConfig, paired_ciou
 from models.network.box_coder import BoxCoder, boxes_in_cell, split_anchors
+from tests.assignment_levels import levels_of
 from utils.batches import Batch
 
 ANCHORS = ((10.0, 13.0, 16.0, 30.0), (30.0, 61.0, 62.0, 45.0), (116.0, 90.0, 156.0, 198.0))
@@ -49,7 +50,9 @@ def slow_terms(loss: DetectionLoss, raw: list[torch.Tensor], batch: Batch) -> li
     """Box, objectness and class terms."""
     config, terms = loss.config, [0.0, 0.0, 0.0]
     channels, levels = 5 + loss.num_classes, [level.detach() for level in raw]
-    for maps, level, balance in zip(levels, loss.assign(raw, batch).levels(), BALANCE, strict=True):
+    for maps, level, balance in zip(
+        levels, levels_of(loss.assign(raw, batch)), BALANCE, strict=True
+    ):
         count, targets, box, class_ = len(level.row), {}, [], []
         for k in range(count):
             image, anchor = int(level.image_index[k]), int(level.anchor_index[k])
@@ -158,7 +161,7 @@ def test_perfect_predictions_cost_less_than_others():
     loss = DetectionLoss(CODER, 3, 96, LossConfig())
     raw, batch = random_raw(3, seed=4), labels(OBJECTS)
     better = [level.detach().clone() for level in raw]
-    for maps, level in zip(better, loss.assign(raw, batch).levels(), strict=True):
+    for maps, level in zip(better, levels_of(loss.assign(raw, batch)), strict=True):
         split = maps.view(2, 2, 8, *maps.shape[2:])
         split[:, :, 4] = -8
         folder = (level.image_index, level.anchor_index, slice(None), level.row, level.column)
@@ -258,7 +261,7 @@ def in_float64(loss_inputs: tuple[list[torch.Tensor], Batch]) -> tuple[list[torc
 def dense_total(loss: DetectionLoss, raw: list[torch.Tensor], batch: Batch) -> torch.Tensor:
     """Level by level, each with a target for every anchor, by torch's own functions."""
     config, total = loss.config, raw[0].new_zeros(())
-    for maps, level, balance in zip(raw, loss.assign(raw, batch).levels(), BALANCE, strict=True):
+    for maps, level, balance in zip(raw, levels_of(loss.assign(raw, batch)), BALANCE, strict=True):
         split = split_anchors(maps, 2)
         where = tuple(level.indices[:4])
         predicted = split[where]
@@ -294,7 +297,7 @@ def dense_cross_entropy(
 def test_value_and_gradient_in_float64(config, smoothing, memory_format):
     loss = DetectionLoss(CODER, 3, 96, config, label_smoothing=smoothing)
     raw, batch = in_float64((random_raw(3, seed=6), labels(OBJECTS + CROWD)))
-    assert min(level.is_last.min() for level in loss.assign(raw, batch).levels()) == 0
+    assert min(level.is_last.min() for level in levels_of(loss.assign(raw, batch))) == 0
     raw = [level.detach().contiguous(memory_format=memory_format).requires_grad_() for level in raw]
     found, expected = loss(raw, batch).total, dense_total(loss, raw, batch)
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-12)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.conversion.deploy import equivalence_error, is_deployed, relative_error, to_deploy
+from models.conversion.deploy import is_deployed, relative_error, to_deploy
 from models.conversion.expand import expand
 from models.export.export_networks import DecodedNetwork
 from models.export.onnx_file import OnnxOptions, write_onnx
@@ -22,6 +22,7 @@ from models.reparam.rep_block import RepBlock
 from tests.block_equivalence import randomise_norms
 from tests.error_messages import assert_message
 from tests.model_builders import meta_model
+from tests.network_equivalence import equivalence_error
 from utils.errors import ConfigError
 
 # Row of 16 input channels -> output channels, stride, 3x3 convolutions that become blocks.

@@ -24,13 +24,14 @@ import pytest
 import torch
 
 from data.synthetic.dataset import SyntheticConfig, write_dataset
-from models.conversion.deploy import equivalence_error, is_deployed, to_deploy
+from models.conversion.deploy import is_deployed, to_deploy
 from models.conversion.expand import expand
 from models.network.detector import block_counts, build_model
 from models.reparam.families import FAMILIES
 from tests.block_equivalence import randomise_norms
 from tests.house.source_tree import ROOMS, ROOT
 from tests.model_builders import shapes, tiny_spec, tiny_yaml, trained_model
+from tests.network_equivalence import equivalence_error
 from utils.strict_yaml import write_yaml
 
 TOY = '''"""Toy: several k x k kernels side by side, and one norm after their sum."""

@@ -13,7 +13,7 @@ from utils.detect.comparison import DIFFERENCES, STATUSES, ClassMap, Comparison
 from utils.detect.comparison_image import ComparisonStyle
 from utils.detect.comparison_output import ComparedFiles, ComparisonOutput
 from utils.errors import CheckpointError
-from utils.output_files import GrowingFile
+from utils.growing_file import GrowingFile
 from utils.structures import Detections
 
 SQUARE = (100, 100, 200, 200)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils.engine.optim import ModelEMA, ema_decay
+from utils.engine.ema import ModelEMA, ema_decay
 
 
 def network(value: float) -> nn.Module:

@@ -14,8 +14,10 @@ from torch.overrides import TorchFunctionMode
 
 from utils.batches import Batch
 from utils.engine import epoch as epoch_module
+from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_one_epoch
-from utils.engine.optim import ModelEMA, OptimizerConfig, Schedule, build_optimizer
+from utils.engine.optim import OptimizerConfig, build_optimizer
+from utils.engine.schedule import Schedule
 from utils.engine.training_state import Precision, TrainingState
 from utils.errors import DivergedError
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from utils.engine import training_state
-from utils.engine.optim import ModelEMA, OptimizerConfig
+from utils.engine.ema import ModelEMA
+from utils.engine.optim import OptimizerConfig
 from utils.engine.training_state import (
     StateConfig,
     TrainingState,

@@ -12,12 +12,12 @@ from utils.engine.optim import (
     MAX_GRADIENT_NORM,
     OptimizerConfig,
     ParameterGroups,
-    StepSettings,
     build_optimizer,
     clip_gradients,
     describe_optimizer,
     load_optimizer_state,
 )
+from utils.engine.schedule import StepSettings
 
 WORDS = {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005}
 

@@ -15,7 +15,8 @@ from models.reparam.branched_conv import BranchedConv
 from models.reparam.families import block_family
 from models.reparam.rep_block import ConvGeometry
 from models.reparam.rep_opt import TapScaledConv
-from utils.engine.optim import StepSettings, build_optimizer, clip_gradients
+from utils.engine.optim import build_optimizer, clip_gradients
+from utils.engine.schedule import StepSettings
 
 STEPS, BOUND = 8, 1e-10
 GEOMETRIES = {

@@ -13,8 +13,9 @@ from models.network.box_coder import BoxCoder
 from models.network.detector import Detector, build_model
 from tests.model_builders import tiny_spec
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from utils.engine.ema import ModelEMA
 from utils.engine.epoch import train_batch
-from utils.engine.optim import ModelEMA, OptimizerConfig
+from utils.engine.optim import OptimizerConfig
 from utils.engine.resume import (
     ResumedRun,
     check_resumable,

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from utils.engine.optim import OptimizerConfig, Schedule, StepSettings, build_optimizer
+from utils.engine.optim import OptimizerConfig, build_optimizer
+from utils.engine.schedule import Schedule, StepSettings
 
 LINEAR = Schedule(OptimizerConfig(lrf=0.1), epochs=100, batches_per_epoch=50, batch_size=16)
 COSINE = dataclasses.replace(LINEAR, cosine=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.array_loader import ArrayLoader
-from data.dataset import EvalDataset
+from data.eval_dataset import EvalDataset
 from data.image_file import read_image
 from models.runtimes.runner_predictor import RunnerPredictor
 from tests.blob_network import BlobNetwork, image_with

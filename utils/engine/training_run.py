@@ -16,14 +16,10 @@ import numpy as np
 from utils.batches import Batch
 from utils.boxes import xyxy_to_cxcywh
 from utils.checkpoint import Checkpoint, save_checkpoint
+from utils.engine.epoch_row import EpochRow, append_row, drop_rows_from
 from utils.engine.evaluate import Evaluation
 from utils.engine.resume import progress_of
-from utils.engine.training_report import (
-    EpochRow,
-    TrainedWeights,
-    append_row,
-    drop_rows_from,
-)
+from utils.engine.training_report import TrainedWeights
 from utils.engine.training_state import TrainingState
 from utils.errors import ConfigError, DivergedError
 from utils.evaluation_report import log_table

@@ -1,15 +1,13 @@
-"""Images and labels as samples: augmented for training, plain for evaluation.
+"""Images and labels as training samples, augmented.
 
-A training sample depends on (seed, epoch, index) alone, never on which worker makes it or on what
-was made before, so a run can be repeated and continued exactly.
+A sample depends on (seed, epoch, index) alone, never on which worker makes it or on what was made
+before, so a run can be repeated and continued exactly.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -19,16 +17,12 @@ from data.affine import AffineMap
 from data.augment import AugmentConfig, augment_hsv, mix_up, random_affine, random_flip
 from data.copy_paste import copy_paste
 from data.image_cache import CacheSettings, ImageCache, RecentImages, fill_cache
-from data.image_file import read_shrunk, shrink_factor
 from data.mosaic import NUM_TILES, Tile, make_mosaic
-from utils.errors import DatasetError
-from utils.letterbox import Letterbox, long_side_hw
-from utils.structures import ImageArray, ImageRecord, IntArray, Outline, Sample, Targets
+from data.resized_image import read_unchanged, resize_long_side
+from utils.letterbox import Letterbox
+from utils.structures import ImageArray, ImageRecord, Outline, Sample, Targets
 
 logger = logging.getLogger(__name__)
-# Neighbours in aspect ratio that share an input size. In YOLOv5 that is the batch, so that its AP
-# depends on the batch size; 8 gives the shapes of its batch 8.
-RECT_GROUP = 8
 
 
 class SampleKey(NamedTuple):
@@ -195,146 +189,5 @@ class TrainDataset:
         return [tuple(polygon * scale + offset for polygon in outline) for outline in outlines]
 
     def _read_resized(self, index: int) -> ImageArray:
-        image = _read_unchanged(self.records[index], needed=self.image_size)
-        return _resize_long_side(image, self.image_size, cv2.INTER_LINEAR)
-
-
-class EvalDataset:
-    """Letterboxed samples, pixel for pixel what YOLOv5's validation feeds its networks.
-
-    Attributes:
-        records: the images in the order of the samples: with `rect`, sorted by aspect ratio.
-        image_size: what the longer side of an image is resized to.
-        batch_size: maximum number of consecutive samples of one input size in a batch.
-        input_hws: (height, width) of each sample's input.
-    """
-
-    def __init__(
-        self,
-        records: Sequence[ImageRecord],
-        image_size: int,
-        batch_size: int,
-        *,
-        stride: int = 32,
-        rect: bool,
-        pad: float = 0.5,
-        input_hw: tuple[int, int] | None = None,
-    ) -> None:
-        """Choose the samples' input sizes.
-
-        Args:
-            records: the images.
-            image_size: what the longer side of an image is resized to.
-            batch_size: maximum number of samples in a batch.
-            stride: inputs are multiples of it.
-            rect: inputs as wide and high as like images need, instead of one size for all.
-            pad: extra padding of those, in strides.
-            input_hw: the one size without `rect`; None for a square.
-        """
-        self.image_size = image_size
-        self.batch_size = batch_size
-        self.records = tuple(records)
-        self.input_hws: tuple[tuple[int, int], ...]
-        if rect:
-            order = sort_by_aspect([record.image_hw for record in records])
-            self.records = tuple(records[index] for index in order)
-            hws = [record.image_hw for record in self.records]
-            self.input_hws = rect_input_hws(hws, image_size, RECT_GROUP, stride=stride, pad=pad)
-        else:
-            self.input_hws = (input_hw or (image_size, image_size),) * len(self.records)
-
-    def __len__(self) -> int:
-        """The number of images."""
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> Sample:
-        """The sample at an index; its letterbox maps boxes of the original to the input.
-
-        Raises:
-            DatasetError: the image cannot be read any more.
-        """
-        record = self.records[index]
-        original = _read_unchanged(record)
-        shrinks = max(record.image_hw) > self.image_size
-        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized = _resize_long_side(original, self.image_size, interpolation)
-        height, width = resized.shape[:2]
-        # Rounding up can leave the image a pixel larger than a square input: fit it again.
-        fitted = Letterbox.fit((height, width), self.input_hws[index], scale_up=False)
-        letterbox = replace(fitted, original_hw=record.image_hw)
-        return Sample(
-            image=fitted.apply_image(resized),
-            targets=Targets(letterbox.apply_boxes(record.targets.boxes), record.targets.class_ids),
-            image_id=record.image_id,
-            letterbox=letterbox,
-            path=record.path,
-        )
-
-    def input_hw(self, index: int) -> tuple[int, int]:
-        """Height and width of the sample's image."""
-        return self.input_hws[index]
-
-
-def _read_unchanged(record: ImageRecord, needed: int | None = None) -> ImageArray:
-    """The image of a record; refused if its size changed since the data set was read.
-
-    Where the longer side `needed` is at most half of its own, a JPEG comes smaller, as
-    `read_shrunk` says.
-    """
-    height, width = record.image_hw
-    factor = 1 if needed is None else shrink_factor(max(height, width), needed)
-    image = read_shrunk(record.path, factor)
-    if image.shape[:2] not in (record.image_hw, (-(-height // factor), -(-width // factor))):
-        raise DatasetError(
-            f"{record.path}: {image.shape[1]}x{image.shape[0]} pixels"
-            f"{f' at 1/{factor} of its size' if factor > 1 else ''}, was {width}x{height} when the "
-            "data set was read; start again"
-        )
-    return image
-
-
-def _resize_long_side(image: ImageArray, long_side: int, interpolation: int) -> ImageArray:
-    image_hw = (image.shape[0], image.shape[1])
-    height, width = long_side_hw(image_hw, long_side)
-    if (height, width) == image_hw:
-        return image
-    return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
-
-
-def sort_by_aspect(image_hws: Sequence[tuple[int, int]]) -> IntArray:
-    """(N,) indices of the images, widest (smallest height / width) first."""
-    aspect = np.array([height / width for height, width in image_hws], np.float64)
-    return np.argsort(aspect, kind="stable")
-
-
-def rect_input_hws(
-    sorted_hws: Sequence[tuple[int, int]],
-    image_size: int,
-    batch_size: int,
-    *,
-    stride: int,
-    pad: float,
-) -> tuple[tuple[int, int], ...]:
-    """The (height, width) of each image's network input, one shape per batch.
-
-    Args:
-        sorted_hws: sizes of the images, sorted by aspect ratio.
-        image_size: what the longer side of an image is resized to.
-        batch_size: how many consecutive images share a shape.
-        stride: the shape is a multiple of it.
-        pad: extra padding, in strides.
-    """
-    shapes: list[tuple[int, int]] = []
-    for start in range(0, len(sorted_hws), batch_size):
-        batch = sorted_hws[start : start + batch_size]
-        aspects = [height / width for height, width in batch]
-        tall, wide = 1.0, 1.0
-        if max(aspects) < 1:
-            tall = max(aspects)
-        elif min(aspects) > 1:
-            wide = 1 / min(aspects)
-        height, width = (
-            math.ceil(share * image_size / stride + pad) * stride for share in (tall, wide)
-        )
-        shapes += [(height, width)] * len(batch)
-    return tuple(shapes)
+        image = read_unchanged(self.records[index], needed=self.image_size)
+        return resize_long_side(image, self.image_size, cv2.INTER_LINEAR)
