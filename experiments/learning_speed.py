@@ -30,6 +30,7 @@ BLOCKS = (
     "OREPA(start=plain)",
     "OREPA(start=plain, scaling=scalar)",
     "OREPA(start=paper)",
+    "OREPA(start=paper, scaling=none)",
     "OREPAVGG(start=plain)",
     "OREPAVGG(start=paper)",
 )
