@@ -210,7 +210,7 @@ def _run(
                 output.write(result.frame, result.detections, *more)
             if preview is not None:
                 drawn = output.draw(result.frame, result.detections, *more)
-                if not preview.show(drawn, is_video=result.frame.is_video):
+                if not preview.show(drawn, is_video=result.frame.is_video, signals=signals):
                     break
         else:
             if signals.received is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,10 @@ class HubModel:
 
     def _named(self) -> dict[int, str]:
         """The names by class id, in that order, as the attribute has them now."""
+        if not isinstance(self.names, Mapping | list | tuple):
+            raise ConfigError(
+                f"names={self.names!r}: expected names by class id, or a list of them"
+            )
         names = dict(self.names if isinstance(self.names, Mapping) else enumerate(self.names))
         ids = range(len(self._finder.class_names))
         unnamed = [str(each) for each in ids if each not in names]
@@ -182,7 +187,9 @@ def _one_size(
     Each keeps its proportions, with the longer side of `size` pixels.
     """
     sides = list(size) if isinstance(size, Sequence) else [size]
-    if not sides or not all(isinstance(side, int) and side >= 1 for side in sides):
+    if not sides or not all(
+        isinstance(side, Integral) and side is not True and side >= 1 for side in sides
+    ):
         raise ConfigError(f"size={size!r}: expected pixels, at least 1")
     longest = max(sides)
     input_hw = finder.size.limit_hw

@@ -9,15 +9,15 @@ from typing import TypeAlias
 from data.addresses import is_address
 from data.file_suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data.folder_media import folder_media, pattern_media
-from data.image_file import path_kind
-from data.listing import read_lines, read_standard_input, with_slashes
+from data.listing import TemporaryImage, read_lines, read_standard_input, with_slashes
 from utils.errors import DatasetError, hint_at
+from utils.path_kind import path_kind
 from utils.structures import Skipped
 
 LIST_SUFFIXES = (".txt", ".streams")
 STANDARD_INPUT = "-"
-# A file, an address, or an image of a kind that is known to be unreadable.
-Item: TypeAlias = Path | str | Skipped
+# A file, an address, an image of a kind that is known to be unreadable, or standard input.
+Item: TypeAlias = Path | str | Skipped | TemporaryImage
 
 
 def source_items(text: str, *, recursive: bool) -> Sequence[Item]:
@@ -28,7 +28,7 @@ def source_items(text: str, *, recursive: bool) -> Sequence[Item]:
     """
     if text == STANDARD_INPUT:
         given = read_standard_input()
-        if isinstance(given, Path):
+        if isinstance(given, TemporaryImage):
             return [given]
         return _some(_listed(given, Path()), "--source -: standard input is empty")
     if not text:

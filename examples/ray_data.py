@@ -18,8 +18,15 @@ from typing import Any
 
 from data.sources import SourceOptions, open_source
 from detect import load_detector
-from utils.errors import DatasetError, MissingPackageError, UserError
+from utils.errors import (
+    ConfigError,
+    DatasetError,
+    MissingPackageError,
+    UserError,
+    missing_weights,
+)
 from utils.output_files import atomic_path
+from utils.path_kind import path_kind
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,15 +60,23 @@ def find_in_folder(
         address: of a cluster; None starts Ray on this machine.
 
     Raises:
+        ConfigError: there are no workers.
+        CheckpointError: there is no such weights file.
         DatasetError: there are no images.
         MissingPackageError: Ray is not installed.
     """
-    files = open_source([folder], SourceOptions()).files
+    if workers < 1:
+        raise ConfigError(f"--workers {workers}: must be at least 1")
+    if path_kind(Path(weights)) is None:
+        raise missing_weights(Path(weights))
+    files = [file for file in open_source([folder], SourceOptions()).files if not file.is_video]
     rows = [
         {"number": number, "path": str(file.path.absolute())}
         for number, file in enumerate(files)
-        if not file.is_video
+        if path_kind(file.path)
     ]
+    if not rows:
+        raise DatasetError(f"--source {folder}: has no image files, which alone are read here")
     ray = _ray()
     # Workers import this project: they look for it where it is, not where the program was started.
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 
 from utils.errors import ConfigError, OutputError, UserError
+from utils.path_kind import check_name, path_kind
 from utils.structures import ImageArray
 
 FALLBACK_SUFFIX = ".jpg"
@@ -50,6 +51,7 @@ def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
     if Path(name).name in ("", ".."):
         raise ConfigError(f"--name {name!r}: must be the name of a folder in --project")
     first = folder = Path(project) / name
+    check_name(first, "--name")
     number = 1
     try:
         while True:
@@ -78,7 +80,7 @@ def run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Iterator[Pa
         ConfigError: the folder cannot be created.
     """
     first = Path(project) / name
-    existing = {path for path in (first, *first.parents) if path.exists()}
+    existing = {path for path in (first, *first.parents) if path_kind(path)}
     folder = make_run_folder(project, name, exist_ok=exist_ok)
     try:
         yield folder
@@ -104,6 +106,7 @@ def check_writable(path: Path, flag: str, use: str) -> None:
     Raises:
         ConfigError: it cannot be written, or is the other.
     """
+    check_name(path, flag)
     try:
         if use == "file" and path.is_dir():
             raise ConfigError(f"{flag} {path}: is a folder, expected a file name")
@@ -132,16 +135,6 @@ def is_special(path: Path) -> bool:
     except OSError:  # not there, or not to be looked at
         return False
     return is_descriptor or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def is_same_file(path: Path, other: Path, names_file: bool) -> bool:
-    """Whether two paths lead to one file; one that is not there yet only where `names_file`."""
-    try:
-        if other.is_file():
-            return path.is_file() and path.samefile(other)
-        return names_file and not other.exists() and path.resolve() == other.resolve()
-    except (OSError, ValueError):  # no path at all, such as an address
-        return False
 
 
 def _try_to_write(folder: Path) -> None:

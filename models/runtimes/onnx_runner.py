@@ -14,6 +14,7 @@ from models.runtimes.network_metadata import NetworkMetadata
 from models.runtimes.runner import Runtime
 from utils.errors import CheckpointError, ConfigError, MissingPackageError
 from utils.machine import may_lack_vnni
+from utils.path_kind import path_kind
 from utils.structures import FloatArray
 
 INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -125,7 +126,7 @@ def open_session(
 
 
 def _opened(path: Path, providers: list[Any], threads: int | None) -> Any:
-    if not path.is_file():
+    if path_kind(path) != "file":
         raise CheckpointError(f"{path}: no such file")
     # Its threads would spin between two images, on cores that decode and encode.
     config = {"session.intra_op.allow_spinning": "0"}

@@ -190,6 +190,19 @@ def test_show_needs_a_screen(model, photo, monkeypatch):
         model(photo).show()
 
 
+def test_values_of_another_kind(model, photo):
+    for folder in (None, 3):
+        with pytest.raises(ConfigError, match=rf"^save_dir={folder}: expected the path"):
+            model(photo).save(save_dir=folder)
+    assert model(photo, size=np.int64(96)).s == model(photo, size=96).s
+    with pytest.raises(ConfigError, match=r"^size=True: expected pixels"):
+        model(photo, size=True)
+    for names in (None, "ab"):
+        model.names = names
+        with pytest.raises(ConfigError, match=f"^names={names!r}: expected names"):
+            model(photo)
+
+
 def test_single_results(model, photo):
     black = np.zeros((64, 64, 3), np.uint8)
     one, other = model([photo, black]).tolist()

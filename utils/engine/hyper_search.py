@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from utils.cli import check_options
 from utils.engine.distributed import Ranks
 from utils.engine.training_state import fitness
-from utils.errors import ConfigError, DivergedError, MissingPackageError, UserError
+from utils.errors import ConfigError, DivergedError, MissingPackageError, UserError, first_line
 from utils.logs import arguments_of, command_text
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import atomic_path, run_folder, write_json
@@ -180,12 +180,18 @@ def _open_study(folder: Path, base: Mapping[str, float], seed: int) -> optuna.St
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name="evolve",
-        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
-        direction="maximize",
-        load_if_exists=True,
-    )
+    journal = folder / JOURNAL
+    try:
+        study = optuna.create_study(
+            study_name="evolve",
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{journal}: is damaged ({first_line(error)}); search anew, with another --name"
+        ) from None
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     if not study.trials:
         study.enqueue_trial(_first_values(base))

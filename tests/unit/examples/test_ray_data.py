@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ from examples import ray_data
 from tests.end_to_end.test_detect import ROWS
 from tests.house.source_tree import ROOT
 from tests.onnx_builders import save_detector
-from utils.errors import MissingPackageError
+from utils.errors import MissingPackageError, UserError
 
 
 @pytest.fixture
@@ -56,5 +57,19 @@ def test_two_workers_find_what_one_process_finds(tmp_path, folder):
 
 def test_a_missing_package_is_named(tmp_path, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
+    weights = save_detector(tmp_path / "tiny.onnx", ROWS)
     with pytest.raises(MissingPackageError, match=r'pip install "ray\[data\]"'):
-        ray_data.find_in_folder("w.onnx", str(folder), workers=2)
+        ray_data.find_in_folder(str(weights), str(folder), workers=2)
+
+
+def test_what_is_wrong_is_said_before_ray_starts(tmp_path, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    weights, images = str(save_detector(tmp_path / "tiny.onnx", ROWS)), str(folder)
+    for given, workers, message in (
+        ((weights, images), 0, "--workers 0: must be at least 1"),
+        (("w.onnx", images), 2, "w.onnx: no such weights file"),
+        ((weights, "0"), 2, "--source 0: has no image files"),
+        ((weights, "http://127.0.0.1:9/a.jpg"), 2, "a.jpg: has no image files"),
+    ):
+        with pytest.raises(UserError, match=re.escape(message)):
+            ray_data.find_in_folder(*given, workers=workers)

@@ -177,3 +177,12 @@ def test_two_real_runs(tmp_path, capsys):
     assert (folder / "run1" / "results.csv").exists()
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["runs"] == 2 and report["hyp"] == str(folder / "hyp_evolve.yaml")
+
+
+def test_a_damaged_journal_costs_one_line(config, tmp_path):
+    journal = tmp_path / "evolve" / "exp" / hyper_search.JOURNAL
+    journal.parent.mkdir(parents=True)
+    journal.write_text("garbage\n")
+    with pytest.raises(ConfigError, match=r"study.journal: is damaged .*with another --name"):
+        search(replace(config, exist_ok=True), BASE, Trainer())
+    assert journal.exists()
