@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
@@ -181,6 +182,7 @@ def _open_study(folder: Path, base: Mapping[str, float], seed: int) -> optuna.St
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = folder / JOURNAL
+    _drop_cut_line(journal)
     try:
         study = optuna.create_study(
             study_name="evolve",
@@ -200,6 +202,13 @@ def _open_study(folder: Path, base: Mapping[str, float], seed: int) -> optuna.St
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(trial.params)
     return study
+
+
+def _drop_cut_line(journal: Path) -> None:
+    """What a killed process wrote of its last line, behind which Optuna's next would be no line."""
+    if journal.exists():
+        content = journal.read_bytes()
+        os.truncate(journal, content.rfind(b"\n") + 1)
 
 
 def _first_values(base: Mapping[str, float]) -> dict[str, float]:
