@@ -14,7 +14,8 @@ from utils.errors import DatasetError, hint_at
 from utils.path_kind import path_kind
 from utils.structures import Skipped
 
-LIST_SUFFIXES = (".txt", ".streams")
+STREAMS = ".streams"
+LIST_SUFFIXES = (".txt", STREAMS)
 STANDARD_INPUT = "-"
 # A file, an address, an image of a kind that is known to be unreadable, or standard input.
 Item: TypeAlias = Path | str | Skipped | TemporaryImage
@@ -38,7 +39,10 @@ def source_items(text: str, *, recursive: bool) -> Sequence[Item]:
     if kind == "folder":
         return folder_media(path, text, recursive)
     if kind == "file" and path.suffix.lower() in LIST_SUFFIXES:
-        return _some(_listed(read_lines(path), path.parent), f"--source {text}: this list is empty")
+        lines = read_lines(path)
+        if path.suffix.lower() == STREAMS:  # a file may be called #1.jpg
+            lines = [line for line in lines if not line.startswith("#")]
+        return _some(_listed(lines, path.parent), f"--source {text}: this list is empty")
     if kind == "file":
         raise DatasetError(
             f"--source {text}: the suffix {path.suffix!r} is neither an image's nor a video's "

@@ -17,6 +17,7 @@ from utils.errors import DatasetError
 
 ANSWER_SECONDS = 5  # without an answer, a connection is lost
 FETCH_SECONDS = 60  # that an image may take
+PART_BYTES = 1 << 20  # read at a time
 MAX_IMAGE_BYTES = 1 << 28  # of an image
 PLAYLISTS = (".m3u8", ".m3u", ".mpd")
 PLAYLIST_KINDS = ("application/vnd.apple.mpegurl", "application/x-mpegurl", "application/dash+xml")
@@ -51,7 +52,7 @@ def _read(answer: Any) -> bytes:
         DatasetError: it does.
     """
     content, deadline = bytearray(), time.monotonic() + FETCH_SECONDS
-    while len(content) < MAX_IMAGE_BYTES and (part := answer.read1(MAX_IMAGE_BYTES)):
+    while len(content) < MAX_IMAGE_BYTES and (part := answer.read1(PART_BYTES)):
         content += part
         if time.monotonic() > deadline:
             raise DatasetError(f"cannot be fetched: not all there after {FETCH_SECONDS} s")

@@ -178,7 +178,7 @@ def test_a_pipe_in_a_folder_is_no_image(tmp_path):
 
 
 def test_live_sources_are_told_from_files(tmp_path):
-    (tmp_path / "cameras.streams").write_text("rtsp://door/1\n0\n")
+    (tmp_path / "cameras.streams").write_text("# doors\nrtsp://door/1\n\n#1\n0\n")
     for text, expected in (
         ("0", ["0"]),
         (str(tmp_path / "cameras.streams"), ["rtsp://door/1", "0"]),
