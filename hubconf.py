@@ -42,7 +42,7 @@ def custom(
         path: a checkpoint (.pt) or an exported file.
         autoshape: must be True: the network alone is for `train.py`.
         _verbose: as in YOLOv5; nothing is printed in either case.
-        device: cpu, a GPU number, `cuda:0`, mps; None for the best there is.
+        device: as of `load_detector`, or torch's.
 
     Raises:
         UserError: the file cannot be read.
@@ -136,15 +136,12 @@ class HubModel:
         """With the rules that the attributes ask for now."""
         given = DetectConfig(
             conf_thres=self.conf, iou_thres=self.iou, max_det=self.max_det,
-            classes=given_classes(self.classes),
+            classes=given_classes(self.classes), agnostic_nms=self.agnostic,
         )  # fmt: skip
         check_values(given)
-        rules = replace(
-            self._finder.rules, score_threshold=self.conf, iou_threshold=self.iou,
-            max_detections=self.max_det, classes=given.classes, class_agnostic=self.agnostic,
-            multi_label=self.multi_label,
-        )  # fmt: skip
-        return replace(self._finder, rules=rules)
+        if not isinstance(self.multi_label, bool):
+            raise ConfigError(f"multi_label={self.multi_label!r}: must be True or False")
+        return replace(self._finder, rules=replace(given.rules, multi_label=self.multi_label))
 
     def to(self, device: str | int | torch.device) -> HubModel:
         """The network on another device; its settings stay."""
@@ -209,9 +206,8 @@ def _one_size(
 
 
 def _device_flag(device: str | int | torch.device | None) -> str:
-    """`cuda:0` -> `0`, as `--device` spells it."""
-    text = "" if device is None else str(device)
-    return text.removeprefix("cuda:") if text != "cuda" else "0"
+    """As `--device` has it: None and torch's devices as text."""
+    return "" if device is None else str(device)
 
 
 def _official(

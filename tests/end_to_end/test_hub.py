@@ -82,11 +82,18 @@ def test_settings_count_for_the_next_call(model, photo):
     assert model(photo).xyxy[0][:, 5].tolist() == [1]
     model.max_det, model.classes = 300, [1, 79]  # more than it knows: none is found, as in YOLOv5
     assert set(model(photo).xyxy[0][:, 5].tolist()) == {1}
-    wrong = ("conf", 2), ("iou", -0.1), ("max_det", 0), ("classes", [-1]), ("classes", "person")
+    wrong = (
+        ("conf", 2),
+        ("iou", -0.1),
+        ("max_det", 0),
+        ("classes", [-1]),
+        ("classes", "person"),
+        *((name, value) for name in ("agnostic", "multi_label") for value in ("x", None, 2)),
+    )
     for name, value in wrong:
         before = getattr(model, name)
         setattr(model, name, value)
-        with pytest.raises(ConfigError, match="must be"):
+        with pytest.raises(ConfigError, match=r"must be|agnostic-nms None: leave it out"):
             model(photo)
         setattr(model, name, before)
     with pytest.raises(AttributeError):
