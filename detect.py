@@ -149,7 +149,7 @@ def load_detector(
         imgsz: one side or height and width of the network input; None as the file was made.
         conf_thres: detections must score above this.
         iou_thres: boxes of a class that overlap more than this are one object.
-        device: cpu, a GPU number, mps; None or empty for the best there is.
+        device: cpu, a GPU number, cuda, mps; None or empty for the best there is.
         classes: only these class ids; None for all.
         **further: other flags of `detect.py --help`: those of FurtherFlags.
 
@@ -210,7 +210,7 @@ def _run(
                 output.write(result.frame, result.detections, *more)
             if preview is not None:
                 drawn = output.draw(result.frame, result.detections, *more)
-                if not preview.show(drawn, is_video=result.frame.is_video):
+                if not preview.show(drawn, is_video=result.frame.is_video, signals=signals):
                     break
         else:
             if signals.received is None:

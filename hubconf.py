@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def custom(
         path: a checkpoint (.pt) or an exported file.
         autoshape: must be True: the network alone is for `train.py`.
         _verbose: as in YOLOv5; nothing is printed in either case.
-        device: cpu, a GPU number, `cuda:0`, mps; None for the best there is.
+        device: as of `load_detector`, or torch's.
 
     Raises:
         UserError: the file cannot be read.
@@ -120,6 +121,10 @@ class HubModel:
 
     def _named(self) -> dict[int, str]:
         """The names by class id, in that order, as the attribute has them now."""
+        if not isinstance(self.names, Mapping | list | tuple):
+            raise ConfigError(
+                f"names={self.names!r}: expected names by class id, or a list of them"
+            )
         names = dict(self.names if isinstance(self.names, Mapping) else enumerate(self.names))
         ids = range(len(self._finder.class_names))
         unnamed = [str(each) for each in ids if each not in names]
@@ -131,15 +136,12 @@ class HubModel:
         """With the rules that the attributes ask for now."""
         given = DetectConfig(
             conf_thres=self.conf, iou_thres=self.iou, max_det=self.max_det,
-            classes=given_classes(self.classes),
+            classes=given_classes(self.classes), agnostic_nms=self.agnostic,
         )  # fmt: skip
         check_values(given)
-        rules = replace(
-            self._finder.rules, score_threshold=self.conf, iou_threshold=self.iou,
-            max_detections=self.max_det, classes=given.classes, class_agnostic=self.agnostic,
-            multi_label=self.multi_label,
-        )  # fmt: skip
-        return replace(self._finder, rules=rules)
+        if not isinstance(self.multi_label, bool):
+            raise ConfigError(f"multi_label={self.multi_label!r}: must be True or False")
+        return replace(self._finder, rules=replace(given.rules, multi_label=self.multi_label))
 
     def to(self, device: str | int | torch.device) -> HubModel:
         """The network on another device; its settings stay."""
@@ -182,7 +184,9 @@ def _one_size(
     Each keeps its proportions, with the longer side of `size` pixels.
     """
     sides = list(size) if isinstance(size, Sequence) else [size]
-    if not sides or not all(isinstance(side, int) and side >= 1 for side in sides):
+    if not sides or not all(
+        isinstance(side, Integral) and side is not True and side >= 1 for side in sides
+    ):
         raise ConfigError(f"size={size!r}: expected pixels, at least 1")
     longest = max(sides)
     input_hw = finder.size.limit_hw
@@ -202,9 +206,8 @@ def _one_size(
 
 
 def _device_flag(device: str | int | torch.device | None) -> str:
-    """`cuda:0` -> `0`, as `--device` spells it."""
-    text = "" if device is None else str(device)
-    return text.removeprefix("cuda:") if text != "cuda" else "0"
+    """As `--device` has it: None and torch's devices as text."""
+    return "" if device is None else str(device)
 
 
 def _official(

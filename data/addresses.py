@@ -14,7 +14,7 @@ SCREEN = re.compile(r"screen(?::(\d+))?", re.IGNORECASE)
 
 def is_address(text: str) -> bool:
     """Whether it names a camera, a screen or something in a network, not a file."""
-    whole = text.isdigit() or SCREEN.fullmatch(text) or DEVICE.fullmatch(text)
+    whole = text.isdecimal() or SCREEN.fullmatch(text) or DEVICE.fullmatch(text)
     return bool(whole or ADDRESS.match(text))
 
 
@@ -34,4 +34,4 @@ def without_password(address: str) -> str:
 def file_name(address: str) -> str:
     """A name for the files of a stream: `camera0`, `rtsp_host_1`."""
     public = without_password(address)
-    return f"camera{public}" if public.isdigit() else re.sub(r"[^A-Za-z0-9_-]+", "_", public)
+    return f"camera{public}" if public.isdecimal() else re.sub(r"[^A-Za-z0-9_-]+", "_", public)

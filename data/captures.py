@@ -65,8 +65,8 @@ def open_capture(address: str, options: StreamOptions) -> Capture | None:
     if DEVICE.match(address) and not Path(address).exists():
         return None  # OpenCV says so in lines of its own
     opened, is_file = cv2.VideoCapture(), False
-    if address.isdigit() or DEVICE.match(address):
-        opened.open(int(address) if address.isdigit() else address)
+    if address.isdecimal() or DEVICE.match(address):
+        opened.open(int(address) if address.isdecimal() else address)
     else:
         limits = {
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: 1000 * OPEN_SECONDS,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from data.file_states import Evidence
-from data.image_file import path_kind
 from data.label_rules import Problem
 from utils.errors import DatasetError, hint_at
+from utils.path_kind import path_kind
 
 Entry = dict[str, Any]
 ROOT_ID = 0

@@ -12,7 +12,6 @@ from typing import Any
 from data.class_names import check_count, data_set_classes, listed_names
 from data.coco_json import read_categories
 from data.datasets import DATASETS_FOLDER
-from data.image_file import path_kind
 from data.split_spec import (
     CocoSplit,
     MergedSplit,
@@ -25,6 +24,7 @@ from data.split_spec import (
 from utils.class_order import classes_that_differ
 from utils.errors import ConfigError, close_to
 from utils.logs import counted
+from utils.path_kind import path_kind
 from utils.strict_mapping import check_keys
 from utils.strict_yaml import find_shipped, read_yaml
 

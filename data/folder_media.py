@@ -15,9 +15,10 @@ from data.file_suffixes import (
     VIDEO_SUFFIXES,
 )
 from data.heif_file import START_BYTES, is_heif, missing_package
-from data.image_file import JPEG_START, path_kind
+from data.image_file import JPEG_START
 from utils.errors import DatasetError
 from utils.logs import counted
+from utils.path_kind import path_kind
 from utils.structures import Skipped
 
 logger = logging.getLogger(__name__)

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from data.addresses import HTTP, address_suffix, file_name, is_address, without_password
 from data.decoded_image import MAX_PIXELS
 from data.file_suffixes import VIDEO_SUFFIXES
-from data.image_file import decode_image, path_kind, read_content
+from data.image_file import decode_image, read_content
 from data.sources import is_video
 from utils.errors import DatasetError
+from utils.path_kind import path_kind
 from utils.structures import Frame, ImageArray
 
 if TYPE_CHECKING:
@@ -50,8 +51,10 @@ def given_frames(
 
     Raises:
         DatasetError: one cannot be read, is no single image, or is an array of colors and `bgr`
-            is None.
+            is None; `bgr` is something else.
     """
+    if bgr not in (None, True, False):
+        raise DatasetError(f"bgr={bgr!r}: expected True (as OpenCV's) or False (red, green, blue)")
     for number, image in enumerate(images):
         source, path = f"image{number}", Path(f"image{number}.jpg")
         if isinstance(image, str | os.PathLike):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.addresses import HTTP, SCREEN
-from data.image_file import path_kind
 from utils.logs import flag_of
+from utils.path_kind import path_kind
 
 if TYPE_CHECKING:
     from utils.detect.pipeline import Source

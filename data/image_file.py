@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import simplejpeg
@@ -117,15 +115,3 @@ def _check_jpeg_size(path: Path, content: bytes) -> None:
     except ValueError:  # OpenCV says what is wrong
         return
     check_size(path, len(content), height, width)
-
-
-def path_kind(path: Path) -> Literal["folder", "file"] | None:
-    """What is there; None also where a name is too long or impossible, or access is denied.
-
-    `Path.exists` and its kin raise OSError or ValueError for such paths.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return None
-    return "folder" if stat.S_ISDIR(mode) else "file"

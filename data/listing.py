@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import codecs
+import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
 from data.file_states import Evidence, start_of_paths
 from data.file_suffixes import LISTED_SUFFIXES
-from data.image_file import path_kind
 from utils.errors import DatasetError, hint_at
+from utils.path_kind import path_kind
 
 
 def list_images(source: Path, evidence: Evidence | None = None) -> list[str]:
@@ -76,8 +78,29 @@ def with_slashes(
     return [line.replace("\\", "/") for line in lines]
 
 
-def read_standard_input() -> Path | list[str]:
-    """An image's content, kept in a temporary file, or the lines of a list."""
+class TemporaryImage:
+    """An image's content in a file, which is removed when nobody refers to this any more.
+
+    Attributes:
+        path: of the file.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        """Write it."""
+        folder = tempfile.mkdtemp(prefix="stdin-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.path = Path(folder) / "stdin.jpg"
+        self.path.write_bytes(content)
+
+
+def read_standard_input() -> TemporaryImage | list[str]:
+    """An image's content, or the lines of a list.
+
+    Raises:
+        DatasetError: standard input is closed.
+    """
+    if sys.stdin is None:
+        raise DatasetError("--source -: standard input is closed")
     content = sys.stdin.buffer.read()
     with tempfile.NamedTemporaryFile(prefix="stdin-", suffix=".txt") as file:
         path = Path(file.name)
@@ -87,9 +110,7 @@ def read_standard_input() -> Path | list[str]:
         except DatasetError:
             lines = []
     if content and not lines:
-        with tempfile.NamedTemporaryFile(prefix="stdin-", suffix=".jpg", delete=False) as kept:
-            kept.write(content)
-        return Path(kept.name)
+        return TemporaryImage(content)
     return lines
 
 

@@ -29,10 +29,10 @@ import PIL
 from data.file_states import State
 from data.findings import Findings
 from data.image_facts import RULES, ImageFacts
-from data.image_file import path_kind
 from data.label_rules import Problem
 from data.record_table import RecordTable
 from data.scan import Scan
+from utils.path_kind import path_kind
 
 logger = logging.getLogger(__name__)
 Facts = Mapping[str, tuple[State, ImageFacts]]  # of images by their paths

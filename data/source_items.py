@@ -9,15 +9,16 @@ from typing import TypeAlias
 from data.addresses import is_address
 from data.file_suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data.folder_media import folder_media, pattern_media
-from data.image_file import path_kind
-from data.listing import read_lines, read_standard_input, with_slashes
+from data.listing import TemporaryImage, read_lines, read_standard_input, with_slashes
 from utils.errors import DatasetError, hint_at
+from utils.path_kind import path_kind
 from utils.structures import Skipped
 
-LIST_SUFFIXES = (".txt", ".streams")
+STREAMS = ".streams"
+LIST_SUFFIXES = (".txt", STREAMS)
 STANDARD_INPUT = "-"
-# A file, an address, or an image of a kind that is known to be unreadable.
-Item: TypeAlias = Path | str | Skipped
+# A file, an address, an image of a kind that is known to be unreadable, or standard input.
+Item: TypeAlias = Path | str | Skipped | TemporaryImage
 
 
 def source_items(text: str, *, recursive: bool) -> Sequence[Item]:
@@ -28,7 +29,7 @@ def source_items(text: str, *, recursive: bool) -> Sequence[Item]:
     """
     if text == STANDARD_INPUT:
         given = read_standard_input()
-        if isinstance(given, Path):
+        if isinstance(given, TemporaryImage):
             return [given]
         return _some(_listed(given, Path()), "--source -: standard input is empty")
     if not text:
@@ -38,7 +39,10 @@ def source_items(text: str, *, recursive: bool) -> Sequence[Item]:
     if kind == "folder":
         return folder_media(path, text, recursive)
     if kind == "file" and path.suffix.lower() in LIST_SUFFIXES:
-        return _some(_listed(read_lines(path), path.parent), f"--source {text}: this list is empty")
+        lines = read_lines(path)
+        if path.suffix.lower() == STREAMS:  # a file may be called #1.jpg
+            lines = [line for line in lines if not line.startswith("#")]
+        return _some(_listed(lines, path.parent), f"--source {text}: this list is empty")
     if kind == "file":
         raise DatasetError(
             f"--source {text}: the suffix {path.suffix!r} is neither an image's nor a video's "

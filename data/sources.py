@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from data.addresses import file_name, is_address, without_password
 from data.file_suffixes import LISTED_SUFFIXES, VIDEO_SUFFIXES
-from data.image_file import decode_image, is_jpeg, path_kind, read_content
+from data.image_file import decode_image, is_jpeg, read_content
 from data.stream_options import StreamOptions
 from utils.detect.pipeline import Source, grouped
-from utils.errors import DatasetError
+from utils.errors import ConfigError, DatasetError
 from utils.letterbox import InputSize
+from utils.path_kind import path_kind
 from utils.structures import FittedFrame, Frame, Skipped, StreamState
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def open_source(texts: Sequence[str], options: SourceOptions) -> Source:
         DatasetError: there is no such thing, no images and videos in it, or live and other
             sources are mixed.
     """
+    if not isinstance(options, SourceOptions):
+        raise ConfigError(f"options={options!r}: expected SourceOptions(...)")
     items = [item for text in texts for item in _expand(text, options)]
     live = [item for item in items if isinstance(item, str) and not _is_image(item, options)]
     if not live:
@@ -146,9 +149,9 @@ class SourceFile:
     @functools.cached_property
     def path(self) -> Path:
         """The file; for an address, a name that can serve as a file name."""
-        if isinstance(self.item, Skipped):
-            return self.item.path
-        return self.item if isinstance(self.item, Path) else Path(file_name(self.item))
+        if isinstance(self.item, str):
+            return Path(file_name(self.item))
+        return self.item if isinstance(self.item, Path) else self.item.path
 
     @property
     def source(self) -> str:
@@ -158,9 +161,7 @@ class SourceFile:
     @functools.cached_property
     def is_video(self) -> bool:
         """Whether it has several frames: a video, an animation, a file of pages."""
-        if not isinstance(self.item, Path):
-            return False
-        return is_video(self.item)
+        return not isinstance(self.item, str | Skipped) and is_video(self.path)
 
     @property
     def is_movie(self) -> bool:

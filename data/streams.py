@@ -20,12 +20,14 @@ from data.addresses import file_name, without_password
 from data.captures import Capture, open_capture
 from data.stream_options import StreamOptions
 from data.video import is_cut_off
+from utils.errors import DatasetError
 from utils.letterbox import InputSize
 from utils.structures import FittedFrame, Frame, NamedFile, Skipped, StreamState
 
 logger = logging.getLogger(__name__)
 
 RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds before each new try; the last one repeats
+MAX_DIGITS = 9  # of a camera's number: OpenCV takes 32 bits
 WAITING_FRAMES = 16  # of a stream of which every frame is wanted; beyond, the sender waits
 POLL_SECONDS = 0.2  # how often a wait looks whether the run has ended
 _FOR_EVER = " and until it is; Ctrl-C ends the run, --reconnect SECONDS limits the wait"
@@ -51,7 +53,13 @@ class LiveSource:
             addresses: camera numbers and addresses.
             options: how they are read.
             opener: opens one; None where it is not up.
+
+        Raises:
+            DatasetError: no camera can have such a number.
         """
+        for each in addresses:
+            if each.isdecimal() and len(each) > MAX_DIGITS:
+                raise DatasetError(f"--source {each}: no camera has such a number; the first is 0")
         self._run = _Run()
         self.states = [StreamState(without_password(address)) for address in addresses]
         labels = _labels(addresses)

@@ -15,12 +15,12 @@ from pathlib import Path, PurePosixPath
 
 from data.file_states import Evidence
 from data.file_suffixes import LISTED_SUFFIXES
-from data.image_file import path_kind
 from data.label_rules import LabelSet, Listing, Problem
 from data.listing import read_lines
 from data.scan_result import orphan_problem
 from data.voc_xml import read_voc_file
 from utils.errors import DatasetError, hint_at
+from utils.path_kind import path_kind
 
 _XML = frozenset({".xml"})
 _CLASS_FILE_LINE = re.compile(r"(.+?)\s+(-1|0|1)")  # `000005 -1`, as in VOC's per-class lists

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from data.file_suffixes import IMAGE_SUFFIXES
 from utils.errors import DatasetError
 
 ANSWER_SECONDS = 5  # without an answer, a connection is lost
+FETCH_SECONDS = 60  # that an image may take
+PART_BYTES = 1 << 20  # read at a time
 MAX_IMAGE_BYTES = 1 << 28  # of an image
 PLAYLISTS = (".m3u8", ".m3u", ".mpd")
 PLAYLIST_KINDS = ("application/vnd.apple.mpegurl", "application/x-mpegurl", "application/dash+xml")
@@ -34,12 +37,26 @@ def fetch(address: str) -> bytes:
             kind: str = answer.headers.get_content_type()
             if kind.startswith(_ENDLESS):
                 raise DatasetError(f"is {kind}, not one image")
-            content: bytes = answer.read(MAX_IMAGE_BYTES)
+            content = _read(answer)
     except _FETCH_ERRORS as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is the answer, too
         raise DatasetError(f"cannot be fetched: {error}") from None
     return content
+
+
+def _read(answer: Any) -> bytes:
+    """What a server sends, unless it sends so slowly that this takes too long.
+
+    Raises:
+        DatasetError: it does.
+    """
+    content, deadline = bytearray(), time.monotonic() + FETCH_SECONDS
+    while len(content) < MAX_IMAGE_BYTES and (part := answer.read1(PART_BYTES)):
+        content += part
+        if time.monotonic() > deadline:
+            raise DatasetError(f"cannot be fetched: not all there after {FETCH_SECONDS} s")
+    return bytes(content)
 
 
 class _BasicLogin(urllib.request.HTTPBasicAuthHandler):

@@ -12,17 +12,29 @@ import argparse
 import json
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from data.sources import SourceOptions, open_source
 from detect import load_detector
-from utils.errors import DatasetError, MissingPackageError, UserError
+from utils.errors import (
+    ConfigError,
+    DatasetError,
+    MissingPackageError,
+    UserError,
+    first_line,
+    missing_weights,
+)
+from utils.flag_rules import Choices
 from utils.output_files import atomic_path
+from utils.path_kind import path_kind
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
+CONNECT_SECONDS = 10
 
 
 class Finder:
@@ -49,23 +61,32 @@ def find_in_folder(
         weights: a checkpoint or an exported file.
         folder: of the images, or a pattern; videos in it are not read.
         workers: how many processes look at images at the same time.
-        device: of each worker; `0` for a GPU, of which Ray then gives one to each.
-        address: of a cluster; None starts Ray on this machine.
+        device: of each worker: `cpu`, or `0` for a GPU, of which Ray gives one to each.
+        address: of a cluster, `auto` or `host:port`; None starts Ray on this machine.
 
     Raises:
+        ConfigError: there are no workers, no GPUs for them, or no cluster.
+        CheckpointError: there is no such weights file.
         DatasetError: there are no images.
         MissingPackageError: Ray is not installed.
     """
-    files = open_source([folder], SourceOptions()).files
+    if workers < 1:
+        raise ConfigError(f"--workers {workers}: must be at least 1")
+    Choices(("cpu", "0")).check("--device", device)
+    if path_kind(Path(weights)) is None:
+        raise missing_weights(Path(weights))
+    files = [file for file in open_source([folder], SourceOptions()).files if not file.is_video]
     rows = [
         {"number": number, "path": str(file.path.absolute())}
         for number, file in enumerate(files)
-        if not file.is_video
+        if path_kind(file.path)
     ]
+    if not rows:
+        raise DatasetError(f"--source {folder}: has no image files, which alone are read here")
     ray = _ray()
-    # Workers import this project: they look for it where it is, not where the program was started.
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, ignore_reinit_error=True)
+    _start(ray, address)
+    if device != "cpu" and not ray.cluster_resources().get("GPU"):  # it would wait for one
+        raise ConfigError(f"--device {device}: Ray has no GPUs here; use cpu")
     found = ray.data.from_items(rows).map(
         Finder,
         fn_constructor_args=(str(Path(weights).absolute()), device),
@@ -73,6 +94,23 @@ def find_in_folder(
         num_gpus=0 if device == "cpu" else 1,
     )
     return [row["found"] for row in sorted(found.take_all(), key=lambda row: int(row["number"]))]
+
+
+def _start(ray: Any, address: str | None) -> None:
+    """Join a cluster, or start one on this machine.
+
+    Raises:
+        ConfigError: there is none at the address.
+    """
+    # Workers import this project: they look for it where it is, not where the program was started.
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    try:
+        if address is not None and ":" in address:  # Ray would try for minutes, and exit
+            parts = urlsplit(address if "://" in address else f"//{address}")
+            socket.create_connection((parts.hostname, parts.port), CONNECT_SECONDS).close()
+        ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, ignore_reinit_error=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--address {address}: no Ray there ({first_line(error)})") from None
 
 
 def _ray() -> Any:

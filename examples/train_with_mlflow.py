@@ -1,8 +1,9 @@
-"""Train with the figures of every epoch in MLflow, which keeps them in a folder of this machine.
+"""Train with the figures of every epoch in MLflow, which keeps them on this machine or a server.
 
 `python -m examples.train_with_mlflow --data my.yaml --cfg repyolov5n.yaml` takes the flags of
-train.py; `mlflow ui` shows the run. W&B, ClearML and Comet take the same dictionary of numbers:
-`wandb.log(row.figures(), step=row.epoch)`, for one.
+train.py. By itself MLflow writes `mlflow.db` and `mlruns/` in the working directory, where
+`mlflow ui`, of the whole package mlflow, shows them. W&B, ClearML and Comet take the same
+dictionary of numbers: `wandb.log(row.figures(), step=row.epoch)`, for one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from train import TrainConfig, train
 from utils.cli import run_script
 from utils.engine.epoch_row import EpochRow
 from utils.engine.training_report import TrainResult
-from utils.errors import MissingPackageError
+from utils.errors import ConfigError, MissingPackageError, first_line
 from utils.strict_mapping import to_flat
 from utils.train_config import REFUSED
 
@@ -28,17 +29,24 @@ def train_with_mlflow(config: TrainConfig, tracking: str | None = None) -> Train
 
     Args:
         config: the flags.
-        tracking: where MLflow keeps runs, a folder's `file:` address or a server's; None as the
-            variable MLFLOW_TRACKING_URI says, or else as MLflow does by itself.
+        tracking: where MLflow keeps runs, as `sqlite:///mlflow.db` or a server's address; None as
+            the variable MLFLOW_TRACKING_URI says, or else as MLflow does by itself.
 
     Raises:
+        ConfigError: MLflow cannot keep runs there.
         MissingPackageError: MLflow is not installed.
         UserError: a file or a flag is wrong.
     """
     mlflow = _mlflow()
-    if tracking is not None:
-        mlflow.set_tracking_uri(tracking)
-    mlflow.set_experiment(EXPERIMENT)
+    try:
+        if tracking is not None:
+            mlflow.set_tracking_uri(tracking)
+        mlflow.set_experiment(EXPERIMENT)
+    except mlflow.exceptions.MlflowException as error:  # folders, which it took once, among them
+        raise ConfigError(
+            f"{mlflow.get_tracking_uri()}: MLflow cannot keep runs there ({first_line(error)}); "
+            "name sqlite:///mlflow.db (pip install sqlalchemy alembic), or a server"
+        ) from None
 
     def log(row: EpochRow) -> None:
         mlflow.log_metrics(row.figures(), step=row.epoch)

@@ -19,6 +19,7 @@ from torch import Tensor
 from utils.checkpoint_archive import checked_names, entry_names, is_archive
 from utils.errors import CheckpointError, first_line, missing_weights
 from utils.output_files import atomic_path
+from utils.path_kind import path_kind
 
 FORMAT = "reparam-yolov5"
 EXPORTED_SUFFIXES = frozenset({".onnx", ".engine", ".torchscript", ".tflite", ".rknn", ".mlmodel"})
@@ -130,9 +131,10 @@ def _pickled_classes(path: Path) -> tuple[str, ...]:
     Raises:
         CheckpointError: no such file, or it is not a PyTorch checkpoint.
     """
-    if not path.exists():
+    kind = path_kind(path)
+    if kind is None:
         raise missing_weights(path)
-    if not path.is_file():
+    if kind == "folder":
         raise CheckpointError(f"{path}: is a folder, expected a weights file")
     if path.suffix.lower() in EXPORTED_SUFFIXES:
         raise CheckpointError(

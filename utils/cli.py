@@ -23,7 +23,8 @@ from utils.errors import CheckFailedError, ConfigError, UserError, missing_weigh
 from utils.flag_rules import Choices, DeviceRule, FreeName, Limits, PathRule
 from utils.flag_values import check_kind, check_values, options_of
 from utils.logs import configure_logging, exit_code_after_report, flag_of
-from utils.output_files import check_writable, is_same_file
+from utils.output_files import check_writable
+from utils.path_kind import is_same_file, path_kind
 from utils.stop_signals import Stopped, raised_as_interrupts
 
 ConfigT = TypeVar("ConfigT")
@@ -222,7 +223,8 @@ def check_command_line(
             if is_weights and values == (field.default,) and _is_replaced(config, rule):
                 continue
             for value in filter(None, values):
-                if is_weights and value != field.metadata["const"] and not Path(value).exists():
+                is_read = is_weights and value != field.metadata["const"]
+                if is_read and path_kind(Path(value)) is None:
                     raise missing_weights(Path(value))
                 if field.name in yamls:
                     _check_yaml(value, yamls[field.name])

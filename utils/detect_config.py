@@ -14,6 +14,7 @@ from utils.errors import ConfigError, missing_weights
 from utils.flag_rules import Choices, DeviceRule, FreeName, PathRule
 from utils.flag_values import Flags, check_values
 from utils.logs import SAMPLE_IMAGES, SHIPPED_WEIGHTS
+from utils.path_kind import path_kind
 from utils.postprocess import IOU_THRESHOLD, SCORE_THRESHOLD, PostprocessConfig
 from utils.strict_mapping import check_keys
 
@@ -231,6 +232,6 @@ def detector_config(
         raise ConfigError(f"--weights {weights!r}: expected one file")
     if not config.weights:  # which stands for the shipped network on the command line
         raise ConfigError("--weights: is empty; name a file")
-    if not Path(config.weights).exists():
+    if path_kind(Path(config.weights)) is None:
         raise missing_weights(Path(config.weights))
     return config

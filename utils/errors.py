@@ -53,7 +53,10 @@ def first_line(error: Exception) -> str:
 
 def missing_weights(path: Path) -> CheckpointError:
     """That a weights file does not exist; names a file beside it that is called nearly so."""
-    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    try:
+        beside = sorted(path.parent.iterdir())
+    except (OSError, ValueError):  # its folder is missing too, or cannot be read
+        beside = []
     names = {file.stem: file.name for file in sorted(beside, key=lambda each: each.suffix == ".pt")}
     close = close_to(path.stem, names)
     hint = f"; did you mean {path.with_name(names[close])}?" if close else ""

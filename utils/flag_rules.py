@@ -135,8 +135,9 @@ class FreeName:
 
 
 def device_word(text: str) -> str:
-    """`cuda:1` and ` 1` are `1`."""
-    return text.strip().lower().removeprefix("cuda:")
+    """`cuda:1` and ` 1` are `1`; `cuda`, torch's name of the first GPU, is `0`."""
+    word = text.strip().lower()
+    return "0" if word == "cuda" else word.removeprefix("cuda:")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ _PYTHONS: frozenset[type] = frozenset({bool, int, float})
 class Flags:
     """Base of a config: a value given from Python becomes what the command line would give.
 
-    A path becomes text, numpy's number Python's, a list a tuple, and a number, where a flag takes
-    text, its digits (`device=0`). One value, where a flag takes several alone, becomes a tuple.
+    A path becomes text, a number of numpy or torch Python's, a list or array a tuple, and a number,
+    where a flag takes text, its digits (`device=0`). One value, where a flag takes several alone,
+    becomes a tuple.
     """
 
     def __post_init__(self) -> None:
@@ -31,13 +32,15 @@ class Flags:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             plain = _plain(value, single_types(hints[field.name]))
-            if not isinstance(value, tuple | list | None) and _is_tuple(hints[field.name]):
+            if not isinstance(plain, tuple | list | None) and _is_tuple(hints[field.name]):
                 plain = (plain,)
             if plain is not value:
                 object.__setattr__(self, field.name, plain)
 
 
 def _plain(value: Any, kinds: set[type]) -> Any:
+    if getattr(value, "ndim", None) in (0, 1):  # a number or numbers of numpy or torch
+        value = value.tolist()
     if isinstance(value, tuple | list):
         return tuple(_plain(each, kinds) for each in value)
     if isinstance(value, os.PathLike):
@@ -97,6 +100,8 @@ def check_values(config: Any) -> None:
         given = f"{flag} {' '.join(map(str, values))}"
         if getattr(config, field.name) is None and types.NoneType not in _members(hint):
             raise ConfigError(f"{flag} None: leave it out for its default")
+        if getattr(config, field.name) == () and (field.default == "" or not _takes_several(hint)):
+            raise ConfigError(f"{flag}: is empty; leave it out for its default")
         if len(values) > 1 and not _takes_several(hint):
             raise ConfigError(f"{given}: expected one value")
         if limits.max_values is not None and len(values) > limits.max_values:
@@ -106,7 +111,7 @@ def check_values(config: Any) -> None:
             raise ConfigError(f"{flag}: is empty; name one or more")
         for each in values:
             _check_value(f"{given}: must be", each, kinds, rule)
-            if isinstance(rule, Choices | DeviceRule | FreeName) and each:
+            if isinstance(rule, Choices | DeviceRule | FreeName) and (each or field.default != ""):
                 rule.check(flag, each)
             elif kinds in ({int}, {float}):
                 limits.check(given, each, whole=kinds == {int})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import ConfigError, OutputError
+from utils.path_kind import check_name
 
 STANDARD_OUTPUT = Path("-")
 # File systems allow 255 bytes. What is added to a stem: `_2`, a frame's number, `.jpeg`.
@@ -39,6 +40,7 @@ def check_writable(path: Path, flag: str, use: str) -> None:
     Raises:
         ConfigError: it cannot be written, or is the other.
     """
+    check_name(path, flag)
     try:
         if use == "file" and path.is_dir():
             raise ConfigError(f"{flag} {path}: is a folder, expected a file name")
@@ -67,16 +69,6 @@ def is_special(path: Path) -> bool:
     except OSError:  # not there, or not to be looked at
         return False
     return is_descriptor or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def is_same_file(path: Path, other: Path, names_file: bool) -> bool:
-    """Whether two paths lead to one file; one that is not there yet only where `names_file`."""
-    try:
-        if other.is_file():
-            return path.is_file() and path.samefile(other)
-        return names_file and not other.exists() and path.resolve() == other.resolve()
-    except (OSError, ValueError):  # no path at all, such as an address
-        return False
 
 
 def _try_to_write(folder: Path) -> None:

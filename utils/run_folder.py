@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from utils.errors import ConfigError
+from utils.path_kind import check_name, path_kind
 
 
 def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
@@ -22,6 +23,7 @@ def make_run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Path:
     if Path(name).name in ("", ".."):
         raise ConfigError(f"--name {name!r}: must be the name of a folder in --project")
     first = folder = Path(project) / name
+    check_name(first, "--name")
     number = 1
     try:
         while True:
@@ -50,7 +52,7 @@ def run_folder(project: str | Path, name: str, *, exist_ok: bool) -> Iterator[Pa
         ConfigError: the folder cannot be created.
     """
     first = Path(project) / name
-    existing = {path for path in (first, *first.parents) if path.exists()}
+    existing = {path for path in (first, *first.parents) if path_kind(path)}
     folder = make_run_folder(project, name, exist_ok=exist_ok)
     try:
         yield folder

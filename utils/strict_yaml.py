@@ -16,6 +16,7 @@ import yaml
 
 from utils.errors import ConfigError, hint_at, suggest
 from utils.output_files import atomic_path
+from utils.path_kind import path_kind
 
 MAX_ALIASES = 32  # in a file: a few more, each of several others, and it stands for gigabytes
 
@@ -82,10 +83,10 @@ def find_shipped(name: str | Path, folder: Path) -> Path:
         ConfigError: it is in neither; names the closest shipped file.
     """
     path = Path(name)
-    if path.is_file():
+    if path_kind(path) == "file":
         return path
     shipped = folder / path.name
-    if shipped.is_file():
+    if path_kind(shipped) == "file":
         return shipped
     known = sorted(file.name for file in folder.glob("*.yaml"))
     raise ConfigError(f"{path}: no such file{suggest(path.name, known, 'shipped')}")

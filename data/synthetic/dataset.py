@@ -22,6 +22,7 @@ from utils.boxes import xyxy_to_cxcywh
 from utils.errors import ConfigError, DatasetError
 from utils.logs import Progress
 from utils.output_files import write_json
+from utils.path_kind import path_kind
 from utils.strict_yaml import write_yaml
 from utils.structures import ImageArray, Targets
 
@@ -170,7 +171,7 @@ def _write_jpeg(path: Path, image: ImageArray) -> None:
 
 def _clear_own_files(folder: Path) -> None:
     """Remove what an earlier run wrote, and nothing else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if path_kind(folder) is None or (folder.is_dir() and not any(folder.iterdir())):
         return
     marker = folder / MARKER
     if not marker.is_file():

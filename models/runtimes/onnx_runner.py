@@ -13,7 +13,9 @@ from models.runtimes.heads import Heads, in_batches
 from models.runtimes.network_metadata import NetworkMetadata
 from models.runtimes.runner import Runtime
 from utils.errors import CheckpointError, ConfigError, MissingPackageError
+from utils.flag_rules import device_word
 from utils.machine import may_lack_vnni
+from utils.path_kind import path_kind
 from utils.structures import FloatArray
 
 INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -125,7 +127,7 @@ def open_session(
 
 
 def _opened(path: Path, providers: list[Any], threads: int | None) -> Any:
-    if not path.is_file():
+    if path_kind(path) != "file":
         raise CheckpointError(f"{path}: no such file")
     # Its threads would spin between two images, on cores that decode and encode.
     config = {"session.intra_op.allow_spinning": "0"}
@@ -150,13 +152,13 @@ def _onnxruntime() -> Any:
 
 def _providers(device: str) -> list[Any]:
     """What onnxruntime calls a `--device`, the preferred choice first."""
-    device = device.strip().lower().removeprefix("cuda:")
+    device = device_word(device)
     if device == "cpu":
         return [CPU]
     has_cuda = CUDA in _onnxruntime().get_available_providers()
     if not device:
         return [CUDA, CPU] if has_cuda else [CPU]
-    if not device.isdigit():
+    if not device.isdecimal():
         raise ConfigError(f"--device {device}: an .onnx file runs on cpu or on one CUDA number")
     if not has_cuda:
         raise ConfigError(

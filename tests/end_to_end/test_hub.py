@@ -82,11 +82,18 @@ def test_settings_count_for_the_next_call(model, photo):
     assert model(photo).xyxy[0][:, 5].tolist() == [1]
     model.max_det, model.classes = 300, [1, 79]  # more than it knows: none is found, as in YOLOv5
     assert set(model(photo).xyxy[0][:, 5].tolist()) == {1}
-    wrong = ("conf", 2), ("iou", -0.1), ("max_det", 0), ("classes", [-1]), ("classes", "person")
+    wrong = (
+        ("conf", 2),
+        ("iou", -0.1),
+        ("max_det", 0),
+        ("classes", [-1]),
+        ("classes", "person"),
+        *((name, value) for name in ("agnostic", "multi_label") for value in ("x", None, 2)),
+    )
     for name, value in wrong:
         before = getattr(model, name)
         setattr(model, name, value)
-        with pytest.raises(ConfigError, match="must be"):
+        with pytest.raises(ConfigError, match=r"must be|agnostic-nms None: leave it out"):
             model(photo)
         setattr(model, name, before)
     with pytest.raises(AttributeError):
@@ -188,6 +195,19 @@ def test_show_needs_a_screen(model, photo, monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(ConfigError, match=r"^show\(\): this machine has no screen"):
         model(photo).show()
+
+
+def test_values_of_another_kind(model, photo):
+    for folder in (None, 3):
+        with pytest.raises(ConfigError, match=rf"^save_dir={folder}: expected the path"):
+            model(photo).save(save_dir=folder)
+    assert model(photo, size=np.int64(96)).s == model(photo, size=96).s
+    with pytest.raises(ConfigError, match=r"^size=True: expected pixels"):
+        model(photo, size=True)
+    for names in (None, "ab"):
+        model.names = names
+        with pytest.raises(ConfigError, match=f"^names={names!r}: expected names"):
+            model(photo)
 
 
 def test_single_results(model, photo):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from copy import copy
@@ -19,6 +20,7 @@ from utils.detect.output_options import OutputOptions
 from utils.detect.pipeline import Found
 from utils.detect.preview import PreviewWindow
 from utils.detect.run_log import count_by_name
+from utils.errors import ConfigError
 from utils.run_folder import make_run_folder
 from utils.structures import FloatArray, ImageArray
 
@@ -152,6 +154,8 @@ class HubResults:
         ]
 
     def _write(self, options: OutputOptions, save_dir: str | Path, exist_ok: bool) -> Path:
+        if not isinstance(save_dir, str | os.PathLike):
+            raise ConfigError(f"save_dir={save_dir!r}: expected the path of a folder")
         first = Path(save_dir)
         folder = make_run_folder(first.parent, first.name, exist_ok=exist_ok)
         with DetectionOutput(folder, tuple(self.names.values()), options) as output:

@@ -8,7 +8,10 @@ import sys
 import cv2
 
 from utils.errors import ConfigError
+from utils.stop_signals import StopSignals
 from utils.structures import ImageArray
+
+WINDOW, WAIT_MS = "detect", 100
 
 
 class PreviewWindow:
@@ -30,16 +33,29 @@ class PreviewWindow:
         if headless:
             raise ConfigError(f"{asked_by}: this machine has no screen; open the saved files")
 
-    def show(self, image: ImageArray, *, is_video: bool) -> bool:
+    def show(
+        self, image: ImageArray, *, is_video: bool, signals: StopSignals | None = None
+    ) -> bool:
         """Show an RGB image; False when the user pressed a key to stop.
 
-        Videos play on; a single image waits for a key.
+        Videos play on; a single image waits for a key, its window to be closed, or a signal.
         """
         try:
-            cv2.imshow("detect", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-            key = cv2.waitKey(1 if is_video else 0) & 0xFF
+            cv2.imshow(WINDOW, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            key = cv2.waitKey(1 if is_video else WAIT_MS)
+            while key < 0 and not is_video and _is_open():
+                if signals is not None and signals.received is not None:
+                    return False
+                key = cv2.waitKey(WAIT_MS)  # no longer: meanwhile signals are not handled
         except cv2.error as error:
             raise ConfigError(
                 f"{self._asked_by}: this OpenCV cannot open windows: {error}"
             ) from None
-        return key not in (ord("q"), 27)
+        return key & 0xFF not in (ord("q"), 27)
+
+
+def _is_open() -> bool:
+    try:
+        return cv2.getWindowProperty(WINDOW, cv2.WND_PROP_VISIBLE) != 0
+    except cv2.error:  # as Qt says that it was closed
+        return False

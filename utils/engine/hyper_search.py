@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from utils.cli import check_options
 from utils.engine.distributed import Ranks
 from utils.engine.training_state import fitness
-from utils.errors import ConfigError, DivergedError, MissingPackageError, UserError
+from utils.errors import ConfigError, DivergedError, MissingPackageError, UserError, first_line
 from utils.logs import arguments_of, command_text
 from utils.metrics.coco import CocoMetrics
 from utils.output_files import atomic_path, write_json
@@ -181,12 +182,19 @@ def _open_study(folder: Path, base: Mapping[str, float], seed: int) -> optuna.St
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name="evolve",
-        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
-        direction="maximize",
-        load_if_exists=True,
-    )
+    journal = folder / JOURNAL
+    _drop_cut_line(journal)
+    try:
+        study = optuna.create_study(
+            study_name="evolve",
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{journal}: is damaged ({first_line(error)}); search anew, with another --name"
+        ) from None
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     if not study.trials:
         study.enqueue_trial(_first_values(base))
@@ -195,6 +203,13 @@ def _open_study(folder: Path, base: Mapping[str, float], seed: int) -> optuna.St
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(trial.params)
     return study
+
+
+def _drop_cut_line(journal: Path) -> None:
+    """What a killed process wrote of its last line, behind which Optuna's next would be no line."""
+    if journal.exists():
+        content = journal.read_bytes()
+        os.truncate(journal, content.rfind(b"\n") + 1)
 
 
 def _first_values(base: Mapping[str, float]) -> dict[str, float]:

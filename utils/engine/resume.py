@@ -20,6 +20,7 @@ from utils.engine.training_state import TrainingState
 from utils.errors import ConfigError
 from utils.flag_values import check_kind
 from utils.logs import counted, flag_of
+from utils.path_kind import path_kind
 from utils.train_config import NEWEST, TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ def read_resumed_run(config: TrainConfig) -> ResumedRun | None:
     check_options(config, TrainConfig)
     last = _newest(Path(config.project)) if config.resume == NEWEST else Path(config.resume)
     last = last.absolute()
-    if (in_folder := last / "weights" / "last.pt").is_file():
+    if path_kind(in_folder := last / "weights" / "last.pt") == "file":
         raise ConfigError(f"--resume {last}: is the folder of a run; give {in_folder}")
     checkpoint = load_checkpoint(last)
     settings = checkpoint.config

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import decoded_image
+from data import decoded_image, web_content
 from data.given_images import given_frames, is_iterator
 from data.image_file import read_image
 from utils.errors import DatasetError
@@ -120,6 +120,21 @@ def test_transparency_is_dropped_as_from_files(tmp_path):
     assert (pixels(np.asarray(rgba), bgr=False) == pixels(path)).all()
     assert (pixels(np.asarray(rgba)[..., [2, 1, 0, 3]], bgr=True) == pixels(path)).all()
     assert (pixels(palette) == np.asarray(palette.convert("RGBA"))[..., :3]).all()
+
+
+@pytest.mark.parametrize("bgr", ["rgb", "bgr", 2])
+def test_an_order_of_colors_that_is_none(bgr):
+    with pytest.raises(DatasetError, match=r"^bgr=.*: expected True"):
+        pixels(RED, bgr=bgr)
+
+
+def test_a_server_that_sends_too_slowly(monkeypatch):
+    monkeypatch.setattr(web_content, "FETCH_SECONDS", 0)
+    with (
+        served(b"x" * 100) as address,
+        pytest.raises(DatasetError, match=r"a.jpg: cannot be fetched: not all there after 0 s"),
+    ):
+        pixels(f"{address}/a.jpg")
 
 
 def test_gray_arrays_need_no_order():

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -17,7 +20,7 @@ from data.stream_options import StreamOptions
 from data.streams import LiveFrames
 from tests.error_messages import BETWEEN, assert_message
 from utils.detect.pipeline import grouped
-from utils.errors import DatasetError
+from utils.errors import ConfigError, DatasetError
 from utils.letterbox import InputSize
 from utils.structures import Frame, Skipped
 
@@ -175,7 +178,7 @@ def test_a_pipe_in_a_folder_is_no_image(tmp_path):
 
 
 def test_live_sources_are_told_from_files(tmp_path):
-    (tmp_path / "cameras.streams").write_text("rtsp://door/1\n0\n")
+    (tmp_path / "cameras.streams").write_text("# doors\nrtsp://door/1\n\n#1\n0\n")
     for text, expected in (
         ("0", ["0"]),
         (str(tmp_path / "cameras.streams"), ["rtsp://door/1", "0"]),
@@ -294,3 +297,33 @@ def test_few_bits_in_files_of_16_are_said_once(tmp_path, caplog):
     assert caplog.messages == [
         f"{tmp_path / 'a.png'}: 12-bit data in 16 bits or more, scaled by that range"
     ]
+
+
+def test_standard_input_is_read_from_a_file_that_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    content = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    source = open_source(["-"], SourceOptions())
+    (frame,) = source
+    assert frame.image_hw == (8, 8) and frame.path.name == "stdin.jpg"
+    assert list(tmp_path.iterdir()) == [frame.path.parent]
+    del source
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_standard_input_that_is_closed(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(DatasetError, match="--source -: standard input is closed"):
+        open_source(["-"], SourceOptions())
+
+
+@pytest.mark.parametrize("options", [{"recursive": True}, True])
+def test_options_of_another_kind(options):
+    with pytest.raises(ConfigError, match=r"^options=.*: expected SourceOptions"):
+        open_source(["."], options)
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "9" * 5000])
+def test_no_camera_has_such_a_number(number):
+    with pytest.raises(DatasetError, match=r"--source 9+: no camera has such a number"):
+        open_source([number], SourceOptions())

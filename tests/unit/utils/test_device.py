@@ -36,6 +36,7 @@ def gpus(monkeypatch):
         (" CPU ", 0, "cpu"),
         ("1", 2, "cuda:1"),
         ("cuda:1", 2, "cuda:1"),
+        ("cuda", 2, "cuda:0"),
     ],
 )
 def test_words(gpus, text, count, expected):

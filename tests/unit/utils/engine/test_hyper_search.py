@@ -177,3 +177,24 @@ def test_two_real_runs(tmp_path, capsys):
     assert (folder / "run1" / "results.csv").exists()
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["runs"] == 2 and report["hyp"] == str(folder / "hyp_evolve.yaml")
+
+
+def test_a_damaged_journal_costs_one_line(config, tmp_path):
+    journal = tmp_path / "evolve" / "exp" / hyper_search.JOURNAL
+    journal.parent.mkdir(parents=True)
+    journal.write_text("garbage\n")
+    with pytest.raises(ConfigError, match=r"study.journal: is damaged .*with another --name"):
+        search(replace(config, exist_ok=True), BASE, Trainer())
+    assert journal.exists()
+
+
+@pytest.mark.parametrize("lost", [1, 30, None], ids=["line end", "part", "all but its start"])
+def test_a_search_goes_on_after_a_line_that_was_cut(config, quick, lost):
+    folder = Path(search(replace(config, evolve=2), BASE, Trainer()).folder)
+    journal = folder / hyper_search.JOURNAL
+    content = journal.read_bytes()
+    last = content.rfind(b"\n", 0, -1) + 1
+    journal.write_bytes(content[: last + 1 if lost is None else -lost])
+    found = search(replace(config, exist_ok=True), BASE, Trainer())
+    assert found.runs == 6 == len(table(folder))
+    assert search(replace(config, exist_ok=True), BASE, Trainer()).runs == 6  # it is whole again
