@@ -9,8 +9,9 @@ import pytest
 from detect import load_detector
 from utils.checkpoint import load_checkpoint
 from utils.errors import CheckpointError, ConfigError
-from utils.output_files import check_writable, make_run_folder, run_folder
+from utils.output_files import check_writable
 from utils.path_kind import path_kind
+from utils.run_folder import make_run_folder, run_folder
 from utils.strict_yaml import find_shipped
 
 IMPOSSIBLE = ["x" * 300, "a\0b"]
