@@ -19,7 +19,7 @@ from typing import Any
 from data.sources import SourceOptions, open_source
 from detect import load_detector
 from utils.errors import DatasetError, MissingPackageError, UserError
-from utils.output_files import atomic_path
+from utils.output_files import write_text
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,8 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         logger.error("error: %s", error)
         return 2
-    with atomic_path(given.output) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_text(given.output, "".join(f"{line}\n" for line in lines))
     logger.info("%d images: %s", len(lines), given.output)
     return 0
 

@@ -28,6 +28,7 @@ from experiments.training_runs import (
     train_once,
 )
 from utils.logs import configure_logging
+from utils.output_files import write_text
 from utils.plots.figure import make_figure, save_figure, style_axes
 
 logger = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ def write_report(out: Path, reports: dict[Row, list[dict[str, Any]]], runs: Path
     image = out / f"bccd_training_cpu_{date}.png"
     save_figure(figure, image)
     lines += ["", f"![AP after each epoch]({image.name})", ""]
-    (out / f"bccd_training_cpu_{date}.md").write_text("\n".join(lines), encoding="utf-8")
+    write_text(out / f"bccd_training_cpu_{date}.md", "\n".join(lines))
 
 
 def main() -> None:

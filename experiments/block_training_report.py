@@ -23,6 +23,7 @@ from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
 from experiments.training_runs import commits_of, machine_line, mean_and_spread
 from utils.logs import counted
 from utils.metrics.coco import MIN_MEANINGFUL_AP
+from utils.output_files import write_text
 from utils.plots.figure import line_color, make_figure, save_figure, style_axes
 
 LOSSES = ("train/box_loss", "train/obj_loss", "train/cls_loss")
@@ -188,9 +189,8 @@ def write_report(
         f"![AP and training loss]({name}.png)",
         "",
     ]
-    out.mkdir(parents=True, exist_ok=True)
     _save_curves(out / f"{name}.png", setting, runs)
-    (out / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
+    write_text(out / f"{name}.md", "\n".join(lines))
 
 
 def _claims(results: Mapping[str, Sequence[Result]]) -> list[str]:

@@ -31,6 +31,7 @@ from experiments.training_runs import (
     train_once,
 )
 from utils.logs import configure_logging
+from utils.output_files import write_text
 from utils.plots.figure import line_color, make_figure, save_figure, style_axes
 from utils.strict_yaml import read_yaml, write_yaml
 
@@ -147,7 +148,7 @@ def write_report(
     image = out / f"expanded_training_cpu_{date}.png"
     save_figure(figure, image)
     lines += ["", f"![AP after each epoch]({image.name})"]
-    (image.with_suffix(".md")).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(image.with_suffix(".md"), "\n".join(lines) + "\n")
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from models.formats.presets import PRESETS
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
 from utils.logs import configure_logging
+from utils.output_files import write_text
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.strict_yaml import read_yaml, write_yaml
 from utils.structures import FloatArray
@@ -209,7 +210,7 @@ def main() -> None:
             *table(network),
         ]
     path = given.out / f"exported_files_cpu_{date}.md"
-    path.write_text("\n".join(lines), encoding="utf-8")
+    write_text(path, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from experiments.training_runs import REPORTS, machine_line
 from models.quantization.qdq_scheme import U8S8
 from models.quantization.quantized_onnx import quantize
 from models.runtimes.network_metadata import INPUT
+from utils.output_files import write_text
 from utils.structures import FloatArray
 from utils.timing import seconds_in_turn
 
@@ -198,7 +199,7 @@ def main() -> None:
             variants = variant_times(source, exported, images, folder)
         lines += ["", f"## {cfg.removesuffix('.yaml')}, {activation}", ""]
         lines += [*profile_lines(before, after), "", *variant_lines(variants)]
-    (out / f"int8_profile_cpu_{date}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(out / f"int8_profile_cpu_{date}.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

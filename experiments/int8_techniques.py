@@ -18,6 +18,7 @@ from experiments.exported_files import halves
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
 from models.quantization.quantized_onnx import TECHNIQUES
 from utils.logs import configure_logging
+from utils.output_files import write_text
 
 GRANULARITIES = {"per channel": (), "per tensor": ("--per-tensor",)}
 
@@ -111,7 +112,7 @@ def main() -> None:
     for network in networks(shared, arguments.bccd.resolve(), folder):
         lines += [row(network, granularity, folder) for granularity in GRANULARITIES]
     path = arguments.out / f"int8_techniques_cpu_{date}.md"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
