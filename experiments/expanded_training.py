@@ -142,7 +142,7 @@ def write_report(
         for seed in range(len(results)):
             curve = ap_curve(run_folder(family, seed, runs))
             label = family if seed == 0 else None
-            axes[0, 0].plot(curve, color=line_color(number), label=label, alpha=0.8)
+            axes[0, 0].plot(*curve, color=line_color(number), label=label, alpha=0.8)
     style_axes(axes[0, 0], "COCO AP on val after each epoch, one line per seed", "epoch", "AP")
     axes[0, 0].legend(fontsize=8)
     image = out / f"expanded_training_cpu_{date}.png"
