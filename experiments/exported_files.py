@@ -1,7 +1,8 @@
 """Accuracy and latency of each preset of export.py: `python -m experiments.exported_files --help`.
 
-Exports three networks with every preset whose packages are installed, evaluates each file, measures
-its latency relative to the default preset, and compares the boxes of one image in every runtime:
+Exports three networks with every preset (all packages of requirements-deploy.txt and the RKNN
+toolkit are needed), evaluates each file, measures its latency relative to the default preset, and
+compares the boxes of one image in every runtime:
 the official yolov5n weights on one half of coco128 (8-bit files are calibrated on the other half),
 a repyolov5n trained on blood cells (by experiments.bccd_training) on their val split, and a
 repyolov5n-npu trained on the same. Exports that have a report already are not repeated. Latency is
@@ -141,7 +142,8 @@ def table(network: Network) -> list[str]:
         runner = open_runner(entry["path"], device="cpu")
         agreement = Agreement.of(reference, postprocess(runner.run(image)[0], rules))
         # The latency of a simulator is not that of the chip.
-        ratio = "-" if name == "rknn" else f"{latency_ratio(runner, default, image):.2f}"
+        is_simulated = PRESETS[name].runtime.simulated
+        ratio = "-" if is_simulated else f"{latency_ratio(runner, default, image):.2f}"
         errors = ", ".join(f"{value:.0e}" for value in entry["max_rel_error"].values())
         rows.append(
             f"| `{name}` | {entry['verified']} | {entry['bytes'] / 1e6:.1f} | "
