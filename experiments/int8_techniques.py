@@ -79,10 +79,11 @@ def row(network: Network, granularity: str, folder: Path) -> str:
             continue
         entry = exported(network, granularity, technique, folder)
         tried: dict[str, float] = entry["calibration"]["AP"]
-        *calibrations, last = tried
+        calibrations = [name for name in tried if ", " not in name]
         best = max(calibrations, key=lambda method: tried[method])
         base, floats = f"{tried[best]:.4f} ({best})", entry["AP_float"]
-        cells.append(f"{tried[last]:.4f}")
+        after = tried.get(f"{best}, {technique}")  # None where its training diverged
+        cells.append("-" if after is None else f"{after:.4f}")
     return f"| {network.name} | {granularity} | {floats:.4f} | {base} | {' | '.join(cells)} |"
 
 
