@@ -35,7 +35,7 @@ from experiments.training_runs import REPORTS, ROOT
 from utils.child_process import run_child
 from utils.errors import ConfigError, UserError, suggest
 from utils.logs import configure_logging
-from utils.output_files import atomic_path, write_json
+from utils.output_files import write_json, write_text
 
 logger = logging.getLogger(__name__)
 STAGES = (
@@ -76,7 +76,7 @@ def measure(stages: Sequence[Stage], arguments: Sequence[str]) -> list[str]:
         if code == 2:
             raise ConfigError(f"{stage.name}: see the message above")
         if code:
-            logger.error("%s failed; the report goes on without it", stage.name)
+            logger.error("%s failed: it is not in the report", stage.name)
             failed.append(stage.name)
     return failed
 
@@ -97,8 +97,7 @@ def write_report(stages: Sequence[Stage], runs: Path, out: Path) -> tuple[Path, 
     """
     found = {stage: Found.read(stage.file(runs)) for stage in stages}
     path = out / f"{report_name(stages)}_cpu_{datetime.date.today().isoformat()}.md"
-    with atomic_path(path) as temporary:
-        temporary.write_text(report_text(found), encoding="utf-8")
+    write_text(path, report_text(found))
     raw = {}
     for stage in stages:
         setting, entries = read_measured(stage.file(runs))
@@ -133,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not given.report_only:
             failed = measure(stages, [*map(str, paths), *others])
         measured = [stage for stage in stages if stage.name not in failed]
+        if not measured:
+            return 1
         path, agree = write_report(measured, runs, given.out)
     except UserError as error:
         logger.error("error: %s", error)

@@ -31,7 +31,7 @@ from benchmarks.time_budget import RoundLimit, TimeBudget
 from experiments.training_runs import REPORTS, ROOT, current_commit
 from utils.errors import ConfigError, UserError
 from utils.logs import configure_logging
-from utils.output_files import atomic_path, write_json
+from utils.output_files import write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +78,7 @@ class Run:
         self._found["sections"][section] = content
         self._found["seconds"] = time.monotonic() - self._started
         write_json(self.path, self._found)
-        with atomic_path(self.path.with_suffix(".md")) as temporary:
-            temporary.write_text(report_text(self._found), encoding="utf-8")
+        write_text(self.path.with_suffix(".md"), report_text(self._found))
 
     def note_failure(self, section: str, reason: str) -> None:
         """Keep what a section has, and why it has no more."""

@@ -35,6 +35,7 @@ from utils.child_process import run_child
 from utils.device import peak_memory_mb
 from utils.engine.training_state import StateConfig
 from utils.logs import configure_logging
+from utils.output_files import write_text
 
 logger = logging.getLogger(__name__)
 TRAINED = ("yolov5s.yaml", 320, 16)  # yaml, image size, images of a batch
@@ -178,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.info("training: %s", training)
     text = report(training, conversion(CONVERTED, arguments.rounds), date)
     path = arguments.out / f"memory_cpu_{date}.md"
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     sys.stdout.write(f"{text}\n{path}\n")
     return 0
 

@@ -32,6 +32,7 @@ from data.synthetic.dataset import SyntheticConfig, write_dataset
 from experiments.coco_cost import coco128_records
 from experiments.training_runs import REPORTS, ROOT
 from utils.logs import configure_logging
+from utils.output_files import write_text
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -114,14 +115,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder, warnings_only("data"):
         found = measure(sizes, arguments.shared.resolve(), Path(folder))
     date = time.strftime("%Y-%m-%d")
-    arguments.out.mkdir(parents=True, exist_ok=True)
     images = {}
     for kind, growths in found.items():
         images[kind] = f"scale_{kind}_cpu_{date}.png"
         title, size = TITLES[kind]
         plot_growths(arguments.out / images[kind], title, size, growths)
     path = arguments.out / f"scale_cpu_{date}.md"
-    path.write_text(report(found, images, sizes.rounds), encoding="utf-8")
+    write_text(path, report(found, images, sizes.rounds))
     sys.stdout.write(f"{path}\n")
     return 0
 

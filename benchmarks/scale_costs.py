@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +20,7 @@ from benchmarks.growth import Growth
 from benchmarks.measurement import Spread, output_of
 from benchmarks.timed_training import TimedTraining, host_batch, loss_call
 from data.augment import AugmentConfig
+from data.file_states import SETTLED_NS
 from data.loader import TrainLoader, train_loader
 from data.train_dataset import TrainDataset
 from experiments.block_costs import PLAIN, Setting, interleaved_ms
@@ -88,6 +89,7 @@ def with_images(sizes: Sizes) -> tuple[Growth, ...]:
     for count in sizes.files:
         with tempfile.TemporaryDirectory() as folder:
             yaml = write_files(Path(folder), count)
+            time.sleep(SETTLED_NS / 1e9)  # files that changed just now are not entered
             rounds = [_starts(yaml, Path(folder) / f"cache{n}") for n in range(sizes.rounds)]
         first.append(Spread(tuple(each[0] for each in rounds)))
         again.append(Spread(tuple(each[1] for each in rounds)))
@@ -122,8 +124,8 @@ def write_files(folder: Path, count: int) -> Path:
 def _starts(yaml: Path, cache: Path) -> tuple[float, float]:
     """Milliseconds to read a data set without an index, and with the one made then."""
     command = [sys.executable, "-m", "benchmarks.data_set_reader", str(yaml)]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    first, again = (json.loads(output_of(command, environment)) for _ in range(2))
+    variables = {"XDG_CACHE_HOME": str(cache)}
+    first, again = (json.loads(output_of(command, variables)) for _ in range(2))
     return 1e3 * first["seconds"], 1e3 * again["seconds"]
 
 

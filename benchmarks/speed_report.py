@@ -29,7 +29,7 @@ from benchmarks.speed_networks import (
 )
 from experiments.training_runs import current_commit
 from utils.machine import processor_name
-from utils.output_files import atomic_path
+from utils.output_files import write_text
 
 STAGES = ("decode", "preprocess", "inference", "postprocess")
 LOW, HIGH = 5, 95  # percentiles of blocks, within which a ratio is given
@@ -168,8 +168,7 @@ def write_report(out: Path, speed: Speed, setting: Mapping[str, Any]) -> str:
             f"the {LOW}th and {HIGH}th percentile of blocks, then each run's. Where the brackets "
             "hold 1, this test shows no difference.", "", *claims,
         ]  # fmt: skip
-    with atomic_path(out / f"speed_test_cpu_{date}.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(out / f"speed_test_cpu_{date}.md", "\n".join(lines) + "\n")
     return "\n".join(table) + "\n"
 
 

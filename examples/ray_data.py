@@ -29,7 +29,7 @@ from utils.errors import (
     missing_weights,
 )
 from utils.flag_rules import Choices
-from utils.output_files import atomic_path
+from utils.output_files import write_text
 from utils.path_kind import path_kind
 
 logger = logging.getLogger(__name__)
@@ -140,8 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         logger.error("error: %s", error)
         return 2
-    with atomic_path(given.output) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_text(given.output, "".join(f"{line}\n" for line in lines))
     logger.info("%d images: %s", len(lines), given.output)
     return 0
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from experiments.kernel_pruning import PRUNED_SHARES, REGIONS
 from experiments.training_runs import commits_of, machine_line, mean_and_spread
+from utils.output_files import write_text
 
 # Heading, what the articles say, rows, and the row the differences are taken from.
 SECTIONS = (
@@ -92,7 +93,7 @@ def write_report(out: Path, findings: Findings, folders: Sequence[Path]) -> None
     lines += _pruning(findings.pruned)
     lines += _similarities(findings.kernels)
     path = out / f"block_ablations_cpu_{date}.md"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _section(heading: str, said: str, rows: Sequence[str], reports: Reports) -> list[str]:

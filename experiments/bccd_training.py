@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.run_comparison import standard_error
 from experiments.training_runs import (
     REPORTS,
     ROOT,
@@ -28,6 +29,7 @@ from experiments.training_runs import (
     train_once,
 )
 from utils.logs import configure_logging
+from utils.output_files import write_text
 from utils.plots.figure import make_figure, save_figure, style_axes
 
 logger = logging.getLogger(__name__)
@@ -88,12 +90,8 @@ def best_weights(row: Row, seed: int, runs: Path) -> Path:
 def in_standard_errors(values: Sequence[float], reference: Sequence[float]) -> str:
     """The difference of two means, absolute and in pooled standard errors."""
     difference = statistics.mean(values) - statistics.mean(reference)
-    if len(values) < 2:
-        return f"{difference:+.3f}"
-    freedom = len(values) + len(reference) - 2
-    squares = sum((len(side) - 1) * statistics.variance(side) for side in (values, reference))
-    error = (squares / freedom * (1 / len(values) + 1 / len(reference))) ** 0.5
-    return f"{difference:+.3f} ({difference / error:+.1f} se)"
+    error = standard_error(values, reference) if len(values) > 1 else None
+    return f"{difference:+.3f}" + (f" ({difference / error:+.1f} se)" if error else "")
 
 
 def write_report(out: Path, reports: dict[Row, list[dict[str, Any]]], runs: Path) -> None:
@@ -131,13 +129,13 @@ def write_report(out: Path, reports: dict[Row, list[dict[str, Any]]], runs: Path
         )
         for folder in folders:
             label = row.name if folder is folders[0] else None
-            axes[0, 0].plot(ap_curve(folder), color=f"C{number}", label=label, alpha=0.8)
+            axes[0, 0].plot(*ap_curve(folder), color=f"C{number}", label=label, alpha=0.8)
     style_axes(axes[0, 0], "COCO AP on val after each epoch, one line per seed", "epoch", "AP")
     axes[0, 0].legend()
     image = out / f"bccd_training_cpu_{date}.png"
     save_figure(figure, image)
     lines += ["", f"![AP after each epoch]({image.name})", ""]
-    (out / f"bccd_training_cpu_{date}.md").write_text("\n".join(lines), encoding="utf-8")
+    write_text(out / f"bccd_training_cpu_{date}.md", "\n".join(lines))
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.output_files import write_json
+from utils.output_files import write_json, write_text
 
 COLUMNS = (
     "blocks", "parameters in training, M", "step, s", "step / plain", "peak, MB",
@@ -57,7 +57,7 @@ def write_report(
             str(row["onnx_nodes"]["deploy"]),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(out / f"{name}.md", "\n".join(lines) + "\n")
     write_json(out / f"{name}.json", dict(found))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from utils.output_files import atomic_path
+from utils.output_files import write_text
 
 logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images" / "blocks"
@@ -249,11 +249,9 @@ def description(name: str, figure: BlockFigure) -> str:
 
 def write(folder: Path) -> Iterator[Path]:
     """Write a file per family."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, figure in FIGURES.items():
         path = folder / f"{name.lower()}.svg"
-        with atomic_path(path) as temporary:
-            temporary.write_text(draw(name, figure), encoding="utf-8")
+        write_text(path, draw(name, figure))
         yield path
 
 

@@ -20,9 +20,10 @@ from experiments.block_runs import DIVERGED_FILE, HYP, PLAIN, SCRATCH, Row, Sett
 from experiments.peer_training import PEER
 from experiments.run_comparison import Difference, Result, image_interval
 from experiments.run_evaluation import DRAWS_FILE, FIGURES_FILE
-from experiments.training_runs import commits_of, machine_line, mean_and_spread
+from experiments.training_runs import ap_curve, commits_of, machine_line, mean_and_spread
 from utils.logs import counted
 from utils.metrics.coco import MIN_MEANINGFUL_AP
+from utils.output_files import write_text
 from utils.plots.figure import line_color, make_figure, save_figure, style_axes
 
 LOSSES = ("train/box_loss", "train/obj_loss", "train/cls_loss")
@@ -49,15 +50,6 @@ def loss_curve(folder: Path) -> list[float]:
     with (folder / "results.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, skipinitialspace=True))
     return [sum(float(row[name]) for name in LOSSES) for row in rows]
-
-
-def ap_curve(folder: Path) -> tuple[list[int], list[float]]:
-    """Epochs that were evaluated, from 0, and AP after them, from results.csv."""
-    with (folder / "results.csv").open(encoding="utf-8") as file:
-        rows = csv.DictReader(file, skipinitialspace=True)
-        found = [(int(row["epoch"]), row["metrics/mAP_0.5:0.95"]) for row in rows]
-    evaluated = [(epoch, float(AP)) for epoch, AP in found if AP]
-    return [epoch for epoch, _ in evaluated], [AP for _, AP in evaluated]
 
 
 def accuracy_table(setting: Setting, runs: Finished, results: Results) -> list[str]:
@@ -188,9 +180,8 @@ def write_report(
         f"![AP and training loss]({name}.png)",
         "",
     ]
-    out.mkdir(parents=True, exist_ok=True)
     _save_curves(out / f"{name}.png", setting, runs)
-    (out / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
+    write_text(out / f"{name}.md", "\n".join(lines))
 
 
 def _claims(results: Mapping[str, Sequence[Result]]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiments.training_runs import machine_line
+from utils.output_files import write_text
 
 TRAIN_IMAGES, VAL_IMAGES, EPOCHS = 118_287, 5_000, 300
 BYTES_PER_GRADIENT = 4
@@ -151,8 +152,8 @@ def write_report(out: Path, measured: Measured) -> None:
         "",
         *_limit_lines(measured),
     ]
-    (out / f"{stem}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (out / f"{stem}.json").write_text(json.dumps(asdict(measured), indent=1), encoding="utf-8")
+    write_text(out / f"{stem}.md", "\n".join(lines) + "\n")
+    write_text(out / f"{stem}.json", json.dumps(asdict(measured), indent=1))
 
 
 def _measured_lines(measured: Measured) -> list[str]:

@@ -38,6 +38,7 @@ from experiments.comparison_steps import (
     training_steps,
 )
 from experiments.content_difference import parts_difference, path_difference, tree_difference
+from utils.output_files import write_json
 
 logger = logging.getLogger(__name__)
 Outcome = Literal["equal", "different", "not compared"]
@@ -275,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.report is not None:
         steps = [asdict(outcome) for outcome in results]
         content = {"before": str(given.before), "after": str(given.after), "steps": steps}
-        given.report.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(given.report, content)
     if not counts["equal"] + counts["different"]:
         return 2
     return int(counts["different"] > 0)

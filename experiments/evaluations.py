@@ -23,6 +23,7 @@ from typing import Any
 
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
 from utils.logs import SHIPPED_WEIGHTS, configure_logging
+from utils.output_files import write_text
 from utils.strict_yaml import read_yaml, write_yaml
 
 logger = logging.getLogger(__name__)
@@ -200,7 +201,7 @@ def main() -> None:
     )
     date = datetime.date.today().isoformat()
     path = given.out / f"evaluations_cpu_{date}.md"
-    path.write_text(report_of(published, shipped, date), encoding="utf-8")
+    write_text(path, report_of(published, shipped, date))
     logger.info("%s", path)
 
 

@@ -31,6 +31,7 @@ from experiments.training_runs import (
     train_once,
 )
 from utils.logs import configure_logging
+from utils.output_files import write_text
 from utils.plots.figure import line_color, make_figure, save_figure, style_axes
 from utils.strict_yaml import read_yaml, write_yaml
 
@@ -141,13 +142,13 @@ def write_report(
         for seed in range(len(results)):
             curve = ap_curve(run_folder(family, seed, runs))
             label = family if seed == 0 else None
-            axes[0, 0].plot(curve, color=line_color(number), label=label, alpha=0.8)
+            axes[0, 0].plot(*curve, color=line_color(number), label=label, alpha=0.8)
     style_axes(axes[0, 0], "COCO AP on val after each epoch, one line per seed", "epoch", "AP")
     axes[0, 0].legend(fontsize=8)
     image = out / f"expanded_training_cpu_{date}.png"
     save_figure(figure, image)
     lines += ["", f"![AP after each epoch]({image.name})"]
-    (image.with_suffix(".md")).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(image.with_suffix(".md"), "\n".join(lines) + "\n")
 
 
 def main() -> None:

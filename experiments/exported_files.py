@@ -1,7 +1,8 @@
 """Accuracy and latency of each preset of export.py: `python -m experiments.exported_files --help`.
 
-Exports three networks with every preset whose packages are installed, evaluates each file, measures
-its latency relative to the default preset, and compares the boxes of one image in every runtime:
+Exports three networks with every preset (all packages of requirements-deploy.txt and the RKNN
+toolkit are needed), evaluates each file, measures its latency relative to the default preset, and
+compares the boxes of one image in every runtime:
 the official yolov5n weights on one half of coco128 (8-bit files are calibrated on the other half),
 a repyolov5n trained on blood cells (by experiments.bccd_training) on their val split, and a
 repyolov5n-npu trained on the same. Exports that have a report already are not repeated. Latency is
@@ -28,6 +29,7 @@ from models.formats.presets import PRESETS
 from models.runtimes.open_runner import open_runner
 from models.runtimes.runner import Runner
 from utils.logs import configure_logging
+from utils.output_files import write_text
 from utils.postprocess import PostprocessConfig, postprocess
 from utils.strict_yaml import read_yaml, write_yaml
 from utils.structures import FloatArray
@@ -140,7 +142,8 @@ def table(network: Network) -> list[str]:
         runner = open_runner(entry["path"], device="cpu")
         agreement = Agreement.of(reference, postprocess(runner.run(image)[0], rules))
         # The latency of a simulator is not that of the chip.
-        ratio = "-" if name == "rknn" else f"{latency_ratio(runner, default, image):.2f}"
+        is_simulated = PRESETS[name].runtime.simulated
+        ratio = "-" if is_simulated else f"{latency_ratio(runner, default, image):.2f}"
         errors = ", ".join(f"{value:.0e}" for value in entry["max_rel_error"].values())
         rows.append(
             f"| `{name}` | {entry['verified']} | {entry['bytes'] / 1e6:.1f} | "
@@ -209,7 +212,7 @@ def main() -> None:
             *table(network),
         ]
     path = given.out / f"exported_files_cpu_{date}.md"
-    path.write_text("\n".join(lines), encoding="utf-8")
+    write_text(path, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from experiments.training_runs import (
 from models.checkpoints.loading import build_from_checkpoint, read_weights
 from models.conversion.deploy import to_deploy
 from utils.logs import configure_logging
+from utils.output_files import write_text
 
 logger = logging.getLogger(__name__)
 CFG, EPOCHS, IMAGE_SIZE, BATCH_SIZE, SEEDS = "repyolov5n-npu.yaml", 60, 224, 16, (0, 1, 2)
@@ -118,7 +119,7 @@ def write_report(out: Path, runs: Path) -> None:
             f"| {name} | {len(seeds[family])} | {floats} | {' | '.join(cells)} | {shape:.0f} |"
         )
     path = out / f"int8_blocks_cpu_{date}.md"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def main() -> None:

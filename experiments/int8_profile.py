@@ -16,6 +16,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from experiments.training_runs import REPORTS, machine_line
 from models.quantization.qdq_scheme import U8S8
 from models.quantization.quantized_onnx import quantize
 from models.runtimes.network_metadata import INPUT
+from models.runtimes.onnx_runner import CPU, EXACT_SUMS, open_session
+from utils.machine import may_lack_vnni
+from utils.output_files import write_text
 from utils.structures import FloatArray
 from utils.timing import seconds_in_turn
 
@@ -95,24 +99,23 @@ def operator_times(events: Sequence[Mapping[str, Any]], runs: int) -> dict[str, 
     return {name: OperatorTime(number[name] // runs, ms[name]) for name in longest}
 
 
-def open_session(path: Path, config: Mapping[str, str], profile: Path | None = None) -> Any:
-    """A file on THREADS threads, perhaps profiled."""
+def profiling_session(path: Path, profile: Path) -> Any:
+    """A file on THREADS threads, profiled, that sums as `open_session` lets files sum."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     options.log_severity_level = 3
-    for key, value in config.items():
-        options.add_session_config_entry(key, value)
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile)
-    return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    if may_lack_vnni():
+        options.add_session_config_entry(EXACT_SUMS, "1")
+    options.enable_profiling = True
+    options.profile_file_prefix = str(profile)
+    return onnxruntime.InferenceSession(str(path), options, [CPU])
 
 
 def profiled(path: Path, image: FloatArray, folder: Path) -> dict[str, OperatorTime]:
     """`operator_times` of a file."""
-    session = open_session(path, {}, folder / path.stem)
+    session = profiling_session(path, folder / path.stem)
     for _ in range(RUNS + 1):
         session.run(None, {INPUT: image})
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -130,8 +133,11 @@ def variant_times(
     source: Path, exported: Path, images: Sequence[FloatArray], folder: Path
 ) -> dict[str, list[float]]:
     """Seconds of the float32 file and of every way to quantize it, in turn."""
-    sessions = {"float32": open_session(source, {}),
-                f"{AS_EXPORTED}, pairs cleaned up": open_session(exported, CLEAN_UP)}  # fmt: skip
+    opened = partial(open_session, threads=THREADS)
+    cleaned_up = opened(str(exported), config=CLEAN_UP)
+    sessions = {
+        "float32": opened(str(source)), f"{AS_EXPORTED}, pairs cleaned up": cleaned_up,
+    }  # fmt: skip
     for number, (name, operators) in enumerate(KEPT.items()):
         kept = nodes_with(source, operators)
         if operators and not kept:
@@ -140,7 +146,7 @@ def variant_times(
         if kept:
             path = folder / f"variant{number}.onnx"
             quantize(source, path, lambda: iter(images), "minmax", keep_float=kept)
-        sessions[name] = open_session(path, {})
+        sessions[name] = opened(str(path))
     return seconds_in_turn(
         {name: lambda each=each: each.run(None, {INPUT: images[0]})  # type: ignore[misc]
          for name, each in sessions.items()}
@@ -198,7 +204,7 @@ def main() -> None:
             variants = variant_times(source, exported, images, folder)
         lines += ["", f"## {cfg.removesuffix('.yaml')}, {activation}", ""]
         lines += [*profile_lines(before, after), "", *variant_lines(variants)]
-    (out / f"int8_profile_cpu_{date}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(out / f"int8_profile_cpu_{date}.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from models.runtimes.input_sizes import InputSizes
 from models.runtimes.network_metadata import INPUT
 from models.runtimes.onnx_runner import open_session
 from utils.machine import may_lack_vnni
+from utils.output_files import write_text
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 from utils.timing import seconds_in_turn
@@ -113,7 +114,7 @@ def main() -> None:
         name = cfg.removesuffix(".yaml")
         lines.append(f"| {name}, {activation} | {_ms(found[FLOAT])} |{cells}")
     topic = "_without_vnni" * lacks_vnni
-    (out / f"int8_speed{topic}_cpu_{date}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(out / f"int8_speed{topic}_cpu_{date}.md", "\n".join(lines) + "\n")
 
 
 def _ms(seconds: Sequence[float]) -> str:

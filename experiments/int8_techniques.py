@@ -18,6 +18,7 @@ from experiments.exported_files import halves
 from experiments.training_runs import REPORTS, ROOT, bccd_yaml, machine_line, run_script
 from models.quantization.quantized_onnx import TECHNIQUES
 from utils.logs import configure_logging
+from utils.output_files import write_text
 
 GRANULARITIES = {"per channel": (), "per tensor": ("--per-tensor",)}
 
@@ -78,10 +79,11 @@ def row(network: Network, granularity: str, folder: Path) -> str:
             continue
         entry = exported(network, granularity, technique, folder)
         tried: dict[str, float] = entry["calibration"]["AP"]
-        *calibrations, last = tried
+        calibrations = [name for name in tried if ", " not in name]
         best = max(calibrations, key=lambda method: tried[method])
         base, floats = f"{tried[best]:.4f} ({best})", entry["AP_float"]
-        cells.append(f"{tried[last]:.4f}")
+        after = tried.get(f"{best}, {technique}")  # None where its training diverged
+        cells.append("-" if after is None else f"{after:.4f}")
     return f"| {network.name} | {granularity} | {floats:.4f} | {base} | {' | '.join(cells)} |"
 
 
@@ -111,7 +113,7 @@ def main() -> None:
     for network in networks(shared, arguments.bccd.resolve(), folder):
         lines += [row(network, granularity, folder) for granularity in GRANULARITIES]
     path = arguments.out / f"int8_techniques_cpu_{date}.md"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

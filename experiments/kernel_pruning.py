@@ -23,7 +23,7 @@ PRUNED_SHARES = (0.05, 0.1, 0.2, 0.3)  # of all weights of all 3x3 kernels
 
 @torch.no_grad()
 def prune(model: nn.Module, region: str, share: float) -> None:
-    """Set `share` of each 3x3 kernel's weights to zero in place, at random within `region`.
+    """Set `share` of each layer's 3x3 weights to zero in place, at random within `region`.
 
     Raises:
         ValueError: the region has fewer weights than that.

@@ -23,6 +23,7 @@ from models.reparam.composed_kernel import ComposedKernel
 from models.reparam.families import block_family
 from models.reparam.rep_block import ConvGeometry
 from utils.logs import configure_logging
+from utils.output_files import write_text
 
 logger = logging.getLogger(__name__)
 SHAPES = ((16, 16, 3), (64, 64, 3), (128, 256, 3), (64, 64, 1), (3, 32, 6))  # in, out, size
@@ -90,9 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=REPORTS, help="folder of the report")
     folder = parser.parse_args(argv).out
     configure_logging()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"learning_speed_cpu_{datetime.date.today()}.md"
-    path.write_text(report(), encoding="utf-8")
+    write_text(path, report())
     logger.info("Report: %s", path)
 
 

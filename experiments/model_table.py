@@ -38,7 +38,7 @@ from models.reparam.algebra import BatchNorm
 from utils.checkpoint import Checkpoint
 from utils.errors import CheckFailedError
 from utils.logs import configure_logging
-from utils.output_files import write_json
+from utils.output_files import write_json, write_text
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
@@ -213,7 +213,6 @@ class Exports:
         return [str(self._nodes[_graph(as_deep)]), passed]
 
     def _keep(self) -> None:
-        self._kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._kept, {"presets": self._presets, "nodes": self._nodes})
 
 
@@ -290,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.sizes_only:
         before = given.output.read_text(encoding="utf-8") if given.output.exists() else ""
         exports = KnownExports(before)
-    given.output.write_text(document(exports), encoding="utf-8")
+    write_text(given.output, document(exports))
     return 0
 
 

@@ -27,6 +27,7 @@ from models.network.model_spec import ModelSpec
 from models.runtimes.file_metadata import FileMetadata
 from models.runtimes.input_sizes import InputSizes
 from utils.letterbox import network_input
+from utils.output_files import write_text
 from utils.postprocess import PostprocessConfig
 from utils.structures import FloatArray
 
@@ -100,7 +101,7 @@ def main() -> None:
             f"| {cfg.removesuffix('.yaml')}, {activation} | {cycles:,} | {first / cycles:.0%} | "
             f"{len(layers.layers)} | {megabytes:.1f} | {len(off_npu(layers))} |"
         )
-    (out / f"rknn_cycles_{date}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(out / f"rknn_cycles_{date}.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
+import numpy as np
 
 from data.dataset_spec import load_dataset_spec
 from data.image_file import read_image
 from data.records import read_records
+from utils.image_output import write_image
+from utils.output_files import write_text
 from utils.strict_yaml import write_yaml
 from utils.structures import ImageRecord
 
@@ -19,14 +21,11 @@ def write_rotated_val(data: Path, folder: Path) -> Path:
     if yaml.exists():
         return yaml
     spec = load_dataset_spec(str(data))
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
     for record in read_records(spec, "val"):
         image = read_image(record.path)
-        turned = cv2.cvtColor(cv2.rotate(image, cv2.ROTATE_180), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(folder / "images" / f"{record.path.stem}.png"), turned)
-        labels = folder / "labels" / f"{record.path.stem}.txt"
-        labels.write_text(_turned_labels(record), encoding="utf-8")
+        turned = np.ascontiguousarray(image[::-1, ::-1])
+        write_image(folder / "images" / f"{record.path.stem}.png", turned)
+        write_text(folder / "labels" / f"{record.path.stem}.txt", _turned_labels(record))
     names = list(spec.class_names)
     write_yaml(yaml, {"path": str(folder), "train": "images", "val": "images", "names": names})
     return yaml

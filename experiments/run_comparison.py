@@ -104,7 +104,7 @@ class Difference:
         return "not seen" if has_learned and high < at_least else "undecided"
 
     def __str__(self) -> str:
-        """`+0.012 (+2.1 se of 3 and 3 seeds; 95 %: -0.001 to +0.025)`."""
+        """`+0.0120 (+2.1 se, 3 and 3 seeds; 95 %: -0.0010 to +0.0250)`."""
         seeds = f"{self.seeds[1]} and {self.seeds[0]} seeds"
         if self.standard_error is None or self.interval is None:
             low, high = self.images

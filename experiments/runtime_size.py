@@ -17,6 +17,7 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from experiments.training_runs import REPORTS, ROOT, checked_out
+from utils.output_files import write_text
 
 REQUIREMENTS = ROOT / "requirements-runtime.txt"
 MB = 1e6
@@ -71,7 +72,7 @@ def main() -> None:
         install(REQUIREMENTS, Path(folder))
         content = report(Path(folder), date)
     path = out / f"runtime_size_{platform.machine()}_{date}.md"
-    path.write_text(content, encoding="utf-8")
+    write_text(path, content)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The same image in every runtime: `python -m experiments.same_boxes --weights W --data D`.
 
-Exports a network with every preset whose runtime is installed, draws the detections of each in one
-image side by side, and fails where a box is missing (except at the score threshold), or differs
-from PyTorch by more than IoU 0.999 and score 0.001 in float files, 0.9 and 0.05 in 8-bit ones.
+Exports a network with the presets of VERIFIED, whose packages are needed, and draws the detections
+of each in one image side by side. Fails where a box is missing (except at the score threshold), or
+where its IoU with PyTorch's is at most 0.999, or its score differs by 0.001 or more; in 8-bit files
+0.9 and 0.05.
 Without arguments it takes the network and an image of `make demo`.
 """
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from experiments.training_runs import REPORTS, ROOT, machine_line
+from utils.output_files import write_text
 
 OLDEST = ROOT / "requirements-oldest.txt"
 OUTCOMES = ("passed", "failed", "skipped")
@@ -142,7 +143,7 @@ def main() -> None:
     cases = [case for path in args.junit for case in ET.parse(path).iter("testcase")]
     text = report(cases, f"Tests with {what}, {date}", versions)
     name = "oldest_versions" if oldest else f"python{python}_versions"
-    (REPORTS / f"{name}_cpu_{date}.md").write_text(text, encoding="utf-8")
+    write_text(REPORTS / f"{name}_cpu_{date}.md", text)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 One network looks at each image whole, then also in tiles, merged in both ways; where SAHI is
 installed (`make clients`) its get_sliced_prediction does the same with the same network, letterbox
 and suppression. At a score threshold of 0.001, where AP is measured, and of 0.25, where objects are
-detected. What the network finds in a view is kept in the folder of `--runs` and not computed again.
+detected. What a network finds in a view is kept in the folder of `--runs` and not computed again.
 `--times` measures seconds per image, too: run nothing else then.
 """
 
@@ -35,6 +35,7 @@ from utils.letterbox import InputSize, network_input
 from utils.logs import Progress, configure_logging
 from utils.metrics.coco import coco_metrics
 from utils.metrics.matches import match_images
+from utils.output_files import write_text
 from utils.postprocess import VAL_POSTPROCESS, postprocess
 from utils.strict_yaml import find_shipped, read_yaml, write_yaml
 from utils.structures import Detections, ImageArray
@@ -90,6 +91,15 @@ class View:
         letterbox = size.letterbox((image.shape[0], image.shape[1]))
         decoded = self.runner.run(network_input([letterbox.apply_image(image)]))
         return postprocess(decoded[0], VAL_POSTPROCESS).in_original(letterbox)
+
+
+def kept_views(runs: Path, weights: Path) -> Path:
+    """The folder below `runs` for what a network finds, named after the content of its file."""
+    files = sorted(weights.rglob("*")) if weights.is_dir() else [weights]
+    content = b"".join(file.read_bytes() for file in files if file.is_file())
+    folder = runs / hashlib.sha256(content).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def find_in_tiles(view: View, tiles: TileRules, image: ImageArray) -> Detections:
@@ -230,8 +240,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=REPORTS)
     given = parser.parse_args()
     configure_logging()
-    given.runs.mkdir(parents=True, exist_ok=True)
     runner = open_networks([given.weights], device="cpu")
+    views = kept_views(given.runs, Path(given.weights))
     date = time.strftime("%Y-%m-%d")
     lines = [
         f"# Small objects with tiles, {date}",
@@ -249,10 +259,10 @@ def main() -> None:
         if name in given.data:
             data = load_dataset_spec(str(file))
             lines += ["", f"## {TITLES[name]}", ""]
-            lines += accuracy_table(runner, data, given.runs, given.tile)
+            lines += accuracy_table(runner, data, views, given.tile)
             lines += ["", *times_table(runner, data, given.tile)] if given.times else []
     path = given.out / f"tiles_cpu_{date}.md"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -75,11 +75,13 @@ def commits_of(folders: Sequence[Path]) -> str:
     return ", ".join(sorted({(folder / _COMMIT_FILE).read_text().strip() for folder in folders}))
 
 
-def ap_curve(folder: Path) -> list[float]:
-    """COCO AP (.50:.95) after each epoch of a run, from results.csv."""
+def ap_curve(folder: Path) -> tuple[list[int], list[float]]:
+    """Epochs that were evaluated, from 0, and COCO AP after them, from a run's results.csv."""
     with (folder / "results.csv").open(encoding="utf-8") as file:
         rows = csv.DictReader(file, skipinitialspace=True)
-        return [float(row["metrics/mAP_0.5:0.95"]) for row in rows]
+        found = [(int(row["epoch"]), row["metrics/mAP_0.5:0.95"]) for row in rows]
+    evaluated = [(epoch, float(AP)) for epoch, AP in found if AP]
+    return [epoch for epoch, _ in evaluated], [AP for _, AP in evaluated]
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

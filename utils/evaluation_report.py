@@ -12,7 +12,7 @@ from utils.boxes import xyxy_to_cxcywh
 from utils.engine.evaluate import Evaluation
 from utils.image_names import image_stems
 from utils.metrics.coco import ClassResult, CocoMetrics
-from utils.output_files import atomic_path
+from utils.output_files import write_text
 from utils.structures import ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -58,5 +58,4 @@ def save_label_files(
         for class_id, box, score in zip(found.class_ids, boxes, found.scores, strict=True):
             numbers = [*box, score] if scores else [*box]
             lines.append(" ".join([str(class_id), *(f"{number:g}" for number in numbers)]) + "\n")
-        with atomic_path(folder / f"{stems[record.image_id]}.txt") as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+        write_text(folder / f"{stems[record.image_id]}.txt", "".join(lines))

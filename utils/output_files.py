@@ -159,10 +159,15 @@ def reported_writing(path: Path) -> Iterator[None]:
         ) from None
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically; its folder is made where it is missing."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON atomically; values that JSON lacks are written as text."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")
 
 
 def short_stem(stem: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from utils.errors import ConfigError, hint_at, suggest
-from utils.output_files import atomic_path
+from utils.output_files import write_text
 from utils.path_kind import path_kind
 
 MAX_ALIASES = 32  # in a file: a few more, each of several others, and it stands for gigabytes
@@ -72,8 +72,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
     """Write a mapping atomically, keys in the order given."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(dict(content), sort_keys=False))
 
 
 def find_shipped(name: str | Path, folder: Path) -> Path:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.formats.onnx import import_onnx
 from utils.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 _PER_WEIGHT = ("Conv", "Gemm", "MatMul", "ConvTranspose")  # what the layer table lists
+_CONVERSIONS = ("DequantizeLinear", "Cast", "Identity")  # the same numbers in another type
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,15 @@ class GraphSummary:
 
         Raises:
             CheckpointError: it is none.
+            MissingPackageError: onnx is not installed.
         """
-        import onnx
-
+        onnx = import_onnx()
         try:
             model = onnx.load(str(path))
             shapes = _shapes(onnx.shape_inference.infer_shapes(model))
         except Exception as error:  # noqa: BLE001 - parsers of broken files fail in any way
             raise CheckpointError(f"{path}: cannot be read as ONNX: {error}") from None
-        weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+        weights = _weights(model.graph)
         layers = tuple(
             GraphLayer(
                 name=node.name or node.output[0],
@@ -126,6 +128,15 @@ def log_operators(summaries: Mapping[str, GraphSummary]) -> None:
     logger.info("%-20s %s", "operator", "".join(f"{name:>14}" for name in summaries))
     for name, counts in rows:
         logger.info("%-20s %s", name, "".join(f"{count:>14,}" for count in counts))
+
+
+def _weights(graph: Any) -> dict[str, int]:
+    """Tensor -> how many numbers it has, of all constants; converted ones count too."""
+    found = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in _CONVERSIONS and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found
 
 
 def _shapes(model: Any) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,8 @@ from utils.image_output import write_image
 from utils.letterbox import to_pixels
 from utils.structures import FloatArray, ImageArray
 
-Images = Callable[[], Iterable[FloatArray]]  # (B, 3, H, W) in 0-1 each, anew at each call
+# (B, 3, H, W) in 0-1 each, B times one image; anew at each call.
+Images = Callable[[], Iterable[FloatArray]]
 FOLDER = "calibration"
 
 

@@ -80,8 +80,9 @@ class _Rounding(torch.autograd.Function):
     """Learned step size quantization (Esser et al., ICLR 2020).
 
     Eq. 1 and 2 forwards, eq. 3 backwards, the scale's gradient divided by sqrt(numbers per scale *
-    high) as in sec. 2.2; numbers within the limits pass their gradient on, others have none.
-    Divides as onnxruntime does: a product with the reciprocal would send ties to the other side.
+    high) as in sec. 2.2, where high is at least 1 (it is 0 for numbers that are never positive);
+    numbers within the limits pass their gradient on, others have none. Divides as onnxruntime does:
+    a product with the reciprocal would send ties to the other side.
     """
 
     @staticmethod
@@ -98,5 +99,5 @@ class _Rounding(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return passed, None, None, None
         slope = steps.round().clamp_(low, high).mul_(gradient).sub_(steps * passed)
-        per_scale = steps.numel() / scale.numel()
-        return passed, slope.sum_to_size(scale.shape) / (per_scale * high) ** 0.5, None, None
+        size = steps.numel() / scale.numel() * max(high, 1)
+        return passed, slope.sum_to_size(scale.shape) / size**0.5, None, None

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from models.formats.onnx import output_nodes
 from models.quantization.calibration_images import Images
 from models.quantization.qdq_scheme import U8S8, QdqScheme
 from models.runtimes.network_metadata import INPUT
@@ -69,7 +70,7 @@ def quantize(
     with tempfile.TemporaryDirectory(dir=target.parent) as folder, _quietly():
         prepared, written = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        keep_float = [*head_nodes(prepared), *keep_float]
+        keep_float = [*output_nodes(prepared), *keep_float]
         with np.errstate(invalid="ignore"):  # _check_biases finds numbers that wrapped around
             _quantize_prepared(prepared, written, images, method, scheme, keep_float)
         _check_biases(written)
@@ -156,15 +157,6 @@ def _reader(images: Images) -> Any:
             return None if image is None else {INPUT: image}
 
     return Reader()
-
-
-def head_nodes(path: Path) -> list[str]:
-    """The names of the nodes that compute the outputs: the head's convolutions."""
-    import onnx
-
-    graph = onnx.load(str(path)).graph
-    outputs = {output.name for output in graph.output}
-    return [node.name for node in graph.node if outputs & set(node.output)]
 
 
 def _check_biases(path: Path) -> None:

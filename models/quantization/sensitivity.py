@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from models.formats.onnx import output_nodes
 from models.quantization.calibration_images import Images
 from models.quantization.qdq_scheme import QdqScheme
-from models.quantization.quantized_onnx import Layer, head_nodes, quantize
+from models.quantization.quantized_onnx import Layer, quantize
+from models.runtimes.network_metadata import INPUT
 from models.runtimes.onnx_runner import open_session
 from utils.structures import FloatArray
 
@@ -58,7 +60,7 @@ def sensitivities(
         quantize(source, quantized, images, method, scheme)
         _prepare(source, prepared)
         network = _Network.of(prepared, quantized)
-        head = set(head_nodes(prepared))
+        head = set(output_nodes(prepared))
     compared = list(few())
     expected = _head_maps(network.rounded(()), compared)
     layers = []
@@ -189,7 +191,7 @@ def _prepare(source: Path, prepared: Path) -> None:
 def _head_maps(model: bytes, images: Iterable[FloatArray]) -> list[list[FloatArray]]:
     """For each image, the head maps (B, A * (5 + C), H, W)."""
     session = open_session(model)
-    return [session.run(None, {"images": image}) for image in images]
+    return [session.run(None, {INPUT: image}) for image in images]
 
 
 def _sqnr_db(

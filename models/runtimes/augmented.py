@@ -106,7 +106,8 @@ class AugmentedRunner:
             seen = view.apply(images, self.stride)
             decoded = self._runner.run(seen)
             cells = (seen.shape[2] // self.stride) * (seen.shape[3] // self.stride)
-            levels = num_levels(decoded.shape[1], cells)
+            # What is left after suppression is ordered by score, and of any number.
+            levels = 1 if self.suppresses else num_levels(decoded.shape[1], cells)
             parts.append((view.undo(decoded, images), levels))
         return np.concatenate(without_tails(parts), axis=1)
 

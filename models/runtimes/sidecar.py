@@ -48,10 +48,10 @@ class Sidecar:
         """
         texts = read_metadata(folder / METADATA)
         metadata = NetworkMetadata.from_texts(folder, texts)
-        height, width = json.loads(texts.get("imgsz", "[null, null]"))
+        input_hw = metadata.known_hw or (None, None)
         names = [f"out{level}" for level in range(len(metadata.strides))]
         heads = Heads.choose(folder, [(name, (1, None, None, None)) for name in names], metadata)
-        return cls(texts, metadata.class_names, metadata.stride, (height, width), heads)
+        return cls(texts, metadata.class_names, metadata.stride, input_hw, heads)
 
 
 def write_metadata(folder: Path, metadata: FileMetadata) -> None:

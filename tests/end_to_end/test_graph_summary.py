@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import export
 from models.conversion.deploy import to_deploy
@@ -77,6 +79,29 @@ def test_any_onnx_file(tmp_path, capsys):
 
     assert GraphSummary.of(path).operators == {"Mul": 2, "ReduceMax": 1, "Reshape": 1, "Add": 1}
     assert "ReduceMax" in capsys.readouterr().out
+
+
+def test_weights_of_an_8_bit_file_are_counted(tmp_path):
+    """They reach their convolution through a DequantizeLinear, whose scales are none of them."""
+    weights, bias = np.ones((4, 3, 3, 3), np.int8), np.zeros(4, np.int32)
+    scales, zeros = np.ones(4, np.float32), np.zeros(4, np.int8)
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["w", "s", "z"], ["weight"], axis=0),
+            helper.make_node("DequantizeLinear", ["b", "s"], ["bias"], axis=0),
+            helper.make_node("Conv", ["images", "weight", "bias"], ["maps"]),
+        ],
+        "eight bits",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, (1, 3, 8, 8))],
+        [helper.make_tensor_value_info("maps", TensorProto.FLOAT, (1, 4, 6, 6))],
+        [numpy_helper.from_array(array, name)
+         for name, array in {"w": weights, "b": bias, "s": scales, "z": zeros}.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph), tmp_path / "x.onnx")
+
+    summary = GraphSummary.of(tmp_path / "x.onnx")
+
+    assert summary.parameters == summary.layers[0].parameters == weights.size + bias.size
 
 
 def test_a_file_that_is_none(tmp_path, capsys):

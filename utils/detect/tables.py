@@ -14,7 +14,7 @@ import numpy as np
 
 from utils.boxes import xyxy_to_cxcywh
 from utils.growing_file import GrowingFile
-from utils.output_files import atomic_path
+from utils.output_files import write_text
 from utils.structures import NO_TRACK, Detections, Frame
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ class LabelFiles:
             if detections.track_ids is not None:
                 numbers.append(str(detections.track_ids[i]))
             rows.append(" ".join(numbers))
-        with atomic_path(path) as temporary:
-            temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        write_text(path, "\n".join(rows) + "\n")
 
 
 class CsvTable:

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch.optim import Optimizer
 
 from utils.engine.evaluate import Evaluation
-from utils.output_files import atomic_path
+from utils.output_files import write_text
 
 COLUMNS = (
     "epoch",
@@ -92,8 +92,7 @@ def append_row(path: Path, row: EpochRow) -> None:
     """Add a row; the first one brings the header. The file is never left with half a row."""
     before = path.read_text(encoding="utf-8") if path.exists() else _line(COLUMNS)
     line = _line(["" if value is None else f"{value:.5g}" for value in row.values()])
-    with atomic_path(path) as temporary:
-        temporary.write_text(before + line, encoding="utf-8")
+    write_text(path, before + line)
 
 
 def drop_rows_from(path: Path, epoch: int) -> None:
@@ -102,8 +101,7 @@ def drop_rows_from(path: Path, epoch: int) -> None:
         return
     header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [row for row in rows if int(row.partition(",")[0]) < epoch]
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join([header, *kept]), encoding="utf-8")
+    write_text(path, "".join([header, *kept]))
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -105,8 +105,9 @@ def coco_metrics(matches: ImageMatches, class_names: Sequence[str]) -> CocoMetri
     recall = {k: np.stack([_recall(one, k) for one in matches.classes], -1) for k in (1, 10, 100)}
     curves = _score_curves(matches, precision[ALL_AREAS, IOU_50].T)
     best, present = curves.best_f1_index(), curves.present
+    at_best = np.where(present, (curves.precision[:, best], curves.recall[:, best]), 0.0)  # (2, C)
     per_class = tuple(
-        _class_result(name, one, precision[ALL_AREAS, ..., class_id], curves, class_id)
+        _class_result(name, one, precision[ALL_AREAS, ..., class_id], at_best[:, class_id])
         for class_id, (name, one) in enumerate(zip(class_names, matches.classes, strict=True))
     )
     return CocoMetrics(
@@ -186,17 +187,23 @@ def _precision_recall_at_scores(matches: ClassMatches) -> tuple[FloatArray64, Fl
 
 
 def _class_result(
-    name: str, matches: ClassMatches, precision: FloatArray64, curves: ScoreCurves, class_id: int
+    name: str, matches: ClassMatches, precision: FloatArray64, at_best: FloatArray64
 ) -> ClassResult:
-    """`precision` is (T, 101)."""
-    present, best = curves.present[class_id], curves.best_f1_index()
+    """The figures of one class.
+
+    Args:
+        name: of the class.
+        matches: its detections.
+        precision: (T, 101) at each recall.
+        at_best: precision and recall at the confidence where the mean F1 is best.
+    """
     objects = matches.objects[ALL_AREAS]
     return ClassResult(
         name=name,
         AP=_mean_of_known(precision),
         AP50=_mean_of_known(precision[IOU_50]),
-        precision=float(curves.precision[class_id, best]) if present else 0.0,
-        recall=float(curves.recall[class_id, best]) if present else 0.0,
+        precision=float(at_best[0]),
+        recall=float(at_best[1]),
         images=int(np.count_nonzero(objects)),
         instances=int(objects.sum()),
     )

@@ -129,7 +129,10 @@ class Access:
         allowed, for it shows our page and nothing to the other one.
         """
         origin, host = headers.get("origin"), headers.get("host")
-        if origin is not None and urlsplit(origin).netloc != host:
+        try:
+            if origin is not None and urlsplit(origin).netloc != host:
+                return False
+        except ValueError:  # no address
             return False
         if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
             return True

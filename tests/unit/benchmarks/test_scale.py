@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from benchmarks import scale
+from benchmarks import scale, scale_costs
 from benchmarks.growth import Growth
 from benchmarks.measurement import Spread
 from benchmarks.scale_costs import candidates, made_up_records, with_labels, write_files
 from data.dataset_spec import load_dataset_spec
+from data.file_states import UNSETTLED, settled_states
 from data.records import read_records
 from models.memory_probe import made_up_batch
 from utils.postprocess import VAL_POSTPROCESS, postprocess
@@ -42,6 +44,19 @@ def test_made_up_sizes(tmp_path):
     assert 0 < len(few.boxes) <= 10 < len(many.boxes)
     spec = load_dataset_spec(write_files(tmp_path, 6))
     assert len(read_records(spec, "train", indexed=False)) == 6
+
+
+def test_a_data_set_is_read_again_from_its_index(monkeypatch):
+    """Which omits files that changed just now: what was written has to settle first."""
+
+    def starts(yaml, cache):
+        images = [str(path) for path in (yaml.parent / "images").iterdir()]
+        assert (settled_states(images) != UNSETTLED).all()
+        return 2.0, 1.0
+
+    monkeypatch.setattr(scale_costs, "_starts", starts)
+    first, again, _ = scale_costs.with_images(replace(scale_costs.SMALLEST, files=(3,)))
+    assert (first.values[0].median, again.values[0].median) == (2, 1)
 
 
 @pytest.mark.slow

@@ -208,6 +208,13 @@ def test_stages_that_are_wrong_or_not_measured(tmp_path, capsys):
     assert list(tmp_path.glob("bench*")) == []
 
 
+def test_without_a_stage_that_could_be_measured_there_is_no_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "measure", lambda stages, arguments: [each.name for each in stages])
+    flags = ["--runs", str(tmp_path), "--out", str(tmp_path), "--stages", "nms", "loss"]
+    assert bench.main(flags) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_results_that_differ_fail_the_run(tmp_path):
     setting = {"peer": {}, "versions": {}, "rounds": 1, "imgsz": 1, "count": 1, "date": "d",
                "machine": "m", "cores": 2, "python": "3", "commit": "c"}  # fmt: skip

@@ -53,6 +53,7 @@ ROWS = [
 
 def written(folder: Path, found: dict[str, dict[str, Any]]) -> tuple[str, Any]:
     """The text, and the JSON beside it."""
+    folder /= "reports"  # which is made
     write_report(folder, ["What was measured.", "", "A machine."], "cpu", found)
     text, rounds = sorted(folder.iterdir(), key=lambda path: path.suffix, reverse=True)
     assert text.stem == rounds.stem and text.stem.startswith("block_costs_cpu_20")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from experiments.block_runs import DIVERGED_FILE, PLAIN, ROWS, Setting
-from experiments.block_training_report import ap_curve, loss_curve, write_report
+from experiments.block_training_report import loss_curve, write_report
 from tests.unit.experiments.run_builders import write_run
 
 BY_NAME = {row.name: row for row in ROWS}
@@ -72,7 +72,6 @@ def test_without_times(setting, tmp_path):
     assert "Seconds are omitted" in text and "times as fast" not in text
 
 
-def test_curves(tmp_path):
+def test_the_loss_curve(tmp_path):
     write_run(tmp_path / "run", 0.25)
     assert loss_curve(tmp_path / "run") == pytest.approx([0.6, 0.4])
-    assert ap_curve(tmp_path / "run") == ([1], [0.25])  # the first epoch was not evaluated

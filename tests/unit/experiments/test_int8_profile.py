@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.int8_profile import kind_of, operator_times, profile_lines, variant_lines
+from experiments import int8_profile
+from experiments.int8_profile import (
+    kind_of,
+    operator_times,
+    profile_lines,
+    profiling_session,
+    variant_lines,
+)
+from models.runtimes import onnx_runner
+from models.runtimes.onnx_runner import EXACT_SUMS
+from tests.onnx_builders import save_detector
 
 
 def event(operator, microseconds, cat="Node", suffix="_kernel_time"):
@@ -30,6 +40,22 @@ def test_times_are_means_of_the_runs_that_count():
 )  # fmt: skip
 def test_kinds(operator, kind):
     assert kind_of(operator) == kind
+
+
+@pytest.mark.parametrize("may_lack", [True, False])
+def test_a_profile_is_of_the_sums_that_detect_computes(may_lack, tmp_path, monkeypatch):
+    for module in (int8_profile, onnx_runner):
+        monkeypatch.setattr(module, "may_lack_vnni", lambda: may_lack)
+    path = save_detector(tmp_path / "x.onnx", [[1.0] * 7])
+    profiling = profiling_session(path, tmp_path / "profile")
+    for session in (profiling, onnx_runner.open_session(str(path))):
+        found = session.get_session_options()
+        if may_lack:
+            assert found.get_session_config_entry(EXACT_SUMS) == "1"
+        else:
+            with pytest.raises(Exception, match=EXACT_SUMS):
+                found.get_session_config_entry(EXACT_SUMS)
+    profiling.end_profiling()
 
 
 def test_tables_have_both_files_and_the_sum_of_each_kind():

@@ -130,9 +130,9 @@ def test_commits_are_named_once(tmp_path):
 
 def test_ap_curve(tmp_path):
     header = "               epoch,  metrics/mAP_0.5,  metrics/mAP_0.5:0.95"
-    rows = ["   0,   0.5,   0.25", "   1,   0.6,   0.125"]
+    rows = ["   0,   0.5,   0.25", "   1,   ,   ", "   2,   0.6,   0.125"]  # one is not evaluated
     (tmp_path / "results.csv").write_text("\n".join([header, *rows]) + "\n")
-    assert ap_curve(tmp_path) == [0.25, 0.125]
+    assert ap_curve(tmp_path) == ([0, 2], [0.25, 0.125])
 
 
 def test_bccd_yaml(tmp_path):

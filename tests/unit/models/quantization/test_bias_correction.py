@@ -11,9 +11,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from models.conversion.deploy import to_deploy
+from models.formats.onnx import output_nodes
 from models.quantization.bias_correction import correct_biases
 from models.quantization.qdq_scheme import S8S8, U8S8, QdqScheme
-from models.quantization.quantized_onnx import head_nodes, quantize
+from models.quantization.quantized_onnx import quantize
 from tests.model_builders import tiny_spec, trained_model
 from tests.onnx_builders import save_graph
 from tests.quantized_builders import constants, conv_outputs, noise, run_file, write_raw_maps
@@ -70,7 +71,7 @@ def test_rounded_weights_shift_no_mean(activation, form, tmp_path):
     source, quantized, target = (tmp_path / f"{name}.onnx" for name in "fqt")
     write_raw_maps(source, trained_model(tiny_spec(activation=activation)), SIZE)
     quantize(source, quantized, IMAGES, "minmax", form)
-    head = set(head_nodes(source))
+    head = set(output_nodes(source))
     assert correct_biases(source, quantized, target, IMAGES) == len(weights_of(source)) - 3
     expected, before, after = (
         channel_means(source, weights_of(path)) for path in (source, quantized, target)

@@ -9,7 +9,9 @@ import torch
 from models.quantization.fake_quantize import FakeQuantize, fake_quantize, weight_limits
 
 
-@pytest.mark.parametrize("limits", [(-4, 3), (0, 7)], ids=["signed", "unsigned"])
+@pytest.mark.parametrize(
+    "limits", [(-4, 3), (0, 7), (-7, 0)], ids=["signed", "unsigned", "never positive"]
+)
 def test_gradients_by_hand(limits):
     """LSQ's formula, number by number."""
     values = torch.linspace(-3, 3.1, 31).requires_grad_()  # none is half-way
@@ -25,7 +27,7 @@ def test_gradients_by_hand(limits):
         slope += weight * ((round(step) - step) if inside else (low if step < low else high))
     assert values.grad is not None and scale.grad is not None
     assert values.grad.tolist() == expected
-    assert float(scale.grad) == pytest.approx(slope / (31 * high) ** 0.5, rel=1e-4)
+    assert float(scale.grad) == pytest.approx(slope / (31 * max(high, 1)) ** 0.5, rel=1e-4)
 
 
 def test_a_scale_per_channel_sums_over_the_rest():

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from models.conversion.deploy import to_deploy
+from models.formats.onnx import output_nodes
 from models.quantization.qdq_scheme import S8S8, U8S8, QdqScheme
-from models.quantization.quantized_onnx import head_nodes, quantize
+from models.quantization.quantized_onnx import quantize
 from models.quantization.sensitivity import layer_nodes, sensitivities
 from tests.model_builders import tiny_spec, trained_model
 from tests.quantized_builders import conv_outputs, need_wide_scales, noise, run_file, write_raw_maps
@@ -39,7 +40,7 @@ def test_the_layer_made_bad_comes_first(activation, tmp_path):
     ratios = [layer.sqnr_db for layer in layers]
     assert layers[0].name == "/layers.5/conv/Conv"
     assert ratios == sorted(ratios) and ratios[0] < ratios[1] - 10
-    assert {layer.name for layer in layers} == set(conv_outputs(source)) - set(head_nodes(source))
+    assert {layer.name for layer in layers} == set(conv_outputs(source)) - set(output_nodes(source))
 
 
 def loss(source: Path, quantized: Path) -> float:
@@ -59,7 +60,7 @@ def test_it_stays_in_float_by_the_names_that_are_given(tmp_path):
     weights = {n.name: n.input[1] for n in onnx.load(tmp_path / "m.onnx").graph.node
                if n.op_type == "Conv"}  # fmt: skip
     float_ones = {name for name, weight in weights.items() if "Dequantize" not in weight}
-    assert float_ones == {worst.name, *head_nodes(source)}
+    assert float_ones == {worst.name, *output_nodes(source)}
 
 
 @pytest.mark.parametrize(

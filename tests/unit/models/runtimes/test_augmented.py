@@ -145,6 +145,20 @@ def test_predictions_of_no_levels_stay_whole(count, cells):
     assert [part.shape[1] for part in without_tails([(decoded, 1)] * 3)] == [count] * 3
 
 
+@pytest.mark.parametrize("image_hw", [(64, 64), (192, 320)], ids=["4 cells", "60 cells"])
+def test_suppressed_detections_stay_whole(image_hw):
+    """Whatever their number: 300 are also five times 60 cells, as two levels would be."""
+
+    class Suppressing(BlobNetwork):
+        suppresses = True
+
+        def run(self, images):
+            return np.zeros((len(images), 300, 6), np.float32)
+
+    found = AugmentedRunner(Suppressing(), "w.onnx").run(np.zeros((1, 3, *image_hw), np.float32))
+    assert found.shape == (1, 3 * 300, 6)
+
+
 def test_a_file_of_one_size_is_refused(tmp_path):
     path = str(save_detector(tmp_path / "w.onnx", [ROW], input_shape=("batch", 3, 64, 64)))
     with pytest.raises(ConfigError) as error:

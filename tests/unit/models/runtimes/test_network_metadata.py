@@ -161,3 +161,17 @@ def test_a_file_beside_the_network(tmp_path):
     found = Sidecar.read(tmp_path)
     assert (found.class_names, found.stride, found.input_hw) == (("cat", "dog"), 16, (64, 96))
     assert found.heads.outputs == ("out0", "out1")
+
+
+@pytest.mark.parametrize(
+    ("given", "input_hw"),
+    [(640, (640, 640)), ([320], (320, 320)), ([64, 96], (64, 96)), (None, (None, None))],
+    ids=["one side", "a list of one", "both", "not said"],
+)
+def test_sizes_in_a_file_beside_the_network(tmp_path, given, input_hw):
+    values = {**METADATA.as_values(), "imgsz": given}
+    content = {key: value for key, value in values.items() if value is not None}
+    (tmp_path / "metadata.json").write_text(json.dumps(content), encoding="utf-8")
+    found = Sidecar.read(tmp_path)
+    assert found.input_hw == input_hw
+    assert found.known_hw == (None if given is None else input_hw)

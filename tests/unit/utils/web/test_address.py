@@ -97,6 +97,7 @@ def test_names_that_lead_to_this_machine(host, allowed):
         ({"origin": "http://localhost:9090"}, False),
         ({"origin": "http://evil.example"}, False),
         ({"origin": "null"}, False),
+        ({"origin": "http://["}, False),  # no address at all
         ({"sec-fetch-site": "none", "sec-fetch-mode": "navigate"}, True),
         ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
          False),
