@@ -219,7 +219,7 @@ def _epoch(loader: TrainLoader) -> None:
 def with_ranks(sizes: Sizes) -> tuple[Growth, ...]:
     """Training with so many processes of one thread on this machine: milliseconds per image."""
     rounds = min(sizes.rounds, 3)
-    values = [[1e3 / ranks_per_second(count, 4) for count in sizes.ranks]
+    values = [[1e3 / ranks_per_second(count, batch_size=4) for count in sizes.ranks]
               for _ in range(rounds)]  # fmt: skip
     spreads = tuple(Spread(tuple(of_count)) for of_count in zip(*values, strict=True))
     return (Growth("training step, per image", "ms", sizes.ranks, spreads),)

@@ -209,7 +209,8 @@ def _drop_cut_line(journal: Path) -> None:
     """What a killed process wrote of its last line, behind which Optuna's next would be no line."""
     if journal.exists():
         content = journal.read_bytes()
-        os.truncate(journal, content.rfind(b"\n") + 1)
+        if not content.endswith(b"\n"):  # whole, it is left as it is
+            os.truncate(journal, content.rfind(b"\n") + 1)
 
 
 def _first_values(base: Mapping[str, float]) -> dict[str, float]:
